@@ -1,0 +1,1 @@
+"""asyncsmtp: an asyncio SMTP client and bulk mailer."""

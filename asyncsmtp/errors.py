@@ -1,0 +1,196 @@
+"""What can go wrong, as a tree.
+
+    SMTPError
+    ├── ProtocolError
+    │   ├── LocalProtocolError      our bug: a command out of sequence
+    │   └── RemoteProtocolError     theirs: bad grammar, a reply to nothing, the wrong class of reply
+    │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
+    ├── ConnectFailed               never reached a greeting (also an OSError)
+    ├── ConnectionLost              before the point of no return (also a ConnectionError)
+    ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
+    ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
+    ├── Refused                     .command, .reply
+    │   ├── AuthenticationRefused
+    │   └── DeliveryRefused         .delivery
+    ├── NotOffered                  .extension: the message or the policy needs it
+    ├── BadArgument                 would break a command line (also a ValueError)
+    ├── InsecureConnection          credentials would travel in clear
+    ├── MessageError                .field: no From, a bad header (also a ValueError)
+    ├── TemplateError               .file, .line, .field
+    ├── RecipientError              .row, .reason (also a ValueError)
+    └── LedgerError
+        ├── LedgerBusy              another process has the campaign in hand
+        └── LedgerMismatch          what is to be sent changed since the campaign began
+
+The *point of no return* is the moment the last octet of the end of mail data is handed to the
+transport. Every error says on which side of it the failure lies: `error.in_doubt`. Only
+`DeliveryInDoubt` has it true; after any other error the message was not delivered by this attempt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:  # errors carry the values of the floor above; only the type checker looks up
+    from asyncsmtp.protocol.commands import Command
+    from asyncsmtp.protocol.delivery import Delivery
+    from asyncsmtp.protocol.envelope import Envelope
+    from asyncsmtp.protocol.replies import Reply
+
+__all__ = [
+    "AuthenticationRefused",
+    "BadArgument",
+    "ConnectFailed",
+    "ConnectionLost",
+    "DeliveryInDoubt",
+    "DeliveryRefused",
+    "InsecureConnection",
+    "LedgerBusy",
+    "LedgerError",
+    "LedgerMismatch",
+    "LocalProtocolError",
+    "MessageError",
+    "NotOffered",
+    "ProtocolError",
+    "RecipientError",
+    "Refused",
+    "RemoteProtocolError",
+    "ReplyTimeout",
+    "SMTPError",
+    "StartTlsInjection",
+    "TemplateError",
+]
+
+
+class SMTPError(Exception):
+    """Anything that asyncsmtp raises on purpose."""
+
+    in_doubt: ClassVar[bool] = False
+
+
+class ProtocolError(SMTPError):
+    """One side broke the rules of the dialogue; the connection is gone."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We did: a command out of sequence, or a session used after its end. A bug on our side."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The relay did: a malformed reply, a reply to nothing, or a reply of the wrong class."""
+
+
+class StartTlsInjection(RemoteProtocolError):
+    """Octets in clear came behind the 220 to STARTTLS; someone may sit on the line (RFC 3207 §6)."""
+
+
+class ConnectFailed(SMTPError, OSError):
+    """No session came to be: the name, the port, the handshake or the greeting failed."""
+
+
+class ConnectionLost(SMTPError, ConnectionError):
+    """The connection broke before the point of no return: trying again is safe."""
+
+
+class ReplyTimeout(SMTPError, TimeoutError):
+    """The relay did not answer `command` within `seconds`; before the point of no return."""
+
+    def __init__(self, command: Command | None, seconds: float) -> None:
+        said = command.verb if command is not None else "content"
+        super().__init__(f"the relay did not answer {said} within {seconds:g} s: try again later")
+        self.command = command
+        self.seconds = seconds
+
+
+class DeliveryInDoubt(SMTPError):
+    """The content was sent and its reply never came: the relay may have the message (RFC 1047).
+
+    asyncsmtp never sends such a message again by itself. `__cause__` is what broke the dialogue.
+    """
+
+    in_doubt: ClassVar[bool] = True
+
+    def __init__(self, envelope: Envelope, why: str = "the connection was lost") -> None:
+        super().__init__(
+            f"{why} after the content was sent to {envelope.summary}: the relay may have it; "
+            "look for the Message-ID in its log before you send again"
+        )
+        self.envelope = envelope
+
+
+class Refused(SMTPError):
+    """The relay refused `command` with `reply` (raised by connect, login and raise_for_refusal only)."""
+
+    def __init__(self, command: Command, reply: Reply, advice: str = "") -> None:
+        super().__init__(f"the relay refused {command.verb}: {reply}" + (f" ({advice})" if advice else ""))
+        self.command = command
+        self.reply = reply
+
+
+class AuthenticationRefused(Refused):
+    """The relay refused the credentials; they are not tried again."""
+
+
+class DeliveryRefused(Refused):
+    """No, or not every, recipient was accepted; `delivery` has the answer for each."""
+
+    def __init__(self, delivery: Delivery, command: Command, reply: Reply) -> None:
+        super().__init__(command, reply)
+        self.delivery = delivery
+
+
+class NotOffered(SMTPError):
+    """The message or the policy needs `extension`, which the relay does not offer."""
+
+    def __init__(self, extension: str, why: str) -> None:
+        super().__init__(f"the relay does not offer {extension}: {why}")
+        self.extension = extension
+
+
+class BadArgument(SMTPError, ValueError):
+    """An argument cannot stand on a command line (a control character, bad grammar, too long): nothing was sent."""
+
+
+class InsecureConnection(SMTPError):
+    """Credentials would have travelled in clear; nothing of them was sent (RFC 4954 §4)."""
+
+
+class MessageError(SMTPError, ValueError):
+    """The message cannot be sent as it is; `field` names the header or part."""
+
+    def __init__(self, why: str, field: str | None = None) -> None:
+        super().__init__(f"{field}: {why}" if field else why)
+        self.field = field
+
+
+class TemplateError(SMTPError):
+    """A template does not fit: the file and line (from 1) it is about, and the name it uses."""
+
+    def __init__(self, why: str, file: str, line: int | None = None, field: str | None = None) -> None:
+        where = file if line is None else f"{file}, line {line}"
+        super().__init__(f"{where}: {why}")
+        self.why = why
+        self.file = file
+        self.line = line
+        self.field = field
+
+
+class RecipientError(SMTPError, ValueError):
+    """A row or an address cannot be mailed; `row` counts the file's records from 1, header excluded."""
+
+    def __init__(self, reason: str, row: int | None = None) -> None:
+        super().__init__(reason if row is None else f"row {row}: {reason}")
+        self.reason = reason
+        self.row = row
+
+
+class LedgerError(SMTPError):
+    """The ledger cannot be trusted or written; the campaign stops and nothing more is sent."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process has this campaign in hand."""
+
+
+class LedgerMismatch(LedgerError):
+    """The recipients, a template or the settings changed since the campaign began."""

@@ -1,0 +1,181 @@
+"""Commands: what the client says, values to octets (RFC 5321 §4.1).
+
+Every command passes one choke point, `Command.__post_init__`: after encoding, an octet below 0x20 or
+0x7F in an argument is refused, wherever it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = [
+    "DATA",
+    "END_OF_CONTENT",
+    "GREETING",
+    "NOOP",
+    "QUIT",
+    "RSET",
+    "STARTTLS",
+    "Command",
+    "Verb",
+    "auth",
+    "bdat",
+    "ehlo",
+    "helo",
+    "mail",
+    "rcpt",
+    "response",
+]
+
+CRLF = b"\r\n"
+MAX_LINE = 512  # octets with CRLF, RFC 5321 §4.5.3.1.4 …
+MAX_MAIL_LINE = 1024  # … to which SIZE, SMTPUTF8, DSN and AUTH each add (RFC 1870, 6531, 3461, 4954)
+MAX_AUTH_LINE = 12_288  # RFC 4954 §4
+
+
+class Verb(StrEnum):
+    """What a command is. The last four have no verb on the wire."""
+
+    EHLO = "EHLO"
+    HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BDAT = "BDAT"
+    BDAT_LAST = "BDAT LAST"
+    RSET = "RSET"
+    NOOP = "NOOP"
+    QUIT = "QUIT"
+    GREETING = "the greeting"
+    CONTENT = "the content"
+    RESPONSE = "an AUTH response"
+    CANCEL = "the AUTH cancellation"
+
+
+_NOT_IN_ARGUMENT = re.compile(rb"[\x00-\x1f\x7f]")
+_LIMIT = {Verb.MAIL: MAX_MAIL_LINE, Verb.RCPT: MAX_MAIL_LINE, Verb.AUTH: MAX_AUTH_LINE, Verb.RESPONSE: MAX_AUTH_LINE}
+_SECRET = frozenset({Verb.AUTH, Verb.RESPONSE})
+_WORDS = {
+    Verb.BDAT_LAST: b"BDAT",
+    Verb.GREETING: b"",
+    Verb.CONTENT: b".",
+    Verb.RESPONSE: b"",
+    Verb.CANCEL: b"*",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One thing the client says: a verb and its argument, already encoded.
+
+    The end of mail data and a SASL response are commands too: each is answered by one reply.
+    """
+
+    verb: Verb
+    argument: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        if _NOT_IN_ARGUMENT.search(self.argument):
+            raise BadArgument(f"a control character in the argument of {self.verb}: nothing was sent")
+        if len(bytes(self)) > _LIMIT.get(self.verb, MAX_LINE):
+            raise BadArgument(f"the argument of {self.verb} is too long for a command line: nothing was sent")
+
+    def __bytes__(self) -> bytes:
+        """The line as it goes out; the octets of a BDAT chunk follow it."""
+        word = _WORDS.get(self.verb)
+        if word is None:
+            word = self.verb.encode("ascii")
+        return b" ".join(filter(None, (word, self.argument))) + CRLF
+
+    def __str__(self) -> str:
+        """The line for people: secrets masked, harmless on a terminal."""
+        if self.verb in _SECRET:
+            mechanism = self.argument.split(b" ")[0].decode("ascii") + " " if self.verb is Verb.AUTH else ""
+            return ("AUTH " if self.verb is Verb.AUTH else "") + mechanism + "***"
+        return safe_text(bytes(self)[:-2].decode("utf-8", "backslashreplace"))
+
+
+GREETING = Command(Verb.GREETING)
+STARTTLS = Command(Verb.STARTTLS)
+DATA = Command(Verb.DATA)
+END_OF_CONTENT = Command(Verb.CONTENT)
+RSET = Command(Verb.RSET)
+NOOP = Command(Verb.NOOP)
+QUIT = Command(Verb.QUIT)
+
+_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
+_LITERAL = re.compile(r"\[[0-9A-Za-z:.\-]+\]")
+
+
+def ehlo(name: str) -> Command:
+    """EHLO with a domain or address literal (RFC 5321 §4.1.1.1)."""
+    return Command(Verb.EHLO, _client_name(name))
+
+
+def helo(name: str) -> Command:
+    return Command(Verb.HELO, _client_name(name))
+
+
+def _client_name(name: str) -> bytes:
+    if len(name) > 255 or not (_DOMAIN.fullmatch(name) or _LITERAL.fullmatch(name)):
+        raise BadArgument(
+            f"“{safe_text(name, 80)}” is no name to greet a relay with: give a domain or an address literal"
+        )
+    return name.encode("ascii")
+
+
+def mail(reverse_path: Mailbox | None, parameters: Mapping[str, str | None] | None = None) -> Command:
+    """MAIL FROM with ESMTP parameters; None is the null reverse-path (RFC 5321 §4.1.1.2, §4.5.5)."""
+    return Command(Verb.MAIL, b"FROM:" + _path(reverse_path) + _parameters(parameters))
+
+
+def rcpt(forward_path: Mailbox, parameters: Mapping[str, str | None] | None = None) -> Command:
+    """RCPT TO with ESMTP parameters (RFC 5321 §4.1.1.3)."""
+    return Command(Verb.RCPT, b"TO:" + _path(forward_path) + _parameters(parameters))
+
+
+def _path(mailbox: Mailbox | None) -> bytes:
+    return b"<" + (mailbox.wire.encode("utf-8") if mailbox else b"") + b">"
+
+
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_VALUE = re.compile(r"[\x21-\x3c\x3e-\x7e\x80-\U0010ffff]+")  # esmtp-value, RFC 5321 §4.1.2 and RFC 6531 §3.3
+
+
+def _parameters(parameters: Mapping[str, str | None] | None) -> bytes:
+    words = []
+    for keyword, value in (parameters or {}).items():
+        if not _KEYWORD.fullmatch(keyword) or (value is not None and not _VALUE.fullmatch(value)):
+            raise BadArgument(f"“{safe_text(f'{keyword}={value}', 80)}” is no ESMTP parameter: nothing was sent")
+        words.append(f" {keyword}" if value is None else f" {keyword}={value}")
+    return "".join(words).encode("utf-8")
+
+
+def bdat(octets: int, *, last: bool) -> Command:
+    """BDAT with the count of the octets that follow it (RFC 3030 §2)."""
+    if octets < 0:
+        raise BadArgument("a chunk cannot have fewer than no octets")
+    return Command(Verb.BDAT_LAST if last else Verb.BDAT, f"{octets}{' LAST' if last else ''}".encode("ascii"))
+
+
+def auth(mechanism: str, initial_response: bytes | None = None) -> Command:
+    """AUTH with an optional initial response, which may be empty: then it is `=` (RFC 4954 §4)."""
+    words = [mechanism.encode("ascii")]
+    if initial_response is not None:
+        words.append(b64encode(initial_response) or b"=")
+    return Command(Verb.AUTH, b" ".join(words))
+
+
+def response(octets: bytes) -> Command:
+    """The answer to one SASL challenge; an empty one is an empty line (RFC 4954 §4)."""
+    return Command(Verb.RESPONSE, b64encode(octets))

@@ -1,0 +1,116 @@
+"""Content: the octets between DATA and the end of mail data (RFC 5321 §2.3.8, §4.5.2; RFC 3030)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from asyncsmtp.errors import MessageError
+
+__all__ = ["Content", "chunks", "transparent"]
+
+MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+END_OF_DATA = b"\r\n.\r\n"
+
+_ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Header section and body as canonical octets, in one or more parts that may be shared.
+
+    Joined, the parts have CRLF and no other CR or LF, no NUL, no line over 998 octets, and a CRLF at
+    the end. `Content.of` makes and checks one; `Content.trusted` is for a composer that has checked.
+
+    Attributes:
+        size: octets, as declared by SIZE (RFC 1870 §3): before transparency, CRLFs counted.
+        eight_bit: whether an octet is above 127, so that 8BITMIME is needed (RFC 6152).
+        utf8_headers: whether the header section is beyond ASCII, so that SMTPUTF8 is needed (RFC 6531).
+    """
+
+    parts: tuple[bytes, ...]
+    size: int
+    eight_bit: bool
+    utf8_headers: bool
+
+    @classmethod
+    def of(cls, octets: bytes | str, *, fix_eols: bool = False) -> Content:
+        """Check finished content.
+
+        Args:
+            octets: `str` has its line ends normalised; `bytes` must be right unless `fix_eols`.
+        Raises:
+            MessageError: a bare CR or LF, a NUL or a line over 998 octets, with where it stands.
+        """
+        if isinstance(octets, str):
+            octets, fix_eols = _encode(octets), True
+        if fix_eols:
+            octets = _ANY_LINE_END.sub(b"\r\n", octets)
+        check(octets)
+        parts = (octets,) if octets.endswith(b"\r\n") else (octets, b"\r\n")
+        return cls.trusted(parts, utf8_headers=not octets.partition(b"\r\n\r\n")[0].isascii())
+
+    @classmethod
+    def trusted(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
+        """Take parts that are known to be canonical; nothing is looked at twice."""
+        return cls(parts, sum(map(len, parts)), not all(map(bytes.isascii, parts)), utf8_headers)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise MessageError(f"character {error.start} is a lone surrogate, which no encoding can carry") from error
+
+
+def check(octets: bytes) -> None:
+    """Raise MessageError unless the octets are canonical (RFC 5321 §2.3.8: no bare CR or LF)."""
+    pairs = octets.count(b"\r\n")
+    if octets.count(b"\n") != pairs or octets.count(b"\r") != pairs:
+        found = re.search(rb"\r(?!\n)|(?<!\r)\n", octets)
+        assert found is not None
+        name = "CR" if found[0] == b"\r" else "LF"
+        raise MessageError(f"a bare {name} at octet {found.start()} of the content: use CRLF, or pass fix_eols=True")
+    if b"\0" in octets:
+        raise MessageError(f"a NUL at octet {octets.index(0)} of the content: encode the part as base64")
+    if (line := _long_line(octets)) is not None:
+        raise MessageError(
+            f"line {line} of the content has more than {MAX_LINE} octets: encode the part as quoted-printable or base64"
+        )
+
+
+def _long_line(octets: bytes) -> int | None:
+    """The number (from 1) of the first line that is too long. Looks at one octet in a thousand, not at all."""
+    start = 0
+    while len(octets) - start > MAX_LINE:
+        end = octets.rfind(b"\r\n", start, start + MAX_LINE + 2)
+        if end < 0:
+            return octets.count(b"\r\n", 0, start) + 1
+        start = end + 2
+    return None
+
+
+def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Double the dot that begins a line (RFC 5321 §4.5.2), wherever the parts are cut.
+
+    Parts without such a dot are passed on as they are, uncopied.
+    """
+    line_begins = True
+    for part in parts:
+        if not part:
+            continue
+        if line_begins and part[0] == 0x2E:
+            yield b"."
+        yield part.replace(b"\n.", b"\n..") if b"\n." in part else part
+        line_begins = part[-1] == 0x0A
+
+
+def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:
+    """Cut content for BDAT: each chunk but the last has exactly `octets`; at least one chunk, maybe empty."""
+    pending = b"".join(parts)
+    for start in range(0, max(len(pending), 1), octets):
+        yield pending[start : start + octets]

@@ -1,0 +1,92 @@
+"""What the relay answered to one transaction (RFC 5321 §3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from asyncsmtp.errors import DeliveryRefused
+from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, Command, mail, rcpt
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.replies import Reply
+
+__all__ = ["Delivery", "Outcome"]
+
+
+class Outcome(StrEnum):
+    """The final word on a recipient. Accepted by the relay is not yet delivered (RFC 5321 §6.1)."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    REJECTED = "rejected"
+    IN_DOUBT = "in doubt"
+
+    @classmethod
+    def of(cls, reply: Reply) -> Outcome:
+        """What a final reply means for the recipient it is about (RFC 5321 §4.2.1)."""
+        if reply.positive:
+            return cls.ACCEPTED
+        return cls.DEFERRED if reply.code < 500 else cls.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The relay's answers to one message: a reply for each recipient, in the order of the envelope.
+
+    Attributes:
+        mail: the reply to MAIL.
+        recipients: one reply to RCPT for each forward-path; empty when MAIL was refused.
+        final: the reply to the content, or to DATA where that was refused; None when it came to neither.
+        host: the relay's name and port, as the session knew them.
+        tls: the TLS version of the session, such as "TLSv1.3"; None in clear.
+    """
+
+    envelope: Envelope
+    mail: Reply
+    recipients: tuple[Reply, ...]
+    final: Reply | None
+    content_sent: bool = False
+    host: str = ""
+    tls: str | None = None
+
+    def replies(self) -> tuple[Reply, ...]:
+        """For each forward-path the reply that decided its fate."""
+        if not self.mail.positive:
+            return (self.mail,) * len(self.envelope.forward_paths)
+        if self.final is None:
+            return self.recipients
+        return tuple(self.final if reply.positive else reply for reply in self.recipients)
+
+    def reply(self, path: Mailbox | str) -> Reply:
+        """The reply that decided the fate of `path`; of the first, where it is there twice."""
+        return self.replies()[[str(p) for p in self.envelope.forward_paths].index(str(path))]
+
+    def outcome(self, path: Mailbox | str) -> Outcome:
+        return Outcome.of(self.reply(path))
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One for each forward-path, in the order of the envelope."""
+        return tuple(map(Outcome.of, self.replies()))
+
+    @property
+    def accepted(self) -> bool:
+        """Whether every recipient was accepted."""
+        return all(outcome is Outcome.ACCEPTED for outcome in self.outcomes)
+
+    def raise_for_refusal(self) -> None:
+        """Raise for the first recipient that was not accepted; do nothing when all were.
+
+        Raises:
+            DeliveryRefused: `.delivery` tells who was accepted nevertheless.
+        """
+        for path, reply, decisive in zip(self.envelope.forward_paths, self.replies(), self._decisive(), strict=True):
+            if not reply.positive:
+                raise DeliveryRefused(self, decisive or rcpt(path), reply)
+
+    def _decisive(self) -> tuple[Command | None, ...]:
+        """For each forward-path the command whose reply decided; None stands for its RCPT."""
+        if not self.mail.positive:
+            return (mail(self.envelope.reverse_path),) * len(self.envelope.forward_paths)
+        last = END_OF_CONTENT if self.content_sent else DATA
+        return tuple(last if reply.positive else None for reply in self.recipients)

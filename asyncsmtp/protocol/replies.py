@@ -1,0 +1,168 @@
+"""Replies: what the relay says, octets to values (RFC 5321 §4.2, RFC 2034, RFC 3463)."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from asyncsmtp.errors import RemoteProtocolError
+
+__all__ = ["EnhancedStatus", "Reply", "ReplyReader", "Severity", "safe_text"]
+
+MAX_LINE = 2048  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers exceed it
+MAX_LINES = 256
+MAX_REPLY = 65_536  # octets of all the lines of one reply
+
+
+class Severity(IntEnum):
+    """The first digit of a reply code (RFC 5321 §4.2.1)."""
+
+    COMPLETION = 2
+    INTERMEDIATE = 3
+    TRANSIENT = 4
+    PERMANENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancedStatus:
+    """class.subject.detail, as in 5.1.1 (RFC 3463 §2)."""
+
+    class_: int
+    subject: int
+    detail: int
+
+    def __str__(self) -> str:
+        return f"{self.class_}.{self.subject}.{self.detail}"
+
+
+_ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply: a three-digit code and one text per line, as octets without code or line end."""
+
+    code: int
+    lines: tuple[bytes, ...] = (b"",)
+
+    @property
+    def severity(self) -> Severity:
+        return Severity(self.code // 100)
+
+    @property
+    def positive(self) -> bool:
+        """Whether the command was taken, at least so far (2yz or 3yz)."""
+        return self.code < 400
+
+    @property
+    def status(self) -> EnhancedStatus | None:
+        """The enhanced status code; None when absent or when it contradicts the reply code.
+
+        RFC 2034 §4: the class of the enhanced code must match the first digit of the reply code.
+        """
+        match = _ENHANCED.match(self.lines[0])
+        if match is None or int(match[1]) != self.code // 100:
+            return None
+        return EnhancedStatus(int(match[1]), int(match[2]), int(match[3]))
+
+    @property
+    def text(self) -> str:
+        """The lines as text, joined by newlines. Foreign: show it through `safe_text` only."""
+        return "\n".join(line.decode("utf-8", "backslashreplace") for line in self.lines)
+
+    def __str__(self) -> str:
+        """Code and text on one line, harmless on a terminal and in a log."""
+        return safe_text(f"{self.code} {' / '.join(self.text.splitlines())}".rstrip(), 512)
+
+
+def safe_text(foreign: str, limit: int | None = None) -> str:
+    """Make text from outside harmless: what does not print is escaped, what is too long is cut."""
+    if not foreign.isprintable():
+        foreign = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in foreign)
+    return foreign if limit is None or len(foreign) <= limit else foreign[: limit - 1] + "…"
+
+
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?")
+
+
+class ReplyReader:
+    """Octets in, replies out; bounded, strict, and indifferent to where the octets are cut."""
+
+    __slots__ = ("_code", "_lines", "_octets", "_tail", "_unread")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._unread: deque[bytes] = deque()
+        self._code = b""
+        self._lines: list[bytes] = []
+        self._octets = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left over: no octet, no half reply."""
+        return not (self._tail or self._unread or self._lines)
+
+    def replies(self, data: bytes) -> Iterator[Reply]:
+        """Yield each reply that `data` completes, in order.
+
+        Args:
+            data: what one read returned; may end anywhere inside a line.
+        Raises:
+            RemoteProtocolError: at the first malformed line, after the replies before it.
+        """
+        self._unread.extend((self._tail + data).split(b"\n"))
+        self._tail = self._unread.pop()
+        while self._unread:
+            if reply := self._read_line(self._unread.popleft()):
+                yield reply
+        if len(self._tail) > MAX_LINE:
+            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
+
+    def unfinished(self) -> RemoteProtocolError | None:
+        """What to say of the octets that were left when the connection ended; None if there were none."""
+        return None if self.idle else _malformed(self._tail, "the connection ended inside it")
+
+    def _read_line(self, line: bytes) -> Reply | None:
+        if len(line) > MAX_LINE:
+            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
+        if line[-1:] != b"\r":
+            raise _malformed(line, "a line must end in CR LF")
+        match = _LINE.fullmatch(line, 0, len(line) - 1)
+        if match is None:
+            raise _malformed(line, "a reply begins with three digits")
+        code, mark, text = match.groups(b"")
+        if self._lines and code != self._code:
+            raise _malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
+        if mark != b"-" and not self._lines:
+            return Reply(int(code), (text,))
+        self._code = code
+        self._lines.append(text)
+        self._octets += len(line) + 1
+        if len(self._lines) > MAX_LINES or self._octets > MAX_REPLY:
+            raise RemoteProtocolError(f"a reply runs past {MAX_LINES} lines or {MAX_REPLY} octets")
+        if mark == b"-":
+            return None
+        reply = Reply(int(code), tuple(self._lines))
+        self._lines.clear()
+        self._octets = 0
+        return reply
+
+
+def _malformed(line: bytes, rule: str) -> RemoteProtocolError:
+    shown = safe_text(line[:80].decode("utf-8", "backslashreplace"))
+    return RemoteProtocolError(f"not an SMTP reply: “{shown}” ({rule}){_looks_like(line)}")
+
+
+def _looks_like(line: bytes) -> str:
+    if line.startswith(b"SSH-"):
+        return ": this port speaks SSH; use the relay's SMTP port (587, 465 or 25)"
+    if line.startswith((b"HTTP/", b"<html", b"<!DOCTYPE")):
+        return ": this port speaks HTTP; use the relay's SMTP port (587, 465 or 25)"
+    if line[:1] in (b"\x15", b"\x16"):
+        return ": this port speaks TLS; use smtps:// in the relay's URL"
+    if line.startswith((b"* OK", b"+OK")):
+        return ": this port speaks IMAP or POP3; use the relay's SMTP port (587, 465 or 25)"
+    return ""
