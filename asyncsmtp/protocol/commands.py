@@ -123,6 +123,7 @@ def ehlo(name: str) -> Command:
 
 
 def helo(name: str) -> Command:
+    """The greeting of old, for a relay that refuses EHLO: no extension, then (RFC 5321 §4.1.1.1)."""
     return Command(Verb.HELO, _client_name(name))
 
 
