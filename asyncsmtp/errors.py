@@ -4,6 +4,7 @@
     ├── ProtocolError
     │   ├── LocalProtocolError      our bug: a command out of sequence
     │   └── RemoteProtocolError     theirs: bad grammar, a reply to nothing, the wrong class of reply
+    │       ├── OutOfStep           a reply to nothing, or of the wrong class: replies may be shifted
     │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
     ├── ConnectFailed               never reached a greeting (also an OSError)
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
@@ -51,6 +52,7 @@ __all__ = [
     "LocalProtocolError",
     "MessageError",
     "NotOffered",
+    "OutOfStep",
     "ProtocolError",
     "RecipientError",
     "Refused",
@@ -77,7 +79,18 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The relay did: a malformed reply, a reply to nothing, or a reply of the wrong class."""
+    """The relay did; what it had answered before keeps its meaning."""
+
+
+class OutOfStep(RemoteProtocolError):
+    """A reply to nothing, or one that its command cannot have: earlier replies may be booked one off.
+
+    What the current group was answered is void: its content, if it was sent, is in doubt.
+    """
+
+    def __init__(self, why: str, *, claims_acceptance: bool = False) -> None:
+        super().__init__(why)
+        self.claims_acceptance = claims_acceptance
 
 
 class StartTlsInjection(RemoteProtocolError):

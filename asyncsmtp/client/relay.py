@@ -1,0 +1,168 @@
+"""Where and how to submit mail: a relay as a value (RFC 6409, RFC 8314)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from asyncsmtp.client.timeouts import Timeouts
+from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.commands import ehlo
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.replies import safe_text
+from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
+
+__all__ = ["Dialogue", "Login", "Relay", "TokenSource"]
+
+TokenSource = Callable[[], Awaitable[str]]
+
+_PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
+
+
+class Dialogue(StrEnum):
+    """How far we speak ahead of the relay's replies.
+
+    LOCKSTEP: one command at a time. PIPELINED: groups, where the relay offers PIPELINING (RFC 2920), and
+    across transactions on a session that has proved it reads on behind the end of a content.
+    """
+
+    LOCKSTEP = "lockstep"
+    PIPELINED = "pipelined"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who logs in: a password, or a coroutine function that returns an OAuth 2.0 access token."""
+
+    username: str
+    password: Secret | None = None
+    token: TokenSource | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.username:
+            raise BadArgument("a login needs a user name")
+        if (self.password is None) == (self.token is None):
+            raise BadArgument("a login has either a password or a token source")
+
+    async def credentials(self) -> Credentials:
+        if self.password is not None:
+            return Password(self.username, self.password)
+        assert self.token is not None
+        return Bearer(self.username, Secret(await self.token()))
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A submission server and the policy for speaking with it.
+
+    Attributes:
+        host: a name or an address. port: None for the usual one: 465 for implicit TLS, 587 for STARTTLS, 25 else.
+        security: STARTTLS, required, unless said otherwise.
+        login: None to send without one.
+        context: your own TLS context; without it, certificates are verified against the system's CAs and `ca_file`.
+        verify_name: the name the certificate must carry, where that is not `host`.
+        cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
+        name: how we greet the relay; None for the address literal of our end.
+        masked: EHLO keywords to act as if they were not offered.
+    """
+
+    host: str
+    port: int | None = None
+    security: Security = Security.STARTTLS
+    login: Login | None = None
+    context: ssl.SSLContext | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    verify_name: str | None = None
+    cleartext_login: bool = False
+    dialogue: Dialogue = Dialogue.PIPELINED
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    name: str | None = None
+    masked: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise BadArgument("a relay needs a host")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise BadArgument(f"{self.port} is no port: 1 to 65535")
+        if self.name is not None:
+            ehlo(self.name)
+
+    @classmethod
+    def from_url(cls, url: str, *, password: str | Secret | None = None, token: TokenSource | None = None) -> Relay:
+        """Read a relay's URL.
+
+        `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
+        `smtp://localhost:2525?security=none`. Other query keys: `security` (tls, starttls, opportunistic,
+        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`.
+
+        Raises:
+            BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("smtp", "smtps"):
+            raise BadArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
+        if parts.password is not None:
+            raise BadArgument("a password has no place in a URL: use ASYNCSMTP_PASSWORD or --password-command")
+        if parts.path.strip("/") or parts.fragment:
+            raise BadArgument(f"“{safe_text(parts.path or parts.fragment, 80)}” means nothing in a relay's URL")
+        settings = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if unknown := settings.keys() - _SETTINGS:
+            raise BadArgument(f"“{safe_text(min(unknown), 80)}” is no setting of a relay's URL")
+        security = Security.IMPLICIT_TLS if parts.scheme == "smtps" else Security.STARTTLS
+        return cls(
+            _host(url, parts.hostname),
+            _port(url),
+            _choice(Security, "security", settings.get("security", security)),
+            _login(unquote(parts.username), password, token) if parts.username else None,
+            ca_file=Path(settings["ca-file"]) if "ca-file" in settings else None,
+            verify_name=settings.get("verify-name"),
+            dialogue=_choice(Dialogue, "dialogue", settings.get("dialogue", Dialogue.PIPELINED)),
+            name=settings.get("name"),
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, the usual one filled in."""
+        return self.host, self.port or _PORTS[self.security]
+
+    def __str__(self) -> str:
+        host, port = self.address
+        return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
+
+
+def _host(url: str, host: str | None) -> str:
+    if not host:
+        raise BadArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
+    return unquote(host)
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError as error:
+        raise BadArgument(f"“{safe_text(url, 80)}” has a port that is no number from 1 to 65535") from error
+
+
+def _login(username: str, password: str | Secret | None, token: TokenSource | None) -> Login:
+    if password is None and token is None:
+        raise BadArgument(
+            f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
+        )
+    return Login(username, Secret(password) if isinstance(password, str) else password, token)
+
+
+_SETTINGS = frozenset({"security", "ca-file", "verify-name", "dialogue", "name"})
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def _choice(kind: type[_Choice], key: str, value: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(kind)
+        raise BadArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: {known}") from error

@@ -1,0 +1,117 @@
+"""Connections: names to streams, TLS contexts, and the ways both fail (RFC 8314, RFC 6125)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from functools import lru_cache
+from pathlib import Path
+
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.errors import ConnectFailed
+from asyncsmtp.protocol.opening import Security
+
+__all__ = ["READ_SIZE", "Streams", "client_name", "connect", "shake_hands", "tls_context", "verifies"]
+
+READ_SIZE = 65_536
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def connect(relay: Relay) -> Streams:
+    """Open the connection, and TLS where it is implicit; name lookup and all addresses count as one wait.
+
+    Raises:
+        ConnectFailed: with what to look at.
+    """
+    host, port = relay.address
+    implicit = relay.security is Security.IMPLICIT_TLS
+    context = await tls_context(relay) if implicit else None
+    limit = relay.timeouts.connect + (relay.timeouts.tls if implicit else 0.0)
+    try:
+        async with asyncio.timeout(limit):
+            return await asyncio.open_connection(
+                host,
+                port,
+                limit=READ_SIZE,
+                ssl=context,
+                server_hostname=(relay.verify_name or host) if context else None,
+                ssl_handshake_timeout=relay.timeouts.tls if context else None,
+                ssl_shutdown_timeout=relay.timeouts.close if context else None,
+                happy_eyeballs_delay=0.25,
+            )
+    except TimeoutError as error:
+        raise ConnectFailed(
+            f"{relay} did not answer within {limit:g} s: check the host, the port and the firewall"
+        ) from error
+    except ssl.SSLError as error:
+        raise handshake_failed(relay, error) from error
+    except OSError as error:
+        raise ConnectFailed(f"cannot connect to {relay}: {_reason(error)}") from error
+
+
+async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
+    """Upgrade the connection after the 220 to STARTTLS.
+
+    Raises:
+        ConnectFailed: the handshake failed; nothing falls back to clear text.
+    """
+    context = await tls_context(relay)
+    try:
+        await writer.start_tls(
+            context,
+            server_hostname=relay.verify_name or relay.host,
+            ssl_handshake_timeout=relay.timeouts.tls,
+            ssl_shutdown_timeout=relay.timeouts.close,
+        )
+    except ssl.SSLError as error:
+        raise handshake_failed(relay, error) from error
+    except OSError as error:
+        raise ConnectFailed(f"the TLS handshake with {relay} broke off: {_reason(error)}") from error
+
+
+async def tls_context(relay: Relay) -> ssl.SSLContext:
+    """The relay's own context, or one that verifies; made once, away from the event loop (it reads files)."""
+    return relay.context or await asyncio.to_thread(_verifying_context, relay.ca_file)
+
+
+@lru_cache(maxsize=8)
+def _verifying_context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConnectFailed(f"the CA file {ca_file} cannot be used: {_reason(error)}") from error
+
+
+def verifies(context: ssl.SSLContext | None) -> bool:
+    """Whether a handshake with it proves who the relay is; None stands for the default, which does."""
+    return context is None or (context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname)
+
+
+def handshake_failed(relay: Relay, error: ssl.SSLError) -> ConnectFailed:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = f"{error.verify_message}; give its CA with ca_file, or its real name with verify_name"
+        return ConnectFailed(f"the certificate of {relay} is not valid: {advice}")
+    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+        if relay.security is Security.IMPLICIT_TLS:
+            return ConnectFailed(
+                f"{relay} does not speak TLS from the first octet: use smtp:// (STARTTLS, often port 587)"
+            )
+        return ConnectFailed(
+            f"the TLS handshake with {relay} met octets that are no TLS: someone may be tampering with it"
+        )
+    return ConnectFailed(f"the TLS handshake with {relay} failed: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "this host name is not known: check its spelling"
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return "nothing answers there: check host and port, and that the relay is running"
+    return error.strerror or str(error) or type(error).__name__
+
+
+def client_name(writer: asyncio.StreamWriter) -> str:
+    """The address literal of our end of the connection; no name lookup, which could block (RFC 5321 §4.1.3)."""
+    address = (writer.get_extra_info("sockname") or ("127.0.0.1",))[0]
+    return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"

@@ -1,0 +1,229 @@
+"""The client's side of the dialogue, sans I/O (RFC 5321 §3, §4.1.4; RFC 2920; RFC 3207; RFC 4954).
+
+One queue, three tables, two cursors. **Every reply answers the oldest pending command**: that
+sentence is the design, and it makes mispaired replies impossible to express.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
+from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
+from asyncsmtp.protocol.extensions import Extensions
+from asyncsmtp.protocol.replies import Reply, ReplyReader
+
+__all__ = ["AFTER", "ALLOWED", "ENDS_GROUP", "ClientProtocol", "Exchange", "State"]
+
+
+class State(Enum):
+    """Where the dialogue stands; READY and beyond is a session in the sense of RFC 5321 §3.1."""
+
+    CONNECTED = "connected"
+    GREETED = "greeted"
+    READY = "ready"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BDAT = "bdat"
+    AUTH = "auth"
+    TLS = "tls"
+    CLOSED = "closed"
+
+
+_ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.QUIT})
+
+ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
+    State.CONNECTED: frozenset(),
+    State.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.NOOP, Verb.QUIT}),
+    State.READY: _ANY_TIME | {Verb.EHLO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL},
+    State.MAIL: _ANY_TIME | {Verb.RCPT},
+    State.RCPT: _ANY_TIME | {Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.BDAT_LAST},
+    State.DATA: frozenset({Verb.CONTENT}),
+    State.BDAT: _ANY_TIME | {Verb.BDAT, Verb.BDAT_LAST},
+    State.AUTH: frozenset({Verb.RESPONSE, Verb.CANCEL}),
+    State.TLS: frozenset(),  # the handshake is due; any octet now is an attack (RFC 3207 §4.2)
+    State.CLOSED: frozenset(),
+}
+
+AFTER: Mapping[Verb, State] = {  # where a positive reply leads; a verb that is not here changes nothing
+    Verb.GREETING: State.GREETED,
+    Verb.EHLO: State.READY,
+    Verb.HELO: State.READY,
+    Verb.STARTTLS: State.TLS,
+    Verb.AUTH: State.READY,
+    Verb.RESPONSE: State.READY,
+    Verb.MAIL: State.MAIL,
+    Verb.RCPT: State.RCPT,
+    Verb.DATA: State.DATA,
+    Verb.CONTENT: State.READY,
+    Verb.BDAT: State.BDAT,
+    Verb.BDAT_LAST: State.READY,
+    Verb.RSET: State.READY,
+    Verb.QUIT: State.CLOSED,
+}
+
+# RFC 2920 §3.1: these "can only appear as the last command in a group"
+ENDS_GROUP = frozenset(
+    {
+        Verb.GREETING,
+        Verb.EHLO,
+        Verb.HELO,
+        Verb.STARTTLS,
+        Verb.AUTH,
+        Verb.RESPONSE,
+        Verb.CANCEL,
+        Verb.DATA,
+        Verb.NOOP,
+        Verb.QUIT,
+    }
+)
+
+REFUSED: Mapping[Verb, State] = {  # where a negative reply leads; a verb that is not here changes nothing
+    Verb.CONTENT: State.READY,  # RFC 5321 §4.1.1.4: the buffers are cleared, whatever the reply
+    Verb.AUTH: State.READY,
+    Verb.RESPONSE: State.READY,
+    Verb.CANCEL: State.READY,
+}
+
+ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do not take any 2yz
+    Verb.GREETING: frozenset({220}),
+    Verb.STARTTLS: frozenset({220}),
+    Verb.AUTH: frozenset({235, 334}),
+    Verb.RESPONSE: frozenset({235, 334}),
+    Verb.CANCEL: frozenset(),
+    Verb.DATA: frozenset({354}),
+}
+
+CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
+CHALLENGE = 334
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A command with its reply; the command is None for a 421 that answers nothing."""
+
+    command: Command | None
+    reply: Reply
+
+
+class ClientProtocol:
+    """What has been said and not yet answered, and where that leaves us.
+
+    Attributes:
+        state: what the server has confirmed.
+        ahead: what it will be if every pending reply is positive.
+        pending: said, not yet answered, oldest first.
+        extensions: what the last EHLO offered, less what is masked; empty before it and after HELO.
+    """
+
+    __slots__ = ("_masked", "_reader", "ahead", "extensions", "pending", "state")
+
+    def __init__(self, *, masked: frozenset[str] = frozenset()) -> None:
+        self.state = State.CONNECTED
+        self.pending: deque[Command] = deque([GREETING])
+        self.ahead = State.GREETED
+        self.extensions = Extensions()
+        self._masked = masked
+        self._reader = ReplyReader()
+
+    def allows(self, command: Command) -> bool:
+        """Whether the command may be said now: in sequence, and not behind one that ends a group."""
+        if self.pending and (self.pending[-1].verb in ENDS_GROUP or not self.extensions.pipelining):
+            return False
+        return command.verb in ALLOWED[self.ahead]
+
+    def send(self, command: Command) -> bytes:
+        """Say a command; return the octets to write. Content itself is written before END_OF_CONTENT is said.
+
+        Raises:
+            LocalProtocolError: out of sequence, or behind a command that ends a group.
+        """
+        if not self.allows(command):
+            waiting = f" with {self.pending[-1].verb} unanswered" if self.pending else ""
+            raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead.value}{waiting}")
+        self.pending.append(command)
+        self.ahead = AFTER.get(command.verb, self.ahead)
+        return bytes(command)
+
+    def receive(self, data: bytes) -> Iterator[Exchange]:
+        """Read octets from the server; yield each command that is now answered with its reply, oldest first.
+
+        Args:
+            data: what one read returned; may end anywhere inside a line.
+        Raises:
+            RemoteProtocolError: a malformed reply; what was yielded before it stands.
+            OutOfStep: a reply to nothing but 421, or one that its command cannot have.
+            StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
+        RFC 5321 §4.2, RFC 2920 §3.1.
+        """
+        if self.state is State.TLS and data:
+            raise _injection()
+        for reply in self._reader.replies(data):
+            yield self._answer(reply)
+
+    def _answer(self, reply: Reply) -> Exchange:
+        if not self.pending:
+            return self._unasked(reply)
+        command = self.pending.popleft()
+        self._step(command, reply)
+        if self.state is State.TLS and not self._reader.idle:
+            raise _injection()
+        return Exchange(command, reply)
+
+    def _step(self, command: Command, reply: Reply) -> None:
+        verb = command.verb
+        if reply.code == CLOSING:
+            self.state = self.ahead = State.CLOSED
+            return
+        if reply.positive:
+            _check_class(verb, reply)
+            self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
+            if verb is Verb.EHLO:
+                self.extensions = Extensions.parse(reply).without(self._masked)
+            elif verb is Verb.HELO:
+                self.extensions = Extensions()
+        else:
+            self.state = REFUSED.get(verb, self.state)
+        if not (reply.positive and self.pending):  # otherwise `ahead` has counted on this reply already
+            self.ahead = self.state
+            for later in self.pending:
+                self.ahead = AFTER.get(later.verb, self.ahead)
+
+    def _unasked(self, reply: Reply) -> Exchange:
+        writing = self.state is State.DATA
+        if writing and reply.positive:
+            raise OutOfStep(f"the relay answered “{reply}” before the content had ended", claims_acceptance=True)
+        if not writing and reply.code != CLOSING:
+            raise OutOfStep(f"the relay said “{reply}” though nothing was asked")
+        self.state = self.ahead = State.CLOSED  # refused while we still write: only dropping the line is safe
+        return Exchange(END_OF_CONTENT if writing else None, reply)
+
+    def handshaken(self) -> None:
+        """TLS is up: what the server said before is forgotten (RFC 3207 §4.2); EHLO comes next."""
+        if self.state is not State.TLS:
+            raise LocalProtocolError("a TLS handshake that STARTTLS did not ask for")
+        self.state = self.ahead = State.GREETED
+        self.extensions = Extensions()
+
+    def ended(self) -> RemoteProtocolError | None:
+        """The connection ended: the error for octets that make no reply, None where there are none."""
+        self.state = self.ahead = State.CLOSED
+        return self._reader.unfinished()
+
+
+def _check_class(verb: Verb, reply: Reply) -> None:
+    only = ONLY.get(verb)
+    if (reply.code in only) if only is not None else (reply.code < 300):
+        return
+    raise OutOfStep(f"the relay answered {verb} with “{reply}”, which is no answer to it")
+
+
+def _injection() -> StartTlsInjection:
+    return StartTlsInjection(
+        "the relay's 220 to STARTTLS was followed by octets in clear: "
+        "someone may be tampering with the connection; nothing was sent"
+    )

@@ -1,0 +1,146 @@
+"""One message's way through a session: what to say next, and what the replies mean (RFC 5321 §3.3).
+
+Lockstep and pipelined are the same script; pipelined says all of it at once and listens afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from asyncsmtp.errors import LocalProtocolError
+from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, mail, rcpt
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.replies import Reply
+
+__all__ = ["Phase", "Transaction"]
+
+
+class Phase(Enum):
+    ENVELOPE = "envelope"  # MAIL, RCPT and DATA are being said or answered
+    CONTENT = "content"  # 354: the content is due
+    ENDED = "ended"  # the end of the content is said
+    CLEARING = "clearing"  # refused; RSET is due or said
+    OVER = "over"  # every reply is in
+
+
+class Transaction:
+    """Ask `say()` what may be said, tell `answered()` each reply, until `phase` is OVER.
+
+    A refused transaction clears itself with RSET: "After a refused DATA, RSET before the next MAIL" is
+    what servers want, and a reply that was shifted by one would answer it with the wrong code.
+    """
+
+    __slots__ = ("_pipelined", "_script", "_unanswered", "envelope", "final", "mail", "phase", "recipients", "was_sent")
+
+    def __init__(
+        self, envelope: Envelope, parameters: Mapping[str, str | None] | None = None, *, pipelined: bool = True
+    ) -> None:
+        self.envelope = envelope
+        self.phase = Phase.ENVELOPE
+        self.mail: Reply | None = None
+        self.recipients: list[Reply] = []
+        self.final: Reply | None = None
+        self.was_sent = False
+        self._pipelined = pipelined
+        self._unanswered = 0
+        self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths), DATA]
+        self._script.reverse()
+
+    @property
+    def taken(self) -> bool:
+        """Whether MAIL and at least one RCPT were answered well."""
+        return self.mail is not None and self.mail.positive and any(reply.positive for reply in self.recipients)
+
+    def say(self, *, behind_content: bool = False) -> tuple[Command, ...]:
+        """What may be said now: nothing while a reply, or the content, is due.
+
+        Args:
+            behind_content: the group goes out behind another message's content; it then begins with RSET,
+                without which some servers lose count.
+        """
+        if self._unanswered or self.phase not in (Phase.ENVELOPE, Phase.CLEARING):
+            return ()
+        if self.phase is Phase.CLEARING:
+            group: tuple[Command, ...] = (RSET,)
+        elif self._pipelined:
+            group = tuple(reversed(self._script))
+            self._script.clear()
+        else:
+            group = (self._script.pop(),)
+        if behind_content:
+            group = (RSET, *group)
+        self._unanswered = len(group)
+        return group
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """Take the reply to a command of this transaction; they come in the order they were said."""
+        self._unanswered -= 1
+        match command.verb:
+            case Verb.MAIL:
+                self.mail = reply
+            case Verb.RCPT:
+                self.recipients.append(reply)
+            case Verb.DATA:
+                self._data_answered(reply)
+            case Verb.CONTENT:
+                self.final = reply
+                self.phase = Phase.OVER
+            case Verb.RSET if self.phase is Phase.CLEARING:
+                self.phase = Phase.OVER
+        if self.phase is Phase.ENVELOPE and not self._unanswered:
+            self._step()
+
+    def _data_answered(self, reply: Reply) -> None:
+        if reply.positive:
+            # RFC 2920 §3.1: a server may answer 354 though it refused every recipient; a lone dot is due then.
+            self.phase = Phase.CONTENT
+            return
+        if self.taken:
+            self.final = reply
+        self.phase = Phase.CLEARING
+
+    def _step(self) -> None:
+        """In lockstep: leave out of the script what a refusal made pointless."""
+        refused = self.mail is not None and not self.mail.positive
+        if refused or (self._script and self._script[-1] is DATA and not self.taken):
+            self.phase = Phase.CLEARING
+
+    def broken_off(self, reply: Reply) -> None:
+        """The relay closed the session with a 421: it stands for every reply that is still to come."""
+        if self.phase is Phase.OVER:
+            return
+        if self.mail is None:
+            self.mail = reply
+        missing = len(self.envelope.forward_paths) - len(self.recipients)
+        self.recipients += [reply] * missing
+        if self.final is None:
+            self.final = reply
+        self.phase = Phase.OVER
+
+    def content_ended(self) -> None:
+        """The end of the content is about to be said: from here on the message may be delivered."""
+        if self.phase is not Phase.CONTENT:
+            raise LocalProtocolError(f"the end of a content in phase {self.phase.value}")
+        self.phase = Phase.ENDED
+        self.was_sent = self.taken
+        self._unanswered = 1
+
+    @property
+    def decided(self) -> bool:
+        """Whether each recipient's fate is known, be it that RSET is unanswered."""
+        return self.phase in (Phase.CLEARING, Phase.OVER)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a recipient may have the message though no reply says so."""
+        return self.was_sent and self.final is None
+
+    def delivery(self, *, host: str = "", tls: str | None = None) -> Delivery:
+        """What the relay answered; to be asked once `decided`."""
+        if self.mail is None or not self.decided:
+            raise LocalProtocolError("the transaction is not decided yet")
+        recipients = tuple(self.recipients) if self.mail.positive else ()
+        final = self.final if self.taken else None
+        return Delivery(self.envelope, self.mail, recipients, final, self.was_sent, host, tls)
