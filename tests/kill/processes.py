@@ -1,0 +1,129 @@
+"""The two processes of a kill test: the oracle, which stays, and the client, which does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Campaign", "OracleProcess", "Verdict", "oracle"]
+
+CAMPAIGN = """
+[campaign]
+name = "kill"
+from = "News <news@example.org>"
+subject = "For {{{{ name }}}}"
+recipients = "people.csv"
+email = "email"
+text = "message.txt"
+
+[relay]
+url = "smtp://127.0.0.1:{port}?security=none"
+sessions = {sessions}
+
+[limits]
+concurrency = {concurrency}
+
+[retry]
+in_doubt = "{in_doubt}"
+"""
+
+
+class Verdict(NamedTuple):
+    """One line of the oracle's log: what it decided, before it said so."""
+
+    word: str
+    message_id: str
+    recipient: str
+    token: str
+
+
+@dataclass(frozen=True)
+class OracleProcess:
+    """A running oracle: where it listens, and its log."""
+
+    port: int
+    log: Path
+
+    def verdicts(self) -> list[Verdict]:
+        """Everything decided so far, oldest first."""
+        return [Verdict(*line.split()) for line in self.log.read_text().splitlines()]
+
+    def wait_for_more(self, octets: int, while_alive: subprocess.Popen[bytes]) -> None:
+        """Wait until the log has grown by that much, or the client has ended."""
+        aim = self.log.stat().st_size + octets
+        while self.log.stat().st_size < aim and while_alive.poll() is None:
+            time.sleep(0.0005)  # a random moment is wanted, not an event of the client's
+
+
+@contextmanager
+def oracle(folder: Path, *options: str) -> Iterator[OracleProcess]:
+    """Start an oracle that keeps its log in `folder`; end it on the way out."""
+    log = folder / "oracle.log"
+    log.touch()
+    command = [sys.executable, "-I", str(Path(__file__).with_name("oracle.py")), str(log), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield OracleProcess(int(process.stdout.readline()), log)
+        finally:
+            process.kill()
+
+
+class Campaign:
+    """A campaign of `rows` recipients, each tenth of whom the oracle rejects, and the command that runs it."""
+
+    def __init__(self, folder: Path, rows: int, port: int, *, sessions: int, in_doubt: str = "hold") -> None:
+        self.folder, self.rows, self.sessions = folder, rows, sessions
+        self.recipients = [f"{'nobody' if row % 10 == 0 else 'somebody'}{row}@example.com" for row in range(rows)]
+        folder.mkdir()
+        lines = ["email,name", *(f"{address},Name {row}" for row, address in enumerate(self.recipients))]
+        (folder / "people.csv").write_text("\n".join(lines) + "\n")
+        (folder / "message.txt").write_text("Dear {{ name }},\nthis is\nfor {{ email }}\n")
+        settings = {"port": port, "sessions": sessions, "concurrency": 4 * sessions, "in_doubt": in_doubt}
+        (folder / "campaign.toml").write_text(CAMPAIGN.format(**settings))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Begin, or go on with, the campaign: the same command, as a group of processes of its own."""
+        return subprocess.Popen(
+            self._command("bulk", "--yes"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "stderr").open("ab"),
+            start_new_session=True,
+        )
+
+    def finish(self) -> int:
+        """Run the command to its end; return its exit code."""
+        return self.start().wait(timeout=60)
+
+    def counts(self) -> dict[str, int]:
+        """How many recipients the ledger has in each state."""
+        return json.loads(self._output("status", "--json"))
+
+    def results(self) -> list[dict[str, object]]:
+        """What the ledger knows of each recipient, in the order of the file."""
+        return [json.loads(line) for line in self._output("results", "--json").splitlines()]
+
+    def _output(self, *words: str) -> bytes:
+        return subprocess.run(self._command(*words), stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+
+    def _command(self, verb: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", "asyncsmtp", verb, str(self.folder / "campaign.toml"), *options]
+
+
+def kill(process: subprocess.Popen[bytes]) -> bool:
+    """SIGKILL the client and whatever it started; False if it had ended by itself."""
+    alive = process.poll() is None
+    if alive:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return alive
