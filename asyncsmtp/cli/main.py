@@ -1,0 +1,93 @@
+"""The command `asyncsmtp`: the group, and the one place where an error becomes a sentence.
+
+A subcommand's module is imported when that subcommand is used, so `asyncsmtp --help` stays quick;
+`COMMANDS` holds what the list of commands says of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from asyncsmtp.cli import console, failures
+from asyncsmtp.cli.exits import Exit
+
+__all__ = ["asyncsmtp", "main"]
+
+COMMANDS = {
+    "init": "Write a sample campaign that works at once.",
+}
+
+
+class _Group(click.Group):
+    """A group that imports a command when it is used, and lists the commands without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"asyncsmtp.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise failures.Failed(f"there is no command “{args[0]}”{_nearest(args[0])}", "asyncsmtp --help")
+        return super().resolve_command(ctx, args)
+
+
+def _nearest(word: str) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, COMMANDS, 1)
+    return f"; did you mean “{found[0]}”?" if found else ""
+
+
+_EPILOG = """\b
+Exit codes: 0 all accepted, 1 some rejected or in doubt, 2 usage or pre-flight,
+69 relay unreachable, 74 ledger or disk, 75 some deferred or ledger busy (run again),
+77 authentication refused, 130 interrupted, 143 terminated (run again to go on).
+
+\b
+Example:
+  asyncsmtp init demo
+"""
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="asyncsmtp", message="asyncsmtp %(version)s")
+@click.pass_context
+def asyncsmtp(ctx: click.Context) -> Exit:
+    """Mail everyone in a CSV, and know what happened to each."""
+    if ctx.invoked_subcommand is not None:
+        return Exit.ACCEPTED
+    console.say("asyncsmtp: no command was given")
+    console.say("  next: asyncsmtp init demo && asyncsmtp bulk demo/campaign.toml --sandbox")
+    console.say("   all: asyncsmtp --help")
+    return Exit.USAGE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (those of the process when None); return its exit code."""
+    console.prepare()
+    try:
+        return int(asyncsmtp.main(arguments, prog_name="asyncsmtp", standalone_mode=False) or Exit.ACCEPTED)
+    except BaseExceptionGroup as group:
+        return failures.report(group)
+    except (Exception, KeyboardInterrupt) as error:
+        return failures.report(error)

@@ -1,0 +1,145 @@
+"""A campaign file is read strictly: nothing in it is ever silently ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.cli.campaignfile import read
+from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.keys import KEYS, LATER
+
+
+def told(path: Path, text: str) -> str:
+    """The sentence and advice that a file with `text` is refused with."""
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(Failed) as caught:
+        read(path)
+    failure = caught.value.failure
+    assert failure.exit == 2
+    assert failure.advice
+    return f"{failure.sentence} | {failure.advice}"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "campaign.toml"
+
+
+def test_every_key_is_read(path: Path) -> None:
+    """The whole table, each key once, paths relative to the file."""
+    path.write_text(
+        """
+        [campaign]
+        name = "november-news"
+        from = "Example News <news@example.com>"
+        subject = "News for {{ name }}"
+        recipients = "people.csv"
+        email = "E-Mail Address"
+        delimiter = ";"
+        html = "message.html"
+        text = "texts/message.txt"
+        attachments = ["terms.pdf", "invoices/{{ customer_no }}.pdf"]
+        inline = { logo = "logo.png" }
+        headers = { X-Campaign = "november" }
+        reply_to = "desk@example.com"
+        [relay]
+        url = "smtp://news@mail.example.com:587"
+        sessions = 4
+        dialogue = "lockstep"
+        ca_file = "ca.pem"
+        password_command = "pass show mail"
+        [limits]
+        concurrency = 7
+        [retry]
+        in_doubt = "resend"
+        """,
+        encoding="utf-8",
+    )
+    values = read(path)
+    assert set(values) == set(KEYS)
+    assert values["campaign.text"] == path.parent / "texts/message.txt"
+    assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
+    assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
+    assert values["limits.concurrency"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[campaign]\nsubjct = 'x'", "[campaign]: unknown key “subjct”; did you mean “subject”?"),
+        ("[campaign]\nconcurency = 3", "did you mean “concurrency” in [limits]?"),
+        ("[relay]\nzzz = 3", "[relay] may have url, sessions"),
+        ("[campain]\nname = 'x'", "unknown section [campain]; did you mean [campaign]?"),
+        ("name = 'x'", "“name” stands before any section | put it under [campaign]"),
+        ("[relay]\nsessions = 0", "[relay] sessions: must be a whole number from 1 to 10000"),
+        ("[relay]\nsessions = true", "must be a whole number"),
+        ("[relay]\ndialogue = 'fast'", "must be one of lockstep, pipelined, streamed"),
+        ("[campaign]\nfrom = 3", "[campaign] from: must be text"),
+        ("[campaign]\nattachments = 'a.pdf'", "must be a list of texts"),
+        ("[campaign]\ninline = ['a.png']", "must be a table of texts"),
+        ("[campaign]\nname = '../x'", "must be letters, digits"),
+        ("[campaign]\nrecipients = 'p.xlsx'", "is Excel, which this version cannot read: save it as CSV"),
+        ("[campaign]\nrecipients = '-'", "cannot be standard input"),
+        ("[campaign]\nhtml = 'm.md'", "is Markdown"),
+        ("[campaign]\ndelimiter = ':'", "must be one of , ; | tab"),
+        ("[campaign\nname", "is not TOML"),
+        ("[campaign]\nname = 'a\\u001bb", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected: str) -> None:
+    """A misspelt key that is ignored is a mail with the wrong subject, a thousand times."""
+    assert expected in told(path, text)
+
+
+@pytest.mark.parametrize("key", LATER)
+def test_a_key_of_a_later_version_is_refused_not_ignored(path: Path, key: str) -> None:
+    """Who asks for DKIM or a rate must not learn from the relay that there was none."""
+    section, _, name = key.partition(".")
+    said = told(path, f"[{section}]\n{name} = 'x'" if name else f"[{section}]\nx = 'y'")
+    assert "this version" in said
+    assert f"[{section}]" in said
+
+
+def test_a_table_per_domain_is_refused_with_the_same_words(path: Path) -> None:
+    """`[limits.domain."gmail.com"]` is a table within a table."""
+    assert "no limits per domain" in told(path, '[limits.domain."gmail.com"]\nrate = ["10/s"]')
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_secret_in_the_file_is_refused_and_not_repeated(path: Path, mode: int) -> None:
+    """TF-15, AU-08: neither kept nor echoed; and one that others could read must be changed."""
+    path.write_text("[relay]\n")
+    path.chmod(mode)
+    said = told(path, "[relay]\npassword = 'hunter2'")
+    assert "hunter2" not in said
+    assert "ASYNCSMTP_PASSWORD" in said
+    assert ("change it" in said) == (mode == 0o644)
+
+
+def test_a_missing_file_says_how_to_get_one(path: Path) -> None:
+    """Rule 7: the next thing to type."""
+    with pytest.raises(Failed, match="there is no campaign file") as caught:
+        read(path)
+    assert "asyncsmtp init demo" in caught.value.failure.advice
+
+
+def test_another_encoding_is_named_with_its_octet(path: Path) -> None:
+    """A file saved as Latin-1 by an editor."""
+    path.write_bytes(b"[campaign]\nname = 'caf\xe9'\n")
+    with pytest.raises(Failed, match="octet 22 is not UTF-8"):
+        read(path)
+
+
+def test_a_byte_order_mark_is_no_fault(path: Path) -> None:
+    """Editors on Windows write one."""
+    path.write_bytes(b"\xef\xbb\xbf[campaign]\nname = 'x'\n")
+    assert read(path) == {"campaign.name": "x"}
+
+
+def test_recipients_given_in_place_of_the_campaign_are_not_swallowed(path: Path) -> None:
+    """A list of 3 GB named by mistake is not read into memory."""
+    path.write_bytes(b"a" * (1024 * 1024 + 1))
+    with pytest.raises(Failed, match="too large for a campaign file"):
+        read(path)

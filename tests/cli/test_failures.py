@@ -1,0 +1,94 @@
+"""Each error is a sentence, an advice and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+
+import click
+import pytest
+
+from asyncsmtp import errors
+from asyncsmtp.cli.failures import RULES, Failed, explain
+from asyncsmtp.protocol.commands import QUIT, Command, Verb
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.replies import Reply
+
+ENVELOPE = Envelope.of("a@example.org", "b@example.org")
+AUTH = Command(Verb.AUTH, b"PLAIN AGJvYgBodW50ZXIy")
+
+
+def refused(code: int) -> errors.DeliveryRefused:
+    reply = Reply(code, (b"no",))
+    return errors.DeliveryRefused(Delivery(ENVELOPE, reply, (), None), QUIT, reply)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConnectFailed("nothing listens at relay.example:25"), 69),
+        (errors.ConnectionLost("the connection broke"), 69),
+        (errors.ReplyTimeout(None, 3), 69),
+        (errors.RemoteProtocolError("not an SMTP reply"), 69),
+        (errors.StartTlsInjection("octets in clear"), 69),
+        (errors.NotOffered("STARTTLS", "the URL asks for it"), 69),
+        (errors.Refused(QUIT, Reply(554, (b"no",))), 69),
+        (errors.Refused(QUIT, Reply(421, (b"busy",))), 75),
+        (errors.AuthenticationRefused(AUTH, Reply(535, (b"no",))), 77),
+        (errors.AuthenticationRefused(AUTH, Reply(454, (b"later",))), 77),
+        (errors.InsecureConnection("in clear"), 77),
+        (refused(550), 1),
+        (refused(451), 75),
+        (errors.DeliveryInDoubt(ENVELOPE), 1),
+        (errors.MessageError("no From"), 2),
+        (errors.TemplateError("no such field", "message.html", 3), 2),
+        (errors.RecipientError("no @", 4), 2),
+        (errors.BadArgument("a control character"), 2),
+        (errors.LedgerBusy("another process has it"), 75),
+        (errors.LedgerMismatch("the template changed"), 2),
+        (errors.LedgerError("the disk is full"), 74),
+        (errors.LocalProtocolError("MAIL out of sequence"), 70),
+        (OSError(errno.ENOSPC, "No space left on device", "news.ledger"), 74),
+        (PermissionError(errno.EACCES, "Permission denied", "people.csv"), 2),
+        (click.Abort(), 130),
+        (KeyboardInterrupt(), 130),
+        (Failed("no such thing"), 2),
+        (ZeroDivisionError("division by zero"), 70),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_the_exit_code_says_what_kind_of_end_it_was(error: BaseException, code: int) -> None:
+    """CT-07: a script tells by the code alone whether to run again, to wait, or to call someone."""
+    failure = explain(error)
+    assert failure.exit == code
+    assert failure.sentence
+    assert "\n" not in failure.sentence
+
+
+def test_every_error_of_the_package_has_an_advice() -> None:
+    """Each error ends with the next thing to do; a new class must not slip through."""
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.SMTPError)]
+    leaves = [c for c in classes if not any(other is not c and issubclass(other, c) for other in classes)]
+    covered = (errors.DeliveryRefused, *(class_ for class_, _, _ in RULES))
+    assert [c.__name__ for c in leaves if not issubclass(c, covered)] == []
+    assert all(advice for _, _, advice in RULES)
+
+
+def test_the_members_of_a_group_speak_for_it() -> None:
+    """A TaskGroup wraps what ended a run; the cause is what a person needs, not the wrapper."""
+    inner = ExceptionGroup("senders", [ValueError("x"), errors.LedgerError("the disk is full")])
+    failure = explain(ExceptionGroup("run", [inner]))
+    assert (failure.exit, failure.sentence) == (74, "the disk is full")
+
+
+def test_a_bug_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence for a bug names this variable; it must do what it says."""
+    monkeypatch.setenv("ASYNCSMTP_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        explain(ZeroDivisionError("division by zero"))
+
+
+def test_foreign_text_in_a_bug_is_harmless() -> None:
+    """CT-01: an exception of some library may carry what the relay said."""
+    assert "\x1b" not in explain(RuntimeError("\x1b[31m")).sentence
