@@ -62,7 +62,6 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
             context,
             server_hostname=relay.verify_name or relay.host,
             ssl_handshake_timeout=relay.timeouts.tls,
-            ssl_shutdown_timeout=relay.timeouts.close,
         )
     except ssl.SSLError as error:
         raise handshake_failed(relay, error) from error
@@ -72,7 +71,9 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
 
 async def tls_context(relay: Relay) -> ssl.SSLContext:
     """The relay's own context, or one that verifies; made once, away from the event loop (it reads files)."""
-    return relay.context or await asyncio.to_thread(_verifying_context, relay.ca_file)
+    if relay.context is not None:
+        return relay.context
+    return await asyncio.to_thread(_verifying_context, relay.ca_file)
 
 
 @lru_cache(maxsize=8)

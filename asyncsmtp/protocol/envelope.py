@@ -107,7 +107,8 @@ def _to_a_labels(text: str, domain: str) -> str:
     if len(domain) > MAX_DOMAIN:
         raise _not_an_address(text, "the domain is too long")
     try:
-        return idna.encode(domain.lower()).decode("ascii")
+        # label by label: as a whole, full stops beyond ASCII would part it too, and name another domain than is written
+        return b".".join(map(idna.alabel, domain.lower().split("."))).decode("ascii")
     except idna.IDNAError as error:
         raise _not_an_address(text, f"the domain is not valid: {safe_text(str(error), 120)}") from error
 

@@ -75,7 +75,7 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
     if opening.security in (Security.STARTTLS, Security.OPPORTUNISTIC):
         encrypted = yield from _upgrade(protocol, opening)
     if opening.credentials is not None:
-        if not (encrypted and opening.verified or opening.cleartext_login):
+        if not ((encrypted and opening.verified) or opening.cleartext_login):
             raise InsecureConnection(
                 "the credentials would travel in clear, or to a relay nobody verified, so none were sent: "
                 "use smtps://, or smtp:// with STARTTLS, and a context that verifies certificates"

@@ -73,6 +73,12 @@ class Reply:
         """The lines as text, joined by newlines. Foreign: show it through `safe_text` only."""
         return "\n".join(line.decode("utf-8", "backslashreplace") for line in self.lines)
 
+    @property
+    def dialogue(self) -> str:
+        """The lines as they came, `250-` and all, joined by newlines. Foreign, like `text`."""
+        *first, last = self.text.split("\n")
+        return "\n".join([f"{self.code}-{line}" for line in first] + [f"{self.code} {last}"])
+
     def __str__(self) -> str:
         """Code and text on one line, harmless on a terminal and in a log."""
         return safe_text(f"{self.code} {' / '.join(self.text.splitlines())}".rstrip(), 512)

@@ -128,6 +128,11 @@ class Transaction:
         self._unanswered = 1
 
     @property
+    def caught_up(self) -> bool:
+        """Whether all that was said is answered."""
+        return self._unanswered == 0 or self.phase is Phase.OVER
+
+    @property
     def decided(self) -> bool:
         """Whether each recipient's fate is known, be it that RSET is unanswered."""
         return self.phase in (Phase.CLEARING, Phase.OVER)

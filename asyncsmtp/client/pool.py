@@ -1,0 +1,184 @@
+"""Several sessions with one relay, opened as they are needed and used again."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from asyncsmtp.client.manners import Manners
+from asyncsmtp.client.place import BeforeEnd
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.session import Session
+from asyncsmtp.client.trace import Trace
+from asyncsmtp.errors import AuthenticationRefused, ConnectionLost, LocalProtocolError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.delivery import Delivery
+
+if TYPE_CHECKING:
+    from email.message import Message as ParsedMessage
+
+__all__ = ["Pool"]
+
+
+class _Slot:
+    """A place for one session: how many messages it has in hand."""
+
+    __slots__ = ("load", "opening", "session")
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.load = 0
+        self.opening = asyncio.Lock()
+
+    @property
+    def warm(self) -> bool:
+        return self.session is not None and self.session.usable
+
+
+class Pool:
+    """Sends messages over at most `sessions` connections with one relay.
+
+        async with Pool(relay, sessions=10) as pool:
+            delivery = await pool.send(message)
+
+    A message goes to an idle session that is open, else to a new one, else behind the shortest queue. The
+    first session logs in alone: a refused password is said once, not once a connection. A refused message
+    leaves its session in use; a broken session is replaced when the next message needs it.
+
+    Args:
+        sessions: the most connections at a time. depth: the most messages handed to one session at a time;
+            more than one lets the next envelope travel while a content is being taken.
+    """
+
+    def __init__(self, relay: Relay, *, sessions: int = 10, depth: int = 4, trace: Trace | None = None) -> None:
+        if sessions < 1 or depth < 1:
+            raise ValueError("a pool needs at least one session, and one message for it")
+        self.relay = relay
+        self._trace = trace
+        self._manners = Manners()
+        self._slots = [_Slot() for _ in range(sessions)]
+        self._retired: list[Session] = []
+        self._capacity = asyncio.Semaphore(sessions * depth)
+        self._first = asyncio.Lock()
+        self._opened_one = False
+        self._refused: AuthenticationRefused | None = None
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._in_hand = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions could send now."""
+        return sum(slot.warm for slot in self._slots)
+
+    async def send(self, message: Message | ParsedMessage, *, before_end: BeforeEnd | None = None) -> Delivery:
+        """Send one message over some session; wait for a session if all are full.
+
+        A connection that was used before and breaks before the point of no return is replaced and the message
+        sent again, once: nothing was delivered, and it was the old connection's fault. `before_end` may then be
+        called twice.
+
+        Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
+        """
+        made = Message.of(message)
+        self._in_hand += 1
+        self._idle.clear()
+        try:
+            async with self._capacity:
+                slot = self._choose()
+                slot.load += 1
+                try:
+                    return await self._submit(slot, made, before_end)
+                finally:
+                    slot.load -= 1
+        finally:
+            self._in_hand -= 1
+            if not self._in_hand:
+                self._idle.set()
+
+    def _choose(self) -> _Slot:
+        """An idle warm session, else an empty slot, else the least loaded."""
+        best, best_rank = self._slots[0], (1 << 30, True)
+        for slot in self._slots:
+            rank = (slot.load, not slot.warm)
+            if rank == (0, False):
+                return slot
+            if rank < best_rank:
+                best, best_rank = slot, rank
+        return best
+
+    async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None) -> Delivery:
+        session, fresh = await self._session(slot)
+        try:
+            return await session.transact(message.envelope, message.content, before_end=before_end)
+        except ConnectionLost:
+            if fresh:
+                raise
+        session, _ = await self._session(slot)
+        return await session.transact(message.envelope, message.content, before_end=before_end)
+
+    async def _session(self, slot: _Slot) -> tuple[Session, bool]:
+        """The slot's session, and whether it was opened for this message."""
+        if self._closing:
+            raise LocalProtocolError("the pool is closed")
+        if slot.warm:
+            assert slot.session is not None
+            return slot.session, False
+        async with slot.opening:
+            if slot.session is not None and slot.session.usable:
+                return slot.session, False
+            if slot.session is not None:
+                await self._retire(slot.session)
+            slot.session = await self._open()
+            return slot.session, True
+
+    async def _open(self) -> Session:
+        if self._opened_one:
+            return await self._connected()
+        async with self._first:
+            if self._refused is not None:
+                raise self._refused
+            session = await self._connected()
+            self._opened_one = True
+            return session
+
+    async def _connected(self) -> Session:
+        if self._refused is not None:
+            raise self._refused
+        session = Session(self.relay, trace=self._trace, manners=self._manners)
+        try:
+            await session.connect()
+        except AuthenticationRefused as error:
+            self._refused = error
+            raise
+        return session
+
+    async def _retire(self, session: Session) -> None:
+        """Put a broken session aside; one that still waits for a reply is left to hear it."""
+        self._retired.append(session)
+        for old in [old for old in self._retired if not old.busy]:
+            self._retired.remove(old)
+            await old.aclose()
+
+    async def drain(self) -> None:
+        """Wait until every message in hand is answered. Cancelling it changes nothing."""
+        await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Take no more messages, say QUIT on every session and close; messages in hand are broken off.
+
+        `drain` first to let them be answered. Takes two seconds at the most, whatever the relay does.
+        """
+        self._closing = True
+        sessions = [slot.session for slot in self._slots if slot.session is not None] + self._retired
+        await asyncio.gather(*(session.aclose() for session in sessions))

@@ -1,0 +1,278 @@
+"""One session: from the greeting to QUIT on one connection (RFC 5321 §3.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from asyncsmtp.client.line import Line
+from asyncsmtp.client.manners import Manners
+from asyncsmtp.client.place import BeforeEnd, Place
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.trace import Side, Trace, logged
+from asyncsmtp.client.transport import client_name, connect, shake_hands, verifies
+from asyncsmtp.client.wire import Wire
+from asyncsmtp.errors import ConnectFailed, LocalProtocolError, ReplyTimeout, SMTPError, StartTlsInjection
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.client import State
+from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.extensions import Extensions, parameters
+from asyncsmtp.protocol.opening import Opening, open_session
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.transaction import Transaction
+
+if TYPE_CHECKING:
+    from email.message import Message as ParsedMessage
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A session with a relay; connects once, sends any number of messages, ends with QUIT.
+
+        async with Session(relay) as session:
+            delivery = await session.send(message)
+
+    Several tasks may send at once: their messages go out in the order in which `send` was called, pipelined
+    where the relay offers it. After an error that ends the session every call raises it; open another one.
+
+    Args:
+        relay: where to, and the policy.
+        trace: is given each line of the dialogue.
+        manners: what earlier sessions learnt about the relay; a pool shares one.
+    """
+
+    def __init__(self, relay: Relay, *, trace: Trace | None = None, manners: Manners | None = None) -> None:
+        self.relay = relay
+        self._trace = logged(trace)
+        self._manners = manners if manners is not None else Manners()
+        self._wire: Wire | None = None
+        self._line: Line | None = None
+        self._answer: asyncio.Future[Reply] | None = None
+        self._round_trip = float("inf")
+        self._greeting: Reply | None = None
+        self._connecting = False
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- what is known ---
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the last EHLO offered, less what the relay's settings mask."""
+        return self._connected().protocol.extensions
+
+    @property
+    def greeting(self) -> Reply | None:
+        """The relay's 220, or None before it came."""
+        return self._greeting
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS connection, for its version, cipher and certificate; None in clear."""
+        return self._connected().tls
+
+    @property
+    def usable(self) -> bool:
+        """Whether a message may be sent; known without asking the relay, since we always listen."""
+        return self._line is not None and not self._line.doomed and self._wire is not None and self._wire.alive
+
+    @property
+    def busy(self) -> bool:
+        """Whether messages are waiting or unanswered."""
+        return self._line is not None and len(self._line) > 0
+
+    # --- opening and closing ---
+
+    async def connect(self) -> None:
+        """Connect, shake hands, introduce ourselves, log in. Cancelling it closes the connection.
+
+        Raises:
+            ConnectFailed: no connection, no handshake, no SMTP on that port.
+            Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
+            NotOffered, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
+            StartTlsInjection: octets in clear behind the 220 to STARTTLS.
+            LocalProtocolError: this session was connected before; it is for one connection.
+        """
+        if self._connecting:
+            raise LocalProtocolError("this session was connected before: make another Session")
+        self._connecting = True
+        reader, writer = await connect(self.relay)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)
+        try:
+            await self._open()
+        except SMTPError as error:
+            await self._leave()
+            raise self._in_context(error) from error.__cause__
+        except BaseException:
+            await self._wire.aclose()
+            raise
+        self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
+
+    async def _open(self) -> None:
+        wire = self._connected()
+        login = self.relay.login
+        steps = open_session(
+            wire.protocol,
+            Opening(
+                self.relay.name or client_name(wire.writer),
+                self.relay.security,
+                await login.credentials() if login is not None else None,
+                self.relay.cleartext_login,
+                verifies(self.relay.context),
+            ),
+        )
+        command = next(steps)
+        while True:
+            reply = await self.ask(command)
+            if command is GREETING:
+                self._greeting = reply
+            if wire.protocol.state is State.TLS:
+                await self._shake_hands(wire)
+            try:
+                command = steps.send(reply)
+            except StopIteration:
+                return
+
+    async def _shake_hands(self, wire: Wire) -> None:
+        try:
+            await shake_hands(self.relay, wire.writer)
+        except ConnectFailed as error:
+            # Octets in clear break the handshake; what they were is the better reason (RFC 3207 §6).
+            raise (wire.failure if isinstance(wire.failure, StartTlsInjection) else error) from error.__cause__
+        wire.check()
+        wire.protocol.handshaken()
+        if self._trace is not None and wire.tls is not None:
+            self._trace(Side.EVENT, f"{wire.tls.version()}, certificate verified", tls=True, refused=False)
+
+    def _in_context(self, error: SMTPError) -> SMTPError:
+        """Before the greeting every failure means that we never reached a relay."""
+        if self._greeting is not None or isinstance(error, ConnectFailed):
+            return error
+        advice = ""
+        if isinstance(error, ReplyTimeout) and self.relay.address[1] == 465:
+            advice = "; port 465 waits for TLS: use smtps://"
+        failed = ConnectFailed(f"no greeting from {self.relay}: {error}{advice}")
+        failed.__cause__ = error
+        return failed
+
+    async def aclose(self) -> None:
+        """Say QUIT if the session is in order, and close; takes two seconds at the most.
+
+        Messages that are not answered yet are broken off: have their senders finish first.
+        """
+        if self._wire is None:
+            return
+        if self.busy:
+            self.abort()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        wire = self._connected()
+        if wire.failure is None and wire.protocol.allows(QUIT):
+            try:
+                await self.ask(QUIT)
+            except (SMTPError, asyncio.CancelledError):
+                self.abort()
+        await wire.aclose()
+
+    def abort(self) -> None:
+        """Break the connection off at once; what is unanswered is in doubt or was not sent."""
+        if self._wire is not None:
+            self._wire.fail(LocalProtocolError("the session was broken off by its owner"))
+
+    # --- speaking ---
+
+    async def send(
+        self,
+        message: Message | ParsedMessage,
+        *,
+        before_end: BeforeEnd | None = None,
+    ) -> Delivery:
+        """Send one message; return what the relay answered for each recipient.
+
+        Args:
+            message: a Message, or an `email.message` one with its envelope taken from its headers.
+            before_end: awaited once, before the end of the content is written; while it has not returned the
+                relay cannot have the message. Not called when no recipient was accepted. The next message's
+                is not called before the sender of this one has its result.
+        Raises:
+            NotOffered, MessageError: the message needs what the relay lacks; nothing was said.
+            ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
+            DeliveryInDoubt: the relay may have the message.
+        Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
+        once its content has ended it raises DeliveryInDoubt and the session stays in step.
+        """
+        made = Message.of(message)
+        return await self.transact(made.envelope, made.content, before_end=before_end)
+
+    async def transact(self, envelope: Envelope, content: Content, *, before_end: BeforeEnd | None = None) -> Delivery:
+        """Like `send`, for an envelope and finished content."""
+        wire = self._connected()
+        if self._line is None:
+            raise LocalProtocolError("the session is not open yet: await connect() first")
+        wire.check()
+        needed = parameters(envelope, content, wire.protocol.extensions)
+        transaction = Transaction(envelope, needed, pipelined=self._line.pipelined)
+        return await self._line.deliver(Place(transaction, content, before_end))
+
+    async def noop(self) -> Reply:
+        """Ask for a sign of life (RFC 5321 §4.1.1.9); not while messages are under way."""
+        return await self.ask(NOOP)
+
+    async def ask(self, command: Command) -> Reply:
+        """Say one command and return its reply; the greeting is only waited for.
+
+        Cancelled, it ends the session: the reply would come to nobody.
+        """
+        wire = self._connected()
+        loop = asyncio.get_running_loop()
+        if command is not GREETING:
+            self._answer = loop.create_future()
+            wire.say([(command, self._hear, None)])
+        began = loop.time()
+        assert self._answer is not None
+        try:
+            reply = await self._answer
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        self._round_trip = min(self._round_trip, loop.time() - began) if command is not GREETING else self._round_trip
+        return reply
+
+    def _connected(self) -> Wire:
+        if self._wire is None:
+            raise LocalProtocolError("the session is not connected yet: await connect(), or use `async with`")
+        return self._wire
+
+    # --- hearing ---
+
+    def _hear(self, _: Command, reply: Reply) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(reply)
+
+    def caught_up(self) -> None:
+        """Called by the wire."""
+        if self._line is not None:
+            self._line.caught_up()
+
+    def broken(self, error: SMTPError) -> None:
+        """Called by the wire."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()
+        if self._line is not None:
+            self._line.broken(error)

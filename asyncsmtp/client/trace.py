@@ -1,0 +1,45 @@
+"""The dialogue as people read it: one call a line, secrets masked, content left out."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Protocol
+
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["Side", "Trace", "logged"]
+
+logger = logging.getLogger("asyncsmtp.session")
+
+
+class Side(StrEnum):
+    CLIENT = "C"
+    SERVER = "S"
+    EVENT = "="
+
+
+class Trace(Protocol):
+    """A hook that is given each line of the dialogue as it happens.
+
+    Args:
+        side: who spoke, or EVENT for what neither said (a handshake, a failure).
+        text: what was said, one or more lines; from the server it is foreign, see `safe_text`.
+        tls: whether it went under TLS. refused: whether it is a negative reply, or a failure.
+    """
+
+    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None: ...
+
+
+def logged(trace: Trace | None) -> Trace | None:
+    """The hook, and the log where DEBUG is enabled; None when nobody wants to know."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return trace
+
+    def both(side: Side, text: str, *, tls: bool, refused: bool) -> None:
+        for line in text.split("\n"):
+            logger.debug("%s: %s", side.value, safe_text(line, 512))
+        if trace is not None:
+            trace(side, text, tls=tls, refused=refused)
+
+    return both

@@ -1,0 +1,203 @@
+"""One connection and the protocol on it: says commands, hears replies, keeps the time, fails once.
+
+The reading task runs from the first octet to the last. So a reply is handled while we still write, as
+RFC 2920 §3.1 asks; a 421 or a hang-up is noticed while nothing is asked; and octets that come between the
+220 to STARTTLS and the handshake meet a protocol that takes none (RFC 3207 §6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.trace import Side, Trace
+from asyncsmtp.client.transport import READ_SIZE
+from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
+from asyncsmtp.protocol.client import ClientProtocol, Exchange, State
+from asyncsmtp.protocol.commands import GREETING, Command, Verb
+from asyncsmtp.protocol.replies import Reply
+
+__all__ = ["Heard", "Listener", "Said", "Wire"]
+
+Heard = Callable[[Command, Reply], None]
+Said = tuple[Command, Heard, float | None]  # what is said, who hears the reply, seconds for it (None: by its verb)
+
+logger = logging.getLogger("asyncsmtp.session")
+
+
+class Listener(Protocol):
+    """Who is told of what happens on the wire."""
+
+    def caught_up(self) -> None:
+        """All that one read brought is heard, and it was in order."""
+
+    def broken(self, error: SMTPError) -> None:
+        """The connection is gone; told once."""
+
+
+class Wire:
+    """Owns the streams, the protocol and the reading task, from `start` to `aclose`."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        listener: Listener,
+        greeted: Heard,
+        trace: Trace | None,
+    ) -> None:
+        self.protocol = ClientProtocol(masked=relay.masked)
+        self.failure: SMTPError | None = None
+        self.writer = writer
+        self._relay = relay
+        self._reader = reader
+        self._listener = listener
+        self._trace = trace
+        self._waiters: deque[Said] = deque([(GREETING, greeted, None)])
+        self._deadline = asyncio.timeout(None)
+        self._task = asyncio.get_running_loop().create_task(self._listen(), name=f"asyncsmtp: hears {relay}")
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS connection, None in clear."""
+        found: ssl.SSLObject | None = self.writer.get_extra_info("ssl_object")
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.failure is None and not self.writer.transport.is_closing()
+
+    def check(self) -> None:
+        """Raise what broke the connection, or nothing; a write after it would be lost without a word."""
+        if self.failure is not None:
+            raise self.failure
+        if self.writer.transport.is_closing():
+            raise ConnectionLost(f"the connection to {self._relay} was lost: try again")
+
+    def say(self, said: Iterable[Said], *, behind: Iterable[bytes] = ()) -> None:
+        """Write commands as one group, behind octets of content if any; returns before anything is answered."""
+        self.check()
+        octets = list(behind)
+        idle = not self._waiters
+        for one in said:
+            octets.append(self.protocol.send(one[0]))
+            self._waiters.append(one)
+            if self._trace is not None:
+                self._trace(Side.CLIENT, str(one[0]), tls=self.tls is not None, refused=False)
+        self.writer.write(b"".join(octets))
+        if idle:
+            self._keep_time()
+
+    async def write_content(self, octets: bytes) -> None:
+        """Write a block of content and wait until the relay makes room for the next.
+
+        Raises:
+            ReplyTimeout: no progress within the relay's `block` timeout; the connection is broken off.
+        """
+        self.check()
+        limit = self._relay.timeouts.block
+        try:
+            async with asyncio.timeout(limit):
+                self.writer.write(octets)
+                await self.writer.drain()
+        except TimeoutError:
+            self.fail(ReplyTimeout(None, limit))
+        except OSError as error:
+            self.fail(self._lost(error))
+        self.check()
+
+    def fail(self, error: SMTPError) -> None:
+        """Break off: abort, never close, since closing would still send what is buffered, its end included."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.writer.transport.abort()
+        self._waiters.clear()
+        if self._trace is not None:
+            self._trace(Side.EVENT, str(error), tls=False, refused=True)
+        logger.info("session with %s broken off: %s", self._relay, error)
+        self._listener.broken(error)
+
+    async def aclose(self) -> None:
+        """End the connection: TLS and all within the relay's `close` timeout, then at once."""
+        if self.failure is None:
+            self.failure = ConnectionLost(f"the session with {self._relay} was closed: open another")
+            self.writer.close()
+        try:
+            async with asyncio.timeout(self._relay.timeouts.close):
+                await self.writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            self.writer.transport.abort()
+            self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        try:
+            async with self._deadline:
+                self._keep_time()
+                while data := await self._reader.read(READ_SIZE):
+                    self._hear(data)
+            self.fail(self._hung_up())
+        except TimeoutError:
+            command, _, limit = self._waiters[0]
+            self.fail(ReplyTimeout(command, self._limit(command, limit)))
+        except SMTPError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(self._lost(error))
+        except Exception as error:
+            self.fail(LocalProtocolError(f"{type(error).__name__} while hearing a reply: {error}"))
+            raise
+
+    def _hear(self, data: bytes) -> None:
+        for exchange in self.protocol.receive(data):
+            if self._trace is not None:
+                reply = exchange.reply
+                self._trace(Side.SERVER, reply.dialogue, tls=self.tls is not None, refused=not reply.positive)
+            self._pass_on(exchange)
+            if self.protocol.state is State.CLOSED:
+                break
+        if self.protocol.state is State.CLOSED and exchange.command is not None and exchange.command.verb is Verb.QUIT:
+            return
+        if self.protocol.state is State.CLOSED:
+            self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))
+            return
+        self._listener.caught_up()
+        self._keep_time()
+
+    def _pass_on(self, exchange: Exchange) -> None:
+        if exchange.command is None:
+            return
+        waiting = self._waiters.popleft() if self._waiters else None
+        if waiting is not None:
+            waiting[1](exchange.command, exchange.reply)
+
+    def _keep_time(self) -> None:
+        """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""
+        if self.failure is not None or self._deadline.expired():
+            return
+        when = None
+        if self._waiters:
+            command, _, limit = self._waiters[0]
+            when = asyncio.get_running_loop().time() + self._limit(command, limit)
+        self._deadline.reschedule(when)
+
+    def _limit(self, command: Command, limit: float | None) -> float:
+        return self._relay.timeouts.limit(command.verb) if limit is None else limit
+
+    def _hung_up(self) -> SMTPError:
+        return self.protocol.ended() or ConnectionLost(f"{self._relay} hung up: try again")
+
+    def _lost(self, error: OSError) -> ConnectionLost:
+        lost = ConnectionLost(f"the connection to {self._relay} was lost ({error.strerror or error}): try again")
+        lost.__cause__ = error
+        return lost
