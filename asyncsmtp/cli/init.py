@@ -25,7 +25,8 @@ Example:
 def command(folder: Path, rows: int | None) -> Exit:
     """Write a sample campaign that works at once.
 
-    It goes into DIR, or into the current folder. Files that exist are left alone: running it again never loses your changes.
+    It goes into DIR, or into the current folder. Files that exist are left
+    alone: running it again never loses your changes.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

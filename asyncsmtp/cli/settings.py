@@ -45,7 +45,7 @@ class Settings:
     reply_to: str | None = None
     relay: str | None = None
     sessions: int = 10
-    dialogue: str = "pipelined"
+    dialogue: str | None = None
     ca_file: Path | None = None
     password_command: str | None = None
     concurrency: int = 100

@@ -49,7 +49,7 @@ def test_a_rehearsal_has_a_ledger_of_its_own() -> None:
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    """cli.md: ten sessions, a hundred in hand, pipelined, hold."""
+    """cli.md: ten sessions, a hundred in hand, hold; the dialogue is the relay's own choice."""
     settings = settle(FILE | {"relay.sessions": 10}, {}, None)
     defaults = Settings(
         folder=Path("lists"),
@@ -64,7 +64,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (defaults.sessions, defaults.concurrency, defaults.dialogue, defaults.in_doubt) == (
         10,
         100,
-        "pipelined",
+        None,
         "hold",
     )
 

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM while a campaign runs: the first drains, the second cuts, the third ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from asyncsmtp.cli import console
+from asyncsmtp.cli.exits import Exit
+
+__all__ = ["Interruption", "interruptible"]
+
+SIGNALS = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.TERMINATED,
+}
+
+
+class Interruption:
+    """What signals have asked for so far.
+
+    Attributes:
+        exit: the exit code of the first one; None while there was none.
+    """
+
+    def __init__(self, drain: Callable[[], object], cut: Callable[[], object]) -> None:
+        self.exit: Exit | None = None
+        self._steps = iter(
+            (
+                ("finishing what is under way; once more to break it off", drain),
+                ("breaking off; what was sent without an answer is in doubt. Once more ends at once", cut),
+            )
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Take the next step."""
+        if self.exit is None:
+            self.exit = SIGNALS[number]
+        step = next(self._steps, None)
+        if step is None:
+            os._exit(self.exit)
+        console.say(f"{'Ctrl-C' if number is signal.SIGINT else number.name}: {step[0]}")
+        step[1]()
+
+
+@contextmanager
+def interruptible(drain: Callable[[], object], cut: Callable[[], object]) -> Iterator[Interruption]:
+    """Handle the signals on the running loop until the block ends."""
+    interruption, loop = Interruption(drain, cut), asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, interruption.signal, number)
+    try:
+        yield interruption
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,80 @@
+"""Where a password may come from, and where it may never be seen."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from asyncsmtp.cli import console, secrets
+from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.secrets import password
+
+CANARY = "hunter2-c4n4ry"
+
+
+@pytest.fixture(autouse=True)
+def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither this machine's keyring nor its environment decides a test."""
+    monkeypatch.delenv(secrets.VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "keyring", None)
+
+
+def keyring(monkeypatch: pytest.MonkeyPatch, found: str | None, module: str = "keyring.backends.SecretService") -> None:
+    """Put a keyring in place whose backend lives in `module`."""
+    backend = type("Keyring", (), {"__module__": module})()
+    fake = ModuleType("keyring")
+    fake.get_keyring = lambda: backend  # type: ignore[attr-defined]
+    fake.get_password = lambda service, user: found if service == "asyncsmtp:relay.example" else None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", fake)
+
+
+def test_the_most_explicit_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AU-11: an option, the environment, the keyring; a person is asked only when all are silent."""
+    keyring(monkeypatch, "from the keyring")
+    assert password("user", "relay.example", None).reveal() == "from the keyring"
+    monkeypatch.setenv(secrets.VARIABLE, "from the environment")
+    assert password("user", "relay.example", None).reveal() == "from the environment"
+    assert password("user", "relay.example", "printf 'from the command\\nsecond line'").reveal() == "from the command"
+
+
+def test_a_person_is_asked_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt in a cron job hangs for ever."""
+    with pytest.raises(Failed, match=r"no password for user at relay\.example") as caught:
+        password("user", "relay.example", None)
+    assert "ASYNCSMTP_PASSWORD" in caught.value.failure.advice
+    monkeypatch.setattr(console, "interactive", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: CANARY)
+    assert password("user", "relay.example", None).reveal() == CANARY
+
+
+@pytest.mark.parametrize("module", ["keyring.backends.null", "keyring.backends.fail", "keyrings.alt.file"])
+def test_a_keyring_that_keeps_passwords_in_clear_or_not_at_all_is_no_source(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """AU-14: a plaintext file that calls itself a keyring."""
+    keyring(monkeypatch, CANARY, module)
+    with pytest.raises(Failed, match="no password"):
+        password("user", "relay.example", None)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("false", "the password command ended with exit code 1"),
+        ("true", "the password command printed nothing"),
+        ("/nonexistent/pass show", "the password command cannot be run: no such file or directory"),
+        ("pass 'show", "the password command cannot be run: it is no command line"),
+        ("", "the password command cannot be run: it is no command line"),
+    ],
+)
+def test_a_password_command_that_fails_is_one_sentence(command: str, sentence: str) -> None:
+    """Wrong quoting, a locked vault: told, and never the next source tried instead."""
+    with pytest.raises(Failed, match=f"^{sentence}"):
+        password("user", "relay.example", command)
+
+
+def test_a_password_command_is_run_without_a_shell(capfd: pytest.CaptureFixture[str]) -> None:
+    """What stands in it is words, not a program."""
+    assert password("user", "relay.example", "echo a; echo b").reveal() == "a; echo b"
