@@ -1,0 +1,46 @@
+"""For tests of mail code: a relay with a script of faults, transcripts that play, and a sandbox that keeps the mail."""
+
+from asyncsmtp.testing.received import AuthAttempt, Received
+from asyncsmtp.testing.relay import ScriptedRelay
+from asyncsmtp.testing.script import (
+    UNSAID,
+    USUAL,
+    Ask,
+    Cue,
+    Deaf,
+    Drip,
+    Fin,
+    Forget,
+    HalfClose,
+    Hang,
+    Move,
+    RefuseInput,
+    Rst,
+    Rule,
+    Stage,
+    Step,
+    Wait,
+)
+
+__all__ = [
+    "UNSAID",
+    "USUAL",
+    "Ask",
+    "AuthAttempt",
+    "Cue",
+    "Deaf",
+    "Drip",
+    "Fin",
+    "Forget",
+    "HalfClose",
+    "Hang",
+    "Move",
+    "Received",
+    "RefuseInput",
+    "Rst",
+    "Rule",
+    "ScriptedRelay",
+    "Stage",
+    "Step",
+    "Wait",
+]

@@ -1,0 +1,70 @@
+"""The parameters of MAIL and RCPT, as a relay checks them: known, offered, and well formed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from asyncsmtp.testing.grammar import Path
+from asyncsmtp.testing.policy import Policy
+
+__all__ = ["fault_in_mail", "fault_in_rcpt"]
+
+_OF_MAIL: Final[Mapping[str, str]] = {  # parameter -> the extension that must have been offered
+    "SIZE": "SIZE",
+    "BODY": "8BITMIME",
+    "SMTPUTF8": "SMTPUTF8",
+    "AUTH": "AUTH",
+    "RET": "DSN",
+    "ENVID": "DSN",
+    "REQUIRETLS": "REQUIRETLS",
+    "BY": "DELIVERBY",
+    "HOLDFOR": "FUTURERELEASE",
+    "HOLDUNTIL": "FUTURERELEASE",
+    "MT-PRIORITY": "MT-PRIORITY",
+}
+_OF_RCPT: Final[Mapping[str, str]] = {"NOTIFY": "DSN", "ORCPT": "DSN", "RRVS": "RRVS"}
+_BODIES: Final[Mapping[str, str]] = {"7BIT": "8BITMIME", "8BITMIME": "8BITMIME", "BINARYMIME": "BINARYMIME"}
+
+
+def fault_in_mail(path: Path, policy: Policy, *, extended: bool) -> str | None:
+    """The reply that refuses this MAIL for its path or parameters; None when there is nothing wrong."""
+    parameters = path.parameters
+    fault = _not_offered(parameters, _OF_MAIL, policy, extended)
+    if fault or not parameters:
+        return fault or _beyond_ascii(path, parameters)
+    body = (parameters.get("BODY") or "7BIT").upper() if "BODY" in parameters else "7BIT"
+    if body not in _BODIES or ("BODY" in parameters and not policy.obeys(_BODIES[body])):
+        return "555 5.5.4 this BODY is not offered"
+    return _size(parameters, policy) or _beyond_ascii(path, parameters)
+
+
+def fault_in_rcpt(path: Path, policy: Policy, *, extended: bool, utf8: bool) -> str | None:
+    """The same for RCPT; `utf8` tells whether MAIL said SMTPUTF8."""
+    if path.address.rpartition("@")[0] == "" and path.address.lower() != "postmaster":
+        return "501 5.1.3 a forward-path needs a local part and a domain"
+    if not path.address.isascii() and not utf8:
+        return "553 5.6.7 this path needs SMTPUTF8"
+    return _not_offered(path.parameters, _OF_RCPT, policy, extended)
+
+
+def _not_offered(
+    parameters: Mapping[str, str | None], known: Mapping[str, str], policy: Policy, extended: bool
+) -> str | None:
+    for keyword in parameters:
+        if not extended or keyword not in known or not policy.obeys(known[keyword]):
+            return f"555 5.5.4 {keyword} is not offered"
+    return None
+
+
+def _size(parameters: Mapping[str, str | None], policy: Policy) -> str | None:
+    size = parameters.get("SIZE", "0")
+    if size is None or not (size.isascii() and size.isdigit() and len(size) <= 20):
+        return "501 5.5.4 SIZE takes a number of octets"
+    if policy.max_size is not None and int(size) > policy.max_size:
+        return "552 5.3.4 the message is too big"
+    return None
+
+
+def _beyond_ascii(path: Path, parameters: Mapping[str, str | None]) -> str | None:
+    return None if path.address.isascii() or "SMTPUTF8" in parameters else "553 5.6.7 this path needs SMTPUTF8"
