@@ -1,0 +1,55 @@
+"""python -m benchmarks [session] [command] [memory] [--quick]
+
+Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
+a tenth of the messages, and a figure of one turn is no figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import command, memory, session
+from benchmarks.measure import Row
+from benchmarks.sink import name
+
+HEAD = Row("work", "ours", "peer", "ratio", "target", True)
+
+
+async def rows(wanted: set[str], quick: bool) -> list[Row]:
+    """Run each benchmark that is wanted, one after the other."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as folder:
+        if "session" in wanted:
+            found += await session.measure(**({"messages": 300, "turns": 1} if quick else {}))
+        if "command" in wanted:
+            few = {"rows": 2_000, "peer_rows": 200, "turns": 1}
+            found += await command.measure(Path(folder) / "command", **(few if quick else {}))
+        if "memory" in wanted:
+            found += await memory.measure(Path(folder) / "memory", **({"rows": 20_000, "few": 1_000} if quick else {}))
+    return found
+
+
+def table(found: list[Row]) -> str:
+    """The rows under each other, the columns as wide as they need."""
+    cells = [(row.work, row.ours, row.peer, row.ratio, row.target) for row in [HEAD, *found]]
+    widths = [max(len(line[column]) for line in cells) for column in range(5)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+    verdicts = ["", *("reached" if row.reached else "MISSED" for row in found)]
+    return "\n".join(f"{line}  {verdict}".rstrip() for line, verdict in zip(lines, verdicts, strict=True))
+
+
+def main() -> int:
+    """Print the table; 1 if a target was missed."""
+    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or {"session", "command", "memory"}
+    found = asyncio.run(rows(wanted, "--quick" in sys.argv))
+    print(f"Python {platform.python_version()}, to {name()}, median of turns")
+    print(table(found))
+    return 0 if all(row.reached for row in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

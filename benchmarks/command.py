@@ -1,0 +1,67 @@
+"""The whole command, from the CSV to the durable ledger, against the usual script."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from itertools import count
+from pathlib import Path
+
+from benchmarks import campaigns
+from benchmarks.measure import Cost, Row, in_turn, run
+from benchmarks.sink import sink
+
+__all__ = ["measure"]
+
+SESSIONS = 20
+OCTETS = 8_000
+USUAL = Path(__file__).with_name("usual_script.py")
+
+
+async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 1_000, turns: int = 5) -> list[Row]:
+    """Rates of both, each on a new folder and with its start-up counted; the slow one gets fewer rows."""
+    numbers = count()
+    with sink() as port:
+
+        async def ours() -> Cost:
+            here = folder / str(next(numbers))
+            return bulk(campaigns.write(here, rows, port, sessions=SESSIONS, octets=OCTETS), rows)
+
+        async def peer() -> Cost:
+            here = folder / str(next(numbers))
+            campaigns.write(here, peer_rows, port, sessions=SESSIONS, octets=OCTETS)
+            files = [str(here / name) for name in ("people.csv", "message.txt", "message.html")]
+            spent = run([sys.executable, str(USUAL), *files, str(port), str(SESSIONS)], here / "log")
+            assert spent.code == 0, (here / "log").read_text()
+            shutil.rmtree(here)
+            return Cost(peer_rows, spent.wall, spent.cpu)
+
+        mine, theirs = await in_turn(ours, peer, turns)
+    ratio = mine.rate / theirs.rate
+    return [
+        Row(
+            f"the whole command, {rows:,} rows of 8 KB, {SESSIONS} sessions: messages/s",
+            f"{mine.rate:,.0f}",
+            f"{theirs.rate:,.0f} (the usual script)",
+            f"{ratio:.1f} x",
+            ">= 8 x, or 3,000/s",
+            ratio >= 8 or mine.rate >= 3_000,
+        ),
+        Row(
+            "the same: CPU µs a message",
+            f"{mine.each * 1e6:,.0f}",
+            f"{theirs.each * 1e6:,.0f}",
+            f"1/{theirs.each / mine.each:.1f}",
+            "<= 1/8",
+            theirs.each / mine.each >= 8,
+        ),
+    ]
+
+
+def bulk(campaign: Path, rows: int) -> Cost:
+    """Run the command on a campaign, once, and forget it."""
+    log = campaign.with_name("log")
+    spent = run([sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), "--yes"], log)
+    assert spent.code == 0, log.read_text()
+    shutil.rmtree(campaign.parent)
+    return Cost(rows, spent.wall, spent.cpu)
