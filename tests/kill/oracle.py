@@ -54,6 +54,7 @@ class Oracle:
     async def dialogue(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer each command in turn; a whole group may have come in one packet."""
         recipients: list[str] = []
+        reply: bytes | None
         while line := await reader.readline():
             verb = line[:4].upper()
             if verb == b"EHLO":

@@ -107,7 +107,8 @@ class Campaign:
 
     def counts(self) -> dict[str, int]:
         """How many recipients the ledger has in each state."""
-        return json.loads(self._output("status", "--json"))
+        counts: dict[str, int] = json.loads(self._output("status", "--json"))
+        return counts
 
     def results(self) -> list[dict[str, object]]:
         """What the ledger knows of each recipient, in the order of the file."""
