@@ -6,7 +6,7 @@
     │   └── RemoteProtocolError     theirs: bad grammar, a reply to nothing, the wrong class of reply
     │       ├── OutOfStep           a reply to nothing, or of the wrong class: replies may be shifted
     │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
-    ├── ConnectFailed               never reached a greeting (also an OSError)
+    ├── ConnectFailed               no session came to be (also an OSError)
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
     ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
     ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
@@ -98,7 +98,7 @@ class StartTlsInjection(RemoteProtocolError):
 
 
 class ConnectFailed(SMTPError, OSError):
-    """No session came to be: the name, the port, the handshake or the greeting failed."""
+    """No session came to be: the name, the port, the handshake, the greeting or EHLO failed; nothing was sent."""
 
 
 class ConnectionLost(SMTPError, ConnectionError):

@@ -14,7 +14,15 @@ from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace, logged
 from asyncsmtp.client.transport import client_name, connect, shake_hands, verifies
 from asyncsmtp.client.wire import Wire
-from asyncsmtp.errors import ConnectFailed, LocalProtocolError, ReplyTimeout, SMTPError, StartTlsInjection
+from asyncsmtp.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ReplyTimeout,
+    SMTPError,
+    StartTlsInjection,
+)
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
@@ -159,13 +167,16 @@ class Session:
             self._trace(Side.EVENT, f"{wire.tls.version()}, certificate verified", tls=True, refused=False)
 
     def _in_context(self, error: SMTPError) -> SMTPError:
-        """Before the greeting every failure means that we never reached a relay."""
-        if self._greeting is not None or isinstance(error, ConnectFailed):
+        """A connection that breaks before the session is open: no session came to be, and that is what matters."""
+        if not isinstance(error, ConnectionLost | ReplyTimeout | RemoteProtocolError) or isinstance(
+            error, StartTlsInjection
+        ):
             return error
         advice = ""
         if isinstance(error, ReplyTimeout) and self.relay.address[1] == 465:
             advice = "; port 465 waits for TLS: use smtps://"
-        failed = ConnectFailed(f"no greeting from {self.relay}: {error}{advice}")
+        what = f"no greeting from {self.relay}" if self._greeting is None else f"no session with {self.relay}"
+        failed = ConnectFailed(f"{what}: {error}{advice}")
         failed.__cause__ = error
         return failed
 

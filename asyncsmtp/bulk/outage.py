@@ -1,0 +1,43 @@
+"""What to do when the relay is gone in the middle of a campaign: one at a time tries again, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+__all__ = ["DELAYS", "Outage"]
+
+DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try
+
+
+class Outage:
+    """Shared by the senders of one run.
+
+    Args:
+        delays: seconds before each further try; when they are used up the run ends and its rows stay pending.
+    """
+
+    def __init__(self, delays: Sequence[float] = DELAYS) -> None:
+        self._delays = delays
+        self._failures = 0
+        self._worked = False
+        self._over = False
+        self._one_at_a_time = asyncio.Lock()
+
+    def works(self) -> None:
+        """The relay answered."""
+        self._worked = True
+        self._failures = 0
+
+    async def wait(self) -> bool:
+        """Wait before the next try; False when there is no point in another.
+
+        A relay that never answered in this run is a wrong name or one that is not running: no second try.
+        """
+        async with self._one_at_a_time:
+            if self._over or not self._worked or self._failures >= len(self._delays):
+                self._over = True
+                return False
+            self._failures += 1
+            await asyncio.sleep(self._delays[self._failures - 1])
+            return True
