@@ -1,1 +1,59 @@
-"""asyncsmtp: an asyncio SMTP client and bulk mailer."""
+"""asyncsmtp: an asyncio SMTP client and bulk mailer.
+
+    delivery = await asyncsmtp.send(message, relay="smtps://user@mail.example.org")
+
+The names below are the public ones, grouped by floor. They are loaded when they are first used, so that
+importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_HOME = {
+    name: module
+    for module, names in {
+        "errors": "AuthenticationRefused BadArgument ConnectFailed ConnectionLost DeliveryInDoubt DeliveryRefused "
+        "InsecureConnection LedgerBusy LedgerError LedgerMismatch LocalProtocolError MessageError NotOffered "
+        "OutOfStep ProtocolError RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError "
+        "StartTlsInjection TemplateError",
+        "protocol.content": "Content",
+        "protocol.delivery": "Delivery Outcome",
+        "protocol.envelope": "Envelope Mailbox",
+        "protocol.extensions": "Extensions",
+        "protocol.opening": "Security",
+        "protocol.replies": "EnhancedStatus Reply Severity safe_text",
+        "protocol.sasl": "Secret",
+        "mail.attachment": "Attachment",
+        "mail.build": "build",
+        "mail.message": "Message",
+        "mail.template": "Composer Template",
+        "client.pool": "Pool",
+        "client.relay": "Dialogue Login Relay",
+        "client.sending": "send",
+        "client.session": "Session",
+        "client.timeouts": "Timeouts",
+        "client.trace": "Side Trace",
+        "bulk.campaign": "Run",
+        "bulk.ledger": "Entry InDoubt Ledger State",
+        "bulk.preflight": "Report preflight",
+        "bulk.recipients": "RecipientFile",
+        "bulk.rows": "Problem Recipient",
+        "bulk.sqlite_ledger": "SqliteLedger",
+    }.items()
+    for name in names.split()
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
