@@ -1,0 +1,55 @@
+"""The columns of a file as names a template can use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+__all__ = ["Columns"]
+
+ROW = "row"  # the name under which a template finds all columns, whatever they are called
+_RESERVED = frozenset({ROW, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
+_NOT_IN_NAME = re.compile(r"\W+")
+
+
+class Columns:
+    """Column names and the identifiers they go by: `E-Mail Address` is also `E_Mail_Address`.
+
+    An identifier that two columns would share belongs to neither; `row["…"]` reaches every column.
+
+    Attributes:
+        names: identifier to column.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = frozenset(columns)
+        self.names: Mapping[str, str] = _identifiers(columns)
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
+
+    def advice(self, unknown: str) -> str:
+        """What to write instead of a name that is none: the nearest, or all of them if there are few."""
+        known = {name.lower(): name for name in (*self._columns, *self.names)}
+        if near := get_close_matches(unknown.lower(), known, n=1):
+            return f"did you mean “{self._written(known[near[0]])}”?"
+        if not known:
+            return "there are no columns"
+        listed = sorted(map(self._written, self._columns))
+        return "the columns are " + ", ".join(listed[:10]) + (" …" if len(listed) > 10 else "")
+
+    def _written(self, column: str) -> str:
+        if column in self.names:
+            return column
+        return next((name for name, of in self.names.items() if of == column), f'row["{column}"]')
+
+
+def _identifiers(columns: Sequence[str]) -> dict[str, str]:
+    plain = {column: column for column in columns if column.isidentifier()}
+    made: dict[str, list[str]] = {}
+    for column in columns:
+        name = _NOT_IN_NAME.sub("_", column).strip("_")
+        made.setdefault(f"_{name}" if name[:1].isdigit() else name, []).append(column)
+    unique = {name: of[0] for name, of in made.items() if len(of) == 1 and name.isidentifier()}
+    return {name: column for name, column in (unique | plain).items() if name.lower() not in _RESERVED}

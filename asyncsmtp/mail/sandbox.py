@@ -1,0 +1,111 @@
+"""Jinja2, locked in: no code, no files, and no result that outgrows a mail.
+
+Templates come from people who write mails, cells from anybody. Cells are values and are never compiled.
+Jinja2's sandbox keeps templates away from Python's insides; what it lacks are limits, so whatever makes
+much out of little is taken away or measured first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import BaseLoader, FunctionLoader, StrictUndefined, TemplateNotFound
+from jinja2.exceptions import SecurityError
+from jinja2.loaders import split_template_path
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+__all__ = ["MAX_OUTPUT", "Loader", "Sandbox"]
+
+MAX_OUTPUT = 10 << 20  # characters of one part
+MAX_VALUE = 1 << 20  # characters or items of a value that an operator makes
+MAX_BITS = 256  # of a number that an operator makes
+
+Loader = Callable[[str], str]
+
+_FILTERS_OUT = ("attr", "center", "format", "indent", "pprint", "random", "xmlattr")
+_METHODS_OUT = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "translate", "zfill"})
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The environment of all templates of one mailing.
+
+    Args:
+        autoescape: True for HTML.
+        load: gives the source of an included file by its path below the template's folder; raises
+            OSError or KeyError if there is none. It must not leave the folder, not by a link either.
+    """
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def __init__(self, *, autoescape: bool, load: Loader | None = None) -> None:
+        super().__init__(
+            autoescape=autoescape,
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            loader=_rooted(load) if load else None,
+        )
+        for name in _FILTERS_OUT:
+            self.filters.pop(name, None)
+        self.globals.clear()
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return super().is_safe_attribute(obj, attr, value) and not (
+            isinstance(obj, str | bytes) and attr in _METHODS_OUT
+        )
+
+    def wrap_str_format(self, value: Any) -> None:
+        """No formatter is given out: a width makes gigabytes of nothing."""
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _GUARDS[operator](left, right)
+        return super().call_binop(context, operator, left, right)
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+
+
+def _guard_times(left: object, right: object) -> None:
+    for value, times in ((left, right), (right, left)):
+        if isinstance(times, int) and _size(value) * times > MAX_VALUE:
+            raise SecurityError("this multiplication makes a text that is too long for a mail")
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
+        raise SecurityError("this multiplication makes a number that is too long for a mail")
+
+
+def _guard_power(left: object, right: object) -> None:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS:
+        raise SecurityError("this power makes a number that is too long for a mail")
+
+
+def _guard_percent(left: object, right: object) -> None:
+    if isinstance(left, str | bytes):
+        raise SecurityError("% between texts is not available: write the value into the text")
+
+
+def _guard_plus(left: object, right: object) -> None:
+    if _size(left) + _size(right) > MAX_VALUE:
+        raise SecurityError("this + makes a text that is too long for a mail")
+
+
+_GUARDS: dict[str, Callable[[object, object], None]] = {
+    "*": _guard_times,
+    "**": _guard_power,
+    "%": _guard_percent,
+    "+": _guard_plus,
+}
+
+
+def _rooted(load: Loader) -> BaseLoader:
+    def source(path: str) -> str:
+        parts = split_template_path(path)  # refuses `..`
+        if path.startswith("/") or "\\" in path or "\0" in path:
+            raise TemplateNotFound(path)
+        try:
+            return load("/".join(parts))
+        except (OSError, LookupError, ValueError) as error:
+            raise TemplateNotFound(path) from error
+
+    return FunctionLoader(source)
