@@ -3,24 +3,38 @@
 from asyncsmtp.bulk.campaign import Run as Run
 from asyncsmtp.bulk.ledger import (
     Entry as Entry,
+)
+from asyncsmtp.bulk.ledger import (
     InDoubt as InDoubt,
+)
+from asyncsmtp.bulk.ledger import (
     Ledger as Ledger,
+)
+from asyncsmtp.bulk.ledger import (
     State as State,
 )
 from asyncsmtp.bulk.preflight import (
     Report as Report,
+)
+from asyncsmtp.bulk.preflight import (
     preflight as preflight,
 )
 from asyncsmtp.bulk.recipients import RecipientFile as RecipientFile
 from asyncsmtp.bulk.rows import (
     Problem as Problem,
+)
+from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite_ledger import SqliteLedger as SqliteLedger
 from asyncsmtp.client.pool import Pool as Pool
 from asyncsmtp.client.relay import (
     Dialogue as Dialogue,
+)
+from asyncsmtp.client.relay import (
     Login as Login,
+)
+from asyncsmtp.client.relay import (
     Relay as Relay,
 )
 from asyncsmtp.client.sending import send as send
@@ -28,30 +42,74 @@ from asyncsmtp.client.session import Session as Session
 from asyncsmtp.client.timeouts import Timeouts as Timeouts
 from asyncsmtp.client.trace import (
     Side as Side,
+)
+from asyncsmtp.client.trace import (
     Trace as Trace,
 )
 from asyncsmtp.errors import (
     AuthenticationRefused as AuthenticationRefused,
+)
+from asyncsmtp.errors import (
     BadArgument as BadArgument,
+)
+from asyncsmtp.errors import (
     ConnectFailed as ConnectFailed,
+)
+from asyncsmtp.errors import (
     ConnectionLost as ConnectionLost,
+)
+from asyncsmtp.errors import (
     DeliveryInDoubt as DeliveryInDoubt,
+)
+from asyncsmtp.errors import (
     DeliveryRefused as DeliveryRefused,
+)
+from asyncsmtp.errors import (
     InsecureConnection as InsecureConnection,
+)
+from asyncsmtp.errors import (
     LedgerBusy as LedgerBusy,
+)
+from asyncsmtp.errors import (
     LedgerError as LedgerError,
+)
+from asyncsmtp.errors import (
     LedgerMismatch as LedgerMismatch,
+)
+from asyncsmtp.errors import (
     LocalProtocolError as LocalProtocolError,
+)
+from asyncsmtp.errors import (
     MessageError as MessageError,
+)
+from asyncsmtp.errors import (
     NotOffered as NotOffered,
+)
+from asyncsmtp.errors import (
     OutOfStep as OutOfStep,
+)
+from asyncsmtp.errors import (
     ProtocolError as ProtocolError,
+)
+from asyncsmtp.errors import (
     RecipientError as RecipientError,
+)
+from asyncsmtp.errors import (
     Refused as Refused,
+)
+from asyncsmtp.errors import (
     RemoteProtocolError as RemoteProtocolError,
+)
+from asyncsmtp.errors import (
     ReplyTimeout as ReplyTimeout,
+)
+from asyncsmtp.errors import (
     SMTPError as SMTPError,
+)
+from asyncsmtp.errors import (
     StartTlsInjection as StartTlsInjection,
+)
+from asyncsmtp.errors import (
     TemplateError as TemplateError,
 )
 from asyncsmtp.mail.attachment import Attachment as Attachment
@@ -59,23 +117,35 @@ from asyncsmtp.mail.build import build as build
 from asyncsmtp.mail.message import Message as Message
 from asyncsmtp.mail.template import (
     Composer as Composer,
+)
+from asyncsmtp.mail.template import (
     Template as Template,
 )
 from asyncsmtp.protocol.content import Content as Content
 from asyncsmtp.protocol.delivery import (
     Delivery as Delivery,
+)
+from asyncsmtp.protocol.delivery import (
     Outcome as Outcome,
 )
 from asyncsmtp.protocol.envelope import (
     Envelope as Envelope,
+)
+from asyncsmtp.protocol.envelope import (
     Mailbox as Mailbox,
 )
 from asyncsmtp.protocol.extensions import Extensions as Extensions
 from asyncsmtp.protocol.opening import Security as Security
 from asyncsmtp.protocol.replies import (
     EnhancedStatus as EnhancedStatus,
+)
+from asyncsmtp.protocol.replies import (
     Reply as Reply,
+)
+from asyncsmtp.protocol.replies import (
     Severity as Severity,
+)
+from asyncsmtp.protocol.replies import (
     safe_text as safe_text,
 )
 from asyncsmtp.protocol.sasl import Secret as Secret
