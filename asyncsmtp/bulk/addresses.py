@@ -41,8 +41,8 @@ def oddity_of(cell: str) -> str:
     for label in cell.rpartition("@")[2].split("."):
         if not label.isascii():
             scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in label if letter.isalpha()}
-            if len(scripts & _ALIKE) > 1:
-                return f"the domain of {_shown(cell)} mixes {' and '.join(sorted(scripts & _ALIKE)).title()} letters"
+            if len(alike := sorted(scripts & _ALIKE)) > 1:
+                return f"the domain of {_shown(cell)} mixes {' and '.join(map(str.title, alike))} letters: is it meant?"
     return ""
 
 

@@ -60,13 +60,18 @@ def read_heading(name: str, text: str, *, whole: bool, delimiter: str | None, em
     if not text.strip():
         raise RecipientError(f"{name} is empty: it needs a line of column names, then a row for each recipient")
     delimiter = delimiter or sniff(name, text, whole=whole)
-    records = list(islice(RecordReader(name, delimiter).feed(text, final=whole), 1 + _SAMPLE_ROWS))
-    if not records:
+    records = RecordReader(name, delimiter).feed(text, final=whole)
+    header = next(records, None)
+    if header is None:
         raise RecipientError(f"{name}: the header runs past {SAMPLE} characters: is a quote in it never closed?")
-    columns = columns_of(name, records[0])
+    columns = columns_of(name, header)
     if email is not None:
         return Heading(columns, _named(name, columns, email), False, delimiter)
-    return Heading(columns, _guessed(name, columns, [record.cells for record in records[1:]]), True, delimiter)
+    rows: list[list[str]] = []
+    with suppress(RecipientError):  # what is wrong with a row is told when the rows are read
+        for record in islice(records, _SAMPLE_ROWS):
+            rows.append(record.cells)
+    return Heading(columns, _guessed(name, columns, rows), True, delimiter)
 
 
 def sniff(name: str, text: str, *, whole: bool) -> str:
