@@ -22,54 +22,68 @@ class Place:
     """Made when a message joins the line, dropped when its sender has the result.
 
     Attributes:
-        turn: done when it may be written.
         opened: its envelope is said; it cannot be taken back without breaking the connection.
-        heard: done when all that was said of it so far is answered; renewed with each group.
+        room: for content too large for one write: done when the sender may begin to stream it.
+        streamed: whether all but the end of such a content is written.
+        mark: what `before_end` returned, once it was called.
         booked: the delivery, or the error that ended it.
-        collected: done when the sender has that in hand.
+        collected: whether the sender has that in hand, or has left.
     """
 
-    __slots__ = ("before_end", "booked", "collected", "content", "heard", "opened", "transaction", "turn")
+    __slots__ = ("before_end", "booked", "collected", "content", "mark", "opened", "room", "streamed", "transaction")
 
-    def __init__(self, transaction: Transaction, content: Content, before_end: BeforeEnd | None) -> None:
+    def __init__(
+        self, transaction: Transaction, content: Content, before_end: BeforeEnd | None, *, streams: bool
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.transaction = transaction
         self.content = content
         self.before_end = before_end
-        self.turn: asyncio.Future[None] = loop.create_future()
-        self.heard: asyncio.Future[None] = loop.create_future()
-        self.booked: asyncio.Future[Delivery] = loop.create_future()
-        self.collected: asyncio.Future[None] = loop.create_future()
         self.opened = False
+        self.room: asyncio.Future[None] | None = loop.create_future() if streams else None
+        self.streamed = not streams
+        self.mark: asyncio.Future[object] | None = None
+        self.booked: asyncio.Future[Delivery] = loop.create_future()
+        self.collected = False
 
     @property
     def ended(self) -> bool:
-        """Whether the end of its content was written: from then on it can only be waited for."""
+        """Whether the end of its content is written and unanswered."""
         return self.transaction.phase is Phase.ENDED
 
     def hear(self, command: Command, reply: Reply) -> None:
-        """Take the reply to one of its commands; wake the sender when the group is answered."""
+        """Take the reply to one of its commands."""
         if reply.code == CLOSING and command.verb is not Verb.RSET:
             self.transaction.broken_off(reply)
         else:
             self.transaction.answered(command, reply)
-        if self.transaction.caught_up and not self.heard.done():
-            self.heard.set_result(None)
+
+    def make_room(self) -> None:
+        """Let the sender stream its content."""
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
 
     def book(self, delivery: Delivery) -> None:
-        for future in (self.turn, self.heard):
-            if not future.done():
-                future.set_result(None)
+        """End it with the relay's answers."""
+        self.make_room()
         if not self.booked.done():
             self.booked.set_result(delivery)
 
-    def fail(self, error: SMTPError, *, in_doubt: bool) -> None:
-        """End it with an error: as DeliveryInDoubt where the relay may have the message."""
-        if in_doubt and not error.in_doubt:
-            doubt = DeliveryInDoubt(self.transaction.envelope, str(error).partition(":")[0])
-            doubt.__cause__ = error
-            error = doubt
-        for future in (self.turn, self.heard, self.booked):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # marks it seen: a sender that has left is not missed
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        self.make_room()
+        if not self.booked.done():
+            self.booked.set_exception(error)
+            self.booked.exception()  # marks it seen: a sender that has left is not missed
+
+    def doubt(self, error: SMTPError) -> None:
+        """End it with DeliveryInDoubt: `error` came when the relay may have had the message."""
+        doubt = DeliveryInDoubt(self.transaction.envelope, str(error).partition(":")[0])
+        doubt.__cause__ = error
+        self.fail(doubt)
+
+    def leave(self) -> None:
+        """The sender has the result in hand, or gave up."""
+        self.collected = True
+        if self.mark is not None and not self.mark.done():
+            self.mark.cancel()

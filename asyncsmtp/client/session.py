@@ -12,7 +12,7 @@ from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace, logged
-from asyncsmtp.client.transport import client_name, connect, shake_hands, verifies
+from asyncsmtp.client.transport import READ_SIZE, client_name, connect, shake_hands, verifies
 from asyncsmtp.client.wire import Wire
 from asyncsmtp.errors import (
     ConnectFailed,
@@ -100,7 +100,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether messages are waiting or unanswered."""
-        return self._line is not None and len(self._line) > 0
+        return self._line is not None and self._line.busy
 
     # --- opening and closing ---
 
@@ -238,7 +238,8 @@ class Session:
         wire.check()
         needed = parameters(envelope, content, wire.protocol.extensions)
         transaction = Transaction(envelope, needed, pipelined=self._line.pipelined)
-        return await self._line.deliver(Place(transaction, content, before_end))
+        place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
+        return await self._line.deliver(place)
 
     async def noop(self) -> Reply:
         """Ask for a sign of life (RFC 5321 §4.1.1.9); not while messages are under way."""

@@ -61,8 +61,11 @@ class Wire:
         self._listener = listener
         self._trace = trace
         self._waiters: deque[Said] = deque([(GREETING, greeted, None)])
-        self._deadline = asyncio.timeout(None)
-        self._task = asyncio.get_running_loop().create_task(self._listen(), name=f"asyncsmtp: hears {relay}")
+        self._loop = asyncio.get_running_loop()
+        self._due = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._task = self._loop.create_task(self._listen(), name=f"asyncsmtp: hears {relay}")
+        self._keep_time()
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -120,6 +123,7 @@ class Wire:
         self.failure = error
         self.writer.transport.abort()
         self._waiters.clear()
+        self._silence()
         if self._trace is not None:
             self._trace(Side.EVENT, str(error), tls=False, refused=True)
         logger.info("session with %s broken off: %s", self._relay, error)
@@ -127,6 +131,7 @@ class Wire:
 
     async def aclose(self) -> None:
         """End the connection: TLS and all within the relay's `close` timeout, then at once."""
+        self._silence()
         if self.failure is None:
             self.failure = ConnectionLost(f"the session with {self._relay} was closed: open another")
             self.writer.close()
@@ -142,14 +147,9 @@ class Wire:
 
     async def _listen(self) -> None:
         try:
-            async with self._deadline:
-                self._keep_time()
-                while data := await self._reader.read(READ_SIZE):
-                    self._hear(data)
+            while data := await self._reader.read(READ_SIZE):
+                self._hear(data)
             self.fail(self._hung_up())
-        except TimeoutError:
-            command, _, limit = self._waiters[0]
-            self.fail(ReplyTimeout(command, self._limit(command, limit)))
         except SMTPError as error:
             self.fail(error)
         except OSError as error:
@@ -183,13 +183,31 @@ class Wire:
 
     def _keep_time(self) -> None:
         """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""
-        if self.failure is not None or self._deadline.expired():
+        if not self._waiters or self.failure is not None:
             return
-        when = None
-        if self._waiters:
-            command, _, limit = self._waiters[0]
-            when = asyncio.get_running_loop().time() + self._limit(command, limit)
-        self._deadline.reschedule(when)
+        command, _, limit = self._waiters[0]
+        self._due = self._loop.time() + self._limit(command, limit)
+        if self._alarm is None or self._alarm.when() > self._due:  # else it goes off too early, and is set again
+            self._set_alarm()
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _set_alarm(self) -> None:
+        self._silence()
+        self._alarm = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if not self._waiters or self.failure is not None:
+            return
+        if self._loop.time() < self._due:
+            self._set_alarm()
+            return
+        command, _, limit = self._waiters[0]
+        self.fail(ReplyTimeout(command, self._limit(command, limit)))
 
     def _limit(self, command: Command, limit: float | None) -> float:
         return self._relay.timeouts.limit(command.verb) if limit is None else limit
