@@ -13,7 +13,7 @@ _BUCKETS = 256
 class Duplicates:
     """Remembers a 64-bit hash and the row of each key, by the last octet of the hash.
 
-    A million keys as text in a set are 150 MB, here they are 12 MB. Two keys with one hash would be
+    A million keys as text in a set are 110 MB, here they are 12 MB. Two keys with one hash would be
     counted as a duplicate: among a million keys the chance is 1 in 37 million. The count is for a
     person to read before anything is sent; who is mailed is decided by the ledger, on the keys themselves.
     """

@@ -90,6 +90,9 @@ async def preflight(
 ) -> Report:
     """Read the whole file as it will be read for sending, and try the template on it; constant memory.
 
+    A row with a line break or a control character in a cell is always composed: only the template
+    knows whether the cell stands in a header, where it cannot.
+
     Args:
         composer: compiled against the file's columns; None to check the file alone.
         compose: how many messages to compose, from the first row on; None composes every one, as slow as sending them.
@@ -125,9 +128,9 @@ class _Survey:
 
     def see(self, row: Recipient | Problem) -> bool:
         """Count one row; return whether it took the time of a message."""
-        message, composer = None, self._composer if self._to_compose != 0 else None
-        composing = isinstance(row, Recipient) and composer is not None
-        if isinstance(row, Recipient) and composer is not None:
+        message, composer = None, self._composer
+        composing = isinstance(row, Recipient) and composer is not None and (self._to_compose != 0 or _is_odd(row))
+        if composing and isinstance(row, Recipient) and composer is not None:
             try:
                 message = self._compose(row, composer)
             except RecipientError as error:
@@ -148,7 +151,7 @@ class _Survey:
             date=self._date,
             row=recipient.row,
         )
-        if self._to_compose is not None:
+        if self._to_compose:
             self._to_compose -= 1
         return message
 
@@ -178,3 +181,7 @@ class _Survey:
             first=self._first,
             sample=self._sample,
         )
+
+
+def _is_odd(row: Recipient) -> bool:
+    return not "".join(row.fields.values()).isprintable()

@@ -40,7 +40,8 @@ class Composer:
         self.rows.append(row)
         if fields["name"] in self.refused:
             raise RecipientError(f"“{fields['name']}” is not liked", row)
-        text = f"Message-ID: <{message_id}>\r\nDate: {date:%a, %d %b %Y %H:%M:%S %z}\r\n\r\n{fields['name']}\r\n"
+        name = " ".join(fields["name"].split())
+        text = f"Message-ID: <{message_id}>\r\nDate: {date:%a, %d %b %Y %H:%M:%S %z}\r\n\r\n{name}\r\n"
         return Message(Envelope.of("news@example.org", to), Content.of(text.encode()))
 
 
@@ -90,6 +91,18 @@ async def test_a_row_that_cannot_be_composed_is_a_problem_and_the_next_is_tried(
     assert report.first.row == 3
     assert str(report.problem_rows[1]) == "row 2 (line 3): “Bob” is not liked"
     assert report.rows == 7
+
+
+async def test_a_row_with_a_control_character_in_a_cell_is_always_composed(tmp_path: Path) -> None:
+    """MH-01: only the template knows whether the cell stands in a header; row 900 must not be found out at night."""
+    name = "A\nBcc: z@example.com"
+    odd = f'"{name}",a@example.com\n"D\rE",d@example.com\nF\x1bG,f@example.com\n'
+    file = people(tmp_path, "name,email\nB,b@example.com\nC,c@example.com\n" + odd)
+    composer = Composer(name)
+    report = await preflight(file, composer)
+    assert composer.rows == [1, 3, 4, 5]
+    assert [problem.row for problem in report.problem_rows] == [3]
+    assert report.recipients == 4
 
 
 async def test_a_template_that_fails_ends_the_pre_flight(tmp_path: Path) -> None:
