@@ -63,10 +63,10 @@ class Sends(Protocol):
 
 @dataclass(slots=True)
 class _Hand:
-    """A row in hand, and whether its mark is durable: it may then have reached the point of no return."""
+    """A row in hand, and its mark once that is asked for: from then on it may pass the point of no return."""
 
     claim: Claim
-    marked: bool = False
+    mark: asyncio.Future[None] | None = None
 
 
 class Run:
@@ -212,11 +212,11 @@ class Run:
             recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
         )
 
-    async def _mark(self, hand: _Hand) -> None:
-        """Before the end of the content: from here on the ledger says that the relay may have the message."""
-        if not hand.marked:
-            await self._ledger.mark(hand.claim)
-            hand.marked = True
+    def _mark(self, hand: _Hand) -> asyncio.Future[None]:
+        """Before the end of the content: once it is done the ledger says that the relay may have the message."""
+        if hand.mark is None:
+            hand.mark = self._ledger.mark(hand.claim)
+        return hand.mark
 
 
 def _about_the_message(error: SMTPError) -> bool:

@@ -85,5 +85,5 @@ class Place:
     def leave(self) -> None:
         """The sender has the result in hand, or gave up."""
         self.collected = True
-        if self.mark is not None and not self.mark.done():
+        if isinstance(self.mark, asyncio.Task):  # ours to end; a bare future has another owner
             self.mark.cancel()
