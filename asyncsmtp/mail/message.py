@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+
+if TYPE_CHECKING:
+    from email.message import Message as ParsedMessage
 
 __all__ = ["Message"]
 
@@ -16,3 +21,39 @@ class Message:
 
     envelope: Envelope
     content: Content
+
+    @classmethod
+    def of(
+        cls,
+        message: Message | ParsedMessage | bytes,
+        *,
+        sender: str | Mailbox | None = None,
+        recipients: Iterable[str | Mailbox] | str | Mailbox | None = None,
+    ) -> Message:
+        """Take a message in any form; what is one already is given back as it is.
+
+        An `email.message.Message` or `EmailMessage` is written without Bcc and left unchanged. Octets are
+        a finished message: nothing of it is changed but Bcc, which goes, and line ends, which become CRLF.
+
+        Args:
+            sender: the reverse-path; without it, Sender or From. "" or "<>" is the null reverse-path.
+            recipients: the forward-paths; without them, To, Cc and Bcc, or the Resent- fields.
+        Raises:
+            MessageError: it has no author or recipient, or cannot be written as it is.
+            RecipientError: a given address is not one.
+        """
+        if isinstance(message, Message):
+            return message if sender is None and recipients is None else message._readdressed(sender, recipients)
+        from asyncsmtp.mail import parsed_content, parsed_envelope  # the library's parser is slow to load
+
+        if isinstance(message, bytes):
+            head = parsed_envelope.head_of(message)
+            return cls(parsed_envelope.envelope_of(head, sender, recipients), parsed_content.content_of_octets(message))
+        return cls(parsed_envelope.envelope_of(message, sender, recipients), parsed_content.content_of(message))
+
+    def _readdressed(
+        self, sender: str | Mailbox | None, recipients: Iterable[str | Mailbox] | str | Mailbox | None
+    ) -> Message:
+        reverse_path = self.envelope.reverse_path if sender is None else sender
+        forward_paths = self.envelope.forward_paths if recipients is None else recipients
+        return Message(Envelope.of(reverse_path, forward_paths), self.content)

@@ -19,7 +19,7 @@ from asyncsmtp.mail.slots import slots
 from asyncsmtp.mail.textpart import text_part
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["Template"]
+__all__ = ["Composer", "Template"]
 
 _SHOWN = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
 
@@ -41,7 +41,7 @@ class Template:
         headers: further header fields, values are templates.
         reply_to: `Name <address>`, both may be templates; or a list without templates.
         to_name: the display name in To, a template; without it To has the address only.
-        load: gives the source of a file that a template includes, see `Sandbox`.
+        loader: gives the source of a file that a template includes, see `Sandbox`.
     """
 
     from_: str
@@ -55,7 +55,7 @@ class Template:
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     to_name: str | None = None
-    load: Loader | None = None
+    loader: Loader | None = None
 
     def compile(self, columns: Sequence[str], *, read: Reader | None = None) -> Composer:
         """Do all that does not depend on the recipient, once.
@@ -70,7 +70,7 @@ class Template:
         if self.text is None and self.html is None:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         known = Columns(columns)
-        plain = Sandbox(autoescape=False, load=self.load)
+        plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
         return Composer(author, head, self._body(known, plain, read), known.names)
 
@@ -94,7 +94,7 @@ class Template:
             text = text_part("plain", slots(self.text, self.text_name, columns, plain), self.text_name)
         if self.html is not None:
             self._check_images(self.html)
-            escaping = Sandbox(autoescape=True, load=self.load)
+            escaping = Sandbox(autoescape=True, load=self.loader)
             html = text_part("html", slots(self.html, self.html_name, columns, escaping), self.html_name)
         images = [mime.inlined(cid, image) for cid, image in self.inline.items()]
         files = [attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
