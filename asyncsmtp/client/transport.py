@@ -7,6 +7,7 @@ import socket
 import ssl
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.errors import ConnectFailed
@@ -38,7 +39,7 @@ async def connect(relay: Relay) -> Streams:
                 server_hostname=(relay.verify_name or host) if context else None,
                 ssl_handshake_timeout=relay.timeouts.tls if context else None,
                 ssl_shutdown_timeout=relay.timeouts.close if context else None,
-                happy_eyeballs_delay=0.25,
+                **_eyeballs(),
             )
     except TimeoutError as error:
         raise ConnectFailed(
@@ -48,6 +49,11 @@ async def connect(relay: Relay) -> Streams:
         raise handshake_failed(relay, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {relay}: {_reason(error)}") from error
+
+
+def _eyeballs() -> dict[str, Any]:
+    """A head start for each address (RFC 8305), where the loop has it: uvloop tries them one after the other."""
+    return {"happy_eyeballs_delay": 0.25} if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) else {}
 
 
 async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
