@@ -40,12 +40,6 @@ REPLY_LENGTH = 512  # characters of the relay's words that are kept
 
 Watch = Callable[[Claim, Settlement], None]
 
-_STATES = {
-    Outcome.ACCEPTED: State.ACCEPTED,
-    Outcome.DEFERRED: State.DEFERRED,
-    Outcome.REJECTED: State.REJECTED,
-}
-
 
 class Composes(Protocol):
     """What a run asks of a composer."""
@@ -76,7 +70,7 @@ class Run:
     has answered. Whatever ends the process in between leaves a row that is listed as in doubt.
 
     Args:
-        date: the Date of every message; the campaign's own, so that a second attempt has the same octets.
+        ledger: loaded. Its `created_at` is the Date of every message, so that a second attempt has the same octets.
         concurrency: messages in flight at the most, from composing to the relay's last word.
         limit: rows to try in this run; None for all.
         watch: called with each outcome as it is recorded.
@@ -88,7 +82,6 @@ class Run:
         ledger: Ledger,
         pool: Sends,
         *,
-        date: datetime,
         concurrency: int = 100,
         limit: int | None = None,
         watch: Watch | None = None,
@@ -97,7 +90,7 @@ class Run:
         self._composer = composer
         self._ledger = ledger
         self._pool = pool
-        self._date = date
+        self._date = ledger.created_at
         self._gate = asyncio.Semaphore(concurrency)
         self._left = limit
         self._watch = watch
@@ -114,15 +107,11 @@ class Run:
             ConnectFailed, Refused, NotOffered, InsecureConnection: the relay cannot be used; rows stay pending.
         Cancelled, it breaks off what is in flight: rows past the point of no return are in doubt, the others pending.
         """
-        async with asyncio.TaskGroup() as senders, aclosing(self._claims()) as claims:
-            async for claim in claims:
-                await self._gate.acquire()
-                if self._stopping:
-                    self._gate.release()
-                    break
-                task = senders.create_task(self._deliver(_Hand(claim)))
-                self._senders.add(task)
-                task.add_done_callback(self._senders.discard)
+        self._ledger.failed.add_done_callback(self._lost_ledger)
+        try:
+            await self._feed()
+        finally:
+            self._ledger.failed.remove_done_callback(self._lost_ledger)
         if not isinstance(self._ended_by, LedgerError):
             await self._ledger.flush()
         if self._ended_by is not None:
@@ -138,6 +127,17 @@ class Run:
         for task in tuple(self._senders):
             task.cancel()
 
+    async def _feed(self) -> None:
+        async with asyncio.TaskGroup() as senders, aclosing(self._claims()) as claims:
+            async for claim in claims:
+                await self._gate.acquire()
+                if self._stopping:
+                    self._gate.release()
+                    return
+                task = senders.create_task(self._deliver(_Hand(claim)))
+                self._senders.add(task)
+                task.add_done_callback(self._senders.discard)
+
     async def _claims(self) -> AsyncGenerator[Claim]:
         while not self._stopping and self._left != 0:
             batch = await self._ledger.claim(BATCH if self._left is None else min(BATCH, self._left))
@@ -147,6 +147,11 @@ class Run:
                 self._left -= len(batch)
             for claim in batch:
                 yield claim
+
+    def _lost_ledger(self, failed: asyncio.Future[None]) -> None:
+        error = None if failed.cancelled() else failed.exception()
+        if isinstance(error, LedgerError):
+            self._end(error)
 
     def _end(self, error: SMTPError) -> None:
         """End the campaign: gently, or at once where the ledger is lost."""
@@ -238,7 +243,7 @@ def _settlement(claim: Claim, delivery: Delivery) -> Settlement:
     (reply,) = delivery.replies()
     return Settlement(
         claim.recipient.row,
-        _STATES[Outcome.of(reply)],
+        State.of(Outcome.of(reply)),
         reply.code,
         str(reply.status) if reply.status else None,
         safe_text(" / ".join(reply.text.splitlines()), REPLY_LENGTH),
