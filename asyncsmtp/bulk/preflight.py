@@ -74,15 +74,15 @@ class Report:
         """
         if self.clean:
             return
-        counts = f"{self.problems} problems, {self.duplicates} duplicates, {self.remarks} remarks"
+        counts = f"problems: {self.problems}, duplicates: {self.duplicates}, remarks: {self.remarks}"
         if self.problem_rows:
             first = self.problem_rows[0]
-            raise RecipientError(f"{first.reason} (line {first.line}; in the file: {counts})", first.row)
+            raise RecipientError(f"{first.reason} (line {first.line}; in the whole file {counts})", first.row)
         if self.repeated:
             row, earlier = self.repeated[0]
-            raise RecipientError(f"names the mailbox of row {earlier} again (in the file: {counts})", row)
+            raise RecipientError(f"names the mailbox of row {earlier} again (in the whole file {counts})", row)
         odd = self.remarked[0]
-        raise RecipientError(f"{odd.remark} (line {odd.line}; in the file: {counts})", odd.row)
+        raise RecipientError(f"{odd.remark} (line {odd.line}; in the whole file {counts})", odd.row)
 
 
 async def preflight(

@@ -123,13 +123,13 @@ class RecipientFile:
 
     async def _beginning(self) -> tuple[str, bool]:
         """The first `SAMPLE` characters or more, and whether that is all."""
-        beginning = ""
+        beginning, final = "", False
         async with aclosing(self._texts()) as texts:
             async for text, final in texts:
                 beginning += text
-                if final or len(beginning) >= SAMPLE:
-                    return beginning[:SAMPLE], final and len(beginning) <= SAMPLE
-        return beginning, True
+                if len(beginning) >= SAMPLE:
+                    break
+        return beginning[:SAMPLE], final and len(beginning) <= SAMPLE
 
     async def _texts(self, see: Callable[[bytes], None] | None = None) -> AsyncGenerator[tuple[str, bool]]:
         """The file as text, piece by piece, the last one marked; `see` is shown the octets."""

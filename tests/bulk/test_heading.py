@@ -105,6 +105,7 @@ def test_without_such_a_name_the_only_column_of_addresses_is_taken() -> None:
         ("name,Email,Mail\na,a@example.com,b@example.com\n", "“Email” and “Mail” may each hold the address"),
         ("from,to\na@example.com,b@example.com\n", "“from” and “to” may each hold the address"),
         ("name,contact\na,a@example.com\nb,none\n", "no column is called e-mail"),
+        ("name,handle\na,@alice\nb,@bob\n", "no column is called e-mail"),
         ("name,contact\n", "no column is called e-mail"),
     ],
 )

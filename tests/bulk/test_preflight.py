@@ -156,7 +156,7 @@ async def test_a_clean_file_passes_strictly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ("Bob,bob@example.com\nEve,\n", r"^row 2: “email” is blank.*\(line 3; in the file: 1 problems, 0 dupl"),
+        ("Bob,bob@example.com\nEve,\n", r"^row 2: “email” is blank.*\(line 3; in the whole file problems: 1, dupl"),
         ("Bob,bob@example.com\nB,bob@example.com\n", "^row 2: names the mailbox of row 1 again"),
         ("Odd,odd@ex\u0430mple.com\n", "^row 1: the domain of .* mixes"),
     ],

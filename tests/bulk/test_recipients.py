@@ -162,6 +162,13 @@ async def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> No
         await RecipientFile(path).heading()
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+async def test_a_file_that_fails_while_it_is_read_is_one_sentence() -> None:
+    """A disk breaks, a share goes away: the first page of memory stands for it."""
+    with pytest.raises(RecipientError, match="the recipients /proc/self/mem cannot be read: Input/output error"):
+        await digest_of("/proc/self/mem")
+
+
 async def test_others_on_the_loop_get_their_turn_while_a_file_is_read(tmp_path: Path) -> None:
     """An application keeps answering; a batch of thousands of rows is not one long step."""
     file = RecipientFile(written(tmp_path, "email\n" + "".join(f"b{i}@example.com\n" for i in range(5000))))
