@@ -14,6 +14,8 @@ logger = logging.getLogger("asyncsmtp.session")
 
 
 class Side(StrEnum):
+    """Who spoke, as the RFC's examples mark it; EVENT for what neither said."""
+
     CLIENT = "C"
     SERVER = "S"
     EVENT = "="

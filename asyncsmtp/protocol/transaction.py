@@ -18,6 +18,8 @@ __all__ = ["Phase", "Transaction"]
 
 
 class Phase(Enum):
+    """How far a transaction has come."""
+
     ENVELOPE = "envelope"  # MAIL, RCPT and DATA are being said or answered
     CONTENT = "content"  # 354: the content is due
     ENDED = "ended"  # the end of the content is said
