@@ -1,0 +1,147 @@
+"""One row on its way: composed, sent, tried again where that is safe, and turned into an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
+from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.client.place import BeforeEnd
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    ConnectFailed,
+    ConnectionLost,
+    DeliveryInDoubt,
+    MessageError,
+    NotOffered,
+    RecipientError,
+    Refused,
+    RemoteProtocolError,
+    ReplyTimeout,
+    SMTPError,
+    StartTlsInjection,
+)
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.envelope import Mailbox
+
+__all__ = ["Composes", "Courier", "Hand", "Sends"]
+
+TRIES = 3  # for a message whose connection broke before the point of no return
+
+
+class Composes(Protocol):
+    """What a run asks of a composer."""
+
+    def compose(
+        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+    ) -> Message:
+        """Compose the message of one row; RecipientError when this row cannot have one."""
+        ...
+
+
+class Sends(Protocol):
+    """What a run asks of a pool."""
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        """Send one message, as `Pool.send` does."""
+        ...
+
+
+@dataclass(slots=True)
+class Hand:
+    """A row in hand, and its mark once that is asked for: from then on it may pass the point of no return."""
+
+    claim: Claim
+    mark: asyncio.Future[None] | None = None
+
+
+class Courier:
+    """Takes rows to the relay, any number at a time."""
+
+    def __init__(self, composer: Composes, ledger: Ledger, pool: Sends, outage: Outage) -> None:
+        self._composer = composer
+        self._ledger = ledger
+        self._pool = pool
+        self._outage = outage
+        self._date = ledger.created_at
+
+    async def deliver(self, hand: Hand) -> Settlement:
+        """Compose and send one row's message; every answer about this row is a value.
+
+        Raises:
+            SMTPError: it is not about this row but about the campaign; this row was not delivered.
+        """
+        claim = hand.claim
+        try:
+            message = self._compose(claim)
+        except (RecipientError, MessageError) as error:
+            return _ours(claim, State.REJECTED, error)
+        broken = 0
+        while True:
+            try:
+                delivery = await self._pool.send(message, before_end=lambda: self._mark(hand))
+            except DeliveryInDoubt as error:
+                return _ours(claim, State.IN_DOUBT, error)
+            except (ConnectionLost, ReplyTimeout, RemoteProtocolError) as error:
+                broken += 1
+                if isinstance(error, StartTlsInjection):
+                    raise
+                if broken == TRIES:
+                    return _ours(claim, State.DEFERRED, error)
+            except SMTPError as error:
+                if _about_the_message(error):
+                    return _ours(claim, State.REJECTED, error)
+                if not (_may_pass(error) and await self._outage.wait()):
+                    raise
+            else:
+                self._outage.works()
+                return _relays(claim, delivery)
+
+    def _compose(self, claim: Claim) -> Message:
+        recipient = claim.recipient
+        return self._composer.compose(
+            recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
+        )
+
+    def _mark(self, hand: Hand) -> asyncio.Future[None]:
+        """Before the end of the content: once it is done the ledger says that the relay may have the message."""
+        if hand.mark is None:
+            hand.mark = self._ledger.mark(hand.claim)
+        return hand.mark
+
+
+def _about_the_message(error: SMTPError) -> bool:
+    """Whether the error concerns this one message, not the relay."""
+    if isinstance(error, NotOffered):
+        return error.extension not in ("STARTTLS", "AUTH")
+    return isinstance(error, MessageError | RecipientError)
+
+
+def _may_pass(error: SMTPError) -> bool:
+    """Whether the relay may take mail later: it cannot be reached, or asks us to come back."""
+    if isinstance(error, Refused):
+        return error.reply.code < 500 and not isinstance(error, AuthenticationRefused)
+    return isinstance(error, ConnectFailed)
+
+
+def _relays(claim: Claim, delivery: Delivery) -> Settlement:
+    """What the relay answered, as a line of the ledger."""
+    (reply,) = delivery.replies()
+    status = str(reply.status) if reply.status else None
+    return Settlement(
+        claim.recipient.row, State.of(Outcome.of(reply)), reply.code, status, _one_line(reply.text), delivery.host
+    )
+
+
+def _ours(claim: Claim, state: State, error: SMTPError) -> Settlement:
+    """What we found ourselves: no reply of a relay stands behind it."""
+    return Settlement(claim.recipient.row, state, reply=_one_line(str(error)))
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(text.splitlines())
