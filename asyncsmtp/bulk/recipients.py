@@ -125,7 +125,7 @@ class RecipientFile:
         """The first `SAMPLE` characters or more, and whether that is all."""
         beginning, final = "", False
         async with aclosing(self._texts()) as texts:
-            async for text, final in texts:
+            async for text, final in texts:  # noqa: B007 wanted below the loop
                 beginning += text
                 if len(beginning) >= SAMPLE:
                     break
