@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from asyncsmtp.bulk.courier import Composes, Courier, Hand, Sends
+from asyncsmtp.bulk.courier import Courier, Hand, Sends
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Run", "Watch"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
@@ -27,21 +26,10 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome
-from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["Composes", "Courier", "Hand", "Sends"]
+__all__ = ["Courier", "Hand", "Sends"]
 
 TRIES = 3  # for a message whose connection broke before the point of no return
-
-
-class Composes(Protocol):
-    """What a run asks of a composer."""
-
-    def compose(
-        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
-    ) -> Message:
-        """Compose the message of one row; RecipientError when this row cannot have one."""
-        ...
 
 
 class Sends(Protocol):
