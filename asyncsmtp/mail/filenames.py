@@ -10,6 +10,7 @@ __all__ = ["base_name", "disposition"]
 
 MAX_NAME = 200  # octets; file systems take 255
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # a system strips them, or hides the file
 _SHORT = re.compile(r"[ -~]{1,50}")
 _SEGMENT = 60  # octets of a continuation, so that its line stays below 78
 _ATTRIBUTE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
@@ -17,13 +18,13 @@ _ATTRIBUTE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 def base_name(name: str) -> str:
     """The name without folders and without characters that hide, reorder or break; never empty, never long."""
-    name = _UNSEEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(" .\t") or "attachment"
+    name = _EDGES.sub("", _UNSEEN.sub("_", re.split(r"[/\\]", name)[-1])) or "attachment"
     if len(encode(name)) <= MAX_NAME:
         return name
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(encode(suffix)) > 20:
         stem, dot, suffix = name, "", ""
-    return encode(stem)[: MAX_NAME - 21].decode("utf-8", "ignore") + dot + suffix
+    return _EDGES.sub("", encode(stem)[: MAX_NAME - 21].decode("utf-8", "ignore") + dot + suffix)
 
 
 def disposition(kind: str, name: str) -> bytes:
