@@ -1,0 +1,278 @@
+"""The ledger: what is known about every recipient of a campaign, and what may follow what.
+
+A row is written twice on its way: `mark` makes it SENDING *before* the point of no return, `settle`
+writes what became of it. So whatever ends the process, the file says of every row that it was not
+sent, that the relay answered, or that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Protocol
+
+from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.protocol.delivery import Outcome
+
+__all__ = [
+    "FOLLOWS",
+    "Claim",
+    "Counts",
+    "Decision",
+    "Entry",
+    "InDoubt",
+    "Ledger",
+    "LedgerReader",
+    "Recovery",
+    "Settlement",
+    "State",
+]
+
+
+class State(IntEnum):
+    """Where one row stands; the numbers are those in the file. `str(state)` is the word for people."""
+
+    PENDING = 0
+    SENDING = 1  # marked: its content may be past the point of no return
+    ACCEPTED = 2
+    DEFERRED = 3
+    REJECTED = 4
+    IN_DOUBT = 5
+    SUPPRESSED = 6
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> State:
+        """The state of a row whose transaction ended so."""
+        return cls[outcome.name]
+
+
+FOLLOWS: Mapping[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.SENDING, State.DEFERRED, State.REJECTED}),
+    State.DEFERRED: frozenset({State.SENDING, State.DEFERRED, State.REJECTED}),
+    State.SENDING: frozenset({State.ACCEPTED, State.DEFERRED, State.REJECTED, State.IN_DOUBT, State.PENDING}),
+}
+"""What a run may make of a row it has in hand. Out of IN_DOUBT lead only recovery's policy and a person's decision.
+
+SENDING -> PENDING is `give_back`: only the process that made the mark can know that the end of the
+content was never written. Nobody else may, so recovery never takes this way.
+"""
+
+
+class InDoubt(StrEnum):
+    """What becomes of rows whose content was sent and whose reply never came."""
+
+    HOLD = "hold"  # nothing goes twice without a person's word
+    RESEND = "resend"  # once more by itself, at the next start; at most two copies
+
+
+class Decision(StrEnum):
+    """What a person decides about a row."""
+
+    RESEND = "resend"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One row this process has in hand.
+
+    Attributes:
+        message_id: without angle brackets; the same on every attempt.
+        attempt: which one this would be, from 1.
+    """
+
+    recipient: Recipient
+    message_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one row in hand.
+
+    Attributes:
+        state: ACCEPTED, DEFERRED, REJECTED or IN_DOUBT.
+        code: the relay's reply code; None when it was not the relay that decided.
+        status: the enhanced status code, such as "5.1.1".
+        reply: the relay's words, or the reason; stored harmless, at most 512 characters.
+        host: which relay; "" when none had a part in it.
+    """
+
+    row: int
+    state: State
+    code: int | None = None
+    status: str | None = None
+    reply: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Everything the ledger knows of one row.
+
+    Attributes:
+        address: "" for a row of the file that holds none; its `reply` says why.
+        message_id: without angle brackets; "" for rows that were never to be mailed.
+        attempts: how often it was tried.
+        doubts: how often its content was sent without an answer.
+        first_at: when it was first marked; None when it never was.
+        last_at: when it was last written; None when it never was since the load. Both are UTC.
+    """
+
+    row: int
+    address: str
+    message_id: str
+    state: State
+    attempts: int
+    doubts: int
+    code: int | None
+    status: str | None
+    reply: str
+    host: str
+    first_at: datetime | None
+    last_at: datetime | None
+    fields: Mapping[str, str] = field(hash=False)
+
+
+class Counts(Mapping[State, int]):
+    """How many rows are in each state; every state is there."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: Mapping[State, int] | None = None) -> None:
+        given = numbers or {}
+        self._numbers = {state: given.get(state, 0) for state in State}
+
+    def __getitem__(self, state: State) -> int:
+        return self._numbers[state]
+
+    def __iter__(self) -> Iterator[State]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def total(self) -> int:
+        """All the rows of the file."""
+        return sum(self._numbers.values())
+
+    def __repr__(self) -> str:
+        return f"Counts({', '.join(f'{state}: {n}' for state, n in self._numbers.items() if n)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What opening a ledger found of the run before, and did about it.
+
+    Attributes:
+        found: rows that were past their mark when that run ended; each is now in doubt, once more.
+        resent: rows in doubt that are pending again, because the policy says resend.
+        held: rows in doubt that wait for a person.
+    """
+
+    found: int = 0
+    resent: int = 0
+    held: int = 0
+
+
+class LedgerReader(Protocol):
+    """A ledger to look at."""
+
+    async def counts(self) -> Counts:
+        """How many rows are in each state."""
+        ...
+
+    def entries(self, states: Iterable[State] | None = None) -> AsyncIterator[Entry]:
+        """Every row in one of `states` (None: all), in file order, in bounded memory."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """A ledger to run a campaign with. Every method raises the LedgerError that ended the ledger, once one has.
+
+    Attributes:
+        loaded: whether the campaign's rows are in it.
+        created_at: when they were loaded, UTC; the same in every run. Raises LedgerError before that.
+        recovery: what opening it found and did.
+        failed: raises the LedgerError that ends this ledger; await it through `asyncio.shield`.
+        unsettled: after a failure, the outcomes that could not be written, oldest first.
+    """
+
+    @property
+    def loaded(self) -> bool: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def recovery(self) -> Recovery: ...
+    @property
+    def failed(self) -> asyncio.Future[None]: ...
+    @property
+    def unsettled(self) -> Sequence[Settlement]: ...
+
+    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Take in the whole file, or nothing: when `recipients` raises, or this is cancelled, there is no campaign.
+
+        A second row for the same mailbox becomes SUPPRESSED, a Problem REJECTED; both say why.
+        """
+        ...
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Take up to `limit` rows in hand, in file order; none left: an empty list.
+
+        They are the pending ones and those deferred by an earlier run, each once in a run, and those given back.
+        Cancelled, it leaves every row where it was.
+        """
+        ...
+
+    def mark(self, claim: Claim) -> asyncio.Future[None]:
+        """Say that the end of this row's content is about to be written; done when that is durable.
+
+        Cancelling the future does not take the mark back: `give_back` does.
+        """
+        ...
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write what became of a row in hand; durable before any mark made later, soon in any case.
+
+        After a failure the outcome is kept in `unsettled` before the error is raised.
+        """
+        ...
+
+    def give_back(self, claim: Claim, *, tried: bool = False) -> None:
+        """A row in hand is pending again, and may be claimed again in this run.
+
+        Only for one whose end of content was not written, not even in part. `tried` says that the
+        relay answered something, so that it counts as an attempt. Does nothing after a failure.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Wait until everything said so far is durable."""
+        ...
+
+    async def resolve(
+        self,
+        decision: Decision,
+        rows: Iterable[int] | None = None,
+        states: Iterable[State] = (State.IN_DOUBT,),
+    ) -> int:
+        """Carry out a person's decision about rows in doubt, deferred or rejected; return how many it changed.
+
+        RESEND makes them pending. SKIP makes those in doubt and deferred REJECTED, with a reply that says so: a
+        person's decision is a reason of ours, whereas ACCEPTED always stands for a relay's word.
+        Rows in hand, and rows that hold no address, stay as they are.
+
+        Args:
+            rows: which; None for all.
+            states: of those, only rows in one of these.
+        """
+        ...

@@ -1,0 +1,262 @@
+"""The ledger in a file of this machine (SQLite, WAL, synchronous = FULL)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from asyncsmtp.bulk.hand import Hand
+from asyncsmtp.bulk.ledger import Claim, Counts, Decision, Entry, InDoubt, Settlement, State
+from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.sqlite_changes import Change
+from asyncsmtp.bulk.sqlite_doubts import decide
+from asyncsmtp.bulk.sqlite_load import Load
+from asyncsmtp.bulk.sqlite_opening import Opened, prepare
+from asyncsmtp.bulk.sqlite_reader import SqliteReader
+from asyncsmtp.bulk.sqlite_rows import (
+    WINDOW,
+    CampaignRow,
+    read_campaign,
+    read_claims,
+    read_counts,
+    read_entries,
+    when,
+)
+from asyncsmtp.bulk.writer import Writer
+from asyncsmtp.errors import LedgerError
+
+__all__ = ["SqliteLedger"]
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class SqliteLedger:
+    """A `Ledger` in one file, which one process at a time may open.
+
+    Beside the file are `.lock` (stays), `.ballast` (until it is closed), and SQLite's `-wal` and `-shm`.
+    """
+
+    read = SqliteReader.open
+
+    def __init__(self, opened: Opened, name: str, parts: Mapping[str, str], from_domain: str, clock: Callable[[], int]):
+        """Use `open`."""
+        self.path = opened.path
+        self.name = name
+        self.recovery = opened.recovery
+        self._opened = opened
+        self._parts = parts
+        self._from_domain = from_domain
+        self._clock = clock
+        self._campaign: CampaignRow | None = opened.campaign
+        self._counts = dict(opened.counts)
+        self._hand = Hand()
+        self._claiming = asyncio.Lock()
+        self._writer = Writer(
+            opened.path,
+            opened.connection,
+            opened.run,
+            clock=clock,
+            make_room=opened.ballast.drop,
+            written=self._count,
+        )
+        self.failed = self._writer.failed
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        from_domain: str,
+        fingerprint: Mapping[str, str] | None = None,
+        in_doubt: InDoubt = InDoubt.HOLD,
+        clock: Callable[[], int] = _wall_clock,
+    ) -> Self:
+        """Open the ledger at `path`, or make one; what an earlier run left past its mark is in doubt from now on.
+
+        Args:
+            name: the campaign's.
+            from_domain: of the Message-IDs, used when the recipients are loaded.
+            fingerprint: the digest of everything that must stay the same, by a name that people know; None: do
+                not compare.
+            clock: microseconds since 1970, UTC; called in a thread.
+        Raises:
+            LedgerBusy: another process has it.
+            LedgerMismatch: it is another campaign's, or the fingerprint changed.
+            LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
+        Cancelled, it lets go of the file a moment later.
+        """
+        parts = dict(fingerprint or {})
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(prepare, Path(path), name, None if fingerprint is None else parts, in_doubt, clock())
+        )
+        try:
+            opened = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_let_go)
+            raise
+        return cls(opened, name, parts, from_domain, clock)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the campaign's rows are in it."""
+        return self._campaign is not None
+
+    @property
+    def created_at(self) -> datetime:
+        """When they were loaded, UTC; the same in every run."""
+        return when(self._ready().created_us)
+
+    @property
+    def unsettled(self) -> Sequence[Settlement]:
+        """After a failure: the outcomes that are not in the file, oldest first."""
+        return self._writer.unsettled
+
+    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Take in the whole file, or nothing; see `Ledger.load`."""
+        if self.loaded:
+            raise LedgerError(f"{self.path} holds its recipients already: this is a bug")
+        load = Load(self.name, self._parts, self._from_domain, self._clock())
+        await self._writer.call(load.begin)
+        try:
+            async for rows in recipients:
+                await self._writer.call(partial(load.take, rows=rows))
+            await self._writer.call(load.finish)
+        except BaseException:
+            if self._writer.failure is None:
+                await asyncio.shield(self._writer.call(load.undo))
+            raise
+        self._counts = dict(await self._writer.call(read_counts))
+        self._campaign = await self._writer.call(read_campaign)
+        return Counts(self._counts)
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Take up to `limit` rows in hand, in file order; see `Ledger.claim`."""
+        self._ready()
+        async with self._claiming:
+            claims = self._hand.again(limit)
+            if not claims:
+                fetch = partial(read_claims, after=self._hand.last, run=self._opened.run, limit=limit)
+                claims = self._hand.take(await self._writer.call(fetch))
+        return claims
+
+    def mark(self, claim: Claim) -> asyncio.Future[None]:
+        """Say that the end of this row's content is about to be written; done when that is durable."""
+        row = claim.recipient.row
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        change = Change(row, self._hand.advance(row, State.SENDING), State.SENDING, 1, None, done)
+        self._writer.put(change, urgent=True)
+        return done
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write what became of a row in hand; durable before any mark made later, within 50 ms in any case."""
+        row, after = settlement.row, settlement.state
+        before = self._hand.advance(row, after)
+        self._hand.drop(row)
+        tried = before is not State.SENDING and (settlement.code is not None or after is State.DEFERRED)
+        self._writer.put(Change(row, before, after, tried, settlement), urgent=False)
+
+    def give_back(self, claim: Claim, *, tried: bool = False) -> None:
+        """A row in hand is pending again, and may be claimed again in this run.
+
+        A mark that is durable already is taken back. That is safe here and nowhere else: this process knows
+        that it did not write the end of the content, so there is no point of no return to be in doubt about
+        (delivery invariants I4 and I5); if it dies before this is durable, the row is found SENDING, and held.
+        """
+        if self._writer.failure is not None:
+            return
+        row = claim.recipient.row
+        before = self._hand.give_back(row, tried=tried)
+        marked = before is State.SENDING
+        if marked or tried:
+            after = State.PENDING if marked else before
+            self._writer.put(Change(row, before, after, tried - marked), urgent=False)
+
+    async def flush(self) -> None:
+        """Wait until everything said so far is durable."""
+        await self._writer.call(lambda connection: None)
+
+    async def counts(self) -> Counts:
+        """How many rows are in each state, durably."""
+        return Counts(self._counts)
+
+    async def entries(self, states: Iterable[State] | None = None) -> AsyncGenerator[Entry]:
+        """Every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
+        wanted = frozenset(State if states is None else states)
+        for first in range(0, self._campaign.batches if self._campaign else 0, WINDOW):
+            for entry in await self._writer.call(partial(read_entries, first=first, states=wanted)):
+                yield entry
+
+    async def resolve(
+        self,
+        decision: Decision,
+        rows: Iterable[int] | None = None,
+        states: Iterable[State] = (State.IN_DOUBT,),
+    ) -> int:
+        """Carry out a person's decision; see `Ledger.resolve`."""
+        self._ready()
+        left = await self._writer.call(
+            partial(
+                decide,
+                decision=Decision(decision),
+                rows=None if rows is None else sorted(set(rows)),
+                states=frozenset(states),
+                in_hand=frozenset(self._hand),
+                stamp=(self._opened.run, self._clock()),
+            )
+        )
+        after = State.PENDING if decision == Decision.RESEND else State.REJECTED
+        for before, number in left.items():
+            self._move(before, after, number)
+        self._hand.rewind()
+        return left.total()
+
+    async def aclose(self) -> None:
+        """Write what waits, and let go of the file; a second time does nothing. Rows in hand stay as they are.
+
+        Raises:
+            LedgerError: writing failed just now; `unsettled` has the outcomes.
+        """
+        told = self._writer.failure
+        await self._writer.aclose()
+        await asyncio.to_thread(self._opened.release)
+        if told is None and self._writer.failure is not None:
+            raise self._writer.failure
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _ready(self) -> CampaignRow:
+        if self._writer.failure is not None:
+            raise self._writer.failure
+        if self._campaign is None:
+            raise LedgerError(f"{self.path} holds no recipients yet: load them first")
+        return self._campaign
+
+    def _count(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._move(change.before, change.after, 1)
+
+    def _move(self, before: State, after: State, number: int) -> None:
+        self._counts[before] -= number
+        self._counts[after] += number
+
+
+def _let_go(opening: asyncio.Future[Opened]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().connection.close()
+        opening.result().release()

@@ -1,0 +1,101 @@
+"""Taking in a recipient file: every row, in one transaction, the campaign itself last."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import sqlite3
+from base64 import b32encode
+from collections.abc import Mapping, Sequence
+
+from asyncsmtp.bulk.ledger import State
+from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["Load"]
+
+_RECIPIENT = f"INSERT INTO recipient VALUES ({CAMPAIGN}, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_UNIQUE = f"{_RECIPIENT} ON CONFLICT (campaign_id, dedupe) DO NOTHING"
+_DELIVERY = f"INSERT INTO delivery (campaign_id, batch_no, seq, state, reply) VALUES ({CAMPAIGN}, ?, ?, ?, ?)"  # noqa: S608
+_EARLIER = f"SELECT seq FROM recipient WHERE campaign_id = {CAMPAIGN} AND dedupe = ?"  # noqa: S608
+
+_Row = tuple[int, int, str | None, str | None, str | None, str]
+
+
+class Load:
+    """One load, in steps that each run in the writer's thread: `begin`, `take`…, then `finish` or `undo`.
+
+    Args:
+        parts: what the fingerprint is made of; the Message-IDs depend on it, as another content is another message.
+        from_domain: the domain of the Message-IDs.
+        created_us: when the campaign began.
+    """
+
+    def __init__(self, name: str, parts: Mapping[str, str], from_domain: str, created_us: int) -> None:
+        self._name = name
+        self._config = json.dumps({"parts": dict(parts)}, sort_keys=True)
+        self._domain = from_domain
+        self._created_us = created_us
+        self._secret = secrets.token_bytes(32)
+        self._prefix = f"{name}\0{self._config}\0".encode("utf-8", "surrogatepass")
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+
+    def take(self, connection: sqlite3.Connection, rows: Sequence[Recipient | Problem]) -> None:
+        """Insert some rows; the state of a row that is not to be sent says why."""
+        recipients = [row for row in rows if isinstance(row, Recipient)]
+        before = connection.total_changes
+        connection.executemany(_UNIQUE, map(self._row, recipients))
+        repeated = len(recipients) - (connection.total_changes - before)
+        suppressed = self._repeated(connection, recipients) if repeated else {}
+        problems = [row for row in rows if isinstance(row, Problem)]
+        connection.executemany(_RECIPIENT, [(*_place(row.row), None, None, None, "{}") for row in problems])
+        connection.executemany(_DELIVERY, [_delivery(row, suppressed) for row in rows])
+
+    def finish(self, connection: sqlite3.Connection) -> None:
+        """The campaign comes last: without it there is nothing to send."""
+        connection.execute(
+            "INSERT INTO campaign VALUES (?, ?, ?, ?, 1, ?)",
+            (CAMPAIGN, self._name, self._secret.hex(), self._created_us, self._config),
+        )
+        connection.execute("COMMIT")
+
+    def undo(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def _row(self, recipient: Recipient) -> _Row:
+        mailbox = recipient.mailbox
+        fields = json.dumps(dict(recipient.fields))
+        return (*_place(recipient.row), mailbox.wire, mailbox.key, self._message_id(mailbox.key), fields)
+
+    def _message_id(self, key: str) -> str:
+        """Stable over attempts, different for another content, and not to be traced back to the address."""
+        digest = hmac.digest(self._secret, self._prefix + key.encode("utf-8"), "sha256")
+        return f"{b32encode(digest)[:26].decode('ascii').lower()}@{self._domain}"
+
+    def _repeated(self, connection: sqlite3.Connection, recipients: Sequence[Recipient]) -> dict[int, int]:
+        """Insert those that name a mailbox of an earlier row, without one; row -> earlier row."""
+        found: dict[int, int] = {}
+        for recipient in recipients:
+            (earlier,) = connection.execute(_EARLIER, (recipient.mailbox.key,)).fetchone()
+            if earlier != recipient.row:
+                batch_no, row, address, _, _, fields = self._row(recipient)
+                connection.execute(_RECIPIENT, (batch_no, row, address, None, None, fields))
+                found[row] = earlier
+        return found
+
+
+def _place(row: int) -> tuple[int, int]:
+    return (row - 1) // BATCH, row
+
+
+def _delivery(row: Recipient | Problem, suppressed: Mapping[int, int]) -> tuple[int, int, State, str | None]:
+    if isinstance(row, Problem):
+        return (*_place(row.row), State.REJECTED, safe_text(row.reason, 512))
+    if row.row in suppressed:
+        return (*_place(row.row), State.SUPPRESSED, f"duplicate of row {suppressed[row.row]}")
+    return (*_place(row.row), State.PENDING, None)

@@ -1,0 +1,133 @@
+"""What is read from the ledger's file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from asyncsmtp.bulk.ledger import Claim, Counts, Entry, State
+from asyncsmtp.bulk.rows import Recipient
+from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.errors import LedgerError
+from asyncsmtp.protocol.envelope import Mailbox
+
+__all__ = ["WINDOW", "CampaignRow", "read_campaign", "read_claims", "read_counts", "read_entries", "when"]
+
+WINDOW = 4  # batches that `read_entries` looks at in one go
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_COUNTS = f"SELECT state, count(*) FROM delivery WHERE campaign_id = {CAMPAIGN} GROUP BY state"  # noqa: S608
+
+_CLAIMS = f"""
+SELECT seq, address, message_id, vars, attempts, d.state
+FROM delivery AS d CROSS JOIN recipient USING (campaign_id, batch_no, seq)
+WHERE campaign_id = {CAMPAIGN} AND (batch_no, seq) > (?, ?)
+AND (d.state = {State.PENDING:d} OR (d.state = {State.DEFERRED:d} AND d.epoch < ?))
+ORDER BY batch_no, seq LIMIT ?"""  # noqa: S608
+
+_ENTRIES = f"""
+SELECT seq, coalesce(address, ''), coalesce(message_id, ''), state, attempts, doubts, code, status,
+       coalesce(reply, ''), coalesce(host, ''), first_us, updated_us, vars
+FROM delivery CROSS JOIN recipient USING (campaign_id, batch_no, seq)
+WHERE campaign_id = {CAMPAIGN} AND batch_no >= ? AND batch_no < ? AND state IN (SELECT value FROM json_each(?))
+ORDER BY batch_no, seq"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """The one campaign of a file.
+
+    Attributes:
+        created_us: microseconds since 1970, UTC.
+        run: how often it was opened to be sent.
+        parts: what the fingerprint is made of: name -> digest.
+        batches: how many batches of rows it has.
+    """
+
+    name: str
+    created_us: int
+    run: int
+    parts: Mapping[str, str]
+    batches: int
+
+
+def when(us: int) -> datetime:
+    """Microseconds since 1970 as a time in UTC."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def read_campaign(connection: sqlite3.Connection) -> CampaignRow | None:
+    """The file's campaign; None before the load, and after one that broke off."""
+    row = connection.execute(
+        f"SELECT name, created_us, run, config FROM campaign WHERE id = {CAMPAIGN}"  # noqa: S608
+    ).fetchone()
+    if row is None:
+        return None
+    (last,) = connection.execute(
+        f"SELECT max(batch_no) FROM delivery WHERE campaign_id = {CAMPAIGN}"  # noqa: S608
+    ).fetchone()
+    name, created_us, run, config = row
+    try:
+        parts = {str(name): str(digest) for name, digest in json.loads(config)["parts"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LedgerError("the ledger's campaign is damaged: restore a copy of the file") from error
+    return CampaignRow(name, created_us, run, parts, 0 if last is None else last + 1)
+
+
+def read_counts(connection: sqlite3.Connection) -> Counts:
+    """How many rows are in each state."""
+    return Counts({State(state): number for state, number in connection.execute(_COUNTS)})
+
+
+def read_claims(connection: sqlite3.Connection, after: int, run: int, limit: int) -> list[tuple[Claim, State]]:
+    """The next rows behind row `after` that `run` may send, in file order, with the state of each."""
+    place = ((after - 1) // BATCH if after else -1, after)
+    found = connection.execute(_CLAIMS, (*place, run, limit)).fetchall()
+    return [_claim(*columns) for columns in found]
+
+
+def _claim(row: int, address: str, message_id: str, fields: str, attempts: int, state: int) -> tuple[Claim, State]:
+    try:
+        recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
+    except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
+        raise _damaged(row) from error
+    return Claim(recipient, message_id, attempts + 1), State(state)
+
+
+def read_entries(connection: sqlite3.Connection, first: int, states: Collection[State]) -> list[Entry]:
+    """The rows in one of `states` in `WINDOW` batches from batch `first` on."""
+    wanted = json.dumps([int(state) for state in states])
+    return [_entry(*columns) for columns in connection.execute(_ENTRIES, (first, first + WINDOW, wanted))]
+
+
+def _entry(
+    row: int,
+    address: str,
+    message_id: str,
+    state: int,
+    attempts: int,
+    doubts: int,
+    code: int | None,
+    status: str | None,
+    reply: str,
+    host: str,
+    first_us: int | None,
+    last_us: int | None,
+    fields: str,
+) -> Entry:
+    first_at = None if first_us is None else when(first_us)
+    last_at = None if last_us is None else when(last_us)
+    try:
+        columns = json.loads(fields)
+    except (ValueError, TypeError) as error:
+        raise _damaged(row) from error
+    numbers = (State(state), attempts, doubts, code, status)
+    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns)
+
+
+def _damaged(row: int) -> LedgerError:
+    return LedgerError(f"row {row} of the ledger is damaged: restore a copy of the file")
