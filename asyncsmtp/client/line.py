@@ -111,6 +111,8 @@ class Line:
         """Whether a new envelope may be said: nothing is unanswered, or the relay reads on behind it."""
         if not self._wire.protocol.pending:
             return True
+        if not self._wire.protocol.allows(RSET) or self._behind is Behind.PROBING:
+            return False
         return self.pipelined and (self._behind is Behind.PROVED or not self._content_unanswered)
 
     @property

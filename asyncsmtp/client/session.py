@@ -61,6 +61,7 @@ class Session:
         self._manners = manners if manners is not None else Manners()
         self._wire: Wire | None = None
         self._line: Line | None = None
+        self._asking = asyncio.Lock()
         self._answer: asyncio.Future[Reply] | None = None
         self._round_trip = float("inf")
         self._greeting: Reply | None = None
@@ -196,8 +197,11 @@ class Session:
         if wire.failure is None and wire.protocol.allows(QUIT):
             try:
                 await self.ask(QUIT)
-            except (SMTPError, asyncio.CancelledError):
+            except SMTPError:
                 self.abort()
+            except asyncio.CancelledError:
+                await wire.aclose()
+                raise
         await wire.aclose()
 
     def abort(self) -> None:
@@ -242,27 +246,38 @@ class Session:
         return await self._line.deliver(place)
 
     async def noop(self) -> Reply:
-        """Ask for a sign of life (RFC 5321 §4.1.1.9); not while messages are under way."""
-        return await self.ask(NOOP)
+        """Ask for a sign of life (RFC 5321 §4.1.1.9); a message sent meanwhile waits for its reply.
+
+        Raises:
+            LocalProtocolError: messages are under way, which are sign enough.
+            ConnectionLost, ReplyTimeout: there is no life; a 421 counts as that.
+        """
+        if self.busy:
+            raise LocalProtocolError("messages are under way on this session: ask when there are none")
+        reply = await self.ask(NOOP)
+        self._connected().check()
+        return reply
 
     async def ask(self, command: Command) -> Reply:
-        """Say one command and return its reply; the greeting is only waited for.
+        """Say one command and return its reply; the greeting is only waited for. Several wait for each other.
 
-        Cancelled, it ends the session: the reply would come to nobody.
+        Cancelled while its reply is due, it ends the session: the reply would come to nobody.
         """
         wire = self._connected()
         loop = asyncio.get_running_loop()
+        async with self._asking:
+            if command is not GREETING:
+                self._answer = loop.create_future()
+                wire.say([(command, self._hear, None)])
+            began = loop.time()
+            assert self._answer is not None
+            try:
+                reply = await self._answer
+            except asyncio.CancelledError:
+                self.abort()
+                raise
         if command is not GREETING:
-            self._answer = loop.create_future()
-            wire.say([(command, self._hear, None)])
-        began = loop.time()
-        assert self._answer is not None
-        try:
-            reply = await self._answer
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        self._round_trip = min(self._round_trip, loop.time() - began) if command is not GREETING else self._round_trip
+            self._round_trip = min(self._round_trip, loop.time() - began)
         return reply
 
     def _connected(self) -> Wire:

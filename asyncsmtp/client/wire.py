@@ -61,6 +61,7 @@ class Wire:
         self._listener = listener
         self._trace = trace
         self._waiters: deque[Said] = deque([(GREETING, greeted, None)])
+        self._heard = greeted  # who heard the last reply
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
         self._alarm: asyncio.TimerHandle | None = None
@@ -135,6 +136,7 @@ class Wire:
         if self.failure is None:
             self.failure = ConnectionLost(f"the session with {self._relay} was closed: open another")
             self.writer.close()
+            self._listener.broken(self.failure)
         try:
             async with asyncio.timeout(self._relay.timeouts.close):
                 await self.writer.wait_closed()
@@ -159,6 +161,7 @@ class Wire:
             raise
 
     def _hear(self, data: bytes) -> None:
+        exchange = None
         for exchange in self.protocol.receive(data):
             if self._trace is not None:
                 reply = exchange.reply
@@ -166,20 +169,21 @@ class Wire:
             self._pass_on(exchange)
             if self.protocol.state is State.CLOSED:
                 break
-        if self.protocol.state is State.CLOSED and exchange.command is not None and exchange.command.verb is Verb.QUIT:
-            return
-        if self.protocol.state is State.CLOSED:
+        if exchange is None:
+            return  # part of a reply: the time for the whole of it goes on
+        if self.protocol.state is not State.CLOSED:
+            self._listener.caught_up()
+            self._keep_time()
+        elif exchange.command is None or exchange.command.verb is not Verb.QUIT:
             self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))
-            return
-        self._listener.caught_up()
-        self._keep_time()
 
     def _pass_on(self, exchange: Exchange) -> None:
         if exchange.command is None:
             return
-        waiting = self._waiters.popleft() if self._waiters else None
-        if waiting is not None:
-            waiting[1](exchange.command, exchange.reply)
+        if self._waiters:
+            self._heard = self._waiters.popleft()[1]
+        # else the content is refused before its end was said: that is for the one who heard the 354
+        self._heard(exchange.command, exchange.reply)
 
     def _keep_time(self) -> None:
         """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""

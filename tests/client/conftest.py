@@ -1,0 +1,61 @@
+"""Every test of the client runs on asyncio's own event loop and on uvloop, and must leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+import uvloop
+
+from asyncsmtp.testing import ScriptedRelay
+from tests.client.support import Trail
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def _sockets() -> set[str]:
+    """The TCP sockets this process holds, as the kernel names them; an event loop has others of its own."""
+    held = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if name.startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(number))) as handle:
+                    held |= {name} if handle.family in (socket.AF_INET, socket.AF_INET6) else set()
+        except OSError:
+            continue
+    return held
+
+
+@pytest.fixture
+async def nothing_leaks() -> AsyncIterator[None]:
+    """No task and no socket outlives the test that made it (RE-07); warnings of resources are errors anyway."""
+    tasks, sockets = asyncio.all_tasks(), _sockets()
+    yield
+    for _ in range(200):  # closing a socket takes the loop a few rounds
+        if not (_sockets() - sockets):
+            break
+        await asyncio.sleep(0.01)
+    assert not (_sockets() - sockets), "a socket was left open"
+    left = {task for task in asyncio.all_tasks() - tasks if task is not asyncio.current_task() and not task.done()}
+    assert not left, "a task was left running"
+    gc.collect()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedRelay]:
+    """A correct relay in clear: PIPELINING and the rest."""
+    async with ScriptedRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def trail() -> Trail:
+    """A trace that keeps what it is told."""
+    return Trail()

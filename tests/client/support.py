@@ -1,0 +1,148 @@
+"""What the tests of the client share: short timeouts, relays as values, messages that can be told apart."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.session import Session
+from asyncsmtp.client.timeouts import Timeouts
+from asyncsmtp.client.trace import Side
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.testing import Received, ScriptedRelay
+
+LIMIT = 0.25  # seconds for every stage, in tests of timeouts
+GRACE = 0.5  # seconds a failure may take beyond its stage's limit
+
+QUICK = Timeouts(
+    connect=2.0,
+    tls=LIMIT,
+    greeting=LIMIT,
+    ehlo=LIMIT,
+    starttls=LIMIT,
+    auth=LIMIT,
+    mail=LIMIT,
+    rcpt=LIMIT,
+    data=LIMIT,
+    block=LIMIT,
+    end=LIMIT,
+    rset=LIMIT,
+    quit=0.1,
+    close=0.1,
+)
+_WAITING = ("greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "block", "end", "rset", "tls")
+PATIENT = replace(QUICK, **dict.fromkeys(_WAITING, 5.0))
+
+
+def relay_of(server: ScriptedRelay, *, security: Security = Security.PLAINTEXT, **settings: object) -> Relay:
+    """The relay value of a scripted relay; patient, unless `timeouts` say otherwise."""
+    settings.setdefault("timeouts", PATIENT)
+    return Relay(server.host, server.port, security, **settings)  # type: ignore[arg-type]
+
+
+def secured(server: ScriptedRelay, context: ssl.SSLContext | None, **settings: object) -> Relay:
+    """The same over STARTTLS, or implicit TLS where the server speaks that."""
+    security = Security.IMPLICIT_TLS if server.implicit_tls else Security.STARTTLS
+    settings.setdefault("verify_name", "relay.example")
+    return relay_of(server, security=security, context=context, **settings)
+
+
+def message(number: int = 1, *, body: str = "hello\r\n", to: tuple[str, ...] | None = None) -> Message:
+    """A message whose content names its recipient, so that a mix-up shows (BL-07)."""
+    paths = to or (f"to{number}@example.net",)
+    return Message(
+        Envelope.of("from@example.org", paths),
+        Content.of(f"Subject: {number}\r\nTo: {', '.join(paths)}\r\n\r\n{body}".encode()),
+    )
+
+
+def big(octets: int, number: int = 1) -> Message:
+    line = b"." + b"x" * 75 + b"\r\n"  # each line needs its dot doubled
+    made = message(number)
+    return Message(made.envelope, Content.trusted((*made.content.parts, line * (octets // len(line)))))
+
+
+def token(received: Received) -> str:
+    """What a relay writes behind its 250: the recipient it took the message for (BL-06)."""
+    assert f"To: {', '.join(received.forward_paths)}\r\n".encode() in received.content
+    return f"taken for {received.forward_paths[0]}"
+
+
+def told(delivery: object) -> str:
+    """The text of the reply to the content."""
+    return str(delivery.final.text)  # type: ignore[attr-defined]
+
+
+class Trail:
+    """A trace that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None:
+        self.lines.append(f"{side.value}{'*' if tls else ''}: {text}")
+
+    def said(self) -> list[str]:
+        return [line.partition(": ")[2] for line in self.lines if line.startswith("C")]
+
+
+def commands(server: ScriptedRelay, connection: int = 1) -> list[str]:
+    """What the client said on one connection, verbs only."""
+    lines = [line[3:] for line in server.dialogue_of(connection) if line.startswith("C: ")]
+    return [line.split(" ")[0].split(":")[0] for line in lines]
+
+
+Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(play: Play) -> AsyncIterator[int]:
+    """A server that does what no relay does: `play` for each connection; yields its port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await play(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(run, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def open_session(relay: Relay, **settings: object) -> AsyncIterator[Session]:
+    async with Session(relay, **settings) as session:  # type: ignore[arg-type]
+        yield session
+
+
+async def rounds(number: int = 5) -> None:
+    """Let everything that can happen now, happen."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    """Wait for what no event tells of."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
