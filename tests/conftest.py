@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 
 import pytest
 import trustme
+import uvloop
 
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 NAMES = ("relay.example", "localhost", "127.0.0.1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: runs on asyncio's event loop and on uvloop's (TL-16)")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loops a test runs on: asyncio's, unless it asks for both."""
+    return LOOPS if item.get_closest_marker("both_loops") else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """For tests of mail code: a relay with a script of faults, transcripts that play, and a sandbox that keeps the mail."""
 
+from asyncsmtp.testing.policy import OFFERS
 from asyncsmtp.testing.received import AuthAttempt, Received
 from asyncsmtp.testing.relay import ScriptedRelay
 from asyncsmtp.testing.script import (
@@ -23,6 +24,7 @@ from asyncsmtp.testing.script import (
 )
 
 __all__ = [
+    "OFFERS",
     "UNSAID",
     "USUAL",
     "Ask",

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import socket
 import ssl
-import struct
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from collections.abc import Generator, Sequence
 from typing import Protocol, cast
 
 from asyncsmtp.testing.due import due
 from asyncsmtp.testing.effects import Then, apply
+from asyncsmtp.testing.link import Link
 from asyncsmtp.testing.script import (
     Ask,
     Cue,
@@ -38,8 +34,6 @@ from asyncsmtp.testing.usual import usual_reply
 
 __all__ = ["Connection", "Host"]
 
-HANDSHAKE_SECONDS = 30.0
-
 
 class Host(Protocol):
     """What a connection asks of the relay it belongs to."""
@@ -52,7 +46,7 @@ class Host(Protocol):
     def heard(self, state: State, said: Said) -> None: ...
     def told(self, state: State, octets: bytes) -> None: ...
     def failed(self, error: Exception) -> None: ...
-    def tls_failed(self, error: Exception) -> None: ...
+    def tls_failed(self, error: BaseException) -> None: ...
     def closed(self, connection: Connection) -> None: ...
 
 
@@ -62,19 +56,17 @@ class Connection(asyncio.Protocol):
     def __init__(self, host: Host, state: State) -> None:
         self.state = state
         self._host = host
-        self._transport: asyncio.Transport | None = None
+        self._link: Link | None = None
         self._out: list[bytes] = []
         self._busy = False  # a move is under way, or nothing more will be said
-        self._deaf = False
+        self._deaf = False  # what comes in is thrown away
         self._ended = False  # the client has closed its direction
         self._timer: asyncio.TimerHandle | None = None
-        self._upgrade: asyncio.Task[None] | None = None
-        self._late: deque[Callable[[], None]] = deque()
 
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._link = Link(cast(asyncio.Transport, transport), self._host.round_trip)
         self._advance()
 
     def data_received(self, data: bytes) -> None:
@@ -84,31 +76,32 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        if self._timer is None:
-            self._far(self._close)
+        self._close_if_ended()
         return not self.state.tls  # what is due is still said; TLS knows no half-closed connection
 
     def connection_lost(self, error: Exception | None) -> None:
         self._busy = self._deaf = True
-        self._transport = None
+        self._there.lost()
         if self._timer is not None:
             self._timer.cancel()
         self._host.closed(self)
 
     def pause_writing(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._there.pause()
 
     def resume_writing(self) -> None:
-        if self._transport is not None and not self._deaf:
-            self._transport.resume_reading()
+        if not self._deaf:
+            self._there.resume()
 
     async def aclose(self) -> None:
-        """Abort, and wait for a handshake that is under way."""
-        if self._upgrade is not None:
-            self._upgrade.cancel()
-            await asyncio.wait([self._upgrade])
-        self._abort()
+        """Abort, and wait for a handshake that is under way, whose end asyncio would not tell us."""
+        if self._link is not None and await self._link.aclose():
+            self.connection_lost(None)
+
+    @property
+    def _there(self) -> Link:
+        assert self._link is not None
+        return self._link
 
     # answering
 
@@ -116,27 +109,23 @@ class Connection(asyncio.Protocol):
         """Answer all that can be answered now; what was said leaves in one segment."""
         try:
             while not self._busy and (said := due(self.state)) is not None:
-                self._host.heard(self.state, said)
-                if said.stage is Stage.HANDSHAKE:
-                    self._pause()
-                if said.stage in self._host.script:
-                    steps = self._host.script.steps(self._host.cue(self.state, said))
-                    self._go_on(self._play(said, steps))
-                else:
-                    self._finish(said, self._say_usual(said))
+                self._answer(said)
         except Exception as error:  # whatever a rule or `accept` raises is the test's to see
-            self._host.failed(error)
-            self._abort()
+            self._fail(error)
         self._flush()
 
-    def _say_usual(self, said: Said) -> int:
-        reply = usual_reply(self.state, said)
-        if reply:
-            self._say(reply)
-        return _code(reply)
+    def _answer(self, said: Said) -> None:
+        self._host.heard(self.state, said)
+        if said.stage is Stage.HANDSHAKE:
+            self._there.pause()  # what comes now is for TLS, whatever the script does first
+        if said.stage in self._host.script:
+            steps = self._host.script.steps(self._host.cue(self.state, said))
+            self._go_on(self._play(said, steps))
+        else:
+            self._finish(said, self._say_usual(said))
 
     def _go_on(self, move: Generator[float, None, None]) -> None:
-        """Play until the move ends or waits; a wait without end never comes back."""
+        """Play until the move ends or waits; one that waits without end is never taken up again."""
         self._busy = False
         for seconds in move:
             self._busy = True
@@ -150,29 +139,61 @@ class Connection(asyncio.Protocol):
         try:
             self._go_on(move)
         except Exception as error:  # as in _advance
-            self._host.failed(error)
-            self._abort()
+            self._fail(error)
         self._advance()
-        if self._ended and self._timer is None:
-            self._far(self._close)
+        if self._ended:
+            self._close_if_ended()
+
+    def _fail(self, error: Exception) -> None:
+        self._host.failed(error)
+        self._busy = True
+        self._there.drop()
+
+    def _close_if_ended(self) -> None:
+        if self._timer is None:
+            self._there.close()
+
+    def _finish(self, said: Said, code: int | None) -> None:
+        then = apply(self.state, said, code)
+        if then is Then.GO_ON:
+            return
+        self._busy = True
+        self._flush()
+        if then is Then.CLOSE:
+            self._there.close()
+        elif self._host.context is not None:
+            self._there.upgrade(self, self._host.context, self.state.input, self._upgraded)
+
+    def _upgraded(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._host.tls_failed(error)
+            self.connection_lost(None)
+        elif not self._deaf:
+            self.state.upgraded()
+            self._busy = False
+            self._advance()
+
+    # playing a move
 
     def _play(self, said: Said, steps: Sequence[Step]) -> Generator[float, None, None]:
-        code: int | None = None
+        self._finish(said, (yield from self._perform_all(said, steps, None)))
+
+    def _perform_all(self, said: Said, steps: Sequence[Step], code: int | None) -> Generator[float, None, int | None]:
+        """Do the steps in turn; return the code of the first reply among them, `code` if there was one before."""
         for step in steps:
             done = yield from self._perform(said, step, code)
             code = done if code is None else code
-        self._finish(said, code)
+        return code
 
     def _perform(self, said: Said, step: Step, code: int | None) -> Generator[float, None, int | None]:
-        """Do one step, waiting where it yields; return the code of the reply it said, if it said one."""
         match step:
             case str():
                 self._say(step)
-                return self._said_code(said, _code(step))
+                return self._stood_by(said, _code(step))
             case bytes():
                 self._out.append(step)
             case Usual(said=True):
-                return self._said_code(said, self._say_usual(said))
+                return self._stood_by(said, self._say_usual(said))
             case Usual():
                 return _code(usual_reply(self.state, said))
             case Wait(seconds):
@@ -180,10 +201,7 @@ class Connection(asyncio.Protocol):
             case Drip():
                 yield from self._drip(step)
             case Ask(rule):
-                for asked in steps_of(rule(self._host.cue(self.state, said))):
-                    done = yield from self._perform(said, asked, code)
-                    code = done if code is None else code
-                return code
+                return (yield from self._perform_all(said, steps_of(rule(self._host.cue(self.state, said))), code))
             case Forget(refused):
                 if not refused or (code is not None and code >= 500):
                     self.state.input.clear()
@@ -195,9 +213,9 @@ class Connection(asyncio.Protocol):
                 yield math.inf
         return None
 
-    def _said_code(self, said: Said, code: int) -> int:
+    def _stood_by(self, said: Said, code: int) -> int:
         if said.stage is Stage.STARTTLS and code == 220:
-            self._pause()  # what comes now is the client's handshake, whatever the script does before its own
+            self._there.pause()  # the client's handshake begins, whatever the script does before its own
         return code
 
     def _drip(self, drip: Drip) -> Generator[float, None, None]:
@@ -211,107 +229,36 @@ class Connection(asyncio.Protocol):
     def _end(self, step: Step) -> None:
         """The steps after which nothing more is said."""
         self._flush()
+        self._deaf = True
         match step:
-            case Hang():
-                self._deaf = True
             case Deaf():
-                self._deaf = True
-                self._far(self._pause)
-            case Fin(close_notify):
-                self._far(self._close if close_notify else self._abort)
+                self._there.pause()
+            case Fin(close_notify=True):
+                self._there.close()
+            case Fin():
+                self._there.drop()
             case Rst():
-                self._far(self._reset)
+                self._there.reset()
             case HalfClose():
-                self._deaf = True
-                self._far(self._half_close)
+                self._there.half_close()
+            case Hang():
+                pass
 
-    def _finish(self, said: Said, code: int | None) -> None:
-        then = apply(self.state, said, code)
-        if then is Then.GO_ON:
-            return
-        self._busy = True
-        self._flush()
-        if then is Then.CLOSE:
-            self._far(self._close)
-        else:
-            self._far(self._begin_tls)
-
-    # what leaves, and when
+    def _say_usual(self, said: Said) -> int:
+        reply = usual_reply(self.state, said)
+        if reply:
+            self._say(reply)
+        return _code(reply)
 
     def _say(self, reply: str) -> None:
-        self._out.append(reply.encode("utf-8") + b"\r\n")
+        self._out.append(reply.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def _flush(self) -> None:
         if self._out:
             octets = b"".join(self._out)
             self._out.clear()
             self._host.told(self.state, octets)
-            self._far(partial(self._write, octets))
-
-    def _far(self, action: Callable[[], None]) -> None:
-        """Do this as the client sees it: at once, or a round trip later, in order."""
-        if not self._host.round_trip:
-            action()
-            return
-        self._late.append(action)
-        asyncio.get_running_loop().call_later(self._host.round_trip, self._arrive)
-
-    def _arrive(self) -> None:
-        self._late.popleft()()
-
-    def _write(self, octets: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(octets)
-
-    def _pause(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _reset(self) -> None:
-        with self._socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._abort()
-
-    def _half_close(self) -> None:
-        with self._socket() as sock:
-            sock.shutdown(socket.SHUT_WR)
-
-    def _socket(self) -> socket.socket:
-        """The socket below the transport, a second handle: event loops differ in what theirs can do."""
-        assert self._transport is not None
-        return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
-
-    # TLS
-
-    def _begin_tls(self) -> None:
-        if self._transport is not None:
-            self._upgrade = asyncio.get_running_loop().create_task(self._shake_hands(self._transport))
-
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
-        context = self._host.context
-        assert context is not None
-        try:
-            upgraded = await asyncio.get_running_loop().start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
-        except (OSError, EOFError) as error:  # ssl.SSLError is an OSError
-            self._host.tls_failed(error)
-            self.connection_lost(error)
-            return
-        if upgraded is None or self._deaf:
-            return
-        self._transport = upgraded
-        self.state.upgraded()
-        self._busy = False
-        self._advance()
+            self._there.write(octets)
 
 
 def _code(reply: str) -> int:

@@ -174,7 +174,7 @@ class ScriptedRelay(Server):
         for line in octets.removesuffix(b"\n").split(b"\n"):
             self._note(state, f"S: {_text(line.removesuffix(CR))}")
 
-    def tls_failed(self, error: Exception) -> None:
+    def tls_failed(self, error: BaseException) -> None:
         self.tls_failures.append(str(error))
 
     def closed(self, connection: Connection) -> None:

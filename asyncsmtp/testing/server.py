@@ -159,7 +159,7 @@ class Server:
     def failed(self, error: Exception) -> None:
         self.failures.append(error)
 
-    def tls_failed(self, error: Exception) -> None:
+    def tls_failed(self, error: BaseException) -> None:
         """A handshake came to nothing."""
 
     def closed(self, connection: Connection) -> None:
