@@ -6,11 +6,10 @@ import hmac
 import json
 import secrets
 import sqlite3
-from base64 import b32encode
 from collections.abc import Mapping, Sequence
 
 from asyncsmtp.bulk.ledger import State
-from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.rows import Fields, Problem, Recipient
 from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
 from asyncsmtp.protocol.replies import safe_text
 
@@ -19,7 +18,15 @@ __all__ = ["Load"]
 _RECIPIENT = f"INSERT INTO recipient VALUES ({CAMPAIGN}, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _UNIQUE = f"{_RECIPIENT} ON CONFLICT (campaign_id, dedupe) DO NOTHING"
 _DELIVERY = f"INSERT INTO delivery (campaign_id, batch_no, seq, state, reply) VALUES ({CAMPAIGN}, ?, ?, ?, ?)"  # noqa: S608
+_PENDING = (
+    "INSERT INTO delivery (campaign_id, batch_no, seq) SELECT campaign_id, batch_no, seq FROM recipient"  # noqa: S608
+    f" WHERE campaign_id = {CAMPAIGN} AND message_id IS NOT NULL ORDER BY batch_no, seq"
+)
 _EARLIER = f"SELECT seq FROM recipient WHERE campaign_id = {CAMPAIGN} AND dedupe = ?"  # noqa: S608
+
+_JSON = json.JSONEncoder(check_circular=False).encode
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 
 _Row = tuple[int, int, str | None, str | None, str | None, str]
 
@@ -45,7 +52,7 @@ class Load:
         connection.execute("BEGIN IMMEDIATE")
 
     def take(self, connection: sqlite3.Connection, rows: Sequence[Recipient | Problem]) -> None:
-        """Insert some rows; the state of a row that is not to be sent says why."""
+        """Insert some rows; what is not to be sent gets its state here, the others theirs at the end."""
         recipients = [row for row in rows if isinstance(row, Recipient)]
         before = connection.total_changes
         connection.executemany(_UNIQUE, map(self._row, recipients))
@@ -53,10 +60,12 @@ class Load:
         suppressed = self._repeated(connection, recipients) if repeated else {}
         problems = [row for row in rows if isinstance(row, Problem)]
         connection.executemany(_RECIPIENT, [(*_place(row.row), None, None, None, "{}") for row in problems])
-        connection.executemany(_DELIVERY, [_delivery(row, suppressed) for row in rows])
+        connection.executemany(_DELIVERY, [_rejected(problem) for problem in problems])
+        connection.executemany(_DELIVERY, [_suppressed(row, earlier) for row, earlier in suppressed.items()])
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The campaign comes last: without it there is nothing to send."""
+        connection.execute(_PENDING)
         connection.execute(
             "INSERT INTO campaign VALUES (?, ?, ?, ?, 1, ?)",
             (CAMPAIGN, self._name, self._secret.hex(), self._created_us, self._config),
@@ -69,13 +78,14 @@ class Load:
 
     def _row(self, recipient: Recipient) -> _Row:
         mailbox = recipient.mailbox
-        fields = json.dumps(dict(recipient.fields))
+        given = recipient.fields
+        fields = _JSON(dict(zip(given, given.cells, strict=True)) if type(given) is Fields else dict(given))
         return (*_place(recipient.row), mailbox.wire, mailbox.key, self._message_id(mailbox.key), fields)
 
     def _message_id(self, key: str) -> str:
         """Stable over attempts, different for another content, and not to be traced back to the address."""
         digest = hmac.digest(self._secret, self._prefix + key.encode("utf-8"), "sha256")
-        return f"{b32encode(digest)[:26].decode('ascii').lower()}@{self._domain}"
+        return f"{_base32(digest)}@{self._domain}"
 
     def _repeated(self, connection: sqlite3.Connection, recipients: Sequence[Recipient]) -> dict[int, int]:
         """Insert those that name a mailbox of an earlier row, without one; row -> earlier row."""
@@ -89,13 +99,19 @@ class Load:
         return found
 
 
+def _base32(digest: bytes) -> str:
+    """The first 26 characters in base 32, by pairs: `base64.b32encode` was half the time of a load."""
+    bits = int.from_bytes(digest[:17], "big") >> 6
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])
+
+
 def _place(row: int) -> tuple[int, int]:
     return (row - 1) // BATCH, row
 
 
-def _delivery(row: Recipient | Problem, suppressed: Mapping[int, int]) -> tuple[int, int, State, str | None]:
-    if isinstance(row, Problem):
-        return (*_place(row.row), State.REJECTED, safe_text(row.reason, 512))
-    if row.row in suppressed:
-        return (*_place(row.row), State.SUPPRESSED, f"duplicate of row {suppressed[row.row]}")
-    return (*_place(row.row), State.PENDING, None)
+def _rejected(problem: Problem) -> tuple[int, int, State, str]:
+    return (*_place(problem.row), State.REJECTED, safe_text(problem.reason, 512))
+
+
+def _suppressed(row: int, earlier: int) -> tuple[int, int, State, str]:
+    return (*_place(row), State.SUPPRESSED, f"duplicate of row {earlier}")
