@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -34,6 +35,9 @@ class _Slot:
     @property
     def warm(self) -> bool:
         return self.session is not None and self.session.usable
+
+
+_load = attrgetter("load")
 
 
 class Pool:
@@ -108,14 +112,10 @@ class Pool:
 
     def _choose(self) -> _Slot:
         """An idle warm session, else an empty slot, else the least loaded."""
-        best, best_rank = self._slots[0], (1 << 30, True)
-        for slot in self._slots:
-            rank = (slot.load, not slot.warm)
-            if rank == (0, False):
-                return slot
-            if rank < best_rank:
-                best, best_rank = slot, rank
-        return best
+        least = min(self._slots, key=_load)
+        if least.load or least.warm:
+            return least
+        return next((slot for slot in self._slots if not slot.load and slot.warm), least)
 
     async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None) -> Delivery:
         session, fresh = await self._session(slot)
