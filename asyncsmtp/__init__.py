@@ -14,8 +14,8 @@ _HOME = {
     name: module
     for module, names in {
         "errors": "AuthenticationRefused BadArgument ConnectFailed ConnectionLost DeliveryInDoubt DeliveryRefused "
-        "InsecureConnection LedgerBusy LedgerError LedgerMismatch LocalProtocolError MessageError NotOffered "
-        "OutOfStep ProtocolError RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError "
+        "InsecureConnection LedgerBusy LedgerEmpty LedgerError LedgerMismatch LocalProtocolError MessageError "
+        "NotOffered OutOfStep ProtocolError RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError "
         "StartTlsInjection TemplateError",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome",

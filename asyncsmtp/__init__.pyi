@@ -71,6 +71,9 @@ from asyncsmtp.errors import (
     LedgerBusy as LedgerBusy,
 )
 from asyncsmtp.errors import (
+    LedgerEmpty as LedgerEmpty,
+)
+from asyncsmtp.errors import (
     LedgerError as LedgerError,
 )
 from asyncsmtp.errors import (

@@ -21,6 +21,7 @@
     ├── RecipientError              .row, .reason (also a ValueError)
     └── LedgerError
         ├── LedgerBusy              another process has the campaign in hand
+        ├── LedgerEmpty             there is nothing in it yet: the campaign was never begun
         └── LedgerMismatch          what is to be sent changed since the campaign began
 
 The *point of no return* is the moment the last octet of the end of mail data is handed to the
@@ -47,6 +48,7 @@ __all__ = [
     "DeliveryRefused",
     "InsecureConnection",
     "LedgerBusy",
+    "LedgerEmpty",
     "LedgerError",
     "LedgerMismatch",
     "LocalProtocolError",
@@ -203,6 +205,10 @@ class LedgerError(SMTPError):
 
 class LedgerBusy(LedgerError):
     """Another process has this campaign in hand."""
+
+
+class LedgerEmpty(LedgerError):
+    """There is no ledger, or no campaign in it: no run has taken in the recipients yet."""
 
 
 class LedgerMismatch(LedgerError):

@@ -17,7 +17,7 @@ from asyncsmtp.bulk.ledger import Counts, Entry, State
 from asyncsmtp.bulk.sqlite_errors import ledger_error
 from asyncsmtp.bulk.sqlite_rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, when
 from asyncsmtp.bulk.sqlite_schema import open_ledger
-from asyncsmtp.errors import LedgerError
+from asyncsmtp.errors import LedgerEmpty, LedgerError
 
 __all__ = ["SqliteReader"]
 
@@ -40,7 +40,7 @@ class SqliteReader:
         """Open the ledger at `path`.
 
         Raises:
-            LedgerError: there is none, it is not one, or it holds no campaign yet.
+            LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it is not one, or cannot be read.
         """
         place = Path(path)
         thread = ThreadPoolExecutor(1, "asyncsmtp-reader")
@@ -94,12 +94,12 @@ class SqliteReader:
 
 def _open(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:
     if not path.exists():
-        raise LedgerError(f"there is no ledger {path}: the campaign was not begun, or has another name")
+        raise LedgerEmpty(f"there is no ledger {path}: the campaign was not begun, or has another name")
     connection = open_ledger(path, write=False)
     try:
         campaign = read_campaign(connection)
         if campaign is None:
-            raise LedgerError(f"{path} holds no campaign yet: its recipients were not loaded to the end")
+            raise LedgerEmpty(f"{path} holds no campaign yet: its recipients were not loaded to the end")
     except sqlite3.Error as error:
         connection.close()
         raise ledger_error(path, error) from error

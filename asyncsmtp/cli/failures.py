@@ -14,6 +14,7 @@ import click
 from asyncsmtp import errors
 from asyncsmtp.cli import console
 from asyncsmtp.cli.exits import Exit
+from asyncsmtp.protocol.commands import Verb
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Failed", "Failure", "explain", "report"]
@@ -62,6 +63,7 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
     (errors.RecipientError, Exit.USAGE, "correct the address, then run the same command again"),
     (errors.BadArgument, Exit.USAGE, "correct the value, then run the same command again"),
     (errors.LedgerBusy, Exit.RUN_AGAIN, "wait until the other process has ended, then run the same command again"),
+    (errors.LedgerEmpty, Exit.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
     (
         errors.LedgerMismatch,
         Exit.USAGE,
@@ -102,7 +104,7 @@ def _refused(error: errors.Refused) -> Failure:
     """A refusal: of a recipient (1, 75) or of the session itself (69, 75)."""
     if error.reply.code < 500:
         return Failure(Exit.RUN_AGAIN, str(error), "the relay asks to try later: run the same command again then")
-    if isinstance(error, errors.DeliveryRefused):
+    if error.command.verb in (Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.CONTENT):
         return Failure(Exit.SOME_FAILED, str(error), "the relay's own words say why; -v shows the dialogue")
     return Failure(Exit.UNREACHABLE, str(error), _CHECK)
 

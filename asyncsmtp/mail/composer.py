@@ -28,6 +28,11 @@ class Composer:
         self._body = tuple(_gathered(body))
         self._names = names
 
+    @property
+    def author(self) -> Mailbox:
+        """The mailbox in From, which is the reverse-path as well."""
+        return self._author
+
     def compose(
         self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
     ) -> Message:

@@ -10,7 +10,7 @@ import pytest
 
 from asyncsmtp import errors
 from asyncsmtp.cli.failures import RULES, Failed, explain
-from asyncsmtp.protocol.commands import QUIT, Command, Verb
+from asyncsmtp.protocol.commands import GREETING, Command, Verb, mail
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.replies import Reply
@@ -21,7 +21,7 @@ AUTH = Command(Verb.AUTH, b"PLAIN AGJvYgBodW50ZXIy")
 
 def refused(code: int) -> errors.DeliveryRefused:
     reply = Reply(code, (b"no",))
-    return errors.DeliveryRefused(Delivery(ENVELOPE, reply, (), None), QUIT, reply)
+    return errors.DeliveryRefused(Delivery(ENVELOPE, reply, (), None), mail(ENVELOPE.reverse_path), reply)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def refused(code: int) -> errors.DeliveryRefused:
         (errors.RemoteProtocolError("not an SMTP reply"), 69),
         (errors.StartTlsInjection("octets in clear"), 69),
         (errors.NotOffered("STARTTLS", "the URL asks for it"), 69),
-        (errors.Refused(QUIT, Reply(554, (b"no",))), 69),
-        (errors.Refused(QUIT, Reply(421, (b"busy",))), 75),
+        (errors.Refused(GREETING, Reply(554, (b"no",))), 69),
+        (errors.Refused(GREETING, Reply(421, (b"busy",))), 75),
         (errors.AuthenticationRefused(AUTH, Reply(535, (b"no",))), 77),
         (errors.AuthenticationRefused(AUTH, Reply(454, (b"later",))), 77),
         (errors.InsecureConnection("in clear"), 77),
@@ -46,6 +46,7 @@ def refused(code: int) -> errors.DeliveryRefused:
         (errors.RecipientError("no @", 4), 2),
         (errors.BadArgument("a control character"), 2),
         (errors.LedgerBusy("another process has it"), 75),
+        (errors.LedgerEmpty("there is no ledger"), 2),
         (errors.LedgerMismatch("the template changed"), 2),
         (errors.LedgerError("the disk is full"), 74),
         (errors.LocalProtocolError("MAIL out of sequence"), 70),
