@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncsmtp.errors import MessageError, TemplateError
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
 from asyncsmtp.mail.columns import Columns
+from asyncsmtp.mail.fields import in_every_row
 from asyncsmtp.mail.mime import Entity, attached
 from asyncsmtp.mail.sandbox import Sandbox
 from asyncsmtp.mail.slots import slots
@@ -24,10 +25,8 @@ def attachment_part(
         raise TemplateError("nothing was given to read this attachment with", wanted.path)
     if path.constant is None:
         return (lambda filling: b"".join(attached(_read(path(filling), read))),)
-    try:
+    with in_every_row(wanted.path):
         return attached(_read(path.constant, read))
-    except MessageError as error:
-        raise TemplateError(str(error), wanted.path) from error
 
 
 def _read(path: str, read: Reader) -> Attachment:

@@ -14,7 +14,7 @@ from asyncsmtp.mail.sandbox import Sandbox
 from asyncsmtp.mail.slots import Text, slots
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["Fields"]
+__all__ = ["Fields", "in_every_row"]
 
 
 class Fields:
@@ -37,7 +37,7 @@ class Fields:
         name, address = _halves(source)
         if _is_template(address):
             raise TemplateError("the address must be the same for every row; only the name may differ", "From")
-        with _about("From"):
+        with in_every_row("From"):
             mailbox = Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox
         if not _is_template(name):
             return mailbox, headers.addresses("From", [Address.parse(source)])
@@ -50,7 +50,7 @@ class Fields:
     def reply_to(self, source: str) -> Piece:
         """Reply-To: addresses as they stand, or one whose name or address differs from row to row."""
         if not _is_template(source):
-            with _about("Reply-To"):
+            with in_every_row("Reply-To"):
                 return headers.addresses("Reply-To", Address.parse_list(source))
         name, address = _halves(source)
         wanted = self._slots(address, "Reply-To")
@@ -58,12 +58,12 @@ class Fields:
 
     def _named(self, field: str, name: str, mailbox: Callable[[Filling], Mailbox]) -> Piece:
         shown = self._slots(name, field)
-        with _about(field):
+        with in_every_row(field):
             headers.unstructured(field, shown.literals)
         return lambda filling: headers.addresses(field, [Address(shown(filling), mailbox(filling))])
 
     def _field(self, text: Text, name: str, write: Callable[[str], bytes]) -> Piece:
-        with _about(name):  # what is literal must be able to stand there, whatever the rows hold
+        with in_every_row(name):  # what is literal must be able to stand there, whatever the rows hold
             literal = write(text.literals)
         return literal if text.constant is not None else lambda filling: write(text(filling))
 
@@ -72,14 +72,14 @@ class Fields:
 
 
 @contextmanager
-def _about(field: str) -> Iterator[None]:
-    """Nothing of this depends on a row: what is wrong with it is wrong with the template."""
+def in_every_row(file: str) -> Iterator[None]:
+    """What is wrong here is wrong in every row: a TemplateError, not one error for each recipient."""
     try:
         yield
     except RecipientError as error:
-        raise TemplateError(error.reason, field, field=field) from error
+        raise TemplateError(error.reason, file, field=file) from error
     except MessageError as error:
-        raise TemplateError(str(error).removeprefix(f"{error.field}: "), field, field=field) from error
+        raise TemplateError(str(error).removeprefix(f"{file}: "), file, field=error.field or file) from error
 
 
 def _is_template(text: str) -> bool:

@@ -7,12 +7,14 @@ much out of little is taken away or measured first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from jinja2 import BaseLoader, FunctionLoader, StrictUndefined, TemplateNotFound
+from jinja2 import BaseLoader, FunctionLoader, StrictUndefined, TemplateNotFound, Undefined, pass_eval_context
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_join, do_replace
 from jinja2.loaders import split_template_path
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,8 +26,23 @@ MAX_BITS = 256  # of a number that an operator makes
 
 Loader = Callable[[str], str]
 
-_FILTERS_OUT = ("attr", "center", "format", "indent", "pprint", "random", "xmlattr")
-_METHODS_OUT = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "translate", "zfill"})
+_FILTERS_OUT = (
+    *(
+        "attr",
+        "batch",
+        "center",
+        "format",
+        "indent",
+        "pprint",
+        "random",
+        "slice",
+        "tojson",
+        "xmlattr",
+    ),  # widths, chance
+)
+_METHODS_OUT = frozenset(
+    {"center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill"}
+)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -48,12 +65,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         for name in _FILTERS_OUT:
             self.filters.pop(name, None)
+        self.filters |= {"join": _join, "replace": _replace}
         self.globals.clear()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not (
             isinstance(obj, str | bytes) and attr in _METHODS_OUT
         )
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """What is not available says so when it is used."""
+        filter_ = f": write |{attribute}" if attribute in self.filters else ""
+        return self.undefined(f"“.{attribute}” is not available in a template{filter_}", exc=SecurityError)
 
     def wrap_str_format(self, value: Any) -> None:
         """No formatter is given out: a width makes gigabytes of nothing."""
@@ -88,6 +111,23 @@ def _guard_percent(left: object, right: object) -> None:
 def _guard_plus(left: object, right: object) -> None:
     if _size(left) + _size(right) > MAX_VALUE:
         raise SecurityError("this + makes a text that is too long for a mail")
+
+
+@pass_eval_context
+def _replace(context: EvalContext, text: str, old: str, new: str, count: int | None = None) -> str:
+    found = str(text).count(str(old))
+    if found * len(str(new)) > MAX_VALUE:
+        raise SecurityError("this |replace makes a text that is too long for a mail")
+    return do_replace(context, text, old, new, count)
+
+
+@pass_eval_context
+def _join(context: EvalContext, values: Iterable[Any], between: str = "", attribute: str | int | None = None) -> str:
+    listed = list(values)
+    if sum(map(_size, listed)) + len(listed) * len(str(between)) > MAX_VALUE:
+        raise SecurityError("this |join makes a text that is too long for a mail")
+    joined: str = do_join(context, listed, between, attribute)
+    return joined
 
 
 _GUARDS: dict[str, Callable[[object, object], None]] = {

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncsmtp.errors import MessageError, TemplateError
+from asyncsmtp.errors import TemplateError
 from asyncsmtp.mail import headers, mime
 from asyncsmtp.mail.attaching import attachment_part
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
 from asyncsmtp.mail.columns import Columns
 from asyncsmtp.mail.composer import Composer
-from asyncsmtp.mail.fields import Fields
+from asyncsmtp.mail.fields import Fields, in_every_row
 from asyncsmtp.mail.filling import Piece
 from asyncsmtp.mail.sandbox import Loader, Sandbox
 from asyncsmtp.mail.slots import slots
@@ -69,6 +69,8 @@ class Template:
         """
         if self.text is None and self.html is None:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
+        if self.inline and self.html is None:
+            raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
         known = Columns(columns)
         plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
@@ -83,7 +85,8 @@ class Template:
         head.append(fields.text("Subject", self.subject))
         head.append(lambda filling: headers.message_id(filling.message_id))
         for name, source in self.headers.items():
-            _check_extra(name)
+            with in_every_row("headers"):
+                headers.check_extra(name)
             head.append(fields.text(name, source))
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head
@@ -91,12 +94,12 @@ class Template:
     def _body(self, columns: Columns, plain: Sandbox, read: Reader | None) -> mime.Entity:
         text = html = None
         if self.text is not None:
-            text = text_part("plain", slots(self.text, self.text_name, columns, plain), self.text_name)
+            text = _text("plain", self.text, self.text_name, columns, plain)
         if self.html is not None:
             self._check_images(self.html)
-            escaping = Sandbox(autoescape=True, load=self.loader)
-            html = text_part("html", slots(self.html, self.html_name, columns, escaping), self.html_name)
-        images = [mime.inlined(cid, image) for cid, image in self.inline.items()]
+            html = _text("html", self.html, self.html_name, columns, Sandbox(autoescape=True, load=self.loader))
+        with in_every_row("inline"):
+            images = [mime.inlined(cid, image) for cid, image in self.inline.items()]
         files = [attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
         return mime.body(text, html, images, files, self._seed())
 
@@ -110,8 +113,7 @@ class Template:
         return "\0".join((self.from_, self.subject, self.text or "", self.html or "")).encode("utf-8", "replace")
 
 
-def _check_extra(name: str) -> None:
-    try:
-        headers.check_extra(name)
-    except MessageError as error:
-        raise TemplateError(str(error), "headers", field=name) from error
+def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: Sandbox) -> mime.Entity:
+    text = slots(source, file, columns, sandbox)
+    with in_every_row(file):
+        return text_part(subtype, text, file)
