@@ -1,0 +1,386 @@
+"""Every fault a script can ask for, as the client sees it on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import pytest
+
+from asyncsmtp.testing import (
+    UNSAID,
+    USUAL,
+    Ask,
+    Cue,
+    Deaf,
+    Drip,
+    Fin,
+    Forget,
+    HalfClose,
+    Hang,
+    Move,
+    RefuseInput,
+    Rst,
+    ScriptedRelay,
+    Stage,
+    Wait,
+)
+from tests.testing.peer import Peer, codes
+
+ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
+pytestmark = pytest.mark.both_loops
+
+
+async def test_a_reply_is_said_instead_of_the_usual_one_and_acted_upon() -> None:
+    """A recipient that was refused by the script is none."""
+    script = {Stage.RCPT: {2: "550 5.1.1 no such user"}}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(*ENVELOPE, "RCPT TO:<two@example.net>", "DATA")) == [250, 250, 550, 354]
+        await peer.say("x\r\n.")
+        assert relay.received[0].forward_paths == ("bob@example.net",)
+
+
+async def test_a_rule_may_decide_by_what_was_said() -> None:
+    """A callable gets a cue, and None means as usual."""
+    cues: list[Cue] = []
+
+    def rule(cue: Cue) -> Move | None:
+        cues.append(cue)
+        return "450 4.2.0 greylisted" if b"two@" in cue.line else None
+
+    async with ScriptedRelay({Stage.RCPT: rule}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(*ENVELOPE, "RCPT TO:<two@example.net>")) == [250, 250, 450]
+    assert [(cue.number, cue.here, cue.connection) for cue in cues] == [(1, 1, 1), (2, 2, 1)]
+    assert cues[1].reverse_path == "ann@example.org"
+    assert cues[1].forward_paths == ("bob@example.net",)
+    assert cues[0].behind == b"RCPT TO:<two@example.net>\r\n"
+
+
+async def test_occurrences_are_counted_over_connections_and_on_each() -> None:
+    """“The second connection” is a rule on `number` at connect; “each third” is one on `here`."""
+    numbers: list[tuple[int, int]] = []
+
+    def rule(cue: Cue) -> None:
+        numbers.append((cue.number, cue.here))
+
+    async with ScriptedRelay({Stage.NOOP: rule}) as relay:
+        for _ in range(2):
+            async with await Peer.connect(relay) as peer:
+                await peer.greet()
+                await peer.say("NOOP")
+    assert numbers == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"gibberish\r\n",
+        b"250 ok\n",
+        b"250-a\r\n550 b\r\n",
+        b"250 o\0k\r\n",
+        b"250 \xff\xff\r\n",
+        b"2500 ok\r\n",
+        b"\r\n",
+    ],
+)
+async def test_octets_are_said_as_they_are_and_change_nothing(octets: bytes) -> None:
+    """WI-04, WI-05, WI-08, WI-09, WI-10."""
+    async with ScriptedRelay({Stage.MAIL: (octets, USUAL)}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write(f"{ENVELOPE[0]}\r\n")
+        assert await peer.reader.readexactly(len(octets)) == octets
+        assert codes(await peer.reply()) == [250]
+
+
+async def test_what_follows_at_once_is_in_the_same_segment() -> None:
+    """WI-06: an unsolicited reply in the same segment."""
+    async with ScriptedRelay({Stage.NOOP: (USUAL, "250 stray")}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("NOOP\r\n")
+        assert await peer.reader.read(1000) == b"250 2.0.0 ok\r\n250 stray\r\n"
+
+
+async def test_a_wait_parts_what_is_said() -> None:
+    """WI-07."""
+    async with ScriptedRelay({Stage.NOOP: ("250-a", Wait(0.05), "250 b")}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("NOOP\r\n")
+        assert await peer.reader.read(1000) == b"250-a\r\n"
+        assert await peer.reader.read(1000) == b"250 b\r\n"
+        assert codes(await peer.say("RSET")) == [250]
+
+
+async def test_a_reply_may_drip() -> None:
+    """WI-03: a slow loris."""
+    script = {Stage.NOOP: Drip(b"250 ok\r\n", 0.005)}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("NOOP\r\n")
+        assert await peer.reader.read(1000) == b"2"
+        assert await peer.reader.readline() == b"50 ok\r\n"
+        assert codes(await peer.say("RSET")) == [250]
+
+
+async def test_a_reply_may_drip_without_end() -> None:
+    """WI-02, WI-03: `250-x` for ever."""
+    script = {Stage.NOOP: Drip(b"250-x\r\n", 0, times=0)}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("NOOP\r\n")
+        assert await peer.reader.readexactly(700) == b"250-x\r\n" * 100
+
+
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING])
+async def test_it_may_close_before_a_word(stage: Stage) -> None:
+    """Row 3 of the wire table."""
+    async with ScriptedRelay({stage: Fin()}) as relay, await Peer.connect(relay) as peer:
+        assert await peer.reader.read() == b""
+        await relay.wait_until_idle()
+
+
+async def test_it_may_reset_the_connection() -> None:
+    """WI-12: RST is not FIN."""
+    async with ScriptedRelay({Stage.MAIL: Rst()}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write(f"{ENVELOPE[0]}\r\n")
+        with pytest.raises(ConnectionResetError):
+            await peer.reader.read()
+
+
+async def test_it_may_speak_before_it_closes() -> None:
+    """Row 60: 421, then the end."""
+    async with ScriptedRelay({Stage.MAIL: "421 4.3.2 going down"}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write(f"{ENVELOPE[0]}\r\nRSET\r\n")
+        assert await peer.reader.read() == b"421 4.3.2 going down\r\n"
+
+
+async def test_a_421_as_octets_leaves_the_connection_open() -> None:
+    """WI-11: with and without FIN."""
+    script = {Stage.MAIL: b"421 4.3.2 going down\r\n"}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(ENVELOPE[0])) == [421]
+        assert codes(await peer.say("RSET")) == [250]
+
+
+async def test_it_may_end_its_direction_only() -> None:
+    """Row 24: half-close. What the client still says is read and thrown away."""
+    async with ScriptedRelay({Stage.NOOP: (USUAL, HalfClose())}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("NOOP\r\n")
+        assert await peer.reader.read() == b"250 2.0.0 ok\r\n"
+        peer.write("RSET\r\n")
+        await peer.writer.drain()
+        peer.writer.close()
+        await relay.wait_until_idle()
+        assert relay.heard_of(Stage.RSET) == 0
+
+
+async def test_it_may_hang() -> None:
+    """WI-07, TL-08: silence, and what comes in is not answered."""
+    async with ScriptedRelay({Stage.MAIL: Hang()}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write(f"{ENVELOPE[0]}\r\nRSET\r\n")
+        await relay.wait_for_stage(Stage.MAIL)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await peer.reader.read(1)
+
+
+async def test_it_may_stop_reading() -> None:
+    """TL-09, WI-23: the client's writes come to stand."""
+    script = {Stage.DATA: (USUAL, Deaf())}
+    async with ScriptedRelay(script, receive_buffer=4096) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(*ENVELOPE, "DATA")) == [250, 250, 354]
+        peer.write(b"x" * 20_000_000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await peer.writer.drain()
+
+
+@pytest.mark.parametrize("end", [Fin(), Rst(), Hang(), "421 4.3.2 later"])
+async def test_a_message_may_be_taken_and_its_reply_lost(end: Fin | Rst | Hang | str) -> None:
+    """RFC 1047: what makes a message in doubt."""
+    async with ScriptedRelay({Stage.DOT: (UNSAID, end)}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE, "DATA")
+        peer.write("x\r\n.\r\n")
+        await relay.wait_for(1)
+
+
+async def test_a_message_may_be_dropped_with_the_connection() -> None:
+    """The client cannot tell this from the one before."""
+    async with ScriptedRelay({Stage.DOT: Fin()}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE, "DATA")
+        peer.write("x\r\n.\r\n")
+        assert await peer.reader.read() == b""
+        assert relay.received == []
+
+
+@pytest.mark.parametrize(("early", "kept"), [("250 2.0.0 queued", 1), ("554 5.7.1 spam", 0)])
+async def test_the_content_may_be_answered_before_its_end(early: str, kept: int) -> None:
+    """WI-14: then the dot has no reply of its own."""
+    async with ScriptedRelay({Stage.BODY: early}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE, "DATA")
+        peer.write("x")
+        assert await peer.reply() == early
+        peer.write("\r\n.\r\nRSET\r\n")
+        assert await peer.reply() == "250 2.0.0 ok"
+        assert len(relay.received) == kept
+
+
+async def test_a_final_reply_may_ride_on_the_354() -> None:
+    """WI-14, in one segment."""
+    script = {Stage.DATA: (USUAL, b"250 queued\r\n"), Stage.DOT: UNSAID}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("".join(f"{line}\r\n" for line in (*ENVELOPE, "DATA")))
+        assert (await peer.reader.read(1000)).endswith(b"354 go ahead\r\n250 queued\r\n")
+
+
+async def test_data_may_be_answered_with_250() -> None:
+    """WI-13, row 61: no content is read then."""
+    async with ScriptedRelay({Stage.DATA: "250 accepted"}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE, "DATA")
+        assert codes(await peer.say("RSET")) == [250]
+
+
+async def test_a_greeting_of_554_bars_everything_but_quit() -> None:
+    """RFC 5321 §3.1; WI-15."""
+    async with ScriptedRelay({Stage.GREETING: "554 5.7.1 go away"}) as relay, await Peer.connect(relay) as peer:
+        assert codes(await peer.reply()) == [554]
+        assert codes(await peer.say("EHLO c")) == [503]
+        assert codes(await peer.say("QUIT")) == [221]
+
+
+async def test_endless_challenges_are_recorded_as_one_attempt() -> None:
+    """AU-06, row 52."""
+    script = {Stage.AUTH: "334 ", Stage.RESPONSE: {1: "334 ", 2: "334 ", 3: "235 2.7.0 at last"}}
+    async with ScriptedRelay(script, users={"ann": "secret"}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert [codes(await peer.say(line)) for line in ("AUTH PLAIN", "", "", "")] == [[334], [334], [334], [235]]
+        [attempt] = relay.auth_attempts
+        assert attempt.accepted
+
+
+async def test_input_behind_a_command_may_be_lost_or_refused() -> None:
+    """What Courier and Haraka do, in small."""
+    script = {Stage.RSET: (USUAL, Forget()), Stage.MAIL: (USUAL, RefuseInput("503 5.5.1 no"))}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("RSET\r\nNOOP\r\nNOOP\r\n")
+        assert codes(await peer.reply()) == [250]
+        peer.write("".join(f"{line}\r\n" for line in ENVELOPE))
+        assert [codes(await peer.reply()) for _ in range(2)] == [[250], [503]]
+
+
+async def test_a_rule_may_be_asked_later() -> None:
+    """When more has come in behind the command."""
+    script = {Stage.RSET: (Wait(0.03), Ask(lambda cue: f"250 {len(cue.behind)}"))}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("RSET\r\n")
+        await relay.wait_for_stage(Stage.RSET)
+        peer.write("NOOP\r\n")
+        assert await peer.reply() == "250 6"
+
+
+# TLS
+
+
+@pytest.mark.parametrize("injected", [b"250 injected\r\n", b"2"])
+async def test_plaintext_rides_behind_the_220_of_starttls(server_tls: ssl.SSLContext, injected: bytes) -> None:
+    """TL-01: in the same segment, a line or one octet."""
+    relay = ScriptedRelay({Stage.STARTTLS: (USUAL, injected)}, tls=server_tls)
+    async with relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("STARTTLS\r\n")
+        assert await peer.reader.read(1000) == b"220 2.0.0 go ahead\r\n" + injected
+
+
+async def test_plaintext_comes_into_the_handshake(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """TL-02: 20 ms later; a client's TLS cannot read it."""
+    script = {Stage.STARTTLS: (USUAL, Wait(0.02), b"250 injected\r\n")}
+    async with ScriptedRelay(script, tls=server_tls) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say("STARTTLS")
+        with pytest.raises(ssl.SSLError, match=r"(?i)wrong[ _]version[ _]number|record layer failure"):
+            await peer.start_tls(client_tls)
+
+
+async def test_a_slow_starttls_is_a_starttls(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """The client's first octets of TLS come while the relay still waits."""
+    relay = ScriptedRelay({Stage.STARTTLS: (USUAL, Wait(0.03))}, tls=server_tls, round_trip=0.01)
+    async with relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say("STARTTLS")
+        await peer.start_tls(client_tls)
+        assert codes(await peer.say("EHLO c"))[0] == 250
+
+
+async def test_a_slow_handshake_is_a_handshake(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """The same with implicit TLS, where the client speaks first."""
+    script = {Stage.HANDSHAKE: (Wait(0.03), USUAL)}
+    relay = ScriptedRelay(script, tls=server_tls, implicit_tls=True, round_trip=0.01)
+    async with relay, await Peer.connect(relay, client_tls) as peer:
+        assert codes(await peer.reply()) == [220]
+
+
+@pytest.mark.parametrize("end", [Fin(), Rst(), (Wait(0.02), b"this is no TLS at all\r\n")])
+async def test_a_handshake_may_come_to_nothing(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Move
+) -> None:
+    """TL-03, row 39."""
+    async with ScriptedRelay({Stage.HANDSHAKE: end}, tls=server_tls) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say("STARTTLS")) == [220]
+        with pytest.raises(OSError):
+            await peer.start_tls(client_tls)
+
+
+async def test_starttls_may_be_stripped_although_it_works(server_tls: ssl.SSLContext) -> None:
+    """TL-03: somebody on the line removed the keyword."""
+    async with ScriptedRelay(tls=server_tls, hides=["STARTTLS"]) as relay, await Peer.connect(relay) as peer:
+        assert "STARTTLS" not in await peer.greet()
+        assert codes(await peer.say("STARTTLS")) == [220]
+
+
+async def test_starttls_may_be_refused(server_tls: ssl.SSLContext) -> None:
+    """Row 38: the session goes on in clear."""
+    script = {Stage.STARTTLS: "454 4.7.0 not now"}
+    async with ScriptedRelay(script, tls=server_tls) as relay, await Peer.connect(relay) as peer:
+        assert "STARTTLS" in await peer.greet()
+        assert codes(await peer.say("STARTTLS")) == [454]
+        assert codes(await peer.say(ENVELOPE[0])) == [250]
+
+
+async def test_tls_may_end_without_its_close_notify(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """TL-10, row 11."""
+    script = {Stage.QUIT: Fin(close_notify=False)}
+    relay = ScriptedRelay(script, tls=server_tls, implicit_tls=True)
+    async with relay, await Peer.connect(relay, client_tls) as peer:
+        await peer.greet()
+        peer.write("QUIT\r\n")
+        assert await peer.reader.read() == b""
+
+
+@pytest.mark.parametrize("end", [Rst(), HalfClose()])
+async def test_tcp_may_end_below_tls(
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Rst | HalfClose
+) -> None:
+    """WI-12 over TLS."""
+    relay = ScriptedRelay({Stage.QUIT: end}, tls=server_tls, implicit_tls=True)
+    async with relay, await Peer.connect(relay, client_tls) as peer:
+        await peer.greet()
+        peer.write("QUIT\r\n")
+        try:
+            assert await peer.reader.read() == b""
+        except ConnectionResetError:
+            assert end == Rst()
