@@ -98,6 +98,7 @@ ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do n
     Verb.DATA: frozenset({354}),
 }
 
+LOGIN = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
 CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
 CHALLENGE = 334
 
@@ -118,15 +119,17 @@ class ClientProtocol:
         ahead: what it will be if every pending reply is positive.
         pending: said, not yet answered, oldest first.
         extensions: what the last EHLO offered, less what is masked; empty before it and after HELO.
+        unspeakable: octets that are starred out of the replies to AUTH, since a relay may echo them.
     """
 
-    __slots__ = ("_masked", "_reader", "ahead", "extensions", "pending", "state")
+    __slots__ = ("_masked", "_reader", "ahead", "extensions", "pending", "state", "unspeakable")
 
     def __init__(self, *, masked: frozenset[str] = frozenset()) -> None:
         self.state = State.CONNECTED
         self.pending: deque[Command] = deque([GREETING])
         self.ahead = State.GREETED
         self.extensions = Extensions()
+        self.unspeakable: tuple[bytes, ...] = ()
         self._masked = masked
         self._reader = ReplyReader()
 
@@ -164,11 +167,15 @@ class ClientProtocol:
             raise _injection()
         for reply in self._reader.replies(data):
             yield self._answer(reply)
+            if self.state is State.CLOSED:
+                return  # what comes behind a 421 in the same read answers nothing any more
 
     def _answer(self, reply: Reply) -> Exchange:
         if not self.pending:
             return self._unasked(reply)
         command = self.pending.popleft()
+        if command.verb in LOGIN:
+            reply = reply.without(self.unspeakable)
         self._step(command, reply)
         if self.state is State.TLS and not self._reader.idle:
             raise _injection()
@@ -178,6 +185,7 @@ class ClientProtocol:
         verb = command.verb
         if reply.code == CLOSING:
             self.state = self.ahead = State.CLOSED
+            self.pending.clear()
             return
         if reply.positive:
             _check_class(verb, reply)

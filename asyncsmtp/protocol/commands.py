@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -113,9 +113,6 @@ RSET = Command(Verb.RSET)
 NOOP = Command(Verb.NOOP)
 QUIT = Command(Verb.QUIT)
 
-_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
-_LITERAL = re.compile(r"\[[0-9A-Za-z:.\-]+\]")
-
 
 def ehlo(name: str) -> Command:
     """EHLO with a domain or address literal (RFC 5321 §4.1.1.1)."""
@@ -128,7 +125,7 @@ def helo(name: str) -> Command:
 
 
 def _client_name(name: str) -> bytes:
-    if len(name) > 255 or not (_DOMAIN.fullmatch(name) or _LITERAL.fullmatch(name)):
+    if not (is_domain(name) or is_address_literal(name)):
         raise BadArgument(
             f"“{safe_text(name, 80)}” is no name to greet a relay with: give a domain or an address literal"
         )
@@ -150,7 +147,8 @@ def _path(mailbox: Mailbox | None) -> bytes:
 
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_VALUE = re.compile(r"[\x21-\x3c\x3e-\x7e\x80-\U0010ffff]+")  # esmtp-value, RFC 5321 §4.1.2 and RFC 6531 §3.3
+# esmtp-value, RFC 5321 §4.1.2 and RFC 6531 §3.3, less the C1 controls and lone surrogates
+_VALUE = re.compile(r"[\x21-\x3c\x3e-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")
 
 
 def _parameters(parameters: Mapping[str, str | None] | None) -> bytes:
@@ -169,8 +167,13 @@ def bdat(octets: int, *, last: bool) -> Command:
     return Command(Verb.BDAT_LAST if last else Verb.BDAT, f"{octets}{' LAST' if last else ''}".encode("ascii"))
 
 
+_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # sasl-mech, RFC 4422 §3.1
+
+
 def auth(mechanism: str, initial_response: bytes | None = None) -> Command:
     """AUTH with an optional initial response, which may be empty: then it is `=` (RFC 4954 §4)."""
+    if not _MECHANISM.fullmatch(mechanism):
+        raise BadArgument(f"“{safe_text(mechanism, 80)}” is no SASL mechanism: nothing was sent")
     words = [mechanism.encode("ascii")]
     if initial_response is not None:
         words.append(b64encode(initial_response) or b"=")

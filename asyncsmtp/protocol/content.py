@@ -11,7 +11,6 @@ from asyncsmtp.errors import MessageError
 __all__ = ["Content", "chunks", "transparent"]
 
 MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
-END_OF_DATA = b"\r\n.\r\n"
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -49,7 +48,7 @@ class Content:
             octets = _ANY_LINE_END.sub(b"\r\n", octets)
         check(octets)
         parts = (octets,) if octets.endswith(b"\r\n") else (octets, b"\r\n")
-        return cls.trusted(parts, utf8_headers=not octets.partition(b"\r\n\r\n")[0].isascii())
+        return cls.trusted(parts, utf8_headers=not _header_section(octets).isascii())
 
     @classmethod
     def trusted(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
@@ -58,6 +57,11 @@ class Content:
 
     def __bytes__(self) -> bytes:
         return b"".join(self.parts)
+
+
+def _header_section(octets: bytes) -> bytes:
+    end = 0 if octets.startswith(b"\r\n") else octets.find(b"\r\n\r\n")
+    return octets if end < 0 else octets[:end]
 
 
 def _encode(text: str) -> bytes:

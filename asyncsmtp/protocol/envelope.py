@@ -15,7 +15,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Envelope", "Mailbox"]
+__all__ = ["Envelope", "Mailbox", "is_address_literal", "is_domain"]
 
 MAX_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
 MAX_DOMAIN = 255  # octets, §4.5.3.1.2
@@ -26,7 +26,10 @@ _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"')
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]|\\s")
+_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)  # no zone: ipaddress takes any text for one
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e0fff]|\\s"
+)
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,31 @@ def _check_local_part(text: str, local: str) -> None:
 
 def _ascii_domain(text: str, domain: str) -> str:
     if domain.startswith("["):
-        return _address_literal(text, domain)
+        if not is_address_literal(domain):
+            raise _not_an_address(text, "what stands in brackets is no address literal")
+        return domain
     if not domain.isascii():
         domain = _to_a_labels(text, domain)
-    if len(domain) > MAX_DOMAIN or not all(map(_LABEL.fullmatch, domain.split("."))):
+    if not is_domain(domain):
         raise _not_an_address(text, "what stands after the @ is no domain")
     return domain
+
+
+def is_domain(text: str) -> bool:
+    """Whether this is a domain, in ASCII (RFC 5321 §4.1.2)."""
+    return len(text) <= MAX_DOMAIN and all(map(_LABEL.fullmatch, text.split(".")))
+
+
+def is_address_literal(text: str) -> bool:
+    """Whether this is an IPv4 or IPv6 address in brackets (RFC 5321 §4.1.3)."""
+    literal = _LITERAL.fullmatch(text)
+    if literal is None:
+        return False
+    try:
+        IPv6Address(literal[2]) if literal[1] else IPv4Address(literal[2])
+    except AddressValueError:
+        return False
+    return True
 
 
 def _to_a_labels(text: str, domain: str) -> str:
@@ -111,18 +133,6 @@ def _to_a_labels(text: str, domain: str) -> str:
         return b".".join(map(idna.alabel, domain.lower().split("."))).decode("ascii")
     except idna.IDNAError as error:
         raise _not_an_address(text, f"the domain is not valid: {safe_text(str(error), 120)}") from error
-
-
-def _address_literal(text: str, domain: str) -> str:
-    inside = domain[1:-1] if domain.endswith("]") else ""
-    try:
-        if inside[:5].upper() == "IPV6:":
-            IPv6Address(inside[5:])
-        else:
-            IPv4Address(inside)
-    except AddressValueError as error:
-        raise _not_an_address(text, "what stands in brackets is no address literal") from error
-    return domain
 
 
 def _character(character: str) -> str:

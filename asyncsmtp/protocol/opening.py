@@ -14,9 +14,9 @@ from enum import StrEnum
 
 from asyncsmtp.errors import AuthenticationRefused, InsecureConnection, NotOffered, Refused
 from asyncsmtp.protocol.client import CHALLENGE, CLOSING, ClientProtocol
-from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, Verb, auth, ehlo, helo, response
-from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import Credentials, Mechanism, choose, scrub
+from asyncsmtp.protocol.commands import GREETING, MAX_LINE, STARTTLS, Command, Verb, auth, ehlo, helo, response
+from asyncsmtp.protocol.replies import Reply, Severity
+from asyncsmtp.protocol.sasl import Credentials, Mechanism, choose, unspeakable
 
 __all__ = ["Opening", "Security", "open_session"]
 
@@ -62,7 +62,7 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
     """Open a session; return when mail may be sent.
 
     Raises:
-        Refused: the greeting, EHLO and HELO, or STARTTLS.
+        Refused: the greeting, EHLO and HELO, or STARTTLS; or AUTH for now, the credentials not being judged.
         NotOffered: STARTTLS or AUTH is needed and missing.
         InsecureConnection: the credentials would travel in clear.
         AuthenticationRefused: the credentials were refused; said once, never again.
@@ -123,23 +123,26 @@ def _log_in(protocol: ClientProtocol, credentials: Credentials) -> Steps:
         raise NotOffered(
             "AUTH", f"it takes {', '.join(offered) or 'no login at all'}, which these credentials do not fit"
         )
+    protocol.unspeakable = unspeakable(credentials)
     for mechanism in mechanisms:
-        command, reply = yield from _authenticate(mechanism, credentials)
+        reply = yield from _authenticate(mechanism, credentials)
         if reply.code == 235:
             return
         if reply.code not in ANOTHER_MAY_DO:
             break
-    raise AuthenticationRefused(command, scrub(reply, credentials), "check the user name and the password")
+    refused = auth(mechanism.name)  # without the secret: an error is kept, shown and logged
+    if reply.severity is Severity.TRANSIENT:
+        raise Refused(refused, reply, "the credentials were not judged: try again later")
+    raise AuthenticationRefused(refused, reply, "check the user name and the password")
 
 
-def _authenticate(mechanism: Mechanism, credentials: Credentials) -> Generator[Command, Reply, tuple[Command, Reply]]:
+def _authenticate(mechanism: Mechanism, credentials: Credentials) -> Generator[Command, Reply, Reply]:
     """Run one mechanism to its final reply; a challenge that cannot be answered is cancelled with `*`."""
     dialogue = mechanism.begin(credentials)
-    command = auth(mechanism.name, next(dialogue))
-    reply = yield command
+    reply = yield from _begin(mechanism.name, next(dialogue))
     for _ in range(MAX_ROUNDS):
         if reply.code != CHALLENGE:
-            return command, reply
+            return reply
         try:
             answer = dialogue.send(_decode(reply))
         except (StopIteration, binascii.Error):
@@ -147,7 +150,18 @@ def _authenticate(mechanism: Mechanism, credentials: Credentials) -> Generator[C
         reply = yield response(answer or b"")
     if reply.code == CHALLENGE:
         reply = yield Command(Verb.CANCEL)
-    return command, reply
+    return reply
+
+
+def _begin(mechanism: str, initial_response: bytes | None) -> Generator[Command, Reply, Reply]:
+    """AUTH; where the initial response makes its line too long, that answers an empty challenge (RFC 4954 §4)."""
+    command = auth(mechanism, initial_response)
+    if initial_response is None or len(bytes(command)) <= MAX_LINE:
+        return (yield command)
+    reply = yield auth(mechanism)
+    if reply.code != CHALLENGE or any(reply.lines):
+        return reply
+    return (yield response(initial_response))
 
 
 def _decode(challenge: Reply) -> bytes:

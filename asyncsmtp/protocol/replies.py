@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -73,6 +73,13 @@ class Reply:
         """The lines as text, joined by newlines. Foreign: show it through `safe_text` only."""
         return "\n".join(line.decode("utf-8", "backslashreplace") for line in self.lines)
 
+    def without(self, secrets: Iterable[bytes]) -> Reply:
+        """The same, each of `secrets` starred out, in the order in which they are given."""
+        lines = self.lines
+        for secret in secrets:
+            lines = tuple(line.replace(secret, b"***") for line in lines)
+        return Reply(self.code, lines)
+
     @property
     def dialogue(self) -> str:
         """The lines as they came, `250-` and all, joined by newlines. Foreign, like `text`."""
@@ -128,8 +135,10 @@ class ReplyReader:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
 
     def unfinished(self) -> RemoteProtocolError | None:
-        """What to say of the octets that were left when the connection ended; None if there were none."""
-        return None if self.idle else _malformed(self._tail, "the connection ended inside it")
+        """What to say of octets that were left when the connection ended and do not begin a reply; None else."""
+        if self._tail[:1] in (b"", b"2", b"3", b"4", b"5"):
+            return None
+        return _malformed(self._tail, "the connection ended inside it")
 
     def _read_line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:
@@ -158,7 +167,7 @@ class ReplyReader:
 
 
 def _malformed(line: bytes, rule: str) -> RemoteProtocolError:
-    shown = safe_text(line[:80].decode("utf-8", "backslashreplace"))
+    shown = safe_text(line[:80].removesuffix(b"\r").decode("utf-8", "backslashreplace"))
     return RemoteProtocolError(f"not an SMTP reply: “{shown}” ({rule}){_looks_like(line)}")
 
 

@@ -11,9 +11,18 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["MECHANISMS", "Bearer", "Credentials", "Dialogue", "Mechanism", "Password", "Secret", "choose", "scrub"]
+__all__ = [
+    "MECHANISMS",
+    "Bearer",
+    "Credentials",
+    "Dialogue",
+    "Mechanism",
+    "Password",
+    "Secret",
+    "choose",
+    "unspeakable",
+]
 
 Dialogue = Generator[bytes | None, bytes, None]
 
@@ -61,8 +70,13 @@ Credentials = Password | Bearer
 
 
 def _octets(text: str, what: str) -> bytes:
-    if "\0" in text:  # RFC 4616 §2: NUL separates the fields of PLAIN
-        raise BadArgument(f"a NUL in the {what}: nothing was sent")
+    """RFC 4616 §2: NUL parts the fields of PLAIN; XOAUTH2 parts its own by U+0001."""
+    if not text:
+        raise BadArgument(f"the {what} is empty: nothing was sent")
+    if "\0" in text or "\x01" in text:
+        raise BadArgument(f"a NUL or U+0001 in the {what}: nothing was sent")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # the codec's own error would carry the text
+        raise BadArgument(f"a lone surrogate in the {what}, which no encoding can carry: nothing was sent")
     return text.encode("utf-8")
 
 
@@ -77,9 +91,10 @@ def plain(credentials: Credentials) -> Dialogue:
 
 def login(credentials: Credentials) -> Dialogue:
     """LOGIN (draft-murchison-sasl-login): the prompts differ between servers and are not looked at."""
+    user, password = _octets(credentials.username, "user name"), _octets(credentials.secret.reveal(), "password")
     yield None
-    yield _octets(credentials.username, "user name")
-    yield _octets(credentials.secret.reveal(), "password")
+    yield user
+    yield password
 
 
 def xoauth2(credentials: Credentials) -> Dialogue:
@@ -111,13 +126,9 @@ def choose(credentials: Credentials, offered: Iterable[str]) -> tuple[Mechanism,
     return tuple(m for m in MECHANISMS if m.name in names and isinstance(credentials, m.takes))
 
 
-def scrub(reply: Reply, credentials: Credentials | None) -> Reply:
-    """Take the secret, and what it looks like in base64, out of a reply that echoes it."""
-    if credentials is None:
-        return reply
-    user, secret = credentials.username.encode("utf-8"), credentials.secret.reveal().encode("utf-8")
-    told = {secret, b64encode(secret), b64encode(b"\0" + user + b"\0" + secret)} - {b""}
-    lines = reply.lines
-    for form in told:
-        lines = tuple(line.replace(form, b"***") for line in lines)
-    return Reply(reply.code, lines)
+def unspeakable(credentials: Credentials) -> tuple[bytes, ...]:
+    """What no log may show: the secret, and what mechanisms make of it in base64; a longer one first."""
+    secret = _octets(credentials.secret.reveal(), "password or token")
+    initial = (next(mechanism.begin(credentials)) for mechanism in MECHANISMS)
+    encoded = (b64encode(said).rstrip(b"=") for said in (secret, *filter(None, initial)))
+    return tuple(sorted({secret, *encoded}, key=len, reverse=True))

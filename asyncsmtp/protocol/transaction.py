@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from asyncsmtp.errors import LocalProtocolError
+from asyncsmtp.errors import LocalProtocolError, OutOfStep
+from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, mail, rcpt
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
@@ -77,7 +78,11 @@ class Transaction:
         return group
 
     def answered(self, command: Command, reply: Reply) -> None:
-        """Take the reply to a command of this transaction; they come in the order they were said."""
+        """Take the reply to a command of this transaction; they come in the order they were said.
+
+        Raises:
+            OutOfStep: RSET was refused.
+        """
         self._unanswered -= 1
         match command.verb:
             case Verb.MAIL:
@@ -89,10 +94,18 @@ class Transaction:
             case Verb.CONTENT:
                 self.final = reply
                 self.phase = Phase.OVER
-            case Verb.RSET if self.phase is Phase.CLEARING:
-                self.phase = Phase.OVER
+            case Verb.RSET:
+                self._reset_answered(reply)
         if self.phase is Phase.ENVELOPE and not self._unanswered:
             self._step()
+
+    def _reset_answered(self, reply: Reply) -> None:
+        if not reply.positive and reply.code != CLOSING:
+            raise OutOfStep(
+                f"the relay answered RSET with “{reply}”, but RSET cannot be refused: replies may be one off"
+            )
+        if self.phase is Phase.CLEARING:
+            self.phase = Phase.OVER
 
     def _data_answered(self, reply: Reply) -> None:
         if reply.positive:

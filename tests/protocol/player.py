@@ -1,0 +1,203 @@
+"""Plays a transcript without a socket: a client made of the pure floor alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from asyncsmtp.errors import OutOfStep, ProtocolError, SMTPError
+from asyncsmtp.protocol.client import CLOSING, ClientProtocol, Exchange, State
+from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command, Verb
+from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.extensions import parameters
+from asyncsmtp.protocol.opening import Opening, Security, open_session
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.transaction import Phase, Transaction
+from asyncsmtp.testing.transcript import ClientStep, ServerStep
+from tests.transcripts.notation import Scene
+
+REVERSE_PATH = "ann@example.org"
+NAME = "client.example"
+
+Cut = Callable[[bytes], Iterable[bytes]]
+
+
+def whole(octets: bytes) -> Iterable[bytes]:
+    """One read brings all of a segment."""
+    return (octets,)
+
+
+def one_by_one(octets: bytes) -> Iterable[bytes]:
+    """Each read brings one octet."""
+    return (octets[i : i + 1] for i in range(len(octets)))
+
+
+class Client:
+    """Opens a session, sends the scene's messages one after the other, says QUIT.
+
+    Attributes:
+        content_due: what the next dot must have in front of it: nothing where no recipient was taken.
+        error: what ended it early.
+        transactions: those that were begun, in order.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        settings = scene.settings
+        self.protocol = ClientProtocol(masked=frozenset(settings.get("masked", "").split()))
+        self.content_due = b""
+        self.error: SMTPError | None = None
+        self.transactions: list[Transaction] = []
+        self._behind_the_dot = scene.is_set("behind-the-dot")
+        self._content = Content.of(scene.content)
+        self._messages = deque(scene.messages)
+        self._heard_by: deque[Transaction | None] = deque()
+        self._said = bytearray()
+        self._due: Reply | None = None
+        self._opening = True
+        opening = Opening(
+            NAME,
+            Security(settings.get("security", "none")),
+            credentials(settings),
+            cleartext_login=scene.is_set("cleartext-login"),
+        )
+        self._steps = open_session(self.protocol, opening)
+        next(self._steps)
+        self._heard_by.append(None)
+
+    def take(self) -> bytes:
+        """What was said since the last time."""
+        said = bytes(self._said)
+        self._said.clear()
+        return said
+
+    def hear(self, octets: bytes) -> None:
+        """One read; then go on as far as that allows. What comes after a broken rule is not read any more."""
+        if isinstance(self.error, ProtocolError):
+            return
+        try:
+            for exchange in self.protocol.receive(octets):
+                self._take(exchange)
+            self._go_on()
+        except SMTPError as error:
+            self._end(error)
+
+    def shake_hands(self) -> None:
+        self.protocol.handshaken()
+        self._go_on()
+
+    def hang_up(self) -> None:
+        self.error = self.error or self.protocol.ended()
+
+    def results(self) -> tuple[tuple[str, ...], ...]:
+        """For each message the fate of each recipient, as the line of a session would book it."""
+        begun = tuple(map(self._result, self.transactions))
+        return begun + tuple(("not sent",) for _ in self._messages)
+
+    def _result(self, transaction: Transaction) -> tuple[str, ...]:
+        void = isinstance(self.error, OutOfStep)
+        claimed = isinstance(self.error, OutOfStep) and self.error.claims_acceptance
+        if transaction.decided and not void:
+            return tuple(map(str, transaction.delivery().outcomes))
+        if transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT):
+            return ("in doubt",)
+        return ("not sent",)
+
+    def _end(self, error: SMTPError) -> None:
+        self.error = error
+        self._opening = False
+        self._due = None
+        if not isinstance(error, ProtocolError) and self.protocol.allows(QUIT):
+            self._say(None, (QUIT,))
+
+    def _say(self, transaction: Transaction | None, group: Iterable[Command]) -> None:
+        for command in group:
+            self._said += self.protocol.send(command)
+            self._heard_by.append(transaction)
+
+    def _take(self, exchange: Exchange) -> None:
+        if exchange.command is None:
+            return
+        early = not self._heard_by  # refused while the content was being written
+        transaction = self.transactions[-1] if early else self._heard_by.popleft()
+        if transaction is None:
+            self._due = exchange.reply
+        elif exchange.reply.code == CLOSING and exchange.command.verb is not Verb.RSET:
+            transaction.broken_off(exchange.reply)
+        else:
+            transaction.answered(exchange.command, exchange.reply)
+
+    def _go_on(self) -> None:
+        if self._opening and self._due is not None and self.protocol.state is not State.TLS:
+            self._open()
+        if not self._opening and self.error is None and self.protocol.state is not State.CLOSED:
+            self._send()
+
+    def _open(self) -> None:
+        reply, self._due = self._due, None
+        assert reply is not None
+        try:
+            self._say(None, (self._steps.send(reply),))
+        except StopIteration:
+            self._opening = False
+
+    def _send(self) -> None:
+        current = self.transactions[-1] if self.transactions else None
+        if current is None or current.phase is Phase.OVER:
+            current = self._begin()
+        if current is None:
+            if self.protocol.allows(QUIT):
+                self._say(None, (QUIT,))
+            return
+        if current.phase is Phase.CONTENT:
+            self._write(current)
+        else:
+            self._say(current, current.say())
+
+    def _begin(self) -> Transaction | None:
+        if not self._messages:
+            return None
+        envelope = Envelope.of(REVERSE_PATH, self._messages[0])
+        offered = self.protocol.extensions
+        needed = parameters(envelope, self._content, offered)
+        self.transactions.append(Transaction(envelope, needed, pipelined=offered.pipelining))
+        self._messages.popleft()
+        return self.transactions[-1]
+
+    def _write(self, transaction: Transaction) -> None:
+        self.content_due = b"".join(transparent(self._content.parts)) if transaction.taken else b""
+        self._said += self.content_due
+        transaction.content_ended()
+        self._say(transaction, (END_OF_CONTENT,))
+        if self._behind_the_dot and (following := self._begin()) is not None:
+            self._say(following, following.say(behind_content=True))
+
+
+def credentials(settings: dict[str, str]) -> Credentials | None:
+    """The login of a scene."""
+    if "login" in settings:
+        user, secret = settings["login"].split()
+        return Password(user, Secret(secret))
+    if "token" in settings:
+        user, secret = settings["token"].split()
+        return Bearer(user, Secret(secret))
+    return None
+
+
+def play(scene: Scene, cut: Cut = whole) -> Client:
+    """Play both sides; fail where the client says something else than the transcript."""
+    client = Client(scene)
+    for step in scene.transcript.steps:
+        if isinstance(step, ServerStep):
+            for octets in cut(step.octets):
+                client.hear(octets)
+        elif isinstance(step, ClientStep):
+            if client.protocol.state is State.TLS:
+                client.shake_hands()
+            content = client.content_due if step.commands[0] == "." else b""
+            assert client.take() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)
+        else:
+            client.hang_up()
+    assert client.take() == b"", "the client says more than the transcript"
+    return client
