@@ -44,3 +44,18 @@ def test_each_public_thing_says_what_it_is(name: str) -> None:
     made_here = [getattr(module, public) for public in module.__all__]
     made_here = [thing for thing in made_here if getattr(thing, "__module__", None) == name and callable(thing)]
     assert [thing.__name__ for thing in made_here if not (thing.__doc__ or "").strip()] == []
+
+
+def test_the_stub_has_the_names_of_the_package() -> None:
+    """The package loads its names when they are used, so type checkers and editors read the stub."""
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    told = [alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(filter(None, told)) == sorted(importlib.import_module("asyncsmtp").__all__)
+
+
+def test_every_public_name_is_used_under_strict_types() -> None:
+    """`tests/typing/api.py` is what mypy holds the public API against."""
+    used = ast.parse((PACKAGE.parent / "tests/typing/api.py").read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(used) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(used) if isinstance(node, ast.Attribute)}
+    assert set(importlib.import_module("asyncsmtp").__all__) - names == set()

@@ -1,0 +1,160 @@
+"""Every public name, used as a program would: mypy --strict judges it, nothing here is run."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from typing import assert_type
+
+import asyncsmtp
+from asyncsmtp import (
+    Attachment,
+    Composer,
+    Content,
+    Delivery,
+    Dialogue,
+    EnhancedStatus,
+    Entry,
+    Envelope,
+    Extensions,
+    InDoubt,
+    Ledger,
+    Login,
+    Mailbox,
+    Message,
+    Outcome,
+    Pool,
+    Problem,
+    Recipient,
+    RecipientFile,
+    Relay,
+    Reply,
+    Report,
+    Run,
+    Secret,
+    Security,
+    Session,
+    Severity,
+    Side,
+    SqliteLedger,
+    State,
+    Template,
+    Timeouts,
+    Trace,
+    build,
+    preflight,
+    safe_text,
+    send,
+)
+
+FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
+    asyncsmtp.AuthenticationRefused,
+    asyncsmtp.BadArgument,
+    asyncsmtp.ConnectFailed,
+    asyncsmtp.ConnectionLost,
+    asyncsmtp.DeliveryInDoubt,
+    asyncsmtp.DeliveryRefused,
+    asyncsmtp.InsecureConnection,
+    asyncsmtp.LedgerBusy,
+    asyncsmtp.LedgerEmpty,
+    asyncsmtp.LedgerError,
+    asyncsmtp.LedgerMismatch,
+    asyncsmtp.LocalProtocolError,
+    asyncsmtp.MessageError,
+    asyncsmtp.NotOffered,
+    asyncsmtp.OutOfStep,
+    asyncsmtp.ProtocolError,
+    asyncsmtp.RecipientError,
+    asyncsmtp.Refused,
+    asyncsmtp.RemoteProtocolError,
+    asyncsmtp.ReplyTimeout,
+    asyncsmtp.StartTlsInjection,
+    asyncsmtp.TemplateError,
+)
+
+
+def show(side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    """A hook for the dialogue."""
+    print(side.value, safe_text(text), tls, refused)
+
+
+TRACE: Trace = show
+
+
+def relays() -> list[Relay]:
+    """A relay by its URL, and by its parts."""
+    login = Login("ada", Secret("open sesame"))
+    return [
+        Relay.from_url("smtps://ada@mail.example.org", password="open sesame"),
+        Relay(
+            "mail.example.org",
+            587,
+            Security.STARTTLS,
+            login,
+            context=ssl.create_default_context(),
+            dialogue=Dialogue.LOCKSTEP,
+            timeouts=Timeouts(greeting=30.0),
+        ),
+        Relay("mail.example.org", ca_file=Path("ca.pem"), timeouts=Timeouts.interactive()),
+    ]
+
+
+def messages() -> list[Message | EmailMessage]:
+    """The ways to a message."""
+    envelope = assert_type(Envelope.of("ada@example.org", ["bob@example.com"]), Envelope)
+    logo = Attachment("logo.png", b"\x89PNG", "image/png")
+    built = build(
+        from_="Ada <ada@example.org>",
+        to="bob@example.com",
+        subject="hello",
+        html="<img src='cid:logo'>",
+        inline={"logo": logo},
+        message_id="1@example.org",
+        date=datetime.now(UTC),
+    )
+    return [Message(envelope, Content.of("Subject: hello\n\nhello\n")), built, EmailMessage()]
+
+
+async def one() -> Delivery:
+    """One message in one call."""
+    delivery = assert_type(await send(messages()[0], relay="smtps://mail.example.org", trace=TRACE), Delivery)
+    assert_type(delivery.outcomes, tuple[Outcome, ...])
+    assert_type(delivery.outcome("bob@example.com"), Outcome)
+    delivery.raise_for_refusal()
+    return delivery
+
+
+async def several(relay: Relay) -> None:
+    """A session and a pool."""
+    async with Session(relay, trace=TRACE) as session:
+        assert_type(session.extensions, Extensions)
+        assert_type(await session.noop(), Reply)
+        await session.send(messages()[0])
+    async with Pool(relay, sessions=4) as pool:
+        reply = (await pool.send(messages()[1])).reply(Mailbox.parse("bob@example.com"))
+        assert_type(reply.severity, Severity)
+        assert_type(reply.status, EnhancedStatus | None)
+        await pool.drain()
+
+
+async def campaign(relay: Relay) -> list[Entry]:
+    """A campaign by hand: the file, the template, the ledger, the run."""
+    people = RecipientFile("people.csv", email="email")
+    template = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}")
+    composer: Composer = template.compile(["email", "name"])
+    report: Report = await preflight(people, composer)
+    report.raise_for_problems()
+    batches: AsyncIterator[Sequence[Recipient | Problem]] = people.batches()
+    ledger = await SqliteLedger.open("news.ledger", name="news", from_domain="example.org", in_doubt=InDoubt.HOLD)
+    same: Ledger = ledger
+    try:
+        if not ledger.loaded:
+            assert_type((await same.load(batches))[State.PENDING], int)
+        async with Pool(relay) as pool:
+            await Run(composer, same, pool).go()
+        return [entry async for entry in same.entries([State.IN_DOUBT, State.REJECTED])]
+    finally:
+        await ledger.aclose()
