@@ -7,14 +7,14 @@ recipient. No groups, comments, routes or guesses; the time is linear in the tex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Address"]
+__all__ = ["Address", "each_once"]
 
 MAX_LIST = 1 << 20  # characters of a list of addresses: some 20,000 of them
 
@@ -65,6 +65,14 @@ class Address:
             return cls("", Mailbox.parse(text))
         opening = _opening_bracket(text)
         return cls(_display_name(text, text[:opening]), Mailbox.parse(text[opening + 1 : -1]))
+
+
+def each_once(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
+    """The mailboxes in their order; one that is named again is one recipient all the same."""
+    found: dict[str, Mailbox] = {}
+    for address in addresses:
+        found.setdefault(address.mailbox.key, address.mailbox)
+    return tuple(found.values())
 
 
 def _pieces(text: str) -> Iterator[re.Match[str]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers as fields
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.address import Address, each_once
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
@@ -73,8 +73,8 @@ def build(
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
     content = Content.trusted(parts, utf8_headers=not parts[0].isascii())
-    paths = {address.mailbox.key: address.mailbox for values in named.values() for address in values}
-    return Message(Envelope(author[0].mailbox, tuple(paths.values())), content)
+    paths = each_once(address for values in named.values() for address in values)
+    return Message(Envelope(author[0].mailbox, paths), content)
 
 
 def _addresses(name: str, values: Addresses) -> tuple[Address, ...]:

@@ -10,7 +10,7 @@ from email.policy import default
 from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import MessageError, RecipientError
-from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.address import Address, each_once
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def _author(message: ParsedMessage, block: str) -> Mailbox:
 
 
 def _recipients(message: ParsedMessage, block: str) -> tuple[Mailbox, ...]:
-    found = [address.mailbox for name in ("To", "Cc", "Bcc") for address in _named(message, block + name)]
+    found = each_once(address for name in ("To", "Cc", "Bcc") for address in _named(message, block + name))
     if not found:
         raise MessageError("there is no recipient in To, Cc or Bcc", f"{block}To")
-    return tuple({mailbox.key: mailbox for mailbox in reversed(found)}.values())[::-1]
+    return found
 
 
 def _named(message: ParsedMessage, name: str) -> list[Address]:
