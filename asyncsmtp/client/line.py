@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 from asyncsmtp.client.manners import Behind, Manners
 from asyncsmtp.client.place import Place
 from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, OutOfStep, SMTPError
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, SMTPError
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.delivery import Delivery
@@ -71,6 +72,8 @@ class Line:
                 await self._stream(place)
             return await place.booked
         except BaseException as error:
+            if error is self._wire.failure and place.booked.done():
+                return place.booked.result()  # what that meant for this message
             self._withdraw(place, error)
             raise
         finally:
@@ -204,16 +207,18 @@ class Line:
             self._manners.stops_at_the_dot = True
         void = isinstance(error, OutOfStep)
         claimed = isinstance(error, OutOfStep) and error.claims_acceptance
-        for place in self._unbooked:
+        for place, follower in zip(self._unbooked, [*self._unbooked, None][1:], strict=True):
             transaction = place.transaction
-            if transaction.decided and not void:
+            in_step = not void or (follower is not None and follower.welcome)  # a shifted reply is no 354
+            if in_step and place.conclude():
                 self._book(place)
             elif transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT and transaction.taken):
                 place.doubt(error)
             else:
                 place.fail(error)
         for place in self._places:
-            place.fail(error)
+            if not place.opened:
+                place.fail(_untouched(error))
         self._unbooked.clear()
         self._places.clear()
         self._doom = self._doom or error
@@ -232,7 +237,7 @@ class Line:
         elif transaction.was_sent:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
-        elif not transaction.decided and self._wire.failure is None:
+        elif not (transaction.decided or place.ended) and self._wire.failure is None:
             self._give_up(ConnectionLost("another message on this connection was given up halfway: try again"))
 
     def _give_up(self, error: SMTPError) -> None:
@@ -247,13 +252,23 @@ class Line:
         self._places.clear()
 
 
-def _blocks(content: Content) -> list[bytes]:
+def _untouched(error: SMTPError) -> SMTPError:
+    """What the end of a connection means for a message of which nothing was said."""
+    if isinstance(error, ConnectionLost | LocalProtocolError):
+        return error
+    lost = ConnectionLost(f"the connection broke before this message was begun ({error}): try again")
+    lost.__cause__ = error
+    return lost
+
+
+def _blocks(content: Content) -> Iterator[bytes]:
     """The content as it is written, transparent, in blocks of about READ_SIZE octets."""
-    blocks, block = [], bytearray()
+    block = bytearray()
     for part in transparent(content.parts):
         for start in range(0, len(part), READ_SIZE):
             block += part[start : start + READ_SIZE]
             if len(block) >= READ_SIZE:
-                blocks.append(bytes(block))
+                yield bytes(block)
                 block.clear()
-    return [*blocks, bytes(block)] if block else blocks
+    if block:
+        yield bytes(block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from asyncsmtp.errors import DeliveryInDoubt, SMTPError
+from asyncsmtp.errors import DeliveryInDoubt, OutOfStep, SMTPError
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import Command, Verb
 from asyncsmtp.protocol.content import Content
@@ -51,12 +51,33 @@ class Place:
         """Whether the end of its content is written and unanswered."""
         return self.transaction.phase is Phase.ENDED
 
+    @property
+    def welcome(self) -> bool:
+        """Whether its DATA was answered with 354."""
+        return self.transaction.phase is Phase.CONTENT or self.ended
+
     def hear(self, command: Command, reply: Reply) -> None:
-        """Take the reply to one of its commands."""
+        """Take the reply to one of its commands.
+
+        Raises:
+            OutOfStep: RSET was refused, which no server does: it is the reply to something else.
+        """
         if reply.code == CLOSING and command.verb is not Verb.RSET:
             self.transaction.broken_off(reply)
-        else:
-            self.transaction.answered(command, reply)
+            return
+        if command.verb is Verb.RSET and not reply.positive and reply.code != CLOSING:
+            raise OutOfStep(f"the relay answered RSET with “{reply}”, which is no answer to it")
+        self.transaction.answered(command, reply)
+
+    def conclude(self) -> bool:
+        """The connection is gone: return whether the replies that came decide it, a refusal of all being one."""
+        transaction = self.transaction
+        refused = [reply for reply in transaction.recipients if not reply.positive]
+        if transaction.mail is not None and not transaction.mail.positive:
+            transaction.broken_off(transaction.mail)
+        elif len(refused) == len(transaction.envelope.forward_paths):
+            transaction.broken_off(refused[-1])
+        return transaction.decided
 
     def make_room(self) -> None:
         """Let the sender stream its content."""

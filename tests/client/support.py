@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
-from asyncsmtp.testing import Received, ScriptedRelay
+from asyncsmtp.testing import Received, Rule, ScriptedRelay, Stage
 
 LIMIT = 0.25  # seconds for every stage, in tests of timeouts
 GRACE = 0.5  # seconds a failure may take beyond its stage's limit
@@ -44,14 +43,8 @@ PATIENT = replace(QUICK, **dict.fromkeys(_WAITING, 5.0))
 def relay_of(server: ScriptedRelay, *, security: Security = Security.PLAINTEXT, **settings: object) -> Relay:
     """The relay value of a scripted relay; patient, unless `timeouts` say otherwise."""
     settings.setdefault("timeouts", PATIENT)
-    return Relay(server.host, server.port, security, **settings)  # type: ignore[arg-type]
-
-
-def secured(server: ScriptedRelay, context: ssl.SSLContext | None, **settings: object) -> Relay:
-    """The same over STARTTLS, or implicit TLS where the server speaks that."""
-    security = Security.IMPLICIT_TLS if server.implicit_tls else Security.STARTTLS
     settings.setdefault("verify_name", "relay.example")
-    return relay_of(server, security=security, context=context, **settings)
+    return Relay(server.host, server.port, security, **settings)  # type: ignore[arg-type]
 
 
 def message(number: int = 1, *, body: str = "hello\r\n", to: tuple[str, ...] | None = None) -> Message:
@@ -130,9 +123,15 @@ async def serving(play: Play) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def open_session(relay: Relay, **settings: object) -> AsyncIterator[Session]:
-    async with Session(relay, **settings) as session:  # type: ignore[arg-type]
-        yield session
+async def playing(
+    script: Mapping[Stage, Rule] | None = None, *, relay: Mapping[str, object] | None = None, **server: object
+) -> AsyncIterator[tuple[ScriptedRelay, Session]]:
+    """A scripted relay and an open session with it; `relay` are settings of the Relay value."""
+    async with (
+        ScriptedRelay(script, **server) as served,  # type: ignore[arg-type]
+        Session(relay_of(served, **(relay or {}))) as session,
+    ):
+        yield served, session
 
 
 async def rounds(number: int = 5) -> None:

@@ -23,7 +23,7 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.testing import UNSAID, USUAL, Fin, HalfClose, Hang, Rst, ScriptedRelay, Stage, Wait
-from tests.client.support import QUICK, big, commands, message, relay_of, rounds, serving, token, told, until
+from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -105,9 +105,8 @@ async def test_refusals_among_many_go_to_the_right_senders() -> None:
         number = int(cue.forward_paths[0][2:].split("@")[0])  # type: ignore[attr-defined]
         return f"451 4.3.0 later to{number}" if number % 5 == 0 else None
 
-    async with ScriptedRelay({Stage.RCPT: rcpt, Stage.DOT: dot}, on_accept=token) as server:
-        async with Session(relay_of(server)) as session:
-            deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(60)))
+    async with playing({Stage.RCPT: rcpt, Stage.DOT: dot}, on_accept=token) as (_server, session):
+        deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(60)))
     for n, delivery in enumerate(deliveries):
         reply, outcome = delivery.replies()[0], delivery.outcomes[0]
         assert f"to{n}" in reply.text.removesuffix("@example.net").split()
@@ -138,10 +137,9 @@ async def test_after_a_refusal_the_session_goes_on(
     script: dict[Stage, object], said: list[str], offers: tuple[str, ...]
 ) -> None:
     """Rows 55 and 57: RSET clears what was refused, and the next message is accepted."""
-    async with ScriptedRelay(script, offers=offers) as server:  # type: ignore[arg-type]
-        async with Session(relay_of(server)) as session:
-            assert not (await session.send(message(1))).accepted
-            assert (await session.send(message(2))).accepted
+    async with playing(script, offers=offers) as (server, session):  # type: ignore[arg-type]
+        assert not (await session.send(message(1))).accepted
+        assert (await session.send(message(2))).accepted
     first = commands(server)[1 : commands(server).index("MAIL", 2)]
     if offers == ("PIPELINING",):
         assert first == said
@@ -310,32 +308,29 @@ async def test_a_refused_introduction_ends_the_session(script: dict[Stage, str],
 @pytest.mark.parametrize("move", [Fin(), Rst(), HalfClose()], ids=["fin", "rst", "half-close"])
 async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> None:
     """Rows 24 and 25: the session says so before anybody sends."""
-    async with ScriptedRelay({Stage.EHLO: (USUAL, Wait(0.02), move)}) as server:  # type: ignore[dict-item]
-        async with Session(relay_of(server)) as session:
-            assert session.usable
-            await until(lambda: not session.usable)
-            with pytest.raises(ConnectionLost):
-                await session.send(message())
+    async with playing({Stage.EHLO: (USUAL, Wait(0.02), move)}) as (server, session):  # type: ignore[dict-item]
+        assert session.usable
+        await until(lambda: not session.usable)
+        with pytest.raises(ConnectionLost):
+            await session.send(message())
         async with Session(relay_of(server)):
             pass
 
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
     """WI-11: its text is in the next error."""
-    async with ScriptedRelay({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as server:
-        async with Session(relay_of(server)) as session:
-            await until(lambda: not session.usable)
-            with pytest.raises(ConnectionLost, match="maintenance"):
-                await session.send(message())
+    async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
+        await until(lambda: not session.usable)
+        with pytest.raises(ConnectionLost, match="maintenance"):
+            await session.send(message())
 
 
 async def test_a_reply_to_nothing_is_never_paired_with_a_later_command() -> None:
     """Row 30, WI-06."""
-    async with ScriptedRelay({Stage.EHLO: (USUAL, Wait(0.02), b"250 stray\r\n")}) as server:
-        async with Session(relay_of(server)) as session:
-            await until(lambda: not session.usable)
-            with pytest.raises(RemoteProtocolError, match="stray"):
-                await session.send(message())
+    async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"250 stray\r\n")}) as (server, session):
+        await until(lambda: not session.usable)
+        with pytest.raises(RemoteProtocolError, match="stray"):
+            await session.send(message())
     assert commands(server) == ["EHLO"]
 
 
@@ -346,42 +341,38 @@ async def test_noop_asks_for_a_sign_of_life(server: ScriptedRelay) -> None:
 
 async def test_noops_at_once_each_get_their_own_reply() -> None:
     """Row 33: seven commands by gather on one session."""
-    async with ScriptedRelay({Stage.NOOP: lambda cue: f"250 noop {cue.number}"}) as server:
-        async with Session(relay_of(server)) as session, asyncio.timeout(5):
-            replies = await asyncio.gather(*(session.noop() for _ in range(7)))
-            assert [reply.text for reply in replies] == [f"noop {n}" for n in range(1, 8)]
-            assert (await session.send(message())).accepted
+    async with playing({Stage.NOOP: lambda cue: f"250 noop {cue.number}"}) as (_server, session), asyncio.timeout(5):
+        replies = await asyncio.gather(*(session.noop() for _ in range(7)))
+        assert [reply.text for reply in replies] == [f"noop {n}" for n in range(1, 8)]
+        assert (await session.send(message())).accepted
 
 
 async def test_a_message_waits_for_a_noop_that_is_under_way() -> None:
     """NOOP must be the last command of a group (RFC 2920 §3.1)."""
-    async with ScriptedRelay({Stage.NOOP: (Wait(0.05), USUAL)}) as server, asyncio.timeout(5):
-        async with Session(relay_of(server)) as session:
-            noop = asyncio.create_task(session.noop())
-            await server.wait_for_stage(Stage.NOOP)
-            assert (await session.send(message())).accepted
-            assert (await noop).code == 250
+    async with playing({Stage.NOOP: (Wait(0.05), USUAL)}) as (server, session), asyncio.timeout(5):
+        noop = asyncio.create_task(session.noop())
+        await server.wait_for_stage(Stage.NOOP)
+        assert (await session.send(message())).accepted
+        assert (await noop).code == 250
     assert server.improper == []
 
 
 async def test_noop_is_refused_while_messages_are_under_way_and_harms_none() -> None:
-    async with ScriptedRelay({Stage.DOT: (Wait(0.05), USUAL)}) as server, asyncio.timeout(5):
-        async with Session(relay_of(server)) as session:
-            sending = asyncio.create_task(session.send(message()))
-            await server.wait_for_stage(Stage.DOT)
-            with pytest.raises(LocalProtocolError, match="under way"):
-                await session.noop()
-            assert (await sending).accepted
-            assert (await session.noop()).positive
+    async with playing({Stage.DOT: (Wait(0.05), USUAL)}) as (server, session), asyncio.timeout(5):
+        sending = asyncio.create_task(session.send(message()))
+        await server.wait_for_stage(Stage.DOT)
+        with pytest.raises(LocalProtocolError, match="under way"):
+            await session.noop()
+        assert (await sending).accepted
+        assert (await session.noop()).positive
 
 
 async def test_421_to_noop_closes_the_session() -> None:
     """Row 23."""
-    async with ScriptedRelay({Stage.NOOP: "421 4.4.2 idle too long"}) as server:
-        async with Session(relay_of(server)) as session:
-            with pytest.raises(ConnectionLost, match="idle too long"):
-                await session.noop()
-            assert not session.usable
+    async with playing({Stage.NOOP: "421 4.4.2 idle too long"}) as (_server, session):
+        with pytest.raises(ConnectionLost, match="idle too long"):
+            await session.noop()
+        assert not session.usable
 
 
 @pytest.mark.parametrize(
