@@ -1,5 +1,6 @@
 """For tests of mail code: a relay with a script of faults, transcripts that play, and a sandbox that keeps the mail."""
 
+from asyncsmtp.testing.playing import TranscriptRelay
 from asyncsmtp.testing.policy import OFFERS
 from asyncsmtp.testing.received import AuthAttempt, Received
 from asyncsmtp.testing.relay import ScriptedRelay
@@ -22,6 +23,7 @@ from asyncsmtp.testing.script import (
     Step,
     Wait,
 )
+from asyncsmtp.testing.transcript import Transcript
 
 __all__ = [
     "OFFERS",
@@ -44,5 +46,7 @@ __all__ = [
     "ScriptedRelay",
     "Stage",
     "Step",
+    "Transcript",
+    "TranscriptRelay",
     "Wait",
 ]

@@ -7,13 +7,27 @@ whatever it finds, no message may be lost or sent twice.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from asyncsmtp.testing.policy import OFFERS
 from asyncsmtp.testing.relay import ScriptedRelay
-from asyncsmtp.testing.script import UNSAID, USUAL, Ask, Cue, Fin, Forget, Move, RefuseInput, Rule, Stage, Wait
+from asyncsmtp.testing.script import (
+    UNSAID,
+    USUAL,
+    Ask,
+    Cue,
+    Fin,
+    Forget,
+    Move,
+    RefuseInput,
+    Rule,
+    Script,
+    Stage,
+    Step,
+    Wait,
+)
 
 __all__ = [
     "CHASQUID",
@@ -38,18 +52,27 @@ class RealServer:
     """A server's habits, to make a scripted relay from.
 
     Attributes:
-        script, offers, runs_refused_chunk: arguments for a `ScriptedRelay`.
+        habits: moves by stage, in which `USUAL` stands for whatever it answers.
+        offers, runs_refused_chunk: arguments for a `ScriptedRelay`.
     """
 
     name: str
-    script: Mapping[Stage, Rule] = field(default_factory=dict)
+    habits: Mapping[Stage, Rule] = field(default_factory=dict)
     offers: tuple[str, ...] = OFFERS
     runs_refused_chunk: bool = False
 
-    def relay(self, *, tls: ssl.SSLContext | None = None, round_trip: float = 0.0) -> ScriptedRelay:
-        """A relay that behaves like it."""
+    def relay(
+        self,
+        script: Mapping[Stage, Rule] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        round_trip: float = 0.0,
+    ) -> ScriptedRelay:
+        """A relay that has these habits, whatever else the script makes it answer."""
+        script = script or {}
+        rules = {**script, **{stage: _within(rule, script.get(stage)) for stage, rule in self.habits.items()}}
         return ScriptedRelay(
-            self.script,
+            rules,
             offers=self.offers,
             tls=tls,
             runs_refused_chunk=self.runs_refused_chunk,
@@ -57,8 +80,24 @@ class RealServer:
         )
 
 
-def _crash_on_mail(cue: Cue) -> Move | None:
-    return (UNSAID, Fin()) if cue.behind[:4].upper() == b"MAIL" else None
+def _within(habit: Rule, rule: Rule | None) -> Rule:
+    """The habit, with the rule's steps where it says the usual."""
+    if rule is None:
+        return habit
+
+    def steps(cue: Cue) -> Sequence[Step]:
+        answer = Script({cue.stage: rule}).steps(cue)
+        return [
+            step
+            for around in Script({cue.stage: habit}).steps(cue)
+            for step in (answer if around == USUAL else [around])
+        ]
+
+    return steps
+
+
+def _crash_on_mail(cue: Cue) -> Move:
+    return (UNSAID, Fin()) if cue.behind[:4].upper() == b"MAIL" else ()
 
 
 def _refuse_pipelining(cue: Cue) -> Move | None:
@@ -69,10 +108,10 @@ _COMMANDS: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.RSET, Stage.NOOP, 
 
 POSTFIX: Final = RealServer("Postfix")  # and Exim: read on behind the dot
 COURIER: Final = RealServer("Courier", {Stage.DOT: (QUEUEING, Forget(), USUAL)}, WITHOUT_CHUNKING)
-CHASQUID: Final = RealServer("chasquid", COURIER.script, WITHOUT_CHUNKING)
+CHASQUID: Final = RealServer("chasquid", COURIER.habits, WITHOUT_CHUNKING)
 HARAKA: Final = RealServer("Haraka", {Stage.DOT: (QUEUEING, USUAL, RefuseInput())}, WITHOUT_CHUNKING)
 DOVECOT_SUBMISSION: Final = RealServer(
-    "Dovecot submission", dict.fromkeys((Stage.DOT, Stage.BDAT), (QUEUEING, Ask(_crash_on_mail)))
+    "Dovecot submission", dict.fromkeys((Stage.DOT, Stage.BDAT), (QUEUEING, Ask(_crash_on_mail), USUAL))
 )
 GO_SMTP: Final = RealServer("go-smtp", runs_refused_chunk=True)
 OPENSMTPD: Final = RealServer("OpenSMTPD", dict.fromkeys(_COMMANDS, _refuse_pipelining), WITHOUT_EITHER)
