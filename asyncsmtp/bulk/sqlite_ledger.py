@@ -144,9 +144,12 @@ class SqliteLedger:
         self._ready()
         async with self._claiming:
             claims = self._hand.again(limit)
-            if not claims:
+            while not claims:
                 fetch = partial(read_claims, after=self._hand.last, run=self._opened.run, limit=limit)
-                claims = self._hand.take(await self._writer.call(fetch))
+                found = await self._writer.call(fetch)
+                if not found:
+                    break
+                claims = self._hand.take(found)
         return claims
 
     def mark(self, claim: Claim) -> asyncio.Future[None]:

@@ -1,0 +1,72 @@
+"""Rows, and ledgers that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement, State
+from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.protocol.envelope import Mailbox
+
+Row = Recipient | Problem
+
+
+def recipient(row: int, address: str | None = None, **fields: str) -> Recipient:
+    """Row `row`, for a mailbox of its own unless `address` says which."""
+    mailbox = Mailbox.parse(address or f"reader{row}@example.net")
+    return Recipient(row, mailbox, {"email": mailbox.wire, "name": f"Reader {row}", **fields})
+
+
+async def batches(rows: Iterable[Row], size: int = 500) -> AsyncIterator[Sequence[Row]]:
+    """Rows as a recipient file gives them."""
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def readers(number: int) -> AsyncIterator[Sequence[Row]]:
+    """`number` recipients, rows from 1."""
+    return batches(map(recipient, range(1, number + 1)))
+
+
+def accepted(claim: Claim) -> Settlement:
+    return settled(claim, State.ACCEPTED, 250, "2.0.0", f"2.0.0 Ok: queued as {claim.recipient.row:08X}")
+
+
+def deferred(claim: Claim) -> Settlement:
+    return settled(claim, State.DEFERRED, 451, "4.7.1", "4.7.1 Greylisted, come back")
+
+
+def rejected(claim: Claim) -> Settlement:
+    return settled(claim, State.REJECTED, 550, "5.1.1", "5.1.1 No such user")
+
+
+def in_doubt(claim: Claim) -> Settlement:
+    return settled(claim, State.IN_DOUBT, None, None, "the connection was lost")
+
+
+def settled(claim: Claim, state: State, code: int | None, status: str | None, reply: str) -> Settlement:
+    return Settlement(claim.recipient.row, state, code, status, reply, "relay.example:587" if code else "")
+
+
+async def claim_all(ledger: Ledger) -> list[Claim]:
+    """Every row that this run may send."""
+    claims: list[Claim] = []
+    while batch := await ledger.claim(100):
+        claims += batch
+    return claims
+
+
+async def entries(ledger: LedgerReader, *states: State) -> list[Entry]:
+    """The entries in some states; in all, when none is named."""
+    return [entry async for entry in ledger.entries(states or None)]
+
+
+async def states(ledger: LedgerReader) -> dict[int, State]:
+    """Row -> state, of all rows."""
+    return {entry.row: entry.state for entry in await entries(ledger)}

@@ -1,0 +1,250 @@
+"""P5: a ledger against a model of it, through crashes (invariants I1 to I5 of delivery).
+
+The model is a list of what was said. After a crash the file must be the outcome of some beginning of that list,
+and one that is long enough: whatever was acknowledged is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from asyncsmtp.bulk.ledger import Claim, Counts, Decision, InDoubt, Settlement, State
+from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from tests.bulk.ledgers import entries, readers
+from tests.bulk.test_sqlite_ledger import Folder
+
+ROWS = 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the ledger should know of one row."""
+
+    state: State = State.PENDING
+    attempts: int = 0
+    doubts: int = 0
+    run: int = 0
+
+
+T = TypeVar("T")
+Rows = dict[int, Row]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """What a run does with its rows, in any order that it may, and crashes in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        self.folder = Path(tempfile.mkdtemp())
+        self.home = Folder(self.folder)
+        self.run_no = 1
+        self.history: list[Rows] = []  # since the last moment when everything was durable
+        self.sure = 0  # the history up to here must survive
+        self.hand: dict[int, Claim] = {}
+        self.idle: set[int] = set()  # given back in this run
+        self.copies = 0
+
+    @property
+    def rows(self) -> Rows:
+        return self.history[-1]
+
+    def says(self, row: int, **changes: object) -> None:
+        changed = replace(self.rows[row], run=self.run_no, **changes)  # type: ignore[arg-type]
+        self.history.append({**self.rows, row: changed})
+
+    def settled(self) -> None:
+        """Everything said so far is durable."""
+        self.sure = len(self.history) - 1
+
+    def open(self, policy: InDoubt) -> SqliteLedger:
+        return self.loop.run_until_complete(self.stack.enter_async_context(self.home.open(in_doubt=policy)))
+
+    @initialize()
+    def load(self) -> None:
+        self.ledger = self.open(InDoubt.HOLD)
+        self.loop.run_until_complete(self.ledger.load(readers(ROWS)))
+        self.history = [{row: Row() for row in range(1, ROWS + 1)}]
+
+    @rule(limit=st.integers(1, ROWS))
+    def claim(self, limit: int) -> None:
+        claims = self.loop.run_until_complete(self.ledger.claim(limit))
+        free = [
+            row
+            for row, known in self.rows.items()
+            if row not in self.hand
+            and (known.state is State.PENDING or (known.state is State.DEFERRED and known.run < self.run_no))
+        ]
+        rows = [claim.recipient.row for claim in claims]
+        assert rows == sorted(rows)
+        assert set(rows) <= set(free)
+        assert bool(rows) == bool(free)
+        for claim in claims:
+            assert claim.attempt == self.rows[claim.recipient.row].attempts + 1
+            self.hand[claim.recipient.row] = claim
+            self.idle.discard(claim.recipient.row)
+
+    def pick(self, data: st.DataObject, *states: State) -> int | None:
+        rows = [row for row in sorted(self.hand) if self.rows[row].state in states]
+        return data.draw(st.sampled_from(rows)) if rows else None
+
+    @precondition(lambda self: self.hand)
+    @rule(data=st.data(), wait=st.booleans())
+    def mark(self, data: st.DataObject, wait: bool) -> None:
+        row = self.pick(data, State.PENDING, State.DEFERRED)
+        if row is None:
+            return
+        done = self.in_loop(lambda: self.ledger.mark(self.hand[row]))
+        self.says(row, state=State.SENDING, attempts=self.rows[row].attempts + 1)
+        if wait:
+            self.loop.run_until_complete(done)
+            self.settled()
+
+    @precondition(lambda self: self.hand)
+    @rule(data=st.data(), after=st.sampled_from([State.ACCEPTED, State.DEFERRED, State.REJECTED, State.IN_DOUBT]))
+    def settle_what_was_marked(self, data: st.DataObject, after: State) -> None:
+        row = self.pick(data, State.SENDING)
+        if row is None:
+            return
+        self.in_loop(lambda: self.ledger.settle(Settlement(row, after, 250)))
+        self.says(row, state=after, doubts=self.rows[row].doubts + (after is State.IN_DOUBT))
+        del self.hand[row]
+
+    @precondition(lambda self: self.hand)
+    @rule(data=st.data(), after=st.sampled_from([State.DEFERRED, State.REJECTED]), answered=st.booleans())
+    def settle_before_the_mark(self, data: st.DataObject, after: State, answered: bool) -> None:
+        row = self.pick(data, State.PENDING, State.DEFERRED)
+        if row is None:
+            return
+        self.in_loop(lambda: self.ledger.settle(Settlement(row, after, 550 if answered else None)))
+        tried = answered or after is State.DEFERRED
+        self.says(row, state=after, attempts=self.rows[row].attempts + tried)
+        del self.hand[row]
+
+    @precondition(lambda self: self.hand)
+    @rule(data=st.data(), tried=st.booleans())
+    def give_back(self, data: st.DataObject, tried: bool) -> None:
+        row = self.pick(data, State.PENDING, State.DEFERRED, State.SENDING)
+        if row is None:
+            return
+        claim, before = self.hand.pop(row), self.rows[row]
+        self.idle.add(row)
+        self.in_loop(lambda: self.ledger.give_back(claim, tried=tried))
+        if before.state is State.SENDING:
+            self.says(row, state=State.PENDING, attempts=before.attempts - (not tried))
+        elif tried:
+            self.says(row, attempts=before.attempts + 1)
+            self.given_back_deferred(row, before)
+
+    def given_back_deferred(self, row: int, before: Row) -> None:
+        """A deferred row that was tried and given back is still this run's to try."""
+        if before.state is State.DEFERRED:
+            self.history[-1][row] = replace(self.rows[row], run=self.run_no - 1)
+
+    @rule()
+    def flush(self) -> None:
+        self.loop.run_until_complete(self.ledger.flush())
+        self.settled()
+
+    @rule(decision=st.sampled_from(Decision), state=st.sampled_from([State.IN_DOUBT, State.REJECTED, State.DEFERRED]))
+    def resolve(self, decision: Decision, state: State) -> None:
+        number = self.loop.run_until_complete(self.ledger.resolve(decision, states=[state]))
+        changed = [row for row, known in self.rows.items() if known.state is state and row not in self.hand]
+        if decision is Decision.SKIP and state is State.REJECTED:
+            changed = []
+        elif state is State.DEFERRED:  # given back in this run: ours to try, and still in hand
+            changed = [row for row in changed if row not in self.idle]
+        assert number == len(changed)
+        for row in changed:
+            self.says(row, state=State.PENDING if decision is Decision.RESEND else State.REJECTED)
+        self.settled()
+
+    @rule(policy=st.sampled_from(InDoubt), orderly=st.booleans())
+    def reopen(self, policy: InDoubt, orderly: bool) -> None:
+        if orderly:
+            self.settled()
+        else:
+            self.crash()
+        self.loop.run_until_complete(self.stack.aclose())
+        if not orderly:
+            self.survived()
+        self.run_no += 1
+        self.ledger = self.open(policy)
+        self.recover(policy)
+
+    def crash(self) -> None:
+        self.copies += 1
+        copy = self.folder / str(self.copies)
+        copy.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.home.path}{suffix}", copy)
+        self.home.path = copy / self.home.path.name
+
+    def survived(self) -> None:
+        """Find which beginning of the history is in the file, and go on from there."""
+        found = self.loop.run_until_complete(self.look())
+        for length in range(len(self.history) - 1, self.sure - 1, -1):
+            said = {row: (known.state, known.attempts, known.doubts) for row, known in self.history[length].items()}
+            if said == found:
+                self.history = [self.history[length]]
+                self.sure = 0
+                return
+        raise AssertionError(f"{found} is no beginning of what was said and acknowledged")
+
+    async def look(self) -> dict[int, tuple[State, int, int]]:
+        async with await SqliteLedger.read(self.home.path) as reader:
+            return {entry.row: (entry.state, entry.attempts, entry.doubts) for entry in await entries(reader)}
+
+    def recover(self, policy: InDoubt) -> None:
+        self.hand.clear()
+        self.idle.clear()
+        for row, known in self.rows.items():
+            if known.state is State.SENDING:
+                self.says(row, state=State.IN_DOUBT, doubts=known.doubts + 1)
+        for row, known in self.rows.items():
+            if policy is InDoubt.RESEND and known.state is State.IN_DOUBT and known.doubts <= 1:
+                self.says(row, state=State.PENDING)
+        self.settled()
+
+    @invariant()
+    def what_is_flushed_is_what_was_said(self) -> None:
+        if self.history and self.sure == len(self.history) - 1:
+            self.loop.run_until_complete(self.ledger.flush())
+            found = {entry.row: entry for entry in self.loop.run_until_complete(entries(self.ledger))}
+            assert {row: entry.state for row, entry in found.items()} == {
+                row: known.state for row, known in self.rows.items()
+            }
+            counts: dict[State, int] = {}
+            for known in self.rows.values():
+                counts[known.state] = counts.get(known.state, 0) + 1
+            assert self.loop.run_until_complete(self.ledger.counts()) == Counts(counts)
+
+    def in_loop(self, function: Callable[[], T]) -> T:
+        async def call() -> T:
+            return function()
+
+        return self.loop.run_until_complete(call())
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.stack.aclose())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
