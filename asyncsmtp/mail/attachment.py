@@ -10,7 +10,7 @@ from mimetypes import MimeTypes
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.filenames import base_name
 
-__all__ = ["Attachment", "AttachmentPattern"]
+__all__ = ["Attachment", "AttachmentPattern", "Reader"]
 
 _KNOWN_LATE = {  # to some of the interpreters we run on, not to others
     ".avif": "image/avif",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -10,13 +9,13 @@ from itertools import groupby
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.filling import Filling, Piece
 from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.words import UnfitCharacter
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 
 __all__ = ["Composer"]
 
 SHARED = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
-_ODD = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class Composer:
@@ -53,7 +52,7 @@ class Composer:
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_suspect(fields)}", row) from error
+            raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(parts, sum(map(len, parts)), eight_bit=beyond_ascii, utf8_headers=beyond_ascii)
         return Message(Envelope(self._author, (to,)), content)
@@ -85,7 +84,9 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
     return lambda filling: b"".join([piece if isinstance(piece, bytes) else piece(filling) for piece in run])
 
 
-def _suspect(fields: Mapping[str, str]) -> str:
-    """The column that holds what hardly any cell should, for the sentence that complains."""
-    odd = [column for column, value in fields.items() if _ODD.search(value)]
-    return f" (look at the column “{odd[0]}”)" if odd else ""
+def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
+    """The column that holds the character an error is about, for the sentence that complains."""
+    while error is not None and not isinstance(error, UnfitCharacter):
+        error = error.__cause__
+    columns = [] if error is None else [column for column, value in fields.items() if error.character in value]
+    return f" (look at the column “{columns[0]}”)" if columns else ""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.address import Address
-from asyncsmtp.mail.words import ENCODED_LINE, encode, encoded_words
+from asyncsmtp.mail.words import ENCODED_LINE, UnfitCharacter, encode, encoded_words
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -171,7 +171,7 @@ def fold(name: str, words: Iterable[tuple[str, str]]) -> bytes:
 def _check_value(name: str, value: str) -> None:
     if found := _CONTROL.search(value):
         what = "a line break" if found[0] in "\r\n" else f"the control character U+{ord(found[0]):04X}"
-        raise MessageError(f"{what} cannot stand in a header", name)
+        raise UnfitCharacter(f"{what} cannot stand in a header", found[0], name)
 
 
 def _text_words(name: str, value: str) -> list[tuple[str, str]]:

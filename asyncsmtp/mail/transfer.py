@@ -10,8 +10,7 @@ from binascii import b2a_base64, b2a_qp
 from collections.abc import Callable
 from enum import StrEnum
 
-from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.words import encode
+from asyncsmtp.mail.words import UnfitCharacter, encode
 
 __all__ = ["Transfer", "base64", "lines", "quoted_printable", "soft_broken"]
 
@@ -54,10 +53,10 @@ def lines(text: str) -> str:
     """Bring all line ends to LF, the form the encoders take.
 
     Raises:
-        MessageError: a NUL, which text cannot hold (RFC 2045 §2.7, RFC 6532 §3.2).
+        UnfitCharacter: a NUL, which text cannot hold (RFC 2045 §2.7, RFC 6532 §3.2).
     """
     if "\0" in text:
-        raise MessageError("a NUL cannot stand in a text")
+        raise UnfitCharacter("a NUL cannot stand in a text", "\0")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from asyncsmtp.errors import MessageError
 
-__all__ = ["ENCODED_LINE", "encoded_words"]
+__all__ = ["ENCODED_LINE", "UnfitCharacter", "encode", "encoded_words"]
 
 ENCODED_LINE = 76  # octets of a line that holds an encoded word, RFC 2047 §2
 MAX_WORD = 75  # octets of one, the same
@@ -34,14 +34,22 @@ def encoded_words(text: str, room: int = MAX_WORD) -> list[str]:
     return _words(text, "b", _b, room)
 
 
+class UnfitCharacter(MessageError):
+    """A character that cannot stand where it is; `character` is it, so that its column can be found."""
+
+    def __init__(self, why: str, character: str, field: str | None = None) -> None:
+        super().__init__(why, field)
+        self.character = character
+
+
 def encode(text: str) -> bytes:
-    """UTF-8, or a MessageError that says what cannot be encoded."""
+    """UTF-8; UnfitCharacter for a lone surrogate."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise MessageError(
-            f"the character U+{ord(text[error.start]):04X} is half a pair: no encoding can carry it"
-        ) from (error)
+        half = text[error.start]
+        why = f"the character U+{ord(half):04X} is half a pair: no encoding can carry it"
+        raise UnfitCharacter(why, half) from error
 
 
 def _q(octets: bytes) -> str:

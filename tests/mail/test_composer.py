@@ -161,6 +161,14 @@ def test_a_cell_cannot_begin_a_header(field: str, parts: dict[str, Any], bad: st
     assert "“name”" in str(caught.value)
 
 
+def test_the_column_named_is_the_one_with_the_character() -> None:
+    """A postal address may have lines; the advice must not lead there."""
+    template = Template("a@x.example", "For {{ name }}", text="{{ address }}")
+    with pytest.raises(RecipientError, match="“name”"):
+        compose(template, {"address": "1 High Street\nTown", "name": "Bob\r"})
+    compose(template, {"address": "1 High Street\nTown", "name": "Bob"})
+
+
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
 def test_no_cell_changes_the_number_of_headers(name: str) -> None:
     """MH-01, MH-03: composed or refused, there is never a header that the template does not have."""
