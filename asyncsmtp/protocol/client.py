@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
 from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
@@ -19,7 +19,7 @@ from asyncsmtp.protocol.replies import Reply, ReplyReader
 __all__ = ["AFTER", "ALLOWED", "ENDS_GROUP", "ClientProtocol", "Exchange", "State"]
 
 
-class State(Enum):
+class State(StrEnum):
     """Where the dialogue stands; READY and beyond is a session in the sense of RFC 5321 §3.1."""
 
     CONNECTED = "connected"
@@ -89,6 +89,7 @@ REFUSED: Mapping[Verb, State] = {  # where a negative reply leads; a verb that i
     Verb.CANCEL: State.READY,
 }
 
+COMPLETION = range(200, 300)
 ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do not take any 2yz
     Verb.GREETING: frozenset({220}),
     Verb.STARTTLS: frozenset({220}),
@@ -147,7 +148,7 @@ class ClientProtocol:
         """
         if not self.allows(command):
             waiting = f" with {self.pending[-1].verb} unanswered" if self.pending else ""
-            raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead.value}{waiting}")
+            raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead}{waiting}")
         self.pending.append(command)
         self.ahead = AFTER.get(command.verb, self.ahead)
         return bytes(command)
@@ -187,19 +188,20 @@ class ClientProtocol:
             self.state = self.ahead = State.CLOSED
             self.pending.clear()
             return
-        if reply.positive:
-            _check_class(verb, reply)
-            self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
-            if verb is Verb.EHLO:
-                self.extensions = Extensions.parse(reply).without(self._masked)
-            elif verb is Verb.HELO:
-                self.extensions = Extensions()
-        else:
-            self.state = REFUSED.get(verb, self.state)
-        if not (reply.positive and self.pending):  # otherwise `ahead` has counted on this reply already
-            self.ahead = self.state
+        if not reply.positive:
+            self.state = self.ahead = REFUSED.get(verb, self.state)
             for later in self.pending:
                 self.ahead = AFTER.get(later.verb, self.ahead)
+            return
+        if reply.code not in ONLY.get(verb, COMPLETION):
+            raise OutOfStep(f"the relay answered {verb} with “{reply}”, which is no answer to it")
+        self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
+        if not self.pending:  # otherwise `ahead` has counted on this reply already
+            self.ahead = self.state
+        if verb is Verb.EHLO:
+            self.extensions = Extensions.parse(reply).without(self._masked)
+        elif verb is Verb.HELO:
+            self.extensions = Extensions()
 
     def _unasked(self, reply: Reply) -> Exchange:
         writing = self.state is State.DATA
@@ -221,13 +223,6 @@ class ClientProtocol:
         """The connection ended: the error for octets that make no reply, None where there are none."""
         self.state = self.ahead = State.CLOSED
         return self._reader.unfinished()
-
-
-def _check_class(verb: Verb, reply: Reply) -> None:
-    only = ONLY.get(verb)
-    if (reply.code in only) if only is not None else (reply.code < 300):
-        return
-    raise OutOfStep(f"the relay answered {verb} with “{reply}”, which is no answer to it")
 
 
 def _injection() -> StartTlsInjection:

@@ -63,15 +63,21 @@ class Verb(StrEnum):
 
 
 _NOT_IN_ARGUMENT = re.compile(rb"[\x00-\x1f\x7f]")
-_LIMIT = {Verb.MAIL: MAX_MAIL_LINE, Verb.RCPT: MAX_MAIL_LINE, Verb.AUTH: MAX_AUTH_LINE, Verb.RESPONSE: MAX_AUTH_LINE}
+_LIMIT = dict.fromkeys(Verb, MAX_LINE) | {
+    Verb.MAIL: MAX_MAIL_LINE,
+    Verb.RCPT: MAX_MAIL_LINE,
+    Verb.AUTH: MAX_AUTH_LINE,
+    Verb.RESPONSE: MAX_AUTH_LINE,
+}
 _SECRET = frozenset({Verb.AUTH, Verb.RESPONSE})
-_WORDS = {
+_WORD = {verb: verb.encode("ascii") for verb in Verb} | {
     Verb.BDAT_LAST: b"BDAT",
     Verb.GREETING: b"",
     Verb.CONTENT: b".",
     Verb.RESPONSE: b"",
     Verb.CANCEL: b"*",
 }
+_LEAD = {verb: word + b" " if word else b"" for verb, word in _WORD.items()}  # what stands before an argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +93,14 @@ class Command:
     def __post_init__(self) -> None:
         if _NOT_IN_ARGUMENT.search(self.argument):
             raise BadArgument(f"a control character in the argument of {self.verb}: nothing was sent")
-        if len(bytes(self)) > _LIMIT.get(self.verb, MAX_LINE):
+        if len(_LEAD[self.verb]) + len(self.argument) + len(CRLF) > _LIMIT[self.verb]:
             raise BadArgument(f"the argument of {self.verb} is too long for a command line: nothing was sent")
 
     def __bytes__(self) -> bytes:
         """The line as it goes out; the octets of a BDAT chunk follow it."""
-        word = _WORDS.get(self.verb)
-        if word is None:
-            word = self.verb.encode("ascii")
-        return b" ".join(filter(None, (word, self.argument))) + CRLF
+        if self.argument:
+            return _LEAD[self.verb] + self.argument + CRLF
+        return _WORD[self.verb] + CRLF
 
     def __str__(self) -> str:
         """The line for people: secrets masked, harmless on a terminal."""
@@ -152,8 +157,10 @@ _VALUE = re.compile(r"[\x21-\x3c\x3e-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")
 
 
 def _parameters(parameters: Mapping[str, str | None] | None) -> bytes:
+    if not parameters:
+        return b""
     words = []
-    for keyword, value in (parameters or {}).items():
+    for keyword, value in parameters.items():
         if not _KEYWORD.fullmatch(keyword) or (value is not None and not _VALUE.fullmatch(value)):
             raise BadArgument(f"“{safe_text(f'{keyword}={value}', 80)}” is no ESMTP parameter: nothing was sent")
         words.append(f" {keyword}" if value is None else f" {keyword}={value}")

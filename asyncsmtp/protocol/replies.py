@@ -98,7 +98,7 @@ def safe_text(foreign: str, limit: int | None = None) -> str:
     return foreign if limit is None or len(foreign) <= limit else foreign[: limit - 1] + "…"
 
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?")
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?\r")  # the LF is what lines were parted by
 
 
 class ReplyReader:
@@ -143,11 +143,10 @@ class ReplyReader:
     def _read_line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
-        if line[-1:] != b"\r":
-            raise _malformed(line, "a line must end in CR LF")
-        match = _LINE.fullmatch(line, 0, len(line) - 1)
+        match = _LINE.fullmatch(line)
         if match is None:
-            raise _malformed(line, "a reply begins with three digits")
+            whole = line.endswith(b"\r")
+            raise _malformed(line, "a reply begins with three digits" if whole else "a line must end in CR LF")
         code, mark, text = match.groups(b"")
         if self._lines and code != self._code:
             raise _malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
