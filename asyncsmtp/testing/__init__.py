@@ -1,9 +1,12 @@
 """For tests of mail code: a relay with a script of faults, transcripts that play, and a sandbox that keeps the mail."""
 
+from asyncsmtp.testing.maildir import Mail, Maildir
 from asyncsmtp.testing.playing import TranscriptRelay
 from asyncsmtp.testing.policy import OFFERS
-from asyncsmtp.testing.received import AuthAttempt, Received
+from asyncsmtp.testing.received import AuthAttempt, NotTaken, Received
 from asyncsmtp.testing.relay import ScriptedRelay
+from asyncsmtp.testing.render import render
+from asyncsmtp.testing.sandbox import Sandbox
 from asyncsmtp.testing.script import (
     UNSAID,
     USUAL,
@@ -38,15 +41,20 @@ __all__ = [
     "Forget",
     "HalfClose",
     "Hang",
+    "Mail",
+    "Maildir",
     "Move",
+    "NotTaken",
     "Received",
     "RefuseInput",
     "Rst",
     "Rule",
+    "Sandbox",
     "ScriptedRelay",
     "Stage",
     "Step",
     "Transcript",
     "TranscriptRelay",
     "Wait",
+    "render",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 
-__all__ = ["AuthAttempt", "Received"]
+__all__ = ["AuthAttempt", "NotTaken", "Received"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +58,11 @@ class AuthAttempt:
     responses: tuple[bytes, ...]
     user: str | None
     accepted: bool
+
+
+class NotTaken(Exception):
+    """Raised by what is given a message: it is not taken, and this reply says so ("452 4.3.1 disk full")."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(reply)
+        self.reply = reply

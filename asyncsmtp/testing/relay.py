@@ -46,7 +46,8 @@ class ScriptedRelay(Server):
         max_size: octets it takes; None is without limit, and says SIZE without a number.
         lmtp: speaks LMTP (RFC 2033): LHLO, and a reply for each recipient behind the content.
         runs_refused_chunk: reads the octets of a refused BDAT as commands, as go-smtp 0.21 does.
-        on_accept: called with each message before its 250 is written; returns the text behind the 250.
+        on_accept: called with each message before its 250 is written; returns the text behind the 250, or raises
+            `NotTaken` with another reply.
         round_trip: seconds by which all it says arrives late, in order; its ears are not delayed.
         unix_path: listen on this Unix socket instead of `host` and `port` (0: any free one).
         receive_buffer: octets (SO_RCVBUF), so that a client's writes come to stand early.

@@ -7,6 +7,7 @@ from typing import Final
 
 from asyncsmtp.testing.grammar import Syntax, chunk_size, path
 from asyncsmtp.testing.parameters import fault_in_mail, fault_in_rcpt
+from asyncsmtp.testing.received import NotTaken
 from asyncsmtp.testing.script import Stage
 from asyncsmtp.testing.state import Said, State
 
@@ -135,7 +136,10 @@ def _judge(state: State, content: bytes, *, chunked: bool) -> str:
         return "554 5.5.1 no valid recipients"
     if not content.isascii() and not {"BODY", "SMTPUTF8"} & transaction.mail.parameters.keys():
         return "554 5.6.1 eight-bit content without BODY=8BITMIME"
-    reply = f"250 2.0.0 {state.keep(content, chunked=chunked)}"
+    try:
+        reply = f"250 2.0.0 {state.keep(content, chunked=chunked)}"
+    except NotTaken as refusal:
+        reply = refusal.reply
     if state.policy.lmtp:  # RFC 2033 §4.2: one reply for each recipient that was accepted
         return "\r\n".join([reply] * len(transaction.recipients))
     return reply
