@@ -145,7 +145,11 @@ class Line:
         if before is not None and not before.collected:
             return False  # its sender must record the result before we mark the next
         if place.mark is None:
-            place.mark = asyncio.ensure_future(place.before_end())
+            try:
+                place.mark = asyncio.ensure_future(place.before_end())
+            except Exception as error:
+                place.fail(error)
+                return False
             place.mark.add_done_callback(self._advance)
         if not place.mark.done():
             return False

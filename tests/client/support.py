@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.timeouts import Timeouts
@@ -132,6 +133,22 @@ async def playing(
         Session(relay_of(served, **(relay or {}))) as session,
     ):
         yield served, session
+
+
+@asynccontextmanager
+async def pooling(
+    script: Mapping[Stage, Rule] | None = None,
+    *,
+    relay: Mapping[str, object] | None = None,
+    pool: Mapping[str, int] | None = None,
+    **server: object,
+) -> AsyncIterator[tuple[ScriptedRelay, Pool]]:
+    """A scripted relay and a pool of sessions with it; `pool` are arguments of Pool."""
+    async with (
+        ScriptedRelay(script, **server) as served,  # type: ignore[arg-type]
+        Pool(relay_of(served, **(relay or {})), **(pool or {})) as made,
+    ):
+        yield served, made
 
 
 async def rounds(number: int = 5) -> None:
