@@ -18,6 +18,13 @@ __all__ = ["asyncsmtp", "main"]
 
 COMMANDS = {
     "init": "Write a sample campaign that works at once.",
+    "bulk": "Mail everyone in a CSV; run it again to resume.",
+    "send": "Send one message.",
+    "check": "Look at a relay or a campaign; send nothing.",
+    "status": "Count a campaign's recipients by outcome.",
+    "results": "Print every recipient's outcome as CSV or NDJSON.",
+    "resolve": "Decide about recipients in doubt.",
+    "sandbox": "Run a relay on this machine that keeps what it gets.",
 }
 
 

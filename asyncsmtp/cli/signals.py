@@ -27,11 +27,11 @@ class Interruption:
         exit: the exit code of the first one; None while there was none.
     """
 
-    def __init__(self, drain: Callable[[], object], cut: Callable[[], object]) -> None:
+    def __init__(self, drain: Callable[[], object], cut: Callable[[], object], doing: str) -> None:
         self.exit: Exit | None = None
         self._steps = iter(
             (
-                ("finishing what is under way; once more to break it off", drain),
+                (doing, drain),
                 ("breaking off; what was sent without an answer is in doubt. Once more ends at once", cut),
             )
         )
@@ -48,9 +48,13 @@ class Interruption:
 
 
 @contextmanager
-def interruptible(drain: Callable[[], object], cut: Callable[[], object]) -> Iterator[Interruption]:
-    """Handle the signals on the running loop until the block ends."""
-    interruption, loop = Interruption(drain, cut), asyncio.get_running_loop()
+def interruptible(
+    drain: Callable[[], object],
+    cut: Callable[[], object],
+    doing: str = "finishing what is under way; once more to break it off",
+) -> Iterator[Interruption]:
+    """Handle the signals on the running loop until the block ends; `doing` is said at the first."""
+    interruption, loop = Interruption(drain, cut, doing), asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, interruption.signal, number)
     try:

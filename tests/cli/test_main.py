@@ -24,9 +24,9 @@ def test_without_a_command_it_says_what_to_type(command: Command) -> None:
 
 def test_a_misspelt_command_is_guessed(command: Command) -> None:
     """One clear sentence, with the nearest name."""
-    ended = command("int")
+    ended = command("blk")
     assert ended.code == 2
-    assert ended.sentence == "there is no command “int”; did you mean “init”?"
+    assert ended.sentence == "there is no command “blk”; did you mean “bulk”?"
 
 
 def test_an_unknown_option_is_one_sentence(command: Command) -> None:

@@ -1,0 +1,59 @@
+"""Options that several commands share; each can be given as ASYNCSMTP_NAME in the environment too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from asyncsmtp.cli.keys import DIALOGUES
+
+__all__ = [
+    "campaign_argument",
+    "json_option",
+    "ledger_option",
+    "option",
+    "relay_options",
+    "sandbox_option",
+    "verbose_option",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def option(*names: str, **settings: Any) -> Callable[[_Function], _Function]:
+    """`click.option`, with the environment variable that belongs to its first long name."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = "ASYNCSMTP_" + long.partition("/")[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **settings)
+
+
+def relay_options(command: _Function) -> _Function:
+    """Where to send, and how to log in."""
+    for decorate in reversed(
+        (
+            option("--relay", metavar="URL", help="smtp://user@host:587, smtps://user@host, …?security=none"),
+            option(
+                "--ca-file", type=click.Path(path_type=Path), metavar="FILE", help="CAs to trust beside the system's."
+            ),
+            option("--password-command", metavar="COMMAND", help="Prints the password, as 'pass show mail' does."),
+            option("--dialogue", type=click.Choice(DIALOGUES), help="How far to speak ahead of the replies."),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def campaign_argument(*, required: bool = False) -> Callable[[_Function], _Function]:
+    """CAMPAIGN.toml."""
+    return click.argument("campaign", metavar="CAMPAIGN.toml", type=click.Path(path_type=Path), required=required)
+
+
+verbose_option = option("-v", "--verbose", is_flag=True, help="Show the dialogue, secrets masked.")
+json_option = option("--json", "as_json", is_flag=True, help="One JSON object per result on stdout.")
+sandbox_option = option("--sandbox", is_flag=True, help="The rehearsal in the sandbox, not the real campaign.")
+ledger_option = option(
+    "--ledger", type=click.Path(path_type=Path), metavar="FILE", help="The ledger, where it is elsewhere."
+)

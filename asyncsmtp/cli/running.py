@@ -1,0 +1,155 @@
+"""One run of a campaign, from the ledger to the summary."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli import console
+from asyncsmtp.cli.asking import ask
+from asyncsmtp.cli.exits import Exit
+from asyncsmtp.cli.plan import Plan
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.campaign import Watch
+    from asyncsmtp.bulk.ledger import Claim, Settlement
+    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.cli.assembly import Assembled
+    from asyncsmtp.cli.meter import Meter
+    from asyncsmtp.client.relay import Relay
+
+__all__ = ["run"]
+
+GRACE = 60.0  # seconds for what is under way after the first Ctrl-C
+
+
+async def run(plan: Plan, relay: Relay) -> Exit:
+    """Check everything, ask, send; return what the campaign's state means.
+
+    Raises:
+        Failed, SMTPError: the run could not begin, or could not go on; what was recorded stays recorded.
+    """
+    from asyncsmtp.bulk.ledger import InDoubt
+    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.cli.assembly import assemble
+
+    assembled = await assemble(plan.settings)
+    async with await SqliteLedger.open(
+        plan.ledger,
+        name=plan.settings.name,
+        from_domain=assembled.composer.author.domain,
+        fingerprint=await assembled.fingerprint(),
+        in_doubt=InDoubt(plan.settings.in_doubt),
+    ) as ledger:
+        await _begin(plan, assembled, ledger, relay)
+        try:
+            return await _send(plan, assembled, ledger, relay)
+        finally:
+            _tell_unsettled(ledger)
+
+
+async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> None:
+    """Have the recipients in the ledger, and somebody's word for it."""
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.cli.preflighting import told
+    from asyncsmtp.cli.summary import counted
+
+    if not ledger.loaded:
+        report = await told(assembled, every=False, strict=plan.strict)
+        _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
+        await ledger.load(assembled.file.batches())
+        return
+    counts = await ledger.counts()
+    console.say(f"{plan.settings.name}: going on with {counted(counts)}")
+    if ledger.recovery.found:
+        console.say(f"  {ledger.recovery.found:,} were under way when the last run ended: they are in doubt")
+    if ledger.recovery.resent:
+        console.say(f"  {ledger.recovery.resent:,} in doubt are sent once more (in_doubt = resend)")
+    async for entry in ledger.entries((State.PENDING, State.DEFERRED)):
+        _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+        break
+
+
+def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
+    """Ask once before anything leaves."""
+    number = recipients if plan.limit is None else min(plan.limit, recipients)
+    what = f"{number:,} messages from {plan.settings.from_} through {relay}, the first to {first}"
+    if not plan.confirmed:
+        ask(f"Send {what}?", f"this would send {what}")
+
+
+async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
+    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.cli.meter import Meter
+    from asyncsmtp.cli.progress import shown
+    from asyncsmtp.cli.signals import interruptible
+    from asyncsmtp.cli.summary import exit_of
+    from asyncsmtp.cli.transcript import Transcript
+    from asyncsmtp.client.pool import Pool
+
+    counts = await ledger.counts()
+    left = counts[State.PENDING] + counts[State.DEFERRED]
+    meter = Meter(left if plan.limit is None else min(plan.limit, left))
+    settings = plan.settings
+    try:
+        if not left:
+            return exit_of(counts)
+        async with Pool(
+            relay, sessions=settings.sessions, trace=Transcript(console.say) if plan.verbose else None
+        ) as pool:
+            job = Run(
+                assembled.composer,
+                ledger,
+                pool,
+                concurrency=settings.concurrency,
+                limit=plan.limit,
+                watch=_watch(meter, as_json=plan.as_json),
+            )
+
+            def drain() -> None:
+                job.stop()
+                asyncio.get_running_loop().call_later(GRACE, job.cut)
+
+            with interruptible(drain, job.cut) as interruption:
+                async with shown(meter):
+                    await job.go()
+        counts = await ledger.counts()
+        return interruption.exit if interruption.exit and counts[State.PENDING] else exit_of(counts)
+    finally:
+        await _summarize(plan, ledger, meter)
+
+
+def _watch(meter: Meter, *, as_json: bool) -> Watch:
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.cli.records import json_line, of_settlement, reason_of
+    from asyncsmtp.protocol.delivery import Outcome
+
+    outcomes = {State.of(outcome): outcome for outcome in Outcome}
+
+    def watch(claim: Claim, settlement: Settlement) -> None:
+        accepted = settlement.state is State.ACCEPTED
+        meter.count(outcomes[settlement.state], "" if accepted else reason_of(settlement))
+        if as_json:
+            console.out(json_line(of_settlement(claim, settlement)), harmless=False)
+
+    return watch
+
+
+async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:
+    from asyncsmtp.cli.summary import counted, next_steps, run_lines
+
+    counts = await ledger.counts()
+    for line in run_lines(plan.settings.name, meter):
+        console.say(line)
+    console.say(f"  {counted(counts)}")
+    for step in next_steps(counts, plan.reference):
+        console.say(f"  next: {step}")
+
+
+def _tell_unsettled(ledger: SqliteLedger) -> None:
+    """A broken ledger: what it could not take is told, so that it is not lost with this process."""
+    if ledger.unsettled:
+        console.say("these outcomes are known, but the ledger could not take them:")
+    for settlement in ledger.unsettled:
+        console.say(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")

@@ -1,0 +1,59 @@
+"""`asyncsmtp sandbox`: a relay on this machine that keeps what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from asyncsmtp.cli import console
+from asyncsmtp.cli.exits import Exit
+from asyncsmtp.cli.options import option
+from asyncsmtp.cli.sandboxes import show
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+Examples:
+  asyncsmtp sandbox --port 2525
+"""
+
+
+@click.command("sandbox", epilog=_EPILOG)
+@option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0 takes any free one.")
+@option(
+    "--maildir",
+    type=click.Path(path_type=Path),
+    default=Path("sandbox.maildir"),
+    show_default=True,
+    help="Where the mails are kept.",
+)
+@option(
+    "--show", "number", type=click.IntRange(min=1), is_flag=False, flag_value=1, metavar="[N]", help="Print the last N."
+)
+def command(port: int, maildir: Path, number: int | None) -> Exit:
+    """Run a relay on this machine that keeps what it gets.
+
+    It listens on 127.0.0.1 until Ctrl-C; nothing it gets is passed on. With
+    --show it does not run, but prints what arrived.
+    """
+    if number is not None:
+        show(maildir, number)
+        return Exit.ACCEPTED
+    return asyncio.run(_serve(port, maildir))
+
+
+async def _serve(port: int, maildir: Path) -> Exit:
+    from asyncsmtp.cli.signals import interruptible
+    from asyncsmtp.testing.sandbox import Sandbox
+
+    over = asyncio.Event()
+    async with Sandbox(maildir, port=port) as box:
+        console.out(f"smtp://{box.host}:{box.port}?security=none")
+        console.say(f"  the mails are kept in {maildir}; Ctrl-C ends it")
+        with interruptible(over.set, over.set, "ending"):
+            await over.wait()
+    console.say(f"{box.count:,} mails are in {maildir}")
+    console.say(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
+    return Exit.ACCEPTED

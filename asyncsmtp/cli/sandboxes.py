@@ -1,0 +1,46 @@
+"""The relay inside a command, and the mails it kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli import console
+from asyncsmtp.cli.failures import Failed
+
+if TYPE_CHECKING:
+    from asyncsmtp.client.relay import Relay
+
+__all__ = ["sandboxed", "show"]
+
+
+@asynccontextmanager
+async def sandboxed(maildir: Path | None) -> AsyncIterator[Relay]:
+    """A relay on a free port of this machine, until the block ends; None keeps nothing."""
+    from asyncsmtp.client.relay import Relay
+    from asyncsmtp.protocol.opening import Security
+    from asyncsmtp.testing.sandbox import Sandbox
+
+    async with Sandbox(maildir) as box:
+        yield Relay(box.host, box.port, Security.PLAINTEXT)
+
+
+def show(maildir: Path, number: int) -> None:
+    """Print the mails that came last.
+
+    Raises:
+        Failed: there is no such Maildir, or nothing in it.
+    """
+    from asyncsmtp.testing.maildir import Maildir
+    from asyncsmtp.testing.render import render
+
+    found = deque(Maildir(maildir).mails() if maildir.is_dir() else (), maxlen=number)
+    if not found:
+        advice = "asyncsmtp bulk CAMPAIGN.toml --sandbox, or: asyncsmtp sandbox"
+        raise Failed(f"no mail has arrived in {maildir}", advice)
+    for mail in found:
+        console.out(f"--- {mail.path}")
+        console.out(render(mail))

@@ -1,0 +1,201 @@
+"""`check`: what a relay says of itself, step by step, and nothing sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from asyncsmtp.testing import ScriptedRelay, Stage
+from tests.cli.ended import Command
+from tests.cli.serving import serving
+
+CANARY = "hunter2-c4n4ry"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of the tests' own."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+def test_it_shows_what_the_relay_offers(command: Command) -> None:
+    """In clear, without a login; and QUIT is said."""
+    with serving(ScriptedRelay(offers=["PIPELINING", "8BITMIME"])) as relay:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{relay.port}?security=none")
+    assert ended.code == 0
+    assert "greeting   220" in ended.out
+    assert "offers     PIPELINING, 8BITMIME, SIZE" in ended.out
+    assert "TLS        none" in ended.out
+    assert relay.dialogue[-2] == "C: QUIT"
+    assert not any(line.startswith("C: MAIL") for line in relay.dialogue)
+
+
+def test_it_shows_the_certificate_and_the_login(
+    command: Command, tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 587-style relay: STARTTLS, then AUTH; the password is in nothing that is printed."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    with serving(ScriptedRelay(tls=tls, users={"ann": CANARY}, auth_needs_tls=True)) as relay:
+        ended = command("check", "--relay", f"smtp://ann@127.0.0.1:{relay.port}", "--ca-file", ca_file, "-v")
+    assert ended.code == 0, ended.err
+    assert "TLSv1." in ended.out
+    assert "certificate of localhost, 127.0.0.1" in ended.out
+    assert "login      accepted, as ann" in ended.out
+    assert " ~> AUTH PLAIN ***" in ended.out
+    assert " -> STARTTLS" in ended.out
+    assert CANARY not in ended.out + ended.err
+
+
+def test_a_refused_login_ends_with_77(
+    command: Command, tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One attempt, one sentence with the relay's words, the documented exit code."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    with serving(ScriptedRelay(tls=tls, users={"ann": "other"})) as relay:
+        ended = command("check", "--relay", f"smtp://ann@127.0.0.1:{relay.port}", "--ca-file", ca_file)
+    assert ended.code == 77
+    assert "535" in ended.sentence
+    assert len(relay.auth_attempts) == 1
+    assert CANARY not in ended.out + ended.err
+
+
+def test_a_login_in_clear_is_refused_before_a_letter_of_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AU-01: the URL says security=none, the relay offers AUTH; nothing of the password leaves."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    with serving(ScriptedRelay(users={"ann": CANARY})) as relay:
+        ended = command("check", "--relay", f"smtp://ann@127.0.0.1:{relay.port}?security=none")
+    assert ended.code == 77
+    assert "clear" in ended.sentence
+    assert relay.auth_attempts == []
+
+
+def test_an_unknown_certificate_is_named(command: Command, tls: ssl.SSLContext) -> None:
+    """TL-05: a CA that this machine does not trust, and what to do about it."""
+    with serving(ScriptedRelay(tls=tls)) as relay:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{relay.port}")
+    assert ended.code == 69
+    assert "certificate" in ended.sentence
+
+
+def test_a_stripped_starttls_is_refused(command: Command) -> None:
+    """TL-03: without TLS nothing goes on, unless the URL says so."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{relay.port}")
+    assert ended.code == 69
+    assert "STARTTLS" in ended.sentence
+
+
+@pytest.mark.parametrize(
+    ("phase", "last"),
+    [("ehlo", "C: EHLO"), ("mail", "C: MAIL FROM:<a@example.org>"), ("rcpt", "C: RCPT TO:<b@example.org>")],
+)
+def test_it_quits_after_the_phase_that_was_asked_for(command: Command, phase: str, last: str) -> None:
+    """A probe: would the relay take this sender, this recipient? Nothing is sent."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command(
+            "check",
+            *("--relay", f"smtp://127.0.0.1:{relay.port}?security=none"),
+            *("--quit-after", phase, "--from", "a@example.org", "--to", "b@example.org"),
+        )
+    assert ended.code == 0, ended.err
+    said = [line for line in relay.dialogue if line.startswith("C: ") and line not in ("C: RSET", "C: QUIT")]
+    assert said[-1].startswith(last)
+    assert relay.received == []
+
+
+def test_a_recipient_whom_the_relay_refuses_is_told_in_its_words(command: Command) -> None:
+    """A refusal is the answer that was asked for, and the exit code has it."""
+    with serving(ScriptedRelay({Stage.RCPT: "550 5.1.1 no such user"})) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        ended = command("check", "--relay", url, "--quit-after", "rcpt", "--to", "b@example.org")
+    assert ended.code == 1
+    assert "550 5.1.1 no such user" in ended.sentence
+
+
+def test_nothing_listens_there(command: Command) -> None:
+    """Relay down: 69, and the host and port that were tried."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{port}")
+    assert ended.code == 69
+    assert f"127.0.0.1:{port}" in ended.sentence
+
+
+@contextmanager
+def speaking(octets: bytes) -> Iterator[int]:
+    """A server of some other protocol, which says `octets` to whoever connects; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(octets)
+                connection.settimeout(5)
+                while connection.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("octets", "hint"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
+        (b"\x15\x03\x01\x00\x02\x02\x0a\r\n", "TLS"),
+        (b"* OK IMAP4rev1 ready\r\n", "IMAP"),
+    ],
+)
+def test_a_port_that_speaks_another_protocol_is_recognised(command: Command, octets: bytes, hint: str) -> None:
+    """WI-15: wrong port is the commonest mistake; the sentence says which service answered."""
+    with speaking(octets) as port:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{port}?security=none")
+    assert ended.code == 69
+    assert hint in ended.sentence
+
+
+def test_without_anything_to_check_it_says_what_to_type(command: Command) -> None:
+    """Rule 1."""
+    ended = command("check")
+    assert ended.code == 2
+    assert "asyncsmtp check --relay" in ended.err
+
+
+def test_a_probe_of_a_recipient_needs_one(command: Command) -> None:
+    """The option that is missing is named before anything is opened."""
+    ended = command("check", "--relay", "smtp://127.0.0.1:1", "--quit-after", "rcpt")
+    assert ended.code == 2
+    assert "--to" in ended.err
+
+
+def test_a_relay_can_come_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option can be ASYNCSMTP_NAME."""
+    with serving(ScriptedRelay()) as relay:
+        monkeypatch.setenv("ASYNCSMTP_RELAY", f"smtp://127.0.0.1:{relay.port}?security=none")
+        assert command("check").code == 0
