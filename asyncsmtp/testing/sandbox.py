@@ -71,7 +71,7 @@ class Sandbox(Server):
         if self._fail_every and self._offered % self._fail_every == 0:
             raise NotTaken("451 4.3.0 failing on request, try again later")
         try:
-            name = self._maildir.keep(message) if self._maildir else "nowhere"
+            name = "nowhere" if self._maildir is None else self._maildir.keep(message)
         except OSError as error:
             raise NotTaken(f"452 4.3.1 the sandbox cannot write: {error.strerror}") from error
         self.count += 1
