@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Self
 
@@ -42,7 +43,7 @@ class Lock:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, b"%d\n" % os.getpid())
         except BlockingIOError as error:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            holder = _holder(descriptor)
             os.close(descriptor)
             raise LedgerBusy(_busy(path, holder)) from error
         except OSError as error:
@@ -53,8 +54,18 @@ class Lock:
     def release(self) -> None:
         """Let others have it; a second time does nothing."""
         if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _holder(descriptor: int) -> str:
+    """The pid in the file; whoever took the lock a moment ago may be about to write it."""
+    for _ in range(20):
+        if pid := os.pread(descriptor, 20, 0).strip():
+            return pid.decode("ascii", "replace")
+        time.sleep(0.01)
+    return ""
 
 
 def _busy(path: Path, holder: str) -> str:

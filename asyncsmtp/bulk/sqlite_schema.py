@@ -20,6 +20,8 @@ VERSION = 1
 CAMPAIGN = 1  # the id of the campaign in its file
 BATCH = 500  # rows of one batch_no
 BUSY_SECONDS = 5.0  # how long one statement waits for a program that locks the file
+_PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON")
+_PRAGMAS_TO_WRITE = ("synchronous = FULL", "cache_size = -16000")
 _OLDEST = (3, 33, 0)  # UPDATE … FROM
 
 _TABLES = """
@@ -61,11 +63,12 @@ def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=BUSY_SECONDS,
     )
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
-    if write:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -16000")
+    try:
+        for pragma in (*_PRAGMAS, *(_PRAGMAS_TO_WRITE if write else ())):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -1,0 +1,220 @@
+"""Opening a ledger: only ours, whole, on this machine, by one process, and for nobody else's eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk import place
+from asyncsmtp.bulk.ledger import State
+from asyncsmtp.bulk.lock import Lock
+from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite_schema import VERSION
+from asyncsmtp.errors import LedgerBusy, LedgerError
+from tests.bulk.ledgers import accepted, batches, entries, readers, recipient
+from tests.bulk.test_sqlite_ledger import Folder
+
+VICTIM = (sys.executable, "-m", "tests.bulk.ledger_victim")
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+async def written(home: Folder, rows: int = 50) -> bytes:
+    """The octets of a ledger that was closed."""
+    async with home.open() as ledger:
+        await ledger.load(readers(rows))
+        for claim in await ledger.claim(rows // 2):
+            await ledger.mark(claim)
+            ledger.settle(accepted(claim))
+    return home.path.read_bytes()
+
+
+async def refused(home: Folder) -> str:
+    """Why it cannot be opened to be written; it must still be what it was."""
+    before = home.path.read_bytes()
+    with pytest.raises(LedgerError) as caught:
+        async with home.open():
+            pass
+    assert home.path.read_bytes() == before
+    Lock.take(home.path.with_name(f"{home.path.name}.lock")).release()  # it is free again
+    return str(caught.value)
+
+
+async def test_one_of_five_processes_gets_it(tmp_path: Path) -> None:
+    """BL-11: started at once; the others end within a second and know who has it."""
+    path = tmp_path / "news.ledger"
+    async with await SqliteLedger.open(path, name="news", from_domain="example.org") as ledger:
+        await ledger.load(readers(1))
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *VICTIM, "hold", str(path), "0", stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
+        for _ in range(5)
+    ]
+    said: list[str] = []
+    for process in processes:
+        assert process.stdout is not None
+        said.append((await process.stdout.readline()).decode())
+    await asyncio.gather(*(process.communicate(b"") for process in processes))
+    winner = said.index("mine\n")
+    assert sorted(line.split()[0] for line in said) == ["busy"] * 4 + ["mine"]
+    for line in said[:winner] + said[winner + 1 :]:
+        assert f"another process (pid {processes[winner].pid}) has news.ledger in hand: wait until it ends" in line
+
+
+async def test_a_second_opening_is_refused_at_once(home: Folder) -> None:
+    """BL-11: in one process as well, since two writers are two writers."""
+    async with home.open():
+        started = time.monotonic()
+        with pytest.raises(LedgerBusy, match=f"open already in this process .pid {os.getpid()}."):
+            async with home.open():
+                pass
+        assert time.monotonic() - started < 1
+
+
+async def test_a_cancelled_opening_lets_go(home: Folder) -> None:
+    """Ctrl-C while a large ledger is checked."""
+    opening = asyncio.create_task(SqliteLedger.open(home.path, name="news", from_domain="example.org"))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(LedgerBusy):
+                async with home.open():
+                    return
+
+
+async def test_only_the_owner_may_look(home: Folder) -> None:
+    """BL-24: addresses and replies are private, in every file that there is while it is open."""
+    os.umask(0o022)
+    async with home.open() as ledger:
+        await ledger.load(readers(1))
+        files = list(home.path.parent.iterdir())
+        assert len(files) == 5
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    home.path.chmod(0o644)
+    async with home.open():
+        assert stat.S_IMODE(home.path.stat().st_mode) == 0o600
+
+
+async def test_nothing_is_left_but_the_ledger_and_its_lock(home: Folder) -> None:
+    await written(home)
+    assert sorted(file.name for file in home.path.parent.iterdir()) == ["news.ledger", "news.ledger.lock"]
+
+
+async def test_a_foreign_database_is_refused(home: Folder) -> None:
+    """BL-13: somebody's address book has the same name."""
+    connection = sqlite3.connect(home.path)
+    connection.execute("CREATE TABLE people (name)")
+    connection.close()
+    assert "is a database, but not a ledger of asyncsmtp: choose another name" in await refused(home)
+
+
+@pytest.mark.parametrize("octets", [b"email,name\nada@example.org,Ada\n", b"x" * 5000])
+async def test_a_file_of_another_kind_is_refused(home: Folder, octets: bytes) -> None:
+    home.path.write_bytes(octets)
+    assert "it is not a ledger, or it is damaged" in await refused(home)
+
+
+async def test_a_newer_ledger_is_refused(home: Folder) -> None:
+    """BL-13: an older asyncsmtp does not know what its rows mean."""
+    await written(home)
+    connection = sqlite3.connect(home.path)
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    assert f"made by a newer asyncsmtp (schema {VERSION + 1}, this one knows {VERSION}): upgrade" in await refused(home)
+
+
+async def test_an_empty_file_is_no_new_campaign(home: Folder) -> None:
+    """A ledger that lost its octets must not lead to everybody being mailed again."""
+    await written(home)
+    home.path.write_bytes(b"")
+    assert "is empty, so it is no ledger any more" in await refused(home)
+
+
+async def test_a_truncated_ledger_is_refused(home: Folder) -> None:
+    """BL-13: cut at each multiple of 512 octets."""
+    whole = await written(home)
+    for length in range(512, len(whole), 512):
+        home.path.write_bytes(whole[:length])
+        why = await refused(home)
+        assert "damaged" in why
+
+
+async def test_flipped_bits_never_end_in_anything_but_a_sentence(home: Folder) -> None:
+    """BL-13: what a check can see is refused; what it cannot see is only another text or number."""
+    whole = await written(home, 20)
+    for place_ in range(0, len(whole), 397):
+        octets = bytearray(whole)
+        octets[place_] ^= 0x41
+        home.path.write_bytes(octets)
+        with contextlib.suppress(LedgerError):
+            async with home.open() as ledger:
+                await ledger.claim(100)
+                await entries(ledger)
+        for leftover in home.path.parent.glob("*-*"):
+            leftover.unlink()
+
+
+async def test_a_network_file_system_is_refused(home: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BL-13: WAL needs memory that all who have the file open share."""
+    mounts = home.path.parent / "mounts"
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {home.path.parent.resolve()} nfs4 rw 0 0\n")
+    monkeypatch.setattr(place, "MOUNTS", mounts)
+    with pytest.raises(LedgerError, match=r"on a network file system \(nfs4\).*put it on a local disk"):
+        async with home.open():
+            pass
+    assert list(home.path.parent.iterdir()) == [mounts]
+
+
+async def test_a_folder_that_is_not_there_is_a_sentence(home: Folder) -> None:
+    home.path = home.path.parent / "gone" / "news.ledger"
+    with pytest.raises(LedgerError, match="cannot be made: No such file"):
+        async with home.open():
+            pass
+
+
+async def test_a_half_made_ledger_is_none(home: Folder) -> None:
+    """A crash before the tables were there: the file gets its name when it is whole."""
+    home.path.with_name("news.ledger.new").write_bytes(b"half")
+    home.path.with_name("news.ledger.new-wal").write_bytes(b"half")
+    async with home.open() as ledger:
+        assert (await ledger.load(readers(1)))[State.PENDING] == 1
+
+
+async def test_a_name_with_odd_characters_is_only_a_name(home: Folder) -> None:
+    """SQLite is given a URI, in which ?, # and % have a meaning."""
+    home.path = home.path.parent / "50% off? #1 ü.ledger"
+    await written(home)
+    assert home.path.exists()
+    shutil.copy(home.path, home.path.parent / "copy.ledger")
+    async with await SqliteLedger.read(home.path.parent / "copy.ledger") as reader:
+        assert (await reader.counts()).total == 50
+
+
+async def test_the_ledger_holds_what_the_file_said_and_no_more(home: Folder) -> None:
+    """BL-24: rows, addresses and replies; no bodies pass through here."""
+    async with home.open() as ledger:
+        await ledger.load(batches([recipient(1, note="line one\nline two \U0001f600")]))
+        (entry,) = await entries(ledger)
+        assert dict(entry.fields) == {
+            "email": "reader1@example.net",
+            "name": "Reader 1",
+            "note": "line one\nline two \U0001f600",
+        }
