@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Campaign", "OracleProcess", "Verdict", "oracle"]
+__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "oracle"]
 
 CAMPAIGN = """
 [campaign]
@@ -67,6 +67,7 @@ class OracleProcess:
 @contextmanager
 def oracle(folder: Path, *options: str) -> Iterator[OracleProcess]:
     """Start an oracle that keeps its log in `folder`; end it on the way out."""
+    folder.mkdir(exist_ok=True)
     log = folder / "oracle.log"
     log.touch()
     command = [sys.executable, "-I", str(Path(__file__).with_name("oracle.py")), str(log), *options]
@@ -93,13 +94,14 @@ class Campaign:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Begin, or go on with, the campaign: the same command, as a group of processes of its own."""
-        return subprocess.Popen(
-            self._command("bulk", "--yes"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "stderr").open("ab"),
-            start_new_session=True,
-        )
+        with (self.folder / "stderr").open("ab") as stderr:
+            return subprocess.Popen(
+                self._command("bulk", "--yes"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
 
     def finish(self) -> int:
         """Run the command to its end; return its exit code."""
