@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from asyncsmtp.errors import OutOfStep, ProtocolError, SMTPError
 from asyncsmtp.protocol.client import CLOSING, ClientProtocol, Exchange, State
@@ -16,22 +16,11 @@ from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.transaction import Phase, Transaction
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
+from tests.protocol.cutting import Cut, whole
 from tests.transcripts.notation import Scene
 
 REVERSE_PATH = "ann@example.org"
 NAME = "client.example"
-
-Cut = Callable[[bytes], Iterable[bytes]]
-
-
-def whole(octets: bytes) -> Iterable[bytes]:
-    """One read brings all of a segment."""
-    return (octets,)
-
-
-def one_by_one(octets: bytes) -> Iterable[bytes]:
-    """Each read brings one octet."""
-    return (octets[i : i + 1] for i in range(len(octets)))
 
 
 class Client:
