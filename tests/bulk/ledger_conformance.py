@@ -294,6 +294,16 @@ class LedgerConformance:
                 (3, 1),
             ]
 
+    async def test_a_decision_brings_back_only_what_it_is_about(self, home: Home) -> None:
+        """A person resends row 1; row 2, deferred a moment ago, still waits for the next run."""
+        async with home.open() as ledger:
+            await ledger.load(readers(2))
+            first, second = await ledger.claim(2)
+            ledger.settle(rejected(first))
+            ledger.settle(deferred(second))
+            assert await ledger.resolve(Decision.RESEND, [1], [State.REJECTED]) == 1
+            assert [claim.recipient.row for claim in await claim_all(ledger)] == [1]
+
     async def test_a_row_given_back_is_claimed_again(self, home: Home) -> None:
         """T6: it was not sent; rows given back come before new ones."""
         async with home.open() as ledger:

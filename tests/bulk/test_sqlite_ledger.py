@@ -103,3 +103,14 @@ async def test_entries_of_many_rows_come_in_order(home: Folder) -> None:
                 await ledger.mark(claims[4999])
         assert seen == list(range(1, 5001))
         assert [entry.row for entry in await entries(ledger, State.SENDING)] == [5000]
+
+
+async def test_two_campaigns_have_their_own_message_ids(tmp_path: Path) -> None:
+    """A key is made for each: from an address nobody can work out its Message-ID, nor the other way round."""
+    found = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        async with Folder(folder).open() as ledger:
+            await ledger.load(readers(1))
+            found += [claim.message_id for claim in await ledger.claim(1)]
+    assert len(set(found)) == 2
