@@ -10,7 +10,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from asyncsmtp.testing import OFFERS, Received, ScriptedRelay, Stage
+from asyncsmtp.testing import OFFERS, USUAL, NotTaken, Received, ScriptedRelay, Stage, Wait
 from tests.testing.peer import Peer, codes
 
 ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
@@ -258,6 +258,94 @@ async def test_a_command_out_of_sequence_is_refused(line: str) -> None:
         assert codes(await peer.say(line)) == [503]
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("EHLO", 501),
+        ("EHLO a b", 501),
+        ("HELO", 501),
+        ("LHLO c", 500),
+        ("STARTTLS", 502),
+        ("STARTTLS now", 501),
+        ("AUTH PLAIN", 502),
+        ("RSET now", 501),
+        ("QUIT now", 501),
+        ("DATA now", 501),
+        ("BDAT x LAST", 503),
+        ("VRFY ann", 252),
+        ("HELP", 214),
+        ("XYZZY", 500),
+        ("", 500),
+        (f"MAIL FROM:<{'a' * 250}@b.example>", 501),
+        ("MAIL FROM:<a@b.example> SIZE=1=2", 501),
+        ("MAIL FROM:<a@b.example> AUTH=<>", 555),
+    ],
+)
+async def test_every_line_has_its_reply(line: str, code: int) -> None:
+    """RFC 5321 §4.3.2, and what is not offered."""
+    async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(line)) == [code]
+
+
+async def test_a_path_that_is_not_utf_8_is_refused() -> None:
+    """RFC 6531 §3.3."""
+    async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write(b"MAIL FROM:<\xff@b.example> SMTPUTF8\r\n")
+        assert codes(await peer.reply()) == [501]
+
+
+async def test_a_chunk_that_was_not_offered_is_no_command_and_its_octets_are_lines() -> None:
+    """What a client risks that does not look at EHLO."""
+    async with ScriptedRelay(offers=["PIPELINING"]) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE)
+        peer.write("BDAT 6 LAST\r\nRSET\r\n")
+        assert [codes(await peer.reply()) for _ in range(2)] == [[500], [250]]
+
+
+async def test_chunks_beyond_the_size_are_refused() -> None:
+    """RFC 1870 counts them together."""
+    async with ScriptedRelay(max_size=5) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE)
+        peer.write("BDAT 4\r\nabcdBDAT 2 LAST\r\ne\n")
+        assert [codes(await peer.reply()) for _ in range(2)] == [[250], [552]]
+
+
+async def test_binary_content_goes_by_chunks_only() -> None:
+    """RFC 3030 §3."""
+    async with ScriptedRelay(offers=(*OFFERS, "BINARYMIME")) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        said = await peer.say(f"{ENVELOPE[0]} BODY=BINARYMIME", ENVELOPE[1], "DATA")
+        assert codes(said) == [250, 250, 503]
+
+
+async def test_a_client_may_end_its_direction_and_is_answered_to_the_end() -> None:
+    """As `nc` does at the end of its input."""
+    async with ScriptedRelay({Stage.RSET: (Wait(0.02), USUAL)}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.write("RSET\r\nRSET\r\n")
+        peer.writer.write_eof()
+        assert await peer.reader.read() == b"250 2.0.0 ok\r\n250 2.0.0 ok\r\n"
+
+
+async def test_a_client_that_reads_nothing_is_not_read_from_for_ever() -> None:
+    """RFC 2920 §3.1: a server may stop reading; WI-23 seen from here."""
+    noop, script = b"NOOP " + b"x" * 480 + b"\r\n", {Stage.NOOP: "250 " + "y" * 20_000}
+    async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        peer.writer.transport.pause_reading()
+        peer.write(noop * 3000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await relay.wait_for_stage(Stage.NOOP, 3000)
+        peer.writer.transport.resume_reading()
+        for _ in range(3000):
+            assert codes(await peer.reply()) == [250]
+
+
 async def test_mail_needs_a_greeting_first() -> None:
     """RFC 5321 §4.1.1.1."""
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
@@ -312,6 +400,12 @@ async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 # TLS
+
+
+def test_implicit_tls_needs_a_certificate() -> None:
+    """Said before anything listens."""
+    with pytest.raises(ValueError, match="give tls="):
+        ScriptedRelay(implicit_tls=True)
 
 
 @pytest.mark.both_loops
@@ -447,6 +541,18 @@ async def test_the_reply_carries_what_on_accept_returned_and_came_after_it() -> 
         await peer.greet()
         assert await send(peer, "x\r\n.\r\n") == "250 2.0.0 token-1"
     assert seen == ["C: ."]
+
+
+async def test_a_message_may_be_refused_where_it_is_taken() -> None:
+    """By the reply that `NotTaken` carries."""
+
+    def on_accept(message: Received) -> str:
+        raise NotTaken("452 4.3.1 disk full")
+
+    async with ScriptedRelay(on_accept=on_accept) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert await send(peer, "x\r\n.\r\n") == "452 4.3.1 disk full"
+        assert relay.received == []
 
 
 async def test_a_fault_of_the_tests_own_rule_is_the_tests_failure() -> None:
