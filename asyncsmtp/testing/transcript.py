@@ -8,7 +8,7 @@
 
 `|` joins what belongs to one pipelined group, and the replies to it. A reply of several lines has an `S:`
 for each, all but the last with the hyphen. `…` stands for anything. `C: .` is content and its end of data;
-`C: BDAT … LAST` includes its chunk. In an `S:` line `\\\\r`, `\\\\n`, `\\\\t`, `\\\\0`, `\\\\xNN` and `\\\\\\\\` are
+`C: BDAT … LAST` includes its chunk. In an `S:` line `\\r`, `\\n`, `\\t`, `\\0`, `\\xNN` and `\\\\` are
 octets. `FIN` or `RST` on a line of its own is how the relay ends the connection. Blank lines, and what
 follows ` # `, are for the reader.
 """
