@@ -164,12 +164,16 @@ class ClientProtocol:
             StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
-        if self.state is State.TLS and data:
-            raise _injection()
-        for reply in self._reader.replies(data):
-            yield self._answer(reply)
-            if self.state is State.CLOSED:
-                return  # what comes behind a 421 in the same read answers nothing any more
+        try:
+            if self.state is State.TLS and data:
+                raise _injection()
+            for reply in self._reader.replies(data):
+                yield self._answer(reply)
+                if self.state is State.CLOSED:
+                    return  # what comes behind a 421 in the same read answers nothing any more
+        except RemoteProtocolError:
+            self.state = self.ahead = State.CLOSED
+            raise
 
     def _answer(self, reply: Reply) -> Exchange:
         if not self.pending:

@@ -94,16 +94,14 @@ class Transaction:
             case Verb.CONTENT:
                 self.final = reply
                 self.phase = Phase.OVER
-            case Verb.RSET:
+            case _:
                 self._reset_answered(reply)
         if self.phase is Phase.ENVELOPE and not self._unanswered:
             self._step()
 
     def _reset_answered(self, reply: Reply) -> None:
         if not reply.positive and reply.code != CLOSING:
-            raise OutOfStep(
-                f"the relay answered RSET with “{reply}”, but RSET cannot be refused: replies may be one off"
-            )
+            raise OutOfStep(f"the relay answered RSET with “{reply}”, though it cannot be refused")
         if self.phase is Phase.CLEARING:
             self.phase = Phase.OVER
 
@@ -124,13 +122,9 @@ class Transaction:
 
     def broken_off(self, reply: Reply) -> None:
         """The relay closed the session with a 421: it stands for every reply that is still to come."""
-        if self.phase is Phase.OVER:
-            return
-        if self.mail is None:
-            self.mail = reply
-        missing = len(self.envelope.forward_paths) - len(self.recipients)
-        self.recipients += [reply] * missing
-        if self.final is None:
+        if not self.decided:
+            self.mail = self.mail or reply
+            self.recipients += [reply] * (len(self.envelope.forward_paths) - len(self.recipients))
             self.final = reply
         self.phase = Phase.OVER
 

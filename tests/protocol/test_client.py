@@ -1,0 +1,461 @@
+"""The client machine: its tables, its two cursors, and what it makes of replies that are out of order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
+from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, ClientProtocol, Exchange, State
+from asyncsmtp.protocol.commands import (
+    DATA,
+    END_OF_CONTENT,
+    GREETING,
+    NOOP,
+    QUIT,
+    RSET,
+    STARTTLS,
+    Command,
+    Verb,
+    auth,
+    bdat,
+    ehlo,
+    helo,
+    mail,
+    rcpt,
+    response,
+)
+from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.replies import Reply
+
+EHLO = ehlo("client.example")
+MAIL, RCPT = mail(None), rcpt(Mailbox.parse("bob@example.net"))
+LAST = bdat(0, last=True)
+SAID = {
+    Verb.EHLO: EHLO,
+    Verb.HELO: helo("client.example"),
+    Verb.AUTH: auth("LOGIN"),
+    Verb.RESPONSE: response(b"x"),
+    Verb.MAIL: MAIL,
+    Verb.RCPT: RCPT,
+    Verb.BDAT: bdat(0, last=False),
+    Verb.BDAT_LAST: LAST,
+}
+
+
+def command(verb: Verb) -> Command:
+    return SAID.get(verb) or Command(verb)
+
+
+def hear(protocol: ClientProtocol, *lines: bytes) -> list[Exchange]:
+    """One read that brings these lines."""
+    return list(protocol.receive(b"".join(line + b"\r\n" for line in lines)))
+
+
+def ready(*extensions: bytes) -> ClientProtocol:
+    """After EHLO that offered these."""
+    protocol = ClientProtocol()
+    hear(protocol, b"220 relay")
+    protocol.send(EHLO)
+    hear(protocol, b"250-relay", *(b"250-" + keyword for keyword in extensions), b"250 HELP")
+    return protocol
+
+
+def pipelined(*group: Command) -> ClientProtocol:
+    """PIPELINING is offered, and this group said."""
+    protocol = ready(b"PIPELINING")
+    for one in group:
+        protocol.send(one)
+    return protocol
+
+
+PATHS: dict[State, list[tuple[Command, bytes]]] = {
+    State.READY: [],
+    State.MAIL: [(MAIL, b"250 ok")],
+    State.RCPT: [(MAIL, b"250 ok"), (RCPT, b"250 ok")],
+    State.DATA: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (DATA, b"354 go")],
+    State.BDAT: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (command(Verb.BDAT), b"250 ok")],
+    State.AUTH: [(auth("LOGIN"), b"334 ")],
+    State.TLS: [(STARTTLS, b"220 go")],
+    State.CLOSED: [(QUIT, b"221 bye")],
+}
+
+
+def in_state(state: State) -> ClientProtocol:
+    protocol = ClientProtocol()
+    if state is State.CONNECTED:
+        return protocol
+    hear(protocol, b"220 relay")
+    if state is State.GREETED:
+        return protocol
+    protocol.send(EHLO)
+    hear(protocol, b"250 relay")
+    for said, reply in PATHS[state]:
+        protocol.send(said)
+        hear(protocol, reply)
+    return protocol
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("verb", Verb)
+def test_a_command_is_said_in_the_states_that_list_it(state: State, verb: Verb) -> None:
+    """RFC 5321 §4.1.4; what is out of sequence is our bug and never reaches the wire."""
+    protocol = in_state(state)
+    if state is State.CONNECTED:
+        hear(protocol, b"554 no")  # the greeting is answered, and leads nowhere
+    assert protocol.state is protocol.ahead is state
+    assert protocol.allows(command(verb)) is (verb in ALLOWED[state])
+    if verb in ALLOWED[state]:
+        assert protocol.send(command(verb)) == bytes(command(verb))
+        assert protocol.ahead is AFTER.get(verb, state)
+        assert protocol.state is state
+        assert protocol.pending[-1] is command(verb) or protocol.pending[-1] == command(verb)
+    else:
+        with pytest.raises(LocalProtocolError, match=f"may not be said in state {state}"):
+            protocol.send(command(verb))
+        assert not protocol.pending
+
+
+@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.MAIL, Verb.NOOP, Verb.RSET])
+def test_nothing_is_said_behind_an_unanswered_command_without_pipelining(verb: Verb) -> None:
+    """RFC 2920: an extension that was not offered is not used."""
+    protocol = ready()
+    protocol.send(command(verb))
+    with pytest.raises(LocalProtocolError, match=f"with {verb} unanswered"):
+        protocol.send(QUIT)
+
+
+@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.AUTH, Verb.NOOP, Verb.QUIT])
+def test_a_command_that_ends_a_group_is_the_last_of_it(verb: Verb) -> None:
+    """RFC 2920 §3.1, though PIPELINING is offered."""
+    protocol = pipelined(RSET)
+    protocol.state = protocol.ahead = State.GREETED if verb is Verb.HELO else State.READY
+    protocol.send(command(verb))
+    assert verb in ENDS_GROUP
+    assert not protocol.allows(RSET)
+    assert not protocol.allows(QUIT)
+
+
+def test_a_whole_transaction_is_one_group() -> None:
+    """RFC 2920 §3.1: up to DATA; the content may begin the next group, DATA ends that one too."""
+    protocol = pipelined(MAIL, RCPT, RCPT, DATA)
+    assert not protocol.allows(END_OF_CONTENT)
+    exchanges = hear(protocol, b"250 ok", b"250 ok", b"550 no", b"354 go")
+    assert [exchange.command for exchange in exchanges] == [MAIL, RCPT, RCPT, DATA]
+    for one in (END_OF_CONTENT, RSET, MAIL, RCPT, DATA):
+        protocol.send(one)
+    assert (protocol.state, protocol.ahead) == (State.DATA, State.DATA)
+    assert not protocol.allows(RSET)
+
+
+def test_a_refused_first_rcpt_leaves_the_way_that_the_second_opens() -> None:
+    """`ahead` is folded again over what is still pending."""
+    protocol = pipelined(MAIL, RCPT, RCPT)
+    hear(protocol, b"250 ok", b"550 no")
+    assert (protocol.state, protocol.ahead) == (State.MAIL, State.RCPT)
+    hear(protocol, b"550 no")
+    assert (protocol.state, protocol.ahead) == (State.MAIL, State.MAIL)
+    assert not protocol.allows(DATA)
+
+
+def test_354_means_content_though_every_recipient_was_refused() -> None:
+    """WI-19, RFC 2920 §3.1: a lone dot is due, and nothing else is allowed."""
+    protocol = pipelined(MAIL, RCPT, DATA)
+    hear(protocol, b"250 ok", b"550 no", b"354 go")
+    assert protocol.state is State.DATA
+    assert protocol.send(END_OF_CONTENT) == b".\r\n"
+    hear(protocol, b"554 no valid recipients")
+    assert protocol.state is State.READY
+
+
+def test_a_refused_data_leaves_the_transaction_open() -> None:
+    """wire.md, "what real servers do": only RSET or QUIT go on from there."""
+    protocol = pipelined(MAIL, RCPT, DATA)
+    hear(protocol, b"550 no", b"503 no", b"503 no")
+    assert protocol.state is State.READY
+    protocol = pipelined(MAIL, RCPT, DATA)
+    hear(protocol, b"250 ok", b"250 ok", b"451 no")
+    assert protocol.state is State.RCPT
+    assert not protocol.allows(MAIL)
+    assert protocol.allows(RSET)
+
+
+@pytest.mark.parametrize("reply", [b"250 ok", b"450 no", b"550 no"])
+def test_the_content_ends_its_transaction_whatever_the_reply(reply: bytes) -> None:
+    """RFC 5321 §4.1.1.4: "the buffers are cleared"."""
+    protocol = in_state(State.DATA)
+    protocol.send(END_OF_CONTENT)
+    hear(protocol, reply)
+    assert protocol.state is protocol.ahead is State.READY
+
+
+def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
+    """WI-20, RFC 3030 §2: RSET comes next."""
+    protocol = in_state(State.BDAT)
+    protocol.send(LAST)
+    hear(protocol, b"452 full")
+    assert protocol.state is State.BDAT
+    assert not protocol.allows(MAIL)
+
+
+ANSWERS = [b"220 x", b"235 x", b"250 x", b"334 x", b"354 x"]
+TAKES = {
+    State.CONNECTED: {Verb.GREETING: {220}},
+    State.READY: {Verb.STARTTLS: {220}, Verb.AUTH: {235, 334}},
+    State.RCPT: {Verb.DATA: {354}},
+    State.AUTH: {Verb.RESPONSE: {235, 334}, Verb.CANCEL: set()},
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize(
+    ("state", "verb"),
+    [
+        (State.CONNECTED, Verb.GREETING),
+        *((State.GREETED, verb) for verb in (Verb.EHLO, Verb.HELO)),
+        *((State.READY, verb) for verb in (Verb.STARTTLS, Verb.AUTH, Verb.MAIL, Verb.RSET, Verb.NOOP, Verb.QUIT)),
+        (State.MAIL, Verb.RCPT),
+        *((State.RCPT, verb) for verb in (Verb.DATA, Verb.BDAT, Verb.BDAT_LAST)),
+        (State.DATA, Verb.CONTENT),
+        *((State.AUTH, verb) for verb in (Verb.RESPONSE, Verb.CANCEL)),
+    ],
+)
+def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: State, verb: Verb, answer: bytes) -> None:
+    """WI-13: 250 to DATA, 354 to MAIL, RCPT or the content, any other 3yz: replies may be one off."""
+    protocol = in_state(state)
+    if verb is not Verb.GREETING:
+        protocol.send(command(verb))
+    code = int(answer[:3])
+    if code in TAKES.get(state, {}).get(verb, range(200, 300)):
+        assert hear(protocol, answer)[0].reply.code == code
+        assert protocol.state is (State.AUTH if code == 334 else AFTER.get(verb, state))
+    else:
+        with pytest.raises(OutOfStep, match="which is no answer to it"):
+            hear(protocol, answer)
+        assert protocol.state is State.CLOSED
+
+
+@pytest.mark.parametrize("state", [state for state in State if state not in (State.CONNECTED, State.DATA, State.TLS)])
+@pytest.mark.parametrize("answer", [b"250 stray", b"354 stray", b"450 stray", b"550 stray"])
+def test_a_reply_to_nothing_ends_the_dialogue(state: State, answer: bytes) -> None:
+    """WI-06, wire.md row 30: in one segment with the last reply or later, of one line or of many, cut anywhere."""
+    protocol = in_state(state)
+    with pytest.raises(OutOfStep, match="though nothing was asked"):
+        hear(protocol, answer)
+    assert protocol.state is protocol.ahead is State.CLOSED
+    protocol = in_state(state)
+    assert list(protocol.receive(answer[:3] + b"-half\r\n" + answer[:2])) == []
+    with pytest.raises(OutOfStep):
+        hear(protocol, answer[2:])
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.TLS])
+def test_a_421_closes_from_any_state(state: State) -> None:
+    """WI-11, RFC 5321 §3.8: asked for or not; while content is written it answers that."""
+    protocol = in_state(state)
+    expected = {State.CONNECTED: GREETING, State.DATA: END_OF_CONTENT}.get(state)
+    assert hear(protocol, b"421 bye") == [Exchange(expected, Reply(421, (b"bye",)))]
+    assert protocol.state is protocol.ahead is State.CLOSED
+    assert not any(protocol.allows(command(verb)) for verb in Verb)
+
+
+def test_a_closed_dialogue_stays_closed() -> None:
+    """WI-11: the replies to commands behind the 421 reopen nothing, in the same read or in the next."""
+    for reads in ([b"421 bye\r\n250 ok\r\n354 go\r\n"], [b"421 bye\r\n", b""]):
+        protocol = pipelined(MAIL, RCPT, DATA)
+        exchanges = [exchange for octets in reads for exchange in protocol.receive(octets)]
+        assert [exchange.command for exchange in exchanges] == [MAIL]
+        assert not protocol.pending
+        assert protocol.state is protocol.ahead is State.CLOSED
+        with pytest.raises(OutOfStep):
+            hear(protocol, b"250 ok", b"354 go")
+        assert protocol.state is State.CLOSED
+
+
+def test_an_acceptance_before_the_end_of_the_content_is_none() -> None:
+    """WI-14: it may be the message's, it may be anyone's."""
+    with pytest.raises(OutOfStep, match="before the content had ended") as claimed:
+        hear(in_state(State.DATA), b"250 queued")
+    assert claimed.value.claims_acceptance
+    with pytest.raises(OutOfStep) as stray:
+        hear(in_state(State.READY), b"250 queued")
+    assert not stray.value.claims_acceptance
+
+
+@pytest.mark.parametrize("answer", [b"452 full", b"552 too large", b"421 bye"])
+def test_a_refusal_before_the_end_of_the_content_answers_it(answer: bytes) -> None:
+    """WI-14: taken as the content's reply; the line is dropped, since half a content cannot be taken back."""
+    protocol = in_state(State.DATA)
+    (exchange,) = hear(protocol, answer)
+    assert exchange.command is END_OF_CONTENT
+    assert protocol.state is State.CLOSED
+    assert not protocol.allows(END_OF_CONTENT)
+
+
+def test_a_malformed_reply_ends_the_dialogue() -> None:
+    """WI-08: what was answered before it stands, and nothing more is said."""
+    protocol = pipelined(MAIL, RCPT, DATA)
+    replies = protocol.receive(b"250 ok\r\nHELLO\r\n250 ok\r\n")
+    assert next(replies).command is MAIL
+    with pytest.raises(RemoteProtocolError):
+        next(replies)
+    assert protocol.state is State.CLOSED
+    assert not protocol.allows(RSET)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b"220 go\r\n250-injected\r\n250 AUTH PLAIN\r\n"],
+        [b"220 go\r\n2"],
+        [b"220 go\r\n250-half\r\n"],
+        [b"220 go\r\n", b"250 injected\r\n"],
+        [b"220 go\r\n", b"\x16"],
+        [b"220 go\r\n421 bye\r\n"],
+        [b"220-go\r\n220 go\r\n\r\n"],
+    ],
+)
+def test_an_octet_behind_the_220_to_starttls_is_an_attack(reads: list[bytes]) -> None:
+    """WI-06, TL-01, wire.md row 40: in the same segment or later, one octet or many; nothing of it is heard."""
+    for pieces in (reads, [octet.to_bytes() for octet in b"".join(reads)]):
+        protocol = ready(b"STARTTLS")
+        protocol.send(STARTTLS)
+        with pytest.raises(StartTlsInjection, match="octets in clear"):
+            for _ in (exchange for octets in pieces for exchange in protocol.receive(octets)):
+                pass
+        assert protocol.state is State.CLOSED
+        with pytest.raises(LocalProtocolError):
+            protocol.handshaken()
+
+
+def test_an_end_without_octets_is_no_attack() -> None:
+    """An empty read is how some transports say that it is over."""
+    protocol = in_state(State.TLS)
+    assert list(protocol.receive(b"")) == []
+
+
+def test_a_handshake_makes_everything_forgotten() -> None:
+    """TL-04, RFC 3207 §4.2: EHLO comes next, and MAIL does not."""
+    protocol = ready(b"STARTTLS", b"AUTH PLAIN", b"PIPELINING")
+    protocol.send(STARTTLS)
+    hear(protocol, b"220 go")
+    protocol.handshaken()
+    assert protocol.state is protocol.ahead is State.GREETED
+    assert not protocol.extensions
+    assert protocol.allows(EHLO)
+    assert not protocol.allows(MAIL)
+
+
+def test_a_handshake_must_have_been_asked_for() -> None:
+    """wire.md row 43: our bug, said at once."""
+    with pytest.raises(LocalProtocolError, match="STARTTLS did not ask for"):
+        ready().handshaken()
+
+
+def test_a_refused_starttls_changes_nothing() -> None:
+    """wire.md row 38: old state kept."""
+    protocol = ready(b"STARTTLS")
+    protocol.send(STARTTLS)
+    hear(protocol, b"454 not now")
+    assert protocol.state is State.READY
+    assert protocol.extensions.starttls
+
+
+def test_extensions_are_those_of_the_last_ehlo() -> None:
+    """wire.md rows 16, 19, 21 and 22: replaced by each, kept when one is refused, none after HELO."""
+    protocol = ready(b"SIZE 1", b"DSN")
+    protocol.send(EHLO)
+    hear(protocol, b"250-relay", b"250 SIZE 2")
+    assert dict(protocol.extensions) == {"SIZE": ("2",)}
+    protocol.send(EHLO)
+    hear(protocol, b"550-no", b"550 DSN")
+    assert dict(protocol.extensions) == {"SIZE": ("2",)}
+    protocol = in_state(State.GREETED)
+    protocol.send(EHLO)
+    hear(protocol, b"502-no", b"502 SIZE")
+    assert protocol.state is State.GREETED
+    assert not protocol.extensions
+    protocol.send(command(Verb.HELO))
+    hear(protocol, b"250-relay", b"250 SIZE")
+    assert protocol.state is State.READY
+    assert not protocol.extensions
+
+
+def test_masked_extensions_are_as_if_not_offered() -> None:
+    """A relay's settings may say so."""
+    protocol = ClientProtocol(masked=frozenset({"PIPELINING"}))
+    hear(protocol, b"220 relay")
+    protocol.send(EHLO)
+    hear(protocol, b"250-relay", b"250-PIPELINING", b"250 DSN")
+    assert list(protocol.extensions) == ["DSN"]
+
+
+@pytest.mark.parametrize("verb", [Verb.AUTH, Verb.RESPONSE, Verb.CANCEL])
+def test_a_refused_login_leaves_the_session_ready(verb: Verb) -> None:
+    """RFC 4954 §4."""
+    protocol = ready()
+    protocol.send(auth("LOGIN"))
+    if verb is not Verb.AUTH:
+        hear(protocol, b"334 ")
+        protocol.send(command(verb))
+    hear(protocol, b"535 no")
+    assert protocol.state is protocol.ahead is State.READY
+
+
+def test_only_replies_to_a_login_are_starred_out() -> None:
+    """AU-09: elsewhere the secret's octets are somebody's words."""
+    protocol = ready()
+    protocol.unspeakable = (b"hunter2",)
+    protocol.send(auth("LOGIN"))
+    assert hear(protocol, b"334 hunter2")[0].reply == Reply(334, (b"***",))
+    protocol.send(response(b"x"))
+    assert hear(protocol, b"535 hunter2")[0].reply == Reply(535, (b"***",))
+    protocol.send(NOOP)
+    assert hear(protocol, b"250 hunter2")[0].reply == Reply(250, (b"hunter2",))
+
+
+@pytest.mark.parametrize(("left", "found"), [(b"", False), (b"250 hal", False), (b"\x15\x03\x03", True)])
+def test_the_end_of_the_connection_closes_and_tells_of_foreign_octets(left: bytes, found: bool) -> None:
+    """wire.md row 28, WI-15."""
+    protocol = ready()
+    list(protocol.receive(left))
+    assert (protocol.ended() is not None) is found
+    assert protocol.state is protocol.ahead is State.CLOSED
+
+
+STEPS = st.lists(
+    st.sampled_from([*map(command, Verb)])
+    | st.sampled_from(
+        [b"220 x\r\n", b"250 x\r\n", b"354 x\r\n", b"334 eA==\r\n", b"451 x\r\n", b"550 x\r\n", b"421 x\r\n"]
+    )
+    | st.binary(max_size=8),
+    max_size=25,
+)
+
+
+@given(st.booleans(), STEPS)
+def test_every_reply_answers_the_oldest_pending_command(pipelining: bool, steps: list[Command | bytes]) -> None:
+    """WI-06, P4: whatever is said and heard, commands are answered in order, once, or the dialogue is closed."""
+    protocol = ready(b"PIPELINING") if pipelining else ready()
+    said: list[Command] = []
+    answered: list[Command] = []
+    for step in steps:
+        if isinstance(step, Command):
+            if protocol.allows(step):
+                protocol.send(step)
+                said.append(step)
+            else:
+                with pytest.raises(LocalProtocolError):
+                    protocol.send(step)
+            continue
+        try:
+            for exchange in protocol.receive(step):
+                if exchange.command is not None and (exchange.command is not END_OF_CONTENT or said[-1:] != [DATA]):
+                    answered.append(exchange.command)
+        except RemoteProtocolError:
+            assert protocol.state is State.CLOSED
+            break
+        if protocol.state is State.CLOSED:
+            break
+    assert answered == said[: len(answered)]

@@ -1,0 +1,73 @@
+"""A delivery: which reply decided whose fate."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncsmtp.errors import DeliveryRefused
+from asyncsmtp.protocol.commands import Verb
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.replies import Reply
+
+BOB, CAROL = "bob@example.net", "carol@example.net"
+BOTH = Envelope.of("ann@example.org", [BOB, CAROL])
+OK, LATER, NO, SPAM = Reply(250, (b"ok",)), Reply(451, (b"later",)), Reply(550, (b"no",)), Reply(554, (b"spam",))
+ACCEPTED, DEFERRED, REJECTED = Outcome.ACCEPTED, Outcome.DEFERRED, Outcome.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(250, ACCEPTED), (251, ACCEPTED), (421, DEFERRED), (452, DEFERRED), (550, REJECTED)]
+)
+def test_an_outcome_is_what_the_first_digit_says(code: int, outcome: Outcome) -> None:
+    """WI-21: the reply code governs, not what its text claims."""
+    assert Outcome.of(Reply(code, (b"5.1.1 2.0.0 4.0.0",))) is outcome
+
+
+@pytest.mark.parametrize(
+    ("delivery", "outcomes", "verb", "reply"),
+    [
+        (Delivery(BOTH, OK, (OK, OK), OK, True), (ACCEPTED, ACCEPTED), None, OK),
+        (Delivery(BOTH, OK, (NO, OK), OK, True), (REJECTED, ACCEPTED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (OK, NO), OK, True), (ACCEPTED, REJECTED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (NO, LATER), None), (REJECTED, DEFERRED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (OK, NO), SPAM, True), (REJECTED, REJECTED), Verb.CONTENT, SPAM),
+        (Delivery(BOTH, OK, (OK, NO), LATER), (DEFERRED, REJECTED), Verb.DATA, LATER),
+        (Delivery(BOTH, LATER, (), None), (DEFERRED, DEFERRED), Verb.MAIL, LATER),
+    ],
+)
+def test_each_recipient_has_the_reply_that_decided(
+    delivery: Delivery, outcomes: tuple[Outcome, ...], verb: Verb | None, reply: Reply
+) -> None:
+    """wire.md rows 55 to 58: MAIL decides for all, RCPT for one, DATA and the content for those who are left."""
+    assert delivery.outcomes == outcomes
+    assert delivery.accepted is (verb is None)
+    if verb is None:
+        delivery.raise_for_refusal()
+        return
+    with pytest.raises(DeliveryRefused) as refused:
+        delivery.raise_for_refusal()
+    assert refused.value.delivery is delivery
+    assert refused.value.command.verb is verb
+    assert refused.value.reply == reply
+
+
+def test_a_refused_rcpt_says_whose_it_was() -> None:
+    """The error is read by a person who looks for the address."""
+    with pytest.raises(DeliveryRefused) as refused:
+        Delivery(BOTH, OK, (OK, NO), OK, True).raise_for_refusal()
+    assert str(refused.value.command) == f"RCPT TO:<{CAROL}>"
+
+
+def test_a_recipient_is_found_by_mailbox_or_by_text() -> None:
+    """In either form in which the caller has it."""
+    delivery = Delivery(BOTH, OK, (OK, NO), OK, True, "relay:25", "TLSv1.3")
+    assert delivery.reply(BOB) == OK
+    assert delivery.outcome(Mailbox.parse(CAROL)) is REJECTED
+
+
+def test_the_same_recipient_twice_is_two_recipients() -> None:
+    """wire.md, defects seen in peers: duplicates must not collapse."""
+    delivery = Delivery(Envelope.of(None, [BOB, BOB]), OK, (OK, NO), OK, True)
+    assert delivery.outcomes == (ACCEPTED, REJECTED)
+    assert delivery.outcome(BOB) is ACCEPTED

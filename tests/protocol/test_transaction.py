@@ -1,0 +1,254 @@
+"""A transaction: what is said next, when it is decided, and that pipelining changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsmtp.errors import LocalProtocolError, OutOfStep
+from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, RSET, Command, Verb
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.transaction import Phase, Transaction
+
+ONE = Envelope.of("ann@example.org", "bob@example.net")
+THREE = Envelope.of(None, ["bob@example.net", "carol@example.net", "dave@example.net"])
+OK, GO, LATER, NO, CLOSING = Reply(250), Reply(354), Reply(451), Reply(550), Reply(421)
+
+
+def after(envelope: Envelope, *replies: Reply, pipelined: bool = True) -> Transaction:
+    """A transaction whose commands got these replies, its content ended where that is due."""
+    transaction = Transaction(envelope, pipelined=pipelined)
+    said: list[Command] = []
+    for reply in replies:
+        said = said or list(transaction.say())
+        if not said and transaction.phase is Phase.CONTENT:
+            transaction.content_ended()
+            said = [END_OF_CONTENT]
+        transaction.answered(said.pop(0), reply)
+    return transaction
+
+
+def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
+    """RFC 2920 §3.1: MAIL, each RCPT, DATA; and then nothing until all are answered."""
+    transaction = Transaction(THREE, {"SIZE": "10"})
+    group = transaction.say()
+    assert [command.verb for command in group] == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.DATA]
+    assert bytes(group[0]) == b"MAIL FROM:<> SIZE=10\r\n"
+    assert [bytes(one)[9:12] for one in group[1:4]] == [b"bob", b"car", b"dav"]
+    for command, reply in zip(group, (OK, NO, OK, OK, GO), strict=True):
+        assert transaction.say() == ()
+        assert not transaction.caught_up
+        transaction.answered(command, reply)
+    assert transaction.caught_up
+    assert transaction.phase is Phase.CONTENT
+    assert transaction.say() == ()
+
+
+def test_behind_a_content_it_begins_with_rset() -> None:
+    """wire.md, "what real servers do": without it some lose count."""
+    transaction = Transaction(ONE)
+    group = transaction.say(behind_content=True)
+    assert [command.verb for command in group] == [Verb.RSET, Verb.MAIL, Verb.RCPT, Verb.DATA]
+    for command, reply in zip(group, (OK, OK, OK, GO), strict=True):
+        transaction.answered(command, reply)
+    assert transaction.phase is Phase.CONTENT
+
+
+def test_in_lockstep_it_says_one_at_a_time() -> None:
+    """Where PIPELINING is not offered."""
+    transaction = Transaction(ONE, pipelined=False)
+    for verb, reply in ((Verb.MAIL, OK), (Verb.RCPT, OK), (Verb.DATA, GO)):
+        (command,) = transaction.say()
+        assert command.verb is verb
+        transaction.answered(command, reply)
+    assert transaction.phase is Phase.CONTENT
+
+
+@pytest.mark.parametrize("replies", [(NO,), (OK, NO), (OK, LATER)])
+def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Reply, ...]) -> None:
+    """wire.md rows 55 and 57: RSET is."""
+    transaction = after(ONE, *replies, pipelined=False)
+    assert transaction.phase is Phase.CLEARING
+    assert transaction.decided
+    assert transaction.say() == (RSET,)
+    transaction.answered(RSET, OK)
+    assert transaction.phase is Phase.OVER
+    assert transaction.say() == ()
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_a_refused_data_is_the_answer_to_those_who_were_taken(pipelined: bool) -> None:
+    """RFC 5321 §3.3; RSET follows."""
+    transaction = after(THREE, OK, OK, NO, OK, LATER, pipelined=pipelined)
+    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.REJECTED, Outcome.DEFERRED)
+    assert not transaction.delivery().content_sent
+    assert transaction.say() == (RSET,)
+
+
+@pytest.mark.parametrize(
+    ("final", "outcome"), [(OK, Outcome.ACCEPTED), (LATER, Outcome.DEFERRED), (NO, Outcome.REJECTED)]
+)
+def test_the_final_reply_decides(final: Reply, outcome: Outcome) -> None:
+    """RFC 5321 §4.2.5."""
+    transaction = after(ONE, OK, OK, GO, final)
+    assert transaction.phase is Phase.OVER
+    assert transaction.delivery(host="relay:25", tls="TLSv1.3") == Delivery(
+        ONE, OK, (OK,), final, True, "relay:25", "TLSv1.3"
+    )
+    assert transaction.delivery().outcomes == (outcome,)
+
+
+@pytest.mark.parametrize("final", [OK, NO])
+def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
+    """WI-19: though the relay says 250, nobody has the message; and it was never in doubt."""
+    transaction = after(THREE, OK, NO, LATER, NO, GO)
+    assert not transaction.taken
+    transaction.content_ended()
+    assert not transaction.was_sent
+    assert not transaction.in_doubt
+    transaction.answered(END_OF_CONTENT, final)
+    assert transaction.delivery() == Delivery(THREE, OK, (NO, LATER, NO), None)
+    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.REJECTED)
+
+
+def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
+    """wire.md, pipelining case (d): the message is not the relay's to take."""
+    transaction = after(ONE, NO, OK, GO)
+    assert not transaction.taken
+    transaction.content_ended()
+    transaction.answered(END_OF_CONTENT, OK)
+    assert transaction.delivery() == Delivery(ONE, NO, (), None)
+
+
+def test_it_is_in_doubt_between_its_end_and_its_reply() -> None:
+    """RFC 1047: past the point of no return."""
+    transaction = after(ONE, OK, OK, GO)
+    assert not transaction.in_doubt
+    assert not transaction.decided
+    transaction.content_ended()
+    assert transaction.phase is Phase.ENDED
+    assert transaction.in_doubt
+    assert not transaction.caught_up
+    transaction.answered(END_OF_CONTENT, OK)
+    assert not transaction.in_doubt
+    assert transaction.decided
+
+
+def test_a_content_ends_when_it_is_due_and_once() -> None:
+    """Our bug otherwise: a second dot would be the next transaction's."""
+    transaction = Transaction(ONE)
+    with pytest.raises(LocalProtocolError, match="phase envelope"):
+        transaction.content_ended()
+    transaction = after(ONE, OK, OK, GO)
+    transaction.content_ended()
+    with pytest.raises(LocalProtocolError, match="phase ended"):
+        transaction.content_ended()
+
+
+@pytest.mark.parametrize("replies", [(), (OK,), (OK, OK), (OK, OK, GO)])
+def test_there_is_no_delivery_before_it_is_decided(replies: tuple[Reply, ...]) -> None:
+    """Our bug otherwise."""
+    with pytest.raises(LocalProtocolError, match="not decided yet"):
+        after(ONE, *replies).delivery()
+
+
+@pytest.mark.parametrize(
+    ("replies", "outcomes"),
+    [
+        ((), "ddd"),
+        ((OK,), "ddd"),
+        ((OK, NO), "rdd"),
+        ((OK, OK, NO, OK), "drd"),
+        ((OK, NO, NO, NO), "rrr"),
+        ((OK, OK, NO, OK, GO), "drd"),
+        ((NO,), "rrr"),
+        ((NO, NO, NO, NO), "rrr"),
+    ],
+)
+def test_a_421_stands_for_every_reply_that_is_still_to_come(replies: tuple[Reply, ...], outcomes: str) -> None:
+    """WI-11, wire.md row 59: those who were judged keep their verdict."""
+    transaction = after(THREE, *replies)
+    transaction.say()
+    transaction.broken_off(CLOSING)
+    assert transaction.phase is Phase.OVER
+    assert transaction.caught_up
+    assert [outcome[0] for outcome in transaction.delivery().outcomes] == list(outcomes)
+
+
+def test_a_421_to_the_content_is_an_answer() -> None:
+    """WI-11: RFC 5321 §4.2.5, deferred and not in doubt."""
+    transaction = after(ONE, OK, OK, GO)
+    transaction.content_ended()
+    transaction.broken_off(CLOSING)
+    assert not transaction.in_doubt
+    assert transaction.delivery().outcomes == (Outcome.DEFERRED,)
+
+
+def test_a_421_after_the_end_changes_nothing() -> None:
+    """Nor does one to the RSET that clears a refused transaction."""
+    transaction = after(ONE, OK, OK, GO, OK)
+    transaction.broken_off(CLOSING)
+    assert transaction.delivery().outcomes == (Outcome.ACCEPTED,)
+    transaction = after(THREE, OK, OK, NO, LATER, NO)
+    transaction.broken_off(CLOSING)
+    assert transaction.caught_up
+    assert transaction.delivery() == Delivery(THREE, OK, (OK, NO, LATER), NO)
+    transaction = after(ONE, NO, NO, NO)
+    transaction.say()
+    transaction.answered(RSET, CLOSING)
+    assert transaction.phase is Phase.OVER
+    assert transaction.delivery().outcomes == (Outcome.REJECTED,)
+
+
+@pytest.mark.parametrize("reply", [LATER, NO, Reply(503)])
+def test_rset_cannot_be_refused(reply: Reply) -> None:
+    """WI-06, RFC 5321 §4.1.1.5: what it seems to be answered is the reply to the command before it."""
+    transaction = after(ONE, OK, NO, NO)
+    transaction.say()
+    with pytest.raises(OutOfStep, match="RSET"):
+        transaction.answered(RSET, reply)
+    transaction = Transaction(ONE)
+    transaction.say(behind_content=True)
+    with pytest.raises(OutOfStep, match="RSET"):
+        transaction.answered(RSET, reply)
+
+
+REFUSALS = st.sampled_from([LATER, NO, Reply(552, (b"5.2.2 full",))])
+ANSWERS = st.just(OK) | REFUSALS
+
+
+def run(envelope: Envelope, mail: Reply, rcpts: list[Reply], data: Reply, final: Reply, *, pipelined: bool) -> Delivery:
+    """A relay that judges each command so, whatever the order in which they reach it."""
+    transaction = Transaction(envelope, pipelined=pipelined)
+    verdicts = list(rcpts)
+    for _ in range(20):
+        for command in transaction.say():
+            if command.verb is Verb.MAIL:
+                reply = mail
+            elif command.verb is Verb.RCPT:
+                reply = verdicts.pop(0) if mail.positive else Reply(503)
+            elif command.verb is Verb.DATA:
+                taken = mail.positive and any(one.positive for one in rcpts)
+                reply = data if taken else Reply(503)
+            else:
+                reply = OK
+            transaction.answered(command, reply)
+        if transaction.phase is Phase.CONTENT:
+            transaction.content_ended()
+            transaction.answered(END_OF_CONTENT, final)
+    assert transaction.phase is Phase.OVER
+    return transaction.delivery()
+
+
+@given(ANSWERS, st.lists(ANSWERS, min_size=3, max_size=3), st.just(GO) | REFUSALS, ANSWERS)
+def test_pipelined_and_lockstep_deliver_the_same(mail: Reply, rcpts: list[Reply], data: Reply, final: Reply) -> None:
+    """P4: the same verdicts, the same delivery."""
+    assert run(THREE, mail, rcpts, data, final, pipelined=True) == run(THREE, mail, rcpts, data, final, pipelined=False)
+
+
+def test_data_is_one_command_for_all() -> None:
+    """A constant, not made anew for each message."""
+    assert Transaction(ONE).say()[-1] is DATA
