@@ -44,7 +44,7 @@ Every option can also be ASYNCSMTP_NAME in the environment, or a key of the
 campaign file. Ctrl-C finishes what is under way; a second one breaks it off.
 
 \b
-Examples:
+Example:
   asyncsmtp bulk demo/campaign.toml --sandbox
 """
 

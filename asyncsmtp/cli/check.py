@@ -93,6 +93,8 @@ async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbo
         relay = replace(relay, security=Security.PLAINTEXT)
     if quit_after in ("ehlo", "tls"):
         relay = replace(relay, login=None)
+    if verbose:
+        console.out(f"=== trying {relay}")
     async with Session(relay, trace=trace) as session:
         facts = list(_facts(session))
         if quit_after in ("mail", "rcpt"):

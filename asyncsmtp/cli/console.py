@@ -24,10 +24,10 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text: str = "") -> None:
+def say(text: str = "", end: str = "\n") -> None:
     """Print for people, on stderr. Every line is made harmless; failing to print never fails the caller."""
     try:
-        _write(sys.stderr, _harmless(text))
+        _write(sys.stderr, _harmless(text), end)
     except OSError:  # a full disk behind 2> must not end a run either
         _deafen(sys.stderr)
 
@@ -41,7 +41,7 @@ def out(text: str, *, harmless: bool = True) -> bool:
         OSError: stdout cannot be written for a reason other than a reader who left (a full disk).
     """
     try:
-        return _write(sys.stdout, _harmless(text) if harmless else text)
+        return _write(sys.stdout, _harmless(text) if harmless else text, "\n")
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
@@ -58,10 +58,10 @@ def _harmless(text: str) -> str:
     return "\n".join(map(safe_text, text.split("\n")))
 
 
-def _write(stream: TextIO | None, text: str) -> bool:
+def _write(stream: TextIO | None, text: str, end: str) -> bool:
     if stream is None or stream.closed:
         return False
-    stream.write(text + "\n")
+    stream.write(text + end)
     stream.flush()
     return True
 

@@ -33,7 +33,7 @@ async def send_to_one(plan: Plan, address: str, relay: Relay) -> Exit:
     assembled = await assemble(plan.settings)
     number = plan.limit or 1
     if number > 1 and not plan.confirmed:
-        ask(f"Send {number:,} messages to {to} through {relay}?", f"this would send {number:,} messages to {to}")
+        await ask(f"Send {number:,} messages to {to} through {relay}?", f"this would send {number:,} messages to {to}")
     tally = Tally(as_json=plan.as_json)
     trace = Transcript(console.say) if plan.verbose else None
     async with Session(relay, trace=trace) as session, aclosing(_first(assembled, number)) as rows:

@@ -72,7 +72,7 @@ async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], st
         if decision is None:
             console.say(f"  next: asyncsmtp resolve {where.reference} --resend, or --skip; for some only: --row N")
             return Exit.SOME_FAILED
-        _confirm(found, Decision(decision), yes=yes)
+        await _confirm(found, Decision(decision), yes=yes)
         changed = await ledger.resolve(Decision(decision), rows or None, (chosen,))
     console.say(f"{changed:,} {'to be sent again' if decision == 'resend' else 'given up'}")
     if decision == "resend":
@@ -111,7 +111,7 @@ async def _found(ledger: SqliteLedger, state: State, rows: tuple[int, ...]) -> _
     return found
 
 
-def _confirm(found: _Found, decision: Decision, *, yes: bool) -> None:
+async def _confirm(found: _Found, decision: Decision, *, yes: bool) -> None:
     """Say what the decision may lead to at worst, and ask."""
     worst = {
         "resend": f"at worst each of these {found.number:,} gets the message {found.copies + 1} times",
@@ -119,4 +119,4 @@ def _confirm(found: _Found, decision: Decision, *, yes: bool) -> None:
     }[decision]
     console.say(worst)
     if not yes:
-        ask("Do it?", worst)
+        await ask("Do it?", worst)

@@ -56,7 +56,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
 
     if not ledger.loaded:
         report = await told(assembled, every=False, strict=plan.strict)
-        _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
+        await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
         await ledger.load(assembled.file.batches())
         return
     counts = await ledger.counts()
@@ -66,16 +66,16 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
     if ledger.recovery.resent:
         console.say(f"  {ledger.recovery.resent:,} in doubt are sent once more (in_doubt = resend)")
     async for entry in ledger.entries((State.PENDING, State.DEFERRED)):
-        _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+        await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
         break
 
 
-def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
+async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
     """Ask once before anything leaves."""
     number = recipients if plan.limit is None else min(plan.limit, recipients)
     what = f"{number:,} messages from {plan.settings.from_} through {relay}, the first to {first}"
     if not plan.confirmed:
-        ask(f"Send {what}?", f"this would send {what}")
+        await ask(f"Send {what}?", f"this would send {what}")
 
 
 async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:

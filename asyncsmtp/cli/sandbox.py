@@ -15,7 +15,7 @@ from asyncsmtp.cli.sandboxes import show
 __all__ = ["command"]
 
 _EPILOG = """\b
-Examples:
+Example:
   asyncsmtp sandbox --port 2525
 """
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _EPILOG = """\b
-Examples:
+Example:
   asyncsmtp send --sandbox -v --from ada@example.org --to bob@example.com --subject Hello --text 'Hello, Bob'
 """
 
@@ -78,6 +78,8 @@ async def _send(message: Message, relay: Relay, *, as_json: bool, verbose: bool)
 
     write = console.say if as_json else console.out
     tally = Tally(as_json=as_json)
+    if verbose:
+        write(f"=== trying {relay}")
     tally.add(await send(message, relay=relay, trace=Transcript(write, message.content) if verbose else None))
     if tally.exit is not Exit.ACCEPTED and not verbose:
         console.say("  next: the same command with -v shows the dialogue")

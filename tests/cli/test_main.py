@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
-import time
 from importlib import import_module
 
 import click
@@ -51,9 +52,9 @@ def test_every_help_ends_with_an_example(command: Command, name: str) -> None:
     """`--help` shows what to type, last."""
     ended = command(*filter(None, [name]), "--help")
     assert ended.code == 0
-    lines = ended.out.rstrip().splitlines()
-    assert lines[-2].strip() == "Example:" or lines[-3].strip() in ("Example:", "Examples:")
-    assert lines[-1].strip().startswith(f"asyncsmtp {name}".strip())
+    examples = re.split(r"^ *Examples?:\n", ended.out, flags=re.MULTILINE)[-1].strip().splitlines()
+    assert examples
+    assert all(line.strip().startswith(f"asyncsmtp {name}".strip()) for line in examples)
 
 
 def test_python_dash_m_is_the_command() -> None:
@@ -63,14 +64,16 @@ def test_python_dash_m_is_the_command() -> None:
 
 
 def test_help_starts_within_150_ms_of_the_bare_interpreter() -> None:
-    """A command that is slow to say its options is not used; best of several, the machine is shared."""
+    """A command that is slow to say its options is not used; CPU time, best of several: the machine is shared."""
 
     def best_of(*arguments: str) -> float:
         times = []
         for _ in range(5):
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            times.append(time.perf_counter() - begun)
+            process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            times.append(used.ru_utime + used.ru_stime)
         return min(times)
 
     assert best_of("-m", "asyncsmtp", "--help") - best_of("-c", "pass") < 0.150

@@ -1,0 +1,321 @@
+"""`bulk`: the main job, from the file to the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, Rule, ScriptedRelay, Stage, Wait
+from tests.cli.ended import Command
+from tests.cli.serving import serving
+
+
+def relay_at(relay: ScriptedRelay) -> tuple[str, str]:
+    return "--relay", f"smtp://127.0.0.1:{relay.port}?security=none"
+
+
+def refusing(**replies: str) -> Mapping[Stage, Rule]:
+    """A script that answers RCPT by the local part."""
+
+    def rule(cue: Cue) -> str | None:
+        return next((reply for local, reply in replies.items() if f"<{local}@".encode() in cue.line), None)
+
+    return {Stage.RCPT: rule}
+
+
+def one_by_one(campaign: Path, relay: ScriptedRelay) -> tuple[object, ...]:
+    """The command over one session, with one message in hand."""
+    return "bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1
+
+
+@contextmanager
+def running(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which does not outlive the block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "asyncsmtp", *map(str, words)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait while the process lives; it and the relay are elsewhere, so there is no event to await."""
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.002)
+
+
+def test_everyone_gets_a_message_of_their_own(command: Command, campaign: Path) -> None:
+    """The main job: three rows, three messages, exit 0, the summary."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert ended.code == 0, ended.err
+    assert {message.forward_paths for message in relay.received} == {
+        ("ann@example.org",),
+        ("bob@example.org",),
+        ("cid@example.org",),
+    }
+    assert {message.email["Subject"] for message in relay.received} == {"News for Ann", "News for Bob", "News for Cid"}
+    assert "news: 3 accepted" in ended.err
+    assert "sent" not in ended.err  # a 2yz reply is accepted, not delivered
+
+
+def test_options_alone_do(command: Command, campaign: Path) -> None:
+    """No campaign file: the same job, and the ledger beside the recipients."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command(
+            *("bulk", "--recipients", "people.csv", "--text", "message.txt", "--yes", *relay_at(relay)),
+            *("--from", "Ada <ada@example.org>", "--subject", "Hi {{ name }}"),
+        )
+    assert ended.code == 0, ended.err
+    assert relay.received[0].reverse_path == "ada@example.org"
+    assert (campaign.parent / "people.ledger").exists()
+
+
+def test_the_environment_goes_before_the_file_and_an_option_before_both(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later wins."""
+    with serving(ScriptedRelay()) as relay:
+        monkeypatch.setenv("ASYNCSMTP_RELAY", relay_at(relay)[1])
+        monkeypatch.setenv("ASYNCSMTP_SUBJECT", "from the environment")
+        monkeypatch.setenv("ASYNCSMTP_FROM", "env@example.org")
+        assert command("bulk", campaign, "--yes", "--from", "option@example.org").code == 0
+    assert relay.received[0].email["Subject"] == "from the environment"
+    assert relay.received[0].reverse_path == "option@example.org"
+
+
+def test_a_refused_row_never_stops_the_run(command: Command, campaign: Path) -> None:
+    """The others are accepted; the exit code and the summary say that not all were, in the relay's words."""
+    with serving(ScriptedRelay(refusing(bob="550 5.1.1 no such user"))) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert ended.code == 1
+    assert len(relay.received) == 2
+    assert "1 × 550 5.1.1 no such user (127.0.0.1:" in ended.err
+    assert f"next: who was rejected, and why: asyncsmtp results {campaign} --failed" in ended.err
+
+
+def test_running_it_again_resumes(command: Command, campaign: Path) -> None:
+    """A deferred row ends with 75, is tried again by the same command, and nobody else is."""
+    with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert ended.code == 75
+    assert "1 were deferred: the same command tries them again" in ended.err
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+        assert ended.code == 0
+        assert [message.forward_paths for message in relay.received] == [("bob@example.org",)]
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0  # nothing left: no connection
+        assert relay.connections == 1
+
+
+def test_a_deferred_row_weighs_more_than_a_rejected_one(command: Command, campaign: Path) -> None:
+    """CT-07: 75 says that running again helps; once it does not, 1 says that some failed."""
+    with serving(ScriptedRelay(refusing(ann="550 5.1.1 no", bob="451 4.3.0 later"))) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 75
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 1
+
+
+def test_a_lost_reply_is_in_doubt_and_held(command: Command, campaign: Path) -> None:
+    """BL-05: the relay takes the message and hangs up; nothing goes twice without a person's word."""
+    script: Mapping[Stage, Rule] = {Stage.DOT: {2: (UNSAID, Fin())}}
+    with serving(ScriptedRelay(script)) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1)
+        assert ended.code == 1
+        assert "1 in doubt" in ended.err
+        assert f"asyncsmtp resolve {campaign}" in ended.err
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 1
+    assert len(relay.received) == 3
+
+
+def test_a_limit_stops_and_the_same_command_goes_on(command: Command, campaign: Path) -> None:
+    """`--limit` is for feeling one's way."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 2)
+        assert ended.code == 0
+        assert "1 are still to send: the same command goes on with them" in ended.err
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
+    assert len(relay.received) == 3
+
+
+def test_a_dry_run_composes_everything_and_opens_nothing(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TF-16: no socket, no ledger, and never the word sent for what was only rendered."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a dry run connected")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    ended = command("bulk", campaign, "--dry-run", "--relay", "smtp://127.0.0.1:1")
+    assert ended.code == 0
+    assert "3 rows · 3 to be mailed" in ended.out
+    assert "nothing was sent" in ended.err
+    assert not list(campaign.parent.glob("*.ledger*"))
+
+
+def test_json_is_one_object_a_result(command: Command, campaign: Path) -> None:
+    """NDJSON on stdout for a program, everything human on stderr."""
+    with serving(ScriptedRelay(refusing(bob="550 5.1.1 no such user"))) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--json")
+    results = {record["email"]: record for record in map(json.loads, ended.out.splitlines())}
+    assert results["ann@example.org"]["state"] == "accepted"
+    assert results["bob@example.org"]["state"] == "rejected"
+    assert results["bob@example.org"]["code"] == 550
+    assert results["bob@example.org"]["status"] == "5.1.1"
+    assert len(results) == 3
+
+
+def test_the_dialogue_can_be_watched(command: Command, campaign: Path) -> None:
+    """-v shows it on stderr, marked as swaks does."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "-v")
+    assert "<-  220 " in ended.err
+    assert " -> MAIL FROM:<news@example.org>" in ended.err
+    assert "<-  221 " in ended.err
+
+
+def test_only_to_sends_a_row_to_me_and_no_ledger_hears_of_it(command: Command, campaign: Path) -> None:
+    """Somebody's data, my mailbox; the campaign is as it was."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--only-to", "me@example.com")
+        assert ended.code == 0, ended.err
+        ended = command("bulk", campaign, *relay_at(relay), "--only-to", "me@example.com", "--limit", 2, "--yes")
+    assert ended.code == 0
+    assert {message.forward_paths for message in relay.received} == {("me@example.com",)}
+    assert [message.email["Subject"] for message in relay.received] == ["News for Ann", "News for Ann", "News for Bob"]
+    assert "row 2 (bob@example.org), to me@example.com: accepted" in ended.out
+    assert not list(campaign.parent.glob("*.ledger*"))
+
+
+def test_strict_sends_nothing_if_a_row_is_odd(command: Command, campaign: Path) -> None:
+    """Without it the row is reported and the others are mailed."""
+    people = campaign.parent / "people.csv"
+    people.write_text(people.read_text() + "not an address,Dan\n", encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--strict")
+        assert ended.code == 2
+        assert "row 4" in ended.sentence
+        assert relay.connections == 0
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert ended.code == 1
+    assert "row 4 (line 5)" in ended.err
+    assert len(relay.received) == 3
+
+
+def test_without_a_terminal_nothing_leaves_unasked(command: Command, campaign: Path) -> None:
+    """CT-06: count, sender and first address are told; --yes is what it takes."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay))
+    assert ended.code == 2
+    assert relay.connections == 0
+    assert "3 messages from Example News <news@example.org>" in ended.sentence
+    assert "the first to ann@example.org" in ended.sentence
+    assert "add --yes" in ended.err
+
+
+@pytest.mark.parametrize(("answer", "code", "received"), [(b"y\n", 0, 3), (b"n\n", 130, 0), (b"\x03", 130, 0)])
+def test_on_a_terminal_a_person_is_asked_once(
+    command: Command, campaign: Path, answer: bytes, code: int, received: int
+) -> None:
+    """CT-06, in a real (pseudo-)terminal; no and Ctrl-C leave everything as it was."""
+    with serving(ScriptedRelay()) as relay:
+        words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay)]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, words)
+        shown = b""
+        while b"[y/N]" not in shown:
+            assert select.select([terminal], [], [], 15)[0], shown
+            shown += os.read(terminal, 4096)
+        os.write(terminal, answer)
+        try:
+            while more := os.read(terminal, 4096):
+                shown += more
+        except OSError:  # the other end is gone: all was read
+            pass
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == code, shown
+    assert len(relay.received) == received
+    assert b"3 messages from Example News <news@example.org>" in shown
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_drains_and_the_same_command_goes_on(
+    command: Command, campaign: Path, number: signal.Signals, code: int
+) -> None:
+    """BL-16: what is under way is finished and recorded, the rest is pending, nothing is in doubt."""
+    people = "".join(f"p{row}@example.org,P{row}\n" for row in range(200))
+    (campaign.parent / "people.csv").write_text("email,name\n" + people, encoding="utf-8")
+    with (
+        serving(ScriptedRelay({Stage.DATA: (Wait(0.02), USUAL)})) as relay,
+        running(*one_by_one(campaign, relay)) as process,
+    ):
+        wait_for(lambda: bool(relay.received), process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=15)
+    assert process.returncode == code
+    assert "finishing what is under way" in said
+    assert "still to send" in said
+    counts = json.loads(command("status", campaign, "--json").out)
+    assert counts["accepted"] == len(relay.received) < 200
+    assert counts["in doubt"] == counts["sending"] == 0
+    with serving(ScriptedRelay()) as rest:
+        assert command("bulk", campaign, *relay_at(rest), "--yes").code == 0
+    assert len(relay.received) + len(rest.received) == 200
+
+
+def test_a_second_interruption_cuts_and_says_who_is_in_doubt(command: Command, campaign: Path) -> None:
+    """BL-16: a message whose reply has not come is in doubt, and never pending again by itself."""
+    with serving(ScriptedRelay({Stage.DOT: (Wait(30),)})) as relay, running(*one_by_one(campaign, relay)) as process:
+        wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert any("finishing" in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 130
+    counts = json.loads(command("status", campaign, "--json").out)
+    assert counts["in doubt"] == 1
+    assert counts["pending"] == 2
+
+
+def test_a_reader_who_leaves_does_not_end_the_run(command: Command, campaign: Path) -> None:
+    """CT-05: `asyncsmtp bulk … --json | head -0` still mails everyone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with serving(ScriptedRelay()) as relay:
+        words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay), "--yes", "--json"]
+        ended = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, timeout=15)
+    os.close(writing)
+    assert ended.returncode == 0, ended.stderr
+    assert len(relay.received) == 3
+
+
+def test_a_second_process_on_the_same_campaign_sends_nothing(command: Command, campaign: Path) -> None:
+    """BL-11: it ends with 75 at once, and the first goes on undisturbed."""
+    script: Mapping[Stage, Rule] = {Stage.DOT: {1: (Wait(1.0), USUAL)}}
+    with serving(ScriptedRelay(script)) as relay, running(*one_by_one(campaign, relay)) as process:
+        wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+        with serving(ScriptedRelay()) as other:
+            ended = command("bulk", campaign, *relay_at(other), "--yes")
+        assert process.wait(15) == 0
+    assert ended.code == 75
+    assert f"pid {process.pid}" in ended.sentence
+    assert other.connections == 0
