@@ -29,10 +29,12 @@ def _primary(error: sqlite3.Error) -> int:
 
 
 def is_full(error: BaseException) -> bool:
+    """Whether the disk, or the quota, has no room left."""
     return isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_FULL
 
 
 def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else has the file locked."""
     return _primary(error) == sqlite3.SQLITE_BUSY
 
 
