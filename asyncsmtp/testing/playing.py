@@ -57,7 +57,10 @@ class TranscriptRelay(ScriptedRelay):
         said = "." if cue.stage is Stage.DOT else cue.line.decode("utf-8", "backslashreplace")
         if self._expected and matches(self._expected[0], said):
             self._expected.popleft()
-            return self._answers.popleft()
+            answer = self._answers.popleft()
+            if answer and str(answer[0]).startswith("421"):
+                self._expected.clear()  # the relay closes: what is left of the group is never read
+            return answer
         if cue.stage in _BY_THE_WAY:
             return None
         expected = f"C: {self._expected[0]}" if self._expected else "the end"
