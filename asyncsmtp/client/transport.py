@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ async def connect(relay: Relay) -> Streams:
                 server_hostname=(relay.verify_name or host) if context else None,
                 ssl_handshake_timeout=relay.timeouts.tls if context else None,
                 ssl_shutdown_timeout=relay.timeouts.close if context else None,
-                **_eyeballs(),
+                **_eyeballs(host),
             )
     except TimeoutError as error:
         raise ConnectFailed(
@@ -51,9 +52,21 @@ async def connect(relay: Relay) -> Streams:
         raise ConnectFailed(f"cannot connect to {relay}: {_reason(error)}") from error
 
 
-def _eyeballs() -> dict[str, Any]:
-    """A head start for each address (RFC 8305), where the loop has it: uvloop tries them one after the other."""
-    return {"happy_eyeballs_delay": 0.25} if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) else {}
+def _eyeballs(host: str) -> dict[str, Any]:
+    """A head start for each address (RFC 8305), where the loop has it: uvloop tries them one after the other.
+
+    Not where there is but one: cancelled just as it succeeds, asyncio's race forgets to close the winner.
+    """
+    races = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) and not _is_address(host)
+    return {"happy_eyeballs_delay": 0.25} if races else {}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,332 @@
+"""A sender that gives up, at every place where it can wait."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.relay import Dialogue, Login
+from asyncsmtp.client.session import Session
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.testing import USUAL, Cue, Deaf, Hang, Move, ScriptedRelay, Stage, Wait
+from tests.client.support import big, message, playing, pooling, relay_of, rounds, serving, token, told
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+
+async def cancelled(task: asyncio.Task[Delivery]) -> BaseException:
+    """Cancel it; return what it raised."""
+    task.cancel()
+    [result] = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(result, BaseException)
+    return result
+
+
+async def _prove(session: Session) -> None:
+    """Have the session prove that its server reads on behind the dot."""
+    await asyncio.gather(session.send(message(101)), session.send(message(102)))
+
+
+@pytest.mark.parametrize("dialogue", Dialogue)
+async def test_before_its_turn_nothing_happens_to_the_session(dialogue: Dialogue) -> None:
+    """Its envelope was not said: the others do not notice."""
+    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    async with playing(script, relay={"dialogue": dialogue}, on_accept=token) as (server, session):
+        sending = [asyncio.create_task(session.send(message(n))) for n in range(4)]
+        await server.wait_for_stage(Stage.DOT)
+        assert isinstance(await cancelled(sending[2]), asyncio.CancelledError)
+        for n in (0, 1, 3):
+            assert told(await sending[n]) == f"2.0.0 taken for to{n}@example.net"
+    assert len(server.received) == 3
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("when", ["at once", "before the dot is answered", "before the 354"])
+async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt(when: str) -> None:
+    """The connection is broken off for it, but not before message i has its reply."""
+    script: dict[Stage, Callable[[Cue], Move | None]] = {
+        Stage.DOT: lambda cue: (Wait(0.03), USUAL) if cue.number == 3 else None,
+        Stage.DATA: lambda cue: (Wait(0.03), USUAL) if cue.number == 4 else None,
+    }
+    async with playing(script, on_accept=token) as (server, session):  # type: ignore[arg-type]
+        await _prove(session)
+        before = asyncio.create_task(session.send(message(1)))
+        behind = asyncio.create_task(session.send(message(2)))
+        after = asyncio.create_task(session.send(message(3)))
+        if when == "at once":
+            await server.wait_for_stage(Stage.DATA, 3)
+            await rounds(3)
+        elif when == "before the dot is answered":
+            await server.wait_for_stage(Stage.DOT, 3)
+        else:
+            await server.wait_for_stage(Stage.DATA, 4)
+        error = await cancelled(behind)
+        assert isinstance(error, asyncio.CancelledError)
+        assert told(await before) == "2.0.0 taken for to1@example.net"
+        with pytest.raises(ConnectionLost, match="given up halfway") as caught:
+            await after
+        assert not caught.value.in_doubt
+        await server.wait_until_idle()
+    assert "to2@example.net" not in [path for received in server.received for path in received.forward_paths]
+
+
+@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
+@pytest.mark.parametrize("dialogue", Dialogue)
+async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dialogue: Dialogue) -> None:
+    """Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
+    async with playing({stage: Hang()}, relay={"dialogue": dialogue}) as (server, session):
+        sending = asyncio.create_task(session.send(message()))
+        await server.wait_for_stage(stage)
+        assert isinstance(await cancelled(sending), asyncio.CancelledError)
+        assert not session.usable
+        with pytest.raises(ConnectionLost):
+            await session.send(message())
+        await server.wait_until_idle()
+
+
+async def test_in_the_middle_of_a_body_the_relay_never_sees_the_dot() -> None:
+    """Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
+    seen = bytearray()
+    ended = asyncio.Event()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hi\r\n")
+        while await reader.readline() != b"DATA\r\n":
+            writer.write(b"250 ok\r\n")
+        writer.write(b"354 go\r\n")
+        begun.set()
+        try:
+            while data := await reader.read(65536):
+                seen.extend(data)
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+
+    begun = asyncio.Event()
+    async with serving(play) as port, Session(relay_of(ScriptedRelay(port=port))) as session:
+        sending = asyncio.create_task(session.send(big(20_000_000)))
+        await begun.wait()
+        await asyncio.sleep(0.02)
+        assert isinstance(await cancelled(sending), asyncio.CancelledError)
+        await session.aclose()
+        await ended.wait()
+    assert 0 < len(seen) < 20_000_000
+    assert b"\r\n.\r\n" not in seen
+
+
+async def test_while_the_relay_does_not_read_the_session_is_aborted_at_once() -> None:
+    async with playing({Stage.BODY: Deaf()}, receive_buffer=8192) as (server, session):
+        sending = asyncio.create_task(session.send(big(20_000_000)))
+        await server.wait_for_stage(Stage.BODY)
+        began = asyncio.get_running_loop().time()
+        assert isinstance(await cancelled(sending), asyncio.CancelledError)
+        await session.aclose()
+        assert asyncio.get_running_loop().time() - began < 0.5
+    assert server.received == []
+
+
+async def test_after_the_dot_it_is_in_doubt_and_the_session_stays_in_step() -> None:
+    """The next message gets its own reply, not the one that nobody waits for any more (BL-06)."""
+    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    async with playing(script, on_accept=token) as (server, session):
+        sending = asyncio.create_task(session.send(message(1)))
+        await server.wait_for_stage(Stage.DOT)
+        error = await cancelled(sending)
+        assert isinstance(error, DeliveryInDoubt)
+        assert isinstance(error.__cause__, asyncio.CancelledError)
+        assert session.usable
+        assert told(await session.send(message(2))) == "2.0.0 taken for to2@example.net"
+    assert server.connections == 1
+    assert len(server.received) == 2
+
+
+async def test_after_the_dot_those_behind_it_do_not_notice() -> None:
+    script = {Stage.DOT: {3: (Wait(0.03), USUAL)}}
+    async with playing(script, on_accept=token) as (server, session):
+        await _prove(session)
+        sending = [asyncio.create_task(session.send(message(n))) for n in range(5)]
+        await server.wait_for_stage(Stage.DOT, 3)
+        assert isinstance(await cancelled(sending[0]), DeliveryInDoubt)
+        for n in range(1, 5):
+            assert told(await sending[n]) == f"2.0.0 taken for to{n}@example.net"
+    assert server.connections == 1
+
+
+async def test_after_a_lone_dot_the_session_stays_in_step() -> None:
+    """Nothing can have been delivered: no doubt, and nothing to break off for."""
+    script = {Stage.RCPT: {1: "550 no"}, Stage.DATA: {1: "354 go"}, Stage.DOT: {1: (Wait(0.05), "250 ok")}}
+    async with playing(script) as (server, session):  # type: ignore[arg-type]
+        sending = asyncio.create_task(session.send(message(1)))
+        await server.wait_for_stage(Stage.DOT)
+        assert isinstance(await cancelled(sending), asyncio.CancelledError)
+        assert (await session.send(message(2))).accepted
+    assert server.connections == 1
+
+
+async def test_while_a_refused_message_is_cleared_the_session_stays_in_step() -> None:
+    script = {Stage.RCPT: {1: "550 no"}, Stage.RSET: {1: (Wait(0.05), USUAL)}}
+    async with playing(script, on_accept=token) as (server, session):  # type: ignore[arg-type]
+        sending = asyncio.create_task(session.send(message(1)))
+        await server.wait_for_stage(Stage.RSET)
+        assert isinstance(await cancelled(sending), asyncio.CancelledError)
+        assert told(await session.send(message(2))) == "2.0.0 taken for to2@example.net"
+    assert server.connections == 1
+
+
+async def test_a_timeout_around_a_send_tells_of_the_doubt() -> None:
+    """`asyncio.timeout` gives way to the error that says more."""
+    async with playing({Stage.DOT: {1: (Wait(0.1), USUAL)}}) as (_, session):
+        with pytest.raises(DeliveryInDoubt):
+            async with asyncio.timeout(0.03):
+                await session.send(message())
+        await asyncio.sleep(0)  # and no cancellation is left over
+
+
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.EHLO])
+async def test_during_connect_the_connection_is_closed(stage: Stage) -> None:
+    """Row 7: the next attempt works, nothing is locked."""
+    async with ScriptedRelay({stage: {1: Hang()}}) as server:
+        connecting = asyncio.create_task(Session(relay_of(server)).connect())
+        await server.wait_for_stage(stage)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await server.wait_until_idle()
+        async with Session(relay_of(server)) as session:
+            assert (await session.send(message())).accepted
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+async def test_during_the_handshake_the_connection_is_closed(
+    implicit: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    async with ScriptedRelay({Stage.HANDSHAKE: Hang()}, tls=server_tls, implicit_tls=implicit) as server:
+        security = Security.IMPLICIT_TLS if implicit else Security.STARTTLS
+        connecting = asyncio.create_task(Session(relay_of(server, security=security, context=client_tls)).connect())
+        await server.wait_for_stage(Stage.HANDSHAKE)
+        await asyncio.sleep(0.02)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting  # that the socket is closed, the fixture sees: this relay is deaf
+
+
+@pytest.mark.parametrize("stage", [Stage.AUTH, Stage.RESPONSE])
+async def test_during_the_login_the_connection_is_closed(stage: Stage) -> None:
+    async with ScriptedRelay({stage: Hang()}, users={"ann": "secret"}, mechanisms=["LOGIN"]) as server:
+        relay = relay_of(server, login=Login("ann", Secret("secret")), cleartext_login=True)
+        connecting = asyncio.create_task(Session(relay).connect())
+        await server.wait_for_stage(stage)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await server.wait_until_idle()
+
+
+async def test_while_the_token_is_fetched_the_connection_is_closed() -> None:
+    fetching = asyncio.Event()
+
+    async def fetch() -> str:
+        fetching.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async with ScriptedRelay(users={"ann": "token"}) as server:
+        relay = relay_of(server, login=Login("ann", token=fetch), cleartext_login=True)
+        connecting = asyncio.create_task(Session(relay).connect())
+        await fetching.wait()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await server.wait_until_idle()
+
+
+async def test_a_noop_that_is_given_up_ends_the_session() -> None:
+    """Cancellation desync of a peer: its reply would come to the next command."""
+    async with playing({Stage.NOOP: Hang()}) as (server, session):
+        asking = asyncio.create_task(session.noop())
+        await server.wait_for_stage(Stage.NOOP)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        with pytest.raises(SMTPError):
+            await session.noop()
+
+
+# --- through a pool ---
+
+
+async def test_in_a_pool_waiting_for_capacity_leaves_no_trace() -> None:
+    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    async with pooling(script, pool={"sessions": 1, "depth": 1}) as (server, pool):
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(3)]
+        await server.wait_for_stage(Stage.DOT)
+        assert isinstance(await cancelled(sending[1]), asyncio.CancelledError)
+        assert (await sending[0]).accepted
+        assert (await sending[2]).accepted
+        await pool.drain()
+    assert len(server.received) == 2
+
+
+async def test_in_a_pool_while_the_session_is_opened_the_next_message_opens_it() -> None:
+    async with pooling({Stage.GREETING: {1: Hang()}}, pool={"sessions": 1}) as (server, pool):
+        first = asyncio.create_task(pool.send(message(1)))
+        second = asyncio.create_task(pool.send(message(2)))
+        await server.wait_for_stage(Stage.GREETING)
+        assert isinstance(await cancelled(first), asyncio.CancelledError)
+        assert (await second).accepted
+    assert server.connections == 2
+
+
+async def test_in_a_pool_a_message_given_up_halfway_costs_the_others_nothing() -> None:
+    """They were not begun, so they are sent again on a fresh session, unseen."""
+
+    def data(cue: Cue) -> Move | None:
+        return Hang() if cue.number == 1 else None
+
+    async with pooling({Stage.DATA: data}, pool={"sessions": 1, "depth": 4}, on_accept=token) as (server, pool):
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(4)]
+        await server.wait_for_stage(Stage.DATA)
+        assert isinstance(await cancelled(sending[0]), asyncio.CancelledError)
+        for n in range(1, 4):
+            assert told(await sending[n]) == f"2.0.0 taken for to{n}@example.net"
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_cancelled_anywhere_no_result_is_ever_wrong(seed: int) -> None:
+    """Messages through three sessions, every third given up after some rounds of the loop, all told the truth."""
+    results: list[tuple[int, object]] = []
+
+    async def deliver(pool: Pool, number: int) -> None:
+        task = asyncio.ensure_future(pool.send(message(number), before_end=_marking))
+        if number % 3 == seed % 3:
+            await rounds((number * 7919 + seed * 104_729) % 60)
+            task.cancel()
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        results.append((number, result))
+
+    script = {Stage.DOT: lambda cue: (Wait(0.002), USUAL) if cue.number % 7 == 0 else None}
+    async with pooling(script, pool={"sessions": 3, "depth": 3}, on_accept=token) as (server, pool):
+        await asyncio.gather(*(deliver(pool, number) for number in range(150)))
+        await pool.drain()
+    taken = Counter(path for received in server.received for path in received.forward_paths)
+    for number, result in results:
+        count = taken[f"to{number}@example.net"]
+        assert count <= 1
+        if isinstance(result, Delivery):
+            assert told(result) == f"2.0.0 taken for to{number}@example.net"
+            assert count == 1
+        elif not (isinstance(result, SMTPError) and result.in_doubt):
+            assert isinstance(result, SMTPError | asyncio.CancelledError), repr(result)
+            assert count == 0, f"{number}: {result!r}"
+
+
+async def _marking() -> None:
+    await asyncio.sleep(0)
