@@ -70,11 +70,16 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One row that is not mailed, and why."""
+    """One row that is not mailed, and why.
+
+    Attributes:
+        fields: its cells as far as they could be read, for whoever is to correct them.
+    """
 
     row: int
     line: int
     reason: str
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def __str__(self) -> str:
         return f"row {self.row} (line {self.line}): {self.reason}"
@@ -109,7 +114,7 @@ class Judge:
         """Say what becomes of one record."""
         row, line, cells, fault = record
         if fault:
-            return Problem(row, line, fault)
+            return Problem(row, line, fault, self._as_read(cells))
         remark = ""
         try:
             if len(cells) != len(self._columns):
@@ -124,12 +129,17 @@ class Judge:
                 if "\n" in cells[place] or "\r" in cells[place]:
                     raise RecipientError(f"{self._shown(place)} stands in a header and holds a line break: take it out")
         except RecipientError as error:
-            return Problem(row, line, error.reason)
+            return Problem(row, line, error.reason, self._as_read(cells))
         recipient = Recipient(row, mailbox, Fields(self._places, tuple(cells)), line, remark)
         for check in self._rules.checks:
             if reason := check(recipient):
-                return Problem(row, line, reason)
+                return Problem(row, line, reason, recipient.fields)
         return recipient
+
+    def _as_read(self, cells: Sequence[str]) -> Fields:
+        """The cells under their columns; those without a column are left out."""
+        width = len(self._columns)
+        return Fields(self._places, (*cells[:width], *[""] * (width - len(cells))))
 
     def _even_out(self, cells: list[str]) -> str:
         """Give `cells` the length of the header; return what is to be remarked."""

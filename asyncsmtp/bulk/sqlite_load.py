@@ -59,7 +59,9 @@ class Load:
         repeated = len(recipients) - (connection.total_changes - before)
         suppressed = self._repeated(connection, recipients) if repeated else {}
         problems = [row for row in rows if isinstance(row, Problem)]
-        connection.executemany(_RECIPIENT, [(*_place(row.row), None, None, None, "{}") for row in problems])
+        connection.executemany(
+            _RECIPIENT, [(*_place(row.row), None, None, None, _JSON(dict(row.fields))) for row in problems]
+        )
         connection.executemany(_DELIVERY, [_rejected(problem) for problem in problems])
         connection.executemany(_DELIVERY, [_suppressed(row, earlier) for row, earlier in suppressed.items()])
 

@@ -1,0 +1,146 @@
+"""`status` and `results`: what the ledger knows, for people, spreadsheets and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.testing import Cue, ScriptedRelay, Stage
+from tests.cli.ended import Command
+from tests.cli.serving import serving
+
+PEOPLE = """\
+email,name,note
+ann@example.org,Ann,"two
+lines"
+=bob@example.org,=cmd|' /C calc'!A0,@sum
+cid@example.org,Çid,x
+ann@EXAMPLE.org,Ann again,x
+not an address,Nobody,x
+"""
+
+
+def refuse(cue: Cue) -> str | None:
+    return "550 5.1.1 no \x1b[31msuch user" if b"<=bob@" in cue.line else None
+
+
+@pytest.fixture
+def ran(command: Command, campaign: Path) -> Path:
+    """A campaign after its run: one rejected, one duplicate, one that holds no address, two accepted."""
+    (campaign.parent / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    with serving(ScriptedRelay({Stage.RCPT: refuse})) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        assert command("bulk", campaign, "--relay", url, "--yes").code == 1
+    return campaign
+
+
+def test_status_counts_and_says_why(command: Command, ran: Path) -> None:
+    """Every row of the file has an outcome; the relay's words are harmless on a terminal."""
+    ended = command("status", ran)
+    assert ended.code == 0
+    assert "5 rows: 2 accepted · 2 rejected · 1 suppressed" in ended.out
+    assert "1 × rejected: 550 5.1.1 no \\x1b[31msuch user" in ended.out
+    assert "\x1b" not in ended.out
+    assert f"asyncsmtp results {ran} --failed" in ended.err
+
+
+def test_status_for_a_program_is_one_object(command: Command, ran: Path) -> None:
+    """Number of rows by state, every state."""
+    counts = json.loads(command("status", ran, "--json").out)
+    assert counts == {
+        "pending": 0,
+        "sending": 0,
+        "accepted": 2,
+        "deferred": 0,
+        "rejected": 2,
+        "in doubt": 0,
+        "suppressed": 1,
+    }
+
+
+def test_status_before_the_first_run(command: Command, campaign: Path) -> None:
+    """No ledger is no failure: nothing was begun."""
+    assert command("status", campaign).out == "not begun yet\n"
+    assert set(json.loads(command("status", campaign, "--json").out).values()) == {0}
+
+
+def test_results_are_every_row_in_order(command: Command, ran: Path) -> None:
+    """CSV that the standard library reads back."""
+    rows = list(csv.DictReader(io.StringIO(command("results", ran).out)))
+    assert [(row["row"], row["state"]) for row in rows] == [
+        ("1", "accepted"),
+        ("2", "rejected"),
+        ("3", "accepted"),
+        ("4", "suppressed"),
+        ("5", "rejected"),
+    ]
+    assert rows[1]["code"] == "550"
+    assert rows[1]["status"] == "5.1.1"
+    assert rows[3]["reply"] == "duplicate of row 1"
+
+
+def test_no_cell_of_a_csv_begins_a_formula(command: Command, ran: Path) -> None:
+    """TF-12: what a spreadsheet would calculate is text; NDJSON keeps it as it is."""
+    for options in ((), ("--failed",)):
+        for cells in csv.reader(io.StringIO(command("results", ran, *options).out)):
+            assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+    records = [json.loads(line) for line in command("results", ran, "--json").out.splitlines()]
+    assert records[1]["email"] == "=bob@example.org"
+
+
+def test_failed_is_the_original_columns_and_why(command: Command, ran: Path) -> None:
+    """What a person corrects and sends again: the same columns, with the reason beside them."""
+    rows = list(csv.DictReader(io.StringIO(command("results", ran, "--failed").out)))
+    assert [row["name"] for row in rows] == ["'=cmd|' /C calc'!A0", "Ann again", "Nobody"]
+    assert list(rows[0]) == ["email", "name", "note", "state", "reason"]
+    assert rows[0]["reason"].startswith("550 5.1.1 no")
+    assert "not an address" in rows[2]["reason"]
+    records = [json.loads(line) for line in command("results", ran, "--failed", "--json").out.splitlines()]
+    assert records[0]["fields"] == {"email": "=bob@example.org", "name": "=cmd|' /C calc'!A0", "note": "@sum"}
+
+
+def test_results_before_the_first_run_are_one_sentence(command: Command, campaign: Path) -> None:
+    """An empty file would look like a campaign without recipients."""
+    ended = command("results", campaign)
+    assert ended.code == 2
+    assert "there is no ledger" in ended.sentence
+    assert "asyncsmtp bulk" in ended.err
+
+
+def test_a_ledger_can_be_named_outright(command: Command, ran: Path) -> None:
+    """For a campaign that was made of options."""
+    assert json.loads(command("status", "--ledger", "news.ledger", "--json").out)["accepted"] == 2
+    ended = command("status")
+    assert ended.code == 2
+    assert "--ledger" in ended.err
+
+
+@pytest.mark.parametrize("octets", [b"", b"not a database, surely" * 100, b"SQLite format 3\x00" + b"\xff" * 4080])
+@pytest.mark.parametrize("verb", ["status", "results", "resolve", "bulk"])
+def test_what_is_no_ledger_ends_with_74(command: Command, campaign: Path, verb: str, octets: bytes) -> None:
+    """BL-13: foreign or damaged; it is told, and left as it is."""
+    ledger = campaign.parent / "news.ledger"
+    ledger.write_bytes(octets)
+    options = ("--yes", "--relay", "smtp://127.0.0.1:1") if verb == "bulk" else ()
+    ended = command(verb, campaign, *options)
+    assert ended.code == 74
+    assert "news.ledger" in ended.sentence
+    assert ledger.read_bytes() == octets
+
+
+def test_a_reader_who_leaves_ends_it_quietly(ran: Path) -> None:
+    """CT-05: `asyncsmtp results … | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "asyncsmtp", "results", str(ran)], stdout=writing, stderr=subprocess.PIPE, timeout=15
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
