@@ -125,7 +125,10 @@ class Session:
             await self._open()
         except SMTPError as error:
             await self._leave()
-            raise self._in_context(error) from error.__cause__
+            failed = self._in_context(error)
+            if failed is error:
+                raise
+            raise failed from error
         except BaseException:
             await self._wire.aclose()
             raise
@@ -177,9 +180,11 @@ class Session:
         if isinstance(error, ReplyTimeout) and self.relay.address[1] == 465:
             advice = "; port 465 waits for TLS: use smtps://"
         what = f"no greeting from {self.relay}" if self._greeting is None else f"no session with {self.relay}"
-        failed = ConnectFailed(f"{what}: {error}{advice}")
-        failed.__cause__ = error
-        return failed
+        return ConnectFailed(f"{what}: {error}{advice}")
+
+    async def ended(self) -> None:
+        """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
+        await self._connected().ended()
 
     async def aclose(self) -> None:
         """Say QUIT if the session is in order, and close; takes two seconds at the most.

@@ -18,7 +18,7 @@ from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace
 from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
-from asyncsmtp.protocol.client import ClientProtocol, Exchange, State
+from asyncsmtp.protocol.client import ClientProtocol, State
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
 from asyncsmtp.protocol.replies import Reply
 
@@ -130,6 +130,10 @@ class Wire:
         logger.info("session with %s broken off: %s", self._relay, error)
         self._listener.broken(error)
 
+    async def ended(self) -> None:
+        """Return when nothing more will be heard. Cancelling it changes nothing."""
+        await asyncio.wait((self._task,))
+
     async def aclose(self) -> None:
         """End the connection: TLS and all within the relay's `close` timeout, then at once."""
         self._silence()
@@ -161,14 +165,17 @@ class Wire:
             raise
 
     def _hear(self, data: bytes) -> None:
-        exchange = None
+        exchange, waiters = None, self._waiters
         for exchange in self.protocol.receive(data):
+            command, reply = exchange
             if self._trace is not None:
-                reply = exchange.reply
                 self._trace(Side.SERVER, reply.dialogue, tls=self.tls is not None, refused=not reply.positive)
-            self._pass_on(exchange)
-            if self.protocol.state is State.CLOSED:
-                break
+            if command is None:
+                continue  # a 421 that answers nothing
+            if waiters:
+                self._heard = waiters.popleft()[1]
+            # else the content is refused before its end was said: that is for the one who heard the 354
+            self._heard(command, reply)
         if exchange is None:
             return  # part of a reply: the time for the whole of it goes on
         if self.protocol.state is not State.CLOSED:
@@ -176,14 +183,6 @@ class Wire:
             self._keep_time()
         elif exchange.command is None or exchange.command.verb is not Verb.QUIT:
             self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))
-
-    def _pass_on(self, exchange: Exchange) -> None:
-        if exchange.command is None:
-            return
-        if self._waiters:
-            self._heard = self._waiters.popleft()[1]
-        # else the content is refused before its end was said: that is for the one who heard the 354
-        self._heard(exchange.command, exchange.reply)
 
     def _keep_time(self) -> None:
         """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
 from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
@@ -99,13 +99,13 @@ ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do n
     Verb.DATA: frozenset({354}),
 }
 
+COMPLETED = frozenset({Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.RSET})  # by any 2yz, and that is all of it
 LOGIN = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
 CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
 CHALLENGE = 334
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """A command with its reply; the command is None for a 421 that answers nothing."""
 
     command: Command | None
@@ -179,6 +179,11 @@ class ClientProtocol:
         if not self.pending:
             return self._unasked(reply)
         command = self.pending.popleft()
+        if command.verb in COMPLETED and reply.code in COMPLETION:  # the way of nearly every reply
+            self.state = AFTER[command.verb]
+            if not self.pending:
+                self.ahead = self.state
+            return Exchange(command, reply)
         if command.verb in LOGIN:
             reply = reply.without(self.unspeakable)
         self._step(command, reply)

@@ -15,6 +15,8 @@ __all__ = ["EnhancedStatus", "Reply", "ReplyReader", "Severity", "safe_text"]
 MAX_LINE = 2048  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers exceed it
 MAX_LINES = 256
 MAX_REPLY = 65_536  # octets of all the lines of one reply
+REMEMBERED = frozenset({250, 354})  # replies that need no second look; none of them answers AUTH …
+MAX_REMEMBERED = 64  # … and so many in a session
 
 
 class Severity(IntEnum):
@@ -104,7 +106,7 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?\r")  # the LF i
 class ReplyReader:
     """Octets in, replies out; bounded, strict, and indifferent to where the octets are cut."""
 
-    __slots__ = ("_code", "_lines", "_octets", "_tail", "_unread")
+    __slots__ = ("_code", "_lines", "_octets", "_often", "_tail", "_unread")
 
     def __init__(self) -> None:
         self._tail = b""
@@ -112,6 +114,7 @@ class ReplyReader:
         self._code = b""
         self._lines: list[bytes] = []
         self._octets = 0
+        self._often: dict[bytes, Reply] = {}  # replies of one line: a relay says the same few again and again
 
     @property
     def idle(self) -> bool:
@@ -129,7 +132,8 @@ class ReplyReader:
         self._unread.extend((self._tail + data).split(b"\n"))
         self._tail = self._unread.pop()
         while self._unread:
-            if reply := self._read_line(self._unread.popleft()):
+            line = self._unread.popleft()
+            if reply := (not self._lines and self._often.get(line)) or self._read_line(line):
                 yield reply
         if len(self._tail) > MAX_LINE:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
@@ -151,7 +155,7 @@ class ReplyReader:
         if self._lines and code != self._code:
             raise _malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
         if mark != b"-" and not self._lines:
-            return Reply(int(code), (text,))
+            return self._remember(line, Reply(int(code), (text,)))
         self._code = code
         self._lines.append(text)
         self._octets += len(line) + 1
@@ -162,6 +166,11 @@ class ReplyReader:
         reply = Reply(int(code), tuple(self._lines))
         self._lines.clear()
         self._octets = 0
+        return reply
+
+    def _remember(self, line: bytes, reply: Reply) -> Reply:
+        if reply.code in REMEMBERED and len(self._often) < MAX_REMEMBERED:
+            self._often[line] = reply
         return reply
 
 

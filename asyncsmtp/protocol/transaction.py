@@ -35,7 +35,18 @@ class Transaction:
     what servers want, and a reply that was shifted by one would answer it with the wrong code.
     """
 
-    __slots__ = ("_pipelined", "_script", "_unanswered", "envelope", "final", "mail", "phase", "recipients", "was_sent")
+    __slots__ = (
+        "_pipelined",
+        "_script",
+        "_unanswered",
+        "envelope",
+        "final",
+        "mail",
+        "phase",
+        "recipients",
+        "taken",
+        "was_sent",
+    )
 
     def __init__(
         self, envelope: Envelope, parameters: Mapping[str, str | None] | None = None, *, pipelined: bool = True
@@ -46,15 +57,11 @@ class Transaction:
         self.recipients: list[Reply] = []
         self.final: Reply | None = None
         self.was_sent = False
+        self.taken = False  # whether MAIL and at least one RCPT were answered well
         self._pipelined = pipelined
         self._unanswered = 0
         self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths), DATA]
         self._script.reverse()
-
-    @property
-    def taken(self) -> bool:
-        """Whether MAIL and at least one RCPT were answered well."""
-        return self.mail is not None and self.mail.positive and any(reply.positive for reply in self.recipients)
 
     def say(self, *, behind_content: bool = False) -> tuple[Command, ...]:
         """What may be said now: nothing while a reply, or the content, is due.
@@ -89,6 +96,8 @@ class Transaction:
                 self.mail = reply
             case Verb.RCPT:
                 self.recipients.append(reply)
+                if reply.positive and not self.taken:
+                    self.taken = self.mail is not None and self.mail.positive
             case Verb.DATA:
                 self._data_answered(reply)
             case Verb.CONTENT:
