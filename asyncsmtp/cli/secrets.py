@@ -10,10 +10,10 @@ import shlex
 import subprocess
 from importlib import import_module
 
+from asyncsmtp import Secret
 from asyncsmtp.cli import console
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Secret
 
 __all__ = ["password"]
 
