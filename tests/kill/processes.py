@@ -80,10 +80,16 @@ def oracle(folder: Path, *options: str) -> Iterator[OracleProcess]:
 
 
 class Campaign:
-    """A campaign of `rows` recipients, each tenth of whom the oracle rejects, and the command that runs it."""
+    """A campaign of `rows` recipients, each tenth of whom the oracle rejects, and the command that runs it.
 
-    def __init__(self, folder: Path, rows: int, port: int, *, sessions: int, in_doubt: str = "hold") -> None:
-        self.folder, self.rows, self.sessions = folder, rows, sessions
+    Args:
+        home: the folder that has the package to run; None for the one that is installed.
+    """
+
+    def __init__(
+        self, folder: Path, rows: int, port: int, *, sessions: int, in_doubt: str = "hold", home: Path | None = None
+    ) -> None:
+        self.folder, self.home = folder, home
         self.recipients = [f"{'nobody' if row % 10 == 0 else 'somebody'}{row}@example.com" for row in range(rows)]
         folder.mkdir()
         lines = ["email,name", *(f"{address},Name {row}" for row, address in enumerate(self.recipients))]
@@ -97,6 +103,7 @@ class Campaign:
         with (self.folder / "stderr").open("ab") as stderr:
             return subprocess.Popen(
                 self._command("bulk", "--yes"),
+                cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -117,7 +124,10 @@ class Campaign:
         return [json.loads(line) for line in self._output("results", "--json").splitlines()]
 
     def _output(self, *words: str) -> bytes:
-        return subprocess.run(self._command(*words), stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+        done = subprocess.run(
+            self._command(*words), cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+        return done.stdout
 
     def _command(self, verb: str, *options: str) -> list[str]:
         return [sys.executable, "-m", "asyncsmtp", verb, str(self.folder / "campaign.toml"), *options]
