@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 
 from asyncsmtp.cli import console
 from asyncsmtp.cli.exits import Exit
+from asyncsmtp.cli.failures import Failed
 from asyncsmtp.cli.options import option
 from asyncsmtp.cli.sandboxes import show
 
@@ -49,11 +52,22 @@ async def _serve(port: int, maildir: Path) -> Exit:
     from asyncsmtp.testing.sandbox import Sandbox
 
     over = asyncio.Event()
-    async with Sandbox(maildir, port=port) as box:
-        console.out(f"smtp://{box.host}:{box.port}?security=none")
-        console.say(f"  the mails are kept in {maildir}; Ctrl-C ends it")
+    async with AsyncExitStack() as stack:
+        box = Sandbox(maildir, port=port)
+        try:
+            await stack.enter_async_context(box)
+        except OSError as error:
+            advice = "end what listens there, or take another: --port 0"
+            raise Failed(f"port {port} of 127.0.0.1 cannot be used: {_why(error)}", advice) from error
         with interruptible(over.set, over.set, "ending"):
+            console.out(box.url)
+            console.say(f"  the mails are kept in {maildir}; Ctrl-C ends it")
             await over.wait()
     console.say(f"{box.count:,} mails are in {maildir}")
     console.say(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
     return Exit.ACCEPTED
+
+
+def _why(error: OSError) -> str:
+    """In the system's words; asyncio's own name the address once more."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)

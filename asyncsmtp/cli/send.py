@@ -30,15 +30,15 @@ Example:
 @relay_options
 @option("--from", "from_", metavar="MAILBOX", help="'Ada <ada@example.org>'")
 @option("--to", multiple=True, metavar="MAILBOX", help="Repeatable, as --cc and --bcc are.")
-@option("--cc", multiple=True, metavar="MAILBOX")
+@option("--cc", multiple=True, metavar="MAILBOX", help="Recipients who are shown as such.")
 @option("--bcc", multiple=True, metavar="MAILBOX", help="Recipients whom the message does not mention.")
-@option("--subject", metavar="TEXT")
+@option("--subject", metavar="TEXT", help="The subject.")
 @option("--text", metavar="TEXT", help="The text itself, or @FILE, or - for standard input.")
 @option("--html", metavar="HTML", help="The same for HTML.")
 @option("--attach", multiple=True, metavar="FILE", help="Repeatable.")
 @option("--inline", multiple=True, metavar="NAME=FILE", help='An image: <img src="cid:NAME">. Repeatable.')
 @option("--header", multiple=True, metavar="NAME:VALUE", help="A further header field. Repeatable.")
-@option("--reply-to", multiple=True, metavar="MAILBOX")
+@option("--reply-to", multiple=True, metavar="MAILBOX", help="Where answers go.")
 @option("--eml", metavar="FILE", help="A finished message, or - for standard input; --from and --to readdress it.")
 @option("--sandbox", is_flag=True, help="To a relay inside the command, which forgets it.")
 @json_option

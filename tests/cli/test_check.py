@@ -19,23 +19,10 @@ from tests.cli.serving import serving
 CANARY = "hunter2-c4n4ry"
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A certificate authority of the tests' own."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    return context
-
-
 @pytest.fixture
-def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+def ca_file(ca: trustme.CA, tmp_path: Path) -> Path:
     path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
+    ca.cert_pem.write_to_path(str(path))
     return path
 
 
@@ -52,15 +39,15 @@ def test_it_shows_what_the_relay_offers(command: Command) -> None:
 
 
 def test_it_shows_the_certificate_and_the_login(
-    command: Command, tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, server_tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 587-style relay: STARTTLS, then AUTH; the password is in nothing that is printed."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
-    with serving(ScriptedRelay(tls=tls, users={"ann": CANARY}, auth_needs_tls=True)) as relay:
+    with serving(ScriptedRelay(tls=server_tls, users={"ann": CANARY}, auth_needs_tls=True)) as relay:
         ended = command("check", "--relay", f"smtp://ann@127.0.0.1:{relay.port}", "--ca-file", ca_file, "-v")
     assert ended.code == 0, ended.err
     assert "TLSv1." in ended.out
-    assert "certificate of localhost, 127.0.0.1" in ended.out
+    assert "certificate of relay.example, localhost, 127.0.0.1" in ended.out
     assert "login      accepted, as ann" in ended.out
     assert " ~> AUTH PLAIN ***" in ended.out
     assert " -> STARTTLS" in ended.out
@@ -68,11 +55,11 @@ def test_it_shows_the_certificate_and_the_login(
 
 
 def test_a_refused_login_ends_with_77(
-    command: Command, tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, server_tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One attempt, one sentence with the relay's words, the documented exit code."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
-    with serving(ScriptedRelay(tls=tls, users={"ann": "other"})) as relay:
+    with serving(ScriptedRelay(tls=server_tls, users={"ann": "other"})) as relay:
         ended = command("check", "--relay", f"smtp://ann@127.0.0.1:{relay.port}", "--ca-file", ca_file)
     assert ended.code == 77
     assert "535" in ended.sentence
@@ -90,9 +77,9 @@ def test_a_login_in_clear_is_refused_before_a_letter_of_it(command: Command, mon
     assert relay.auth_attempts == []
 
 
-def test_an_unknown_certificate_is_named(command: Command, tls: ssl.SSLContext) -> None:
+def test_an_unknown_certificate_is_named(command: Command, server_tls: ssl.SSLContext) -> None:
     """TL-05: a CA that this machine does not trust, and what to do about it."""
-    with serving(ScriptedRelay(tls=tls)) as relay:
+    with serving(ScriptedRelay(tls=server_tls)) as relay:
         ended = command("check", "--relay", f"smtp://127.0.0.1:{relay.port}")
     assert ended.code == 69
     assert "certificate" in ended.sentence

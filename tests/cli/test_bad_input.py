@@ -1,0 +1,308 @@
+"""Everything that people get wrong: one clear sentence, what to do next, a documented code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from asyncsmtp.testing import ScriptedRelay, Stage
+from tests.cli.ended import Command, Ended
+from tests.cli.serving import serving
+
+CANARY = "hunter2-c4n4ry"
+
+
+def bulk(command: Command, campaign: Path, *options: object) -> tuple[Ended, ScriptedRelay]:
+    """Run the campaign against a relay that would take everything."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes", *options)
+    return ended, relay
+
+
+def people(campaign: Path, octets: bytes) -> None:
+    (campaign.parent / "people.csv").write_bytes(octets)
+
+
+def replaced(campaign: Path, old: str, new: str) -> None:
+    text = campaign.read_text(encoding="utf-8")
+    assert old in text
+    campaign.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def nothing_was_sent(ended: Ended, relay: ScriptedRelay, code: int = 2) -> None:
+    assert ended.code == code, ended.err
+    assert relay.connections == 0
+    assert "\n  next: " in ended.err
+
+
+def test_a_wrong_column(command: Command, campaign: Path) -> None:
+    """The column that was asked for, and those there are."""
+    ended, relay = bulk(command, campaign, "--email-column", "E-Mail")
+    nothing_was_sent(ended, relay)
+    assert "E-Mail" in ended.sentence
+    assert "email" in ended.sentence
+
+
+def test_an_unknown_name_in_a_template(command: Command, campaign: Path) -> None:
+    """File, line, and the nearest column; the mailing that says “Dear ,” never leaves."""
+    (campaign.parent / "message.txt").write_text("Hello\n{{ nmae }}\n", encoding="utf-8")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "message.txt, line 2" in ended.sentence
+    assert "did you mean “name”" in ended.sentence
+
+
+def test_an_unknown_name_in_the_subject(command: Command, campaign: Path) -> None:
+    """The subject is a template too."""
+    replaced(campaign, "{{ name }}", "{{ nmae }}")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "Subject" in ended.sentence
+
+
+def test_a_missing_image(command: Command, campaign: Path) -> None:
+    """The key, the name and the path."""
+    replaced(campaign, 'text = "message.txt"', 'html = "message.html"\ninline = { logo = "logo.png" }')
+    (campaign.parent / "message.html").write_text('<img src="cid:logo">', encoding="utf-8")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "inline logo" in ended.sentence
+    assert "logo.png" in ended.sentence
+
+
+def test_an_image_that_is_shown_but_not_given(command: Command, campaign: Path) -> None:
+    """A broken picture in everybody's mail."""
+    replaced(campaign, 'text = "message.txt"', 'html = "message.html"')
+    (campaign.parent / "message.html").write_text('\n<img src="cid:logo">', encoding="utf-8")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "message.html, line 2" in ended.sentence
+    assert "logo" in ended.sentence
+
+
+def test_a_missing_template(command: Command, campaign: Path) -> None:
+    """The key and the path."""
+    (campaign.parent / "message.txt").unlink()
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "[campaign] text" in ended.sentence
+    assert "message.txt: does not exist" in ended.sentence
+
+
+def test_a_template_in_another_encoding(command: Command, campaign: Path) -> None:
+    """The line, and what to save it as."""
+    (campaign.parent / "message.txt").write_bytes(b"Hello\ncaf\xe9\n")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "message.txt, line 2: not UTF-8" in ended.sentence
+
+
+def test_missing_recipients(command: Command, campaign: Path) -> None:
+    """The path."""
+    (campaign.parent / "people.csv").unlink()
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "people.csv" in ended.sentence
+
+
+@pytest.mark.parametrize(
+    "octets", ["email,name\nann@example.org,Çid\n".encode("utf-16"), b"email,name\na@b.c,caf\xe9\n"]
+)
+def test_recipients_in_another_encoding(command: Command, campaign: Path, octets: bytes) -> None:
+    """A file from a spreadsheet that was not told UTF-8: not guessed, told."""
+    people(campaign, octets)
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "UTF-8" in ended.err
+
+
+def test_rows_that_cannot_be_mailed_are_named_and_the_others_are(command: Command, campaign: Path) -> None:
+    """Blank, with a line break, injected, twice: each with its row and line; none of it reaches the wire."""
+    people(
+        campaign,
+        b"email,name\n"
+        b"ann@example.org,Ann\n"
+        b",Blank\n"
+        b'"bob@example.org\r\nRCPT TO:<z@example.org>",Newline\n'
+        b'cid@example.org,"Cid\r\nBcc: z@example.org"\n'
+        b"ann@example.org,Twice\n",
+    )
+    ended, relay = bulk(command, campaign)
+    assert ended.code == 1
+    assert [message.forward_paths for message in relay.received] == [("ann@example.org",)]
+    assert "row 2 (line 3): “email” is blank" in ended.err
+    assert "row 3 (line 4)" in ended.err
+    assert "row 4" in ended.err
+    assert "row 5: names the mailbox of row 1 again" in ended.err
+    assert not any("z@example.org" in line for line in relay.dialogue)
+    states = [json.loads(line)["state"] for line in command("results", campaign, "--json").out.splitlines()]
+    assert states == ["accepted", "rejected", "rejected", "rejected", "suppressed"]
+
+
+def test_the_relay_is_down(command: Command, campaign: Path) -> None:
+    """69, and the same command goes on when it is back."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{port}?security=none", "--yes")
+    assert ended.code == 69
+    assert f"127.0.0.1:{port}" in ended.sentence
+    assert "3 are still to send" in ended.err
+    ended, relay = bulk(command, campaign)
+    assert ended.code == 0
+    assert len(relay.received) == 3
+
+
+def test_an_unknown_host(command: Command, campaign: Path) -> None:
+    """A name that nobody has (RFC 6761 §6.4)."""
+    ended = command("bulk", campaign, "--relay", "smtp://relay.invalid:25?security=none", "--yes")
+    assert ended.code == 69
+    assert "relay.invalid" in ended.sentence
+
+
+@pytest.mark.parametrize(("octets", "hint"), [("HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"), ("SSH-2.0-x\r\n", "SSH")])
+def test_a_wrong_port(command: Command, campaign: Path, octets: str, hint: str) -> None:
+    """WI-15: which service answered instead."""
+    with serving(ScriptedRelay({Stage.GREETING: octets.encode()})) as relay:
+        ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes")
+    assert ended.code == 69
+    assert hint in ended.sentence
+    assert "3 are still to send" in ended.err
+
+
+def test_a_refused_login(
+    command: Command, campaign: Path, ca: trustme.CA, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AU-12: one attempt, rows untouched, 77. AU-08, AU-09: the password is nowhere, though the relay repeats it."""
+    ca.cert_pem.write_to_path(str(campaign.parent / "ca.pem"))
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    script = {Stage.AUTH: f"535 5.7.8 no such password: {CANARY}"}
+    with serving(ScriptedRelay(script, tls=server_tls, users={"ann": "other"})) as relay:
+        url = f"smtp://ann@127.0.0.1:{relay.port}"
+        ended = command("bulk", campaign, "--relay", url, "--ca-file", "ca.pem", "--yes", "-v")
+    assert ended.code == 77
+    assert "535 5.7.8" in ended.sentence
+    assert len([line for line in relay.dialogue if line.startswith("C: AUTH")]) == 1
+    assert "3 are still to send" in ended.err
+    assert CANARY not in ended.out + ended.err
+    for path in campaign.parent.iterdir():
+        assert CANARY.encode() not in path.read_bytes()
+
+
+def test_a_login_in_clear(command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AU-01: nothing of the password leaves; the relay's offer of AUTH changes nothing."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    with serving(ScriptedRelay(users={"ann": CANARY})) as relay:
+        ended = command("bulk", campaign, "--relay", f"smtp://ann@127.0.0.1:{relay.port}?security=none", "--yes")
+    assert ended.code == 77
+    assert "clear" in ended.sentence
+    assert relay.auth_attempts == []
+    assert CANARY not in ended.out + ended.err
+
+
+def test_a_full_disk(command: Command, campaign: Path) -> None:
+    """BL-08: 74, and what to do; nothing is sent that could not be recorded. No tmpfs: a limit on file size."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "from asyncsmtp.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    with serving(ScriptedRelay()) as relay:
+        words = ["bulk", str(campaign), "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes"]
+        ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=15)
+    assert ended.returncode == 74, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "next: " in ended.stderr
+    assert relay.received == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(command: Command, campaign: Path) -> None:
+    """The ledger has no place; it is told before anything is sent."""
+    campaign.parent.chmod(0o500)
+    ended, relay = bulk(command, campaign)
+    campaign.parent.chmod(0o700)
+    nothing_was_sent(ended, relay, 74)
+
+
+def test_a_campaign_that_changed_since_it_began(command: Command, campaign: Path) -> None:
+    """TF-10: half of the people one letter, half another? The file that changed is named."""
+    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    (campaign.parent / "message.txt").write_text("Another letter, {{ name }}\n", encoding="utf-8")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "message.txt changed" in ended.sentence
+
+
+def test_a_changed_subject_is_a_changed_campaign(command: Command, campaign: Path) -> None:
+    """TF-10: the settings that a message shows count as well; how it is sent does not."""
+    assert bulk(command, campaign, "--limit", 1, "--sessions", 1)[0].code == 0
+    ended, relay = bulk(command, campaign, "--subject", "Other")
+    nothing_was_sent(ended, relay)
+    assert "subject changed" in ended.sentence
+    assert bulk(command, campaign, "--sessions", 3)[0].code == 0
+
+
+def test_the_ledger_of_another_campaign(command: Command, campaign: Path) -> None:
+    """One ledger, one campaign."""
+    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    ended, relay = bulk(command, campaign, "--name", "other", "--ledger", "news.ledger")
+    nothing_was_sent(ended, relay)
+    assert "“news”" in ended.sentence
+
+
+def test_a_rate_is_refused_not_ignored(command: Command, campaign: Path) -> None:
+    """Who asks for 10 a minute must not get 3,000 a second."""
+    ended, relay = bulk(command, campaign, "--rate", "10/min")
+    nothing_was_sent(ended, relay)
+    assert "--rate" in ended.sentence
+
+
+def test_a_password_in_the_campaign_s_url(command: Command, campaign: Path) -> None:
+    """AU-08, TF-15: refused, and not repeated."""
+    with campaign.open("a", encoding="utf-8") as file:
+        file.write(f'[relay]\nurl = "smtp://ann:{CANARY}@127.0.0.1:1"\n')
+    ended = command("bulk", campaign, "--yes")
+    assert ended.code == 2
+    assert "password in the relay's URL" in ended.sentence
+    assert CANARY not in ended.err
+
+
+def test_no_relay_at_all(command: Command, campaign: Path) -> None:
+    """What to add, and how to rehearse without one."""
+    ended = command("bulk", campaign, "--yes")
+    assert ended.code == 2
+    assert "--relay" in ended.err
+    assert "--sandbox" in ended.err
+
+
+def test_without_arguments(command: Command) -> None:
+    """Rule 1: what is missing, and the command that fixes it."""
+    ended = command("bulk")
+    assert ended.code == 2
+    assert "asyncsmtp init demo" in ended.err
+
+
+def test_an_attachment_that_only_one_row_lacks(command: Command, campaign: Path) -> None:
+    """That row is rejected with the reason, the others are mailed; TF-07: no cell reads outside the folder."""
+    replaced(campaign, 'text = "message.txt"', 'text = "message.txt"\nattachments = ["files/{{ name }}.pdf"]')
+    (campaign.parent / "files").mkdir()
+    (campaign.parent / "secret.pdf").write_bytes(b"secret")
+    for name in ("Ann", "Bob"):
+        (campaign.parent / f"files/{name}.pdf").write_bytes(b"%PDF " + name.encode())
+    people(campaign, b"email,name\nann@example.org,Ann\nbob@example.org,Bob\ncid@example.org,../secret\n")
+    ended, relay = bulk(command, campaign)
+    assert ended.code == 1
+    assert len(relay.received) == 2
+    assert "../secret" in command("results", campaign, "--failed").out
+    assert not any(b"secret" in message.content for message in relay.received)
