@@ -12,8 +12,9 @@ from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
-from asyncsmtp.errors import AuthenticationRefused, ConnectionLost, LocalProtocolError
+from asyncsmtp.errors import AuthenticationRefused, ConnectionLost, LocalProtocolError, SMTPError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ class Pool:
         self._trace = trace
         self._manners = Manners()
         self._slots = [_Slot() for _ in range(sessions)]
-        self._retired: list[Session] = []
+        self._connecting: set[asyncio.Task[None]] = set()
         self._capacity = asyncio.Semaphore(sessions * depth)
         self._first = asyncio.Lock()
         self._opened_one = False
+        self._failures: list[SMTPError] = []  # of those who tried to open the first one
         self._refused: AuthenticationRefused | None = None
         self._closing = False
         self._idle = asyncio.Event()
@@ -88,13 +90,14 @@ class Pool:
     async def send(self, message: Message | ParsedMessage, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Send one message over some session; wait for a session if all are full.
 
-        A connection that was used before and breaks before the point of no return is replaced and the message
-        sent again, once: nothing was delivered, and it was the old connection's fault. `before_end` may then be
-        called twice.
+        A connection that breaks before the point of no return is replaced and the message sent again, unless it
+        was opened for this very message: nothing was delivered, and it was the old connection's fault.
+        `before_end` may then be called again. Where no session can be opened at all, everyone who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
         """
         made = Message.of(message)
+        seen = len(self._failures)
         self._in_hand += 1
         self._idle.clear()
         try:
@@ -102,7 +105,7 @@ class Pool:
                 slot = self._choose()
                 slot.load += 1
                 try:
-                    return await self._submit(slot, made, before_end)
+                    return await self._submit(slot, made, before_end, seen)
                 finally:
                     slot.load -= 1
         finally:
@@ -117,20 +120,22 @@ class Pool:
             return least
         return next((slot for slot in self._slots if not slot.load and slot.warm), least)
 
-    async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None) -> Delivery:
-        session, fresh = await self._session(slot)
-        try:
-            return await session.transact(message.envelope, message.content, before_end=before_end)
-        except ConnectionLost:
-            if fresh:
-                raise
-        session, _ = await self._session(slot)
-        return await session.transact(message.envelope, message.content, before_end=before_end)
+    async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None, seen: int) -> Delivery:
+        while True:
+            session, fresh = await self._session(slot, seen)
+            try:
+                delivery = await session.transact(message.envelope, message.content, before_end=before_end)
+            except ConnectionLost:
+                if fresh:  # so each connection that breaks gives one message up at the most, and this ends
+                    raise
+            else:
+                if fresh or delivery.mail.code != CLOSING:  # else it is about the connection: it was idle, or used up
+                    return delivery
 
-    async def _session(self, slot: _Slot) -> tuple[Session, bool]:
-        """The slot's session, and whether it was opened for this message."""
+    async def _session(self, slot: _Slot, seen: int) -> tuple[Session, bool]:
+        """The slot's session, and whether it was opened for this message, which has seen so many failures."""
         if self._closing:
-            raise LocalProtocolError("the pool is closed")
+            raise _closed()
         if slot.warm:
             assert slot.session is not None
             return slot.session, False
@@ -138,37 +143,49 @@ class Pool:
             if slot.session is not None and slot.session.usable:
                 return slot.session, False
             if slot.session is not None:
-                await self._retire(slot.session)
-            slot.session = await self._open()
+                await slot.session.ended()  # its last message may still be unanswered; the ceiling holds
+                await slot.session.aclose()
+            slot.session = await self._open(seen)
             return slot.session, True
 
-    async def _open(self) -> Session:
-        if self._opened_one:
-            return await self._connected()
-        async with self._first:
-            if self._refused is not None:
-                raise self._refused
+    async def _open(self, seen: int) -> Session:
+        if not self._opened_one:
+            async with self._first:
+                if not self._opened_one:
+                    return await self._open_first(seen)
+        return await self._connected()
+
+    async def _open_first(self, seen: int) -> Session:
+        if len(self._failures) > seen:
+            raise self._failures[-1]
+        try:
             session = await self._connected()
-            self._opened_one = True
-            return session
+        except SMTPError as error:
+            self._failures.append(error)
+            raise
+        self._opened_one = True
+        return session
 
     async def _connected(self) -> Session:
         if self._refused is not None:
             raise self._refused
+        if self._closing:
+            raise _closed()
         session = Session(self.relay, trace=self._trace, manners=self._manners)
+        opening = asyncio.get_running_loop().create_task(session.connect())
+        self._connecting.add(opening)
         try:
-            await session.connect()
+            await opening
         except AuthenticationRefused as error:
             self._refused = error
             raise
+        except asyncio.CancelledError:
+            if self._closing and not _being_cancelled():
+                raise _closed() from None
+            raise
+        finally:
+            self._connecting.discard(opening)
         return session
-
-    async def _retire(self, session: Session) -> None:
-        """Put a broken session aside; one that still waits for a reply is left to hear it."""
-        self._retired.append(session)
-        for old in [old for old in self._retired if not old.busy]:
-            self._retired.remove(old)
-            await old.aclose()
 
     async def drain(self) -> None:
         """Wait until every message in hand is answered. Cancelling it changes nothing."""
@@ -180,5 +197,18 @@ class Pool:
         `drain` first to let them be answered. Takes two seconds at the most, whatever the relay does.
         """
         self._closing = True
-        sessions = [slot.session for slot in self._slots if slot.session is not None] + self._retired
-        await asyncio.gather(*(session.aclose() for session in sessions))
+        connecting = tuple(self._connecting)
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+        await asyncio.gather(*(slot.session.aclose() for slot in self._slots if slot.session is not None))
+
+
+def _closed() -> SMTPError:
+    return LocalProtocolError("the pool is closed")
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody cancels the task we are in."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

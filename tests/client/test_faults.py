@@ -45,6 +45,8 @@ FAULTS: dict[str, Move] = {
     "taken, then hang": (UNSAID, Hang()),
     "421": "421 4.3.2 shutting down",
     "421 without closing": (b"421 4.3.2 shutting down\r\n", Hang()),
+    "421 in front": (b"421 4.3.2 shutting down\r\n", USUAL),
+    "421 behind": (USUAL, b"421 4.3.2 shutting down\r\n"),
     "4yz": "451 4.3.0 later",
     "5yz": "550 5.7.1 no",
     "5yz, then fin": ("550 5.7.1 no", Fin()),
@@ -80,6 +82,8 @@ async def test_no_fault_makes_us_believe_what_is_not(stage: Stage, dialogue: Dia
             _ordeal(name, stage, move, dialogue, occurrence)
             for name, move in FAULTS.items()
             if not (stage is Stage.DOT and name == "250 and no more")  # that is an acceptance
+            and not (stage is Stage.DOT and name == "421 in front")  # that one refuses, and takes it nevertheless
+            and not (stage is Stage.BODY and name in ("421 in front", "421 behind"))  # as does that
         )
     )
     assert [complaint for some in complaints for complaint in some] == []
@@ -222,6 +226,18 @@ async def test_421_is_the_answer_to_the_message_it_came_to(stage: Stage, final: 
         with pytest.raises(ConnectionLost, match="shutting down"):
             await session.send(message())
     assert "C: RSET" not in server.dialogue
+
+
+async def test_behind_a_421_nothing_counts() -> None:
+    """In one segment with positive replies to all that was said: the session is over nevertheless."""
+    replies = b"421 4.3.2 bye\r\n250 ok\r\n354 go on\r\n"
+    async with playing({Stage.MAIL: (replies, Hang())}) as (server, session):
+        delivery = await session.send(message())
+        assert delivery.outcomes == (Outcome.DEFERRED,)
+        assert delivery.replies()[0].code == 421
+        assert not session.usable
+        await server.wait_until_idle()
+        assert server.heard_of(Stage.BODY) == 0
 
 
 async def test_421_to_the_second_of_three_recipients_names_it() -> None:

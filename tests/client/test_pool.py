@@ -1,0 +1,243 @@
+"""A pool: as many connections as it may have, used again, replaced when they break, closed in time."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter
+
+import pytest
+
+from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.relay import Login
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    ConnectFailed,
+    ConnectionLost,
+    DeliveryInDoubt,
+    LocalProtocolError,
+    Refused,
+    SMTPError,
+)
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.testing import UNSAID, USUAL, Cue, Deaf, Fin, Hang, Move, ScriptedRelay, Stage, Wait
+from tests.client.support import QUICK, commands, message, playing, pooling, relay_of, rounds, token, told
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+
+async def test_a_thousand_messages_through_ten_sessions_each_once() -> None:
+    async with pooling(on_accept=token, pool={"sessions": 10}) as (server, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(1000)))
+        assert pool.open_sessions == 10
+    assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(1000)]
+    assert len(server.received) == 1000
+    assert server.connections == 10
+    assert all(commands(server, connection)[-1] == "QUIT" for connection in range(1, 11))
+
+
+async def test_connections_are_opened_as_they_are_needed() -> None:
+    async with pooling(pool={"sessions": 5}) as (server, pool):
+        assert server.connections == 0
+        for number in range(5):
+            await pool.send(message(number))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(("sessions", "depth"), [(1, 1), (1, 4), (3, 1), (3, 4)])
+async def test_the_ceiling_is_never_exceeded(sessions: int, depth: int) -> None:
+    """Not even while broken sessions are replaced and senders give up."""
+    most = 0
+
+    def dot(cue: Cue) -> Move | None:
+        nonlocal most
+        most = max(most, server.open_connections)
+        return (USUAL, Fin()) if cue.number % 5 == 0 else (Wait(0.002), USUAL)
+
+    async with pooling({Stage.DOT: dot}, pool={"sessions": sessions, "depth": depth}) as (server, pool):
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(40)]
+        for number, task in enumerate(sending):
+            await rounds(2)
+            if number % 6 == 0:
+                task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+    assert most <= sessions
+
+
+async def test_a_refused_message_leaves_its_session_in_use() -> None:
+    script = {Stage.RCPT: lambda cue: "550 5.1.1 no" if cue.number % 2 else None}
+    async with pooling(script, pool={"sessions": 2}) as (server, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(20)))
+    assert sum(delivery.accepted for delivery in deliveries) == 10
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.001])
+@pytest.mark.parametrize("depth", [1, 4])
+async def test_a_server_that_closes_after_each_message_costs_nobody_anything(wait: float, depth: int) -> None:
+    """WI-24: a session that died in between is replaced, and the message sent again, unseen."""
+    script = {Stage.DOT: (USUAL, Wait(wait), Fin())} if wait else {Stage.DOT: (USUAL, Fin())}
+    async with pooling(script, on_accept=token, pool={"sessions": 2, "depth": depth}) as (server, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(30)))
+    assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(30)]
+    assert len(server.received) == 30
+
+
+async def test_a_connection_that_breaks_under_its_first_message_is_that_messages_failure() -> None:
+    """One that was opened for it: there is no old connection to blame, and no endless trying."""
+    async with pooling({Stage.MAIL: Fin()}, pool={"sessions": 1}) as (server, pool):
+        results = await asyncio.gather(*(pool.send(message(n)) for n in range(6)), return_exceptions=True)
+        assert all(isinstance(result, ConnectionLost) for result in results)
+    assert server.connections == 6
+
+
+async def test_nothing_is_sent_again_after_the_dot() -> None:
+    """BL-05: the library never retries past the point of no return."""
+    async with pooling({Stage.DOT: {2: (UNSAID, Fin())}}, pool={"sessions": 1}) as (server, pool):
+        assert (await pool.send(message(1))).accepted
+        with pytest.raises(DeliveryInDoubt):
+            await pool.send(message(2))
+        assert (await pool.send(message(3))).accepted
+    assert Counter(r.forward_paths[0] for r in server.received) == {f"to{n}@example.net": 1 for n in (1, 2, 3)}
+
+
+async def test_an_idle_session_that_was_closed_is_replaced() -> None:
+    """WI-11: also where the 421 crosses with the MAIL that it seems to answer; no attempt of the message's counts."""
+    script = {Stage.DOT: {1: (USUAL, Wait(0.01), b"421 4.4.2 idle\r\n", Fin())}}
+    async with pooling(script, pool={"sessions": 1}) as (server, pool):
+        await pool.send(message(1))
+        await server.wait_until_idle()
+        assert (await pool.send(message(2))).accepted
+        assert server.connections == 2
+
+
+async def test_421_to_mail_on_a_fresh_connection_is_the_answer() -> None:
+    """Or a relay that says it to everyone would be asked without end."""
+    async with pooling({Stage.MAIL: "421 4.7.0 no more today"}, pool={"sessions": 1}) as (server, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(4)))
+        assert all(delivery.replies()[0].code == 421 for delivery in deliveries)
+    assert server.connections == 4
+
+
+# --- opening ---
+
+
+async def test_when_the_relay_is_down_everyone_is_told_at_once() -> None:
+    async with ScriptedRelay() as server:
+        relay = relay_of(server)
+    async with Pool(relay, sessions=4, depth=2) as pool, asyncio.timeout(2):
+        results = await asyncio.gather(*(pool.send(message(n)) for n in range(100)), return_exceptions=True)
+    assert all(isinstance(result, ConnectFailed) for result in results)
+
+
+@pytest.mark.parametrize("move", [Hang(), "421 4.3.2 too many", "554 5.7.1 go away"], ids=["silence", "421", "554"])
+async def test_a_relay_that_takes_nobody_is_asked_once_for_all_who_wait(move: Move) -> None:
+    """With a limit of 300 s each, one after the other would be hours."""
+    async with pooling({Stage.GREETING: move}, relay={"timeouts": QUICK}, pool={"sessions": 4}) as (server, pool):
+        results = await asyncio.gather(*(pool.send(message(n)) for n in range(100)), return_exceptions=True)
+        assert all(isinstance(result, ConnectFailed | Refused) for result in results)
+        assert server.connections == 1
+        with pytest.raises((ConnectFailed, Refused)):  # who comes later asks again
+            await pool.send(message())
+        assert server.connections == 2
+
+
+async def test_the_first_session_is_opened_alone_and_the_others_together() -> None:
+    """AU-12; and ten logins are not one after the other."""
+    script = {Stage.GREETING: lambda cue: (Wait(0.1), USUAL)}
+    async with pooling(script, pool={"sessions": 8, "depth": 1}) as (server, pool):
+        began = asyncio.get_running_loop().time()
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(8)]
+        await server.wait_for_stage(Stage.GREETING)
+        await asyncio.sleep(0.05)
+        assert server.connections == 1
+        await asyncio.gather(*sending)
+        assert server.connections == 8
+        assert asyncio.get_running_loop().time() - began < 0.6
+
+
+async def test_a_refused_password_is_said_once_by_a_pool_of_twenty() -> None:
+    """AU-12: twenty connections with a wrong password would lock the account."""
+    async with ScriptedRelay(users={"ann": "right"}) as server:
+        relay = relay_of(server, login=Login("ann", Secret("wrong")), cleartext_login=True)
+        async with Pool(relay, sessions=20) as pool:
+            results = await asyncio.gather(*(pool.send(message(n)) for n in range(100)), return_exceptions=True)
+            assert all(isinstance(result, AuthenticationRefused) for result in results)
+            with pytest.raises(AuthenticationRefused):
+                await pool.send(message())
+    assert len(server.auth_attempts) == 1
+    assert server.connections == 1
+
+
+# --- ending ---
+
+
+async def test_drain_waits_for_every_reply() -> None:
+    async with pooling({Stage.DOT: (Wait(0.02), USUAL)}, pool={"sessions": 2}) as (server, pool):
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(6)]
+        await rounds()
+        await pool.drain()
+        assert len(server.received) == 6
+        assert all(delivery.accepted for delivery in await asyncio.gather(*sending))
+
+
+async def test_a_closed_pool_takes_nothing() -> None:
+    async with pooling() as (_, pool):
+        await pool.send(message())
+    with pytest.raises(LocalProtocolError, match="closed"):
+        await pool.send(message())
+    await pool.aclose()
+
+
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.MAIL, Stage.DATA])
+async def test_closing_breaks_off_what_is_in_hand_and_not_past_the_dot(stage: Stage) -> None:
+    """Also what still connects; nobody is left waiting, nothing is left open."""
+    async with ScriptedRelay({stage: Hang()}) as server:
+        pool = Pool(relay_of(server), sessions=2, depth=2)
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(6)]
+        await server.wait_for_stage(stage)
+        async with asyncio.timeout(2):
+            await pool.aclose()
+            results = await asyncio.gather(*sending, return_exceptions=True)
+        for result in results:
+            assert isinstance(result, SMTPError), repr(result)
+            assert not result.in_doubt
+        await server.wait_until_idle()
+
+
+async def test_closing_leaves_in_doubt_what_is_past_the_dot() -> None:
+    async with ScriptedRelay({Stage.DOT: Hang()}) as server:
+        pool = Pool(relay_of(server), sessions=1)
+        sending = asyncio.create_task(pool.send(message()))
+        await server.wait_for_stage(Stage.DOT)
+        await pool.aclose()
+        with pytest.raises(DeliveryInDoubt):
+            await sending
+
+
+async def test_closing_twice_at_once_is_harmless() -> None:
+    async with pooling({Stage.QUIT: (Wait(0.02), USUAL)}) as (_, pool), asyncio.timeout(3):
+        await pool.send(message())
+        await asyncio.gather(pool.aclose(), pool.aclose())
+
+
+@pytest.mark.parametrize("move", [Hang(), Deaf()], ids=["mute", "deaf"])
+async def test_closing_is_bounded_whatever_the_peers_do(
+    move: Move, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """TL-09: a mute peer under TLS would hold `wait_closed` up for half a minute; the usual limits apply here."""
+    async with ScriptedRelay({Stage.QUIT: move}, tls=server_tls, implicit_tls=True) as server:
+        relay = relay_of(server, security=Security.IMPLICIT_TLS, context=client_tls)
+        pool = Pool(relay, sessions=5, depth=1)
+        await asyncio.gather(*(pool.send(message(n)) for n in range(10)))
+        began = asyncio.get_running_loop().time()
+        await pool.aclose()
+        assert asyncio.get_running_loop().time() - began < 2.0
+
+
+async def test_a_pool_without_sessions_is_none() -> None:
+    async with playing() as (server, _):
+        for sessions, depth in ((0, 1), (1, 0)):
+            with pytest.raises(ValueError, match="at least one"):
+                Pool(relay_of(server), sessions=sessions, depth=depth)
