@@ -7,6 +7,7 @@ from asyncsmtp.testing.received import AuthAttempt, NotTaken, Received
 from asyncsmtp.testing.relay import ScriptedRelay
 from asyncsmtp.testing.render import render
 from asyncsmtp.testing.sandbox import Sandbox
+from asyncsmtp.testing.scram import Scram
 from asyncsmtp.testing.script import (
     UNSAID,
     USUAL,
@@ -50,6 +51,7 @@ __all__ = [
     "Rst",
     "Rule",
     "Sandbox",
+    "Scram",
     "ScriptedRelay",
     "Stage",
     "Step",

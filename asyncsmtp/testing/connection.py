@@ -179,10 +179,11 @@ class Connection(asyncio.Protocol):
         self._finish(said, (yield from self._perform_all(said, steps, None)))
 
     def _perform_all(self, said: Said, steps: Sequence[Step], code: int | None) -> Generator[float, None, int | None]:
-        """Do the steps in turn; return the code of the first reply among them, `code` if there was one before."""
+        """Do the steps in turn; return the code of the first that had words, `code` if one was said before."""
         for step in steps:
             done = yield from self._perform(said, step, code)
-            code = done if code is None else code
+            if done is not None and not code:
+                code = done
         return code
 
     def _perform(self, said: Said, step: Step, code: int | None) -> Generator[float, None, int | None]:

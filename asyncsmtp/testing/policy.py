@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from asyncsmtp.testing.auth import MECHANISMS
+from asyncsmtp.testing.auth import USUAL, Begin
 
 __all__ = ["OFFERS", "Policy"]
 
@@ -23,7 +23,7 @@ class Policy:
         hides: keywords left out of that reply, although the relay obeys them (a stripped STARTTLS).
         starttls: whether it has a certificate to upgrade with.
         users: names and passwords, or tokens; AUTH is offered when there are any.
-        mechanisms: those it offers, in its order.
+        mechanisms: those it offers, in its order, each with its side of the exchange; None is there in name only.
         auth_needs_tls: AUTH is neither offered nor taken in clear.
         needs_auth: MAIL is refused before a login; `needs_tls`: before TLS.
         max_size: octets of content it takes (RFC 1870); None takes any and says SIZE without a number.
@@ -36,7 +36,7 @@ class Policy:
     hides: frozenset[str] = frozenset()
     starttls: bool = False
     users: Mapping[str, str] = field(default_factory=dict)
-    mechanisms: tuple[str, ...] = tuple(MECHANISMS)
+    mechanisms: Mapping[str, Begin | None] = field(default_factory=lambda: USUAL)
     auth_needs_tls: bool = False
     needs_auth: bool = False
     needs_tls: bool = False

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
-from asyncsmtp.testing.auth import MECHANISMS
+from asyncsmtp.testing.auth import MECHANISMS, USUAL, Begin
 from asyncsmtp.testing.connection import Connection
 from asyncsmtp.testing.due import is_improper
 from asyncsmtp.testing.policy import OFFERS, Policy
@@ -41,6 +41,8 @@ class ScriptedRelay(Server):
         hides: keywords that are obeyed but not shown: a STARTTLS that somebody on the line stripped.
         tls: a server's context with its certificate; STARTTLS is offered, unless `implicit_tls`.
         users: names and passwords (tokens, for XOAUTH2); AUTH is offered when there are any.
+        mechanisms: those it offers: PLAIN, LOGIN and XOAUTH2 unless said otherwise. Of OAUTHBEARER, CRAM-MD5, EXTERNAL
+            and SCRAM-SHA-1, -256 and -512 the name is enough; a mapping gives the server's side of each, see `Scram`.
         auth_needs_tls: AUTH is neither offered nor taken before TLS.
         needs_auth, needs_tls: MAIL is refused with 530 before the login, before TLS.
         max_size: octets it takes; None is without limit, and says SIZE without a number.
@@ -70,7 +72,7 @@ class ScriptedRelay(Server):
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         users: Mapping[str, str] | None = None,
-        mechanisms: Iterable[str] = tuple(MECHANISMS),
+        mechanisms: Iterable[str] | Mapping[str, Begin] = tuple(USUAL),
         auth_needs_tls: bool = False,
         needs_auth: bool = False,
         needs_tls: bool = False,
@@ -91,7 +93,7 @@ class ScriptedRelay(Server):
             hides=frozenset(keyword.upper() for keyword in hides),
             starttls=tls is not None and not implicit_tls,
             users=users or {},
-            mechanisms=tuple(mechanisms),
+            mechanisms=_sides(mechanisms),
             auth_needs_tls=auth_needs_tls,
             needs_auth=needs_auth,
             needs_tls=needs_tls,
@@ -189,3 +191,9 @@ class ScriptedRelay(Server):
 
 def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "backslashreplace")
+
+
+def _sides(mechanisms: Iterable[str] | Mapping[str, Begin]) -> Mapping[str, Begin | None]:
+    if isinstance(mechanisms, Mapping):
+        return dict(mechanisms)
+    return {name: MECHANISMS.get(name) for name in mechanisms}

@@ -235,6 +235,17 @@ async def test_the_content_may_be_answered_before_its_end(early: str, kept: int)
         assert len(relay.received) == kept
 
 
+async def test_a_421_into_the_content_is_a_refusal_also_behind_the_usual_silence() -> None:
+    """Where the usual is to say nothing, the first words count."""
+    async with ScriptedRelay({Stage.BODY: (USUAL, "421 4.3.2 down")}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        await peer.say(*ENVELOPE, "DATA")
+        peer.write("x\r\n.\r\n")
+        assert await peer.reply() == "421 4.3.2 down"
+        await relay.wait_until_idle()
+        assert relay.received == []
+
+
 async def test_a_final_reply_may_ride_on_the_354() -> None:
     """WI-14, in one segment."""
     script = {Stage.DATA: (USUAL, b"250 queued\r\n"), Stage.DOT: UNSAID}
