@@ -13,41 +13,39 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 
 from asyncsmtp.client.manners import Behind, Manners
 from asyncsmtp.client.place import Place
 from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.transport import READ_SIZE
+from asyncsmtp.client.streaming import stream
 from asyncsmtp.client.wire import Said, Wire
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, SMTPError
-from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command
-from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.protocol.client import State
+from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
+from asyncsmtp.protocol.content import transparent
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["Line"]
-
-PROBE_PATIENCE = 1.0  # seconds, or …
-PROBE_ROUND_TRIPS = 4  # … so many round trips, whichever is longer
 
 
 class Line:
     """The senders' side of a session; `caught_up` and `broken` are called by the wire."""
 
     def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float) -> None:
-        self.pipelined = relay.dialogue is Dialogue.PIPELINED and wire.protocol.extensions.pipelining
+        offered = wire.protocol.extensions
+        self.pipelined = relay.dialogue is not Dialogue.LOCKSTEP and offered.pipelining
+        self.chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking and not relay.lmtp
+        self._window = relay.window if self.chunked else 1  # contents unanswered at a time
+        self._streams = self.chunked
         self._host = str(relay)
         tls = wire.tls
         self._tls = tls.version() if tls is not None else None
         self._wire = wire
-        self._manners = manners
-        self._patience = max(PROBE_PATIENCE, PROBE_ROUND_TRIPS * round_trip)
         self._places: deque[Place] = deque()  # not written to the end yet; the head has the turn
         self._unbooked: deque[Place] = deque()  # opened, in the order in which they were
         self._ended_last: Place | None = None
-        self._behind = Behind.REFUSED if manners.stops_at_the_dot else Behind.UNKNOWN
+        self._behind = Behind(manners, round_trip)
         self._doom: SMTPError | None = None
 
     @property
@@ -98,7 +96,10 @@ class Line:
         if not place.opened:
             if not self._may_open():
                 return False
-            self._say(place, transaction.say(behind_content=self._content_unanswered))
+            if not (self._streams and place.streamed):
+                self._say(place, transaction.say(behind_content=self._must_reset))
+            elif self._marked(place):
+                self._end(place)
         elif transaction.phase is Phase.CONTENT:
             if not self._may_end(place):
                 return False
@@ -114,19 +115,26 @@ class Line:
         """Whether a new envelope may be said: nothing is unanswered, or the relay reads on behind it."""
         if not self._wire.protocol.pending:
             return True
-        if not self._wire.protocol.allows(RSET) or self._behind is Behind.PROBING:
+        if not self._wire.protocol.allows(RSET) or self._behind.probing:
             return False
-        return self.pipelined and (self._behind is Behind.PROVED or not self._content_unanswered)
+        if self._streams:
+            return sum(place.ended for place in self._unbooked) < self._window
+        return self.pipelined and (self._behind.proved or not self._content_unanswered)
 
     @property
     def _content_unanswered(self) -> bool:
         return self._ended_last is not None and self._ended_last.ended
 
+    @property
+    def _must_reset(self) -> bool:
+        """Whether RSET begins the next envelope: behind a content, and after one that was refused (RFC 3030 §2)."""
+        return self._content_unanswered or self._wire.protocol.ahead is not State.READY
+
     def _open(self, place: Place, group: tuple[Command, ...]) -> list[Said]:
         if not place.opened:
             place.opened = True
             self._unbooked.append(place)
-        return [(command, place.hear, None) for command in group]
+        return [Said(command, place.hear) for command in group]
 
     def _say(self, place: Place, group: tuple[Command, ...]) -> None:
         if group:
@@ -139,10 +147,14 @@ class Line:
         if not place.streamed:
             place.make_room()
             return False
+        return self._marked(place)
+
+    def _marked(self, place: Place) -> bool:
+        """Whether the sender's mark is durable; asks for it."""
         if place.before_end is None:
             return True
         before = self._ended_last
-        if before is not None and not before.collected:
+        if before is not None and not before.collected and not self._streams:
             return False  # its sender must record the result before we mark the next
         if place.mark is None:
             try:
@@ -161,54 +173,59 @@ class Line:
     def _end(self, place: Place) -> None:
         """Write the content, or what is left of it, its end, and what the next in line has to say behind it."""
         self._wire.check()
-        parts = transparent(place.content.parts) if place.transaction.taken and place.room is None else ()
-        place.transaction.content_ended()
+        transaction = place.transaction
         self._ended_last = place
-        self._wire.say([(END_OF_CONTENT, place.hear, None), *self._what_follows()], behind=parts)
+        if transaction.chunked:
+            self._end_chunks(place)
+            return
+        parts = transparent(place.content.parts) if transaction.taken and place.room is None else ()
+        transaction.content_ended()
+        end = Said(END_OF_CONTENT, place.hear, answers=transaction.answers_due)
+        self._wire.say([end, *self._what_follows()], behind=parts)
+
+    def _end_chunks(self, place: Place) -> None:
+        """Write the last chunk, in a streamed dialogue with its envelope, unasked."""
+        unasked = not place.opened
+        said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
+        parts = place.content.parts if place.rest is None else (place.rest,)
+        place.transaction.content_ended(unasked=unasked)
+        said.append(Said(bdat(sum(map(len, parts)), last=True), place.hear))
+        self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:
         following = self._places[1] if len(self._places) > 1 else None
         if following is None or following.booked.done() or not self.pipelined:
             return []
-        if self._behind is Behind.PROVED:
+        if self._behind.proved:
             return self._open(following, following.transaction.say(behind_content=True))
-        if self._behind is Behind.UNKNOWN and not self._manners.stops_at_the_dot:
-            self._behind = Behind.PROBING
-            return [(RSET, self._probed, self._patience)]
-        return []
-
-    def _probed(self, _: Command, reply: Reply) -> None:
-        self._behind = Behind.PROVED if reply.positive else Behind.REFUSED
-        self._manners.stops_at_the_dot |= not reply.positive
+        return self._behind.probe()
 
     async def _stream(self, place: Place) -> None:
-        """Write a large content block by block, all but its end."""
-        transaction = place.transaction
-        if transaction.phase is not Phase.CONTENT or not transaction.taken:
-            return
-        for block in _blocks(place.content):
-            await self._wire.write_content(block)
-            if transaction.phase is not Phase.CONTENT:
-                return  # refused while we wrote; the refusal is booked
-        place.streamed = True
+        await stream(place, self._wire)
         self._advance()
 
     # --- hearing ---
 
     def caught_up(self) -> None:
         """Book what is decided, once nothing said is unanswered: a reply too many or too few has shown by then."""
-        if not self._wire.protocol.pending:
-            while self._unbooked and self._unbooked[0].transaction.phase is Phase.OVER:
-                self._book(self._unbooked.popleft())
-            if self._doom is not None and not self._content_unanswered:
-                self._wire.fail(self._doom)
-                return
+        while self._unbooked and self._unbooked[0].transaction.phase is Phase.OVER and self._in_step:
+            self._book(self._unbooked.popleft())
+        if self._doom is not None and not self._wire.protocol.pending and not self._content_unanswered:
+            self._wire.fail(self._doom)
+            return
         self._advance()
+
+    @property
+    def _in_step(self) -> bool:
+        """Nothing is unanswered; where that never comes, in a stream, the next MAIL was answered with 2yz."""
+        if not self._wire.protocol.pending:
+            return True
+        following = self._unbooked[1].transaction.mail if self._streams and len(self._unbooked) > 1 else None
+        return following is not None and following.positive
 
     def broken(self, error: SMTPError) -> None:
         """Tell everyone what the end of the connection means for them."""
-        if self._behind is Behind.PROBING:
-            self._manners.stops_at_the_dot = True
+        self._behind.lost()
         void = isinstance(error, OutOfStep)
         claimed = isinstance(error, OutOfStep) and error.claims_acceptance
         for place, follower in zip(self._unbooked, [*self._unbooked, None][1:], strict=True):
@@ -228,7 +245,10 @@ class Line:
         self._doom = self._doom or error
 
     def _book(self, place: Place) -> None:
-        place.book(place.transaction.delivery(host=self._host, tls=self._tls))
+        delivery = place.transaction.delivery(host=self._host, tls=self._tls)
+        if self._streams and not delivery.accepted:
+            self._streams = False  # a relay that refuses chunks may take the next for commands: ask first from now on
+        place.book(delivery)
 
     # --- giving up ---
 
@@ -263,16 +283,3 @@ def _untouched(error: SMTPError) -> SMTPError:
     lost = ConnectionLost(f"the connection broke before this message was begun ({error}): try again")
     lost.__cause__ = error
     return lost
-
-
-def _blocks(content: Content) -> Iterator[bytes]:
-    """The content as it is written, transparent, in blocks of about READ_SIZE octets."""
-    block = bytearray()
-    for part in transparent(content.parts):
-        for start in range(0, len(part), READ_SIZE):
-            block += part[start : start + READ_SIZE]
-            if len(block) >= READ_SIZE:
-                yield bytes(block)
-                block.clear()
-    if block:
-        yield bytes(block)

@@ -11,7 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from asyncsmtp.client.wire import Said
+from asyncsmtp.protocol.commands import RSET, Command
+from asyncsmtp.protocol.replies import Reply
+
 __all__ = ["Behind", "Manners"]
+
+PATIENCE = 1.0  # seconds for the reply to the probe, or …
+ROUND_TRIPS = 4  # … so many round trips, whichever is longer
 
 
 @dataclass(slots=True)
@@ -25,10 +32,45 @@ class Manners:
     stops_at_the_dot: bool = False
 
 
-class Behind(Enum):
-    """What one session knows of its server."""
-
-    UNKNOWN = "unknown"
+class _Known(Enum):
+    NOTHING = "nothing"
     PROBING = "probing"
     PROVED = "proved"
     REFUSED = "refused"
+
+
+class Behind:
+    """What one session knows of its server, and the probe that finds out.
+
+    Args:
+        round_trip: seconds, as the opening of the session took them.
+    """
+
+    def __init__(self, manners: Manners, round_trip: float) -> None:
+        self._manners = manners
+        self._patience = max(PATIENCE, ROUND_TRIPS * round_trip)
+        self._known = _Known.REFUSED if manners.stops_at_the_dot else _Known.NOTHING
+
+    @property
+    def proved(self) -> bool:
+        return self._known is _Known.PROVED
+
+    @property
+    def probing(self) -> bool:
+        return self._known is _Known.PROBING
+
+    def probe(self) -> list[Said]:
+        """What to say behind a content to find out; nothing once that was tried."""
+        if self._known is not _Known.NOTHING or self._manners.stops_at_the_dot:
+            return []
+        self._known = _Known.PROBING
+        return [Said(RSET, self._heard, self._patience)]
+
+    def _heard(self, _: Command, reply: Reply) -> None:
+        self._known = _Known.PROVED if reply.positive else _Known.REFUSED
+        self._manners.stops_at_the_dot |= not reply.positive
+
+    def lost(self) -> None:
+        """The connection is gone; if a probe was out, that is the answer."""
+        if self.probing:
+            self._manners.stops_at_the_dot = True

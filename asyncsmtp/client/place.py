@@ -24,13 +24,24 @@ class Place:
     Attributes:
         opened: its envelope is said; it cannot be taken back without breaking the connection.
         room: for content too large for one write: done when the sender may begin to stream it.
-        streamed: whether all but the end of such a content is written.
+        streamed: whether all but the end of such a content is written. rest: of it, in chunks, the last one.
         mark: what `before_end` returned, once it was called.
         booked: the delivery, or the error that ended it.
         collected: whether the sender has that in hand, or has left.
     """
 
-    __slots__ = ("before_end", "booked", "collected", "content", "mark", "opened", "room", "streamed", "transaction")
+    __slots__ = (
+        "before_end",
+        "booked",
+        "collected",
+        "content",
+        "mark",
+        "opened",
+        "rest",
+        "room",
+        "streamed",
+        "transaction",
+    )
 
     def __init__(
         self, transaction: Transaction, content: Content, before_end: BeforeEnd | None, *, streams: bool
@@ -42,6 +53,7 @@ class Place:
         self.opened = False
         self.room: asyncio.Future[None] | None = loop.create_future() if streams else None
         self.streamed = not streams
+        self.rest: bytes | None = None
         self.mark: asyncio.Future[object] | None = None
         self.booked: asyncio.Future[Delivery] = loop.create_future()
         self.collected = False
@@ -72,11 +84,9 @@ class Place:
     def conclude(self) -> bool:
         """The connection is gone: return whether the replies that came decide it, a refusal of all being one."""
         transaction = self.transaction
-        refused = [reply for reply in transaction.recipients if not reply.positive]
-        if transaction.mail is not None and not transaction.mail.positive:
-            transaction.broken_off(transaction.mail)
-        elif len(refused) == len(transaction.envelope.forward_paths):
-            transaction.broken_off(refused[-1])
+        last = transaction.recipients[-1] if transaction.recipients else transaction.mail
+        if last is not None and transaction.refused:
+            transaction.broken_off(last)
         return transaction.decided
 
     def make_room(self) -> None:

@@ -28,11 +28,14 @@ class Dialogue(StrEnum):
     """How far we speak ahead of the relay's replies.
 
     LOCKSTEP: one command at a time. PIPELINED: groups, where the relay offers PIPELINING (RFC 2920), and
-    across transactions on a session that has proved it reads on behind the end of a content.
+    across transactions on a session that has proved it reads on behind the end of a content. STREAMED: content
+    in chunks (RFC 3030), said unasked with its envelope, `window` messages ahead of their replies; only for a
+    relay one runs. Each of these may be in doubt when the connection breaks.
     """
 
     LOCKSTEP = "lockstep"
     PIPELINED = "pipelined"
+    STREAMED = "streamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Relay:
         cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
         name: how we greet the relay; None for the address literal of our end.
         masked: EHLO keywords to act as if they were not offered.
+        window: contents unanswered at a time in a streamed dialogue: as many may be in doubt on a connection.
+        lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
     """
 
     host: str
@@ -83,6 +88,8 @@ class Relay:
     timeouts: Timeouts = field(default_factory=Timeouts)
     name: str | None = None
     masked: frozenset[str] = frozenset()
+    window: int = 4
+    lmtp: bool = False
 
     def __post_init__(self) -> None:
         if not self.host:

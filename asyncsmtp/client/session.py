@@ -13,7 +13,7 @@ from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace, logged
 from asyncsmtp.client.transport import READ_SIZE, client_name, connect, shake_hands, verifies
-from asyncsmtp.client.wire import Wire
+from asyncsmtp.client.wire import Said, Wire
 from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -145,6 +145,7 @@ class Session:
                 await login.credentials() if login is not None else None,
                 self.relay.cleartext_login,
                 verifies(self.relay.context),
+                self.relay.lmtp,
             ),
         )
         command = next(steps)
@@ -246,7 +247,13 @@ class Session:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
         needed = parameters(envelope, content, wire.protocol.extensions)
-        transaction = Transaction(envelope, needed, pipelined=self._line.pipelined)
+        transaction = Transaction(
+            envelope,
+            needed,
+            pipelined=self._line.pipelined,
+            chunked=self._line.chunked,
+            each=self.relay.lmtp,
+        )
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
         return await self._line.deliver(place)
 
@@ -273,7 +280,7 @@ class Session:
         async with self._asking:
             if command is not GREETING:
                 self._answer = loop.create_future()
-                wire.say([(command, self._hear, None)])
+                wire.say([Said(command, self._hear)])
             began = loop.time()
             assert self._answer is not None
             try:

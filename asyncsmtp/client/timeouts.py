@@ -51,6 +51,7 @@ _STAGE = {
     Verb.GREETING: "greeting",
     Verb.EHLO: "ehlo",
     Verb.HELO: "ehlo",
+    Verb.LHLO: "ehlo",
     Verb.STARTTLS: "starttls",
     Verb.AUTH: "auth",
     Verb.RESPONSE: "auth",

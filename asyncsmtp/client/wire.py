@@ -12,7 +12,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace
@@ -25,7 +25,16 @@ from asyncsmtp.protocol.replies import Reply
 __all__ = ["Heard", "Listener", "Said", "Wire"]
 
 Heard = Callable[[Command, Reply], None]
-Said = tuple[Command, Heard, float | None]  # what is said, who hears the reply, seconds for it (None: by its verb)
+
+
+class Said(NamedTuple):
+    """A command, who hears its reply, seconds for that (None: by its verb), and how many replies it has."""
+
+    command: Command
+    heard: Heard
+    limit: float | None = None
+    answers: int = 1
+
 
 logger = logging.getLogger("asyncsmtp.session")
 
@@ -60,7 +69,7 @@ class Wire:
         self._reader = reader
         self._listener = listener
         self._trace = trace
-        self._waiters: deque[Said] = deque([(GREETING, greeted, None)])
+        self._waiters: deque[Said] = deque([Said(GREETING, greeted)])
         self._heard = greeted  # who heard the last reply
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
@@ -85,31 +94,41 @@ class Wire:
         if self.writer.transport.is_closing():
             raise ConnectionLost(f"the connection to {self._relay} was lost: try again")
 
-    def say(self, said: Iterable[Said], *, behind: Iterable[bytes] = ()) -> None:
-        """Write commands as one group, behind octets of content if any; returns before anything is answered."""
+    def say(self, said: Iterable[Said], *, behind: Iterable[bytes] = (), chunk: Iterable[bytes] = ()) -> None:
+        """Write commands as one group; returns before anything is answered.
+
+        Args:
+            behind: octets of content to write first, whose end the first command is.
+            chunk: octets that the last command, BDAT, has counted.
+        """
         self.check()
         octets = list(behind)
         idle = not self._waiters
         for one in said:
-            octets.append(self.protocol.send(one[0]))
-            self._waiters.append(one)
+            octets.append(self.protocol.send(one.command, answers=one.answers))
+            self._waiters.extend((one,) * one.answers)
             if self._trace is not None:
-                self._trace(Side.CLIENT, str(one[0]), tls=self.tls is not None, refused=False)
+                self._trace(Side.CLIENT, str(one.command), tls=self.tls is not None, refused=False)
+        octets += chunk
         self.writer.write(b"".join(octets))
         if idle:
             self._keep_time()
 
     async def write_content(self, octets: bytes) -> None:
-        """Write a block of content and wait until the relay makes room for the next.
+        """Write a block of content, and wait for room as `make_room` does."""
+        self.check()
+        self.writer.write(octets)
+        await self.make_room()
+
+    async def make_room(self) -> None:
+        """Wait until the relay has read enough for the next block of content.
 
         Raises:
             ReplyTimeout: no progress within the relay's `block` timeout; the connection is broken off.
         """
-        self.check()
         limit = self._relay.timeouts.block
         try:
             async with asyncio.timeout(limit):
-                self.writer.write(octets)
                 await self.writer.drain()
         except TimeoutError:
             self.fail(ReplyTimeout(None, limit))
@@ -188,7 +207,7 @@ class Wire:
         """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""
         if not self._waiters or self.failure is not None:
             return
-        command, _, limit = self._waiters[0]
+        command, _, limit, _ = self._waiters[0]
         self._due = self._loop.time() + self._limit(command, limit)
         if self._alarm is None or self._alarm.when() > self._due:  # else it goes off too early, and is set again
             self._set_alarm()
@@ -209,7 +228,7 @@ class Wire:
         if self._loop.time() < self._due:
             self._set_alarm()
             return
-        command, _, limit = self._waiters[0]
+        command, _, limit, _ = self._waiters[0]
         self.fail(ReplyTimeout(command, self._limit(command, limit)))
 
     def _limit(self, command: Command, limit: float | None) -> float:

@@ -38,8 +38,8 @@ _ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.QUIT})
 
 ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
     State.CONNECTED: frozenset(),
-    State.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.NOOP, Verb.QUIT}),
-    State.READY: _ANY_TIME | {Verb.EHLO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL},
+    State.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.QUIT}),
+    State.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL},
     State.MAIL: _ANY_TIME | {Verb.RCPT},
     State.RCPT: _ANY_TIME | {Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.BDAT_LAST},
     State.DATA: frozenset({Verb.CONTENT}),
@@ -53,6 +53,7 @@ AFTER: Mapping[Verb, State] = {  # where a positive reply leads; a verb that is 
     Verb.GREETING: State.GREETED,
     Verb.EHLO: State.READY,
     Verb.HELO: State.READY,
+    Verb.LHLO: State.READY,
     Verb.STARTTLS: State.TLS,
     Verb.AUTH: State.READY,
     Verb.RESPONSE: State.READY,
@@ -72,6 +73,7 @@ ENDS_GROUP = frozenset(
         Verb.GREETING,
         Verb.EHLO,
         Verb.HELO,
+        Verb.LHLO,
         Verb.STARTTLS,
         Verb.AUTH,
         Verb.RESPONSE,
@@ -99,7 +101,9 @@ ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do n
     Verb.DATA: frozenset({354}),
 }
 
-COMPLETED = frozenset({Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.RSET})  # by any 2yz, and that is all of it
+COMPLETED = frozenset(
+    {Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.BDAT, Verb.BDAT_LAST, Verb.RSET}
+)  # by any 2yz, and that is all of it
 LOGIN = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
 CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
 CHALLENGE = 334
@@ -140,16 +144,18 @@ class ClientProtocol:
             return False
         return command.verb in ALLOWED[self.ahead]
 
-    def send(self, command: Command) -> bytes:
+    def send(self, command: Command, *, answers: int = 1) -> bytes:
         """Say a command; return the octets to write. Content itself is written before END_OF_CONTENT is said.
 
+        Args:
+            answers: how many replies it has; more than one only for the end of a content to an LMTP relay.
         Raises:
             LocalProtocolError: out of sequence, or behind a command that ends a group.
         """
         if not self.allows(command):
             waiting = f" with {self.pending[-1].verb} unanswered" if self.pending else ""
             raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead}{waiting}")
-        self.pending.append(command)
+        self.pending.extend((command,) * answers)
         self.ahead = AFTER.get(command.verb, self.ahead)
         return bytes(command)
 
@@ -207,7 +213,7 @@ class ClientProtocol:
         self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
         if not self.pending:  # otherwise `ahead` has counted on this reply already
             self.ahead = self.state
-        if verb is Verb.EHLO:
+        if verb in (Verb.EHLO, Verb.LHLO):
             self.extensions = Extensions.parse(reply).without(self._masked)
         elif verb is Verb.HELO:
             self.extensions = Extensions()

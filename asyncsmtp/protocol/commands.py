@@ -30,6 +30,7 @@ __all__ = [
     "bdat",
     "ehlo",
     "helo",
+    "lhlo",
     "mail",
     "rcpt",
     "response",
@@ -46,6 +47,7 @@ class Verb(StrEnum):
 
     EHLO = "EHLO"
     HELO = "HELO"
+    LHLO = "LHLO"
     STARTTLS = "STARTTLS"
     AUTH = "AUTH"
     MAIL = "MAIL"
@@ -135,6 +137,11 @@ def _client_name(name: str) -> bytes:
             f"“{safe_text(name, 80)}” is no name to greet a relay with: give a domain or an address literal"
         )
     return name.encode("ascii")
+
+
+def lhlo(name: str) -> Command:
+    """What EHLO is to an LMTP relay (RFC 2033 §4.1)."""
+    return Command(Verb.LHLO, _client_name(name))
 
 
 def mail(reverse_path: Mailbox | None, parameters: Mapping[str, str | None] | None = None) -> Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import repeat
 
 from asyncsmtp.errors import DeliveryRefused
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, Command, mail, rcpt
@@ -36,7 +37,8 @@ class Delivery:
     Attributes:
         mail: the reply to MAIL.
         recipients: one reply to RCPT for each forward-path; empty when MAIL was refused.
-        final: the reply to the content, or to DATA where that was refused; None when it came to neither.
+        finals: the reply to the content, or to DATA where that was refused; nothing when it came to neither.
+            From an LMTP relay one for each recipient it accepted (RFC 2033 §4.2).
         host: the relay's name and port, as the session knew them.
         tls: the TLS version of the session, such as "TLSv1.3"; None in clear.
     """
@@ -44,18 +46,24 @@ class Delivery:
     envelope: Envelope
     mail: Reply
     recipients: tuple[Reply, ...]
-    final: Reply | None
+    finals: tuple[Reply, ...]
     content_sent: bool = False
     host: str = ""
     tls: str | None = None
+
+    @property
+    def final(self) -> Reply | None:
+        """The reply to the content, the first where there are several; None when it never came to it."""
+        return self.finals[0] if self.finals else None
 
     def replies(self) -> tuple[Reply, ...]:
         """For each forward-path the reply that decided its fate."""
         if not self.mail.positive:
             return (self.mail,) * len(self.envelope.forward_paths)
-        if self.final is None:
+        if not self.finals:
             return self.recipients
-        return tuple(self.final if reply.positive else reply for reply in self.recipients)
+        final = iter(self.finals) if len(self.finals) > 1 else repeat(self.finals[0])
+        return tuple(next(final) if reply.positive else reply for reply in self.recipients)
 
     def reply(self, path: Mailbox | str) -> Reply:
         """The reply that decided the fate of `path`; of the first, where it is there twice."""

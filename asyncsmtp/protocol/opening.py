@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from asyncsmtp.errors import AuthenticationRefused, InsecureConnection, NotOffered, Refused
 from asyncsmtp.protocol.client import CHALLENGE, CLOSING, ClientProtocol
-from asyncsmtp.protocol.commands import GREETING, MAX_LINE, STARTTLS, Command, Verb, auth, ehlo, helo, response
+from asyncsmtp.protocol.commands import GREETING, MAX_LINE, STARTTLS, Command, Verb, auth, ehlo, helo, lhlo, response
 from asyncsmtp.protocol.replies import Reply, Severity
 from asyncsmtp.protocol.sasl import Credentials, Mechanism, choose, unspeakable
 
@@ -45,6 +45,7 @@ class Opening:
     Attributes:
         name: the client's name for EHLO, a domain or an address literal.
         cleartext_login: whether credentials may travel without TLS, or with a certificate that nobody verified.
+        lmtp: whether to say LHLO, which has no older form to fall back to (RFC 2033 §4.1).
         verified: whether a handshake verifies the relay's certificate and name.
     """
 
@@ -53,6 +54,7 @@ class Opening:
     credentials: Credentials | None = None
     cleartext_login: bool = False
     verified: bool = True
+    lmtp: bool = False
 
 
 Steps = Generator[Command, Reply, None]
@@ -85,11 +87,11 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
 
 def _introduce(opening: Opening) -> Steps:
     """EHLO, and HELO where the server does not know it (RFC 5321 §3.2); then there are no extensions."""
-    hello = ehlo(opening.name)
+    hello = lhlo(opening.name) if opening.lmtp else ehlo(opening.name)
     reply = yield hello
     if reply.positive:
         return
-    if reply.code < 500:
+    if reply.code < 500 or opening.lmtp:
         raise Refused(hello, reply)
     hello = helo(opening.name)
     reply = yield hello

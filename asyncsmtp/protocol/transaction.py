@@ -1,6 +1,8 @@
 """One message's way through a session: what to say next, and what the replies mean (RFC 5321 §3.3).
 
-Lockstep and pipelined are the same script; pipelined says all of it at once and listens afterwards.
+Lockstep and pipelined are the same script; pipelined says all of it at once and listens afterwards. The
+content goes behind DATA, or in chunks (RFC 3030): then there is no 354, and the content is due as soon as a
+recipient is accepted, or even unasked where the relay's owner wants it streamed.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from enum import Enum
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep
 from asyncsmtp.protocol.client import CLOSING
-from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, mail, rcpt
+from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, rcpt
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.replies import Reply
@@ -22,7 +24,7 @@ class Phase(Enum):
     """How far a transaction has come."""
 
     ENVELOPE = "envelope"  # MAIL, RCPT and DATA are being said or answered
-    CONTENT = "content"  # 354: the content is due
+    CONTENT = "content"  # the content is due: 354, or a recipient was accepted and it goes in chunks
     ENDED = "ended"  # the end of the content is said
     CLEARING = "clearing"  # refused; RSET is due or said
     OVER = "over"  # every reply is in
@@ -36,11 +38,13 @@ class Transaction:
     """
 
     __slots__ = (
+        "_each",
         "_pipelined",
         "_script",
         "_unanswered",
+        "chunked",
         "envelope",
-        "final",
+        "finals",
         "mail",
         "phase",
         "recipients",
@@ -49,18 +53,34 @@ class Transaction:
     )
 
     def __init__(
-        self, envelope: Envelope, parameters: Mapping[str, str | None] | None = None, *, pipelined: bool = True
+        self,
+        envelope: Envelope,
+        parameters: Mapping[str, str | None] | None = None,
+        *,
+        pipelined: bool = True,
+        chunked: bool = False,
+        each: bool = False,
     ) -> None:
+        """Begin one.
+
+        Args:
+            parameters: of MAIL. chunked: whether the content goes by BDAT.
+            each: whether the relay answers the content once for each accepted recipient (LMTP, RFC 2033 §4.2).
+        """
         self.envelope = envelope
         self.phase = Phase.ENVELOPE
         self.mail: Reply | None = None
         self.recipients: list[Reply] = []
-        self.final: Reply | None = None
+        self.finals: list[Reply] = []
         self.was_sent = False
         self.taken = False  # whether MAIL and at least one RCPT were answered well
+        self.chunked = chunked
+        self._each = each
         self._pipelined = pipelined
         self._unanswered = 0
-        self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths), DATA]
+        self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths)]
+        if not chunked:
+            self._script.append(DATA)
         self._script.reverse()
 
     def say(self, *, behind_content: bool = False) -> tuple[Command, ...]:
@@ -100,9 +120,10 @@ class Transaction:
                     self.taken = self.mail is not None and self.mail.positive
             case Verb.DATA:
                 self._data_answered(reply)
-            case Verb.CONTENT:
-                self.final = reply
-                self.phase = Phase.OVER
+            case Verb.CONTENT | Verb.BDAT_LAST:
+                self._content_answered(reply)
+            case Verb.BDAT:
+                self._chunk_answered(reply)
             case _:
                 self._reset_answered(reply)
         if self.phase is Phase.ENVELOPE and not self._unanswered:
@@ -120,30 +141,65 @@ class Transaction:
             self.phase = Phase.CONTENT
             return
         if self.taken:
-            self.final = reply
+            self.finals.append(reply)
         self.phase = Phase.CLEARING
 
+    def _chunk_answered(self, reply: Reply) -> None:
+        """RFC 3030 §2: after a chunk that was refused no more of them, and RSET."""
+        if not reply.positive and self.phase is Phase.CONTENT:
+            self.finals.append(reply)
+            self.phase = Phase.CLEARING
+
+    def _content_answered(self, reply: Reply) -> None:
+        self.finals.append(reply)
+        if self.phase is not Phase.ENDED or not self._unanswered:
+            self.phase = Phase.OVER
+
     def _step(self) -> None:
-        """In lockstep: leave out of the script what a refusal made pointless."""
+        """All that was said is answered: leave out of the script what a refusal made pointless."""
         refused = self.mail is not None and not self.mail.positive
         if refused or (self._script and self._script[-1] is DATA and not self.taken):
             self.phase = Phase.CLEARING
+        elif not self._script:
+            self.phase = Phase.CONTENT if self.taken else Phase.CLEARING
 
     def broken_off(self, reply: Reply) -> None:
         """The relay closed the session with a 421: it stands for every reply that is still to come."""
         if not self.decided:
             self.mail = self.mail or reply
             self.recipients += [reply] * (len(self.envelope.forward_paths) - len(self.recipients))
-            self.final = reply
+            self.finals += [reply] * (self.answers_due - len(self.finals))
         self.phase = Phase.OVER
 
-    def content_ended(self) -> None:
-        """The end of the content is about to be said: from here on the message may be delivered."""
-        if self.phase is not Phase.CONTENT:
+    @property
+    def refused(self) -> bool:
+        """Whether no recipient can have the message, whatever became of its content."""
+        denied = sum(not reply.positive for reply in self.recipients)
+        return (self.mail is not None and not self.mail.positive) or denied == len(self.envelope.forward_paths)
+
+    @property
+    def answers_due(self) -> int:
+        """How many replies the end of the content has: one, or one for each accepted recipient."""
+        return sum(reply.positive for reply in self.recipients) if self._each and self.taken else 1
+
+    def say_chunk(self, octets: int) -> Command:
+        """Say one chunk that is not the last; its octets follow it at once."""
+        if not self.chunked or self.phase is not Phase.CONTENT:
+            raise LocalProtocolError(f"a chunk in phase {self.phase.value}")
+        self._unanswered += 1
+        return bdat(octets, last=False)
+
+    def content_ended(self, *, unasked: bool = False) -> None:
+        """The end of the content is about to be said: from here on the message may be delivered.
+
+        Args:
+            unasked: it goes out with the envelope, as a chunk, before any recipient is accepted.
+        """
+        if self.phase is not (Phase.ENVELOPE if unasked and self.chunked else Phase.CONTENT):
             raise LocalProtocolError(f"the end of a content in phase {self.phase.value}")
         self.phase = Phase.ENDED
-        self.was_sent = self.taken
-        self._unanswered = 1
+        self.was_sent = self.taken or unasked
+        self._unanswered += self.answers_due
 
     @property
     def caught_up(self) -> bool:
@@ -158,12 +214,12 @@ class Transaction:
     @property
     def in_doubt(self) -> bool:
         """Whether a recipient may have the message though no reply says so."""
-        return self.was_sent and self.final is None
+        return self.was_sent and len(self.finals) < self.answers_due
 
     def delivery(self, *, host: str = "", tls: str | None = None) -> Delivery:
         """What the relay answered; to be asked once `decided`."""
         if self.mail is None or not self.decided:
             raise LocalProtocolError("the transaction is not decided yet")
         recipients = tuple(self.recipients) if self.mail.positive else ()
-        final = self.final if self.taken else None
-        return Delivery(self.envelope, self.mail, recipients, final, self.was_sent, host, tls)
+        finals = tuple(self.finals) if self.taken else ()
+        return Delivery(self.envelope, self.mail, recipients, finals, self.was_sent, host, tls)

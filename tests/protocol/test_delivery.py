@@ -27,13 +27,13 @@ def test_an_outcome_is_what_the_first_digit_says(code: int, outcome: Outcome) ->
 @pytest.mark.parametrize(
     ("delivery", "outcomes", "verb", "reply"),
     [
-        (Delivery(BOTH, OK, (OK, OK), OK, True), (ACCEPTED, ACCEPTED), None, OK),
-        (Delivery(BOTH, OK, (NO, OK), OK, True), (REJECTED, ACCEPTED), Verb.RCPT, NO),
-        (Delivery(BOTH, OK, (OK, NO), OK, True), (ACCEPTED, REJECTED), Verb.RCPT, NO),
-        (Delivery(BOTH, OK, (NO, LATER), None), (REJECTED, DEFERRED), Verb.RCPT, NO),
-        (Delivery(BOTH, OK, (OK, NO), SPAM, True), (REJECTED, REJECTED), Verb.CONTENT, SPAM),
-        (Delivery(BOTH, OK, (OK, NO), LATER), (DEFERRED, REJECTED), Verb.DATA, LATER),
-        (Delivery(BOTH, LATER, (), None), (DEFERRED, DEFERRED), Verb.MAIL, LATER),
+        (Delivery(BOTH, OK, (OK, OK), (OK,), True), (ACCEPTED, ACCEPTED), None, OK),
+        (Delivery(BOTH, OK, (NO, OK), (OK,), True), (REJECTED, ACCEPTED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (OK, NO), (OK,), True), (ACCEPTED, REJECTED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (NO, LATER), ()), (REJECTED, DEFERRED), Verb.RCPT, NO),
+        (Delivery(BOTH, OK, (OK, NO), (SPAM,), True), (REJECTED, REJECTED), Verb.CONTENT, SPAM),
+        (Delivery(BOTH, OK, (OK, NO), (LATER,)), (DEFERRED, REJECTED), Verb.DATA, LATER),
+        (Delivery(BOTH, LATER, (), ()), (DEFERRED, DEFERRED), Verb.MAIL, LATER),
     ],
 )
 def test_each_recipient_has_the_reply_that_decided(
@@ -55,19 +55,19 @@ def test_each_recipient_has_the_reply_that_decided(
 def test_a_refused_rcpt_says_whose_it_was() -> None:
     """The error is read by a person who looks for the address."""
     with pytest.raises(DeliveryRefused) as refused:
-        Delivery(BOTH, OK, (OK, NO), OK, True).raise_for_refusal()
+        Delivery(BOTH, OK, (OK, NO), (OK,), True).raise_for_refusal()
     assert str(refused.value.command) == f"RCPT TO:<{CAROL}>"
 
 
 def test_a_recipient_is_found_by_mailbox_or_by_text() -> None:
     """In either form in which the caller has it."""
-    delivery = Delivery(BOTH, OK, (OK, NO), OK, True, "relay:25", "TLSv1.3")
+    delivery = Delivery(BOTH, OK, (OK, NO), (OK,), True, "relay:25", "TLSv1.3")
     assert delivery.reply(BOB) == OK
     assert delivery.outcome(Mailbox.parse(CAROL)) is REJECTED
 
 
 def test_the_same_recipient_twice_is_two_recipients() -> None:
     """wire.md, defects seen in peers: duplicates must not collapse."""
-    delivery = Delivery(Envelope.of(None, [BOB, BOB]), OK, (OK, NO), OK, True)
+    delivery = Delivery(Envelope.of(None, [BOB, BOB]), OK, (OK, NO), (OK,), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED)
     assert delivery.outcome(BOB) is ACCEPTED
