@@ -15,8 +15,8 @@ _HOME = {
     for module, names in {
         "errors": "AuthenticationRefused BadArgument ConnectFailed ConnectionLost DeliveryInDoubt DeliveryRefused "
         "InsecureConnection LedgerBusy LedgerEmpty LedgerError LedgerMismatch LocalProtocolError MessageError "
-        "NotOffered OutOfStep ProtocolError RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError "
-        "StartTlsInjection TemplateError",
+        "NotOffered OutOfStep ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
+        "SMTPError StartTlsInjection TemplateError TokenFailed",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome",
         "protocol.envelope": "Envelope Mailbox",

@@ -101,6 +101,9 @@ from asyncsmtp.errors import (
     Refused as Refused,
 )
 from asyncsmtp.errors import (
+    RelayUnproved as RelayUnproved,
+)
+from asyncsmtp.errors import (
     RemoteProtocolError as RemoteProtocolError,
 )
 from asyncsmtp.errors import (
@@ -114,6 +117,9 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.errors import (
     TemplateError as TemplateError,
+)
+from asyncsmtp.errors import (
+    TokenFailed as TokenFailed,
 )
 from asyncsmtp.mail.attachment import Attachment as Attachment
 from asyncsmtp.mail.build import build as build

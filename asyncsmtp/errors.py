@@ -12,10 +12,12 @@
     ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
     ├── Refused                     .command, .reply
     │   ├── AuthenticationRefused
+    │   │   └── RelayUnproved       it let us in, but did not prove that it knows the password
     │   └── DeliveryRefused         .delivery
     ├── NotOffered                  .extension: the message or the policy needs it
     ├── BadArgument                 would break a command line (also a ValueError)
     ├── InsecureConnection          credentials would travel in clear
+    ├── TokenFailed                 the token source gave none; its own error is the cause
     ├── MessageError                .field: no From, a bad header (also a ValueError)
     ├── TemplateError               .file, .line, .field
     ├── RecipientError              .row, .reason (also a ValueError)
@@ -58,11 +60,13 @@ __all__ = [
     "ProtocolError",
     "RecipientError",
     "Refused",
+    "RelayUnproved",
     "RemoteProtocolError",
     "ReplyTimeout",
     "SMTPError",
     "StartTlsInjection",
     "TemplateError",
+    "TokenFailed",
 ]
 
 
@@ -146,6 +150,15 @@ class AuthenticationRefused(Refused):
     """The relay refused the credentials; they are not tried again."""
 
 
+class RelayUnproved(AuthenticationRefused):
+    """The relay let us in without proving that it knows the password: it may be an impostor (RFC 5802 §5)."""
+
+    def __init__(self, command: Command, reply: Reply) -> None:
+        super().__init__(command, reply)
+        unproved = "before it had proved that it knows the password: it may be an impostor, and nothing was sent"
+        self.args = (f"the relay answered {reply} to {command.verb} {unproved}",)
+
+
 class DeliveryRefused(Refused):
     """No, or not every, recipient was accepted; `delivery` has the answer for each."""
 
@@ -168,6 +181,10 @@ class BadArgument(SMTPError, ValueError):
 
 class InsecureConnection(SMTPError):
     """Credentials would have travelled in clear; nothing of them was sent (RFC 4954 §4)."""
+
+
+class TokenFailed(SMTPError):
+    """The source of access tokens failed: nobody logged in. `__cause__` is its own error."""
 
 
 class MessageError(SMTPError, ValueError):

@@ -145,7 +145,7 @@ class Session:
                 await login.credentials() if login is not None else None,
                 self.relay.cleartext_login,
                 verifies(self.relay.context),
-                self.relay.lmtp,
+                lmtp=self.relay.lmtp,
             ),
         )
         command = next(steps)

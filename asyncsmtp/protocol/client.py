@@ -125,9 +125,10 @@ class ClientProtocol:
         pending: said, not yet answered, oldest first.
         extensions: what the last EHLO offered, less what is masked; empty before it and after HELO.
         unspeakable: octets that are starred out of the replies to AUTH, since a relay may echo them.
+        challenge: the text of the last 334, line by line; the reply itself, which is shown and logged, has `***`.
     """
 
-    __slots__ = ("_masked", "_reader", "ahead", "extensions", "pending", "state", "unspeakable")
+    __slots__ = ("_masked", "_reader", "ahead", "challenge", "extensions", "pending", "state", "unspeakable")
 
     def __init__(self, *, masked: frozenset[str] = frozenset()) -> None:
         self.state = State.CONNECTED
@@ -135,6 +136,7 @@ class ClientProtocol:
         self.ahead = State.GREETED
         self.extensions = Extensions()
         self.unspeakable: tuple[bytes, ...] = ()
+        self.challenge: tuple[bytes, ...] = ()
         self._masked = masked
         self._reader = ReplyReader()
 
@@ -191,11 +193,18 @@ class ClientProtocol:
                 self.ahead = self.state
             return Exchange(command, reply)
         if command.verb in LOGIN:
-            reply = reply.without(self.unspeakable)
+            reply = self._unspoken(reply)
         self._step(command, reply)
         if self.state is State.TLS and not self._reader.idle:
             raise _injection()
         return Exchange(command, reply)
+
+    def _unspoken(self, reply: Reply) -> Reply:
+        """A reply to AUTH without what no log may show."""
+        if reply.code != CHALLENGE:
+            return reply.without(self.unspeakable)
+        self.challenge = reply.lines  # a mechanism needs each octet, and starring out a short secret would break some
+        return Reply(CHALLENGE, (b"***" if any(reply.lines) else b"",))
 
     def _step(self, command: Command, reply: Reply) -> None:
         verb = command.verb

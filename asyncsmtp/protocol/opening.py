@@ -6,23 +6,18 @@ that a TLS handshake is due, whoever drives it shakes hands before sending the r
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asyncsmtp.errors import AuthenticationRefused, InsecureConnection, NotOffered, Refused
-from asyncsmtp.protocol.client import CHALLENGE, CLOSING, ClientProtocol
-from asyncsmtp.protocol.commands import GREETING, MAX_LINE, STARTTLS, Command, Verb, auth, ehlo, helo, lhlo, response
-from asyncsmtp.protocol.replies import Reply, Severity
-from asyncsmtp.protocol.sasl import Credentials, Mechanism, choose, unspeakable
+from asyncsmtp.errors import InsecureConnection, NotOffered, Refused
+from asyncsmtp.protocol.client import CLOSING, ClientProtocol
+from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, ehlo, helo, lhlo
+from asyncsmtp.protocol.login import Steps, log_in
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.sasl import Channel, Credentials
 
-__all__ = ["Opening", "Security", "open_session"]
-
-MAX_ROUNDS = 4  # challenges answered before we give up
-MAX_CHALLENGE = 8192  # octets, base64
-ANOTHER_MAY_DO = frozenset({504, 534})  # this mechanism is not taken (RFC 4954 §6); the secret was not judged
+__all__ = ["Opening", "Security", "Steps", "open_session"]
 
 
 class Security(StrEnum):
@@ -47,6 +42,8 @@ class Opening:
         cleartext_login: whether credentials may travel without TLS, or with a certificate that nobody verified.
         lmtp: whether to say LHLO, which has no older form to fall back to (RFC 2033 §4.1).
         verified: whether a handshake verifies the relay's certificate and name.
+        channel: asked when it is time to log in; the certificate is known only then.
+        mechanisms: the only ones to log in with, in this order; without any, the usual ones.
     """
 
     name: str
@@ -54,10 +51,9 @@ class Opening:
     credentials: Credentials | None = None
     cleartext_login: bool = False
     verified: bool = True
+    channel: Callable[[], Channel] = Channel
+    mechanisms: tuple[str, ...] = ()
     lmtp: bool = False
-
-
-Steps = Generator[Command, Reply, None]
 
 
 def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
@@ -67,7 +63,7 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
         Refused: the greeting, EHLO and HELO, or STARTTLS; or AUTH for now, the credentials not being judged.
         NotOffered: STARTTLS or AUTH is needed and missing.
         InsecureConnection: the credentials would travel in clear.
-        AuthenticationRefused: the credentials were refused; said once, never again.
+        AuthenticationRefused: the credentials were refused; said once, never again. And what else `log_in` raises.
     """
     greeting = yield GREETING
     if not greeting.positive:
@@ -82,7 +78,7 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
                 "the credentials would travel in clear, or to a relay nobody verified, so none were sent: "
                 "use smtps://, or smtp:// with STARTTLS, and a context that verifies certificates"
             )
-        yield from _log_in(protocol, opening.credentials)
+        yield from log_in(protocol, opening.credentials, opening.channel(), opening.mechanisms)
 
 
 def _introduce(opening: Opening) -> Steps:
@@ -116,58 +112,3 @@ def _upgrade(protocol: ClientProtocol, opening: Opening) -> Generator[Command, R
     if must or reply.code == CLOSING:
         raise Refused(STARTTLS, reply, "the policy needs TLS; nothing more was said")
     return False
-
-
-def _log_in(protocol: ClientProtocol, credentials: Credentials) -> Steps:
-    offered = protocol.extensions.mechanisms
-    mechanisms = choose(credentials, offered)
-    if not mechanisms:
-        raise NotOffered(
-            "AUTH", f"it takes {', '.join(offered) or 'no login at all'}, which these credentials do not fit"
-        )
-    protocol.unspeakable = unspeakable(credentials)
-    for mechanism in mechanisms:
-        reply = yield from _authenticate(mechanism, credentials)
-        if reply.code == 235:
-            return
-        if reply.code not in ANOTHER_MAY_DO:
-            break
-    refused = auth(mechanism.name)  # without the secret: an error is kept, shown and logged
-    if reply.severity is Severity.TRANSIENT:
-        raise Refused(refused, reply, "the credentials were not judged: try again later")
-    raise AuthenticationRefused(refused, reply, "check the user name and the password")
-
-
-def _authenticate(mechanism: Mechanism, credentials: Credentials) -> Generator[Command, Reply, Reply]:
-    """Run one mechanism to its final reply; a challenge that cannot be answered is cancelled with `*`."""
-    dialogue = mechanism.begin(credentials)
-    reply = yield from _begin(mechanism.name, next(dialogue))
-    for _ in range(MAX_ROUNDS):
-        if reply.code != CHALLENGE:
-            return reply
-        try:
-            answer = dialogue.send(_decode(reply))
-        except (StopIteration, binascii.Error):
-            break
-        reply = yield response(answer or b"")
-    if reply.code == CHALLENGE:
-        reply = yield Command(Verb.CANCEL)
-    return reply
-
-
-def _begin(mechanism: str, initial_response: bytes | None) -> Generator[Command, Reply, Reply]:
-    """AUTH; where the initial response makes its line too long, that answers an empty challenge (RFC 4954 §4)."""
-    command = auth(mechanism, initial_response)
-    if initial_response is None or len(bytes(command)) <= MAX_LINE:
-        return (yield command)
-    reply = yield auth(mechanism)
-    if reply.code != CHALLENGE or any(reply.lines):
-        return reply
-    return (yield response(initial_response))
-
-
-def _decode(challenge: Reply) -> bytes:
-    octets = b"".join(challenge.lines)
-    if len(octets) > MAX_CHALLENGE:
-        raise binascii.Error("a challenge longer than any mechanism has")
-    return b64decode(octets, validate=True)

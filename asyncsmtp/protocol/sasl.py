@@ -1,134 +1,137 @@
-"""SASL mechanisms as generators: `challenge = yield response` (RFC 4422, RFC 4954).
-
-A mechanism first yields its initial response, or None when it must wait for a challenge; after that it
-is sent each challenge and yields the answer. To return early, or to raise MechanismFailed, cancels.
-"""
+"""Which SASL mechanism logs in with what (RFC 4422, RFC 4954)."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.credentials import Bearer, Channel, Credentials, External, Password, Secret
+from asyncsmtp.protocol.mechanisms import (
+    Dialogue,
+    MechanismFailed,
+    cram_md5,
+    external,
+    login,
+    oauth_error,
+    oauthbearer,
+    plain,
+    xoauth2,
+)
+from asyncsmtp.protocol.scram import binds, preparable, scram
 
 __all__ = [
     "MECHANISMS",
+    "NAMES",
     "Bearer",
+    "Channel",
     "Credentials",
     "Dialogue",
+    "External",
     "Mechanism",
+    "MechanismFailed",
     "Password",
     "Secret",
     "choose",
     "unspeakable",
 ]
 
-Dialogue = Generator[bytes | None, bytes, None]
-
-
-class Secret:
-    """A text that no repr, log or traceback shows; `reveal()` gives it to the one who must send it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
-@dataclass(frozen=True, slots=True)
-class Password:
-    """A user name and a password."""
-
-    username: str
-    secret: Secret
-
-
-@dataclass(frozen=True, slots=True)
-class Bearer:
-    """A user name and an OAuth 2.0 access token."""
-
-    username: str
-    secret: Secret
-
-
-Credentials = Password | Bearer
-
-
-def _octets(text: str, what: str) -> bytes:
-    """RFC 4616 §2: NUL parts the fields of PLAIN; XOAUTH2 parts its own by U+0001."""
-    if not text:
-        raise BadArgument(f"the {what} is empty: nothing was sent")
-    if "\0" in text or "\x01" in text:
-        raise BadArgument(f"a NUL or U+0001 in the {what}: nothing was sent")
-    if any("\ud800" <= character <= "\udfff" for character in text):  # the codec's own error would carry the text
-        raise BadArgument(f"a lone surrogate in the {what}, which no encoding can carry: nothing was sent")
-    return text.encode("utf-8")
-
-
-def plain(credentials: Credentials) -> Dialogue:
-    """PLAIN (RFC 4616)."""
-    user = _octets(credentials.username, "user name")
-    message = b"\0" + user + b"\0" + _octets(credentials.secret.reveal(), "password")
-    challenge = yield message
-    if challenge == b"":  # a server that overlooked the initial response asks for it
-        yield message
-
-
-def login(credentials: Credentials) -> Dialogue:
-    """LOGIN (draft-murchison-sasl-login): the prompts differ between servers and are not looked at."""
-    user, password = _octets(credentials.username, "user name"), _octets(credentials.secret.reveal(), "password")
-    yield None
-    yield user
-    yield password
-
-
-def xoauth2(credentials: Credentials) -> Dialogue:
-    """XOAUTH2, as Google and Microsoft document it."""
-    user = _octets(credentials.username, "user name")
-    yield b"user=" + user + b"\x01auth=Bearer " + _octets(credentials.secret.reveal(), "token") + b"\x01\x01"
-    yield b""  # the challenge is the reason of the failure in JSON; an empty answer lets the server say 535
-
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """A mechanism's name, the kind of credentials it takes, and its dialogue."""
+    """A mechanism's name, the kind of credentials it takes, and its dialogue.
+
+    Attributes:
+        fits: whether it can be spoken with these credentials on this channel.
+        proved_by: how many challenges must have been answered before a 235 counts; the last had the relay's proof.
+        reason: what a challenge says about a failure that follows it, for people.
+        unasked: whether it is used without being named; CRAM-MD5 is not, being weak.
+    """
 
     name: str
-    takes: type[Password] | type[Bearer]
-    begin: Callable[[Credentials], Dialogue]
+    takes: type[Password] | type[Bearer] | type[External]
+    begin: Callable[[Credentials, Channel], Dialogue]
+    fits: Callable[[Credentials, Channel], bool]
+    proved_by: int = 0
+    reason: Callable[[bytes], str] = lambda challenge: ""
+    unasked: bool = True
+
+
+_Kind = TypeVar("_Kind", Password, Bearer, External)
+
+
+def _row(
+    name: str,
+    takes: type[_Kind],
+    begin: Callable[[_Kind, Channel], Dialogue],
+    *,
+    fits: Callable[[_Kind, Channel], bool] = lambda credentials, channel: True,
+    proved_by: int = 0,
+    reason: Callable[[bytes], str] = lambda challenge: "",
+    unasked: bool = True,
+) -> Mechanism:
+    """A row of the table, its functions taking their own kind of credentials."""
+
+    def begin_with(credentials: Credentials, channel: Channel) -> Dialogue:
+        assert isinstance(credentials, takes)
+        return begin(credentials, channel)
+
+    def fits_with(credentials: Credentials, channel: Channel) -> bool:
+        return isinstance(credentials, takes) and fits(credentials, channel)
+
+    return Mechanism(name, takes, begin_with, fits_with, proved_by, reason, unasked)
+
+
+def _scram(name: str, algorithm: str, *, plus: bool = False) -> Mechanism:
+    def fits(credentials: Password, channel: Channel) -> bool:
+        return preparable(credentials) and (binds(channel) or not plus)
+
+    return _row(name, Password, scram(algorithm, plus=plus), fits=fits, proved_by=2)
 
 
 MECHANISMS = (  # in order of preference
-    Mechanism("XOAUTH2", Bearer, xoauth2),
-    Mechanism("PLAIN", Password, plain),
-    Mechanism("LOGIN", Password, login),
+    _row("OAUTHBEARER", Bearer, oauthbearer, reason=oauth_error),
+    _row("XOAUTH2", Bearer, xoauth2, reason=oauth_error),
+    _row("EXTERNAL", External, external),
+    _scram("SCRAM-SHA-512-PLUS", "sha512", plus=True),
+    _scram("SCRAM-SHA-256-PLUS", "sha256", plus=True),
+    _scram("SCRAM-SHA-1-PLUS", "sha1", plus=True),
+    _scram("SCRAM-SHA-512", "sha512"),
+    _scram("SCRAM-SHA-256", "sha256"),
+    _scram("SCRAM-SHA-1", "sha1"),
+    _row("PLAIN", Password, plain),
+    _row("LOGIN", Password, login),
+    _row("CRAM-MD5", Password, cram_md5, unasked=False),
 )
+NAMES = tuple(mechanism.name for mechanism in MECHANISMS)
 
 
-def choose(credentials: Credentials, offered: Iterable[str]) -> tuple[Mechanism, ...]:
-    """The mechanisms that fit the credentials and are offered, the preferred one first."""
+def choose(
+    credentials: Credentials, offered: Iterable[str], channel: Channel, wanted: Sequence[str] = ()
+) -> tuple[Mechanism, ...]:
+    """The mechanisms that fit the credentials and are offered, the preferred one first.
+
+    Args:
+        wanted: only these, in this order; without any, all but what must be asked for.
+    """
     names = frozenset(offered)
-    return tuple(m for m in MECHANISMS if m.name in names and isinstance(credentials, m.takes))
+    listed = [m for name in wanted for m in MECHANISMS if m.name == name] or [m for m in MECHANISMS if m.unasked]
+    return tuple(m for m in listed if m.name in names and m.fits(credentials, channel))
 
 
-def unspeakable(credentials: Credentials) -> tuple[bytes, ...]:
-    """What no log may show: the secret, and what mechanisms make of it in base64; a longer one first."""
-    secret = _octets(credentials.secret.reveal(), "password or token")
-    initial = (next(mechanism.begin(credentials)) for mechanism in MECHANISMS)
-    encoded = (b64encode(said).rstrip(b"=") for said in (secret, *filter(None, initial)))
-    return tuple(sorted({secret, *encoded}, key=len, reverse=True))
+def unspeakable(credentials: Credentials, channel: Channel) -> tuple[bytes, ...]:
+    """What no log may show: the secret, and what mechanisms make of it in base64; a longer one first.
+
+    Raises:
+        BadArgument: the credentials would break a mechanism's frame.
+    """
+    if isinstance(credentials, External):
+        return ()
+    name, secret = credentials.username, credentials.secret
+    password = credentials if isinstance(credentials, Password) else Password(name, secret)
+    token = Bearer(name, secret)
+    said = [next(plain(password, channel)), next(xoauth2(token, channel)), next(oauthbearer(token, channel))]
+    octets = secret.octets("password or token")
+    encoded = (b64encode(form).rstrip(b"=") for form in (octets, *filter(None, said)))
+    return tuple(sorted({octets, *encoded}, key=len, reverse=True))

@@ -9,7 +9,8 @@ import pytest
 
 from asyncsmtp.errors import AuthenticationRefused, BadArgument, OutOfStep, Refused
 from asyncsmtp.protocol.client import ClientProtocol
-from asyncsmtp.protocol.opening import MAX_CHALLENGE, Opening, Security, Steps, open_session
+from asyncsmtp.protocol.login import MAX_CHALLENGE
+from asyncsmtp.protocol.opening import Opening, Security, Steps, open_session
 from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
 
 
@@ -141,13 +142,13 @@ def test_a_long_challenge_is_read() -> None:
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-06, wire.md row 52: four are answered, though the mechanism would go on."""
     from asyncsmtp.protocol import sasl
-    from asyncsmtp.protocol.sasl import Dialogue, Mechanism
+    from asyncsmtp.protocol.sasl import Channel, Dialogue, Mechanism
 
-    def patient(_: Credentials) -> Dialogue:
+    def patient(credentials: Credentials, channel: Channel) -> Dialogue:
         while True:
             yield b"yes"
 
-    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient),))
+    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, fits=lambda *_: True),))
     relay = login(ANN, b"PATIENT")
     assert not relay.answer(*[b"334 QUJD"] * 5)
     assert relay.said[1:] == [b"AUTH PATIENT eWVz\r\n", *[b"eWVz\r\n"] * 4, b"*\r\n"]

@@ -69,10 +69,12 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.ProtocolError,
     asyncsmtp.RecipientError,
     asyncsmtp.Refused,
+    asyncsmtp.RelayUnproved,
     asyncsmtp.RemoteProtocolError,
     asyncsmtp.ReplyTimeout,
     asyncsmtp.StartTlsInjection,
     asyncsmtp.TemplateError,
+    asyncsmtp.TokenFailed,
 )
 
 

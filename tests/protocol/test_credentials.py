@@ -1,0 +1,67 @@
+"""Secrets stay where they are, and names that would break a frame stay out of it."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.credentials import Bearer, Channel, Password, Secret, octets
+
+
+def test_a_secret_shows_itself_to_nobody() -> None:
+    """AU-08."""
+    secret = Secret("hunter2")
+    for shown in (repr(secret), str(secret), f"{secret}", repr(Password("ann", secret)), repr(Bearer("ann", secret))):
+        assert "hunter2" not in shown
+    assert not hasattr(secret, "__dict__")
+    assert secret.reveal() == "hunter2"
+
+
+def test_secrets_are_equal_when_their_texts_are() -> None:
+    """Relays are compared, and kept in sets."""
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hunter2\0b", "a NUL or U\\+0001 in the password"),
+        ("hunter2\x01", "a NUL or U\\+0001 in the password"),
+        ("", "the password is empty"),
+        ("hunter2\udcff", "a lone surrogate in the password"),
+    ],
+)
+def test_a_secret_that_would_break_a_frame_is_refused_and_not_shown(text: str, why: str) -> None:
+    """AU-13, AU-08: not even by a traceback with the variables of its frames."""
+    with pytest.raises(BadArgument, match=why) as refused:
+        Secret(text).octets("password")
+    frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    inner = [frame for frame in frames.stack if "asyncsmtp/protocol" in frame.filename]
+    assert inner
+    assert "hunter2" not in "".join(map(str, ((frame.locals, frame.line) for frame in inner)))
+    assert refused.value.__context__ is None
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\x01auth=Bearer z", "", "a\udcff"])
+def test_a_name_that_would_break_a_frame_is_refused(text: str) -> None:
+    """AU-13."""
+    with pytest.raises(BadArgument, match="the user name"):
+        octets(text, "user name")
+
+
+def test_names_and_secrets_go_out_as_utf_8() -> None:
+    """RFC 4616 §2, and python/cpython#73936, where they crash."""
+    assert octets("zoë", "user name") == b"zo\xc3\xab"
+    assert Secret("pässword").octets("password") == b"p\xc3\xa4ssword"
+
+
+def test_a_channel_does_not_show_what_goes_into_a_proof() -> None:
+    """AU-08: its repr is one line of a log."""
+    assert repr(Channel("relay.example", 587, b"certificate", "secret nonce")) == (
+        "Channel(host='relay.example', port=587, plus=False)"
+    )

@@ -1,0 +1,124 @@
+"""The simple mechanisms, by the vectors that their documents give."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+
+import pytest
+
+from asyncsmtp.protocol.credentials import Bearer, Channel, Credentials, External, Password, Secret
+from asyncsmtp.protocol.mechanisms import MechanismFailed, oauth_error
+from asyncsmtp.protocol.sasl import MECHANISMS
+
+BY_NAME = {mechanism.name: mechanism for mechanism in MECHANISMS}
+SUBMISSION = Channel("server.example.com", 587)
+TIM = Password("tim", Secret("tanstaaftanstaaf"))
+USER = Password("username", Secret("password"))
+TOKEN = Bearer("username", Secret("password"))
+
+
+def said(
+    mechanism: str, credentials: Credentials, *challenges: bytes, channel: Channel = SUBMISSION
+) -> list[bytes | None]:
+    """What the mechanism says first, and to each challenge; it must be over then."""
+    dialogue = BY_NAME[mechanism].begin(credentials, channel)
+    found = [next(dialogue), *map(dialogue.send, challenges)]
+    with pytest.raises(StopIteration):
+        dialogue.send(b"more")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("credentials", "initial"),
+    [
+        (TIM, b"AHRpbQB0YW5zdGFhZnRhbnN0YWFm"),
+        (USER, b"AHVzZXJuYW1lAHBhc3N3b3Jk"),
+        (Password("username", Secret("password"), "authzid"), b"YXV0aHppZAB1c2VybmFtZQBwYXNzd29yZA=="),
+        (Password("zoë", Secret("pässword")), b64encode("\0zoë\0pässword".encode())),
+    ],
+)
+def test_plain(credentials: Password, initial: bytes) -> None:
+    """wire.md row 46 and SASL vectors (RFC 4616 §4); a server that says `334 ` is told again."""
+    assert said("PLAIN", credentials) == [b64decode(initial)]
+    assert said("PLAIN", credentials, b"") == [b64decode(initial)] * 2
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        (b"VXNlcm5hbWU6", b"UGFzc3dvcmQ6"),
+        (b"VXNlciBOYW1lAA==", b"UGFzc3dvcmQA"),
+        (b"dXNlcm5hbWU6", b""),
+        (b"", b""),
+    ],
+)
+def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes]) -> None:
+    """wire.md row 47 and SASL vectors: they differ between servers."""
+    assert said("LOGIN", USER, *map(b64decode, prompts)) == [None, b"username", b"password"]
+
+
+@pytest.mark.parametrize(
+    ("challenge", "digest"),
+    [
+        (b"<1896.697170952@postoffice.reston.mci.net>", b"b913a602c7eda7a495b4e6e7334d3890"),
+        (b"<1896.697170952@postoffice.example.net>", b"3dbc88f0624776a737b39093f6eb6427"),
+    ],
+)
+def test_cram_md5(challenge: bytes, digest: bytes) -> None:
+    """wire.md row 48 and SASL vectors (RFC 2195 §2): never an initial response."""
+    assert said("CRAM-MD5", TIM, challenge) == [None, b"tim " + digest]
+
+
+def test_cram_md5_does_not_hash_nothing() -> None:
+    """An empty challenge would make the same answer good for ever."""
+    dialogue = BY_NAME["CRAM-MD5"].begin(TIM, SUBMISSION)
+    next(dialogue)
+    with pytest.raises(MechanismFailed, match="nothing to compute with"):
+        dialogue.send(b"")
+
+
+def test_xoauth2_answers_the_reason_of_a_failure_with_nothing() -> None:
+    """wire.md row 50 and SASL vectors."""
+    initial = b64decode(b"dXNlcj11c2VybmFtZQFhdXRoPUJlYXJlciBwYXNzd29yZAEB")
+    assert said("XOAUTH2", TOKEN, b'{"status":"400"}') == [initial, b""]
+
+
+def test_oauthbearer_answers_the_reason_of_a_failure_with_0x01() -> None:
+    """wire.md SASL vectors (RFC 7628 §4.1, with port 587): `AQ==`."""
+    initial = (
+        b"bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9NTg3AWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRj"
+        b"Mk52YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"
+    )
+    token = Bearer("user@example.com", Secret("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="))
+    assert said("OAUTHBEARER", token, b'{"status":"invalid_token"}') == [b64decode(initial), b64decode(b"AQ==")]
+
+
+def test_oauthbearer_does_not_tell_a_host_it_does_not_know() -> None:
+    """RFC 7628 §3.1: host and port are for who has them; a comma in the name is written =2C (RFC 5801 §4)."""
+    first = said("OAUTHBEARER", Bearer("a,b=c", Secret("t")), b"{}", channel=Channel())[0]
+    assert first == b"n,a=a=2Cb=3Dc,\x01auth=Bearer t\x01\x01"
+
+
+@pytest.mark.parametrize("authzid", ["", "zoë"])
+def test_external_says_at_most_whom_to_act_as(authzid: str) -> None:
+    """RFC 4422, Appendix A."""
+    assert said("EXTERNAL", External(authzid)) == [authzid.encode()]
+    assert said("EXTERNAL", External(authzid), b"") == [authzid.encode()] * 2
+
+
+@pytest.mark.parametrize(
+    ("challenge", "reason"),
+    [
+        (b'{"status":"invalid_token","scope":"mail"}', "the token's status: invalid_token"),
+        (b'{"status":"a\\u001bb"}', "the token's status: a\\x1bb"),
+        (b'{"status":""}', ""),
+        (b'{"status":401}', ""),
+        (b"[]", ""),
+        (b"no JSON", ""),
+        (b"\xff", ""),
+        (b"[" * 6000, ""),
+    ],
+)
+def test_the_reason_why_a_token_was_refused_is_told(challenge: bytes, reason: str) -> None:
+    """A peer's oldest complaint: the reason comes in a challenge, and was thrown away."""
+    assert oauth_error(challenge) == reason
