@@ -96,7 +96,7 @@ def test_the_final_reply_decides(final: Reply, outcome: Outcome) -> None:
     transaction = after(ONE, OK, OK, GO, final)
     assert transaction.phase is Phase.OVER
     assert transaction.delivery(host="relay:25", tls="TLSv1.3") == Delivery(
-        ONE, OK, (OK,), final, True, "relay:25", "TLSv1.3"
+        ONE, OK, (OK,), (final,), True, "relay:25", "TLSv1.3"
     )
     assert transaction.delivery().outcomes == (outcome,)
 
