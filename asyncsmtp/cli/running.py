@@ -9,10 +9,9 @@ from asyncsmtp.cli import console
 from asyncsmtp.cli.asking import ask
 from asyncsmtp.cli.exits import Exit
 from asyncsmtp.cli.plan import Plan
+from asyncsmtp.cli.progress import patience, shown
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.campaign import Watch
-    from asyncsmtp.bulk.ledger import Claim, Settlement
     from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
     from asyncsmtp.cli.assembly import Assembled
     from asyncsmtp.cli.meter import Meter
@@ -57,7 +56,8 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
     if not ledger.loaded:
         report = await told(assembled, every=False, strict=plan.strict)
         await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
-        await ledger.load(assembled.file.batches())
+        with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
+            await ledger.load(assembled.file.batches())
         return
     counts = await ledger.counts()
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
@@ -73,7 +73,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
 async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
     """Ask once before anything leaves."""
     number = recipients if plan.limit is None else min(plan.limit, recipients)
-    what = f"{number:,} messages from {plan.settings.from_} through {relay}, the first to {first}"
+    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {relay}, the first to {first}"
     if not plan.confirmed:
         await ask(f"Send {what}?", f"this would send {what}")
 
@@ -82,7 +82,7 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
     from asyncsmtp.bulk.campaign import Run
     from asyncsmtp.bulk.ledger import State
     from asyncsmtp.cli.meter import Meter
-    from asyncsmtp.cli.progress import shown
+    from asyncsmtp.cli.reporter import Reporter
     from asyncsmtp.cli.signals import interruptible
     from asyncsmtp.cli.summary import exit_of
     from asyncsmtp.cli.transcript import Transcript
@@ -91,6 +91,7 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
     counts = await ledger.counts()
     left = counts[State.PENDING] + counts[State.DEFERRED]
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
+    reporter = Reporter(meter, as_json=plan.as_json)
     settings = plan.settings
     try:
         if not left:
@@ -104,7 +105,7 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
                 pool,
                 concurrency=settings.concurrency,
                 limit=plan.limit,
-                watch=_watch(meter, as_json=plan.as_json),
+                watch=reporter.watch,
             )
 
             def drain() -> None:
@@ -115,25 +116,11 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
                 async with shown(meter):
                     await job.go()
         counts = await ledger.counts()
-        return interruption.exit if interruption.exit and counts[State.PENDING] else exit_of(counts)
+        if interruption.exit is not None and counts[State.PENDING]:
+            return interruption.exit
+        return Exit.LEDGER if reporter.failed else exit_of(counts)
     finally:
         await _summarize(plan, ledger, meter)
-
-
-def _watch(meter: Meter, *, as_json: bool) -> Watch:
-    from asyncsmtp.bulk.ledger import State
-    from asyncsmtp.cli.records import json_line, of_settlement, reason_of
-    from asyncsmtp.protocol.delivery import Outcome
-
-    outcomes = {State.of(outcome): outcome for outcome in Outcome}
-
-    def watch(claim: Claim, settlement: Settlement) -> None:
-        accepted = settlement.state is State.ACCEPTED
-        meter.count(outcomes[settlement.state], "" if accepted else reason_of(settlement))
-        if as_json:
-            console.out(json_line(of_settlement(claim, settlement)), harmless=False)
-
-    return watch
 
 
 async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:

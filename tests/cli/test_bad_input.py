@@ -155,7 +155,7 @@ def test_the_relay_is_down(command: Command, campaign: Path) -> None:
         ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{port}?security=none", "--yes")
     assert ended.code == 69
     assert f"127.0.0.1:{port}" in ended.sentence
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
     ended, relay = bulk(command, campaign)
     assert ended.code == 0
     assert len(relay.received) == 3
@@ -175,7 +175,7 @@ def test_a_wrong_port(command: Command, campaign: Path, octets: str, hint: str) 
         ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes")
     assert ended.code == 69
     assert hint in ended.sentence
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
 
 
 def test_a_refused_login(
@@ -191,7 +191,7 @@ def test_a_refused_login(
     assert ended.code == 77
     assert "535 5.7.8" in ended.sentence
     assert len([line for line in relay.dialogue if line.startswith("C: AUTH")]) == 1
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
     assert CANARY not in ended.out + ended.err
     for path in campaign.parent.iterdir():
         assert CANARY.encode() not in path.read_bytes()
