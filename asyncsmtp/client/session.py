@@ -168,7 +168,8 @@ class Session:
         wire.check()
         wire.protocol.handshaken()
         if self._trace is not None and wire.tls is not None:
-            self._trace(Side.EVENT, f"{wire.tls.version()}, certificate verified", tls=True, refused=False)
+            verified = "verified" if verifies(self.relay.context) else "not verified"
+            self._trace(Side.EVENT, f"{wire.tls.version()}, certificate {verified}", tls=True, refused=False)
 
     def _in_context(self, error: SMTPError) -> SMTPError:
         """A connection that breaks before the session is open: no session came to be, and that is what matters."""
@@ -177,8 +178,8 @@ class Session:
         ):
             return error
         advice = ""
-        if isinstance(error, ReplyTimeout) and self.relay.address[1] == 465:
-            advice = "; port 465 waits for TLS: use smtps://"
+        if isinstance(error, ReplyTimeout) and self._greeting is None:
+            advice = "; a port that stays silent may wait for TLS, as 465 does: use smtps:// then"
         what = f"no greeting from {self.relay}" if self._greeting is None else f"no session with {self.relay}"
         return ConnectFailed(f"{what}: {error}{advice}")
 
