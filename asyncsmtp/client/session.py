@@ -29,8 +29,9 @@ from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions, parameters
+from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.opening import Opening, open_session
+from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Transaction
 
@@ -246,8 +247,10 @@ class Session:
         if self._line is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
-        needed = parameters(envelope, content, wire.protocol.extensions)
-        transaction = Transaction(envelope, needed, pipelined=self._line.pipelined)
+        offered = wire.protocol.extensions
+        needed = parameters(envelope, content, offered, verified=wire.tls is not None and verifies(self.relay.context))
+        each = recipient_parameters(envelope, offered)
+        transaction = Transaction(envelope, needed, each, pipelined=self._line.pipelined)
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
         return await self._line.deliver(place)
 

@@ -5,7 +5,7 @@ Lockstep and pipelined are the same script; pipelined says all of it at once and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from enum import Enum
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep
@@ -13,6 +13,7 @@ from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, mail, rcpt
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.parameters import Parameters
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Phase", "Transaction"]
@@ -49,7 +50,12 @@ class Transaction:
     )
 
     def __init__(
-        self, envelope: Envelope, parameters: Mapping[str, str | None] | None = None, *, pipelined: bool = True
+        self,
+        envelope: Envelope,
+        parameters: Parameters | None = None,
+        recipient_parameters: Sequence[Parameters] = (),
+        *,
+        pipelined: bool = True,
     ) -> None:
         self.envelope = envelope
         self.phase = Phase.ENVELOPE
@@ -60,7 +66,9 @@ class Transaction:
         self.taken = False  # whether MAIL and at least one RCPT were answered well
         self._pipelined = pipelined
         self._unanswered = 0
-        self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths), DATA]
+        paths = envelope.forward_paths
+        recipients = map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths)
+        self._script = [mail(envelope.reverse_path, parameters), *recipients, DATA]
         self._script.reverse()
 
     def say(self, *, behind_content: bool = False) -> tuple[Command, ...]:

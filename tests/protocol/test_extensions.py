@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from asyncsmtp.errors import NotOffered
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions, parameters
+from asyncsmtp.protocol.extensions import Extensions
+from asyncsmtp.protocol.parameters import parameters
 from asyncsmtp.protocol.replies import Reply, ReplyReader
 
 PLAIN = Envelope.of("ann@example.org", "bob@example.net")
