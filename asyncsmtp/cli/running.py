@@ -62,9 +62,11 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
     counts = await ledger.counts()
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
     if ledger.recovery.found:
-        console.say(f"  {ledger.recovery.found:,} were under way when the last run ended: they are in doubt")
+        console.say(f"  {console.many(ledger.recovery.found, 'row')} under way when the last run ended: in doubt")
     if ledger.recovery.resent:
-        console.say(f"  {ledger.recovery.resent:,} in doubt are sent once more (in_doubt = resend)")
+        console.say(
+            f"  {console.many(ledger.recovery.resent, 'row')} in doubt to be sent once more (in_doubt = resend)"
+        )
     async for entry in ledger.entries((State.PENDING, State.DEFERRED)):
         await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
         break

@@ -350,3 +350,37 @@ def test_on_a_terminal_the_bar_leaves_the_results_to_their_file(campaign: Path) 
     assert len((campaign.parent / "results.ndjson").read_bytes().splitlines()) == 3
     assert b'"state"' not in drawn
     assert b"3 accepted" in drawn
+
+
+def test_what_a_killed_run_left_under_way_is_told(command: Command, campaign: Path) -> None:
+    """With in_doubt = resend it is sent once more, with hold it waits for a person; either way it is said."""
+    for policy, code, said in (("hold", 1, "those in doubt: asyncsmtp resolve"), ("resend", 0, "to be sent once more")):
+        for leftover in campaign.parent.glob("news.ledger*"):
+            leftover.unlink()
+        with (
+            serving(ScriptedRelay({Stage.DOT: (Wait(30),)})) as relay,
+            running(*one_by_one(campaign, relay)) as process,
+        ):
+            wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+            process.kill()
+            process.wait(15)
+        with serving(ScriptedRelay()) as relay:
+            ended = command("bulk", campaign, *relay_at(relay), "--yes", "--in-doubt", policy)
+        assert ended.code == code
+        assert "1 row under way when the last run ended: in doubt" in ended.err
+        assert said in ended.err
+        assert len(relay.received) == (2 if policy == "hold" else 3)
+
+
+def test_a_template_may_include_another_and_a_change_of_that_counts(command: Command, campaign: Path) -> None:
+    """TF-06, TF-10: from the campaign's folder only, and part of the fingerprint."""
+    footer = campaign.parent / "footer.txt"
+    footer.write_text("Bye, {{ name }}\n", encoding="utf-8")
+    (campaign.parent / "message.txt").write_text("Hello\n{% include 'footer.txt' %}", encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+        footer.write_text("Farewell, {{ name }}\n", encoding="utf-8")
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert relay.received[0].email.get_content().split() == ["Hello", "Bye,", "Ann"]
+    assert ended.code == 2
+    assert "footer.txt changed" in ended.sentence
