@@ -199,6 +199,13 @@ def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
     assert not protocol.allows(MAIL)
 
 
+def test_a_chunk_that_is_taken_leaves_open_what_the_chunk_behind_it_leads_to() -> None:
+    """RFC 3030 §4.2: chunks may be pipelined; `ahead` has counted on each of them when it was said."""
+    protocol = pipelined(MAIL, RCPT, command(Verb.BDAT), LAST)
+    hear(protocol, b"250 sender", b"250 recipient", b"250 chunk")
+    assert (protocol.state, protocol.ahead) == (State.BDAT, State.READY)
+
+
 ANSWERS = [b"220 x", b"235 x", b"250 x", b"334 x", b"354 x"]
 TAKES = {
     State.CONNECTED: {Verb.GREETING: {220}},
