@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli import console
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
     from asyncsmtp.cli.assembly import Assembled
     from asyncsmtp.cli.meter import Meter
+    from asyncsmtp.cli.reporter import Reporter
     from asyncsmtp.client.relay import Relay
 
 __all__ = ["run"]
@@ -58,7 +60,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
         with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
             await ledger.load(assembled.file.batches())
-        return
+        return None
     counts = await ledger.counts()
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
     if ledger.recovery.found:
@@ -67,9 +69,10 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         console.say(
             f"  {console.many(ledger.recovery.resent, 'row')} in doubt to be sent once more (in_doubt = resend)"
         )
-    async for entry in ledger.entries((State.PENDING, State.DEFERRED)):
-        await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
-        break
+    async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
+        async for entry in left:
+            return await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+    return None
 
 
 async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
@@ -81,48 +84,54 @@ async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> Non
 
 
 async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
-    from asyncsmtp.bulk.campaign import Run
+    """Send what is left, if anything is; whatever happens, the summary is printed."""
     from asyncsmtp.bulk.ledger import State
     from asyncsmtp.cli.meter import Meter
     from asyncsmtp.cli.reporter import Reporter
-    from asyncsmtp.cli.signals import interruptible
     from asyncsmtp.cli.summary import exit_of
-    from asyncsmtp.cli.transcript import Transcript
-    from asyncsmtp.client.pool import Pool
 
     counts = await ledger.counts()
     left = counts[State.PENDING] + counts[State.DEFERRED]
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
     reporter = Reporter(meter, as_json=plan.as_json)
-    settings = plan.settings
     try:
-        if not left:
-            return exit_of(counts)
-        async with Pool(
-            relay, sessions=settings.sessions, trace=Transcript(console.say) if plan.verbose else None
-        ) as pool:
-            job = Run(
-                assembled.composer,
-                ledger,
-                pool,
-                concurrency=settings.concurrency,
-                limit=plan.limit,
-                watch=reporter.watch,
-            )
-
-            def drain() -> None:
-                job.stop()
-                asyncio.get_running_loop().call_later(GRACE, job.cut)
-
-            with interruptible(drain, job.cut) as interruption:
-                async with shown(meter):
-                    await job.go()
+        signalled = await _go(plan, assembled, ledger, relay, meter, reporter) if left else None
         counts = await ledger.counts()
-        if interruption.exit is not None and counts[State.PENDING]:
-            return interruption.exit
+        if signalled is not None and counts[State.PENDING]:
+            return signalled
         return Exit.LEDGER if reporter.failed else exit_of(counts)
     finally:
         await _summarize(plan, ledger, meter)
+
+
+async def _go(
+    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay, meter: Meter, reporter: Reporter
+) -> Exit | None:
+    """The run itself; return the exit code of the signal that ended it, if one did."""
+    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.cli.signals import interruptible
+    from asyncsmtp.cli.transcript import Transcript
+    from asyncsmtp.client.pool import Pool
+
+    trace = Transcript(console.say) if plan.verbose else None
+    async with Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool:
+        job = Run(
+            assembled.composer,
+            ledger,
+            pool,
+            concurrency=plan.settings.concurrency,
+            limit=plan.limit,
+            watch=reporter.watch,
+        )
+
+        def drain() -> None:
+            job.stop()
+            asyncio.get_running_loop().call_later(GRACE, job.cut)
+
+        with interruptible(drain, job.cut) as interruption:
+            async with shown(meter):
+                await job.go()
+    return interruption.exit
 
 
 async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:
