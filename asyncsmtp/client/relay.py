@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asyncsmtp.client.login import Login, Token, TokenSource
 from asyncsmtp.client.timeouts import Timeouts
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.commands import ehlo
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.sasl import Secret
 
-__all__ = ["Dialogue", "Login", "Relay", "TokenSource"]
-
-TokenSource = Callable[[], Awaitable[str]]
+__all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource"]
 
 _PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
 
@@ -33,27 +31,6 @@ class Dialogue(StrEnum):
 
     LOCKSTEP = "lockstep"
     PIPELINED = "pipelined"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who logs in: a password, or a coroutine function that returns an OAuth 2.0 access token."""
-
-    username: str
-    password: Secret | None = None
-    token: TokenSource | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.username:
-            raise BadArgument("a login needs a user name")
-        if (self.password is None) == (self.token is None):
-            raise BadArgument("a login has either a password or a token source")
-
-    async def credentials(self) -> Credentials:
-        if self.password is not None:
-            return Password(self.username, self.password)
-        assert self.token is not None
-        return Bearer(self.username, Secret(await self.token()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,8 +14,10 @@ from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace, logged
 from asyncsmtp.client.transport import READ_SIZE, client_name, connect, shake_hands, verifies
+from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Wire
 from asyncsmtp.errors import (
+    AuthenticationRefused,
     ConnectFailed,
     ConnectionLost,
     LocalProtocolError,
@@ -30,9 +33,11 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
+from asyncsmtp.protocol.login import NOT_VALID
 from asyncsmtp.protocol.opening import Opening, open_session
 from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.sasl import Channel, Credentials
 from asyncsmtp.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -54,12 +59,21 @@ class Session:
         relay: where to, and the policy.
         trace: is given each line of the dialogue.
         manners: what earlier sessions learnt about the relay; a pool shares one.
+        wallet: the credentials and their tokens; a pool shares one.
     """
 
-    def __init__(self, relay: Relay, *, trace: Trace | None = None, manners: Manners | None = None) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        trace: Trace | None = None,
+        manners: Manners | None = None,
+        wallet: Wallet | None = None,
+    ) -> None:
         self.relay = relay
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
+        self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._wire: Wire | None = None
         self._line: Line | None = None
         self._asking = asyncio.Lock()
@@ -113,17 +127,30 @@ class Session:
             ConnectFailed: no connection, no handshake, no SMTP on that port.
             Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
             NotOffered, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
+            TokenFailed: there is no token to log in with.
             StartTlsInjection: octets in clear behind the 220 to STARTTLS.
             LocalProtocolError: this session was connected before; it is for one connection.
         """
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
+        credentials = await self._wallet.credentials()
+        try:
+            await self._connect(credentials)
+            return
+        except AuthenticationRefused as refused:
+            fresh = await self._wallet.instead_of(credentials) if refused.reply.code == NOT_VALID else None
+            if fresh is None:
+                raise
+        await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+
+    async def _connect(self, credentials: Credentials | None) -> None:
+        self._greeting = None
         reader, writer = await connect(self.relay)
         self._answer = asyncio.get_running_loop().create_future()
         self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)
         try:
-            await self._open()
+            await self._open(credentials)
         except SMTPError as error:
             await self._leave()
             failed = self._in_context(error)
@@ -135,19 +162,18 @@ class Session:
             raise
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
 
-    async def _open(self) -> None:
+    async def _open(self, credentials: Credentials | None) -> None:
         wire = self._connected()
-        login = self.relay.login
-        steps = open_session(
-            wire.protocol,
-            Opening(
-                self.relay.name or client_name(wire.writer),
-                self.relay.security,
-                await login.credentials() if login is not None else None,
-                self.relay.cleartext_login,
-                verifies(self.relay.context),
-            ),
+        opening = Opening(
+            self.relay.name or client_name(wire.writer),
+            self.relay.security,
+            credentials,
+            self.relay.cleartext_login,
+            verifies(self.relay.context),
+            self._channel,
+            self.relay.login.mechanisms if self.relay.login is not None else (),
         )
+        steps = open_session(wire.protocol, opening)
         command = next(steps)
         while True:
             reply = await self.ask(command)
@@ -156,9 +182,17 @@ class Session:
             if wire.protocol.state is State.TLS:
                 await self._shake_hands(wire)
             try:
-                command = steps.send(reply)
+                if wire.protocol.state is State.AUTH:  # the answer may cost a second of computing, if the relay says so
+                    command = await asyncio.to_thread(steps.send, reply)
+                else:
+                    command = steps.send(reply)
             except StopIteration:
                 return
+
+    def _channel(self) -> Channel:
+        tls = self._connected().tls
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        return Channel(*self.relay.address, certificate, secrets.token_urlsafe(24))
 
     async def _shake_hands(self, wire: Wire) -> None:
         try:

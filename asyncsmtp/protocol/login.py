@@ -18,11 +18,12 @@ from asyncsmtp.protocol.replies import Reply, Severity
 from asyncsmtp.protocol.sasl import Channel, Credentials, Mechanism, MechanismFailed, Password, choose, unspeakable
 from asyncsmtp.protocol.scram import preparable
 
-__all__ = ["MAX_CHALLENGE", "MAX_ROUNDS", "Steps", "log_in"]
+__all__ = ["MAX_CHALLENGE", "MAX_ROUNDS", "NOT_VALID", "Steps", "log_in"]
 
 MAX_ROUNDS = 4  # challenges answered before we give up
 MAX_CHALLENGE = 8192  # octets, base64
 SUCCESS = 235
+NOT_VALID = 535  # the credentials themselves (RFC 4954 §6)
 ANOTHER_MAY_DO = frozenset({504, 534})  # this mechanism is not taken (RFC 4954 §6); the secret was not judged
 
 Steps = Generator[Command, Reply, None]
