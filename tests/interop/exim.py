@@ -13,6 +13,8 @@ tls_on_connect_ports = {smtps}
 tls_advertise_hosts = *
 tls_certificate = /etc/server.pem
 tls_privatekey = /etc/server.pem
+tls_verify_certificates = /etc/ca.pem
+tls_try_verify_hosts = *
 auth_advertise_hosts = ${{if and{{ {{def:tls_in_cipher}} {{!eq{{$received_port}}{{{plain}}}}} }}{{*}}}}
 smtputf8_advertise_hosts = *
 dsn_advertise_hosts = *
@@ -75,6 +77,13 @@ cram:
   driver = cram_md5
   public_name = CRAM-MD5
   server_secret = ${{if eq{{$auth1}}{{{user}}}{{{password}}}fail}}
+
+external:
+  driver = external
+  public_name = EXTERNAL
+  server_advertise_condition = $tls_in_certificate_verified
+  server_param2 = ${{certextract{{subject,CN}}{{$tls_in_peercert}}}}
+  server_condition = ${{if and{{ {{eq{{$auth2}}{{{user}}}}} {{inlist{{$auth1}}{{:{user}}}}} }}}}
 """
 
 CYRUS = """
@@ -89,6 +98,7 @@ BY_CYRUS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "DIGEST-MD5")
 class Exim(Jailed):
     """Starts when it is made; `stop()` ends it."""
 
+    knows_certificates = True
     name = "exim"
     users = ("Debian-exim",)
     command = ("/usr/sbin/exim4", "-bdf")

@@ -87,7 +87,7 @@ SASL = """
 pwcheck_method: auxprop
 auxprop_plugin: sasldb
 sasldb_path: {root}/sasldb2
-mech_list: PLAIN LOGIN
+mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-512
 """
 
 

@@ -33,7 +33,9 @@ class Server:
         plain: the port that offers STARTTLS and needs none. submission: STARTTLS and AUTH required.
             smtps: TLS from the first octet, AUTH required.
         limit: the octets of the largest message.
-        mechanisms: what AUTH offers, over TLS.
+        client_certificate: a key and a certificate that names the user, in one file.
+        mechanisms: what AUTH offers, over TLS, to a client without a certificate.
+        knows_certificates: whether a client with a certificate may log in by EXTERNAL.
         extensions: keywords that EHLO offers over TLS, and that the tests count on.
         asks_in_clear: whether the plain port wants a login as well.
         has_busy: whether `busy@example.com` is refused for now.
@@ -45,6 +47,7 @@ class Server:
     submission: int
     smtps: int
     ca_file: Path
+    client_certificate: Path
     maildir: Path
     queues: tuple[Path, ...]
     limit = 1_000_000
@@ -52,6 +55,7 @@ class Server:
     extensions: frozenset[str]
     asks_in_clear = False
     has_busy = True
+    knows_certificates = False
 
     @property
     def log(self) -> str:
@@ -140,6 +144,9 @@ class Jailed(Server):
         authority.cert_pem.write_to_path(str(self.ca_file))
         certificate = authority.issue_cert("localhost", self.host)
         self.jail.write("/etc/server.pem", certificate.private_key_and_cert_chain_pem.bytes(), owner)
+        self.client_certificate = self.jail.path("/etc/client.pem")
+        client = authority.issue_cert(f"{USER}@example.org", common_name=USER)
+        client.private_key_and_cert_chain_pem.write_to_path(str(self.client_certificate))
 
 
 def original(stored: bytes) -> bytes:
