@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
+from asyncsmtp.client.opening import in_context, open_on
 from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.trace import Side, Trace, logged
-from asyncsmtp.client.transport import READ_SIZE, client_name, connect, shake_hands, verifies
+from asyncsmtp.client.trace import Trace, logged
+from asyncsmtp.client.transport import READ_SIZE, connect, verifies
 from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Wire
 from asyncsmtp.errors import (
     AuthenticationRefused,
-    ConnectFailed,
-    ConnectionLost,
     LocalProtocolError,
-    RemoteProtocolError,
-    ReplyTimeout,
     SMTPError,
-    StartTlsInjection,
 )
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.login import NOT_VALID
-from asyncsmtp.protocol.opening import Opening, open_session
 from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import Channel, Credentials
+from asyncsmtp.protocol.sasl import Credentials
 from asyncsmtp.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -150,10 +143,10 @@ class Session:
         self._answer = asyncio.get_running_loop().create_future()
         self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)
         try:
-            await self._open(credentials)
+            await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
         except SMTPError as error:
             await self._leave()
-            failed = self._in_context(error)
+            failed = in_context(error, self.relay, self._greeting)
             if failed is error:
                 raise
             raise failed from error
@@ -161,62 +154,6 @@ class Session:
             await self._wire.aclose()
             raise
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
-
-    async def _open(self, credentials: Credentials | None) -> None:
-        wire = self._connected()
-        opening = Opening(
-            self.relay.name or client_name(wire.writer),
-            self.relay.security,
-            credentials,
-            self.relay.cleartext_login,
-            verifies(self.relay.context),
-            self._channel,
-            self.relay.login.mechanisms if self.relay.login is not None else (),
-        )
-        steps = open_session(wire.protocol, opening)
-        command = next(steps)
-        while True:
-            reply = await self.ask(command)
-            if command is GREETING:
-                self._greeting = reply
-            if wire.protocol.state is State.TLS:
-                await self._shake_hands(wire)
-            try:
-                if wire.protocol.state is State.AUTH:  # the answer may cost a second of computing, if the relay says so
-                    command = await asyncio.to_thread(steps.send, reply)
-                else:
-                    command = steps.send(reply)
-            except StopIteration:
-                return
-
-    def _channel(self) -> Channel:
-        tls = self._connected().tls
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        return Channel(*self.relay.address, certificate, secrets.token_urlsafe(24))
-
-    async def _shake_hands(self, wire: Wire) -> None:
-        try:
-            await shake_hands(self.relay, wire.writer)
-        except ConnectFailed as error:
-            # Octets in clear break the handshake; what they were is the better reason (RFC 3207 §6).
-            raise (wire.failure if isinstance(wire.failure, StartTlsInjection) else error) from error.__cause__
-        wire.check()
-        wire.protocol.handshaken()
-        if self._trace is not None and wire.tls is not None:
-            verified = "verified" if verifies(self.relay.context) else "not verified"
-            self._trace(Side.EVENT, f"{wire.tls.version()}, certificate {verified}", tls=True, refused=False)
-
-    def _in_context(self, error: SMTPError) -> SMTPError:
-        """A connection that breaks before the session is open: no session came to be, and that is what matters."""
-        if not isinstance(error, ConnectionLost | ReplyTimeout | RemoteProtocolError) or isinstance(
-            error, StartTlsInjection
-        ):
-            return error
-        advice = ""
-        if isinstance(error, ReplyTimeout) and self._greeting is None:
-            advice = "; a port that stays silent may wait for TLS, as 465 does: use smtps:// then"
-        what = f"no greeting from {self.relay}" if self._greeting is None else f"no session with {self.relay}"
-        return ConnectFailed(f"{what}: {error}{advice}")
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -330,7 +267,9 @@ class Session:
 
     # --- hearing ---
 
-    def _hear(self, _: Command, reply: Reply) -> None:
+    def _hear(self, command: Command, reply: Reply) -> None:
+        if command is GREETING:
+            self._greeting = reply
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(reply)
 
