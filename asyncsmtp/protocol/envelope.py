@@ -59,9 +59,20 @@ class Envelope:
             forward_paths = (forward_paths,)
         sender = None if reverse_path in (None, "", "<>") else _mailbox(reverse_path)
         recipients = tuple(map(_mailbox, forward_paths))
-        if isinstance(recipient_wishes, RecipientWishes):
-            recipient_wishes = (recipient_wishes,) * len(recipients)
-        return cls(sender, recipients, wishes, tuple(recipient_wishes))
+        return cls(sender, recipients, wishes, _each(recipient_wishes, len(recipients)))
+
+    def wishing(
+        self, wishes: Wishes | None, recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = ()
+    ) -> Envelope:
+        """The same paths with other wishes, as `of` takes them."""
+        each = _each(recipient_wishes, len(self.forward_paths))
+        return Envelope(self.reverse_path, self.forward_paths, wishes, each)
+
+    def part(self, places: Sequence[int]) -> Envelope:
+        """The same for some of its recipients only, counted from 0, each with its wishes."""
+        paths = tuple(self.forward_paths[place] for place in places)
+        asked = tuple(self.recipient_wishes[place] for place in places) if self.recipient_wishes else ()
+        return Envelope(self.reverse_path, paths, self.wishes, asked)
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -73,6 +84,12 @@ class Envelope:
         """The recipients for a sentence: the first, and how many more."""
         more = len(self.forward_paths) - 1
         return safe_text(str(self.forward_paths[0]), 80) + (f" and {more} more" if more else "")
+
+
+def _each(
+    wishes: RecipientWishes | Sequence[RecipientWishes | None], recipients: int
+) -> tuple[RecipientWishes | None, ...]:
+    return (wishes,) * recipients if isinstance(wishes, RecipientWishes) else tuple(wishes)
 
 
 def _mailbox(address: str | Mailbox | None) -> Mailbox:

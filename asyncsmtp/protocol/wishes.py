@@ -116,7 +116,9 @@ class Wishes:
 
     def __post_init__(self) -> None:
         if self.envid is not None and not (_PRINTABLE.fullmatch(self.envid) and len(_xtext(self.envid)) <= MAX_ENVID):
-            raise BadArgument(f"“{safe_text(self.envid, 80)}” is no ENVID: 1 to {MAX_ENVID} printable ASCII characters")
+            raise BadArgument(
+                f"“{safe_text(self.envid, 80)}” is no ENVID: printable ASCII, at most {MAX_ENVID} octets encoded"
+            )
         if self.hold_for is not None and not 0 < self.hold_for <= MAX_SECONDS:
             raise BadArgument(f"{self.hold_for} s is no time to hold a message for: 1 to {MAX_SECONDS}")
         if self.hold_until is not None:

@@ -10,8 +10,8 @@ from asyncsmtp.protocol.client import CLOSING, ClientProtocol, Exchange, State
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command, Verb
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.parameters import parameters
 from asyncsmtp.protocol.opening import Opening, Security, open_session
+from asyncsmtp.protocol.parameters import parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.transaction import Phase, Transaction
