@@ -19,10 +19,10 @@ from asyncsmtp.errors import (
     StartTlsInjection,
 )
 from asyncsmtp.protocol.client import State
-from asyncsmtp.protocol.commands import Command
+from asyncsmtp.protocol.commands import Command, Verb
 from asyncsmtp.protocol.opening import Opening, open_session
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import Channel, Credentials
+from asyncsmtp.protocol.sasl import PLUS, Channel, Credentials
 
 __all__ = ["in_context", "open_on"]
 
@@ -47,11 +47,15 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
         verifies(relay.context),
         channel,
         relay.login.mechanisms if relay.login is not None else (),
+        relay.xclient,
     )
     steps = open_session(wire.protocol, opening)
     command = next(steps)
     while True:
-        reply = await ask(command)
+        try:
+            reply = await ask(command)
+        except ConnectionLost as error:
+            raise (_unbound(relay, error) if _binds(command) else error) from error.__cause__
         if wire.protocol.state is State.TLS:
             await _shake_hands(wire, relay, trace)
         try:
@@ -61,6 +65,18 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
                 command = steps.send(reply)
         except StopIteration:
             return
+
+
+def _binds(command: Command) -> bool:
+    return command.verb is Verb.AUTH and command.argument.partition(b" ")[0].endswith(PLUS.encode("ascii"))
+
+
+def _unbound(relay: Relay, error: ConnectionLost) -> ConnectFailed:
+    """Dovecot 2.4.1 for one ends the connection at a type of channel binding that it does not know."""
+    return ConnectFailed(
+        f"{error}; that was at a login bound to its certificate, which it may not know: "
+        f"name another mechanism in the login of {relay}, SCRAM-SHA-256 for one"
+    )
 
 
 async def _shake_hands(wire: Wire, relay: Relay, trace: Trace | None) -> None:

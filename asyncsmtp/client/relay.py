@@ -16,6 +16,7 @@ from asyncsmtp.protocol.commands import ehlo
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.xclient import XClient
 
 __all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource"]
 
@@ -46,6 +47,7 @@ class Relay:
         cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
         name: how we greet the relay; None for the address literal of our end.
         masked: EHLO keywords to act as if they were not offered.
+        xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
     """
 
     host: str
@@ -60,6 +62,7 @@ class Relay:
     timeouts: Timeouts = field(default_factory=Timeouts)
     name: str | None = None
     masked: frozenset[str] = frozenset()
+    xclient: XClient | None = None
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -75,7 +78,8 @@ class Relay:
 
         `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
         `smtp://localhost:2525?security=none`. Other query keys: `security` (tls, starttls, opportunistic,
-        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`.
+        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`, `auth` (the only mechanisms for the login,
+        parted by commas).
 
         Raises:
             BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
@@ -95,7 +99,7 @@ class Relay:
             _host(url, parts.hostname),
             _port(url),
             _choice(Security, "security", settings.get("security", security)),
-            _login(unquote(parts.username), password, token) if parts.username else None,
+            _login(unquote(parts.username), password, token, settings.get("auth")) if parts.username else None,
             ca_file=Path(settings["ca-file"]) if "ca-file" in settings else None,
             verify_name=settings.get("verify-name"),
             dialogue=_choice(Dialogue, "dialogue", settings.get("dialogue", Dialogue.PIPELINED)),
@@ -125,15 +129,16 @@ def _port(url: str) -> int | None:
         raise BadArgument(f"“{safe_text(url, 80)}” has a port that is no number from 1 to 65535") from error
 
 
-def _login(username: str, password: str | Secret | None, token: TokenSource | None) -> Login:
+def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login:
     if password is None and token is None:
         raise BadArgument(
             f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
         )
-    return Login(username, Secret(password) if isinstance(password, str) else password, token)
+    mechanisms = tuple(auth.upper().split(",")) if auth is not None else ()
+    return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
 
 
-_SETTINGS = frozenset({"security", "ca-file", "verify-name", "dialogue", "name"})
+_SETTINGS = frozenset({"auth", "security", "ca-file", "verify-name", "dialogue", "name"})
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 

@@ -14,9 +14,18 @@ import trustme
 from asyncsmtp.client import wallet as wallets
 from asyncsmtp.client.login import Login, Token, TokenSource
 from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.wallet import Wallet
-from asyncsmtp.errors import AuthenticationRefused, BadArgument, NotOffered, Refused, RelayUnproved, TokenFailed
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    BadArgument,
+    ConnectFailed,
+    NotOffered,
+    Refused,
+    RelayUnproved,
+    TokenFailed,
+)
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Bearer, External, Password, Secret
 from asyncsmtp.testing import Fin, Scram, ScriptedRelay, Stage
@@ -99,6 +108,33 @@ async def test_a_login_that_somebody_passes_on_is_refused(
         with pytest.raises(AuthenticationRefused, match="535"):
             await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
     assert attempted(server) == [("SCRAM-SHA-256-PLUS", False)]
+
+
+async def test_a_relay_that_knows_no_such_binding_gets_scram_without(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: it refuses at once, as Exim does that knows other types; no proof was made, and no PLAIN follows."""
+    moves = {Stage.AUTH: {1: "535 5.7.8 what binding"}}
+    offered = ["PLAIN", "SCRAM-SHA-256"]
+    mechanisms = {"SCRAM-SHA-512-PLUS": Scram("sha512"), "SCRAM-SHA-256-PLUS": Scram("sha256")}
+    mechanisms |= {name: Scram("sha256") for name in offered}
+    async with ScriptedRelay(moves, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
+        await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
+    said = [line for line in server.dialogue if line.startswith("C: AUTH")]
+    assert [line.split()[2] for line in said] == ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256"]
+
+
+async def test_a_relay_that_hangs_up_at_a_binding_is_told_of(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: as Dovecot 2.4.1 does; the error says which way out there is. At other mechanisms there is none."""
+    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256"), "SCRAM-SHA-256": Scram("sha256")}
+    async with ScriptedRelay({Stage.AUTH: Fin()}, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
+        settings = {"security": Security.STARTTLS, "context": client_tls}
+        with pytest.raises(ConnectFailed, match="name another mechanism in the login of"):
+            await log_in(server, ANN, **settings)
+        with pytest.raises(ConnectFailed, match=r"hung up: try again$"):
+            await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)), **settings)
 
 
 async def test_a_plus_that_somebody_took_away_is_noticed(
@@ -367,6 +403,15 @@ def test_a_login_that_cannot_be_meant_is_refused(settings: dict[str, object], wh
     """Before any connection."""
     with pytest.raises(BadArgument, match=why):
         Login(**settings)  # type: ignore[arg-type]
+
+
+def test_a_url_may_name_the_mechanisms() -> None:
+    """AU-05: so may the command line; what is unknown is refused."""
+    relay = Relay.from_url("smtps://ann@relay.example?auth=cram-md5,PLAIN", password="x")
+    assert relay.login == Login("ann", Secret("x"), mechanisms=("CRAM-MD5", "PLAIN"))
+    for wrong in ("", "PLAIN,", "NTLM"):
+        with pytest.raises(BadArgument, match="is no mechanism known here"):
+            Relay.from_url(f"smtps://ann@relay.example?auth={wrong}", password="x")
 
 
 def test_a_login_shows_no_secret() -> None:
