@@ -47,6 +47,7 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
         verifies(relay.context),
         channel,
         relay.login.mechanisms if relay.login is not None else (),
+        relay.xclient,
     )
     steps = open_session(wire.protocol, opening)
     command = next(steps)

@@ -16,6 +16,7 @@ from asyncsmtp.protocol.commands import ehlo
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.xclient import XClient
 
 __all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource"]
 
@@ -46,6 +47,7 @@ class Relay:
         cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
         name: how we greet the relay; None for the address literal of our end.
         masked: EHLO keywords to act as if they were not offered.
+        xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
     """
 
     host: str
@@ -60,6 +62,7 @@ class Relay:
     timeouts: Timeouts = field(default_factory=Timeouts)
     name: str | None = None
     masked: frozenset[str] = frozenset()
+    xclient: XClient | None = None
 
     def __post_init__(self) -> None:
         if not self.host:

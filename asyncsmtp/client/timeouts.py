@@ -52,6 +52,7 @@ _STAGE = {
     Verb.EHLO: "ehlo",
     Verb.HELO: "ehlo",
     Verb.STARTTLS: "starttls",
+    Verb.XCLIENT: "ehlo",
     Verb.AUTH: "auth",
     Verb.RESPONSE: "auth",
     Verb.CANCEL: "auth",

@@ -20,6 +20,7 @@ from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
 from asyncsmtp.protocol.client import ClientProtocol, State
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
+from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Heard", "Listener", "Said", "Wire"]
@@ -53,7 +54,7 @@ class Wire:
         greeted: Heard,
         trace: Trace | None,
     ) -> None:
-        self.protocol = ClientProtocol(masked=relay.masked)
+        self.protocol = ClientProtocol(masked=relay.masked, tls=relay.security is Security.IMPLICIT_TLS)
         self.failure: SMTPError | None = None
         self.writer = writer
         self._relay = relay

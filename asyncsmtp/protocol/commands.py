@@ -47,6 +47,7 @@ class Verb(StrEnum):
     EHLO = "EHLO"
     HELO = "HELO"
     STARTTLS = "STARTTLS"
+    XCLIENT = "XCLIENT"
     AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
