@@ -27,12 +27,15 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite_ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.client.login import (
+    Login as Login,
+)
+from asyncsmtp.client.login import (
+    Token as Token,
+)
 from asyncsmtp.client.pool import Pool as Pool
 from asyncsmtp.client.relay import (
     Dialogue as Dialogue,
-)
-from asyncsmtp.client.relay import (
-    Login as Login,
 )
 from asyncsmtp.client.relay import (
     Relay as Relay,

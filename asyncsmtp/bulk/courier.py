@@ -25,7 +25,7 @@ from asyncsmtp.errors import (
     StartTlsInjection,
 )
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.delivery import Delivery
 
 __all__ = ["Courier", "Hand", "Sends"]
 
@@ -119,11 +119,9 @@ def _may_pass(error: SMTPError) -> bool:
 
 def _relays(claim: Claim, delivery: Delivery) -> Settlement:
     """What the relay answered, as a line of the ledger."""
-    (reply,) = delivery.replies()
+    (reply,), (outcome,) = delivery.replies(), delivery.outcomes
     status = str(reply.status) if reply.status else None
-    return Settlement(
-        claim.recipient.row, State.of(Outcome.of(reply)), reply.code, status, _one_line(reply.text), delivery.host
-    )
+    return Settlement(claim.recipient.row, State.of(outcome), reply.code, status, _one_line(reply.text), delivery.host)
 
 
 def _ours(claim: Claim, state: State, error: SMTPError) -> Settlement:

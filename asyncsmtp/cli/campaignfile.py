@@ -39,6 +39,10 @@ def _parse(path: Path) -> Mapping[str, object]:
         if len(octets) > MAX_OCTETS:
             raise Failed(f"{path} is too large for a campaign file", "name the campaign.toml, not the recipients")
         return tomllib.loads(octets.decode("utf-8-sig"))
+    except IsADirectoryError:
+        raise Failed(
+            f"{path} is a folder, not a campaign file", f"name the file in it: {path / 'campaign.toml'}"
+        ) from None
     except FileNotFoundError:
         advice = "correct the name, or begin with a sample: asyncsmtp init demo"
         raise Failed(f"there is no campaign file {path}", advice) from None

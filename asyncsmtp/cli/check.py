@@ -69,7 +69,7 @@ def command(
     if campaign is not None:
         from asyncsmtp.cli.preflighting import check_campaign
 
-        asyncio.run(check_campaign(campaign))
+        return asyncio.run(check_campaign(campaign))
     return Exit.ACCEPTED
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["interactive", "out", "prepare", "say"]
+__all__ = ["interactive", "many", "out", "prepare", "say"]
 
 
 def prepare() -> None:
@@ -43,15 +43,20 @@ def out(text: str, *, harmless: bool = True) -> bool:
     try:
         return _write(sys.stdout, _harmless(text) if harmless else text, "\n")
     except OSError as error:
+        _deafen(sys.stdout)
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
-        _deafen(sys.stdout)
         return False
 
 
 def interactive() -> bool:
     """Whether a person can be asked: both ends of the conversation are a terminal."""
     return all(stream is not None and not stream.closed and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def many(number: int, what: str) -> str:
+    """`1 row`, `1,000 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _harmless(text: str) -> str:

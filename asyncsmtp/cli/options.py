@@ -23,11 +23,19 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+class _Option(click.Option):
+    """An option whose several values stand on lines of their own in its variable: an address may hold spaces."""
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        given = self.resolve_envvar_value(ctx)
+        return given.splitlines() if given is not None and self.multiple else super().value_from_envvar(ctx)
+
+
 def option(*names: str, **settings: Any) -> Callable[[_Function], _Function]:
     """`click.option`, with the environment variable that belongs to its first long name."""
     long = next(name for name in names if name.startswith("--"))
     variable = "ASYNCSMTP_" + long.partition("/")[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, **settings)
+    return click.option(*names, envvar=variable, cls=_Option, **settings)
 
 
 def relay_options(command: _Function) -> _Function:

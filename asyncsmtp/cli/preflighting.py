@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli import console
+from asyncsmtp.cli.exits import Exit
 from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.progress import patience
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.preflight import Report
     from asyncsmtp.cli.assembly import Assembled
 
-__all__ = ["check_campaign", "told"]
+__all__ = ["check_campaign", "exit_of", "told"]
 
 SHOWN = 20  # rows of each kind that are named
 
 
-async def check_campaign(path: Path) -> None:
+async def check_campaign(path: Path) -> Exit:
     """Read a campaign file and everything it names; compose every message; print what was found."""
     from asyncsmtp.cli import campaignfile
     from asyncsmtp.cli.assembly import assemble
@@ -27,9 +29,13 @@ async def check_campaign(path: Path) -> None:
 
     settings = settle(campaignfile.read(path), {}, path)
     report = await told(await assemble(settings), every=True, write=console.out)
-    console.say(
-        f"  next: asyncsmtp bulk {path} --sandbox" if report.recipients else "  next: correct the rows named above"
-    )
+    console.say(f"  next: asyncsmtp bulk {path} --sandbox")
+    return exit_of(report)
+
+
+def exit_of(report: Report) -> Exit:
+    """1 where a row cannot be mailed, as it will be once the others are."""
+    return Exit.SOME_FAILED if report.problems else Exit.ACCEPTED
 
 
 async def told(
@@ -45,7 +51,8 @@ async def told(
     """
     from asyncsmtp.bulk.preflight import preflight
 
-    report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
+    with patience(f"reading {assembled.file.name}"):
+        report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
     for line in _lines(assembled.file.name, report):
         write(line)
     if strict:
@@ -56,8 +63,8 @@ async def told(
 
 
 def _lines(name: str, report: Report) -> Iterator[str]:
-    counts = [f"{report.rows:,} rows", f"{report.recipients:,} to be mailed"]
-    counts += [f"{report.duplicates:,} duplicates"] if report.duplicates else []
+    counts = [console.many(report.rows, "row"), f"{report.recipients:,} to be mailed"]
+    counts += [console.many(report.duplicates, "duplicate")] if report.duplicates else []
     counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
     yield f"{name}: {' · '.join(counts)}"
     if report.heading.guessed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli import console
@@ -13,10 +13,20 @@ from asyncsmtp.cli import console
 if TYPE_CHECKING:
     from asyncsmtp.cli.meter import Meter
 
-__all__ = ["shown"]
+__all__ = ["patience", "shown"]
 
 BAR_INTERVAL = 0.125  # seconds between two pictures of the bar
 LINE_INTERVAL = 5.0  # seconds between two plain lines
+
+
+@contextmanager
+def patience(doing: str, seconds: float = 1.0) -> Iterator[None]:
+    """Say what is being done, if the block takes longer than `seconds`."""
+    later = asyncio.get_running_loop().call_later(seconds, console.say, f"{doing} …")
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 @asynccontextmanager
@@ -53,15 +63,18 @@ def _bar(meter: Meter) -> tuple[float, Callable[[], None], Callable[[], None]]:
         console=Console(stderr=True, markup=False, highlight=False, emoji=False),
         auto_refresh=False,
         transient=True,
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),  # a file gets its results itself
     )
     task = bar.add_task(meter.line(), total=meter.total)
     bar.start()
 
     def draw() -> None:
         bar.update(task, completed=meter.done, description=meter.line())
-        try:
+        with suppress(OSError):  # the terminal is gone; the run goes on
             bar.refresh()
-        except OSError:  # the terminal is gone; the run goes on
-            bar.disable = True
 
-    return BAR_INTERVAL, draw, bar.stop
+    def finish() -> None:
+        with suppress(OSError):
+            bar.stop()
+
+    return BAR_INTERVAL, draw, finish

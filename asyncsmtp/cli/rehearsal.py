@@ -16,12 +16,12 @@ __all__ = ["dry", "rehearse"]
 async def dry(plan: Plan) -> Exit:
     """Read every row and compose every message; nothing is opened but files, and no ledger is made."""
     from asyncsmtp.cli.assembly import assemble
-    from asyncsmtp.cli.preflighting import told
+    from asyncsmtp.cli.preflighting import exit_of, told
 
-    await told(await assemble(plan.settings), every=True, strict=plan.strict, write=console.out)
+    report = await told(await assemble(plan.settings), every=True, strict=plan.strict, write=console.out)
     console.say("nothing was sent (--dry-run)")
     console.say(f"  next: asyncsmtp bulk {plan.reference} --sandbox" if plan.settings.source else "  next: --sandbox")
-    return Exit.ACCEPTED
+    return exit_of(report)
 
 
 async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit:

@@ -33,8 +33,8 @@ Example:
 @campaign_argument()
 @ledger_option
 @sandbox_option
-@option("--resend", "decision", flag_value="resend", help="Send them again with the next run.")
-@option("--skip", "decision", flag_value="skip", help="Give them up: they count as rejected.")
+@click.option("--resend", "decision", flag_value="resend", help="Send them again with the next run.")
+@click.option("--skip", "decision", flag_value="skip", help="Give them up: they count as rejected.")
 @option("--row", "rows", type=click.IntRange(min=1), multiple=True, metavar="N", help="This row only; repeatable.")
 @option("--state", type=click.Choice(STATES), default="in-doubt", show_default=True, help="Which rows.")
 @option("--yes", is_flag=True, help="Do not ask.")
@@ -74,7 +74,7 @@ async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], st
             return Exit.SOME_FAILED
         await _confirm(found, Decision(decision), yes=yes)
         changed = await ledger.resolve(Decision(decision), rows or None, (chosen,))
-    console.say(f"{changed:,} {'to be sent again' if decision == 'resend' else 'given up'}")
+    console.say(f"{console.many(changed, 'row')} {'to be sent again' if decision == 'resend' else 'given up'}")
     if decision == "resend":
         console.say(f"  next: asyncsmtp bulk {where.reference}")
     return Exit.ACCEPTED
@@ -96,7 +96,7 @@ class _Found:
 
     def show(self, state: State) -> None:
         """List them on stdout."""
-        console.out(f"{self.number:,} {state}:")
+        console.out(f"{console.many(self.number, 'row')} {state}:")
         for entry in self.first:
             console.out(f"  row {entry.row}  {entry.address}  <{entry.message_id}>  {entry.reply}")
         if self.number > len(self.first):
@@ -113,10 +113,11 @@ async def _found(ledger: SqliteLedger, state: State, rows: tuple[int, ...]) -> _
 
 async def _confirm(found: _Found, decision: Decision, *, yes: bool) -> None:
     """Say what the decision may lead to at worst, and ask."""
-    worst = {
-        "resend": f"at worst each of these {found.number:,} gets the message {found.copies + 1} times",
-        "skip": f"at worst none of these {found.number:,} ever gets the message",
-    }[decision]
+    at_worst = {
+        "resend": f"copies of the message that each gets: {found.copies + 1}",
+        "skip": "none of them ever gets the message",
+    }
+    worst = f"{console.many(found.number, 'row')}; at worst, {at_worst[decision]}"
     console.say(worst)
     if not yes:
         await ask("Do it?", worst)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli import console
 from asyncsmtp.cli.asking import ask
 from asyncsmtp.cli.exits import Exit
 from asyncsmtp.cli.plan import Plan
+from asyncsmtp.cli.progress import patience, shown
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.campaign import Watch
-    from asyncsmtp.bulk.ledger import Claim, Settlement
     from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
     from asyncsmtp.cli.assembly import Assembled
     from asyncsmtp.cli.meter import Meter
+    from asyncsmtp.cli.reporter import Reporter
     from asyncsmtp.client.relay import Relay
 
 __all__ = ["run"]
@@ -57,83 +58,80 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
     if not ledger.loaded:
         report = await told(assembled, every=False, strict=plan.strict)
         await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
-        await ledger.load(assembled.file.batches())
-        return
+        with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
+            await ledger.load(assembled.file.batches())
+        return None
     counts = await ledger.counts()
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
     if ledger.recovery.found:
-        console.say(f"  {ledger.recovery.found:,} were under way when the last run ended: they are in doubt")
+        console.say(f"  {console.many(ledger.recovery.found, 'row')} under way when the last run ended: in doubt")
     if ledger.recovery.resent:
-        console.say(f"  {ledger.recovery.resent:,} in doubt are sent once more (in_doubt = resend)")
-    async for entry in ledger.entries((State.PENDING, State.DEFERRED)):
-        await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
-        break
+        console.say(
+            f"  {console.many(ledger.recovery.resent, 'row')} in doubt to be sent once more (in_doubt = resend)"
+        )
+    async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
+        async for entry in left:
+            return await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+    return None
 
 
 async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
     """Ask once before anything leaves."""
     number = recipients if plan.limit is None else min(plan.limit, recipients)
-    what = f"{number:,} messages from {plan.settings.from_} through {relay}, the first to {first}"
+    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {relay}, the first to {first}"
     if not plan.confirmed:
         await ask(f"Send {what}?", f"this would send {what}")
 
 
 async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
-    from asyncsmtp.bulk.campaign import Run
+    """Send what is left, if anything is; whatever happens, the summary is printed."""
     from asyncsmtp.bulk.ledger import State
     from asyncsmtp.cli.meter import Meter
-    from asyncsmtp.cli.progress import shown
-    from asyncsmtp.cli.signals import interruptible
+    from asyncsmtp.cli.reporter import Reporter
     from asyncsmtp.cli.summary import exit_of
-    from asyncsmtp.cli.transcript import Transcript
-    from asyncsmtp.client.pool import Pool
 
     counts = await ledger.counts()
     left = counts[State.PENDING] + counts[State.DEFERRED]
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
-    settings = plan.settings
+    reporter = Reporter(meter, as_json=plan.as_json)
     try:
-        if not left:
-            return exit_of(counts)
-        async with Pool(
-            relay, sessions=settings.sessions, trace=Transcript(console.say) if plan.verbose else None
-        ) as pool:
-            job = Run(
-                assembled.composer,
-                ledger,
-                pool,
-                concurrency=settings.concurrency,
-                limit=plan.limit,
-                watch=_watch(meter, as_json=plan.as_json),
-            )
-
-            def drain() -> None:
-                job.stop()
-                asyncio.get_running_loop().call_later(GRACE, job.cut)
-
-            with interruptible(drain, job.cut) as interruption:
-                async with shown(meter):
-                    await job.go()
+        signalled = await _go(plan, assembled, ledger, relay, meter, reporter) if left else None
         counts = await ledger.counts()
-        return interruption.exit if interruption.exit and counts[State.PENDING] else exit_of(counts)
+        if signalled is not None and counts[State.PENDING]:
+            return signalled
+        return Exit.LEDGER if reporter.failed else exit_of(counts)
     finally:
         await _summarize(plan, ledger, meter)
 
 
-def _watch(meter: Meter, *, as_json: bool) -> Watch:
-    from asyncsmtp.bulk.ledger import State
-    from asyncsmtp.cli.records import json_line, of_settlement, reason_of
-    from asyncsmtp.protocol.delivery import Outcome
+async def _go(
+    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay, meter: Meter, reporter: Reporter
+) -> Exit | None:
+    """The run itself; return the exit code of the signal that ended it, if one did."""
+    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.cli.signals import interruptible
+    from asyncsmtp.cli.transcript import Transcript
+    from asyncsmtp.client.pool import Pool
 
-    outcomes = {State.of(outcome): outcome for outcome in Outcome}
+    trace = Transcript(console.say) if plan.verbose else None
+    async with Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool:
+        job = Run(
+            assembled.composer,
+            ledger,
+            pool,
+            concurrency=plan.settings.concurrency,
+            limit=plan.limit,
+            watch=reporter.watch,
+        )
 
-    def watch(claim: Claim, settlement: Settlement) -> None:
-        accepted = settlement.state is State.ACCEPTED
-        meter.count(outcomes[settlement.state], "" if accepted else reason_of(settlement))
-        if as_json:
-            console.out(json_line(of_settlement(claim, settlement)), harmless=False)
+        def drain() -> None:
+            job.stop()
+            asyncio.get_running_loop().call_later(GRACE, job.cut)
 
-    return watch
+        with interruptible(drain, job.cut) as interruption:
+            async with shown(meter):
+                await job.go()
+    return interruption.exit
 
 
 async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:

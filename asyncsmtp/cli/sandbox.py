@@ -63,7 +63,7 @@ async def _serve(port: int, maildir: Path) -> Exit:
             console.out(box.url)
             console.say(f"  the mails are kept in {maildir}; Ctrl-C ends it")
             await over.wait()
-    console.say(f"{box.count:,} mails are in {maildir}")
+    console.say(f"kept {console.many(box.count, 'mail')} in {maildir}")
     console.say(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
     return Exit.ACCEPTED
 

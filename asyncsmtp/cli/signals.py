@@ -42,9 +42,16 @@ class Interruption:
             self.exit = SIGNALS[number]
         step = next(self._steps, None)
         if step is None:
+            _show_cursor()
             os._exit(self.exit)
         console.say(f"{'Ctrl-C' if number is signal.SIGINT else number.name}: {step[0]}")
         step[1]()
+
+
+def _show_cursor() -> None:
+    """A bar hides it, and has no time left to bring it back (ECMA-48: DECTCEM)."""
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.console import many
 from asyncsmtp.cli.exits import Exit
 from asyncsmtp.cli.meter import duration
 from asyncsmtp.protocol.replies import safe_text
@@ -31,7 +32,7 @@ def run_lines(name: str, meter: Meter) -> Iterator[str]:
 def counted(counts: Counts) -> str:
     """`1,000 rows: 996 accepted · 4 rejected`; what does not occur is left out."""
     shown = " · ".join(f"{number:,} {state}" for state, number in counts.items() if number)
-    return f"{counts.total:,} rows: {shown}" if shown else "no rows"
+    return f"{many(counts.total, 'row')}: {shown}" if shown else "no rows"
 
 
 def next_steps(counts: Counts, reference: str) -> Iterator[str]:
@@ -43,9 +44,9 @@ def next_steps(counts: Counts, reference: str) -> Iterator[str]:
     from asyncsmtp.bulk.ledger import State
 
     if counts[State.PENDING]:
-        yield f"{counts[State.PENDING]:,} are still to send: the same command goes on with them"
+        yield f"still to send: {counts[State.PENDING]:,}; the same command goes on with them"
     if counts[State.DEFERRED]:
-        yield f"{counts[State.DEFERRED]:,} were deferred: the same command tries them again, in a while"
+        yield f"deferred: {counts[State.DEFERRED]:,}; the same command tries them again, in a while"
     if counts[State.REJECTED]:
         yield f"who was rejected, and why: asyncsmtp results {reference} --failed"
     if counts[State.IN_DOUBT]:

@@ -109,7 +109,7 @@ class Place:
 
     def doubt(self, error: SMTPError) -> None:
         """End it with DeliveryInDoubt: `error` came when the relay may have had the message."""
-        doubt = DeliveryInDoubt(self.transaction.envelope, str(error).partition(":")[0])
+        doubt = DeliveryInDoubt(self.transaction.envelope, str(error).partition(": ")[0])
         doubt.__cause__ = error
         self.fail(doubt)
 

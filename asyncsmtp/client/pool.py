@@ -12,6 +12,7 @@ from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
+from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.errors import AuthenticationRefused, ConnectionLost, LocalProtocolError, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import CLOSING
@@ -62,6 +63,7 @@ class Pool:
         self.relay = relay
         self._trace = trace
         self._manners = Manners()
+        self._wallet = Wallet(relay.login, relay.timeouts.auth)
         self._slots = [_Slot() for _ in range(sessions)]
         self._connecting: set[asyncio.Task[None]] = set()
         self._capacity = asyncio.Semaphore(sessions * depth)
@@ -171,7 +173,7 @@ class Pool:
             raise self._refused
         if self._closing:
             raise _closed()
-        session = Session(self.relay, trace=self._trace, manners=self._manners)
+        session = Session(self.relay, trace=self._trace, manners=self._manners, wallet=self._wallet)
         opening = asyncio.get_running_loop().create_task(session.connect())
         self._connecting.add(opening)
         try:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asyncsmtp.client.login import Login, Token, TokenSource
 from asyncsmtp.client.timeouts import Timeouts
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.commands import ehlo
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.xclient import XClient
 
-__all__ = ["Dialogue", "Login", "Relay", "TokenSource"]
-
-TokenSource = Callable[[], Awaitable[str]]
+__all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource"]
 
 _PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
 
@@ -39,27 +38,6 @@ class Dialogue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """Who logs in: a password, or a coroutine function that returns an OAuth 2.0 access token."""
-
-    username: str
-    password: Secret | None = None
-    token: TokenSource | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.username:
-            raise BadArgument("a login needs a user name")
-        if (self.password is None) == (self.token is None):
-            raise BadArgument("a login has either a password or a token source")
-
-    async def credentials(self) -> Credentials:
-        if self.password is not None:
-            return Password(self.username, self.password)
-        assert self.token is not None
-        return Bearer(self.username, Secret(await self.token()))
-
-
-@dataclass(frozen=True, slots=True)
 class Relay:
     """A submission server and the policy for speaking with it.
 
@@ -74,6 +52,7 @@ class Relay:
         masked: EHLO keywords to act as if they were not offered.
         window: contents unanswered at a time in a streamed dialogue: as many may be in doubt on a connection.
         lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
+        xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
     """
 
     host: str
@@ -90,6 +69,7 @@ class Relay:
     masked: frozenset[str] = frozenset()
     window: int = 4
     lmtp: bool = False
+    xclient: XClient | None = None
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -105,7 +85,8 @@ class Relay:
 
         `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
         `smtp://localhost:2525?security=none`. Other query keys: `security` (tls, starttls, opportunistic,
-        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`.
+        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`, `auth` (the only mechanisms for the login,
+        parted by commas).
 
         Raises:
             BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
@@ -125,7 +106,7 @@ class Relay:
             _host(url, parts.hostname),
             _port(url),
             _choice(Security, "security", settings.get("security", security)),
-            _login(unquote(parts.username), password, token) if parts.username else None,
+            _login(unquote(parts.username), password, token, settings.get("auth")) if parts.username else None,
             ca_file=Path(settings["ca-file"]) if "ca-file" in settings else None,
             verify_name=settings.get("verify-name"),
             dialogue=_choice(Dialogue, "dialogue", settings.get("dialogue", Dialogue.PIPELINED)),
@@ -155,15 +136,16 @@ def _port(url: str) -> int | None:
         raise BadArgument(f"“{safe_text(url, 80)}” has a port that is no number from 1 to 65535") from error
 
 
-def _login(username: str, password: str | Secret | None, token: TokenSource | None) -> Login:
+def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login:
     if password is None and token is None:
         raise BadArgument(
             f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
         )
-    return Login(username, Secret(password) if isinstance(password, str) else password, token)
+    mechanisms = tuple(auth.upper().split(",")) if auth is not None else ()
+    return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
 
 
-_SETTINGS = frozenset({"security", "ca-file", "verify-name", "dialogue", "name"})
+_SETTINGS = frozenset({"auth", "security", "ca-file", "verify-name", "dialogue", "name"})
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 

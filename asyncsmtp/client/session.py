@@ -9,29 +9,28 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
+from asyncsmtp.client.opening import in_context, open_on
 from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.trace import Side, Trace, logged
-from asyncsmtp.client.transport import READ_SIZE, client_name, connect, shake_hands, verifies
+from asyncsmtp.client.trace import Trace, logged
+from asyncsmtp.client.transport import READ_SIZE, connect, verifies
+from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Said, Wire
 from asyncsmtp.errors import (
-    ConnectFailed,
-    ConnectionLost,
+    AuthenticationRefused,
     LocalProtocolError,
-    RemoteProtocolError,
-    ReplyTimeout,
     SMTPError,
-    StartTlsInjection,
 )
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions, parameters
-from asyncsmtp.protocol.opening import Opening, open_session
+from asyncsmtp.protocol.extensions import Extensions
+from asyncsmtp.protocol.login import NOT_VALID
+from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.sasl import Credentials
 from asyncsmtp.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -53,12 +52,21 @@ class Session:
         relay: where to, and the policy.
         trace: is given each line of the dialogue.
         manners: what earlier sessions learnt about the relay; a pool shares one.
+        wallet: the credentials and their tokens; a pool shares one.
     """
 
-    def __init__(self, relay: Relay, *, trace: Trace | None = None, manners: Manners | None = None) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        trace: Trace | None = None,
+        manners: Manners | None = None,
+        wallet: Wallet | None = None,
+    ) -> None:
         self.relay = relay
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
+        self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._wire: Wire | None = None
         self._line: Line | None = None
         self._asking = asyncio.Lock()
@@ -112,20 +120,33 @@ class Session:
             ConnectFailed: no connection, no handshake, no SMTP on that port.
             Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
             NotOffered, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
+            TokenFailed: there is no token to log in with.
             StartTlsInjection: octets in clear behind the 220 to STARTTLS.
             LocalProtocolError: this session was connected before; it is for one connection.
         """
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
+        credentials = await self._wallet.credentials()
+        try:
+            await self._connect(credentials)
+            return
+        except AuthenticationRefused as refused:
+            fresh = await self._wallet.instead_of(credentials) if refused.reply.code == NOT_VALID else None
+            if fresh is None:
+                raise
+        await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+
+    async def _connect(self, credentials: Credentials | None) -> None:
+        self._greeting = None
         reader, writer = await connect(self.relay)
         self._answer = asyncio.get_running_loop().create_future()
         self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)
         try:
-            await self._open()
+            await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
         except SMTPError as error:
             await self._leave()
-            failed = self._in_context(error)
+            failed = in_context(error, self.relay, self._greeting)
             if failed is error:
                 raise
             raise failed from error
@@ -133,55 +154,6 @@ class Session:
             await self._wire.aclose()
             raise
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
-
-    async def _open(self) -> None:
-        wire = self._connected()
-        login = self.relay.login
-        steps = open_session(
-            wire.protocol,
-            Opening(
-                self.relay.name or client_name(wire.writer),
-                self.relay.security,
-                await login.credentials() if login is not None else None,
-                self.relay.cleartext_login,
-                verifies(self.relay.context),
-                lmtp=self.relay.lmtp,
-            ),
-        )
-        command = next(steps)
-        while True:
-            reply = await self.ask(command)
-            if command is GREETING:
-                self._greeting = reply
-            if wire.protocol.state is State.TLS:
-                await self._shake_hands(wire)
-            try:
-                command = steps.send(reply)
-            except StopIteration:
-                return
-
-    async def _shake_hands(self, wire: Wire) -> None:
-        try:
-            await shake_hands(self.relay, wire.writer)
-        except ConnectFailed as error:
-            # Octets in clear break the handshake; what they were is the better reason (RFC 3207 §6).
-            raise (wire.failure if isinstance(wire.failure, StartTlsInjection) else error) from error.__cause__
-        wire.check()
-        wire.protocol.handshaken()
-        if self._trace is not None and wire.tls is not None:
-            self._trace(Side.EVENT, f"{wire.tls.version()}, certificate verified", tls=True, refused=False)
-
-    def _in_context(self, error: SMTPError) -> SMTPError:
-        """A connection that breaks before the session is open: no session came to be, and that is what matters."""
-        if not isinstance(error, ConnectionLost | ReplyTimeout | RemoteProtocolError) or isinstance(
-            error, StartTlsInjection
-        ):
-            return error
-        advice = ""
-        if isinstance(error, ReplyTimeout) and self.relay.address[1] == 465:
-            advice = "; port 465 waits for TLS: use smtps://"
-        what = f"no greeting from {self.relay}" if self._greeting is None else f"no session with {self.relay}"
-        return ConnectFailed(f"{what}: {error}{advice}")
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -246,13 +218,15 @@ class Session:
         if self._line is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
-        needed = parameters(envelope, content, wire.protocol.extensions)
+        offered = wire.protocol.extensions
+        needed = parameters(envelope, content, offered, verified=wire.tls is not None and verifies(self.relay.context))
         transaction = Transaction(
             envelope,
             needed,
+            recipient_parameters(envelope, offered),
             pipelined=self._line.pipelined,
             chunked=self._line.chunked,
-            each=self.relay.lmtp,
+            lmtp=self.relay.lmtp,
         )
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
         return await self._line.deliver(place)
@@ -299,7 +273,9 @@ class Session:
 
     # --- hearing ---
 
-    def _hear(self, _: Command, reply: Reply) -> None:
+    def _hear(self, command: Command, reply: Reply) -> None:
+        if command is GREETING:
+            self._greeting = reply
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(reply)
 

@@ -53,6 +53,7 @@ _STAGE = {
     Verb.HELO: "ehlo",
     Verb.LHLO: "ehlo",
     Verb.STARTTLS: "starttls",
+    Verb.XCLIENT: "ehlo",
     Verb.AUTH: "auth",
     Verb.RESPONSE: "auth",
     Verb.CANCEL: "auth",

@@ -76,6 +76,7 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
         ConnectFailed: the handshake failed; nothing falls back to clear text.
     """
     context = await tls_context(relay)
+    plain = writer.transport
     try:
         await writer.start_tls(
             context,
@@ -86,6 +87,12 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
         raise handshake_failed(relay, error) from error
     except OSError as error:
         raise ConnectFailed(f"the TLS handshake with {relay} broke off: {_reason(error)}") from error
+    except AttributeError as error:
+        if writer.transport is not None:
+            raise
+        # asyncio's streams trip over a hang-up in the midst of it: they are given no transport, and need one to end
+        vars(writer)["_transport"] = plain
+        raise ConnectFailed(f"the TLS handshake with {relay} broke off: it hung up") from error
 
 
 async def tls_context(relay: Relay) -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
 from asyncsmtp.protocol.client import ClientProtocol, State
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
+from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Heard", "Listener", "Said", "Wire"]
@@ -62,7 +63,7 @@ class Wire:
         greeted: Heard,
         trace: Trace | None,
     ) -> None:
-        self.protocol = ClientProtocol(masked=relay.masked)
+        self.protocol = ClientProtocol(masked=relay.masked, tls=relay.security is Security.IMPLICIT_TLS)
         self.failure: SMTPError | None = None
         self.writer = writer
         self._relay = relay
@@ -171,12 +172,16 @@ class Wire:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _listen(self) -> None:
+        data = b""
         try:
             while data := await self._reader.read(READ_SIZE):
                 self._hear(data)
-            self.fail(self._hung_up())
+            if self.protocol.state is not State.CLOSED:  # else it goes after its 221, as it should
+                self.fail(self._hung_up())
         except SMTPError as error:
-            self.fail(error)
+            if any(secret in data for secret in self.protocol.unspeakable):
+                error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
+            self.fail(error.with_traceback(None))  # its frames hold what was read, and tell nobody anything
         except OSError as error:
             self.fail(self._lost(error))
         except Exception as error:

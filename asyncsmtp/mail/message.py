@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.wishes import RecipientWishes, Wishes
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -29,6 +30,8 @@ class Message:
         *,
         sender: str | Mailbox | None = None,
         recipients: Iterable[str | Mailbox] | str | Mailbox | None = None,
+        wishes: Wishes | None = None,
+        recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = (),
     ) -> Message:
         """Take a message in any form; what is one already is given back as it is.
 
@@ -38,10 +41,25 @@ class Message:
         Args:
             sender: the reverse-path; without it, Sender or From. "" or "<>" is the null reverse-path.
             recipients: the forward-paths; without them, To, Cc and Bcc, or the Resent- fields.
+            wishes: what is asked of the relay for the message; without them, what was asked before.
+            recipient_wishes: the same for its recipients: one for all, or one for each.
         Raises:
             MessageError: it has no author or recipient, or cannot be written as it is.
             RecipientError: a given address is not one.
+            BadArgument: there are more recipient wishes than recipients, or fewer.
         """
+        made = cls._addressed(message, sender, recipients)
+        if wishes is None and not recipient_wishes:
+            return made
+        return cls(made.envelope.wishing(wishes or made.envelope.wishes, recipient_wishes), made.content)
+
+    @classmethod
+    def _addressed(
+        cls,
+        message: Message | ParsedMessage | bytes,
+        sender: str | Mailbox | None,
+        recipients: Iterable[str | Mailbox] | str | Mailbox | None,
+    ) -> Message:
         if isinstance(message, Message):
             return message if sender is None and recipients is None else message._readdressed(sender, recipients)
         from asyncsmtp.mail import parsed_content, parsed_envelope  # the library's parser is slow to load
@@ -56,4 +74,5 @@ class Message:
     ) -> Message:
         reverse_path = self.envelope.reverse_path if sender is None else sender
         forward_paths = self.envelope.forward_paths if recipients is None else recipients
-        return Message(Envelope.of(reverse_path, forward_paths), self.content)
+        asked = self.envelope.recipient_wishes if recipients is None else ()
+        return Message(Envelope.of(reverse_path, forward_paths).wishing(self.envelope.wishes, asked), self.content)

@@ -39,7 +39,7 @@ _ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.QUIT})
 ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
     State.CONNECTED: frozenset(),
     State.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.QUIT}),
-    State.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.AUTH, Verb.MAIL},
+    State.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.MAIL},
     State.MAIL: _ANY_TIME | {Verb.RCPT},
     State.RCPT: _ANY_TIME | {Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.BDAT_LAST},
     State.DATA: frozenset({Verb.CONTENT}),
@@ -48,6 +48,7 @@ ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in wh
     State.TLS: frozenset(),  # the handshake is due; any octet now is an attack (RFC 3207 §4.2)
     State.CLOSED: frozenset(),
 }
+UNDER_TLS = {state: verbs - {Verb.STARTTLS} for state, verbs in ALLOWED.items()}  # there is no second handshake
 
 AFTER: Mapping[Verb, State] = {  # where a positive reply leads; a verb that is not here changes nothing
     Verb.GREETING: State.GREETED,
@@ -55,6 +56,7 @@ AFTER: Mapping[Verb, State] = {  # where a positive reply leads; a verb that is 
     Verb.HELO: State.READY,
     Verb.LHLO: State.READY,
     Verb.STARTTLS: State.TLS,
+    Verb.XCLIENT: State.GREETED,  # "the server resets state as after the initial connection"
     Verb.AUTH: State.READY,
     Verb.RESPONSE: State.READY,
     Verb.MAIL: State.MAIL,
@@ -75,6 +77,7 @@ ENDS_GROUP = frozenset(
         Verb.HELO,
         Verb.LHLO,
         Verb.STARTTLS,
+        Verb.XCLIENT,
         Verb.AUTH,
         Verb.RESPONSE,
         Verb.CANCEL,
@@ -128,9 +131,20 @@ class ClientProtocol:
         challenge: the text of the last 334, line by line; the reply itself, which is shown and logged, has `***`.
     """
 
-    __slots__ = ("_masked", "_reader", "ahead", "challenge", "extensions", "pending", "state", "unspeakable")
+    __slots__ = (
+        "_allowed",
+        "_masked",
+        "_reader",
+        "ahead",
+        "challenge",
+        "extensions",
+        "pending",
+        "state",
+        "unspeakable",
+    )
 
-    def __init__(self, *, masked: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, masked: frozenset[str] = frozenset(), tls: bool = False) -> None:
+        self._allowed = UNDER_TLS if tls else ALLOWED
         self.state = State.CONNECTED
         self.pending: deque[Command] = deque([GREETING])
         self.ahead = State.GREETED
@@ -144,7 +158,7 @@ class ClientProtocol:
         """Whether the command may be said now: in sequence, and not behind one that ends a group."""
         if self.pending and (self.pending[-1].verb in ENDS_GROUP or not self.extensions.pipelining):
             return False
-        return command.verb in ALLOWED[self.ahead]
+        return command.verb in self._allowed[self.ahead]
 
     def send(self, command: Command, *, answers: int = 1) -> bytes:
         """Say a command; return the octets to write. Content itself is written before END_OF_CONTENT is said.
@@ -242,6 +256,7 @@ class ClientProtocol:
             raise LocalProtocolError("a TLS handshake that STARTTLS did not ask for")
         self.state = self.ahead = State.GREETED
         self.extensions = Extensions()
+        self._allowed = UNDER_TLS
 
     def ended(self) -> RemoteProtocolError | None:
         """The connection ended: the error for octets that make no reply, None where there are none."""

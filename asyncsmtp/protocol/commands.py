@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain
+from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -49,6 +49,7 @@ class Verb(StrEnum):
     HELO = "HELO"
     LHLO = "LHLO"
     STARTTLS = "STARTTLS"
+    XCLIENT = "XCLIENT"
     AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"

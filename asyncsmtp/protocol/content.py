@@ -21,17 +21,20 @@ class Content:
 
     Joined, the parts have CRLF and no other CR or LF, no NUL, no line over 998 octets, and a CRLF at
     the end. `Content.of` makes and checks one; `Content.trusted` is for a composer that has checked.
+    `Content.of_any` keeps to none of this: its octets go by BDAT alone.
 
     Attributes:
         size: octets, as declared by SIZE (RFC 1870 §3): before transparency, CRLFs counted.
         eight_bit: whether an octet is above 127, so that 8BITMIME is needed (RFC 6152).
         utf8_headers: whether the header section is beyond ASCII, so that SMTPUTF8 is needed (RFC 6531).
+        binary: whether it is not canonical, so that BINARYMIME is needed (RFC 3030 §3).
     """
 
     parts: tuple[bytes, ...]
     size: int
     eight_bit: bool
     utf8_headers: bool
+    binary: bool = False
 
     @classmethod
     def of(cls, octets: bytes | str, *, fix_eols: bool = False) -> Content:
@@ -54,6 +57,18 @@ class Content:
     def trusted(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
         """Take parts that are known to be canonical; nothing is looked at twice."""
         return cls(parts, sum(map(len, parts)), not all(map(bytes.isascii, parts)), utf8_headers)
+
+    @classmethod
+    def of_any(cls, octets: bytes) -> Content:
+        """Take octets as they are, be they canonical or not; a relay needs BINARYMIME for those that are not."""
+        try:
+            check(octets)
+        except MessageError:
+            canonical = False
+        else:
+            canonical = octets.endswith(b"\r\n")
+        beyond = not octets.isascii()
+        return cls((octets,), len(octets), beyond, not _header_section(octets).isascii(), not canonical)
 
     def __bytes__(self) -> bytes:
         return b"".join(self.parts)

@@ -13,6 +13,8 @@ from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Delivery", "Outcome"]
 
+TOO_BIG = frozenset({"5.2.3", "5.3.4"})  # for the mailbox, for the system: RFC 3463 §3.3, §3.4
+
 
 class Outcome(StrEnum):
     """The final word on a recipient. Accepted by the relay is not yet delivered (RFC 5321 §6.1)."""
@@ -28,6 +30,16 @@ class Outcome(StrEnum):
         if reply.positive:
             return cls.ACCEPTED
         return cls.DEFERRED if reply.code < 500 else cls.REJECTED
+
+    @classmethod
+    def of_recipient(cls, reply: Reply) -> Outcome:
+        """What a reply to RCPT means, where it is the final one.
+
+        A 552 is "too many recipients" as RFC 821 wrote it: "Clients SHOULD treat a 552 code in this case as a
+        temporary, rather than permanent, failure" (RFC 5321 §4.5.3.1.10). When it says that the message is too
+        big, it is another case.
+        """
+        return cls.DEFERRED if reply.code == 552 and str(reply.status) not in TOO_BIG else cls.of(reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +79,27 @@ class Delivery:
 
     def reply(self, path: Mailbox | str) -> Reply:
         """The reply that decided the fate of `path`; of the first, where it is there twice."""
-        return self.replies()[[str(p) for p in self.envelope.forward_paths].index(str(path))]
+        return self.replies()[self._place(path)]
 
     def outcome(self, path: Mailbox | str) -> Outcome:
-        return Outcome.of(self.reply(path))
+        """What became of `path`; of the first, where it is there twice."""
+        return self.outcomes[self._place(path)]
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """One for each forward-path, in the order of the envelope."""
-        return tuple(map(Outcome.of, self.replies()))
+        if not self.mail.positive:
+            return (Outcome.of(self.mail),) * len(self.envelope.forward_paths)
+        return tuple(self._judge(reply) for reply in self.recipients)
+
+    @property
+    def deferred(self) -> Envelope | None:
+        """The envelope of those who are to be tried again later, wishes and all; None when there is nobody.
+
+        After "too many recipients" that is the rest of the batch (RFC 5321 §4.5.3.1.10).
+        """
+        places = [place for place, outcome in enumerate(self.outcomes) if outcome is Outcome.DEFERRED]
+        return self.envelope.part(places) if places else None
 
     @property
     def accepted(self) -> bool:
@@ -91,6 +115,15 @@ class Delivery:
         for path, reply, decisive in zip(self.envelope.forward_paths, self.replies(), self._decisive(), strict=True):
             if not reply.positive:
                 raise DeliveryRefused(self, decisive or rcpt(path), reply)
+
+    def _place(self, path: Mailbox | str) -> int:
+        return list(map(str, self.envelope.forward_paths)).index(str(path))
+
+    def _judge(self, reply: Reply) -> Outcome:
+        """The outcome of a recipient whose RCPT was answered so."""
+        if not reply.positive:
+            return Outcome.of_recipient(reply)
+        return Outcome.of(reply if self.final is None else self.final)
 
     def _decisive(self) -> tuple[Command | None, ...]:
         """For each forward-path the command whose reply decided; None stands for its RCPT."""

@@ -1,148 +1,16 @@
-"""The envelope: who to whom (RFC 5321 §2.3.1, §4.1.2; RFC 6531; RFC 5891).
-
-The grammar is our own and strict. Header parsers are made to be generous, differ between
-interpreters, and change the recipient when they guess; nothing here guesses.
-"""
+"""The envelope: who to whom (RFC 5321 §2.3.1), and what the sender asks for beyond that."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from asyncsmtp.errors import RecipientError
+from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.replies import safe_text
+from asyncsmtp.protocol.wishes import RecipientWishes, Wishes
 
-__all__ = ["Envelope", "Mailbox", "is_address_literal", "is_domain"]
-
-MAX_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
-MAX_DOMAIN = 255  # octets, §4.5.3.1.2
-MAX_PATH = 256  # octets with the angle brackets, §4.5.3.1.3
-
-_UTF8 = "\u00a0-\U0010ffff"  # beyond ASCII and the C1 controls, RFC 6531 §3.3
-_ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
-_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"')
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)  # no zone: ipaddress takes any text for one
-_UNSEEN = re.compile(
-    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e0fff]|\\s"
-)
-
-
-@dataclass(frozen=True)
-class Mailbox:
-    """local-part @ domain, checked; made by `Mailbox.parse`.
-
-    Attributes:
-        local: the local part as written, quotes included; compared octet for octet (RFC 5321 §2.4).
-        domain: the domain in ASCII (A-labels), an address literal, or "" for a bare postmaster.
-    """
-
-    local: str
-    domain: str
-
-    @classmethod
-    def parse(cls, text: str) -> Mailbox:
-        """Read `local@domain`, and nothing else: no display name, list, comment, route or space around it.
-
-        Raises:
-            RecipientError: with the reason.
-        """
-        if len(text) > 4 * MAX_PATH:
-            raise RecipientError("this address is too long: a path has at most 256 octets (RFC 5321 §4.5.3.1.3)")
-        if text.lower() == "postmaster":  # RFC 5321 §4.1.1.3: the one name that needs no domain
-            return cls(text, "")
-        local, at, domain = text.rpartition("@")
-        if not at:
-            raise _not_an_address(text, "it has no @")
-        if unseen := _UNSEEN.search(local.replace(" ", "") if local.startswith('"') else local) or _UNSEEN.search(
-            domain
-        ):
-            raise _not_an_address(text, f"it holds {_character(unseen[0])}")
-        _check_local_part(text, local)
-        mailbox = cls(local, _ascii_domain(text, domain))
-        if len(mailbox.wire.encode("utf-8")) + 2 > MAX_PATH:
-            raise _not_an_address(text, "a path has at most 256 octets")
-        return mailbox
-
-    @cached_property
-    def wire(self) -> str:
-        """The address as it stands in a path, without the angle brackets."""
-        return f"{self.local}@{self.domain}" if self.domain else self.local
-
-    @cached_property
-    def key(self) -> str:
-        """What two spellings of one mailbox share: the local part as it is, the domain in lower case."""
-        return f"{self.local}@{self.domain.lower()}"
-
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether the local part is beyond ASCII (RFC 6531); the domain never is, it is in A-labels."""
-        return not self.local.isascii()
-
-    def __str__(self) -> str:
-        return self.wire
-
-
-def _check_local_part(text: str, local: str) -> None:
-    if not (_DOT_STRING.fullmatch(local) or _QUOTED_STRING.fullmatch(local)):
-        raise _not_an_address(text, "what stands before the @ is no local part")
-    if len(local.encode("utf-8")) > MAX_LOCAL_PART:
-        raise _not_an_address(text, f"what stands before the @ has more than {MAX_LOCAL_PART} octets")
-
-
-def _ascii_domain(text: str, domain: str) -> str:
-    if domain.startswith("["):
-        if not is_address_literal(domain):
-            raise _not_an_address(text, "what stands in brackets is no address literal")
-        return domain
-    if not domain.isascii():
-        domain = _to_a_labels(text, domain)
-    if not is_domain(domain):
-        raise _not_an_address(text, "what stands after the @ is no domain")
-    return domain
-
-
-def is_domain(text: str) -> bool:
-    """Whether this is a domain, in ASCII (RFC 5321 §4.1.2)."""
-    return len(text) <= MAX_DOMAIN and all(map(_LABEL.fullmatch, text.split(".")))
-
-
-def is_address_literal(text: str) -> bool:
-    """Whether this is an IPv4 or IPv6 address in brackets (RFC 5321 §4.1.3)."""
-    literal = _LITERAL.fullmatch(text)
-    if literal is None:
-        return False
-    try:
-        IPv6Address(literal[2]) if literal[1] else IPv4Address(literal[2])
-    except AddressValueError:
-        return False
-    return True
-
-
-def _to_a_labels(text: str, domain: str) -> str:
-    import idna  # 10 ms of tables that most runs never need
-
-    if len(domain) > MAX_DOMAIN:
-        raise _not_an_address(text, "the domain is too long")
-    try:
-        # label by label: as a whole, full stops beyond ASCII would part it too, and name another domain than is written
-        return b".".join(map(idna.alabel, domain.lower().split("."))).decode("ascii")
-    except idna.IDNAError as error:
-        raise _not_an_address(text, f"the domain is not valid: {safe_text(str(error), 120)}") from error
-
-
-def _character(character: str) -> str:
-    if character in "\r\n":
-        return "a line break"
-    return "a space" if character == " " else f"the character U+{ord(character):04X}"
-
-
-def _not_an_address(text: str, why: str) -> RecipientError:
-    return RecipientError(f"“{safe_text(text, 80)}” is not an e-mail address: {why}")
+__all__ = ["Envelope", "Mailbox"]
 
 
 @dataclass(frozen=True)
@@ -152,26 +20,59 @@ class Envelope:
     Attributes:
         reverse_path: where notifications of failure go; None is the null reverse-path `<>`.
         forward_paths: in the order in which they are said; the same one twice is two recipients.
+        wishes: what is asked for the message as a whole.
+        recipient_wishes: what is asked for each forward-path, in their order; empty when nothing is.
     """
 
     reverse_path: Mailbox | None
     forward_paths: tuple[Mailbox, ...]
+    wishes: Wishes | None = None
+    recipient_wishes: tuple[RecipientWishes | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.forward_paths:
             raise RecipientError("an envelope needs at least one recipient")
+        if self.recipient_wishes and len(self.recipient_wishes) != len(self.forward_paths):
+            raise BadArgument(
+                f"{len(self.recipient_wishes)} recipient wishes for {len(self.forward_paths)} recipients: "
+                "give one for each, None for nothing"
+            )
 
     @classmethod
-    def of(cls, reverse_path: str | Mailbox | None, forward_paths: Iterable[str | Mailbox] | str | Mailbox) -> Envelope:
+    def of(
+        cls,
+        reverse_path: str | Mailbox | None,
+        forward_paths: Iterable[str | Mailbox] | str | Mailbox,
+        *,
+        wishes: Wishes | None = None,
+        recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = (),
+    ) -> Envelope:
         """Build one from addresses as text; "" and "<>" are the null reverse-path.
 
+        Args:
+            recipient_wishes: one for all of the recipients, or one for each, None for nothing.
         Raises:
             RecipientError: an address is not one, or there is no recipient.
+            BadArgument: there are more wishes than recipients, or fewer.
         """
         if isinstance(forward_paths, str | Mailbox):
             forward_paths = (forward_paths,)
         sender = None if reverse_path in (None, "", "<>") else _mailbox(reverse_path)
-        return cls(sender, tuple(map(_mailbox, forward_paths)))
+        recipients = tuple(map(_mailbox, forward_paths))
+        return cls(sender, recipients, wishes, _each(recipient_wishes, len(recipients)))
+
+    def wishing(
+        self, wishes: Wishes | None, recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = ()
+    ) -> Envelope:
+        """The same paths with other wishes, as `of` takes them."""
+        each = _each(recipient_wishes, len(self.forward_paths))
+        return Envelope(self.reverse_path, self.forward_paths, wishes, each)
+
+    def part(self, places: Sequence[int]) -> Envelope:
+        """The same for some of its recipients only, counted from 0, each with its wishes."""
+        paths = tuple(self.forward_paths[place] for place in places)
+        asked = tuple(self.recipient_wishes[place] for place in places) if self.recipient_wishes else ()
+        return Envelope(self.reverse_path, paths, self.wishes, asked)
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -183,6 +84,12 @@ class Envelope:
         """The recipients for a sentence: the first, and how many more."""
         more = len(self.forward_paths) - 1
         return safe_text(str(self.forward_paths[0]), 80) + (f" and {more} more" if more else "")
+
+
+def _each(
+    wishes: RecipientWishes | Sequence[RecipientWishes | None], recipients: int
+) -> tuple[RecipientWishes | None, ...]:
+    return (wishes,) * recipients if isinstance(wishes, RecipientWishes) else tuple(wishes)
 
 
 def _mailbox(address: str | Mailbox | None) -> Mailbox:

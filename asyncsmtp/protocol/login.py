@@ -2,6 +2,9 @@
 
 One attempt for each set of credentials: another mechanism is tried only where the relay says that it does not
 take this one, and never after we broke one off, or an impostor could talk us down to a password in clear.
+
+One exception: a -PLUS mechanism that is refused before any challenge. EHLO does not tell which types of channel binding
+a relay knows, and many know only those that we do not have; no proof was made yet. SCRAM without -PLUS follows.
 """
 
 from __future__ import annotations
@@ -15,14 +18,24 @@ from asyncsmtp.errors import AuthenticationRefused, NotOffered, Refused, RelayUn
 from asyncsmtp.protocol.client import CHALLENGE, ClientProtocol
 from asyncsmtp.protocol.commands import MAX_LINE, Command, Verb, auth, response
 from asyncsmtp.protocol.replies import Reply, Severity
-from asyncsmtp.protocol.sasl import Channel, Credentials, Mechanism, MechanismFailed, Password, choose, unspeakable
+from asyncsmtp.protocol.sasl import (
+    PLUS,
+    Channel,
+    Credentials,
+    Mechanism,
+    MechanismFailed,
+    Password,
+    choose,
+    unspeakable,
+)
 from asyncsmtp.protocol.scram import preparable
 
-__all__ = ["MAX_CHALLENGE", "MAX_ROUNDS", "Steps", "log_in"]
+__all__ = ["MAX_CHALLENGE", "MAX_ROUNDS", "NOT_VALID", "Steps", "log_in"]
 
 MAX_ROUNDS = 4  # challenges answered before we give up
 MAX_CHALLENGE = 8192  # octets, base64
 SUCCESS = 235
+NOT_VALID = 535  # the credentials themselves (RFC 4954 §6)
 ANOTHER_MAY_DO = frozenset({504, 534})  # this mechanism is not taken (RFC 4954 §6); the secret was not judged
 
 Steps = Generator[Command, Reply, None]
@@ -44,15 +57,15 @@ def log_in(protocol: ClientProtocol, credentials: Credentials, channel: Channel,
         Refused: for now, the credentials not being judged.
     """
     offered = protocol.extensions.mechanisms
-    channel = replace(channel, plus=any(name.endswith("-PLUS") for name in offered))
-    mechanisms = choose(credentials, offered, channel, wanted)
+    channel = replace(channel, plus=any(name.endswith(PLUS) for name in offered))
+    mechanisms: Sequence[Mechanism] = choose(credentials, offered, channel, wanted)
     if not mechanisms:
         raise NotOffered("AUTH", _misfit(credentials, offered, wanted))
     protocol.unspeakable = unspeakable(credentials, channel)
-    for mechanism in mechanisms:
+    while mechanisms:
+        mechanism, *others = mechanisms
         verdict = yield from _authenticate(protocol, mechanism, mechanism.begin(credentials, channel))
-        if verdict.reply.code not in ANOTHER_MAY_DO or verdict.answered or verdict.broken_off:
-            break
+        mechanisms = verdict.leaves(mechanism, others)
     verdict.judge(mechanism)
 
 
@@ -75,6 +88,16 @@ class _Verdict:
     reason: str = ""
     broken_off: bool = False
     answered: int = 0
+
+    def leaves(self, mechanism: Mechanism, others: Sequence[Mechanism]) -> Sequence[Mechanism]:
+        """Which of the others may be tried now: none once a challenge was answered, and the secret perhaps judged."""
+        if self.answered or self.broken_off:
+            return ()
+        if self.reply.code in ANOTHER_MAY_DO:
+            return others
+        if mechanism.plus and self.reply.severity is Severity.PERMANENT:
+            return [other for other in others if other.proved_by and not other.plus]
+        return ()
 
     def judge(self, mechanism: Mechanism) -> None:
         """Raise what it amounts to, or nothing."""

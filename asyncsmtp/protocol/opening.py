@@ -16,6 +16,7 @@ from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, ehlo, helo,
 from asyncsmtp.protocol.login import Steps, log_in
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Channel, Credentials
+from asyncsmtp.protocol.xclient import XClient
 
 __all__ = ["Opening", "Security", "Steps", "open_session"]
 
@@ -44,6 +45,7 @@ class Opening:
         verified: whether a handshake verifies the relay's certificate and name.
         channel: asked when it is time to log in; the certificate is known only then.
         mechanisms: the only ones to log in with, in this order; without any, the usual ones.
+        xclient: for whom we speak, told before anybody logs in.
     """
 
     name: str
@@ -54,14 +56,15 @@ class Opening:
     channel: Callable[[], Channel] = Channel
     mechanisms: tuple[str, ...] = ()
     lmtp: bool = False
+    xclient: XClient | None = None
 
 
 def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
     """Open a session; return when mail may be sent.
 
     Raises:
-        Refused: the greeting, EHLO and HELO, or STARTTLS; or AUTH for now, the credentials not being judged.
-        NotOffered: STARTTLS or AUTH is needed and missing.
+        Refused: the greeting, EHLO and HELO, STARTTLS or XCLIENT; or AUTH for now, the credentials not being judged.
+        NotOffered: STARTTLS, XCLIENT or AUTH is needed and missing.
         InsecureConnection: the credentials would travel in clear.
         AuthenticationRefused: the credentials were refused; said once, never again. And what else `log_in` raises.
     """
@@ -72,6 +75,8 @@ def open_session(protocol: ClientProtocol, opening: Opening) -> Steps:
     encrypted = opening.security is Security.IMPLICIT_TLS
     if opening.security in (Security.STARTTLS, Security.OPPORTUNISTIC):
         encrypted = yield from _upgrade(protocol, opening)
+    if opening.xclient is not None:
+        yield from _speak_for(opening.xclient, protocol, opening)
     if opening.credentials is not None:
         if not ((encrypted and opening.verified) or opening.cleartext_login):
             raise InsecureConnection(
@@ -93,6 +98,15 @@ def _introduce(opening: Opening) -> Steps:
     reply = yield hello
     if not reply.positive:
         raise Refused(hello, reply)
+
+
+def _speak_for(client: XClient, protocol: ClientProtocol, opening: Opening) -> Steps:
+    """XCLIENT, and EHLO again: the relay has forgotten the first one."""
+    command = client.command(protocol.extensions)
+    reply = yield command
+    if not reply.positive:
+        raise Refused(command, reply, "the relay does not let us speak for others; nothing more was said")
+    yield from _introduce(opening)
 
 
 def _upgrade(protocol: ClientProtocol, opening: Opening) -> Generator[Command, Reply, bool]:

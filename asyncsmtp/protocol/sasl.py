@@ -24,6 +24,7 @@ from asyncsmtp.protocol.scram import binds, preparable, scram
 __all__ = [
     "MECHANISMS",
     "NAMES",
+    "PLUS",
     "Bearer",
     "Channel",
     "Credentials",
@@ -36,6 +37,8 @@ __all__ = [
     "choose",
     "unspeakable",
 ]
+
+PLUS = "-PLUS"  # how the names of mechanisms with channel binding end (RFC 5801 §3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ class Mechanism:
     proved_by: int = 0
     reason: Callable[[bytes], str] = lambda challenge: ""
     unasked: bool = True
+
+    @property
+    def plus(self) -> bool:
+        """Whether it binds to the relay's certificate."""
+        return self.name.endswith(PLUS)
 
 
 _Kind = TypeVar("_Kind", Password, Bearer, External)

@@ -7,7 +7,7 @@ recipient is accepted, or even unasked where the relay's owner wants it streamed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from enum import Enum
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep
@@ -15,6 +15,7 @@ from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, rcpt
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.parameters import Parameters
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Phase", "Transaction"]
@@ -38,7 +39,7 @@ class Transaction:
     """
 
     __slots__ = (
-        "_each",
+        "_lmtp",
         "_pipelined",
         "_script",
         "_unanswered",
@@ -55,17 +56,18 @@ class Transaction:
     def __init__(
         self,
         envelope: Envelope,
-        parameters: Mapping[str, str | None] | None = None,
+        parameters: Parameters | None = None,
+        recipient_parameters: Sequence[Parameters] = (),
         *,
         pipelined: bool = True,
         chunked: bool = False,
-        each: bool = False,
+        lmtp: bool = False,
     ) -> None:
         """Begin one.
 
         Args:
-            parameters: of MAIL. chunked: whether the content goes by BDAT.
-            each: whether the relay answers the content once for each accepted recipient (LMTP, RFC 2033 §4.2).
+            parameters: of MAIL; recipient_parameters: of each RCPT. chunked: whether the content goes by BDAT.
+            lmtp: whether the relay answers the content once for each accepted recipient (LMTP, RFC 2033 §4.2).
         """
         self.envelope = envelope
         self.phase = Phase.ENVELOPE
@@ -75,10 +77,12 @@ class Transaction:
         self.was_sent = False
         self.taken = False  # whether MAIL and at least one RCPT were answered well
         self.chunked = chunked
-        self._each = each
+        self._lmtp = lmtp
         self._pipelined = pipelined
         self._unanswered = 0
-        self._script = [mail(envelope.reverse_path, parameters), *map(rcpt, envelope.forward_paths)]
+        paths = envelope.forward_paths
+        recipients = map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths)
+        self._script = [mail(envelope.reverse_path, parameters), *recipients]
         if not chunked:
             self._script.append(DATA)
         self._script.reverse()
@@ -180,7 +184,7 @@ class Transaction:
     @property
     def answers_due(self) -> int:
         """How many replies the end of the content has: one, or one for each accepted recipient."""
-        return sum(reply.positive for reply in self.recipients) if self._each and self.taken else 1
+        return sum(reply.positive for reply in self.recipients) if self._lmtp and self.taken else 1
 
     def say_chunk(self, octets: int) -> Command:
         """Say one chunk that is not the last; its octets follow it at once."""

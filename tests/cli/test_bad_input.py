@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import trustme
 
-from asyncsmtp.testing import ScriptedRelay, Stage
+from asyncsmtp.testing import USUAL, ScriptedRelay, Stage, Wait
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
 
@@ -155,7 +157,7 @@ def test_the_relay_is_down(command: Command, campaign: Path) -> None:
         ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{port}?security=none", "--yes")
     assert ended.code == 69
     assert f"127.0.0.1:{port}" in ended.sentence
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
     ended, relay = bulk(command, campaign)
     assert ended.code == 0
     assert len(relay.received) == 3
@@ -175,7 +177,7 @@ def test_a_wrong_port(command: Command, campaign: Path, octets: str, hint: str) 
         ended = command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes")
     assert ended.code == 69
     assert hint in ended.sentence
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
 
 
 def test_a_refused_login(
@@ -191,7 +193,7 @@ def test_a_refused_login(
     assert ended.code == 77
     assert "535 5.7.8" in ended.sentence
     assert len([line for line in relay.dialogue if line.startswith("C: AUTH")]) == 1
-    assert "3 are still to send" in ended.err
+    assert "still to send: 3" in ended.err
     assert CANARY not in ended.out + ended.err
     for path in campaign.parent.iterdir():
         assert CANARY.encode() not in path.read_bytes()
@@ -306,3 +308,42 @@ def test_an_attachment_that_only_one_row_lacks(command: Command, campaign: Path)
     assert len(relay.received) == 2
     assert "../secret" in command("results", campaign, "--failed").out
     assert not any(b"secret" in message.content for message in relay.received)
+
+
+FILLS_UP = """
+import resource, signal, sys
+from asyncsmtp.cli.main import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_fills_up_in_the_middle(command: Command, campaign: Path) -> None:
+    """BL-08: 74 at once; what could not be recorded is told, in doubt at the next run, and never sent twice."""
+    rows = "".join(f"p{row}@example.org,P{row}\n" for row in range(100))
+    people(campaign, f"email,name\n{rows}".encode())
+    with serving(ScriptedRelay({Stage.DATA: (Wait(0.01), USUAL)})) as relay:
+        words = ["bulk", str(campaign), "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes"]
+        arguments = [sys.executable, "-c", FILLS_UP, *words, "--sessions", "2"]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                while len(relay.received) < 10:
+                    assert process.poll() is None
+                    time.sleep(0.002)  # it is in another process: there is no event to await
+                process.send_signal(signal.SIGUSR1)
+                _, said = process.communicate(timeout=15)
+            finally:
+                process.kill()
+    assert process.returncode == 74, said
+    assert "Traceback" not in said
+    assert "news.ledger" in said
+    ended, rest = bulk(command, campaign)
+    assert ended.code == 1  # some are in doubt
+    assert "under way when the last run ended: in doubt" in ended.err
+    twice = {m.forward_paths for m in relay.received} & {m.forward_paths for m in rest.received}
+    assert twice == set()
+    states = [json.loads(line)["state"] for line in command("results", campaign, "--json").out.splitlines()]
+    assert set(states) == {"accepted", "in doubt"}
+    assert len(relay.received) + len(rest.received) <= 100 <= len(states) + states.count("in doubt")

@@ -114,7 +114,7 @@ def test_running_it_again_resumes(command: Command, campaign: Path) -> None:
     with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
     assert ended.code == 75
-    assert "1 were deferred: the same command tries them again" in ended.err
+    assert "deferred: 1; the same command tries them again" in ended.err
     with serving(ScriptedRelay()) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
         assert ended.code == 0
@@ -148,7 +148,7 @@ def test_a_limit_stops_and_the_same_command_goes_on(command: Command, campaign: 
     with serving(ScriptedRelay()) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 2)
         assert ended.code == 0
-        assert "1 are still to send: the same command goes on with them" in ended.err
+        assert "still to send: 1; the same command goes on with them" in ended.err
         assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
     assert len(relay.received) == 3
 
@@ -319,3 +319,68 @@ def test_a_second_process_on_the_same_campaign_sends_nothing(command: Command, c
     assert ended.code == 75
     assert f"pid {process.pid}" in ended.sentence
     assert other.connections == 0
+
+
+def test_a_report_that_cannot_be_written_does_not_stop_the_mails(command: Command, campaign: Path) -> None:
+    """Everyone is mailed and recorded; the exit code says that what was printed is not all."""
+    with serving(ScriptedRelay()) as relay, open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay), "--yes", "--json"]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=15)
+    assert ended.returncode == 74, ended.stderr
+    assert len(relay.received) == 3
+    assert "3 accepted" in ended.stderr
+    assert json.loads(command("status", campaign, "--json").out)["accepted"] == 3
+
+
+def test_on_a_terminal_the_bar_leaves_the_results_to_their_file(campaign: Path) -> None:
+    """`--json > results.ndjson` with a bar on the terminal: each goes where it belongs."""
+    ours, theirs = pty.openpty()
+    with serving(ScriptedRelay()) as relay, open(campaign.parent / "results.ndjson", "wb") as results:
+        words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay), "--yes", "--json"]
+        with subprocess.Popen(words, stdout=results, stderr=theirs, env=os.environ | {"TERM": "xterm"}) as process:
+            os.close(theirs)
+            drawn = b""
+            try:
+                while octets := os.read(ours, 65536):
+                    drawn += octets
+            except OSError:  # the other end is gone: all was read
+                pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert len((campaign.parent / "results.ndjson").read_bytes().splitlines()) == 3
+    assert b'"state"' not in drawn
+    assert b"3 accepted" in drawn
+
+
+def test_what_a_killed_run_left_under_way_is_told(command: Command, campaign: Path) -> None:
+    """With in_doubt = resend it is sent once more, with hold it waits for a person; either way it is said."""
+    for policy, code, said in (("hold", 1, "those in doubt: asyncsmtp resolve"), ("resend", 0, "to be sent once more")):
+        for leftover in campaign.parent.glob("news.ledger*"):
+            leftover.unlink()
+        with (
+            serving(ScriptedRelay({Stage.DOT: (Wait(30),)})) as relay,
+            running(*one_by_one(campaign, relay)) as process,
+        ):
+            wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+            process.kill()
+            process.wait(15)
+        with serving(ScriptedRelay()) as relay:
+            ended = command("bulk", campaign, *relay_at(relay), "--yes", "--in-doubt", policy)
+        assert ended.code == code
+        assert "1 row under way when the last run ended: in doubt" in ended.err
+        assert said in ended.err
+        assert len(relay.received) == (2 if policy == "hold" else 3)
+
+
+def test_a_template_may_include_another_and_a_change_of_that_counts(command: Command, campaign: Path) -> None:
+    """TF-06, TF-10: from the campaign's folder only, and part of the fingerprint."""
+    footer = campaign.parent / "footer.txt"
+    footer.write_text("Bye, {{ name }}\n", encoding="utf-8")
+    (campaign.parent / "message.txt").write_text("Hello\n{% include 'footer.txt' %}", encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+        footer.write_text("Farewell, {{ name }}\n", encoding="utf-8")
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert relay.received[0].email.get_content().split() == ["Hello", "Bye,", "Ann"]
+    assert ended.code == 2
+    assert "footer.txt changed" in ended.sentence

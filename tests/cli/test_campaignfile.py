@@ -144,3 +144,10 @@ def test_recipients_given_in_place_of_the_campaign_are_not_swallowed(path: Path)
     path.write_bytes(b"a" * (1024 * 1024 + 1))
     with pytest.raises(Failed, match="too large for a campaign file"):
         read(path)
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    """`asyncsmtp bulk demo`."""
+    with pytest.raises(Failed, match="is a folder") as caught:
+        read(tmp_path)
+    assert "campaign.toml" in caught.value.failure.advice

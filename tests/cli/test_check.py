@@ -186,3 +186,17 @@ def test_a_relay_can_come_from_the_environment(command: Command, monkeypatch: py
     with serving(ScriptedRelay()) as relay:
         monkeypatch.setenv("ASYNCSMTP_RELAY", f"smtp://127.0.0.1:{relay.port}?security=none")
         assert command("check").code == 0
+
+
+def test_a_campaign_is_read_to_its_last_row(command: Command, campaign: Path) -> None:
+    """Every message is composed; rows that cannot be mailed are named, and the exit code says that there are some."""
+    ended = command("check", campaign)
+    assert ended.code == 0, ended.err
+    assert "people.csv: 3 rows · 3 to be mailed" in ended.out
+    people = campaign.parent / "people.csv"
+    people.write_text(people.read_text(encoding="utf-8") + "dan,Dan\nann@example.org,Ann\n", encoding="utf-8")
+    ended = command("check", campaign)
+    assert ended.code == 1
+    assert "row 4 (line 5): “dan” is not an e-mail address" in ended.out
+    assert "1 duplicate · 1 cannot be mailed" in ended.out
+    assert not list(campaign.parent.glob("*.ledger*"))

@@ -38,6 +38,7 @@ def refused(code: int) -> errors.DeliveryRefused:
         (errors.AuthenticationRefused(AUTH, Reply(535, (b"no",))), 77),
         (errors.AuthenticationRefused(AUTH, Reply(454, (b"later",))), 77),
         (errors.InsecureConnection("in clear"), 77),
+        (errors.TokenFailed("no token"), 77),
         (refused(550), 1),
         (refused(451), 75),
         (errors.DeliveryInDoubt(ENVELOPE), 1),

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from asyncsmtp.cli.meter import Meter
-from asyncsmtp.cli.progress import shown
+from asyncsmtp.cli.progress import patience, shown
 
 
 async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +62,13 @@ def test_on_a_terminal_it_is_a_bar() -> None:
     assert "75%" in text
     assert "3 of 4" in text
     assert "3 accepted" in text
+
+
+async def test_what_takes_long_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A million rows are read in silence only if that is quick."""
+    with patience("reading", seconds=0):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with patience("quick", seconds=60):
+        pass
+    assert capsys.readouterr().err == "reading …\n"

@@ -144,3 +144,13 @@ def test_a_reader_who_leaves_ends_it_quietly(ran: Path) -> None:
     )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_a_full_disk_behind_the_output_ends_with_74(ran: Path) -> None:
+    """`asyncsmtp results … > failed.csv` that was cut short must not look complete."""
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "asyncsmtp", "results", str(ran)]
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=15)
+    assert ended.returncode == 74
+    assert ended.stderr.startswith("asyncsmtp: no space left on device\n")
+    assert "Exception ignored" not in ended.stderr

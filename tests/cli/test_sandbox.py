@@ -27,7 +27,7 @@ def test_it_keeps_what_it_gets_until_ctrl_c(command: Command, tmp_path: Path) ->
         finally:
             process.kill()
     assert process.returncode == 0
-    assert "1 mails are in kept" in said
+    assert "kept 1 mail in kept" in said
     shown = command("sandbox", "--maildir", "kept", "--show")
     assert shown.code == 0
     assert "Grüße" in shown.out

@@ -178,3 +178,13 @@ def test_without_a_relay_it_says_what_to_type(command: Command) -> None:
     ended = command("send", *ADDRESSED, "--text", "x")
     assert ended.code == 2
     assert "--relay smtp://" in ended.err
+
+
+def test_several_recipients_from_the_environment_stand_on_lines(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name may hold spaces, so a space parts nothing."""
+    monkeypatch.setenv("ASYNCSMTP_TO", "Bob Smith <bob@example.com>\ncy@example.com")
+    with serving(ScriptedRelay()) as relay:
+        assert send(command, relay, "--from", "ada@example.org", "--text", "x").code == 0
+    assert relay.received[0].forward_paths == ("bob@example.com", "cy@example.com")

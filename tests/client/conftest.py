@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import uvloop
@@ -35,7 +35,7 @@ def _sockets() -> set[str]:
 
 @pytest.fixture
 async def nothing_leaks() -> AsyncIterator[None]:
-    """No task and no socket outlives the test that made it (RE-07); warnings of resources are errors anyway."""
+    """No task and no socket outlives the test that made it (RE-07)."""
     tasks, sockets = asyncio.all_tasks(), _sockets()
     yield
     for _ in range(200):  # closing a socket takes the loop a few rounds
@@ -45,6 +45,12 @@ async def nothing_leaks() -> AsyncIterator[None]:
     assert not (_sockets() - sockets), "a socket was left open"
     left = {task for task in asyncio.all_tasks() - tasks if task is not asyncio.current_task() and not task.done()}
     assert not left, "a task was left running"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_collected() -> Iterator[None]:
+    """A socket or a transport that only the collector closes warns, and warnings are errors."""
+    yield
     gc.collect()
 
 

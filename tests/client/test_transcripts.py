@@ -11,16 +11,15 @@ from asyncsmtp.client.session import Session
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.testing.playing import TranscriptRelay
 from tests.client.support import relay_of
+from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene, scenes
 
 # Behind the dot a session speaks only once it has proved its server; test_manners.py plays that.
 SCENES = [scene for scene in scenes() if not scene.is_set("behind-the-dot")]
-REVERSE_PATH = "ann@example.org"
 
 
 def login(scene: Scene) -> Login | None:
@@ -43,7 +42,7 @@ async def send(session: Session, scene: Scene, results: list[tuple[str, ...]]) -
     await session.connect()
     for number, paths in enumerate(scene.messages):
         try:
-            delivery = await session.send(Message(Envelope.of(REVERSE_PATH, paths), Content.of(scene.content)))
+            delivery = await session.send(Message(envelope_of(scene.settings, paths), Content.of(scene.content)))
         except DeliveryInDoubt:
             results[number] = ("in doubt",)
             raise
@@ -68,6 +67,7 @@ async def test_a_session_says_what_the_transcript_says(
             cleartext_login=scene.is_set("cleartext-login"),
             masked=frozenset(scene.settings.get("masked", "").split()),
             name="client.example",
+            xclient=xclient_of(scene.settings),
         )
         session = Session(relay)
         try:

@@ -11,11 +11,13 @@ import email
 import email.policy
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -87,7 +89,7 @@ SASL = """
 pwcheck_method: auxprop
 auxprop_plugin: sasldb
 sasldb_path: {root}/sasldb2
-mech_list: PLAIN LOGIN
+mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-512
 """
 
 
@@ -186,9 +188,14 @@ def run(command: list[str], typed: bytes = b"") -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
+    """Ports of loopback that nobody listens on, below the ones that connections are given meanwhile."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        while len(found) < count:
+            port = random.SystemRandom().randrange(20_000, 32_000)
+            try:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue  # in use
+            found.append(port)
+    return found

@@ -18,6 +18,7 @@ from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Wishes
 
 INJECTION = "=?utf-8?q?foo=0D=0ABcc=3A_z=40x?="
 
@@ -372,6 +373,28 @@ def test_a_message_is_given_back_as_it_is() -> None:
     other = Message.of(made, recipients="z@x.example")
     assert paths(other) == ("a@x.example", ["z@x.example"])
     assert other.content is made.content
+
+
+NEVER, BY_MONDAY = RecipientWishes(Notify.NEVER), Wishes(envid="monday")
+
+
+def test_a_message_of_any_kind_is_given_wishes() -> None:
+    """wire.md rows 81 and 83: the message that was given, and its envelope, stay as they are."""
+    message = new(To="b@x.example, c@x.example")
+    made = Message.of(message, wishes=BY_MONDAY, recipient_wishes=[None, NEVER])
+    assert (made.envelope.wishes, made.envelope.recipient_wishes) == (BY_MONDAY, (None, NEVER))
+    again = Message.of(made, recipient_wishes=NEVER)
+    assert (again.envelope.wishes, again.envelope.recipient_wishes) == (BY_MONDAY, (NEVER, NEVER))
+    assert made.envelope.recipient_wishes == (None, NEVER)
+    assert message.items() == new(To="b@x.example, c@x.example").items()
+
+
+def test_other_recipients_do_not_inherit_wishes() -> None:
+    """Another sender changes nothing for them; what is asked for the message goes with it."""
+    made = Message.of(new(), wishes=BY_MONDAY, recipient_wishes=NEVER)
+    assert Message.of(made, sender="z@x.example").envelope.recipient_wishes == (NEVER,)
+    others = Message.of(made, recipients=["d@x.example", "e@x.example"]).envelope
+    assert (others.wishes, others.recipient_wishes) == (BY_MONDAY, ())
 
 
 @pytest.mark.parametrize("charset", ["no-such-charset", "utf-8"])

@@ -9,17 +9,16 @@ from asyncsmtp.errors import OutOfStep, ProtocolError, SMTPError
 from asyncsmtp.protocol.client import CLOSING, ClientProtocol, Exchange, State
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command, Verb
 from asyncsmtp.protocol.content import Content, transparent
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import parameters
 from asyncsmtp.protocol.opening import Opening, Security, open_session
+from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.transaction import Phase, Transaction
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
 from tests.protocol.cutting import Cut, whole
+from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene
 
-REVERSE_PATH = "ann@example.org"
 NAME = "client.example"
 
 
@@ -33,7 +32,7 @@ class Client:
     """
 
     def __init__(self, scene: Scene) -> None:
-        settings = scene.settings
+        settings = self._settings = scene.settings
         self.protocol = ClientProtocol(masked=frozenset(settings.get("masked", "").split()))
         self.content_due = b""
         self.error: SMTPError | None = None
@@ -50,6 +49,7 @@ class Client:
             Security(settings.get("security", "none")),
             credentials(settings),
             cleartext_login=scene.is_set("cleartext-login"),
+            xclient=xclient_of(settings),
         )
         self._steps = open_session(self.protocol, opening)
         next(self._steps)
@@ -147,10 +147,11 @@ class Client:
     def _begin(self) -> Transaction | None:
         if not self._messages:
             return None
-        envelope = Envelope.of(REVERSE_PATH, self._messages[0])
+        envelope = envelope_of(self._settings, self._messages[0])
         offered = self.protocol.extensions
-        needed = parameters(envelope, self._content, offered)
-        self.transactions.append(Transaction(envelope, needed, pipelined=offered.pipelining))
+        needed = parameters(envelope, self._content, offered, verified=self._settings.get("security") is not None)
+        each = recipient_parameters(envelope, offered)
+        self.transactions.append(Transaction(envelope, needed, each, pipelined=offered.pipelining))
         self._messages.popleft()
         return self.transactions[-1]
 

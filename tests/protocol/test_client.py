@@ -126,7 +126,7 @@ def test_nothing_is_said_behind_an_unanswered_command_without_pipelining(verb: V
         protocol.send(QUIT)
 
 
-@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.AUTH, Verb.NOOP, Verb.QUIT])
+@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.NOOP, Verb.QUIT])
 def test_a_command_that_ends_a_group_is_the_last_of_it(verb: Verb) -> None:
     """RFC 2920 §3.1, though PIPELINING is offered."""
     protocol = pipelined(RSET)
@@ -197,6 +197,13 @@ def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
     hear(protocol, b"452 full")
     assert protocol.state is State.BDAT
     assert not protocol.allows(MAIL)
+
+
+def test_a_chunk_that_is_taken_leaves_open_what_the_chunk_behind_it_leads_to() -> None:
+    """RFC 3030 §4.2: chunks may be pipelined; `ahead` has counted on each of them when it was said."""
+    protocol = pipelined(MAIL, RCPT, command(Verb.BDAT), LAST)
+    hear(protocol, b"250 sender", b"250 recipient", b"250 chunk")
+    assert (protocol.state, protocol.ahead) == (State.BDAT, State.READY)
 
 
 ANSWERS = [b"220 x", b"235 x", b"250 x", b"334 x", b"354 x"]
@@ -351,6 +358,35 @@ def test_a_handshake_must_have_been_asked_for() -> None:
     """wire.md row 43: our bug, said at once."""
     with pytest.raises(LocalProtocolError, match="STARTTLS did not ask for"):
         ready().handshaken()
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_under_tls_there_is_no_starttls(implicit: bool) -> None:
+    """wire.md row 43: an error without writing, be it that the relay offers it."""
+    protocol = ClientProtocol(tls=True) if implicit else in_state(State.TLS)
+    if implicit:
+        hear(protocol, b"220 relay")
+    else:
+        protocol.handshaken()
+    protocol.send(EHLO)
+    hear(protocol, b"250-relay", b"250 STARTTLS")
+    assert protocol.extensions.starttls
+    assert not protocol.allows(STARTTLS)
+    with pytest.raises(LocalProtocolError, match="STARTTLS may not be said in state ready"):
+        protocol.send(STARTTLS)
+    assert not protocol.pending
+    assert all(protocol.allows(command(verb)) for verb in ALLOWED[State.READY] - {Verb.STARTTLS})
+
+
+@pytest.mark.parametrize(("reply", "state"), [(b"220 again", State.GREETED), (b"550 no", State.READY)])
+def test_after_xclient_the_relay_is_greeted_anew(reply: bytes, state: State) -> None:
+    """XCLIENT_README: as after the initial connection; a refused one changes nothing."""
+    protocol = ready(b"XCLIENT ADDR")
+    protocol.send(Command(Verb.XCLIENT, b"ADDR=192.0.2.7"))
+    hear(protocol, reply)
+    assert protocol.state is protocol.ahead is state
+    assert protocol.allows(MAIL) is (state is State.READY)
+    assert protocol.allows(EHLO)
 
 
 def test_a_refused_starttls_changes_nothing() -> None:

@@ -173,3 +173,30 @@ def test_chunks_have_the_size_that_was_asked_for(content: bytes, places: list[in
 def test_no_content_is_one_empty_chunk() -> None:
     """WO-11: `BDAT 0 LAST`."""
     assert list(chunks((), 10)) == [b""]
+
+
+@pytest.mark.parametrize(
+    ("octets", "binary"),
+    [
+        (b"Subject: hi\r\n\r\nhi\r\n", False),
+        (b"Subject: hi\r\n\r\n\xff\r\n", False),
+        (b"Subject: hi\r\n\r\nhi", True),
+        (b"Subject: hi\r\n\r\n\x00\r\n", True),
+        (b"Subject: hi\r\n\r\na\nb\r\n", True),
+        (b"Subject: hi\r\n\r\n" + b"x" * 999 + b"\r\n", True),
+        (b"", True),
+    ],
+)
+def test_octets_that_are_not_canonical_are_binary(octets: bytes, binary: bool) -> None:
+    """WO-06, RFC 3030 §3: they are taken as they are, and what is asked of the relay follows from that."""
+    content = Content.of_any(octets)
+    assert bytes(content) == octets
+    assert content.size == len(octets)
+    assert content.binary is binary
+    assert content.eight_bit is (b"\xff" in octets)
+
+
+def test_binary_content_may_have_headers_beyond_ascii() -> None:
+    """RFC 6531: SMTPUTF8 is needed all the same."""
+    assert Content.of_any("Subject: é\n\n".encode()).utf8_headers
+    assert not Content.of_any(b"Subject: e\r\n\r\n\xff").utf8_headers

@@ -9,6 +9,7 @@ from asyncsmtp.protocol.commands import Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.wishes import RecipientWishes
 
 BOB, CAROL = "bob@example.net", "carol@example.net"
 BOTH = Envelope.of("ann@example.org", [BOB, CAROL])
@@ -71,3 +72,46 @@ def test_the_same_recipient_twice_is_two_recipients() -> None:
     delivery = Delivery(Envelope.of(None, [BOB, BOB]), OK, (OK, NO), (OK,), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED)
     assert delivery.outcome(BOB) is ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (Reply(552, (b"too many recipients",)), DEFERRED),
+        (Reply(552, (b"5.5.3 too many recipients",)), DEFERRED),
+        (Reply(552, (b"5.2.2 mailbox full",)), DEFERRED),
+        (Reply(552, (b"5.3.4 message too big",)), REJECTED),
+        (Reply(552, (b"5.2.3 message too big",)), REJECTED),
+        (Reply(452, (b"4.5.3 too many recipients",)), DEFERRED),
+        (Reply(550, (b"5.5.3 too many recipients",)), REJECTED),
+    ],
+)
+def test_a_552_to_rcpt_is_temporary(reply: Reply, outcome: Outcome) -> None:
+    """WI-22, RFC 5321 §4.5.3.1.10: it is how RFC 821 wrote 452; not where it says that the message is too big."""
+    delivery = Delivery(BOTH, OK, (OK, reply), OK, True)
+    assert delivery.outcomes == (ACCEPTED, outcome)
+    assert delivery.outcome(CAROL) is outcome
+    assert delivery.reply(CAROL) == reply
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        Delivery(BOTH, OK, (OK, OK), Reply(552), True),
+        Delivery(BOTH, OK, (OK, OK), Reply(552)),
+        Delivery(BOTH, Reply(552), (), None),
+    ],
+)
+def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
+    """RFC 5321 §4.2.3: "exceeded storage allocation", of the message or of the sender."""
+    assert delivery.outcomes == (REJECTED, REJECTED)
+    assert delivery.deferred is None
+
+
+def test_what_is_left_of_a_batch_is_an_envelope() -> None:
+    """WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
+    paths = [f"r{number}@example.net" for number in range(250)]
+    wishes = [RecipientWishes(orcpt=f"rfc822;{path}") for path in paths]
+    envelope = Envelope.of("ann@example.org", paths, recipient_wishes=wishes)
+    delivery = Delivery(envelope, OK, (*[OK] * 100, *[Reply(552, (b"too many",))] * 150), OK, True)
+    assert delivery.deferred == Envelope.of("ann@example.org", paths[100:], recipient_wishes=wishes[100:])

@@ -1,205 +1,16 @@
-"""The envelope: a strict grammar of addresses that guesses nothing, the same on every interpreter."""
+"""The envelope: who to whom, and what is asked for beyond that."""
 
 from __future__ import annotations
 
-from time import process_time
-
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from asyncsmtp.errors import RecipientError
-from asyncsmtp.protocol.envelope import Envelope, Mailbox, is_address_literal, is_domain
+from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Ret, Wishes
 
-
-@pytest.mark.parametrize(
-    ("text", "wire"),
-    [
-        ("ann@example.org", None),
-        ("a.b+c@example.org", None),
-        ("=x@example.org", None),
-        ("!#$%&'*+-/=?^_`{|}~@example.org", None),
-        ("ann@localhost", None),
-        ("ann@EXAMPLE.org", None),
-        ("ann@xn--mnchen-3ya.example", None),
-        ("ann@[192.0.2.1]", None),
-        ("ann@[IPv6:2001:db8::1]", None),
-        ("ann@[ipv6:::1]", None),
-        ('"a b"@example.org', None),
-        ('"a>b"@example.org', None),
-        ('"a\\"b"@example.org', None),
-        ('"a@b"@example.org', None),
-        ('""@example.org', None),
-        ('"foo@p> ORCPT=admin@a"@t.example', None),
-        ("postmaster", None),
-        ("Postmaster", None),
-        ("zoë@example.org", None),
-        ('"zoë b"@example.org', None),
-        ("ann@münchen.example", "ann@xn--mnchen-3ya.example"),
-        ("ann@MÜNCHEN.example", "ann@xn--mnchen-3ya.example"),
-        ("ann@straße.example", "ann@xn--strae-oqa.example"),
-        ("ann@例え.example", "ann@xn--r8jz45g.example"),
-        ("a" * 64 + "@example.org", None),
-    ],
-)
-def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> None:
-    """WO-04, MH-07, wire.md rows 68 and 72: but for a domain beyond ASCII, which goes in A-labels."""
-    mailbox = Mailbox.parse(text)
-    assert mailbox.wire == str(mailbox) == (wire or text)
-    assert Mailbox.parse(str(mailbox)) == mailbox
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "it has no @"),
-        ("ann", "it has no @"),
-        ("postmaster ", "it has no @"),
-        ("@example.org", "no local part"),
-        ("ann@", "no domain"),
-        ("ann @example.org", "a space"),
-        (" ann@example.org", "a space"),
-        ("ann@example.org ", "a space"),
-        ("ann@ example.org", "a space"),
-        ("a b@example.org", "a space"),
-        ("ann@example.org\r\n", "a line break"),
-        ("an\nn@example.org", "a line break"),
-        ("an\rn@example.org", "a line break"),
-        ("ann\0@example.org", "no local part"),
-        ("ann\t@example.org", "the character U+0009"),
-        ("ann\x7f@example.org", "no local part"),
-        ('"a\x7fb"@example.org', "no local part"),
-        ("ann\x85@example.org", "the character U+0085"),
-        ("ann\x9b@example.org", "no local part"),
-        ("ann@example.org\x00", "no domain"),
-        ("ann@b> AUTH=<x", "a space"),
-        ("ann@b>", "no domain"),
-        ("<ann@example.org>", "no local part"),
-        ("Ann <ann@example.org>", "a space"),
-        ("ann@example.org,bob@example.org", "no local part"),
-        ("a@e@g", "no local part"),
-        ("@relay:ann@example.org", "no local part"),
-        ("(x)ann@example.org", "no local part"),
-        ("alice@example.org)bob@example.com", "no local part"),
-        (".ann@example.org", "no local part"),
-        ("ann.@example.org", "no local part"),
-        ("a..b@example.org", "no local part"),
-        ('"ann@example.org', "no local part"),
-        ('ann"@example.org', "no local part"),
-        ('"a"b"@example.org', "no local part"),
-        ('"a\\"@example.org', "no local part"),
-        ('a."b"@example.org', "no local part"),
-        ("a" * 65 + "@example.org", "more than 64 octets"),
-        ("é" * 33 + "@example.org", "more than 64 octets"),
-        ("a" * 64 + "@" + "b." * 95 + "org", "at most 256 octets"),
-        ("ann@" + "b." * 127 + "org", "no domain"),
-        ("ann@" + "b" * 64 + ".org", "no domain"),
-        ("ann@" + "ü" * 300, "the domain is too long"),
-        ("ann@" + "x" * 2000, "too long"),
-        ("ann@example..org", "no domain"),
-        ("ann@example.org.", "no domain"),
-        ("ann@-example.org", "no domain"),
-        ("ann@example-.org", "no domain"),
-        ("ann@exa_mple.org", "no domain"),
-        ("ann@ü..org", "the domain is not valid"),
-        ("ann@ü_.org", "the domain is not valid"),
-        ("ann@exa。mple.ü", "the domain is not valid"),
-        ("ann@ｅxample.org", "the domain is not valid"),
-        ("ann＠example.org", "it has no @"),
-        ("ann@[", "no address literal"),
-        ("ann@[]", "no address literal"),
-        ("ann@[192.0.2.1", "no address literal"),
-        ("ann@[192.0.2]", "no address literal"),
-        ("ann@[192.0.2.256]", "no address literal"),
-        ("ann@[192.0.2.01]", "no address literal"),
-        ("ann@[１.2.3.4]", "no address literal"),
-        ("ann@[::1]", "no address literal"),
-        ("ann@[IPv6:1]", "no address literal"),
-        ("ann@[IPv6:192.0.2.1]", "no address literal"),
-        ("ann@[IPv6:fe80::1%eth0]", "no address literal"),
-        ("ann@[IPv6:::1%x>]", "no address literal"),
-        ("ann@[IPv6:::1%é]", "no address literal"),
-        ("ann@[IPv6:::1%\x01]", "no address literal"),
-        ("ann@[x-tag:whatever]", "no address literal"),
-        ("ann\u200b@example.org", "the character U+200B"),
-        ("ann@exam\u200bple.org", "the character U+200B"),
-        ("ann\u202e@example.org", "the character U+202E"),
-        ("ann\u00ad@example.org", "the character U+00AD"),
-        ("ann\ufeff@example.org", "the character U+FEFF"),
-        ("ann\u034f@example.org", "the character U+034F"),
-        ("ann\u206f@example.org", "the character U+206F"),
-        ("ann\U000e0041@example.org", "the character U+E0041"),
-        ("ann\u00a0@example.org", "the character U+00A0"),
-        ("ann\u3000@example.org", "the character U+3000"),
-        ("ann\udcff@example.org", "the character U+DCFF"),
-        ("ann@example\udcff.org", "the character U+DCFF"),
-        ('"a\u2028b"@example.org', "the character U+2028"),
-    ],
-)
-def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:
-    """MH-06, MH-07, MH-09, WO-01, WO-04, WO-16, wire.md rows 69 and 70: nothing is cut, mapped or completed."""
-    with pytest.raises(RecipientError) as refused:
-        Mailbox.parse(text)
-    assert why in str(refused.value)
-    assert str(refused.value).isprintable()
-
-
-def test_two_spellings_of_a_domain_have_one_key() -> None:
-    """TF-11: the local part is the relay's business, RFC 5321 §2.4."""
-    assert Mailbox.parse("Ann@EXAMPLE.org").key == Mailbox.parse("Ann@example.ORG").key == "Ann@example.org"
-    assert Mailbox.parse("ann@example.org").key != Mailbox.parse("Ann@example.org").key
-    assert Mailbox.parse("ann@münchen.example").key == Mailbox.parse("ann@xn--mnchen-3ya.EXAMPLE").key
-
-
-@pytest.mark.parametrize(
-    ("text", "needed"),
-    [("ann@example.org", False), ("zoë@example.org", True), ("ann@münchen.example", False), ("postmaster", False)],
-)
-def test_only_a_local_part_beyond_ascii_needs_smtputf8(text: str, needed: bool) -> None:
-    """wire.md rows 73 and 74: a domain has A-labels."""
-    mailbox = Mailbox.parse(text)
-    assert mailbox.needs_smtputf8 is needed
-    assert mailbox.domain.isascii()
-
-
-@given(
-    st.one_of(
-        st.text(max_size=80),
-        st.lists(
-            st.sampled_from(["a", ".", "@", '"', "\\", "ü", "[", "]", "IPv6:", "::1", "1.2.3.4", "%", "-", ">", " "]),
-            max_size=16,
-        ).map("".join),
-        st.emails(),
-    )
-)
-@example("ann@[IPv6:::1%x>]")
-def test_what_is_parsed_is_sent_and_parsed_the_same(text: str) -> None:
-    """WO-04: parse(str(mailbox)) is the mailbox, and nothing but RecipientError comes of any text."""
-    try:
-        mailbox = Mailbox.parse(text)
-    except RecipientError:
-        return
-    assert Mailbox.parse(str(mailbox)) == mailbox
-    assert mailbox.local == text.rpartition("@")[0] or mailbox.domain == ""
-    outside = mailbox.wire.replace(mailbox.local, "") if mailbox.local.startswith('"') else mailbox.wire
-    assert not set(outside) & set("<> \r\n\0\t,;")
-
-
-@pytest.mark.parametrize("text", ["@" * 65536, '"' * 65536, "a@" + "a-" * 32768, "a" * 65536 + "@b", "a@" + "ü" * 1000])
-def test_a_hostile_address_costs_little(text: str) -> None:
-    """MH-08, MH-09: no pattern of ours runs away, whatever the length."""
-    began = process_time()
-    with pytest.raises(RecipientError):
-        Mailbox.parse(text)
-    assert process_time() - began < 0.5
-
-
-def test_domains_and_literals_serve_ehlo_as_well() -> None:
-    """WO-03: one grammar for both."""
-    assert is_domain("a" * 63 + ".b-c.d")
-    assert not is_domain("")
-    assert is_address_literal("[127.0.0.1]")
-    assert not is_address_literal("127.0.0.1")
+NEVER, ALWAYS = RecipientWishes(Notify.NEVER), RecipientWishes(Notify.SUCCESS | Notify.FAILURE)
+HEADERS = Wishes(ret=Ret.HDRS)
 
 
 def test_an_envelope_is_made_of_text_or_mailboxes() -> None:
@@ -242,3 +53,49 @@ def test_a_summary_names_the_first_and_counts_the_others() -> None:
     """Errors say who it is about, not who all of them are."""
     assert Envelope.of(None, "bob@example.net").summary == "bob@example.net"
     assert Envelope.of(None, ["bob@example.net", "c@d.example", "e@f.example"]).summary == "bob@example.net and 2 more"
+
+
+def test_nothing_is_asked_for_unless_somebody_does() -> None:
+    """The way of nearly every envelope."""
+    envelope = Envelope.of("ann@example.org", "bob@example.net")
+    assert envelope.wishes is None
+    assert envelope.recipient_wishes == ()
+
+
+def test_wishes_are_for_all_or_for_each() -> None:
+    """wire.md row 81: one recipient is reported on, the other never."""
+    both = ["bob@example.net", "carol@example.net"]
+    assert Envelope.of("ann@example.org", both, recipient_wishes=NEVER).recipient_wishes == (NEVER, NEVER)
+    each = Envelope.of("ann@example.org", both, wishes=HEADERS, recipient_wishes=[ALWAYS, None])
+    assert (each.wishes, each.recipient_wishes) == (HEADERS, (ALWAYS, None))
+
+
+@pytest.mark.parametrize("wishes", [[NEVER], [NEVER, None, NEVER]])
+def test_wishes_for_some_are_refused(wishes: list[RecipientWishes | None]) -> None:
+    """Whose would they be? Nothing here guesses."""
+    with pytest.raises(BadArgument, match=f"{len(wishes)} recipient wishes for 2 recipients"):
+        Envelope.of(None, ["bob@example.net", "carol@example.net"], recipient_wishes=wishes)
+
+
+def test_other_wishes_make_another_envelope() -> None:
+    """wire.md row 83: the caller's stays as it is."""
+    envelope = Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
+    assert envelope.wishing(None, NEVER) == Envelope.of("ann@example.org", "bob@example.net", recipient_wishes=NEVER)
+    assert envelope == Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
+
+
+def test_the_callers_list_of_wishes_is_left_alone() -> None:
+    """wire.md row 83: nor does a change to it reach the envelope."""
+    asked: list[RecipientWishes | None] = [NEVER]
+    envelope = Envelope.of(None, "bob@example.net", recipient_wishes=asked)
+    asked[0] = ALWAYS
+    assert envelope.recipient_wishes == (NEVER,)
+
+
+def test_a_part_keeps_each_recipients_wishes() -> None:
+    """WI-22: what is sent again later asks for the same as before."""
+    three = ["bob@example.net", "carol@example.net", "bob@example.net"]
+    envelope = Envelope.of(None, three, wishes=HEADERS, recipient_wishes=[ALWAYS, None, NEVER])
+    part = envelope.part([2, 0])
+    assert part == Envelope.of(None, [three[2], three[0]], wishes=HEADERS, recipient_wishes=[NEVER, ALWAYS])
+    assert Envelope.of(None, three).part([1]) == Envelope.of(None, three[1])

@@ -1,19 +1,15 @@
-"""What EHLO offered, whatever it wrote, and what a message needs of it."""
+"""What EHLO offered, whatever it wrote."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import NotOffered
-from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions, parameters
+from asyncsmtp.protocol.extensions import Extensions, FutureRelease, Limits
 from asyncsmtp.protocol.replies import Reply, ReplyReader
-
-PLAIN = Envelope.of("ann@example.org", "bob@example.net")
-HELLO = Content.of(b"Subject: hello\r\n\r\n.hi\r\n")
 
 
 def offered(*lines: str | bytes) -> Extensions:
@@ -43,10 +39,94 @@ def test_the_first_line_is_the_relays_name() -> None:
 
 
 def test_what_is_offered_is_asked_by_name() -> None:
-    """The rest of the package asks so."""
-    everything, nothing = offered("PIPELINING", "CHUNKING", "STARTTLS"), Extensions()
-    assert (everything.pipelining, everything.chunking, everything.starttls) == (True, True, True)
-    assert (nothing.pipelining, nothing.chunking, nothing.starttls) == (False, False, False)
+    """The rest of the package asks so; each keyword makes one of them true, in any case."""
+    names = {
+        "PIPELINING": "pipelining",
+        "chunking": "chunking",
+        "STARTTLS": "starttls",
+        "8bitmime": "eight_bit_mime",
+        "SMTPUTF8": "smtputf8",
+        "dsn": "dsn",
+        "REQUIRETLS": "require_tls",
+        "DeliverBy": "deliver_by",
+        "MT-PRIORITY MIXER": "mt_priority",
+        "RRVS": "rrvs",
+    }
+    for line in names:
+        one = offered(line)
+        assert [name for name in names.values() if getattr(one, name)] == [names[line]]
+    assert not any(getattr(Extensions(), name) for name in names.values())
+
+
+def test_binary_content_needs_two_of_them() -> None:
+    """RFC 3030 §3: BINARYMIME goes by BDAT only."""
+    assert offered("BINARYMIME", "CHUNKING").binary_mime
+    assert not offered("BINARYMIME").binary_mime
+    assert not offered("CHUNKING").binary_mime
+
+
+@pytest.mark.parametrize(
+    ("line", "limits"),
+    [
+        ("LIMITS RCPTMAX=20 RCPTDOMAINMAX=5 MAILMAX=3", Limits(3, 20, 5)),
+        ("limits rcptmax=20", Limits(rcpt_max=20)),
+        ("LIMITS MAILMAX=999999", Limits(mail_max=999999)),
+        ("LIMITS MAILMAX=1000000 RCPTMAX=5", Limits(rcpt_max=5)),
+        ("LIMITS MAILMAX=0 RCPTMAX=-1 RCPTDOMAINMAX=²", Limits()),
+        ("LIMITS MAILMAX RCPTMAX= =5 X=7", Limits()),
+        ("LIMITS", Limits()),
+        ("SIZE 1", None),
+    ],
+)
+def test_limits_are_read(line: str, limits: Limits | None) -> None:
+    """RFC 9422 §3, WI-16: six digits, no zero; a limit that is unknown or malformed is none."""
+    assert offered(line).limits == limits
+
+
+JUNE = datetime(2031, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("line", "bounds"),
+    [
+        ("FUTURERELEASE 86400 2031-06-01T12:00:00Z", FutureRelease(86400, JUNE)),
+        ("FUTURERELEASE 86400 2031-06-01t14:00:00+02:00", FutureRelease(86400, JUNE)),
+        ("FUTURERELEASE 86400 2031-06-01T12:00:00z 7", FutureRelease(86400, JUNE)),
+        ("FUTURERELEASE 86400", FutureRelease(86400)),
+        ("FUTURERELEASE 86400 2031-06-01T12:00:00", FutureRelease(86400)),
+        ("FUTURERELEASE 86400 9999-12-31T23:59:59-01:00", FutureRelease(86400)),
+        ("FUTURERELEASE -1 2031-06-01T12:00:00Z", FutureRelease(None, JUNE)),
+        ("FUTURERELEASE 1000000000 999999999", FutureRelease()),
+        ("FUTURERELEASE", FutureRelease()),
+        ("SIZE 1", None),
+    ],
+)
+def test_how_long_a_message_may_be_held_is_read(line: str, bounds: FutureRelease | None) -> None:
+    """RFC 4865 §3, WI-16: what is unreadable is no bound, and never a crash."""
+    assert offered(line).future_release == bounds
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("DELIVERBY 240", 240),
+        ("DELIVERBY 240,x", 240),
+        ("DELIVERBY ,x", None),
+        ("DELIVERBY", None),
+        ("DELIVERBY -1", None),
+        ("DELIVERBY 1000000000", None),
+        ("SIZE 1", None),
+    ],
+)
+def test_the_shortest_time_limit_is_read(line: str, seconds: int | None) -> None:
+    """RFC 2852 §2: the first of a list parted by commas."""
+    assert offered(line).min_by_time == seconds
+
+
+def test_what_a_relay_takes_about_another_client_is_read() -> None:
+    """Postfix's XCLIENT names its attributes in the reply to EHLO."""
+    assert offered("XCLIENT NAME addr Login").xclient == ("NAME", "ADDR", "LOGIN")
+    assert offered("SIZE").xclient == ()
 
 
 @pytest.mark.parametrize(
@@ -110,13 +190,24 @@ def test_ten_thousand_keywords_never_arrive() -> None:
     assert len(Extensions.parse(reply)) == 255
 
 
-@given(st.lists(st.binary(max_size=60) | st.text(max_size=30).map(str.encode) | st.just(b"AUTH="), max_size=6))
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | st.text(max_size=30).map(str.encode)
+        | st.sampled_from([b"AUTH=", b"LIMITS RCPTMAX=", b"FUTURERELEASE 1 1", b"DELIVERBY ,"]),
+        max_size=6,
+    )
+)
 def test_no_reply_to_ehlo_is_a_crash(lines: list[bytes]) -> None:
     """WI-16, F2: whatever a relay offers, what can be read of it is read."""
     extensions = Extensions.parse(Reply(250, (b"relay", *lines)))
     assert all(key == key.upper() and key.isascii() for key in extensions)
     assert extensions.size is None or extensions.size > 0
     assert all(extensions.mechanisms)
+    assert extensions.min_by_time is None or extensions.deliver_by
+    assert all(key == key.upper() for key in extensions.xclient)
+    assert (extensions.limits is None) is ("LIMITS" not in extensions)
+    assert (extensions.future_release is None) is ("FUTURERELEASE" not in extensions)
 
 
 def test_masked_keywords_are_not_offered() -> None:
@@ -125,61 +216,17 @@ def test_masked_keywords_are_not_offered() -> None:
     assert list(extensions) == ["SIZE"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "needed"),
-    [
-        ([], {}),
-        (["PIPELINING", "8BITMIME", "SMTPUTF8"], {}),
-        (["SIZE"], {"SIZE": "23"}),
-        (["SIZE 23"], {"SIZE": "23"}),
-        (["SIZE 0"], {"SIZE": "23"}),
-    ],
-)
-def test_a_plain_message_declares_its_size_only(lines: list[str], needed: dict[str, str | None]) -> None:
-    """WO-13, wire.md row 66: before transparency, and only where SIZE is offered."""
-    assert HELLO.size == 23
-    assert parameters(PLAIN, HELLO, offered(*lines)) == needed
-
-
-def test_a_message_beyond_the_limit_is_refused_here() -> None:
-    """WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
-    with pytest.raises(NotOffered, match="the message has 23 octets, the relay takes 22") as refused:
-        parameters(PLAIN, HELLO, offered("SIZE 22"))
-    assert refused.value.extension == "that SIZE"
-
-
-EIGHT_BIT = Content.of("Subject: hi\r\n\r\né\r\n")
-UTF8 = Content.of("Subject: é\r\n\r\n")
-ZOE = Envelope.of("ann@example.org", "zoë@example.net")
-
-
-@pytest.mark.parametrize(
-    ("envelope", "content", "needed"),
-    [
-        (PLAIN, EIGHT_BIT, {"BODY": "8BITMIME"}),
-        (PLAIN, UTF8, {"BODY": "8BITMIME", "SMTPUTF8": None}),
-        (ZOE, HELLO, {"SMTPUTF8": None}),
-        (Envelope.of(None, "ann@münchen.example"), HELLO, {}),
-    ],
-)
-def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, needed: dict[str, str | None]) -> None:
-    """WO-12, wire.md rows 73 and 76; a domain beyond ASCII needs nothing, it goes in A-labels."""
-    assert parameters(envelope, content, offered("8bitmime", "smtputf8")) == needed
-
-
-@pytest.mark.parametrize(
-    ("envelope", "content", "lines", "missing"),
-    [
-        (PLAIN, EIGHT_BIT, ["SMTPUTF8"], "8BITMIME"),
-        (PLAIN, UTF8, ["8BITMIME"], "SMTPUTF8"),
-        (ZOE, HELLO, ["8BITMIME"], "SMTPUTF8"),
-        (ZOE, EIGHT_BIT, [], "8BITMIME"),
-    ],
-)
-def test_what_is_needed_and_missing_is_said_before_mail(
-    envelope: Envelope, content: Content, lines: list[str], missing: str
-) -> None:
-    """WO-12, wire.md rows 74 and 76: no half-open envelope, no raw octets to a relay that takes 7 bits."""
-    with pytest.raises(NotOffered) as refused:
-        parameters(envelope, content, offered(*lines))
-    assert refused.value.extension == missing
+@pytest.mark.parametrize("keyword", ["SIZE", "limits", "FutureRelease", "DSN", "XCLIENT"])
+def test_any_keyword_can_be_masked(keyword: str) -> None:
+    """What was read of its parameters goes with it; the others stay."""
+    everything = offered("SIZE 1", "LIMITS RCPTMAX=1", "FUTURERELEASE 1", "DSN", "XCLIENT NAME")
+    rest = everything.without([keyword])
+    assert set(everything) - set(rest) == {keyword.upper()}
+    found = {
+        "SIZE": rest.size == 1,
+        "LIMITS": rest.limits == Limits(rcpt_max=1),
+        "FUTURERELEASE": rest.future_release == FutureRelease(1),
+        "DSN": rest.dsn,
+        "XCLIENT": rest.xclient == ("NAME",),
+    }
+    assert [key for key, there in found.items() if not there] == [keyword.upper()]

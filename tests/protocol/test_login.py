@@ -28,20 +28,28 @@ from asyncsmtp.testing import Scram
 ANN = Password("ann", Secret("hunter2"))
 TOKEN = Bearer("ann", Secret("hunter2"))
 CHANNEL = Channel("relay.example", 587, None, "a-nonce-for-all-tests")
+BOUND = Channel(
+    "relay.example",
+    587,
+    bytes.fromhex("3013 3003 020100 300a 06082a8648ce3d040302 0300"),  # the frame of one, signed ecdsa-with-SHA256
+    "a-nonce-for-all-tests",
+)
 SCRAM = "SCRAM-SHA-256"
 
 
 class Relay:
     """A login, and what was said in it; `answer` plays the relay."""
 
-    def __init__(self, offered: str, credentials: Credentials = ANN, wanted: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, offered: str, credentials: Credentials = ANN, wanted: tuple[str, ...] = (), channel: Channel = CHANNEL
+    ) -> None:
         self.protocol = ClientProtocol()
         list(self.protocol.receive(b"220 relay\r\n"))
         self.protocol.send(ehlo("client.example"))
         list(self.protocol.receive(b"250-relay\r\n250 AUTH " + offered.encode() + b"\r\n"))
         self.said: list[bytes] = []
         self.shown: list[str] = []
-        self.steps = log_in(self.protocol, credentials, CHANNEL, wanted)
+        self.steps = log_in(self.protocol, credentials, channel, wanted)
         self._say(next(self.steps))
 
     def _say(self, command: object) -> None:
@@ -142,6 +150,43 @@ def test_another_mechanism_follows_only_where_this_one_is_not_taken(code: int) -
     assert not relay.answer(b"%d not this one" % code)
     assert relay.said[-1] == b"AUTH PLAIN AGFubgBodW50ZXIy\r\n"
     assert relay.answer(b"235 welcome")
+
+
+PLUSES = "SCRAM-SHA-512-PLUS SCRAM-SHA-256-PLUS"
+
+
+@pytest.mark.parametrize("code", [500, 501, 535, 550])
+def test_scram_follows_a_plus_that_is_refused_before_any_proof(code: int) -> None:
+    """AU-04, AU-02: EHLO does not tell which bindings a relay knows. `n`, since it offers -PLUS; and no PLAIN."""
+    relay = Relay(f"{PLUSES} {SCRAM} PLAIN", channel=BOUND)
+    assert relay.said[0].startswith(b"AUTH SCRAM-SHA-512-PLUS cD10bHMtc2VydmVyLWVuZC1wb2lud")
+    assert not relay.answer(b"%d what binding" % code)
+    assert relay.said[-1].startswith(b"AUTH SCRAM-SHA-256 ")
+    assert relay.last.startswith(b"n,,")
+    with pytest.raises(AuthenticationRefused, match="no user"):
+        relay.answer(b"535 no user")
+
+
+@pytest.mark.parametrize(
+    ("offered", "reply", "error"),
+    [
+        (f"{PLUSES} PLAIN LOGIN", b"535 no", AuthenticationRefused),
+        (f"{PLUSES} {SCRAM}", b"454 later", Refused),
+        (f"{PLUSES} {SCRAM}", b"421 bye", Refused),
+    ],
+)
+def test_nothing_weaker_follows_a_plus_that_is_refused(offered: str, reply: bytes, error: type[Refused]) -> None:
+    """AU-02: neither a password in the clear of TLS, nor anything after "later"."""
+    relay = Relay(offered, channel=BOUND)
+    with pytest.raises(error, match=reply.decode()):
+        relay.answer(reply)
+
+
+def test_a_plus_that_is_refused_after_its_proof_is_final() -> None:
+    """AU-02: then the password was judged, or somebody sits in between."""
+    relay = Relay(f"{PLUSES} {SCRAM}", channel=BOUND)
+    with pytest.raises(AuthenticationRefused, match="535 no"):
+        relay.answer(relay.against(Scram("sha512", b"another"), {"ann": "hunter2"}))
 
 
 def test_a_mechanism_that_was_taken_is_not_followed_by_another() -> None:

@@ -47,6 +47,18 @@ def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
     assert transaction.say() == ()
 
 
+def test_each_recipient_is_said_with_its_own_parameters() -> None:
+    """wire.md row 81."""
+    each = ({"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob@example.net"}, {"NOTIFY": "NEVER"}, {})
+    group = Transaction(THREE, {"RET": "HDRS"}, each).say()
+    assert [bytes(command) for command in group[:-1]] == [
+        b"MAIL FROM:<> RET=HDRS\r\n",
+        b"RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bob@example.net\r\n",
+        b"RCPT TO:<carol@example.net> NOTIFY=NEVER\r\n",
+        b"RCPT TO:<dave@example.net>\r\n",
+    ]
+
+
 def test_behind_a_content_it_begins_with_rset() -> None:
     """wire.md, "what real servers do": without it some lose count."""
     transaction = Transaction(ONE)

@@ -21,6 +21,8 @@ The rest is there when it differs from nothing:
     login, token    user name and secret
     cleartext-login the login may go in clear
     masked          extensions that are not used though offered
+    wishes          what is asked for each message; for a recipient it stands behind the address (asking.py)
+    xclient         for whom the client speaks (asking.py)
     lines           the content, its lines parted by \\n
     behind-the-dot  the envelope of the next message follows the content of the one before
     one-segment     what the relay says in one line must come at once: that is the point

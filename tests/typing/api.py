@@ -43,6 +43,7 @@ from asyncsmtp import (
     State,
     Template,
     Timeouts,
+    Token,
     Trace,
     build,
     preflight,
@@ -86,11 +87,24 @@ def show(side: Side, text: str, *, tls: bool, refused: bool) -> None:
 TRACE: Trace = show
 
 
+async def bare_token() -> str:
+    """Where it does not say how long it is good."""
+    return "ya29"
+
+
+async def token() -> Token:
+    """An access token, good for an hour."""
+    return Token(Secret("ya29"), 3600)
+
+
 def relays() -> list[Relay]:
     """A relay by its URL, and by its parts."""
     login = Login("ada", Secret("open sesame"))
     return [
         Relay.from_url("smtps://ada@mail.example.org", password="open sesame"),
+        Relay.from_url("smtps://ada@mail.example.org", token=bare_token),
+        Relay("mail.example.org", login=Login("ada", token=token, mechanisms=("OAUTHBEARER",))),
+        Relay("mail.example.org", login=Login.by_certificate("ada"), context=ssl.create_default_context()),
         Relay(
             "mail.example.org",
             587,

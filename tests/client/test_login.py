@@ -1,0 +1,441 @@
+"""Logging in over sockets: every mechanism, servers that are up to no good, and tokens that expire."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import pytest
+import trustme
+
+from asyncsmtp.client import wallet as wallets
+from asyncsmtp.client.login import Login, Token, TokenSource
+from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.session import Session
+from asyncsmtp.client.wallet import Wallet
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    BadArgument,
+    ConnectFailed,
+    NotOffered,
+    Refused,
+    RelayUnproved,
+    TokenFailed,
+)
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.sasl import Bearer, External, Password, Secret
+from asyncsmtp.testing import Fin, Scram, ScriptedRelay, Stage
+from tests.client.support import Trail, message, relay_of
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+ANN = Login("ann", Secret("hunter2"))
+USERS = {"ann": "hunter2"}
+
+
+async def log_in(server: ScriptedRelay, login: Login, **settings: object) -> None:
+    """Open a session over a wire we trust, and close it."""
+    settings.setdefault("cleartext_login", True)
+    async with Session(relay_of(server, login=login, **settings)):
+        pass
+
+
+def attempted(server: ScriptedRelay) -> list[tuple[str, bool]]:
+    return [(attempt.mechanism, attempt.accepted) for attempt in server.auth_attempts]
+
+
+@pytest.mark.parametrize(
+    ("login", "mechanism"),
+    [
+        (ANN, "PLAIN"),
+        (ANN, "LOGIN"),
+        (ANN, "SCRAM-SHA-1"),
+        (ANN, "SCRAM-SHA-256"),
+        (ANN, "SCRAM-SHA-512"),
+        (Login("ann", Secret("hunter2"), mechanisms=("CRAM-MD5",)), "CRAM-MD5"),
+        (Login.by_certificate("ann"), "EXTERNAL"),
+        (Login.by_certificate(), "EXTERNAL"),
+    ],
+)
+async def test_each_mechanism_logs_in(login: Login, mechanism: str) -> None:
+    """wire.md rows 46 to 48."""
+    async with ScriptedRelay(users=USERS, mechanisms=[mechanism]) as server:
+        await log_in(server, login)
+    assert attempted(server) == [(mechanism, True)]
+
+
+async def test_the_safest_that_is_offered_is_used() -> None:
+    """AU-02."""
+    async with ScriptedRelay(users=USERS, mechanisms=["LOGIN", "PLAIN", "SCRAM-SHA-1", "CRAM-MD5"]) as server:
+        await log_in(server, ANN)
+        await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("LOGIN",)))
+    assert attempted(server) == [("SCRAM-SHA-1", True), ("LOGIN", True)]
+
+
+@pytest.fixture
+def bound(ca: trustme.CA) -> tuple[ssl.SSLContext, bytes]:
+    """A relay's context, and the hash of its certificate, which is signed with SHA-256."""
+    certificate = ca.issue_cert("relay.example")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+    return context, hashlib.sha256(der).digest()
+
+
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT_TLS])
+async def test_a_login_is_bound_to_the_certificate(
+    security: Security, bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: over both kinds of TLS; the server computes the binding for itself."""
+    context, binding = bound
+    mechanisms = {"SCRAM-SHA-256": Scram("sha256", binding), "SCRAM-SHA-256-PLUS": Scram("sha256", binding)}
+    implicit = security is Security.IMPLICIT_TLS
+    async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=context, implicit_tls=implicit) as server:
+        await log_in(server, ANN, security=security, context=client_tls, cleartext_login=False)
+    assert attempted(server) == [("SCRAM-SHA-256-PLUS", True)]
+
+
+async def test_a_login_that_somebody_passes_on_is_refused(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: another certificate in between, however valid."""
+    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256", b"the hash of another certificate")}
+    async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
+        with pytest.raises(AuthenticationRefused, match="535"):
+            await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
+    assert attempted(server) == [("SCRAM-SHA-256-PLUS", False)]
+
+
+async def test_a_relay_that_knows_no_such_binding_gets_scram_without(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: it refuses at once, as Exim does that knows other types; no proof was made, and no PLAIN follows."""
+    moves = {Stage.AUTH: {1: "535 5.7.8 what binding"}}
+    offered = ["PLAIN", "SCRAM-SHA-256"]
+    mechanisms = {"SCRAM-SHA-512-PLUS": Scram("sha512"), "SCRAM-SHA-256-PLUS": Scram("sha256")}
+    mechanisms |= {name: Scram("sha256") for name in offered}
+    async with ScriptedRelay(moves, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
+        await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
+    said = [line for line in server.dialogue if line.startswith("C: AUTH")]
+    assert [line.split()[2] for line in said] == ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256"]
+
+
+async def test_a_relay_that_hangs_up_at_a_binding_is_told_of(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: as Dovecot 2.4.1 does; the error says which way out there is. At other mechanisms there is none."""
+    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256"), "SCRAM-SHA-256": Scram("sha256")}
+    async with ScriptedRelay({Stage.AUTH: Fin()}, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
+        settings = {"security": Security.STARTTLS, "context": client_tls}
+        with pytest.raises(ConnectFailed, match="name another mechanism in the login of"):
+            await log_in(server, ANN, **settings)
+        with pytest.raises(ConnectFailed, match=r"hung up: try again$"):
+            await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)), **settings)
+
+
+async def test_a_plus_that_somebody_took_away_is_noticed(
+    bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
+) -> None:
+    """AU-04: we say `y`, and a relay that offers -PLUS refuses; one that does not is content."""
+    context, binding = bound
+    for side, accepted in ((Scram("sha256", binding), False), (Scram("sha256"), True)):
+        async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-256": side}, tls=context) as server:
+            with nullcontext() if accepted else pytest.raises(AuthenticationRefused):
+                await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
+        assert attempted(server) == [("SCRAM-SHA-256", accepted)]
+
+
+def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda challenge: challenge.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    "server_side",
+    [
+        Scram("sha256", twist=replacing(b"i=4096", b"i=1000000000")),
+        Scram("sha256", twist=replacing(b"i=4096", b"i=1")),
+        Scram("sha256", twist=replacing(b"r=", b"r=x")),
+        Scram("sha256", nonce=b""),
+        Scram("sha256", twist=lambda challenge: b"m=x," + challenge),
+        Scram("sha256", twist=lambda challenge: b"e=other-error"),
+        Scram("sha256", twist=replacing(b"v=", b"v=AAAA")),
+        Scram("sha256", skips_proof=True),
+    ],
+    ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "235 without v="],
+)
+async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(server_side: Scram) -> None:
+    """AU-03, AU-07: eight scripts; one AUTH, no PLAIN behind it, and no MAIL."""
+    mechanisms = {"SCRAM-SHA-256": server_side, "PLAIN": Scram("sha256")}
+    async with ScriptedRelay(users=USERS, mechanisms=mechanisms) as server:
+        with pytest.raises(AuthenticationRefused) as refused:
+            await log_in(server, ANN)
+    assert isinstance(refused.value, RelayUnproved) is server_side.skips_proof
+    verbs = [line.split()[1] for line in server.dialogue if line.startswith("C: ")]
+    assert verbs.count("AUTH") == 1
+    assert "MAIL" not in verbs
+
+
+async def test_a_million_iterations_do_not_stop_the_event_loop() -> None:
+    """AU-03: the most that is accepted is computed in a thread, and everything else goes on."""
+    slowest = 0.0
+
+    async def watch() -> None:
+        nonlocal slowest
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            await asyncio.sleep(0.005)
+            slowest = max(slowest, clock() - before)
+
+    server_side = Scram("sha512", iterations=1_000_000, skips_proof=True)
+    async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-512": server_side}) as server:
+        watching = asyncio.create_task(watch())
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(RelayUnproved):
+            await log_in(server, ANN)
+        took = asyncio.get_running_loop().time() - began
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    assert slowest < max(0.25, took / 2)
+
+
+async def test_no_secret_is_in_the_dialogue(trail: Trail) -> None:
+    """AU-08: neither AUTH, nor an answer, nor a challenge."""
+    async with (
+        ScriptedRelay(users=USERS, mechanisms=["SCRAM-SHA-256"]) as server,
+        Session(relay_of(server, login=ANN, cleartext_login=True), trace=trail),
+    ):
+        pass
+    login = [line for line in trail.lines if "***" in line]
+    assert login == ["C: AUTH SCRAM-SHA-256 ***", "S: 334 ***", "C: ***", "S: 334 ***", "C: ***"]
+
+
+# tokens
+
+
+class Source:
+    """Fetches one token after the other, and counts."""
+
+    def __init__(self, tokens: Sequence[str | Token | Exception]) -> None:
+        self.asked = 0
+        self.together = 0
+        self._tokens = tokens
+        self._now = 0
+
+    async def __call__(self) -> str | Token:
+        self._now += 1
+        self.together = max(self.together, self._now)
+        await asyncio.sleep(0.01)
+        self._now -= 1
+        token = self._tokens[min(self.asked, len(self._tokens) - 1)]
+        self.asked += 1
+        if isinstance(token, Exception):
+            raise token
+        return token
+
+
+BEARER = {"users": {"ann": "fresh"}, "mechanisms": ["OAUTHBEARER"]}
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+async def test_a_token_that_is_refused_is_fetched_anew_once(mechanism: str) -> None:
+    """AU-10, wire.md row 50: on a new connection, since many a relay hangs up behind a 535."""
+    source = Source(["expired", "fresh"])
+    async with ScriptedRelay(users={"ann": "fresh"}, mechanisms=[mechanism]) as server:
+        await log_in(server, Login("ann", token=source))
+    assert attempted(server) == [(mechanism, False), (mechanism, True)]
+    assert source.asked == 2
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(("tokens", "attempts"), [(["expired", "also expired", "fresh"], 2), (["expired"], 1)])
+async def test_there_is_one_retry_and_none_with_the_same_token(tokens: list[str], attempts: int) -> None:
+    """AU-10, AU-02: one attempt for each set of credentials."""
+    source = Source(tokens)
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        with pytest.raises(AuthenticationRefused, match="the token's status: invalid_token"):
+            await log_in(server, Login("ann", token=source))
+    assert attempted(server) == [("OAUTHBEARER", False)] * attempts
+    assert source.asked == 2
+
+
+async def test_a_refusal_that_is_not_about_the_token_fetches_none() -> None:
+    """AU-10: 454 is for later, 501 is for us."""
+    for reply in ("454 4.7.0 later", "501 5.5.4 what"):
+        source = Source(["fresh"])
+        async with ScriptedRelay({Stage.AUTH: reply}, **BEARER) as server:  # type: ignore[arg-type]
+            with pytest.raises(Refused, match=reply[:3]):
+                await log_in(server, Login("ann", token=source))
+        assert source.asked == 1
+
+
+async def test_a_wrong_password_is_said_once() -> None:
+    """AU-02: a token may be renewed, a password may not."""
+    async with ScriptedRelay(users=USERS) as server:
+        with pytest.raises(AuthenticationRefused, match="535"):
+            await log_in(server, Login("ann", Secret("wrong")))
+    assert len(server.auth_attempts) == 1
+
+
+async def test_twenty_sessions_with_an_expired_token_refresh_it_once() -> None:
+    """AU-10: single flight, and the first session of the pool alone finds out (AU-12)."""
+    source = Source(["expired", "fresh"])
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        async with Pool(relay, sessions=20, depth=1) as pool:
+            await asyncio.gather(*(pool.send(message(number)) for number in range(20)))
+        assert server.connections > 1
+    assert source.asked == 2
+    assert [accepted for _, accepted in attempted(server)].count(False) == 1
+
+
+async def test_a_token_that_expires_while_sessions_are_open_is_refreshed_once() -> None:
+    """AU-10: twenty sessions are refused at a time, one refresh is made."""
+    source = Source(["old", "fresh"])
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        wallet = Wallet(relay.login, 5.0)
+        sessions = [Session(relay, wallet=wallet) for _ in range(20)]
+        await asyncio.gather(*(session.connect() for session in sessions))
+        await asyncio.gather(*(session.aclose() for session in sessions))
+    assert source.asked == 2
+    assert source.together == 1
+
+
+async def test_a_token_is_kept_until_a_minute_before_its_end() -> None:
+    """AU-10: and one that does not say when it ends, for five minutes."""
+    for tokens, asked in (
+        ([Token(Secret("fresh"), 3600)], 1),
+        (["fresh"], 1),
+        ([Token(Secret("fresh"), wallets.EARLY)], 3),
+    ):
+        source = Source(tokens)
+        wallet = Wallet(Login("ann", token=source), 5.0)
+        for _ in range(3):
+            assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+        assert source.asked == asked
+
+
+async def test_a_source_that_fails_is_not_asked_for_a_while() -> None:
+    """AU-10: `invalid_grant` a thousand times over would be an attack on the issuer; one connection fewer, too."""
+    source = Source([PermissionError("invalid_grant"), "fresh"])
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        async with Pool(relay, sessions=5, depth=1) as pool:
+            for number in range(3):
+                with pytest.raises(TokenFailed, match=r"PermissionError: invalid_grant.: nobody logged in") as failed:
+                    await pool.send(message(number))
+                assert isinstance(failed.value.__cause__, PermissionError)
+        assert server.connections == 0
+    assert source.asked == 1
+
+
+async def test_a_source_that_failed_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The issuer may have been away."""
+    monkeypatch.setattr(wallets, "PAUSE", 0.0)
+    wallet = Wallet(Login("ann", token=Source([OSError(), "fresh"])), 5.0)
+    with pytest.raises(TokenFailed, match=r"failed .OSError."):
+        await wallet.credentials()
+    assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+
+
+async def test_all_who_wait_share_the_failure() -> None:
+    """AU-10: twenty wait, one asks."""
+    source = Source([ValueError("no")])
+    wallet = Wallet(Login("ann", token=source), 5.0)
+    results = await asyncio.gather(*(wallet.credentials() for _ in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {TokenFailed}
+    assert source.asked == 1
+
+
+async def test_a_source_that_does_not_answer_is_given_up() -> None:
+    """No await without an end."""
+
+    async def silent() -> str:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    with pytest.raises(TokenFailed, match=r"did not answer within 0.05 s"):
+        await Wallet(Login("ann", token=silent), 0.05).credentials()
+
+
+async def test_who_gives_up_waiting_for_a_token_leaves_it_to_the_next() -> None:
+    """Cancelled, the flight is not a failure of the source."""
+    source = Source(["fresh"])
+    wallet = Wallet(Login("ann", token=source), 5.0)
+    first, second = (asyncio.create_task(wallet.credentials()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == Bearer("ann", Secret("fresh"))
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_relay_that_hangs_up_behind_a_refused_token_gets_the_fresh_one() -> None:
+    """AU-10: its 535 is what counts, not the end of the connection."""
+    source = Source(["expired", "fresh"])
+    moves = {Stage.AUTH: {1: ("535 5.7.8 expired", Fin())}}
+    async with ScriptedRelay(moves, **BEARER) as server:  # type: ignore[arg-type]
+        await log_in(server, Login("ann", token=source))
+    assert attempted(server)[-1] == ("OAUTHBEARER", True)
+    assert source.asked == 2
+
+
+# the value
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"username": ""}, "needs a user name"),
+        ({"username": "ann"}, "either a password or a token source"),
+        ({"username": "ann", "password": Secret("x"), "token": Source([])}, "either a password or a token source"),
+        ({"username": "ann", "password": Secret("x"), "mechanisms": ("NTLM",)}, "NTLM.* is no mechanism known here"),
+        ({"username": "ann", "mechanisms": ("EXTERNAL",)}, "the certificate says who"),
+        ({"password": Secret("x"), "mechanisms": ("EXTERNAL",)}, "the certificate says who"),
+    ],
+)
+def test_a_login_that_cannot_be_meant_is_refused(settings: dict[str, object], why: str) -> None:
+    """Before any connection."""
+    with pytest.raises(BadArgument, match=why):
+        Login(**settings)  # type: ignore[arg-type]
+
+
+def test_a_url_may_name_the_mechanisms() -> None:
+    """AU-05: so may the command line; what is unknown is refused."""
+    relay = Relay.from_url("smtps://ann@relay.example?auth=cram-md5,PLAIN", password="x")
+    assert relay.login == Login("ann", Secret("x"), mechanisms=("CRAM-MD5", "PLAIN"))
+    for wrong in ("", "PLAIN,", "NTLM"):
+        with pytest.raises(BadArgument, match="is no mechanism known here"):
+            Relay.from_url(f"smtps://ann@relay.example?auth={wrong}", password="x")
+
+
+def test_a_login_shows_no_secret() -> None:
+    """AU-08."""
+    assert "hunter2" not in repr(ANN)
+    assert "Source" not in repr(Login("ann", token=Source(["x"])))
+
+
+async def test_a_wallet_holds_what_the_login_has() -> None:
+    """A password, a certificate, nothing; none of them is fetched anew."""
+    assert await Wallet(None, 1.0).credentials() is None
+    wallet = Wallet(Login("ann", Secret("x"), authzid="bob"), 1.0)
+    password = await wallet.credentials()
+    assert password == Password("ann", Secret("x"), "bob")
+    assert await wallet.instead_of(password) is None
+    assert await Wallet(Login.by_certificate("bob"), 1.0).credentials() == External("bob")
+
+
+async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
+    """AU-05, wire.md row 53: nothing weaker is used instead."""
+    async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
+        with pytest.raises(NotOffered, match="when only SCRAM-SHA-256 may be used"):
+            await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))
+    assert server.auth_attempts == []
+
+
+TOKEN_SOURCE: TokenSource = Source(["a callable object will do"])

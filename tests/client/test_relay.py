@@ -1,0 +1,110 @@
+"""A relay as a value, and what a URL may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.client.relay import Dialogue, Login, Relay
+from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.sasl import Secret
+
+
+async def _token() -> str:
+    return "token"
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "security"),
+    [
+        ("smtp://relay.example", ("relay.example", 587), Security.STARTTLS),
+        ("smtp://relay.example:2525", ("relay.example", 2525), Security.STARTTLS),
+        ("smtps://relay.example", ("relay.example", 465), Security.IMPLICIT_TLS),
+        ("smtp://relay.example?security=none", ("relay.example", 25), Security.PLAINTEXT),
+        ("smtp://relay.example?security=opportunistic", ("relay.example", 25), Security.OPPORTUNISTIC),
+        ("smtp://relay.example?security=tls", ("relay.example", 465), Security.IMPLICIT_TLS),
+        ("smtp://[::1]:2525?security=none", ("::1", 2525), Security.PLAINTEXT),
+        ("smtp://127.0.0.1/", ("127.0.0.1", 587), Security.STARTTLS),
+    ],
+)
+def test_a_url_says_where_and_how(url: str, address: tuple[str, int], security: Security) -> None:
+    """STARTTLS is required unless said otherwise (TL-03)."""
+    relay = Relay.from_url(url)
+    assert relay.address == address
+    assert relay.security is security
+
+
+def test_a_url_may_carry_settings() -> None:
+    relay = Relay.from_url(
+        "smtp://u%40x@h?name=me.example&verify-name=r.example&ca-file=/ca.pem&dialogue=lockstep", password="p"
+    )
+    assert relay.login == Login("u@x", Secret("p"))
+    assert relay.name == "me.example"
+    assert relay.verify_name == "r.example"
+    assert relay.ca_file == Path("/ca.pem")
+    assert relay.dialogue is Dialogue.LOCKSTEP
+
+
+@pytest.mark.parametrize(
+    ("url", "about"),
+    [
+        ("relay.example", "smtp://host"),
+        ("http://relay.example", "smtp://host"),
+        ("smtp://", "no host"),
+        ("smtp://relay.example:http", "port"),
+        ("smtp://relay.example:0", "port"),
+        ("smtp://relay.example:70000", "port"),
+        ("smtp://relay.example:-1", "port"),
+        ("smtp://relay.example/folder", "folder"),
+        ("smtp://relay.example#part", "part"),
+        ("smtp://relay.example?tls=1", "tls"),
+        ("smtp://relay.example?security=yes", "starttls"),
+        ("smtp://relay.example?name=a%20b", "a b"),
+        ("smtp://relay.example?name=a%0d%0aMAIL", "no name"),
+        ("smtp://relay.example?name=", "no name"),
+        ("smtp://ann@relay.example", "password"),
+        ("smtp://ann:secret@relay.example", "password"),
+    ],
+)
+def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
+    """Rows 14, 69 and 71: an error before any octet, and nothing that could break a terminal."""
+    with pytest.raises(BadArgument, match=about) as caught:
+        Relay.from_url(url)
+    assert str(caught.value).isprintable()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"host": ""}, {"port": 0}, {"port": 65536}, {"name": "a b"}, {"name": "x\r\nMAIL"}, {"name": "a" * 300}],
+)
+def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
+    """WO-03."""
+    with pytest.raises(BadArgument):
+        Relay(**{"host": "relay.example", **settings})  # type: ignore[arg-type]
+
+
+def test_a_login_has_one_secret_and_a_name() -> None:
+    for wrong in (
+        lambda: Login("", Secret("p")),
+        lambda: Login("ann"),
+        lambda: Login("ann", Secret("p"), token=_token),
+    ):
+        with pytest.raises(BadArgument):
+            wrong()
+
+
+def test_a_relay_is_shown_by_host_and_port() -> None:
+    assert str(Relay("relay.example")) == "relay.example:587"
+    assert str(Relay("::1", 25)) == "[::1]:25"
+    assert "\x1b" not in str(Relay("\x1b[31m", 25))
+
+
+def test_a_relay_without_a_name_cannot_be_sent_what_it_did_not_ask_for() -> None:
+    """The default is what is safe: STARTTLS required, certificates verified, no login in clear."""
+    relay = Relay("relay.example")
+    assert relay.security is Security.STARTTLS
+    assert relay.context is None
+    assert not relay.cleartext_login

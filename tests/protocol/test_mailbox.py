@@ -1,0 +1,202 @@
+"""Mailboxes: a strict grammar of addresses that guesses nothing, the same on every interpreter."""
+
+from __future__ import annotations
+
+from time import process_time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from asyncsmtp.errors import RecipientError
+from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
+
+
+@pytest.mark.parametrize(
+    ("text", "wire"),
+    [
+        ("ann@example.org", None),
+        ("a.b+c@example.org", None),
+        ("=x@example.org", None),
+        ("!#$%&'*+-/=?^_`{|}~@example.org", None),
+        ("ann@localhost", None),
+        ("ann@EXAMPLE.org", None),
+        ("ann@xn--mnchen-3ya.example", None),
+        ("ann@[192.0.2.1]", None),
+        ("ann@[IPv6:2001:db8::1]", None),
+        ("ann@[ipv6:::1]", None),
+        ('"a b"@example.org', None),
+        ('"a>b"@example.org', None),
+        ('"a\\"b"@example.org', None),
+        ('"a@b"@example.org', None),
+        ('""@example.org', None),
+        ('"foo@p> ORCPT=admin@a"@t.example', None),
+        ("postmaster", None),
+        ("Postmaster", None),
+        ("zoë@example.org", None),
+        ('"zoë b"@example.org', None),
+        ("ann@münchen.example", "ann@xn--mnchen-3ya.example"),
+        ("ann@MÜNCHEN.example", "ann@xn--mnchen-3ya.example"),
+        ("ann@straße.example", "ann@xn--strae-oqa.example"),
+        ("ann@例え.example", "ann@xn--r8jz45g.example"),
+        ("a" * 64 + "@example.org", None),
+    ],
+)
+def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> None:
+    """WO-04, MH-07, wire.md rows 68 and 72: but for a domain beyond ASCII, which goes in A-labels."""
+    mailbox = Mailbox.parse(text)
+    assert mailbox.wire == str(mailbox) == (wire or text)
+    assert Mailbox.parse(str(mailbox)) == mailbox
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it has no @"),
+        ("ann", "it has no @"),
+        ("postmaster ", "it has no @"),
+        ("@example.org", "no local part"),
+        ("ann@", "no domain"),
+        ("ann @example.org", "a space"),
+        (" ann@example.org", "a space"),
+        ("ann@example.org ", "a space"),
+        ("ann@ example.org", "a space"),
+        ("a b@example.org", "a space"),
+        ("ann@example.org\r\n", "a line break"),
+        ("an\nn@example.org", "a line break"),
+        ("an\rn@example.org", "a line break"),
+        ("ann\0@example.org", "no local part"),
+        ("ann\t@example.org", "the character U+0009"),
+        ("ann\x7f@example.org", "no local part"),
+        ('"a\x7fb"@example.org', "no local part"),
+        ("ann\x85@example.org", "the character U+0085"),
+        ("ann\x9b@example.org", "no local part"),
+        ("ann@example.org\x00", "no domain"),
+        ("ann@b> AUTH=<x", "a space"),
+        ("ann@b>", "no domain"),
+        ("<ann@example.org>", "no local part"),
+        ("Ann <ann@example.org>", "a space"),
+        ("ann@example.org,bob@example.org", "no local part"),
+        ("a@e@g", "no local part"),
+        ("@relay:ann@example.org", "no local part"),
+        ("(x)ann@example.org", "no local part"),
+        ("alice@example.org)bob@example.com", "no local part"),
+        (".ann@example.org", "no local part"),
+        ("ann.@example.org", "no local part"),
+        ("a..b@example.org", "no local part"),
+        ('"ann@example.org', "no local part"),
+        ('ann"@example.org', "no local part"),
+        ('"a"b"@example.org', "no local part"),
+        ('"a\\"@example.org', "no local part"),
+        ('a."b"@example.org', "no local part"),
+        ("a" * 65 + "@example.org", "more than 64 octets"),
+        ("é" * 33 + "@example.org", "more than 64 octets"),
+        ("a" * 64 + "@" + "b." * 95 + "org", "at most 256 octets"),
+        ("ann@" + "b." * 127 + "org", "no domain"),
+        ("ann@" + "b" * 64 + ".org", "no domain"),
+        ("ann@" + "ü" * 300, "the domain is too long"),
+        ("ann@" + "x" * 2000, "too long"),
+        ("ann@example..org", "no domain"),
+        ("ann@example.org.", "no domain"),
+        ("ann@-example.org", "no domain"),
+        ("ann@example-.org", "no domain"),
+        ("ann@exa_mple.org", "no domain"),
+        ("ann@ü..org", "the domain is not valid"),
+        ("ann@ü_.org", "the domain is not valid"),
+        ("ann@exa。mple.ü", "the domain is not valid"),
+        ("ann@ｅxample.org", "the domain is not valid"),
+        ("ann＠example.org", "it has no @"),
+        ("ann@[", "no address literal"),
+        ("ann@[]", "no address literal"),
+        ("ann@[192.0.2.1", "no address literal"),
+        ("ann@[192.0.2]", "no address literal"),
+        ("ann@[192.0.2.256]", "no address literal"),
+        ("ann@[192.0.2.01]", "no address literal"),
+        ("ann@[１.2.3.4]", "no address literal"),
+        ("ann@[::1]", "no address literal"),
+        ("ann@[IPv6:1]", "no address literal"),
+        ("ann@[IPv6:192.0.2.1]", "no address literal"),
+        ("ann@[IPv6:fe80::1%eth0]", "no address literal"),
+        ("ann@[IPv6:::1%x>]", "no address literal"),
+        ("ann@[IPv6:::1%é]", "no address literal"),
+        ("ann@[IPv6:::1%\x01]", "no address literal"),
+        ("ann@[x-tag:whatever]", "no address literal"),
+        ("ann\u200b@example.org", "the character U+200B"),
+        ("ann@exam\u200bple.org", "the character U+200B"),
+        ("ann\u202e@example.org", "the character U+202E"),
+        ("ann\u00ad@example.org", "the character U+00AD"),
+        ("ann\ufeff@example.org", "the character U+FEFF"),
+        ("ann\u034f@example.org", "the character U+034F"),
+        ("ann\u206f@example.org", "the character U+206F"),
+        ("ann\U000e0041@example.org", "the character U+E0041"),
+        ("ann\u00a0@example.org", "the character U+00A0"),
+        ("ann\u3000@example.org", "the character U+3000"),
+        ("ann\udcff@example.org", "the character U+DCFF"),
+        ("ann@example\udcff.org", "the character U+DCFF"),
+        ('"a\u2028b"@example.org', "the character U+2028"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:
+    """MH-06, MH-07, MH-09, WO-01, WO-04, WO-16, wire.md rows 69 and 70: nothing is cut, mapped or completed."""
+    with pytest.raises(RecipientError) as refused:
+        Mailbox.parse(text)
+    assert why in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_two_spellings_of_a_domain_have_one_key() -> None:
+    """TF-11: the local part is the relay's business, RFC 5321 §2.4."""
+    assert Mailbox.parse("Ann@EXAMPLE.org").key == Mailbox.parse("Ann@example.ORG").key == "Ann@example.org"
+    assert Mailbox.parse("ann@example.org").key != Mailbox.parse("Ann@example.org").key
+    assert Mailbox.parse("ann@münchen.example").key == Mailbox.parse("ann@xn--mnchen-3ya.EXAMPLE").key
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [("ann@example.org", False), ("zoë@example.org", True), ("ann@münchen.example", False), ("postmaster", False)],
+)
+def test_only_a_local_part_beyond_ascii_needs_smtputf8(text: str, needed: bool) -> None:
+    """wire.md rows 73 and 74: a domain has A-labels."""
+    mailbox = Mailbox.parse(text)
+    assert mailbox.needs_smtputf8 is needed
+    assert mailbox.domain.isascii()
+
+
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.lists(
+            st.sampled_from(["a", ".", "@", '"', "\\", "ü", "[", "]", "IPv6:", "::1", "1.2.3.4", "%", "-", ">", " "]),
+            max_size=16,
+        ).map("".join),
+        st.emails(),
+    )
+)
+@example("ann@[IPv6:::1%x>]")
+def test_what_is_parsed_is_sent_and_parsed_the_same(text: str) -> None:
+    """WO-04: parse(str(mailbox)) is the mailbox, and nothing but RecipientError comes of any text."""
+    try:
+        mailbox = Mailbox.parse(text)
+    except RecipientError:
+        return
+    assert Mailbox.parse(str(mailbox)) == mailbox
+    assert mailbox.local == text.rpartition("@")[0] or mailbox.domain == ""
+    outside = mailbox.wire.replace(mailbox.local, "") if mailbox.local.startswith('"') else mailbox.wire
+    assert not set(outside) & set("<> \r\n\0\t,;")
+
+
+@pytest.mark.parametrize("text", ["@" * 65536, '"' * 65536, "a@" + "a-" * 32768, "a" * 65536 + "@b", "a@" + "ü" * 1000])
+def test_a_hostile_address_costs_little(text: str) -> None:
+    """MH-08, MH-09: no pattern of ours runs away, whatever the length."""
+    began = process_time()
+    with pytest.raises(RecipientError):
+        Mailbox.parse(text)
+    assert process_time() - began < 0.5
+
+
+def test_domains_and_literals_serve_ehlo_as_well() -> None:
+    """WO-03: one grammar for both."""
+    assert is_domain("a" * 63 + ".b-c.d")
+    assert not is_domain("")
+    assert is_address_literal("[127.0.0.1]")
+    assert not is_address_literal("127.0.0.1")

@@ -1,0 +1,69 @@
+"""What a scene's client asks for, read from its head.
+
+wishes: ret=HDRS envid=QQ314159 deliver_by=120;N
+to: bob@example.net notify=SUCCESS|FAILURE orcpt=rfc822;ann@example.org, carol@example.net notify=NEVER
+xclient: name=spike.example addr=192.0.2.7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.wishes import ByMode, DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
+from asyncsmtp.protocol.xclient import XClient
+
+__all__ = ["envelope_of", "xclient_of"]
+
+REVERSE_PATH = "ann@example.org"
+
+
+def envelope_of(settings: Mapping[str, str], recipients: tuple[str, ...]) -> Envelope:
+    """The envelope of one `to`, with the wishes that stand behind its addresses, and those of the scene."""
+    paths = [recipient.split()[0] for recipient in recipients]
+    each = [recipient.split()[1:] for recipient in recipients]
+    wishes = Wishes(**_fields(settings["wishes"].split(), _MESSAGE)) if "wishes" in settings else None
+    asked = [RecipientWishes(**_fields(words, _RECIPIENT)) if words else None for words in each]
+    return Envelope.of(REVERSE_PATH, paths, wishes=wishes, recipient_wishes=asked if any(each) else ())
+
+
+def xclient_of(settings: Mapping[str, str]) -> XClient | None:
+    """The client for whom the scene's client speaks."""
+    if "xclient" not in settings:
+        return None
+    return XClient(**_fields(settings["xclient"].split(), {"port": int, "destport": int}))
+
+
+def _fields(words: Iterable[str], readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    said = (word.partition("=") for word in words)
+    return {name: readers.get(name, str)(value) for name, _, value in said}
+
+
+def _deliver_by(text: str) -> DeliverBy:
+    seconds, _, mode = text.partition(";")
+    return DeliverBy(int(seconds), ByMode(mode[0]), mode.endswith("T"))
+
+
+def _valid_since(text: str) -> ValidSince:
+    moment, _, otherwise = text.partition(";")
+    return ValidSince(datetime.fromisoformat(moment), {"": None, "C": True, "R": False}[otherwise])
+
+
+_MESSAGE: Mapping[str, Callable[[str], Any]] = {
+    "ret": Ret,
+    "require_tls": "yes".__eq__,
+    "deliver_by": _deliver_by,
+    "hold_for": int,
+    "hold_until": datetime.fromisoformat,
+    "priority": int,
+    "auth": lambda text: text if text == "<>" else Mailbox.parse(text),
+}
+_RECIPIENT: Mapping[str, Callable[[str], Any]] = {
+    "notify": lambda text: reduce(or_, (Notify[word] for word in text.split("|"))),
+    "valid_since": _valid_since,
+}
