@@ -149,13 +149,18 @@ class Transaction:
         self.phase = Phase.CLEARING
 
     def _chunk_answered(self, reply: Reply) -> None:
-        """RFC 3030 §2: after a chunk that was refused no more of them, and RSET."""
-        if not reply.positive and self.phase is Phase.CONTENT:
+        """RFC 3030 §2: after a chunk that was refused no more of them, and RSET. Its reply is the verdict."""
+        if not reply.positive and not self.finals:
             self.finals.append(reply)
-            self.phase = Phase.CLEARING
+            if self.phase is Phase.CONTENT:
+                self.phase = Phase.CLEARING
 
     def _content_answered(self, reply: Reply) -> None:
-        self.finals.append(reply)
+        refused = self.chunked and bool(self.finals)  # a chunk before the last was
+        if refused and reply.positive:
+            raise OutOfStep(f"the relay answered the last chunk with “{reply}” after it had refused one before it")
+        if not refused:
+            self.finals.append(reply)
         if self.phase is not Phase.ENDED or not self._unanswered:
             self.phase = Phase.OVER
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.timeouts import Timeouts
 from asyncsmtp.client.trace import Side
@@ -17,6 +17,8 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import Received, Rule, ScriptedRelay, Stage
+
+BY_DATA = (Dialogue.LOCKSTEP, Dialogue.PIPELINED)  # the dialogues in which the content waits for a 354
 
 LIMIT = 0.25  # seconds for every stage, in tests of timeouts
 GRACE = 0.5  # seconds a failure may take beyond its stage's limit

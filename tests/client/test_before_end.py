@@ -10,7 +10,7 @@ from asyncsmtp.client.relay import Dialogue
 from asyncsmtp.errors import ConnectionLost, LedgerError, SMTPError
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.testing import USUAL, Fin, Stage, Wait
-from tests.client.support import QUICK, big, message, playing, rounds
+from tests.client.support import BY_DATA, QUICK, big, message, playing, rounds
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -147,7 +147,7 @@ async def test_what_it_was_doing_is_cancelled_with_the_sender() -> None:
     assert server.received == []
 
 
-@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("dialogue", BY_DATA)
 @pytest.mark.parametrize("delay", [0.0, 0.002])
 async def test_a_result_is_recorded_before_the_next_message_is_marked(dialogue: Dialogue, delay: float) -> None:
     """U of `delivery.md` §4: at most one answered outcome a session is not yet with its sender at a crash."""

@@ -17,7 +17,7 @@ from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.testing import USUAL, Cue, Deaf, Hang, Move, ScriptedRelay, Stage, Wait
-from tests.client.support import big, message, playing, pooling, relay_of, rounds, serving, token, told
+from tests.client.support import BY_DATA, big, message, playing, pooling, relay_of, rounds, serving, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -35,7 +35,7 @@ async def _prove(session: Session) -> None:
     await asyncio.gather(session.send(message(101)), session.send(message(102)))
 
 
-@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_before_its_turn_nothing_happens_to_the_session(dialogue: Dialogue) -> None:
     """Its envelope was not said: the others do not notice."""
     script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
@@ -79,7 +79,7 @@ async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt
 
 
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
-@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dialogue: Dialogue) -> None:
     """Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
     async with playing({stage: Hang()}, relay={"dialogue": dialogue}) as (server, session):

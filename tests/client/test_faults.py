@@ -19,6 +19,7 @@ from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import UNSAID, USUAL, Deaf, Drip, Fin, HalfClose, Hang, Move, Rst, ScriptedRelay, Stage, Wait
 from tests.client.support import (
+    BY_DATA,
     GRACE,
     LIMIT,
     PATIENT,
@@ -71,7 +72,7 @@ FAULTS: dict[str, Move] = {
 
 
 @pytest.mark.parametrize("occurrence", [1, 4])
-@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("dialogue", BY_DATA)
 @pytest.mark.parametrize(
     "stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT, Stage.RSET], ids=lambda stage: stage.value
 )
@@ -214,7 +215,7 @@ async def test_each_command_has_the_whole_of_its_own_limit() -> None:
     [(Stage.MAIL, False), (Stage.RCPT, False), (Stage.DATA, True), (Stage.DOT, True)],
     ids=["mail", "rcpt", "data", "dot"],
 )
-@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_421_is_the_answer_to_the_message_it_came_to(stage: Stage, final: bool, dialogue: Dialogue) -> None:
     """WI-11, rows 59 and 60: a definite 4yz with its text; the session is over, and no RSET is said."""
     async with playing({stage: "421 4.3.2 shutting down"}, relay={"dialogue": dialogue}) as (server, session):

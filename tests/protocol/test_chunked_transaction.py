@@ -1,0 +1,174 @@
+"""Transactions whose content goes in chunks, or to an LMTP relay (RFC 3030, RFC 2033)."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncsmtp.errors import LocalProtocolError, OutOfStep
+from asyncsmtp.protocol.client import ClientProtocol, State
+from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, Verb, bdat, lhlo, mail, rcpt
+from asyncsmtp.protocol.delivery import Outcome
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.transaction import Phase, Transaction
+
+TWO = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
+OK, NO, LATER, FULL = Reply(250), Reply(550), Reply(451), Reply(452)
+LAST = bdat(10, last=True)
+
+
+def chunked(*replies: Reply, pipelined: bool = True) -> Transaction:
+    """A transaction in chunks after these replies to MAIL and RCPT."""
+    transaction = Transaction(TWO, pipelined=pipelined, chunked=True)
+    said: list[Command] = []
+    for reply in replies:
+        said += transaction.say()
+        transaction.answered(said.pop(0), reply)
+    return transaction
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_the_content_is_due_when_a_recipient_is_accepted(pipelined: bool) -> None:
+    """There is no DATA and no 354; a chunk waits for a 2yz to RCPT (rule 3 of wire.md)."""
+    transaction = chunked(OK, NO, pipelined=pipelined)
+    assert transaction.phase is Phase.ENVELOPE
+    transaction = chunked(OK, NO, OK, pipelined=pipelined)
+    assert transaction.phase is Phase.CONTENT
+    assert transaction.say() == ()
+    transaction.content_ended()
+    transaction.answered(LAST, OK)
+    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_without_a_recipient_no_chunk_but_rset(pipelined: bool) -> None:
+    """Nothing is sent for nobody."""
+    transaction = chunked(OK, NO, LATER, pipelined=pipelined)
+    assert transaction.phase is Phase.CLEARING
+    assert transaction.say() == (RSET,)
+    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED)
+
+
+def test_the_first_refused_chunk_is_the_verdict_and_the_last_one() -> None:
+    """WI-20, RFC 3030 §2: after any non-2yz no more chunks, and RSET is mandatory."""
+    transaction = chunked(OK, OK, OK)
+    first, second = transaction.say_chunk(5), transaction.say_chunk(5)
+    transaction.answered(first, FULL)
+    assert transaction.phase is Phase.CLEARING
+    with pytest.raises(LocalProtocolError):
+        transaction.say_chunk(5)
+    transaction.answered(second, NO)
+    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
+    assert transaction.say() == (RSET,)
+
+
+def test_a_chunk_refused_behind_our_back_decides_when_the_last_is_answered() -> None:
+    """The last chunk was said already: its own 503 says nothing new."""
+    transaction = chunked(OK, OK, OK)
+    chunk = transaction.say_chunk(5)
+    transaction.content_ended()
+    transaction.answered(chunk, FULL)
+    assert transaction.phase is Phase.ENDED
+    transaction.answered(LAST, NO)
+    assert transaction.phase is Phase.OVER
+    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
+
+
+def test_a_last_chunk_taken_after_a_refused_one_is_out_of_step() -> None:
+    """It cannot be the reply to what was said; the message may be there or not."""
+    transaction = chunked(OK, OK, OK)
+    chunk = transaction.say_chunk(5)
+    transaction.content_ended()
+    transaction.answered(chunk, FULL)
+    with pytest.raises(OutOfStep):
+        transaction.answered(LAST, OK)
+
+
+def test_a_taken_chunk_is_no_verdict() -> None:
+    """Only the last one's reply is."""
+    transaction = chunked(OK, OK, OK)
+    transaction.answered(transaction.say_chunk(5), OK)
+    assert transaction.phase is Phase.CONTENT
+    assert not transaction.refused
+
+
+def test_a_streamed_content_may_be_delivered_as_soon_as_it_is_said() -> None:
+    """It goes out before any recipient is accepted: in doubt until a reply says otherwise."""
+    transaction = Transaction(TWO, chunked=True)
+    group = transaction.say()
+    transaction.content_ended(unasked=True)
+    assert transaction.in_doubt
+    for command in group:
+        transaction.answered(command, OK)
+    assert transaction.phase is Phase.ENDED
+    transaction.answered(LAST, OK)
+    assert not transaction.in_doubt
+    assert transaction.delivery().accepted
+
+
+def test_a_streamed_content_for_nobody_is_nobodys() -> None:
+    """Its chunk is refused as well: 503 or 554, depending on the server."""
+    transaction = Transaction(TWO, chunked=True)
+    for command, reply in zip((*transaction.say(), LAST), (OK, NO, NO, Reply(554)), strict=True):
+        if command is LAST:
+            assert transaction.refused
+        elif command.verb is Verb.MAIL:
+            transaction.content_ended(unasked=True)
+        transaction.answered(command, reply)
+    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
+
+
+def test_content_behind_data_is_never_unasked() -> None:
+    """It waits for 354."""
+    transaction = Transaction(TWO)
+    transaction.say()
+    with pytest.raises(LocalProtocolError):
+        transaction.content_ended(unasked=True)
+
+
+def lmtp(*replies: Reply) -> Transaction:
+    """An LMTP transaction after these replies, its content sent."""
+    transaction = Transaction(TWO, lmtp=True)
+    for command, reply in zip(transaction.say(), (OK, *replies, Reply(354)), strict=True):
+        transaction.answered(command, reply)
+    transaction.content_ended()
+    return transaction
+
+
+def test_an_lmtp_relay_answers_for_each_recipient() -> None:
+    """RFC 2033 §4.2: in the order of the RCPTs that it accepted."""
+    transaction = lmtp(OK, OK)
+    assert transaction.answers_due == 2
+    transaction.answered(END_OF_CONTENT, OK)
+    assert transaction.phase is Phase.ENDED
+    assert transaction.in_doubt
+    transaction.answered(END_OF_CONTENT, FULL)
+    assert transaction.phase is Phase.OVER
+    assert transaction.delivery().outcomes == (Outcome.ACCEPTED, Outcome.DEFERRED)
+
+
+def test_an_lmtp_relay_answers_once_where_it_accepted_one() -> None:
+    """No reply for a refused recipient."""
+    transaction = lmtp(NO, OK)
+    transaction.answered(END_OF_CONTENT, OK)
+    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
+
+
+def test_the_machine_counts_the_replies_an_lmtp_content_has() -> None:
+    """Every reply answers the oldest pending command: the end of the content is pending twice."""
+    protocol = ClientProtocol()
+    list(protocol.receive(b"220 lmtp\r\n"))
+    assert protocol.send(lhlo("client.example")) == b"LHLO client.example\r\n"
+    list(protocol.receive(b"250-lmtp\r\n250 PIPELINING\r\n"))
+    assert protocol.extensions.pipelining
+    for command in (mail(None), rcpt(TWO.forward_paths[0]), Command(Verb.DATA)):
+        protocol.send(command)
+    list(protocol.receive(b"250 ok\r\n250 ok\r\n354 go\r\n"))
+    protocol.send(END_OF_CONTENT, answers=2)
+    exchanges = list(protocol.receive(b"250 one\r\n452 two\r\n"))
+    assert [(exchange.command, exchange.reply.code) for exchange in exchanges] == [
+        (END_OF_CONTENT, 250),
+        (END_OF_CONTENT, 452),
+    ]
+    assert protocol.state is State.READY
+    assert not protocol.pending
