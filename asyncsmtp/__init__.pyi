@@ -146,7 +146,15 @@ from asyncsmtp.protocol.envelope import (
 from asyncsmtp.protocol.envelope import (
     Mailbox as Mailbox,
 )
-from asyncsmtp.protocol.extensions import Extensions as Extensions
+from asyncsmtp.protocol.extensions import (
+    Extensions as Extensions,
+)
+from asyncsmtp.protocol.extensions import (
+    FutureRelease as FutureRelease,
+)
+from asyncsmtp.protocol.extensions import (
+    Limits as Limits,
+)
 from asyncsmtp.protocol.opening import Security as Security
 from asyncsmtp.protocol.replies import (
     EnhancedStatus as EnhancedStatus,
@@ -161,3 +169,25 @@ from asyncsmtp.protocol.replies import (
     safe_text as safe_text,
 )
 from asyncsmtp.protocol.sasl import Secret as Secret
+from asyncsmtp.protocol.wishes import (
+    ByMode as ByMode,
+)
+from asyncsmtp.protocol.wishes import (
+    DeliverBy as DeliverBy,
+)
+from asyncsmtp.protocol.wishes import (
+    Notify as Notify,
+)
+from asyncsmtp.protocol.wishes import (
+    RecipientWishes as RecipientWishes,
+)
+from asyncsmtp.protocol.wishes import (
+    Ret as Ret,
+)
+from asyncsmtp.protocol.wishes import (
+    ValidSince as ValidSince,
+)
+from asyncsmtp.protocol.wishes import (
+    Wishes as Wishes,
+)
+from asyncsmtp.protocol.xclient import XClient as XClient

@@ -35,9 +35,9 @@ class Line:
     def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float) -> None:
         offered = wire.protocol.extensions
         self.pipelined = relay.dialogue is not Dialogue.LOCKSTEP and offered.pipelining
-        self.chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking and not relay.lmtp
-        self._window = relay.window if self.chunked else 1  # contents unanswered at a time
-        self._streams = self.chunked
+        self.chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking
+        self._streams = self.chunked and not relay.lmtp  # how many replies a content has is not known beforehand
+        self._window = relay.window if self._streams else 1  # contents unanswered at a time
         self._host = str(relay)
         tls = wire.tls
         self._tls = tls.version() if tls is not None else None
@@ -96,7 +96,7 @@ class Line:
         if not place.opened:
             if not self._may_open():
                 return False
-            if not (self._streams and place.streamed):
+            if not (self._streams and transaction.chunked and place.streamed):
                 self._say(place, transaction.say(behind_content=self._must_reset))
             elif self._marked(place):
                 self._end(place)
@@ -189,7 +189,8 @@ class Line:
         said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
         parts = place.content.parts if place.rest is None else (place.rest,)
         place.transaction.content_ended(unasked=unasked)
-        said.append(Said(bdat(sum(map(len, parts)), last=True), place.hear))
+        last = bdat(sum(map(len, parts)), last=True)
+        said.append(Said(last, place.hear, answers=place.transaction.answers_due))
         self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:

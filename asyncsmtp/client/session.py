@@ -16,11 +16,7 @@ from asyncsmtp.client.trace import Trace, logged
 from asyncsmtp.client.transport import READ_SIZE, connect, verifies
 from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import (
-    AuthenticationRefused,
-    LocalProtocolError,
-    SMTPError,
-)
+from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, NotOffered, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
 from asyncsmtp.protocol.content import Content
@@ -204,6 +200,7 @@ class Session:
                 is not called before the sender of this one has its result.
         Raises:
             NotOffered, MessageError: the message needs what the relay lacks; nothing was said.
+            InsecureConnection: it must not go but under TLS, and this session is in clear, or unverified.
             ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
             DeliveryInDoubt: the relay may have the message.
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
@@ -220,12 +217,14 @@ class Session:
         wire.check()
         offered = wire.protocol.extensions
         needed = parameters(envelope, content, offered, verified=wire.tls is not None and verifies(self.relay.context))
+        if content.binary and not self._line.pipelined:
+            raise NotOffered("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
         transaction = Transaction(
             envelope,
             needed,
             recipient_parameters(envelope, offered),
             pipelined=self._line.pipelined,
-            chunked=self._line.chunked,
+            chunked=self._line.chunked or content.binary,
             lmtp=self.relay.lmtp,
         )
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
@@ -72,10 +73,12 @@ class Delivery:
         """For each forward-path the reply that decided its fate."""
         if not self.mail.positive:
             return (self.mail,) * len(self.envelope.forward_paths)
-        if not self.finals:
-            return self.recipients
-        final = iter(self.finals) if len(self.finals) > 1 else repeat(self.finals[0])
-        return tuple(next(final) if reply.positive else reply for reply in self.recipients)
+        final = self._finals()
+        return tuple(next(final, reply) if reply.positive else reply for reply in self.recipients)
+
+    def _finals(self) -> Iterator[Reply]:
+        """For each accepted recipient the reply to the content; none at all when it never came to it."""
+        return repeat(self.finals[0]) if len(self.finals) == 1 else iter(self.finals)
 
     def reply(self, path: Mailbox | str) -> Reply:
         """The reply that decided the fate of `path`; of the first, where it is there twice."""
@@ -90,7 +93,11 @@ class Delivery:
         """One for each forward-path, in the order of the envelope."""
         if not self.mail.positive:
             return (Outcome.of(self.mail),) * len(self.envelope.forward_paths)
-        return tuple(self._judge(reply) for reply in self.recipients)
+        final = self._finals()
+        return tuple(
+            Outcome.of(next(final, reply)) if reply.positive else Outcome.of_recipient(reply)
+            for reply in self.recipients
+        )
 
     @property
     def deferred(self) -> Envelope | None:
@@ -118,12 +125,6 @@ class Delivery:
 
     def _place(self, path: Mailbox | str) -> int:
         return list(map(str, self.envelope.forward_paths)).index(str(path))
-
-    def _judge(self, reply: Reply) -> Outcome:
-        """The outcome of a recipient whose RCPT was answered so."""
-        if not reply.positive:
-            return Outcome.of_recipient(reply)
-        return Outcome.of(reply if self.final is None else self.final)
 
     def _decisive(self) -> tuple[Command | None, ...]:
         """For each forward-path the command whose reply decided; None stands for its RCPT."""

@@ -39,6 +39,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "_chunk_refused",
         "_lmtp",
         "_pipelined",
         "_script",
@@ -80,6 +81,7 @@ class Transaction:
         self._lmtp = lmtp
         self._pipelined = pipelined
         self._unanswered = 0
+        self._chunk_refused = False
         paths = envelope.forward_paths
         recipients = map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths)
         self._script = [mail(envelope.reverse_path, parameters), *recipients]
@@ -150,16 +152,16 @@ class Transaction:
 
     def _chunk_answered(self, reply: Reply) -> None:
         """RFC 3030 §2: after a chunk that was refused no more of them, and RSET. Its reply is the verdict."""
-        if not reply.positive and not self.finals:
+        if not reply.positive and not self._chunk_refused:
+            self._chunk_refused = True
             self.finals.append(reply)
             if self.phase is Phase.CONTENT:
                 self.phase = Phase.CLEARING
 
     def _content_answered(self, reply: Reply) -> None:
-        refused = self.chunked and bool(self.finals)  # a chunk before the last was
-        if refused and reply.positive:
+        if self._chunk_refused and reply.positive:
             raise OutOfStep(f"the relay answered the last chunk with “{reply}” after it had refused one before it")
-        if not refused:
+        if not self._chunk_refused:
             self.finals.append(reply)
         if self.phase is not Phase.ENDED or not self._unanswered:
             self.phase = Phase.OVER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,13 +25,35 @@ _OF_MAIL: Final[Mapping[str, str]] = {  # parameter -> the extension that must h
     "MT-PRIORITY": "MT-PRIORITY",
 }
 _OF_RCPT: Final[Mapping[str, str]] = {"NOTIFY": "DSN", "ORCPT": "DSN", "RRVS": "RRVS"}
+_XTEXT: Final = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"  # RFC 3461 §4
+_UNITEXT: Final = r"(?:[!-*,-<>-\[\]-~\u0080-\U0010ffff]|\\x\{[0-9A-F]{2,6}\})"  # RFC 6533 §3
+_MOMENT: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+_WHEN: Final = "(?:SUCCESS|FAILURE|DELAY)"
+_FORMS: Final[Mapping[str, re.Pattern[str]]] = {  # how a value is written; the case of its letters is free
+    keyword: re.compile(form, re.IGNORECASE)
+    for keyword, form in {
+        "AUTH": rf"<>|{_XTEXT}{{1,500}}",
+        "RET": "FULL|HDRS",
+        "ENVID": rf"(?=.{{1,100}}\Z){_XTEXT}+",
+        "BY": r"\+?0{0,8}[1-9][0-9]{0,8};RT?|[+-]?[0-9]{1,9};NT?",
+        "HOLDFOR": "[0-9]{1,9}",
+        "HOLDUNTIL": _MOMENT,
+        "MT-PRIORITY": "[+-]?[0-9]",
+        "NOTIFY": f"NEVER|{_WHEN}(?:,{_WHEN})*",
+        "ORCPT": rf"(?=.{{1,500}}\Z)(?:utf-8;{_UNITEXT}+|(?!utf-8;)[!#-'*/-9?A-Z^-~-]+;{_XTEXT}+)",
+        "RRVS": rf"{_MOMENT}(?:;[CR])?",
+    }.items()
+}
+_BARE: Final = frozenset({"REQUIRETLS", "SMTPUTF8"})
 _BODIES: Final[Mapping[str, str]] = {"7BIT": "8BITMIME", "8BITMIME": "8BITMIME", "BINARYMIME": "BINARYMIME"}
 
 
 def fault_in_mail(path: Path, policy: Policy, *, extended: bool) -> str | None:
     """The reply that refuses this MAIL for its path or parameters; None when there is nothing wrong."""
     parameters = path.parameters
-    fault = _not_offered(parameters, _OF_MAIL, policy, extended)
+    if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
+        return "501 5.5.4 HOLDFOR and HOLDUNTIL exclude each other"
+    fault = _fault_in(parameters, _OF_MAIL, policy, extended)
     if fault or not parameters:
         return fault or _beyond_ascii(path, parameters)
     body = (parameters.get("BODY") or "7BIT").upper() if "BODY" in parameters else "7BIT"
@@ -45,15 +68,20 @@ def fault_in_rcpt(path: Path, policy: Policy, *, extended: bool, utf8: bool) -> 
         return "501 5.1.3 a forward-path needs a local part and a domain"
     if not path.address.isascii() and not utf8:
         return "553 5.6.7 this path needs SMTPUTF8"
-    return _not_offered(path.parameters, _OF_RCPT, policy, extended)
+    return _fault_in(path.parameters, _OF_RCPT, policy, extended)
 
 
-def _not_offered(
+def _fault_in(
     parameters: Mapping[str, str | None], known: Mapping[str, str], policy: Policy, extended: bool
 ) -> str | None:
     for keyword in parameters:
         if not extended or keyword not in known or not policy.obeys(known[keyword]):
             return f"555 5.5.4 {keyword} is not offered"
+    for keyword, value in parameters.items():
+        if keyword in _BARE and value is not None:
+            return f"501 5.5.4 {keyword} takes no value"
+        if keyword in _FORMS and not _FORMS[keyword].fullmatch(value or ""):
+            return f"501 5.5.4 {keyword} is not written so"
     return None
 
 

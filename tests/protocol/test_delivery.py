@@ -88,7 +88,7 @@ def test_the_same_recipient_twice_is_two_recipients() -> None:
 )
 def test_a_552_to_rcpt_is_temporary(reply: Reply, outcome: Outcome) -> None:
     """WI-22, RFC 5321 §4.5.3.1.10: it is how RFC 821 wrote 452; not where it says that the message is too big."""
-    delivery = Delivery(BOTH, OK, (OK, reply), OK, True)
+    delivery = Delivery(BOTH, OK, (OK, reply), (OK,), True)
     assert delivery.outcomes == (ACCEPTED, outcome)
     assert delivery.outcome(CAROL) is outcome
     assert delivery.reply(CAROL) == reply
@@ -97,9 +97,9 @@ def test_a_552_to_rcpt_is_temporary(reply: Reply, outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     "delivery",
     [
-        Delivery(BOTH, OK, (OK, OK), Reply(552), True),
-        Delivery(BOTH, OK, (OK, OK), Reply(552)),
-        Delivery(BOTH, Reply(552), (), None),
+        Delivery(BOTH, OK, (OK, OK), (Reply(552),), True),
+        Delivery(BOTH, OK, (OK, OK), (Reply(552),)),
+        Delivery(BOTH, Reply(552), (), ()),
     ],
 )
 def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
@@ -113,5 +113,19 @@ def test_what_is_left_of_a_batch_is_an_envelope() -> None:
     paths = [f"r{number}@example.net" for number in range(250)]
     wishes = [RecipientWishes(orcpt=f"rfc822;{path}") for path in paths]
     envelope = Envelope.of("ann@example.org", paths, recipient_wishes=wishes)
-    delivery = Delivery(envelope, OK, (*[OK] * 100, *[Reply(552, (b"too many",))] * 150), OK, True)
+    delivery = Delivery(envelope, OK, (*[OK] * 100, *[Reply(552, (b"too many",))] * 150), (OK,), True)
     assert delivery.deferred == Envelope.of("ann@example.org", paths[100:], recipient_wishes=wishes[100:])
+
+
+def test_the_final_reply_is_the_first_of_them() -> None:
+    """There is one, but from an LMTP relay; none where it never came to the content."""
+    assert Delivery(BOTH, OK, (OK, OK), (SPAM, OK), True).final == SPAM
+    assert Delivery(BOTH, NO, (), ()).final is None
+
+
+def test_an_lmtp_relay_judges_each() -> None:
+    """RFC 2033 §4.2: a refused recipient has no reply of its own behind the content."""
+    envelope = Envelope.of("a@example.org", ["a@example.net", "b@example.net", "c@example.net"])
+    delivery = Delivery(envelope, OK, (OK, NO, OK), (OK, LATER), True)
+    assert delivery.outcomes == (ACCEPTED, REJECTED, DEFERRED)
+    assert delivery.replies() == (OK, NO, LATER)

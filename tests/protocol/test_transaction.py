@@ -122,7 +122,7 @@ def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
     assert not transaction.was_sent
     assert not transaction.in_doubt
     transaction.answered(END_OF_CONTENT, final)
-    assert transaction.delivery() == Delivery(THREE, OK, (NO, LATER, NO), None)
+    assert transaction.delivery() == Delivery(THREE, OK, (NO, LATER, NO), ())
     assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.REJECTED)
 
 
@@ -132,7 +132,7 @@ def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
     assert not transaction.taken
     transaction.content_ended()
     transaction.answered(END_OF_CONTENT, OK)
-    assert transaction.delivery() == Delivery(ONE, NO, (), None)
+    assert transaction.delivery() == Delivery(ONE, NO, (), ())
 
 
 def test_it_is_in_doubt_between_its_end_and_its_reply() -> None:
@@ -207,7 +207,7 @@ def test_a_421_after_the_end_changes_nothing() -> None:
     transaction = after(THREE, OK, OK, NO, LATER, NO)
     transaction.broken_off(CLOSING)
     assert transaction.caught_up
-    assert transaction.delivery() == Delivery(THREE, OK, (OK, NO, LATER), NO)
+    assert transaction.delivery() == Delivery(THREE, OK, (OK, NO, LATER), (NO,))
     transaction = after(ONE, NO, NO, NO)
     transaction.say()
     transaction.answered(RSET, CLOSING)

@@ -240,14 +240,55 @@ async def test_mail_is_read_strictly(line: str, code: int) -> None:
         ("RCPT TO:<>", 501),
         ("RCPT TO:<a>", 501),
         ("RCPT TO:<é@b.example>", 553),
+        ("RCPT TO:<a@b.example> NOTIFY=success,DELAY ORCPT=rfc822;a+2Bb@c.example RRVS=2031-06-01T12:00:00Z;R", 250),
+        ("RCPT TO:<a@b.example> ORCPT=utf-8;zo\\x{EB}@b.example RRVS=2031-06-01T12:00:00.5+02:00", 250),
+        ("RCPT TO:<a@b.example> ORCPT=x400;/G+3Da/", 250),
+        ("RCPT TO:<a@b.example> NOTIFY=NEVER,DELAY", 501),
+        ("RCPT TO:<a@b.example> NOTIFY", 501),
+        ("RCPT TO:<a@b.example> ORCPT=a@b.example", 501),
+        ("RCPT TO:<a@b.example> ORCPT=rfc822;a+b@c.example", 501),
+        ("RCPT TO:<a@b.example> ORCPT=rfc822;a+2b@c.examplé", 501),
+        ("RCPT TO:<a@b.example> ORCPT=utf-8;a+2Bb@c.example", 501),
+        ("RCPT TO:<a@b.example> ORCPT=rfc822;" + "x" * 494, 501),
+        ("RCPT TO:<a@b.example> RRVS=2031-06-01", 501),
+        ("RCPT TO:<a@b.example> RRVS=2031-06-01T12:00:00Z;X", 501),
     ],
 )
 async def test_rcpt_is_read_strictly(line: str, code: int) -> None:
-    """As MAIL."""
-    async with ScriptedRelay(offers=(*OFFERS, "DSN")) as relay, await Peer.connect(relay) as peer:
+    """As MAIL; WO-05: an address in ORCPT is encoded, or the relay would note another one."""
+    async with ScriptedRelay(offers=(*OFFERS, "DSN", "RRVS")) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(ENVELOPE[0])
         assert codes(await peer.say(line)) == [code]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ("RET=HDRS ENVID=a+20b BY=+60;RT HOLDFOR=60 MT-PRIORITY=+3 REQUIRETLS AUTH=e+3Dmc2@b.example", 250),
+        ("BY=-5;N HOLDUNTIL=2031-06-01T12:00:00Z MT-PRIORITY=-9 AUTH=<>", 250),
+        ("RET=BOTH", 501),
+        ("ENVID=a+b", 501),
+        ("ENVID=" + "x" * 101, 501),
+        ("ENVID", 501),
+        ("BY=0;R", 501),
+        ("BY=60", 501),
+        ("BY=1000000000;N", 501),
+        ("HOLDFOR=soon", 501),
+        ("HOLDUNTIL=2031-06-01", 501),
+        ("HOLDFOR=60 HOLDUNTIL=2031-06-01T12:00:00Z", 501),
+        ("MT-PRIORITY=10", 501),
+        ("REQUIRETLS=yes", 501),
+        ("SMTPUTF8=1", 501),
+        ("AUTH=a+b", 501),
+    ],
+)
+async def test_what_is_asked_for_beyond_delivery_is_read_strictly(parameters: str, code: int) -> None:
+    """RFC 3461, 2852, 4865, 6710, 8689 and 4954 §5: a relay for tests forgives nothing."""
+    offers = (*OFFERS, "DSN", "DELIVERBY", "FUTURERELEASE 60 2032-01-01T00:00:00Z", "MT-PRIORITY", "REQUIRETLS")
+    async with ScriptedRelay(offers=offers, users={"ann": "x"}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(f"MAIL FROM:<a@b.example> {parameters}")) == [code]
 
 
 @pytest.mark.parametrize("line", ["RCPT TO:<a@b.example>", "DATA", "BDAT 0 LAST"])

@@ -12,27 +12,34 @@ from typing import assert_type
 import asyncsmtp
 from asyncsmtp import (
     Attachment,
+    ByMode,
     Composer,
     Content,
+    DeliverBy,
     Delivery,
     Dialogue,
     EnhancedStatus,
     Entry,
     Envelope,
     Extensions,
+    FutureRelease,
     InDoubt,
     Ledger,
+    Limits,
     Login,
     Mailbox,
     Message,
+    Notify,
     Outcome,
     Pool,
     Problem,
     Recipient,
     RecipientFile,
+    RecipientWishes,
     Relay,
     Reply,
     Report,
+    Ret,
     Run,
     Secret,
     Security,
@@ -45,6 +52,9 @@ from asyncsmtp import (
     Timeouts,
     Token,
     Trace,
+    ValidSince,
+    Wishes,
+    XClient,
     build,
     preflight,
     safe_text,
@@ -115,6 +125,7 @@ def relays() -> list[Relay]:
             timeouts=Timeouts(greeting=30.0),
         ),
         Relay("mail.example.org", ca_file=Path("ca.pem"), timeouts=Timeouts.interactive()),
+        Relay("mail.example.org", masked=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")),
     ]
 
 
@@ -134,11 +145,30 @@ def messages() -> list[Message | EmailMessage]:
     return [Message(envelope, Content.of("Subject: hello\n\nhello\n")), built, EmailMessage()]
 
 
+def asking() -> Message:
+    """What may be asked of a relay beyond delivery."""
+    wishes = Wishes(
+        ret=Ret.HDRS,
+        envid="run 7",
+        require_tls=True,
+        deliver_by=DeliverBy(600, ByMode.NOTIFY, trace=True),
+        hold_until=datetime.now(UTC),
+        priority=-3,
+        auth=Mailbox.parse("ada@example.org"),
+    )
+    bob = RecipientWishes(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
+    envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], recipient_wishes=[bob, None])
+    assert_type(envelope.part([0]), Envelope)
+    assert_type(envelope.wishing(Wishes(auth="<>"), RecipientWishes(Notify.NEVER)), Envelope)
+    return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), wishes=wishes)
+
+
 async def one() -> Delivery:
     """One message in one call."""
     delivery = assert_type(await send(messages()[0], relay="smtps://mail.example.org", trace=TRACE), Delivery)
     assert_type(delivery.outcomes, tuple[Outcome, ...])
     assert_type(delivery.outcome("bob@example.com"), Outcome)
+    assert_type(delivery.deferred, Envelope | None)
     delivery.raise_for_refusal()
     return delivery
 
@@ -147,6 +177,8 @@ async def several(relay: Relay) -> None:
     """A session and a pool."""
     async with Session(relay, trace=TRACE) as session:
         assert_type(session.extensions, Extensions)
+        assert_type(session.extensions.limits, Limits | None)
+        assert_type(session.extensions.future_release, FutureRelease | None)
         assert_type(await session.noop(), Reply)
         await session.send(messages()[0])
     async with Pool(relay, sessions=4) as pool:

@@ -1,0 +1,169 @@
+"""What a sender asks for beyond delivery, over loopback: said where it is offered, refused here where it is not."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.session import Session
+from asyncsmtp.errors import InsecureConnection, LocalProtocolError, MessageError, NotOffered
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.commands import STARTTLS
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.delivery import Outcome
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.wishes import DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
+from asyncsmtp.testing import OFFERS, Cue, ScriptedRelay, Stage
+from tests.client.support import message, relay_of
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+JUNE = datetime(2031, 6, 1, 12, tzinfo=UTC)
+EVERYTHING = (*OFFERS, "DSN", "DELIVERBY", "FUTURERELEASE 86400 2032-01-01T00:00:00Z", "MT-PRIORITY", "RRVS")
+PAIR = ("bob@example.net", "carol@example.net")
+
+
+async def test_a_relay_understands_all_that_is_asked_for() -> None:
+    """wire.md row 81: the scripted relay reads each parameter by a grammar of its own."""
+    wishes = Wishes(
+        ret=Ret.FULL,
+        envid="run 7, row 1",
+        deliver_by=DeliverBy(600, trace=True),
+        hold_for=60,
+        priority=-2,
+        auth=Mailbox.parse("e=mc+2@example.org"),
+    )
+    bob = RecipientWishes(Notify.SUCCESS | Notify.DELAY, "rfc822;b+o=b@example.org", ValidSince(JUNE, carry_on=True))
+    carol = RecipientWishes(Notify.NEVER, "utf-8;zoë@example.org")
+    asking = Message.of(message(to=PAIR), wishes=wishes, recipient_wishes=[bob, carol])
+    async with ScriptedRelay(offers=EVERYTHING, users={"ann": "secret"}) as server:
+        async with Session(relay_of(server)) as session:
+            assert (await session.send(asking)).accepted
+            assert (await session.send(message(2))).accepted
+        first, second = server.received
+    assert first.parameters == {
+        "SIZE": str(asking.content.size),
+        "RET": "FULL",
+        "ENVID": "run+207,+20row+201",
+        "BY": "600;RT",
+        "HOLDFOR": "60",
+        "MT-PRIORITY": "-2",
+        "AUTH": "e+3Dmc+2B2@example.org",
+    }
+    assert first.recipient_parameters == (
+        {"NOTIFY": "SUCCESS,DELAY", "ORCPT": "rfc822;b+2Bo+3Db@example.org", "RRVS": "2031-06-01T12:00:00Z;C"},
+        {"NOTIFY": "NEVER", "ORCPT": r"utf-8;zo\x{EB}@example.org"},
+    )
+    assert set(second.parameters) == {"SIZE"}
+    assert second.recipient_parameters == ({},)
+
+
+async def test_what_is_not_offered_costs_nothing_but_itself(server: ScriptedRelay) -> None:
+    """WO-12, row 81: nothing of it is said, and the next message goes over the same session."""
+    async with Session(relay_of(server)) as session:
+        said = len(server.dialogue)
+        for wishes in (Wishes(envid="x"), Wishes(hold_until=JUNE), Wishes(priority=1), Wishes(auth="<>")):
+            with pytest.raises(NotOffered):
+                await session.send(Message.of(message(), wishes=wishes))
+        with pytest.raises(NotOffered, match="DSN"):
+            await session.send(Message.of(message(), recipient_wishes=RecipientWishes(Notify.NEVER)))
+        assert len(server.dialogue) == said
+        assert (await session.send(message())).accepted
+
+
+async def test_a_pool_refuses_it_just_so(server: ScriptedRelay) -> None:
+    """One message of many asks for too much: the others are sent."""
+    async with Pool(relay_of(server), sessions=1) as pool:
+        with pytest.raises(NotOffered, match="DSN"):
+            await pool.send(Message.of(message(), wishes=Wishes(ret=Ret.HDRS)))
+        assert (await pool.send(message())).accepted
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_tls_is_required_of_others_by_a_session_that_is_verified(
+    verified: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """TL-14, RFC 8689 §4.2.1: a certificate that nobody verified protects nothing."""
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname = False
+    blind.verify_mode = ssl.CERT_NONE
+    strict = Message.of(message(), wishes=Wishes(require_tls=True))
+    async with ScriptedRelay(offers=(*OFFERS, "REQUIRETLS"), tls=server_tls) as server:
+        relay = relay_of(server, security=Security.STARTTLS, context=client_tls if verified else blind)
+        async with Session(relay) as session:
+            if verified:
+                assert (await session.send(strict)).accepted
+            else:
+                with pytest.raises(InsecureConnection, match="REQUIRETLS"):
+                    await session.send(strict)
+    assert [each.parameters.keys() for each in server.received] == [{"SIZE", "REQUIRETLS"}] * verified
+
+
+async def test_a_relays_limits_are_kept() -> None:
+    """RFC 9422: the error says how many; the caller parts the message, and all of it is taken."""
+    envelope = message(to=tuple(f"r{number}@example.net" for number in range(5))).envelope
+    async with ScriptedRelay(offers=(*OFFERS, "LIMITS RCPTMAX=2")) as server, Session(relay_of(server)) as session:
+        with pytest.raises(NotOffered, match="the relay takes 2 at once"):
+            await session.transact(envelope, message().content)
+        for places in ([0, 1], [2, 3], [4]):
+            assert (await session.transact(envelope.part(places), message().content)).accepted
+    assert [each.forward_paths[0] for each in server.received] == ["r0@example.net", "r2@example.net", "r4@example.net"]
+
+
+def a_hundred(cue: Cue) -> str | None:
+    """RFC 5321 §4.5.3.1.10, with the code of RFC 821."""
+    return "552 too many recipients" if len(cue.forward_paths) >= 100 else None
+
+
+async def test_of_too_many_recipients_the_rest_is_sent_again() -> None:
+    """WI-22: a relay takes 100 of 250, says 552 to the others, and takes those in the next two rounds."""
+    paths = [f"r{number}@example.net" for number in range(250)]
+    left: Envelope | None = Envelope.of("from@example.org", paths)
+    taken = []
+    async with ScriptedRelay({Stage.RCPT: a_hundred}) as server, Session(relay_of(server)) as session:
+        while left is not None:
+            delivery = await session.transact(left, message().content)
+            taken.append(delivery.outcomes.count(Outcome.ACCEPTED))
+            left = delivery.deferred
+    assert taken == [100, 100, 50]
+    assert [path for each in server.received for path in each.forward_paths] == paths
+
+
+async def test_any_keyword_can_be_masked() -> None:
+    """A relay may be known to lie about one of them."""
+    async with ScriptedRelay(offers=(*OFFERS, "DSN", "LIMITS RCPTMAX=1")) as server:
+        relay = relay_of(server, masked=frozenset({"size", "LIMITS", "dsn", "PIPELINING"}))
+        async with Session(relay) as session:
+            assert (await session.send(message(to=PAIR))).accepted
+            with pytest.raises(NotOffered, match="DSN"):
+                await session.send(Message.of(message(), wishes=Wishes(ret=Ret.FULL)))
+    assert server.received[0].parameters == {}
+
+
+async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+    """wire.md row 43: an error without writing; the session goes on."""
+    async with ScriptedRelay(tls=server_tls) as server:
+        relay = relay_of(server, security=Security.STARTTLS, context=client_tls)
+        async with Session(relay) as session:
+            said = len(server.dialogue)
+            with pytest.raises(LocalProtocolError, match="STARTTLS may not be said"):
+                await session.ask(STARTTLS)
+            assert len(server.dialogue) == said
+            assert (await session.send(message())).accepted
+
+
+async def test_octets_that_need_bdat_never_go_by_data() -> None:
+    """WO-06, RFC 3030 §3: DATA would make another content of them; refused, offered or not."""
+    photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00\n.\n"))
+    async with ScriptedRelay(offers=(*OFFERS, "BINARYMIME")) as server, Session(relay_of(server)) as session:
+        with pytest.raises(MessageError, match="base64"):
+            await session.send(photo)
+        assert (await session.send(message())).accepted
+    assert len(server.received) == 1
