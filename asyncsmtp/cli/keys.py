@@ -14,7 +14,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
 
-DIALOGUES = ("lockstep", "pipelined")
+DIALOGUES = ("lockstep", "pipelined", "streamed")
 IN_DOUBT = ("hold", "resend")
 
 _NOT_CSV = {".xlsx": "Excel", ".xls": "Excel", ".ods": "OpenDocument", ".jsonl": "JSON lines", ".json": "JSON"}
@@ -59,12 +59,6 @@ def _one_of(*choices: str) -> Callable[[object, Path], str]:
         return value
 
     return check
-
-
-def _dialogue(value: object, folder: Path) -> str:
-    if value == "streamed":
-        raise ValueError("cannot be streamed in this version: use pipelined")
-    return _one_of(*DIALOGUES)(value, folder)
 
 
 def _name(value: object, folder: Path) -> str:
@@ -123,7 +117,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),
-    "relay.dialogue": Key("dialogue", _dialogue, "--dialogue"),
+    "relay.dialogue": Key("dialogue", _one_of(*DIALOGUES), "--dialogue"),
     "relay.ca_file": Key("ca_file", _path, "--ca-file"),
     "relay.password_command": Key("password_command", _text, "--password-command"),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),

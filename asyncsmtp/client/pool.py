@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.place import BeforeEnd
-from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
 from asyncsmtp.client.wallet import Wallet
@@ -66,6 +66,8 @@ class Pool:
         self._wallet = Wallet(relay.login, relay.timeouts.auth)
         self._slots = [_Slot() for _ in range(sessions)]
         self._connecting: set[asyncio.Task[None]] = set()
+        if relay.dialogue is Dialogue.STREAMED:
+            depth = max(depth, relay.window)
         self._capacity = asyncio.Semaphore(sessions * depth)
         self._first = asyncio.Lock()
         self._opened_one = False

@@ -76,7 +76,6 @@ def test_every_key_is_read(path: Path) -> None:
         ("[relay]\nsessions = 0", "[relay] sessions: must be a whole number from 1 to 10000"),
         ("[relay]\nsessions = true", "must be a whole number"),
         ("[relay]\ndialogue = 'fast'", "must be one of lockstep, pipelined"),
-        ("[relay]\ndialogue = 'streamed'", "cannot be streamed in this version"),
         ("[campaign]\nfrom = 3", "[campaign] from: must be text"),
         ("[campaign]\nattachments = 'a.pdf'", "must be a list of texts"),
         ("[campaign]\ninline = ['a.png']", "must be a table of texts"),

@@ -10,7 +10,7 @@ import pytest
 
 from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.session import Session
-from asyncsmtp.errors import InsecureConnection, LocalProtocolError, MessageError, NotOffered
+from asyncsmtp.errors import InsecureConnection, LocalProtocolError, NotOffered
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import STARTTLS
 from asyncsmtp.protocol.content import Content
@@ -160,10 +160,23 @@ async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls
 
 
 async def test_octets_that_need_bdat_never_go_by_data() -> None:
-    """WO-06, RFC 3030 §3: DATA would make another content of them; refused, offered or not."""
+    """RFC 3030 §3: a NUL and a bare LF arrive as they are, in a chunk, also in a dialogue that is not streamed."""
     photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00\n.\n"))
     async with ScriptedRelay(offers=(*OFFERS, "BINARYMIME")) as server, Session(relay_of(server)) as session:
-        with pytest.raises(MessageError, match="base64"):
+        assert (await session.send(photo)).accepted
+        assert (await session.send(message(2))).accepted
+    assert server.received[0].content == bytes(photo.content)
+    assert [line for line in server.dialogue if line.startswith(("C: DATA", "C: BDAT"))] == [
+        "C: BDAT 22 LAST",
+        "C: DATA",
+    ]
+
+
+async def test_binary_octets_need_pipelining_too() -> None:
+    """Chunks are said one behind the other."""
+    photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00"))
+    offers = (*OFFERS, "BINARYMIME")
+    async with ScriptedRelay(offers=offers, hides=["PIPELINING"]) as server, Session(relay_of(server)) as session:
+        with pytest.raises(NotOffered, match="PIPELINING"):
             await session.send(photo)
-        assert (await session.send(message())).accepted
-    assert len(server.received) == 1
+    assert server.received == []
