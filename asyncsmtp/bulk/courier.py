@@ -121,9 +121,7 @@ def _relays(claim: Claim, delivery: Delivery) -> Settlement:
     """What the relay answered, as a line of the ledger."""
     (reply,), (outcome,) = delivery.replies(), delivery.outcomes
     status = str(reply.status) if reply.status else None
-    return Settlement(
-        claim.recipient.row, State.of(outcome), reply.code, status, _one_line(reply.text), delivery.host
-    )
+    return Settlement(claim.recipient.row, State.of(outcome), reply.code, status, _one_line(reply.text), delivery.host)
 
 
 def _ours(claim: Claim, state: State, error: SMTPError) -> Settlement:
