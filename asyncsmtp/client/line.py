@@ -171,24 +171,26 @@ class Line:
         return failure is None
 
     def _end(self, place: Place) -> None:
-        """Write the content, or what is left of it, its end, and what the next in line has to say behind it."""
+        """Write the content, or what is left of it, and its end: from here on the relay may have it."""
         self._wire.check()
+        (self._end_chunks if place.transaction.chunked else self._end_data)(place)
+
+    def _end_data(self, place: Place) -> None:
+        """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
-        self._ended_last = place
-        if transaction.chunked:
-            self._end_chunks(place)
-            return
         parts = transparent(place.content.parts) if transaction.taken and place.room is None else ()
         transaction.content_ended()
+        self._ended_last = place
         end = Said(END_OF_CONTENT, place.hear, answers=transaction.answers_due)
         self._wire.say([end, *self._what_follows()], behind=parts)
 
     def _end_chunks(self, place: Place) -> None:
-        """Write the last chunk, in a streamed dialogue with its envelope, unasked."""
+        """The last chunk; in a streamed dialogue with its envelope, unasked."""
         unasked = not place.opened
         said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
         parts = place.content.parts if place.rest is None else (place.rest,)
         place.transaction.content_ended(unasked=unasked)
+        self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)
         said.append(Said(last, place.hear, answers=place.transaction.answers_due))
         self._wire.say(said, chunk=parts)

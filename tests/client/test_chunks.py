@@ -25,7 +25,11 @@ async def test_each_streamed_message_arrives_once_with_its_own_reply() -> None:
     assert sorted(received.forward_paths[0] for received in server.received) == sorted(
         f"to{n}@example.net" for n in range(200)
     )
-    assert "C: DATA" not in server.dialogue
+    said = [line[3:7] for line in server.dialogue if line.startswith("C: ")]
+    assert "DATA" not in said
+    assert "QUIT" in said
+    behind = [later for earlier, later in zip(said, said[1:], strict=False) if earlier == "BDAT"]
+    assert set(behind) == {"RSET", "QUIT"}  # column c of `wire.md`: without RSET a server crashes
     assert server.improper == []
 
 
