@@ -42,7 +42,7 @@ _HOME = {
         "bulk.preflight": "Report preflight",
         "bulk.recipients": "RecipientFile",
         "bulk.rows": "Problem Recipient",
-        "bulk.sqlite_ledger": "SqliteLedger",
+        "bulk.sqlite.ledger": "SqliteLedger",
     }.items()
     for name in names.split()
 }

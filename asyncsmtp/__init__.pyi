@@ -26,7 +26,7 @@ from asyncsmtp.bulk.rows import (
 from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
 from asyncsmtp.client.login import (
     Login as Login,
 )

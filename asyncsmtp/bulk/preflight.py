@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from asyncsmtp.bulk.duplicates import Duplicates
-from asyncsmtp.bulk.heading import Heading
+from asyncsmtp.bulk.csvfile.duplicates import Duplicates
+from asyncsmtp.bulk.csvfile.heading import Heading
 from asyncsmtp.bulk.recipients import Problem, Recipient, RecipientFile
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.message import Message

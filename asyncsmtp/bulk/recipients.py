@@ -11,9 +11,9 @@ from contextlib import aclosing
 
 import aiofiles
 
-from asyncsmtp.bulk.csvtext import TextDecoder
-from asyncsmtp.bulk.heading import SAMPLE, Heading, columns_of, read_heading
-from asyncsmtp.bulk.records import Record, RecordReader
+from asyncsmtp.bulk.csvfile.csvtext import TextDecoder
+from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, columns_of, read_heading
+from asyncsmtp.bulk.csvfile.records import Record, RecordReader
 from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncsmtp.bulk.addresses import mailbox_in, oddity_of
-from asyncsmtp.bulk.records import Record
+from asyncsmtp.bulk.csvfile.addresses import mailbox_in, oddity_of
+from asyncsmtp.bulk.csvfile.records import Record
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text

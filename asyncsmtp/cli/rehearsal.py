@@ -54,7 +54,7 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
 async def _complete(ledger: Path) -> bool:
     """Whether a rehearsal was there, and came to its end."""
     from asyncsmtp.bulk.ledger import State
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.errors import LedgerEmpty
 
     try:
@@ -67,7 +67,7 @@ async def _complete(ledger: Path) -> bool:
 
 def _afresh(ledger: Path, maildir: Path | None) -> None:
     """Forget a rehearsal, under its ledger's lock: no other process may be in it."""
-    from asyncsmtp.bulk.lock import Lock
+    from asyncsmtp.bulk.sqlite.lock import Lock
 
     lock = Lock.take(ledger.with_name(f"{ledger.name}.lock"))
     try:

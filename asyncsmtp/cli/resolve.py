@@ -16,7 +16,7 @@ from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sand
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Decision, Entry, State
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 
 __all__ = ["command"]
 
@@ -58,7 +58,7 @@ def command(
 
 async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], state: str, *, yes: bool) -> Exit:
     from asyncsmtp.bulk.ledger import Decision, State
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 
     chosen = State[state.replace("-", "_").upper()]
     async with await SqliteLedger.read(where.path) as reader:

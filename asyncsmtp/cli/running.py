@@ -13,7 +13,7 @@ from asyncsmtp.cli.plan import Plan
 from asyncsmtp.cli.progress import patience, shown
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.assembly import Assembled
     from asyncsmtp.cli.meter import Meter
     from asyncsmtp.cli.reporter import Reporter
@@ -31,7 +31,7 @@ async def run(plan: Plan, relay: Relay) -> Exit:
         Failed, SMTPError: the run could not begin, or could not go on; what was recorded stays recorded.
     """
     from asyncsmtp.bulk.ledger import InDoubt
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.assembly import assemble
 
     assembled = await assemble(plan.settings)

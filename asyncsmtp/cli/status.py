@@ -41,7 +41,7 @@ def command(campaign: Path | None, ledger: Path | None, sandbox: bool, as_json: 
 
 async def _tell(where: Named, *, as_json: bool) -> None:
     from asyncsmtp.bulk.ledger import Counts, State
-    from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.meter import MAX_REASONS
     from asyncsmtp.cli.records import reason_of
     from asyncsmtp.errors import LedgerEmpty

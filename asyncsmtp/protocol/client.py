@@ -234,8 +234,7 @@ class ClientProtocol:
         if reply.code not in ONLY.get(verb, COMPLETION):
             raise OutOfStep(f"the relay answered {verb} with “{reply}”, which is no answer to it")
         self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
-        if not self.pending:  # otherwise `ahead` has counted on this reply already
-            self.ahead = self.state
+        self.ahead = self.state  # what comes this way ends its group: nothing is said behind it
         if verb in (Verb.EHLO, Verb.LHLO):
             self.extensions = Extensions.parse(reply).without(self._masked)
         elif verb is Verb.HELO:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from asyncsmtp.bulk.records import Record
+from asyncsmtp.bulk.csvfile.records import Record
 from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -28,7 +28,7 @@ MUTANTS = {
         "                continue\n",
     ),
     "M8: recovery takes a marked row for one that was not sent": (
-        "bulk/sqlite_doubts.py",
+        "bulk/sqlite/doubts.py",
         "SET state = {State.IN_DOUBT:d}, doubts",
         "SET state = {State.PENDING:d}, doubts",
     ),

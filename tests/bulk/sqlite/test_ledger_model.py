@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asyncsmtp.bulk.ledger import Claim, Counts, Decision, InDoubt, Settlement, State
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from tests.bulk.ledgers import entries, readers
-from tests.bulk.test_sqlite_ledger import Folder
+from tests.bulk.sqlite.test_ledger import Folder
 
 ROWS = 8
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from asyncsmtp.bulk.ledger import Settlement, State
-from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.replies import safe_text
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from asyncsmtp.bulk.ledger import Claim, Counts, Entry, State
 from asyncsmtp.bulk.rows import Recipient
-from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from asyncsmtp.bulk.sqlite_errors import ledger_error
+from asyncsmtp.bulk.sqlite.failures import ledger_error
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["BATCH", "CAMPAIGN", "connect", "open_ledger"]

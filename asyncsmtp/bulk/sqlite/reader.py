@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from asyncsmtp.bulk.ledger import Counts, Entry, State
-from asyncsmtp.bulk.sqlite_errors import ledger_error
-from asyncsmtp.bulk.sqlite_rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, when
-from asyncsmtp.bulk.sqlite_schema import open_ledger
+from asyncsmtp.bulk.sqlite.failures import ledger_error
+from asyncsmtp.bulk.sqlite.rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, when
+from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.errors import LedgerEmpty, LedgerError
 
 __all__ = ["SqliteReader"]

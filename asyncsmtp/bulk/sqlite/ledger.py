@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.bulk.hand import Hand
 from asyncsmtp.bulk.ledger import Claim, Counts, Decision, Entry, InDoubt, Settlement, State
 from asyncsmtp.bulk.rows import Problem, Recipient
-from asyncsmtp.bulk.sqlite_changes import Change
-from asyncsmtp.bulk.sqlite_doubts import decide
-from asyncsmtp.bulk.sqlite_load import Load
-from asyncsmtp.bulk.sqlite_opening import Opened, prepare
-from asyncsmtp.bulk.sqlite_reader import SqliteReader
-from asyncsmtp.bulk.sqlite_rows import (
+from asyncsmtp.bulk.sqlite.changes import Change
+from asyncsmtp.bulk.sqlite.doubts import decide
+from asyncsmtp.bulk.sqlite.hand import Hand
+from asyncsmtp.bulk.sqlite.load import Load
+from asyncsmtp.bulk.sqlite.opening import Opened, prepare
+from asyncsmtp.bulk.sqlite.reader import SqliteReader
+from asyncsmtp.bulk.sqlite.rows import (
     WINDOW,
     CampaignRow,
     read_campaign,
@@ -29,7 +29,7 @@ from asyncsmtp.bulk.sqlite_rows import (
     read_entries,
     when,
 )
-from asyncsmtp.bulk.writer import Writer
+from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["SqliteLedger"]

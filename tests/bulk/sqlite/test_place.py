@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.place import BALLAST, Ballast, filesystem_of, refuse_network
+from asyncsmtp.bulk.sqlite.place import BALLAST, Ballast, filesystem_of, refuse_network
 
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0

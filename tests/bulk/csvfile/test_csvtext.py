@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.csvtext import TextDecoder, line_ends
+from asyncsmtp.bulk.csvfile.csvtext import TextDecoder, line_ends
 from asyncsmtp.errors import RecipientError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.rows import Fields, Problem, Recipient
-from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Load"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.bulk.heading import Heading, read_heading
+from asyncsmtp.bulk.csvfile.heading import Heading, read_heading
 from asyncsmtp.errors import RecipientError
 
 

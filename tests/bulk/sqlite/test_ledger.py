@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.ledger import InDoubt, State
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledger_conformance import LedgerConformance
 from tests.bulk.ledgers import accepted, entries, readers, states

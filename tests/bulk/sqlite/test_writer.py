@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk import writer
 from asyncsmtp.bulk.ledger import State
-from asyncsmtp.bulk.sqlite_changes import Change
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
-from asyncsmtp.bulk.sqlite_schema import open_ledger
-from asyncsmtp.bulk.writer import Writer
+from asyncsmtp.bulk.sqlite import writer
+from asyncsmtp.bulk.sqlite.changes import Change
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite.schema import open_ledger
+from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import accepted, readers
-from tests.bulk.test_sqlite_ledger import Folder
+from tests.bulk.sqlite.test_ledger import Folder
 
 
 class Commits(list[list[int]]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.duplicates import Duplicates
+from asyncsmtp.bulk.csvfile.duplicates import Duplicates
 
 
 @settings(deadline=None)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from asyncsmtp.bulk.addresses import mailbox_in
-from asyncsmtp.bulk.records import Record, RecordReader
+from asyncsmtp.bulk.csvfile.addresses import mailbox_in
+from asyncsmtp.bulk.csvfile.records import Record, RecordReader
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 

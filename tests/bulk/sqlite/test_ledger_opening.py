@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk import place
 from asyncsmtp.bulk.ledger import State
-from asyncsmtp.bulk.lock import Lock
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
-from asyncsmtp.bulk.sqlite_schema import VERSION
+from asyncsmtp.bulk.sqlite import place
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite.lock import Lock
+from asyncsmtp.bulk.sqlite.schema import VERSION
 from asyncsmtp.errors import LedgerBusy, LedgerError
 from tests.bulk.ledgers import accepted, batches, entries, readers, recipient
-from tests.bulk.test_sqlite_ledger import Folder
+from tests.bulk.sqlite.test_ledger import Folder
 
-VICTIM = (sys.executable, "-m", "tests.bulk.ledger_victim")
+VICTIM = (sys.executable, "-m", "tests.bulk.sqlite.ledger_victim")
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk import sqlite_schema, writer
 from asyncsmtp.bulk.ledger import State
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite import schema, writer
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import accepted, claim_all, deferred, entries, readers, states
-from tests.bulk.test_sqlite_ledger import Folder
+from tests.bulk.sqlite.test_ledger import Folder
 
-VICTIM = (sys.executable, "-m", "tests.bulk.ledger_victim")
+VICTIM = (sys.executable, "-m", "tests.bulk.sqlite.ledger_victim")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -86,7 +86,7 @@ class TestFullDisk:
         kept.mkdir()
         self.need_a_small_disk(disk)
         script = (
-            f"mount -t tmpfs -o size=4m none {disk} && {sys.executable} -m tests.bulk.ledger_victim"
+            f"mount -t tmpfs -o size=4m none {disk} && {sys.executable} -m tests.bulk.sqlite.ledger_victim"
             f" starve {disk}/news.ledger 3000; status=$?; cp {disk}/news.ledger* {kept};"
             " exit $status"
         )
@@ -220,7 +220,7 @@ class TestDeadThread:
 class TestLockedFile:
     async def test_a_backup_only_delays(self, home: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """BL-12: marks wait, outcomes are kept, and all is written when the backup is done."""
-        monkeypatch.setattr(sqlite_schema, "BUSY_SECONDS", 0.02)
+        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.02)
         async with home.open() as ledger:
             await ledger.load(readers(2))
             first, second = await ledger.claim(2)
@@ -239,7 +239,7 @@ class TestLockedFile:
 
     async def test_a_lock_that_stays_ends_the_run(self, home: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """Somebody must end the other program; the outcomes are not lost meanwhile."""
-        monkeypatch.setattr(sqlite_schema, "BUSY_SECONDS", 0.02)
+        monkeypatch.setattr(schema, "BUSY_SECONDS", 0.02)
         monkeypatch.setattr(writer, "PATIENCE", 0.1)
         async with home.open() as ledger:
             await ledger.load(readers(1))

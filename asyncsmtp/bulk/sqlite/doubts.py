@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from asyncsmtp.bulk.ledger import Decision, InDoubt, Recovery, State
-from asyncsmtp.bulk.sqlite_schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 
 __all__ = ["decide", "recover"]
 

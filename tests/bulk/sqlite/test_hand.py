@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from asyncsmtp.bulk.hand import Hand
 from asyncsmtp.bulk.ledger import FOLLOWS, Claim, State
+from asyncsmtp.bulk.sqlite.hand import Hand
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import recipient
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.addresses import mailbox_in, oddity_of
+from asyncsmtp.bulk.csvfile.addresses import mailbox_in, oddity_of
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from asyncsmtp.bulk.ledger import Settlement
-from asyncsmtp.bulk.sqlite_changes import Change, salvage, write
-from asyncsmtp.bulk.sqlite_errors import is_busy, is_full, ledger_error
+from asyncsmtp.bulk.sqlite.changes import Change, salvage, write
+from asyncsmtp.bulk.sqlite.failures import is_busy, is_full, ledger_error
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["Writer"]

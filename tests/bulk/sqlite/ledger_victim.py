@@ -1,4 +1,4 @@
-"""A process that keeps a ledger, to be killed or starved: `python -m tests.bulk.ledger_victim HOW PATH ROWS`.
+"""A process that keeps a ledger, to be killed or starved: `python -m tests.bulk.sqlite.ledger_victim HOW PATH ROWS`.
 
 It says on standard output what was acknowledged, one line each, as soon as it was.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from asyncsmtp.bulk.ledger import Claim
-from asyncsmtp.bulk.sqlite_ledger import SqliteLedger
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.errors import LedgerBusy, LedgerError
 from tests.bulk.ledgers import accepted, readers
 
