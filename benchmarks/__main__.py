@@ -1,4 +1,4 @@
-"""python -m benchmarks [session] [command] [memory] [--quick]
+"""python -m benchmarks [session] [latency] [command] [memory] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import command, memory, session
+from benchmarks import command, latency, memory, session
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
@@ -25,6 +25,8 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as folder:
         if "session" in wanted:
             found += await session.measure(**({"messages": 300, "turns": 1} if quick else {}))
+        if "latency" in wanted:
+            found += await latency.measure(**({"messages": 64, "peer_messages": 2} if quick else {}))
         if "command" in wanted:
             few = {"rows": 2_000, "peer_rows": 200, "turns": 1}
             found += await command.measure(Path(folder) / "command", **(few if quick else {}))
@@ -44,7 +46,7 @@ def table(found: list[Row]) -> str:
 
 def main() -> int:
     """Print the table; 1 if a target was missed."""
-    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or {"session", "command", "memory"}
+    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or {"session", "latency", "command", "memory"}
     found = asyncio.run(rows(wanted, "--quick" in sys.argv))
     print(f"Python {platform.python_version()}, to {name()}, median of turns")
     print(table(found))
