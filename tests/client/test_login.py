@@ -311,7 +311,7 @@ async def test_a_token_is_kept_until_a_minute_before_its_end() -> None:
     for tokens, asked in (
         ([Token(Secret("fresh"), 3600)], 1),
         (["fresh"], 1),
-        ([Token(Secret("fresh"), wallets.EARLY)], 3),
+        ([Token(Secret("fresh"), wallets.EARLY - 1.0)], 3),
     ):
         source = Source(tokens)
         wallet = Wallet(Login("ann", token=source), 5.0)
