@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from asyncsmtp.cli import console
 from asyncsmtp.cli.failures import Failed
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from asyncsmtp.client.relay import Relay
 
 __all__ = ["relay_of"]
-
-_PASSWORD_INSIDE = re.compile(r"^(?:[a-z+]*:?//)?[^/@]*?:[^/@]+@", re.IGNORECASE)
 
 
 def relay_of(
@@ -37,10 +34,10 @@ def relay_of(
         Failed: there is a password in the URL (it is not repeated), or none to be found.
         BadArgument: the URL is no relay's.
     """
-    from asyncsmtp.client.relay import Dialogue, Relay
+    from asyncsmtp.client.relay import Dialogue, Relay, has_password, split_url
     from asyncsmtp.client.timeouts import Timeouts
 
-    if _PASSWORD_INSIDE.match(url):
+    if has_password(url):
         raise Failed(
             "there is a password in the relay's URL, where others can read it: change it",
             "leave it out of the URL; set ASYNCSMTP_PASSWORD, or use --password-command",
@@ -49,7 +46,7 @@ def relay_of(
         raise Failed(f"there is no CA file {ca_file}", "correct --ca-file, or ca_file in [relay]")
     if "SSLKEYLOGFILE" in os.environ:  # the standard library honours it: whoever has that file can read the session
         console.say("warning: SSLKEYLOGFILE is set, so the keys of this session are written to a file")
-    parts = urlsplit(url)
+    parts = split_url(url)
     found = password(unquote(parts.username), parts.hostname or "", password_command) if parts.username else None
     relay = Relay.from_url(url, password=found)
     return replace(

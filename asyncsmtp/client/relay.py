@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from asyncsmtp.client.login import Login, Token, TokenSource
 from asyncsmtp.client.timeouts import Timeouts
@@ -18,7 +19,7 @@ from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.protocol.xclient import XClient
 
-__all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource"]
+__all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource", "has_password", "split_url"]
 
 _PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
 
@@ -91,11 +92,9 @@ class Relay:
         Raises:
             BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
         """
-        parts = urlsplit(url)
+        parts = split_url(url)
         if parts.scheme not in ("smtp", "smtps"):
             raise BadArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
-        if parts.password is not None:
-            raise BadArgument("a password has no place in a URL: use ASYNCSMTP_PASSWORD or --password-command")
         if parts.path.strip("/") or parts.fragment:
             raise BadArgument(f"“{safe_text(parts.path or parts.fragment, 80)}” means nothing in a relay's URL")
         settings = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -104,7 +103,7 @@ class Relay:
         security = Security.IMPLICIT_TLS if parts.scheme == "smtps" else Security.STARTTLS
         return cls(
             _host(url, parts.hostname),
-            _port(url),
+            _port(url, parts),
             _choice(Security, "security", settings.get("security", security)),
             _login(unquote(parts.username), password, token, settings.get("auth")) if parts.username else None,
             ca_file=Path(settings["ca-file"]) if "ca-file" in settings else None,
@@ -123,15 +122,41 @@ class Relay:
         return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
 
 
+_PASSWORD_INSIDE = re.compile(
+    r"(?:[a-z+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # a user, with what should be the scheme before it or not
+    r"(?!\d{1,5}[/?#])[^@]*@",  # not a port; the password may have /, ? and # in it, where no URL may
+    re.IGNORECASE,
+)
+
+
+def has_password(url: str) -> bool:
+    """Whether there is a password in a relay's URL, though it may not be well formed: then it must not be shown."""
+    return _PASSWORD_INSIDE.match(url) is not None
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a relay's URL.
+
+    Raises:
+        BadArgument: it cannot be taken apart, or has a password, which is not repeated.
+    """
+    if has_password(url):
+        raise BadArgument("a password has no place in a URL: use ASYNCSMTP_PASSWORD or --password-command")
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # brackets around what is no IPv6 address, characters that become others (NFKC)
+        raise BadArgument(f"“{safe_text(url, 80)}” has a host that is none: write smtp://host:587") from error
+
+
 def _host(url: str, host: str | None) -> str:
     if not host:
         raise BadArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
     return unquote(host)
 
 
-def _port(url: str) -> int | None:
+def _port(url: str, parts: SplitResult) -> int | None:
     try:
-        return urlsplit(url).port
+        return parts.port
     except ValueError as error:
         raise BadArgument(f"“{safe_text(url, 80)}” has a port that is no number from 1 to 65535") from error
 

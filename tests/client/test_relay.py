@@ -77,6 +77,47 @@ def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "smtp://u:hunter2@h",
+        "smtp://u:@hunter2@h",
+        "smtp//u:hunter2@h",
+        "smtp:/u:hunter2@h",
+        "u:hunter2@h",
+        "http://u:hunter2@h",
+        "smtp://u:hunter2@",
+        "smtp://u:hunter2@h:http",
+        "smtp://u:hunter2@[::1",
+        "smtp://u:x/hunter2@h",
+        "smtp://u:/hunter2@h",
+        "smtp://u:x?hunter2@h",
+        "smtp://u:x#hunter2@h",
+        "smtp://u:hunter2@h?tls=1",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
+    """AU-08: also where the URL is wrong otherwise, or the password has what parts a URL; nor by what caused it."""
+    with pytest.raises(BadArgument, match="a password has no place") as caught:
+        Relay.from_url(url)
+    assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize(
+    "url", ["smtp://ann@relay.example:2525", "smtp://relay.example:25?ca-file=/a@b", "smtp://[::1]:25?ca-file=/a@b"]
+)
+def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
+    """What merely looks like one is taken."""
+    Relay.from_url(url, password="p")
+
+
+@pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
+def test_a_host_that_is_none_is_named(url: str) -> None:
+    """The standard library's ValueError is not ours to show."""
+    with pytest.raises(BadArgument, match="has a host that is none"):
+        Relay.from_url(url)
+
+
+@pytest.mark.parametrize(
     "settings",
     [{"host": ""}, {"port": 0}, {"port": 65536}, {"name": "a b"}, {"name": "x\r\nMAIL"}, {"name": "a" * 300}],
 )
