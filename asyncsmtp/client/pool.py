@@ -7,16 +7,17 @@ from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.connector import Connector
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.service import Lifespan, Service
 from asyncsmtp.client.trace import Trace
-from asyncsmtp.client.wallet import Wallet
-from asyncsmtp.errors import AuthenticationRefused, ConnectionLost, LocalProtocolError, SMTPError
+from asyncsmtp.errors import ConnectionLost
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.replies import Reply
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -25,18 +26,18 @@ __all__ = ["Pool"]
 
 
 class _Slot:
-    """A place for one session: how many messages it has in hand."""
+    """A place for one session: how many messages it has in hand, and who serves them."""
 
-    __slots__ = ("load", "opening", "session")
+    __slots__ = ("load", "opening", "service")
 
     def __init__(self) -> None:
-        self.session: Session | None = None
+        self.service: Service | None = None
         self.load = 0
         self.opening = asyncio.Lock()
 
     @property
     def warm(self) -> bool:
-        return self.session is not None and self.session.usable
+        return self.service is not None and self.service.fit
 
 
 _load = attrgetter("load")
@@ -55,25 +56,28 @@ class Pool:
     Args:
         sessions: the most connections at a time. depth: the most messages handed to one session at a time;
             more than one lets the next envelope travel while a content is being taken.
+        messages: a session says QUIT after so many and is replaced; None for no limit but the relay's LIMITS.
     """
 
-    def __init__(self, relay: Relay, *, sessions: int = 10, depth: int = 4, trace: Trace | None = None) -> None:
-        if sessions < 1 or depth < 1:
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        sessions: int = 10,
+        depth: int = 4,
+        messages: int | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        if sessions < 1 or depth < 1 or (messages is not None and messages < 1):
             raise ValueError("a pool needs at least one session, and one message for it")
         self.relay = relay
-        self._trace = trace
-        self._manners = Manners()
-        self._wallet = Wallet(relay.login, relay.timeouts.auth)
+        self._connector = Connector(relay, Manners(), trace)
+        self._lifespan = Lifespan(messages)
         self._slots = [_Slot() for _ in range(sessions)]
-        self._connecting: set[asyncio.Task[None]] = set()
         if relay.dialogue is Dialogue.STREAMED:
             depth = max(depth, relay.window)
+        self._depth = depth
         self._capacity = asyncio.Semaphore(sessions * depth)
-        self._first = asyncio.Lock()
-        self._opened_one = False
-        self._failures: list[SMTPError] = []  # of those who tried to open the first one
-        self._refused: AuthenticationRefused | None = None
-        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_hand = 0
@@ -96,12 +100,14 @@ class Pool:
 
         A connection that breaks before the point of no return is replaced and the message sent again, unless it
         was opened for this very message: nothing was delivered, and it was the old connection's fault.
-        `before_end` may then be called again. Where no session can be opened at all, everyone who waits is told.
+        `before_end` may then be called again. So it is with a MAIL refused for now (4yz) by a session that has
+        taken messages: the relay may take so many a session. Where no session can be opened at all, everyone
+        who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
         """
         made = Message.of(message)
-        seen = len(self._failures)
+        seen = self._connector.failures
         self._in_hand += 1
         self._idle.clear()
         try:
@@ -125,71 +131,39 @@ class Pool:
         return next((slot for slot in self._slots if not slot.load and slot.warm), least)
 
     async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None, seen: int) -> Delivery:
+        deferrals = 0
         while True:
-            session, fresh = await self._session(slot, seen)
+            service, fresh = await self._serve(slot, seen)
             try:
-                delivery = await session.transact(message.envelope, message.content, before_end=before_end)
+                delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost:
                 if fresh:  # so each connection that breaks gives one message up at the most, and this ends
                     raise
-            else:
-                if fresh or delivery.mail.code != CLOSING:  # else it is about the connection: it was idle, or used up
-                    return delivery
+                continue
+            finally:
+                service.give_back()
+            if delivery.mail.positive:
+                service.welcomed = True
+                return delivery
+            if fresh or not _about_the_session(delivery.mail, service) or deferrals == self._depth:
+                return delivery
+            deferrals += delivery.mail.code != CLOSING
+            service.retire()
 
-    async def _session(self, slot: _Slot, seen: int) -> tuple[Session, bool]:
-        """The slot's session, and whether it was opened for this message, which has seen so many failures."""
-        if self._closing:
-            raise _closed()
-        if slot.warm:
-            assert slot.session is not None
-            return slot.session, False
-        async with slot.opening:
-            if slot.session is not None and slot.session.usable:
-                return slot.session, False
-            if slot.session is not None:
-                await slot.session.ended()  # its last message may still be unanswered; the ceiling holds
-                await slot.session.aclose()
-            slot.session = await self._open(seen)
-            return slot.session, True
-
-    async def _open(self, seen: int) -> Session:
-        if not self._opened_one:
-            async with self._first:
-                if not self._opened_one:
-                    return await self._open_first(seen)
-        return await self._connected()
-
-    async def _open_first(self, seen: int) -> Session:
-        if len(self._failures) > seen:
-            raise self._failures[-1]
-        try:
-            session = await self._connected()
-        except SMTPError as error:
-            self._failures.append(error)
-            raise
-        self._opened_one = True
-        return session
-
-    async def _connected(self) -> Session:
-        if self._refused is not None:
-            raise self._refused
-        if self._closing:
-            raise _closed()
-        session = Session(self.relay, trace=self._trace, manners=self._manners, wallet=self._wallet)
-        opening = asyncio.get_running_loop().create_task(session.connect())
-        self._connecting.add(opening)
-        try:
-            await opening
-        except AuthenticationRefused as error:
-            self._refused = error
-            raise
-        except asyncio.CancelledError:
-            if self._closing and not _being_cancelled():
-                raise _closed() from None
-            raise
-        finally:
-            self._connecting.discard(opening)
-        return session
+    async def _serve(self, slot: _Slot, seen: int) -> tuple[Service, bool]:
+        """Take the slot's session; also say whether it was opened for this message, which has seen so many failures."""
+        self._connector.check()
+        if not slot.warm:
+            async with slot.opening:
+                if not slot.warm:
+                    if slot.service is not None:
+                        await slot.service.over()  # the ceiling holds
+                    slot.service = Service(await self._connector.open(seen), self._lifespan)
+                    slot.service.take()
+                    return slot.service, True
+        assert slot.service is not None
+        slot.service.take()
+        return slot.service, False
 
     async def drain(self) -> None:
         """Wait until every message in hand is answered. Cancelling it changes nothing."""
@@ -200,19 +174,14 @@ class Pool:
 
         `drain` first to let them be answered. Takes two seconds at the most, whatever the relay does.
         """
-        self._closing = True
-        connecting = tuple(self._connecting)
-        for task in connecting:
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
-        await asyncio.gather(*(slot.session.aclose() for slot in self._slots if slot.session is not None))
+        await self._connector.aclose()
+        await asyncio.gather(*(slot.service.aclose() for slot in self._slots if slot.service is not None))
 
 
-def _closed() -> SMTPError:
-    return LocalProtocolError("the pool is closed")
+def _about_the_session(refusal: Reply, service: Service) -> bool:
+    """Whether a refused MAIL tells of the session, not of the message: it was idle too long, or is used up.
 
-
-def _being_cancelled() -> bool:
-    """Whether somebody cancels the task we are in."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    Some relays take so many messages a session, do not say how many, and answer every later MAIL with 4yz:
+    OpenSMTPD, after a hundred, with "452 4.5.3 Too many messages sent".
+    """
+    return refusal.code == CLOSING or (service.welcomed and 400 <= refusal.code < 500)

@@ -142,13 +142,13 @@ async def pooling(
     script: Mapping[Stage, Rule] | None = None,
     *,
     relay: Mapping[str, object] | None = None,
-    pool: Mapping[str, int] | None = None,
+    pool: Mapping[str, object] | None = None,
     **server: object,
 ) -> AsyncIterator[tuple[ScriptedRelay, Pool]]:
     """A scripted relay and a pool of sessions with it; `pool` are arguments of Pool."""
     async with (
         ScriptedRelay(script, **server) as served,  # type: ignore[arg-type]
-        Pool(relay_of(served, **(relay or {})), **(pool or {})) as made,
+        Pool(relay_of(served, **(relay or {})), **(pool or {})) as made,  # type: ignore[arg-type]
     ):
         yield served, made
 

@@ -12,7 +12,6 @@ pki relay.test key "/etc/server.pem"
 table logins {{ {user} = "{crypted}" }}
 table boxes {{ "@" = {owner} }}
 smtp max-message-size "{limit}"
-smtp limit max-mails 1000
 listen on 127.0.0.1 port {plain} hostname relay.test tls pki relay.test
 listen on 127.0.0.1 port {submission} hostname relay.test tls-require pki relay.test auth <logins>
 listen on 127.0.0.1 port {smtps} hostname relay.test smtps pki relay.test auth <logins>

@@ -1,0 +1,98 @@
+"""Opens the sessions of a pool: the first one alone, and none after a refused password."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asyncsmtp.client.manners import Manners
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.session import Session
+from asyncsmtp.client.trace import Trace
+from asyncsmtp.client.wallet import Wallet
+from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
+
+__all__ = ["Connector"]
+
+
+class Connector:
+    """What the sessions of one pool have in common while they are opened.
+
+    Attributes:
+        failures: how often the first session could not be opened, so far.
+    """
+
+    def __init__(self, relay: Relay, manners: Manners, trace: Trace | None) -> None:
+        self._relay = relay
+        self._manners = manners
+        self._trace = trace
+        self._wallet = Wallet(relay.login, relay.timeouts.auth)
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._first = asyncio.Lock()
+        self._opened_one = False
+        self._last_failure: SMTPError | None = None
+        self._refused: AuthenticationRefused | None = None
+        self._closing = False
+        self.failures = 0
+
+    async def open(self, seen: int) -> Session:
+        """Open a session for a message that came after `seen` failures; a later one is its failure too."""
+        if not self._opened_one:
+            async with self._first:
+                if not self._opened_one:
+                    return await self._open_first(seen)
+        return await self._connected()
+
+    async def _open_first(self, seen: int) -> Session:
+        if self._last_failure is not None and self.failures > seen:
+            raise self._last_failure
+        try:
+            session = await self._connected()
+        except SMTPError as error:
+            self.failures += 1
+            self._last_failure = error
+            raise
+        self._opened_one = True
+        return session
+
+    async def _connected(self) -> Session:
+        if self._refused is not None:
+            raise self._refused
+        self.check()
+        session = Session(self._relay, trace=self._trace, manners=self._manners, wallet=self._wallet)
+        opening = asyncio.get_running_loop().create_task(session.connect())
+        self._connecting.add(opening)
+        try:
+            await opening
+        except AuthenticationRefused as error:
+            self._refused = error
+            raise
+        except asyncio.CancelledError:
+            if self._closing and not _being_cancelled():
+                raise _closed() from None
+            raise
+        finally:
+            self._connecting.discard(opening)
+        return session
+
+    def check(self) -> None:
+        """Raise when the pool is closed, or nothing."""
+        if self._closing:
+            raise _closed()
+
+    async def aclose(self) -> None:
+        """Open no more, and break off what is being opened."""
+        self._closing = True
+        connecting = tuple(self._connecting)
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+
+
+def _closed() -> SMTPError:
+    return LocalProtocolError("the pool is closed")
+
+
+def _being_cancelled() -> bool:
+    """Whether somebody cancels the task we are in."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
