@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +23,8 @@ from asyncsmtp.protocol.xclient import XClient
 
 __all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource", "has_password", "split_url"]
 
+_LMTP_PORT = 24
+_MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103  # octets: what sockaddr_un has room for, less the NUL
 _PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
 
 
@@ -43,20 +47,22 @@ class Relay:
     """A submission server and the policy for speaking with it.
 
     Attributes:
-        host: a name or an address. port: None for the usual one: 465 for implicit TLS, 587 for STARTTLS, 25 else.
+        host: a name or an address. port: None for the usual one: 465 for implicit TLS, 587 for STARTTLS, 25 else;
+            for LMTP it is 24.
         security: STARTTLS, required, unless said otherwise.
         login: None to send without one.
         context: your own TLS context; without it, certificates are verified against the system's CAs and `ca_file`.
-        verify_name: the name the certificate must carry, where that is not `host`.
+        verify_name: the name the certificate must carry, where that is not `host`; "localhost" on a Unix socket.
         cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
         name: how we greet the relay; None for the address literal of our end.
         masked: EHLO keywords to act as if they were not offered.
         window: contents unanswered at a time in a streamed dialogue: as many may be in doubt on a connection.
         lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
         xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
+        unix_path: the Unix socket where the relay listens, instead of host and port.
     """
 
-    host: str
+    host: str = ""
     port: int | None = None
     security: Security = Security.STARTTLS
     login: Login | None = None
@@ -71,10 +77,13 @@ class Relay:
     window: int = 4
     lmtp: bool = False
     xclient: XClient | None = None
+    unix_path: str | bytes | Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise BadArgument("a relay needs a host")
+        if self.unix_path is not None:
+            _check_unix(self)
+        elif not self.host:
+            raise BadArgument("a relay needs a host, or the unix_path of its socket")
         if self.port is not None and not 0 < self.port < 65536:
             raise BadArgument(f"{self.port} is no port: 1 to 65535")
         if self.name is not None:
@@ -85,24 +94,25 @@ class Relay:
         """Read a relay's URL.
 
         `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
-        `smtp://localhost:2525?security=none`. Other query keys: `security` (tls, starttls, opportunistic,
-        none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`, `auth` (the only mechanisms for the login,
-        parted by commas).
+        `smtp://localhost:2525?security=none`; `lmtp://host:24`, and for a Unix socket `lmtp+unix:///path` or
+        `smtp+unix:///path`, these in clear unless `security` says otherwise. Other query keys: `security` (tls,
+        starttls, opportunistic, none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`, `auth` (the only
+        mechanisms for the login, parted by commas).
 
         Raises:
             BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
         """
         parts = split_url(url)
-        if parts.scheme not in ("smtp", "smtps"):
+        if parts.scheme not in _SCHEMES:
             raise BadArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
-        if parts.path.strip("/") or parts.fragment:
-            raise BadArgument(f"“{safe_text(parts.path or parts.fragment, 80)}” means nothing in a relay's URL")
+        security, unix = _SCHEMES[parts.scheme], parts.scheme.endswith("+unix")
+        if (parts.path.strip("/") and not unix) or parts.fragment:
+            raise BadArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” means nothing in a relay's URL")
         settings = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := settings.keys() - _SETTINGS:
             raise BadArgument(f"“{safe_text(min(unknown), 80)}” is no setting of a relay's URL")
-        security = Security.IMPLICIT_TLS if parts.scheme == "smtps" else Security.STARTTLS
         return cls(
-            _host(url, parts.hostname),
+            "" if unix else _host(url, parts.hostname),
             _port(url, parts),
             _choice(Security, "security", settings.get("security", security)),
             _login(unquote(parts.username), password, token, settings.get("auth")) if parts.username else None,
@@ -110,14 +120,19 @@ class Relay:
             verify_name=settings.get("verify-name"),
             dialogue=_choice(Dialogue, "dialogue", settings.get("dialogue", Dialogue.PIPELINED)),
             name=settings.get("name"),
+            lmtp=parts.scheme.startswith("lmtp"),
+            unix_path=_unix_path(url, parts) if unix else None,
         )
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, the usual one filled in."""
-        return self.host, self.port or _PORTS[self.security]
+        """Host and port, the usual ones filled in."""
+        usual = _LMTP_PORT if self.lmtp else _PORTS[self.security]
+        return self.host or "localhost", self.port or usual
 
     def __str__(self) -> str:
+        if self.unix_path is not None:
+            return safe_text(os.fsdecode(self.unix_path), 280)
         host, port = self.address
         return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
 
@@ -148,6 +163,22 @@ def split_url(url: str) -> SplitResult:
         raise BadArgument(f"“{safe_text(url, 80)}” has a host that is none: write smtp://host:587") from error
 
 
+def _check_unix(relay: Relay) -> None:
+    path = os.fsdecode(relay.unix_path or "")
+    if relay.host or relay.port is not None:
+        raise BadArgument("a relay has a host and a port, or a unix_path, not both; verify_name is its certificate's")
+    if not path or "\0" in path:
+        raise BadArgument(f"“{safe_text(path, 80)}” is no path of a Unix socket")
+    if len(os.fsencode(path)) > _MAX_UNIX_PATH:  # uvloop would cut it, and connect to who listens there
+        raise BadArgument(f"“{safe_text(path, 200)}” is too long for a Unix socket: at most {_MAX_UNIX_PATH} octets")
+
+
+def _unix_path(url: str, parts: SplitResult) -> Path:
+    if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+        raise BadArgument(f"“{safe_text(url, 80)}” names no Unix socket: write lmtp+unix:///path/to/socket")
+    return Path(unquote(parts.path))
+
+
 def _host(url: str, host: str | None) -> str:
     if not host:
         raise BadArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
@@ -170,6 +201,13 @@ def _login(username: str, password: str | Secret | None, token: TokenSource | No
     return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
 
 
+_SCHEMES = {  # with the security, unless the URL says another
+    "smtp": Security.STARTTLS,
+    "smtps": Security.IMPLICIT_TLS,
+    "lmtp": Security.PLAINTEXT,
+    "smtp+unix": Security.PLAINTEXT,
+    "lmtp+unix": Security.PLAINTEXT,
+}
 _SETTINGS = frozenset({"auth", "security", "ca-file", "verify-name", "dialogue", "name"})
 _Choice = TypeVar("_Choice", bound=StrEnum)
 

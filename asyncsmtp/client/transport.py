@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from functools import lru_cache
@@ -26,21 +27,18 @@ async def connect(relay: Relay) -> Streams:
     Raises:
         ConnectFailed: with what to look at.
     """
-    host, port = relay.address
     implicit = relay.security is Security.IMPLICIT_TLS
     context = await tls_context(relay) if implicit else None
     limit = relay.timeouts.connect + (relay.timeouts.tls if implicit else 0.0)
     try:
         async with asyncio.timeout(limit):
-            return await asyncio.open_connection(
-                host,
-                port,
+            return await _open(
+                relay,
                 limit=READ_SIZE,
                 ssl=context,
-                server_hostname=(relay.verify_name or host) if context else None,
+                server_hostname=_certified_name(relay) if context else None,
                 ssl_handshake_timeout=relay.timeouts.tls if context else None,
                 ssl_shutdown_timeout=relay.timeouts.close if context else None,
-                **_eyeballs(host),
             )
     except TimeoutError as error:
         raise ConnectFailed(
@@ -50,6 +48,18 @@ async def connect(relay: Relay) -> Streams:
         raise handshake_failed(relay, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {relay}: {_reason(error)}") from error
+
+
+async def _open(relay: Relay, **settings: Any) -> Streams:
+    if relay.unix_path is not None:
+        return await asyncio.open_unix_connection(os.fsdecode(relay.unix_path), **settings)
+    host, port = relay.address
+    return await asyncio.open_connection(host, port, **settings, **_eyeballs(host))
+
+
+def _certified_name(relay: Relay) -> str:
+    """The name that the certificate must carry."""
+    return relay.verify_name or relay.address[0]
 
 
 def _eyeballs(host: str) -> dict[str, Any]:
@@ -80,7 +90,7 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
     try:
         await writer.start_tls(
             context,
-            server_hostname=relay.verify_name or relay.host,
+            server_hostname=_certified_name(relay),
             ssl_handshake_timeout=relay.timeouts.tls,
         )
     except ssl.SSLError as error:
@@ -134,11 +144,15 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "this host name is not known: check its spelling"
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
-        return "nothing answers there: check host and port, and that the relay is running"
+        return "nothing answers there: check host and port, or the socket, and that the relay is running"
     return error.strerror or str(error) or type(error).__name__
 
 
 def client_name(writer: asyncio.StreamWriter) -> str:
-    """The address literal of our end of the connection; no name lookup, which could block (RFC 5321 §4.1.3)."""
-    address = (writer.get_extra_info("sockname") or ("127.0.0.1",))[0]
+    """The address literal of our end of the connection; no name lookup, which could block (RFC 5321 §4.1.3).
+
+    Our end of a Unix socket has no address but this machine's own.
+    """
+    name = writer.get_extra_info("sockname")
+    address = name[0] if isinstance(name, tuple) else "127.0.0.1"
     return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"

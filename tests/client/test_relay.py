@@ -27,6 +27,9 @@ async def _token() -> str:
         ("smtp://relay.example?security=tls", ("relay.example", 465), Security.IMPLICIT_TLS),
         ("smtp://[::1]:2525?security=none", ("::1", 2525), Security.PLAINTEXT),
         ("smtp://127.0.0.1/", ("127.0.0.1", 587), Security.STARTTLS),
+        ("lmtp://127.0.0.1", ("127.0.0.1", 24), Security.PLAINTEXT),
+        ("lmtp://127.0.0.1:2424", ("127.0.0.1", 2424), Security.PLAINTEXT),
+        ("lmtp://127.0.0.1?security=starttls", ("127.0.0.1", 24), Security.STARTTLS),
     ],
 )
 def test_a_url_says_where_and_how(url: str, address: tuple[str, int], security: Security) -> None:
@@ -34,6 +37,30 @@ def test_a_url_says_where_and_how(url: str, address: tuple[str, int], security: 
     relay = Relay.from_url(url)
     assert relay.address == address
     assert relay.security is security
+    assert relay.lmtp == url.startswith("lmtp")
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "security"),
+    [
+        ("lmtp+unix:///run/dovecot/lmtp", "/run/dovecot/lmtp", Security.PLAINTEXT),
+        ("smtp+unix:///run/smtp", "/run/smtp", Security.PLAINTEXT),
+        ("smtp+unix:///run/a%20%C3%A9?security=starttls", "/run/a é", Security.STARTTLS),
+    ],
+)
+def test_a_url_may_name_a_unix_socket(url: str, path: str, security: Security) -> None:
+    """Row 15. What is said there leaves the machine no more than a pipe does: TLS where it is asked for."""
+    relay = Relay.from_url(url)
+    assert relay.unix_path == Path(path)
+    assert relay.security is security
+    assert relay.lmtp == url.startswith("lmtp")
+    assert str(relay) == path
+
+
+def test_a_unix_socket_may_want_a_login() -> None:
+    relay = Relay.from_url("smtp+unix://ann@/run/smtp?security=starttls&verify-name=r.example", password="p")
+    assert relay.login == Login("ann", Secret("p"))
+    assert relay.verify_name == "r.example"
 
 
 def test_a_url_may_carry_settings() -> None:
@@ -64,6 +91,13 @@ def test_a_url_may_carry_settings() -> None:
         ("smtp://relay.example?name=a%20b", "a b"),
         ("smtp://relay.example?name=a%0d%0aMAIL", "no name"),
         ("smtp://relay.example?name=", "no name"),
+        ("lmtp+unix://", "no Unix socket"),
+        ("lmtp+unix:///", "no Unix socket"),
+        ("lmtp+unix://relay.example/run/lmtp", "no Unix socket"),
+        ("lmtp+unix:///run/%00", "no path"),
+        ("lmtp+unix:///run/lmtp#part", "part"),
+        ("lmtps://relay.example", "smtp://host"),
+        ("smtp+unix://ann:secret@/run/smtp", "password"),
         ("smtp://ann@relay.example", "password"),
         ("smtp://ann:secret@relay.example", "password"),
     ],
@@ -119,7 +153,19 @@ def test_a_host_that_is_none_is_named(url: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"host": ""}, {"port": 0}, {"port": 65536}, {"name": "a b"}, {"name": "x\r\nMAIL"}, {"name": "a" * 300}],
+    [
+        {"host": ""},
+        {"port": 0},
+        {"port": 65536},
+        {"name": "a b"},
+        {"name": "x\r\nMAIL"},
+        {"name": "a" * 300},
+        {"unix_path": "/run/smtp"},
+        {"host": "", "port": 25, "unix_path": "/run/smtp"},
+        {"host": "", "unix_path": ""},
+        {"host": "", "unix_path": "/run/" + "x" * 103},
+        {"host": "", "unix_path": b"/run/\0"},
+    ],
 )
 def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
     """WO-03."""
@@ -140,6 +186,7 @@ def test_a_login_has_one_secret_and_a_name() -> None:
 def test_a_relay_is_shown_by_host_and_port() -> None:
     assert str(Relay("relay.example")) == "relay.example:587"
     assert str(Relay("::1", 25)) == "[::1]:25"
+    assert "\x1b" not in str(Relay(unix_path="\x1b[31m"))
     assert "\x1b" not in str(Relay("\x1b[31m", 25))
 
 
