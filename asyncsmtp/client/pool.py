@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +11,7 @@ from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.service import Lifespan, Service
+from asyncsmtp.client.slot import Slot, Slots
 from asyncsmtp.client.trace import Trace
 from asyncsmtp.errors import ConnectionLost
 from asyncsmtp.mail.message import Message
@@ -23,24 +23,6 @@ if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
 __all__ = ["Pool"]
-
-
-class _Slot:
-    """A place for one session: how many messages it has in hand, and who serves them."""
-
-    __slots__ = ("load", "opening", "service")
-
-    def __init__(self) -> None:
-        self.service: Service | None = None
-        self.load = 0
-        self.opening = asyncio.Lock()
-
-    @property
-    def warm(self) -> bool:
-        return self.service is not None and self.service.fit
-
-
-_load = attrgetter("load")
 
 
 class Pool:
@@ -57,6 +39,8 @@ class Pool:
         sessions: the most connections at a time. depth: the most messages handed to one session at a time;
             more than one lets the next envelope travel while a content is being taken.
         messages: a session says QUIT after so many and is replaced; None for no limit but the relay's LIMITS.
+        idle, age: and after so many seconds without a message, or since it was opened; nobody waits for that QUIT
+            unless every place is taken.
     """
 
     def __init__(
@@ -66,14 +50,18 @@ class Pool:
         sessions: int = 10,
         depth: int = 4,
         messages: int | None = None,
+        idle: float = 60.0,
+        age: float = 300.0,
         trace: Trace | None = None,
     ) -> None:
         if sessions < 1 or depth < 1 or (messages is not None and messages < 1):
             raise ValueError("a pool needs at least one session, and one message for it")
+        if idle <= 0 or age <= 0:
+            raise ValueError("a session needs more than 0 s of idle time and of age")
         self.relay = relay
         self._connector = Connector(relay, Manners(), trace)
-        self._lifespan = Lifespan(messages)
-        self._slots = [_Slot() for _ in range(sessions)]
+        self._lifespan = Lifespan(messages, idle, age)
+        self._slots = Slots(sessions)
         if relay.dialogue is Dialogue.STREAMED:
             depth = max(depth, relay.window)
         self._depth = depth
@@ -93,7 +81,7 @@ class Pool:
     @property
     def open_sessions(self) -> int:
         """How many sessions could send now."""
-        return sum(slot.warm for slot in self._slots)
+        return sum(service.fit for service in self._slots.services)
 
     async def send(self, message: Message | ParsedMessage, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Send one message over some session; wait for a session if all are full.
@@ -112,25 +100,17 @@ class Pool:
         self._idle.clear()
         try:
             async with self._capacity:
-                slot = self._choose()
-                slot.load += 1
+                slot = self._slots.take(asyncio.get_running_loop().time())
                 try:
                     return await self._submit(slot, made, before_end, seen)
                 finally:
-                    slot.load -= 1
+                    self._slots.give_back(slot)
         finally:
             self._in_hand -= 1
             if not self._in_hand:
                 self._idle.set()
 
-    def _choose(self) -> _Slot:
-        """An idle warm session, else an empty slot, else the least loaded."""
-        least = min(self._slots, key=_load)
-        if least.load or least.warm:
-            return least
-        return next((slot for slot in self._slots if not slot.load and slot.warm), least)
-
-    async def _submit(self, slot: _Slot, message: Message, before_end: BeforeEnd | None, seen: int) -> Delivery:
+    async def _submit(self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int) -> Delivery:
         deferrals = 0
         while True:
             service, fresh = await self._serve(slot, seen)
@@ -150,16 +130,18 @@ class Pool:
             deferrals += delivery.mail.code != CLOSING
             service.retire()
 
-    async def _serve(self, slot: _Slot, seen: int) -> tuple[Service, bool]:
+    async def _serve(self, slot: Slot, seen: int) -> tuple[Service, bool]:
         """Take the slot's session; also say whether it was opened for this message, which has seen so many failures."""
         self._connector.check()
-        if not slot.warm:
+        time = asyncio.get_running_loop().time
+        if not slot.serves(time()):
             async with slot.opening:
-                if not slot.warm:
+                if not slot.serves(time()):
                     if slot.service is not None:
                         await slot.service.over()  # the ceiling holds
                     slot.service = Service(await self._connector.open(seen), self._lifespan)
                     slot.service.take()
+                    self._slots.watch()
                     return slot.service, True
         assert slot.service is not None
         slot.service.take()
@@ -175,7 +157,7 @@ class Pool:
         `drain` first to let them be answered. Takes two seconds at the most, whatever the relay does.
         """
         await self._connector.aclose()
-        await asyncio.gather(*(slot.service.aclose() for slot in self._slots if slot.service is not None))
+        await self._slots.aclose()
 
 
 def _about_the_session(refusal: Reply, service: Service) -> bool:

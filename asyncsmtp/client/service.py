@@ -22,9 +22,13 @@ class Lifespan:
 
     Attributes:
         messages: it takes so many; None for as many as the relay's LIMITS MAILMAX allows (RFC 9422 §4).
+        idle: seconds without a message. A relay waits five minutes at least (RFC 5321 §4.5.3.2.7); many do not.
+        age: seconds since it was opened.
     """
 
     messages: int | None = None
+    idle: float = 60.0
+    age: float = 300.0
 
 
 class Service:
@@ -34,7 +38,17 @@ class Service:
         welcomed: whether the relay has taken a MAIL on it.
     """
 
-    __slots__ = ("_leaving", "_left", "_quiet", "_unanswered", "session", "welcomed")
+    __slots__ = (
+        "_idle_since",
+        "_leaving",
+        "_left",
+        "_lifespan",
+        "_old_at",
+        "_quiet",
+        "_unanswered",
+        "session",
+        "welcomed",
+    )
 
     def __init__(self, session: Session, lifespan: Lifespan) -> None:
         said = session.extensions.limits
@@ -42,6 +56,9 @@ class Service:
         self.session = session
         self.welcomed = False
         self._left = min(lifespan.messages or UNLIMITED, announced or UNLIMITED)
+        self._lifespan = lifespan
+        self._idle_since = asyncio.get_running_loop().time()
+        self._old_at = self._idle_since + lifespan.age
         self._unanswered = 0
         self._quiet = asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
@@ -56,6 +73,24 @@ class Service:
         """Whether a sender has it in hand."""
         return self._unanswered > 0
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it takes no more, and says QUIT or will."""
+        return self._leaving is not None
+
+    def ends_at(self, now: float) -> float:
+        """When it will have been idle, or open, for too long, if it is given nothing more from `now` on."""
+        return min(self._old_at, (now if self._unanswered else self._idle_since) + self._lifespan.idle)
+
+    def serves(self, now: float) -> bool:
+        """Whether it may take a message; where its time is over, it begins to leave."""
+        if not self.fit:
+            return False
+        if now < self.ends_at(now):
+            return True
+        self.retire()
+        return False
+
     def take(self) -> Session:
         """Hand it one message more; `give_back` follows when that is answered."""
         self._unanswered += 1
@@ -67,8 +102,10 @@ class Service:
     def give_back(self) -> None:
         """A sender has its result, or left."""
         self._unanswered -= 1
-        if self._leaving is not None and not self._unanswered:
-            self._quiet.set()
+        if not self._unanswered:
+            self._idle_since = asyncio.get_running_loop().time()
+            if self._leaving is not None:
+                self._quiet.set()
 
     def retire(self) -> None:
         """Take no more; leave when all is answered. The task is awaited by `over` and `aclose`."""
