@@ -134,7 +134,8 @@ class Line:
         if not place.opened:
             place.opened = True
             self._unbooked.append(place)
-        return [Said(command, place.hear) for command in group]
+        heard = place.transaction.answered
+        return [Said(command, heard) for command in group]
 
     def _say(self, place: Place, group: tuple[Command, ...]) -> None:
         if group:
@@ -181,7 +182,7 @@ class Line:
         parts = transparent(place.content.parts) if transaction.taken and place.room is None else ()
         transaction.content_ended()
         self._ended_last = place
-        end = Said(END_OF_CONTENT, place.hear, answers=transaction.answers_due)
+        end = Said(END_OF_CONTENT, transaction.answered, answers=transaction.answers_due)
         self._wire.say([end, *self._what_follows()], behind=parts)
 
     def _end_chunks(self, place: Place) -> None:
@@ -192,7 +193,7 @@ class Line:
         place.transaction.content_ended(unasked=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)
-        said.append(Said(last, place.hear, answers=place.transaction.answers_due))
+        said.append(Said(last, place.transaction.answered, answers=place.transaction.answers_due))
         self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:

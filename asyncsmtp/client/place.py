@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from asyncsmtp.errors import DeliveryInDoubt, OutOfStep, SMTPError
-from asyncsmtp.protocol.client import CLOSING
-from asyncsmtp.protocol.commands import Command, Verb
+from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase, Transaction
 
 __all__ = ["BeforeEnd", "Place"]
@@ -67,19 +64,6 @@ class Place:
     def welcome(self) -> bool:
         """Whether its DATA was answered with 354."""
         return self.transaction.phase is Phase.CONTENT or self.ended
-
-    def hear(self, command: Command, reply: Reply) -> None:
-        """Take the reply to one of its commands.
-
-        Raises:
-            OutOfStep: RSET was refused, which no server does: it is the reply to something else.
-        """
-        if reply.code == CLOSING and command.verb is not Verb.RSET:
-            self.transaction.broken_off(reply)
-            return
-        if command.verb is Verb.RSET and not reply.positive and reply.code != CLOSING:
-            raise OutOfStep(f"the relay answered RSET with “{reply}”, which is no answer to it")
-        self.transaction.answered(command, reply)
 
     def conclude(self) -> bool:
         """The connection is gone: return whether the replies that came decide it, a refusal of all being one."""

@@ -113,9 +113,14 @@ class Transaction:
     def answered(self, command: Command, reply: Reply) -> None:
         """Take the reply to a command of this transaction; they come in the order they were said.
 
+        A 421 stands for all that are still to come; to RSET it says nothing of this message.
+
         Raises:
             OutOfStep: RSET was refused.
         """
+        if reply.code == CLOSING and command.verb is not Verb.RSET:
+            self.broken_off(reply)
+            return
         self._unanswered -= 1
         match command.verb:
             case Verb.MAIL:

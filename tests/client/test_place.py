@@ -28,27 +28,27 @@ async def test_a_refused_rset_is_the_reply_to_something_else(reply: Reply) -> No
     """RFC 5321 §4.1.1.5: RSET is answered with 250; another code shows that the replies are shifted."""
     taken, _ = place()
     if reply.positive:
-        taken.hear(RSET, reply)  # the wrong class of a positive reply is the protocol's to see
+        taken.transaction.answered(RSET, reply)  # the wrong class of a positive reply is the protocol's to see
     else:
         with pytest.raises(OutOfStep, match="RSET"):
-            taken.hear(RSET, reply)
+            taken.transaction.answered(RSET, reply)
 
 
 async def test_a_refused_mail_decides_all_without_further_replies() -> None:
     """Row 56."""
     taken, said = place("a@example.net", "b@example.net")
     assert not taken.conclude()
-    taken.hear(said[0], Reply(550, (b"no",)))
+    taken.transaction.answered(said[0], Reply(550, (b"no",)))
     assert taken.conclude()
     assert {reply.code for reply in taken.transaction.delivery().replies()} == {550}
 
 
 async def test_only_the_refusal_of_every_recipient_decides() -> None:
     taken, said = place("a@example.net", "b@example.net")
-    taken.hear(said[0], Reply(250))
-    taken.hear(said[1], Reply(550, (b"first",)))
+    taken.transaction.answered(said[0], Reply(250))
+    taken.transaction.answered(said[1], Reply(550, (b"first",)))
     assert not taken.conclude()
-    taken.hear(said[2], Reply(450, (b"second",)))
+    taken.transaction.answered(said[2], Reply(450, (b"second",)))
     assert taken.conclude()
     assert [reply.code for reply in taken.transaction.delivery().replies()] == [550, 450]
 
@@ -56,7 +56,7 @@ async def test_only_the_refusal_of_every_recipient_decides() -> None:
 async def test_one_accepted_recipient_leaves_it_open() -> None:
     taken, said = place("a@example.net", "b@example.net")
     for command, reply in zip(said, (Reply(250), Reply(550), Reply(250)), strict=False):
-        taken.hear(command, reply)
+        taken.transaction.answered(command, reply)
     assert not taken.conclude()
 
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from asyncsmtp.errors import OutOfStep, ProtocolError, SMTPError
-from asyncsmtp.protocol.client import CLOSING, ClientProtocol, Exchange, State
-from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command, Verb
+from asyncsmtp.protocol.client import ClientProtocol, Exchange, State
+from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.opening import Opening, Security, open_session
 from asyncsmtp.protocol.parameters import parameters, recipient_parameters
@@ -112,8 +112,6 @@ class Client:
         transaction = self.transactions[-1] if early else self._heard_by.popleft()
         if transaction is None:
             self._due = exchange.reply
-        elif exchange.reply.code == CLOSING and exchange.command.verb is not Verb.RSET:
-            transaction.broken_off(exchange.reply)
         else:
             transaction.answered(exchange.command, exchange.reply)
 
