@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -40,12 +42,19 @@ def by_port(dovecot: Dovecot, dialogue: Dialogue) -> Relay:
     return Relay(dovecot.host, dovecot.lmtp, Security.PLAINTEXT, dialogue=dialogue, lmtp=True)
 
 
+def by_socket(dovecot: Dovecot, dialogue: Dialogue) -> Relay:
+    return replace(Relay.from_url(f"lmtp+unix://{dovecot.lmtp_socket}"), dialogue=dialogue)
+
+
+@pytest.mark.parametrize("reached", [by_port, by_socket])
 @BOTH_WAYS
-async def test_each_recipient_has_its_own_answer(dovecot: Dovecot, dialogue: Dialogue) -> None:
+async def test_each_recipient_has_its_own_answer(
+    dovecot: Dovecot, dialogue: Dialogue, reached: Callable[[Dovecot, Dialogue], Relay]
+) -> None:
     """One refused at RCPT, and a reply behind the content for each of the others (RFC 2033 §4.2)."""
     lines = Lines()
     sent = letter(1, ADA, NOBODY, BOB)
-    async with Session(by_port(dovecot, dialogue), trace=lines) as session:
+    async with Session(reached(dovecot, dialogue), trace=lines) as session:
         delivery = await session.send(sent)
     assert delivery.outcomes == (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.ACCEPTED)
     assert [reply.code for reply in delivery.replies()] == [250, 550, 250]
