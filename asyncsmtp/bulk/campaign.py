@@ -29,7 +29,8 @@ class Run:
         ledger: loaded. Its `created_at` is the Date of every message, so that a second attempt has the same octets.
         concurrency: messages in flight at the most, from composing to the relay's last word.
         limit: rows to try in this run; None for all.
-        watch: called with each outcome as it is recorded.
+        watch: called with each outcome as it is recorded. When it raises, nothing new is begun, what is in flight is
+            answered, and `go` raises its exception.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Run:
         self._gate = asyncio.Semaphore(concurrency)
         self._left = limit
         self._watch = watch
-        self._ended_by: SMTPError | None = None
+        self._ended_by: Exception | None = None
         self._stopping = False
         self._senders: set[asyncio.Task[None]] = set()
 
@@ -90,7 +91,7 @@ class Run:
                         return
                     task = senders.create_task(self._deliver(Hand(claim)))
                     self._senders.add(task)
-                    task.add_done_callback(self._senders.discard)
+                    task.add_done_callback(self._landed)
             except LedgerError as error:
                 self._end(error)
 
@@ -109,7 +110,7 @@ class Run:
         if isinstance(error, LedgerError):
             self._end(error)
 
-    def _end(self, error: SMTPError) -> None:
+    def _end(self, error: Exception) -> None:
         """End the campaign: gently, or at once where the ledger is lost."""
         if self._ended_by is None or isinstance(error, LedgerError):
             self._ended_by = error
@@ -118,13 +119,16 @@ class Run:
         else:
             self.stop()
 
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        """Let the next one begin. Not in `_deliver`: a task that is cancelled before its first step runs none of it."""
+        self._senders.discard(task)
+        self._gate.release()
+
     async def _deliver(self, hand: Hand) -> None:
-        """Take one row to its outcome; nothing but being cancelled gets out of here."""
+        """Take one row to its outcome; nothing but being cancelled gets out of here, for it would cut the others."""
         try:
             settlement = await self._courier.deliver(hand)
             self._ledger.settle(settlement)
-            if self._watch is not None:
-                self._watch(hand.claim, settlement)
         except LedgerError as error:
             self._end(error)
         except SMTPError as error:
@@ -133,5 +137,16 @@ class Run:
         except asyncio.CancelledError:
             self._ledger.give_back(hand.claim)
             raise
-        finally:
-            self._gate.release()
+        except Exception as error:  # a bug: nobody knows how far the row came, so it keeps its mark
+            self._end(error)
+        else:
+            self._tell(hand.claim, settlement)
+
+    def _tell(self, claim: Claim, settlement: Settlement) -> None:
+        if self._watch is None:
+            return
+        try:
+            self._watch(claim, settlement)
+        except Exception as error:  # not by `_end`: whatever its class, the ledger is well
+            self._ended_by = self._ended_by or error
+            self.stop()

@@ -1,0 +1,114 @@
+"""A run: what must not hurt the messages in flight, and what must not leave it waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.ledger import Claim, Settlement, State
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.client.place import BeforeEnd
+from asyncsmtp.errors import LedgerError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.replies import Reply
+from tests.bulk.ledgers import readers, states
+
+
+class Plain:
+    """Composes a line for each row."""
+
+    def compose(
+        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+    ) -> Message:
+        return Message(Envelope.of("news@example.org", [to.wire]), Content.of(f"Subject: {row}\n\n{fields['name']}\n"))
+
+
+class Gated:
+    """A pool whose relay has every content it was sent, and answers when `gate` is opened; the first at once."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.under_way = 0
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        self.under_way += 1
+        first = self.under_way == 1
+        assert before_end is not None
+        await before_end()
+        if not first:
+            await self.gate.wait()
+        yes = Reply(250, (b"ok",))
+        return Delivery(message.envelope, yes, (yes,), (yes,), host="relay.example")
+
+
+@asynccontextmanager
+async def campaign(folder: Path, rows: int) -> AsyncIterator[SqliteLedger]:
+    async with await SqliteLedger.open(folder / "news.ledger", name="news", from_domain="example.org") as ledger:
+        await ledger.load(readers(rows))
+        yield ledger
+
+
+@pytest.mark.parametrize("failure", [ValueError("no such key"), LedgerError("raised by a watch")])
+async def test_a_watch_that_raises_puts_no_row_in_doubt(tmp_path: Path, failure: Exception) -> None:
+    """What an application does with an outcome is not the relay's affair: what is in flight is answered and settled."""
+    pool = Gated()
+
+    def watch(claim: Claim, settlement: Settlement) -> None:
+        pool.gate.set()
+        raise failure
+
+    async with campaign(tmp_path, 20) as ledger:
+        with pytest.raises(type(failure), match=str(failure)):
+            await Run(Plain(), ledger, pool, concurrency=5, watch=watch).go()
+        found = await states(ledger)
+    assert set(found.values()) == {State.ACCEPTED, State.PENDING}
+    assert list(found.values()).count(State.ACCEPTED) == pool.under_way
+
+
+async def test_a_composer_that_breaks_does_not_hurt_the_others(tmp_path: Path) -> None:
+    """A bug for one row ends the run as itself, gently; the others have the relay's word."""
+    pool = Gated()
+
+    class Breaking(Plain):
+        def compose(
+            self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+        ) -> Message:
+            if row == 3:
+                asyncio.get_running_loop().call_later(0.05, pool.gate.set)
+                raise ZeroDivisionError
+            return super().compose(to, fields, message_id=message_id, date=date, row=row)
+
+    async with campaign(tmp_path, 5) as ledger:
+        with pytest.raises(ZeroDivisionError):
+            await Run(Breaking(), ledger, pool, concurrency=5).go()
+        found = await states(ledger)
+    assert found.pop(3) is State.PENDING
+    assert State.IN_DOUBT not in found.values()
+    assert State.SENDING not in found.values()
+
+
+async def test_a_run_cut_before_its_messages_begin_ends(tmp_path: Path) -> None:
+    """BL-10: a task that is cancelled before its first step must not keep its place at the gate."""
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Gated(), concurrency=5)
+        claim = ledger.claim
+
+        async def claim_and_cut(limit: int) -> list[Claim]:
+            claims = await claim(limit)
+            asyncio.get_running_loop().call_soon(run.cut)  # it runs before the tasks that are made of these
+            return claims
+
+        ledger.claim = claim_and_cut  # type: ignore[method-assign]
+        async with asyncio.timeout(5):
+            await run.go()
+        assert State.IN_DOUBT not in (await states(ledger)).values()
