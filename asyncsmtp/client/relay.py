@@ -169,7 +169,7 @@ def _check_unix(relay: Relay) -> None:
         raise BadArgument("a relay has a host and a port, or a unix_path, not both; verify_name is its certificate's")
     if not path or "\0" in path:
         raise BadArgument(f"“{safe_text(path, 80)}” is no path of a Unix socket")
-    if len(os.fsencode(path)) > _MAX_UNIX_PATH:  # uvloop would cut it, and connect to who listens there
+    if len(os.fsencode(path)) > _MAX_UNIX_PATH:  # uvloop would say that there is no such file
         raise BadArgument(f"“{safe_text(path, 200)}” is too long for a Unix socket: at most {_MAX_UNIX_PATH} octets")
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from asyncsmtp.testing.connection import Connection
 from asyncsmtp.testing.policy import Policy
@@ -70,12 +71,13 @@ class Server:
     def url(self) -> str:
         """Where it listens, as a relay's URL, its security included."""
         protocol = "lmtp" if self.policy.lmtp else "smtp"
+        security = "tls" if self.implicit_tls else "starttls" if self.policy.starttls else "none"
         if self.unix_path is not None:
-            return f"{protocol}+unix://{self.unix_path}"
+            return f"{protocol}+unix://{quote(os.fsencode(self.unix_path))}" + _unless("none", security)
         where = f"{self.host}:{self.port}"
-        if self.implicit_tls:
-            return f"{protocol}s://{where}"
-        return f"{protocol}://{where}" + ("" if self.policy.starttls else "?security=none")
+        if self.policy.lmtp:
+            return f"lmtp://{where}" + _unless("none", security)
+        return f"smtps://{where}" if self.implicit_tls else f"smtp://{where}" + _unless("starttls", security)
 
     async def start(self) -> None:
         """Listen; from here on `port` and `url` are known."""
@@ -166,3 +168,8 @@ class Server:
         self._open.discard(connection)
         if not self._open:
             self._idle.set()
+
+
+def _unless(usual: str, security: str) -> str:
+    """The security as a part of a URL; nothing where the scheme says it already."""
+    return "" if security == usual else f"?security={security}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from asyncsmtp.client.relay import Dialogue, Login, Relay
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.testing import ScriptedRelay
 
 
 async def _token() -> str:
@@ -196,3 +198,19 @@ def test_a_relay_without_a_name_cannot_be_sent_what_it_did_not_ask_for() -> None
     assert relay.security is Security.STARTTLS
     assert relay.context is None
     assert not relay.cleartext_login
+
+
+@pytest.mark.parametrize("tls", [{}, {"tls": True}, {"tls": True, "implicit_tls": True}])
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize("unix_path", [None, "/run/a relay?#%41"])
+async def test_the_url_of_a_scripted_relay_is_understood(
+    tls: dict[str, bool], lmtp: bool, unix_path: str | None, server_tls: ssl.SSLContext
+) -> None:
+    """Its security included: a test that was given STARTTLS must not go on in clear."""
+    context = server_tls if tls else None
+    server = ScriptedRelay(port=2525, tls=context, implicit_tls="implicit_tls" in tls, lmtp=lmtp, unix_path=unix_path)
+    relay = Relay.from_url(server.url)
+    wanted = (Security.PLAINTEXT, Security.STARTTLS, Security.IMPLICIT_TLS)[len(tls)]
+    assert (relay.security, relay.lmtp) == (wanted, lmtp)
+    assert relay.unix_path == (unix_path and Path(unix_path))
+    assert unix_path or relay.address == (server.host, 2525)
