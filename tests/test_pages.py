@@ -1,0 +1,88 @@
+"""The programs in docs/ are run: ours, and those of the libraries we compare with."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import SSLContext
+
+import pytest
+import trustme
+
+from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
+from asyncsmtp.testing.plugin import RelayInThread
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTS = re.compile(r"# prints (.*)$", re.MULTILINE)
+USERS = {"ada": "open sesame", "eve@example.net": "ya29.token"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A block of a page behind the page's first one, from which all of them go on."""
+
+    line: int
+    first: str
+    text: str
+
+
+def programs(name: str) -> list[Program]:
+    """Those of a page: marked python, and py where they are another library's."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    found = [match for match in BLOCK.finditer(page) if match[1] in {"py", "python"}]
+    return [Program(page[: match.start()].count("\n") + 1, found[0][2], match[2]) for match in found[1:]]
+
+
+def gone(cue: Cue) -> Move | None:
+    return "550 5.1.1 no such user" if b"<gone@" in cue.line else None
+
+
+def breaks(cue: Cue) -> Move:
+    return (UNSAID, Fin()) if b"breaks behind the dot" in cue.content else USUAL
+
+
+@contextmanager
+def running(relay: ScriptedRelay) -> Iterator[RelayInThread]:
+    thread = RelayInThread(relay)
+    thread.start()
+    yield thread
+    thread.close()
+
+
+def execute(program: str) -> None:
+    """Run it as the body of a coroutine."""
+    code = compile(program, "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    coroutine = eval(code, {"__name__": "page"})
+    if inspect.iscoroutine(coroutine):
+        asyncio.run(coroutine)
+
+
+@pytest.mark.parametrize("program", programs("migration.md"), ids=lambda program: f"line {program.line}")
+def test_each_program_of_the_migration_page_runs(
+    program: Program,
+    ca: trustme.CA,
+    server_tls: SSLContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Copied from the page, it does what it says there; the names in it are those of relays on loopback."""
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with (
+        running(ScriptedRelay({Stage.RCPT: gone, Stage.DOT: breaks}, offers=(*OFFERS, "DSN"))) as clear,
+        running(ScriptedRelay(tls=server_tls, users=USERS)) as upgraded,
+        running(ScriptedRelay(tls=server_tls, implicit_tls=True)) as implicit,
+    ):
+        here = {"2525": clear.port, "587": upgraded.port, "465": implicit.port}
+        text = re.sub(r"\b(2525|587|465)\b", lambda found: str(here[found[0]]), program.first + program.text)
+        execute(text.replace("mail.example.org", "localhost"))
+    said = capsys.readouterr().out
+    assert [told for told in PRINTS.findall(program.text) if told not in said] == []
