@@ -15,8 +15,8 @@ _HOME = {
     for module, names in {
         "errors": "AuthenticationRefused BadArgument ConnectFailed ConnectionLost DeliveryInDoubt DeliveryRefused "
         "InsecureConnection LedgerBusy LedgerEmpty LedgerError LedgerMismatch LocalProtocolError MessageError "
-        "NotOffered OutOfStep ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
-        "SMTPError StartTlsInjection TemplateError TokenFailed",
+        "NotOffered OutOfStep PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError "
+        "ReplyTimeout SMTPError StartTlsInjection TemplateError TokenFailed",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome",
         "protocol.envelope": "Envelope Mailbox",

@@ -95,6 +95,9 @@ from asyncsmtp.errors import (
     OutOfStep as OutOfStep,
 )
 from asyncsmtp.errors import (
+    PoolFull as PoolFull,
+)
+from asyncsmtp.errors import (
     ProtocolError as ProtocolError,
 )
 from asyncsmtp.errors import (

@@ -9,6 +9,7 @@
     ├── ConnectFailed               no session came to be (also an OSError)
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
     ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
+    ├── PoolFull                    .seconds: no session was to be had in time (also a TimeoutError)
     ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
     ├── Refused                     .command, .reply
     │   ├── AuthenticationRefused
@@ -57,6 +58,7 @@ __all__ = [
     "MessageError",
     "NotOffered",
     "OutOfStep",
+    "PoolFull",
     "ProtocolError",
     "RecipientError",
     "Refused",
@@ -118,6 +120,14 @@ class ReplyTimeout(SMTPError, TimeoutError):
         said = command.verb if command is not None else "content"
         super().__init__(f"the relay did not answer {said} within {seconds:g} s: try again later")
         self.command = command
+        self.seconds = seconds
+
+
+class PoolFull(SMTPError, TimeoutError):
+    """Every session of the pool had its hands full for `seconds`; nothing of the message was said."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no session of the pool was free within {seconds:g} s: send less at a time, or allow more")
         self.seconds = seconds
 
 

@@ -13,7 +13,7 @@ from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.service import Lifespan, Service
 from asyncsmtp.client.slot import Slot, Slots
 from asyncsmtp.client.trace import Trace
-from asyncsmtp.errors import ConnectionLost
+from asyncsmtp.errors import ConnectionLost, PoolFull
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.delivery import Delivery
@@ -41,6 +41,7 @@ class Pool:
         messages: a session says QUIT after so many and is replaced; None for no limit but the relay's LIMITS.
         idle, age: and after so many seconds without a message, or since it was opened; nobody waits for that QUIT
             unless every place is taken.
+        wait: the most seconds a message waits while every session has its hands full; None for as long as it takes.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Pool:
         messages: int | None = None,
         idle: float = 60.0,
         age: float = 300.0,
+        wait: float | None = None,
         trace: Trace | None = None,
     ) -> None:
         if sessions < 1 or depth < 1 or (messages is not None and messages < 1):
@@ -65,6 +67,7 @@ class Pool:
         if relay.dialogue is Dialogue.STREAMED:
             depth = max(depth, relay.window)
         self._depth = depth
+        self._wait = wait
         self._capacity = asyncio.Semaphore(sessions * depth)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,6 +86,16 @@ class Pool:
         """How many sessions could send now."""
         return sum(service.fit for service in self._slots.services)
 
+    @property
+    def busy_sessions(self) -> int:
+        """How many sessions have a message in hand; also those that take no other."""
+        return sum(service.busy for service in self._slots.services)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait because every session has its hands full."""
+        return self._in_hand - self._slots.load
+
     async def send(self, message: Message | ParsedMessage, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Send one message over some session; wait for a session if all are full.
 
@@ -93,22 +106,35 @@ class Pool:
         who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
+        Raises also PoolFull after `wait` seconds.
         """
         made = Message.of(message)
         seen = self._connector.failures
         self._in_hand += 1
         self._idle.clear()
         try:
-            async with self._capacity:
-                slot = self._slots.take(asyncio.get_running_loop().time())
-                try:
-                    return await self._submit(slot, made, before_end, seen)
-                finally:
-                    self._slots.give_back(slot)
+            await self._enter()
+            slot = self._slots.take(asyncio.get_running_loop().time())
+            try:
+                return await self._submit(slot, made, before_end, seen)
+            finally:
+                self._slots.give_back(slot)
+                self._capacity.release()
         finally:
             self._in_hand -= 1
             if not self._in_hand:
                 self._idle.set()
+
+    async def _enter(self) -> None:
+        """Wait until some session may be given one message more."""
+        if self._wait is None or not self._capacity.locked():
+            await self._capacity.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._capacity.acquire()
+        except TimeoutError:
+            raise PoolFull(self._wait) from None
 
     async def _submit(self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int) -> Delivery:
         deferrals = 0

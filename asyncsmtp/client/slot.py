@@ -41,6 +41,11 @@ class Slots:
         """Of the places that have one."""
         return [slot.service for slot in self._all if slot.service is not None]
 
+    @property
+    def load(self) -> int:
+        """How many messages they have in hand."""
+        return sum(map(_load, self._all))
+
     def take(self, now: float) -> Slot:
         """Give one message more to the open session idle for the shortest time, else to an empty place, else to
         the least loaded.

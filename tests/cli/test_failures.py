@@ -30,6 +30,7 @@ def refused(code: int) -> errors.DeliveryRefused:
         (errors.ConnectFailed("nothing listens at relay.example:25"), 69),
         (errors.ConnectionLost("the connection broke"), 69),
         (errors.ReplyTimeout(None, 3), 69),
+        (errors.PoolFull(3), 75),
         (errors.RemoteProtocolError("not an SMTP reply"), 69),
         (errors.StartTlsInjection("octets in clear"), 69),
         (errors.NotOffered("STARTTLS", "the URL asks for it"), 69),

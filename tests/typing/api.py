@@ -77,6 +77,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.MessageError,
     asyncsmtp.NotOffered,
     asyncsmtp.OutOfStep,
+    asyncsmtp.PoolFull,
     asyncsmtp.ProtocolError,
     asyncsmtp.RecipientError,
     asyncsmtp.Refused,
