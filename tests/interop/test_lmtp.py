@@ -12,6 +12,7 @@ import pytest
 from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Side
+from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.commands import END_OF_CONTENT
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.opening import Security
@@ -100,6 +101,22 @@ async def test_a_content_of_many_blocks_arrives_octet_for_octet(dovecot: Dovecot
         assert (await session.send(sent)).accepted
     for path in (ADA, EVE):
         assert [original(mail) for mail in dovecot.lmtp_mails(path)] == [bytes(sent.content)]
+
+
+@pytest.mark.parametrize("reached", [by_port, by_socket])
+async def test_starttls_is_required_where_it_is_asked_for(
+    dovecot: Dovecot, reached: Callable[[Dovecot, Dialogue], Relay]
+) -> None:
+    """LMTP knows it too; the certificate is for localhost, which is what a Unix socket is taken for."""
+    plain = reached(dovecot, Dialogue.STREAMED)
+    relay = replace(plain, security=Security.STARTTLS, ca_file=dovecot.ca_file)
+    async with Session(relay) as session:
+        delivery = await session.send(sent := letter(1, ADA, NOBODY))
+    assert delivery.tls == "TLSv1.3"
+    assert delivery.outcomes == (Outcome.ACCEPTED, Outcome.REJECTED)
+    assert [original(mail) for mail in dovecot.lmtp_mails(ADA)] == [bytes(sent.content)]
+    with pytest.raises(ConnectFailed, match="certificate"):
+        await Session(replace(relay, verify_name="other.example")).connect()
 
 
 def is_end(line: tuple[Side, str]) -> bool:
