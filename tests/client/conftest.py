@@ -20,17 +20,22 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 def _sockets() -> set[str]:
-    """The TCP sockets this process holds, as the kernel names them; an event loop has others of its own."""
+    """The sockets with an address that this process holds, as the kernel names them; a loop has others of its own."""
     held = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             name = os.readlink(f"/proc/self/fd/{number}")
             if name.startswith("socket:"):
                 with socket.socket(fileno=os.dup(int(number))) as handle:
-                    held |= {name} if handle.family in (socket.AF_INET, socket.AF_INET6) else set()
+                    held |= {name} if _has_address(handle) else set()
         except OSError:
             continue
     return held
+
+
+def _has_address(handle: socket.socket) -> bool:
+    """Whether it has one, or whoever is at its other end; the two ends of a pair within this process have none."""
+    return handle.family != socket.AF_UNIX or bool(handle.getsockname() or handle.getpeername())
 
 
 @pytest.fixture
