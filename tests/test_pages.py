@@ -18,9 +18,11 @@ import trustme
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 
+pytest_plugins = ["pytester"]
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTS = re.compile(r"# prints (.*)$", re.MULTILINE)
+FENCED = re.compile(r"^```pytest\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USERS = {"ada": "open sesame", "eve@example.net": "ya29.token"}
 
 
@@ -64,6 +66,11 @@ def execute(program: str) -> None:
         asyncio.run(coroutine)
 
 
+def unsaid(program: Program, said: str) -> list[str]:
+    """What the page says is printed, and was not."""
+    return [told for told in PRINTS.findall(program.text) if told not in said]
+
+
 @pytest.mark.parametrize("program", programs("migration.md"), ids=lambda program: f"line {program.line}")
 def test_each_program_of_the_migration_page_runs(
     program: Program,
@@ -84,5 +91,28 @@ def test_each_program_of_the_migration_page_runs(
         here = {"2525": clear.port, "587": upgraded.port, "465": implicit.port}
         text = re.sub(r"\b(2525|587|465)\b", lambda found: str(here[found[0]]), program.first + program.text)
         execute(text.replace("mail.example.org", "localhost"))
-    said = capsys.readouterr().out
-    assert [told for told in PRINTS.findall(program.text) if told not in said] == []
+    assert unsaid(program, capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("program", programs("testing.md"), ids=lambda program: f"line {program.line}")
+def test_each_program_of_the_testing_page_runs(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They bring their own relays."""
+    monkeypatch.chdir(tmp_path)
+    execute(program.first + program.text)
+    assert unsaid(program, capsys.readouterr().out) == []
+
+
+def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
+    """As they stand, in a folder of their own."""
+    (theirs,) = FENCED.findall((DOCS / "testing.md").read_text(encoding="utf-8"))
+    pytester.makepyfile(theirs)
+    options = ("--override-ini=asyncio_default_fixture_loop_scope=function", "-p", "asyncsmtp.testing.plugin")
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=2)
+
+
+def test_the_testing_page_names_every_stage() -> None:
+    """One that is missing would not be found."""
+    page = (DOCS / "testing.md").read_text(encoding="utf-8")
+    assert [stage.name for stage in Stage if f"`{stage.name}`" not in page] == []
