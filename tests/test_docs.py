@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import list_api
 from docs.draw_states import PAGE, page
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +18,11 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 def test_the_page_of_states_is_the_machine_s_own() -> None:
     """Tables drawn by hand are wrong after the first change: run docs/draw_states.py."""
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_page_of_public_names_is_the_package_s_own() -> None:
+    """One that is missing, or gone, or means something else by now: run docs/list_api.py."""
+    assert list_api.PAGE.read_text(encoding="utf-8") == list_api.page()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
