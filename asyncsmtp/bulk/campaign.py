@@ -45,7 +45,8 @@ class Run:
         outage: Outage | None = None,
     ) -> None:
         self._ledger = ledger
-        self._courier = Courier(composer, ledger, pool, outage or Outage())
+        self._outage = outage or Outage()
+        self._courier = Courier(composer, ledger, pool, self._outage)
         self._gate = asyncio.Semaphore(concurrency)
         self._left = limit
         self._watch = watch
@@ -72,8 +73,9 @@ class Run:
             raise self._ended_by
 
     def stop(self) -> None:
-        """Begin nothing new; `go` returns when what is in flight is answered."""
+        """Begin nothing new; `go` returns when what is in flight is answered. A gone relay is not waited for."""
         self._stopping = True
+        self._outage.stop()
 
     def cut(self) -> None:
         """Break off what is in flight as well."""
@@ -133,7 +135,8 @@ class Run:
             self._end(error)
         except SMTPError as error:
             self._ledger.give_back(hand.claim)
-            self._end(error)
+            if not self._stopping:  # else it is known why the run ends
+                self._end(error)
         except asyncio.CancelledError:
             self._ledger.give_back(hand.claim)
             raise

@@ -21,7 +21,7 @@ class Outage:
         self._delays = delays
         self._failures = 0
         self._worked = False
-        self._over = False
+        self._over = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
     def works(self) -> None:
@@ -29,15 +29,23 @@ class Outage:
         self._worked = True
         self._failures = 0
 
+    def stop(self) -> None:
+        """Whoever waits need not wait longer: there will be no further try."""
+        self._over.set()
+
     async def wait(self) -> bool:
         """Wait before the next try; False when there is no point in another.
 
         A relay that never answered in this run is a wrong name or one that is not running: no second try.
         """
         async with self._one_at_a_time:
-            if self._over or not self._worked or self._failures >= len(self._delays):
-                self._over = True
+            if self._over.is_set() or not self._worked or self._failures >= len(self._delays):
+                self._over.set()
                 return False
             self._failures += 1
-            await asyncio.sleep(self._delays[self._failures - 1])
-            return True
+            try:
+                async with asyncio.timeout(self._delays[self._failures - 1]):
+                    await self._over.wait()
+            except TimeoutError:
+                return True
+            return False

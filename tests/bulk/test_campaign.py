@@ -12,9 +12,10 @@ import pytest
 
 from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement, State
+from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.place import BeforeEnd
-from asyncsmtp.errors import LedgerError
+from asyncsmtp.errors import ConnectFailed, LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
@@ -112,3 +113,22 @@ async def test_a_run_cut_before_its_messages_begin_ends(tmp_path: Path) -> None:
         async with asyncio.timeout(5):
             await run.go()
         assert State.IN_DOUBT not in (await states(ledger)).values()
+
+
+async def test_a_stopped_run_does_not_wait_for_a_relay_that_is_gone(tmp_path: Path) -> None:
+    """BL-16: nothing is under way during an outage, so the first Ctrl-C ends the run; the rows stay pending."""
+    pool = Gated()
+
+    class Gone(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if not pool.under_way:
+                return await pool.send(message, before_end=before_end)
+            asyncio.get_running_loop().call_later(0.05, run.stop)
+            raise ConnectFailed("nothing answers there")
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Gone(), concurrency=1, outage=Outage([60.0]))
+        async with asyncio.timeout(5):
+            await run.go()
+        found = await states(ledger)
+    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
