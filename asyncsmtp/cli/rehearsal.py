@@ -47,7 +47,7 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
             ended = await run(plan, relay)
     console.say(f"  the mails are in {place}; nothing left this machine")
     if number is not None and ended is not Exit.INTERRUPTED:
-        show(place, number)
+        show(place, number, console.say if plan.as_json else console.out)  # stdout is a program's then
     return ended
 
 

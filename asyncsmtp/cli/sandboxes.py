@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,8 @@ async def sandboxed(maildir: Path | None) -> AsyncIterator[Relay]:
         yield Relay(box.host, box.port, Security.PLAINTEXT)
 
 
-def show(maildir: Path, number: int) -> None:
-    """Print the mails that came last.
+def show(maildir: Path, number: int, tell: Callable[[str], object] = console.out) -> None:
+    """Print the mails that came last, by `tell`.
 
     Raises:
         Failed: there is no such Maildir, or nothing in it.
@@ -42,5 +42,5 @@ def show(maildir: Path, number: int) -> None:
         advice = "asyncsmtp bulk CAMPAIGN.toml --sandbox, or: asyncsmtp sandbox"
         raise Failed(f"no mail has arrived in {maildir}", advice)
     for mail in found:
-        console.out(f"--- {mail.path}")
-        console.out(render(mail))
+        tell(f"--- {mail.path}")
+        tell(render(mail))

@@ -182,6 +182,13 @@ def test_json_is_one_object_a_result(command: Command, campaign: Path) -> None:
     assert len(results) == 3
 
 
+def test_json_leaves_the_mails_it_shows_to_people(command: Command, campaign: Path) -> None:
+    """`--show` beside `--json`: every line of stdout is an object still."""
+    ended = command("bulk", campaign, "--sandbox", "--json", "--show", "1")
+    assert len([json.loads(line) for line in ended.out.splitlines()]) == 3
+    assert "Message-ID:" in ended.err
+
+
 def test_the_dialogue_can_be_watched(command: Command, campaign: Path) -> None:
     """-v shows it on stderr, marked as swaks does."""
     with serving(ScriptedRelay()) as relay:
