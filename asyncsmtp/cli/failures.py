@@ -71,7 +71,7 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
         Exit.USAGE,
         "put the files back as they were, or begin a new campaign under another name",
     ),
-    (errors.LedgerError, Exit.LEDGER, "when its disk is well, run the same command again: nothing recorded is lost"),
+    (errors.LedgerError, Exit.LEDGER, "put that right, then run the same command again: nothing recorded is lost"),
 )
 
 _DISK = frozenset({"ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG"})
