@@ -19,7 +19,7 @@ from asyncsmtp.client.place import Place
 from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.streaming import stream
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, SMTPError
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, ReplyTimeout, SMTPError
 from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
 from asyncsmtp.protocol.content import transparent
@@ -34,7 +34,8 @@ class Line:
 
     def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float) -> None:
         offered = wire.protocol.extensions
-        self.pipelined = relay.dialogue is not Dialogue.LOCKSTEP and offered.pipelining
+        lockstep = relay.dialogue is Dialogue.LOCKSTEP or manners.loses_commands
+        self.pipelined = offered.pipelining and not lockstep
         self.chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking
         self._streams = self.chunked and not relay.lmtp  # how many replies a content has is not known beforehand
         self._window = relay.window if self._streams else 1  # contents unanswered at a time
@@ -45,6 +46,7 @@ class Line:
         self._places: deque[Place] = deque()  # not written to the end yet; the head has the turn
         self._unbooked: deque[Place] = deque()  # opened, in the order in which they were
         self._ended_last: Place | None = None
+        self._manners = manners
         self._behind = Behind(manners, round_trip)
         self._doom: SMTPError | None = None
 
@@ -230,6 +232,8 @@ class Line:
     def broken(self, error: SMTPError) -> None:
         """Tell everyone what the end of the connection means for them."""
         self._behind.lost()
+        if self.pipelined and isinstance(error, ReplyTimeout) and any(place.halfway for place in self._unbooked):
+            self._manners.loses_commands = True
         void = isinstance(error, OutOfStep)
         claimed = isinstance(error, OutOfStep) and error.claims_acceptance
         for place, follower in zip(self._unbooked, [*self._unbooked, None][1:], strict=True):

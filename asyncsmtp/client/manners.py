@@ -1,9 +1,12 @@
-"""What a relay has shown of its manners: whether it reads on behind the end of a content.
+"""What a relay has shown of its manners: whether it reads what was said before it answered.
 
 RFC 2920 allows a client to say the next envelope behind the content's last dot. EHLO does not tell which
 servers bear it: some refuse what follows (503), some lose it in silence, one crashes. So a session speaks
 behind the dot only once it has proved its server, with an RSET in the same write as a dot: its reply in time
 is the proof. A refusal or a silence is remembered for every later session with the same relay.
+
+Some offer PIPELINING and yet throw away what they have read behind a command. That shows when an envelope
+said in one group is answered in part and then no more; from then on commands are said one at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ class Manners:
 
     Attributes:
         stops_at_the_dot: the relay refused or lost what was said behind a content.
+        loses_commands: it answered part of an envelope that was said in one group, and no more.
     """
 
     stops_at_the_dot: bool = False
+    loses_commands: bool = False
 
 
 class _Known(Enum):

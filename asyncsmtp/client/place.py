@@ -61,6 +61,11 @@ class Place:
         return self.transaction.phase is Phase.ENDED
 
     @property
+    def halfway(self) -> bool:
+        """Whether its MAIL is answered, and its envelope is not."""
+        return self.transaction.phase is Phase.ENVELOPE and self.transaction.mail is not None
+
+    @property
     def welcome(self) -> bool:
         """Whether its DATA was answered with 354."""
         return self.transaction.phase is Phase.CONTENT or self.ended

@@ -13,7 +13,7 @@ from asyncsmtp.client.relay import Dialogue, Relay
 from asyncsmtp.client.service import Lifespan, Service
 from asyncsmtp.client.slot import Slot, Slots
 from asyncsmtp.client.trace import Trace
-from asyncsmtp.errors import ConnectionLost, PoolFull
+from asyncsmtp.errors import ConnectionLost, PoolFull, ReplyTimeout
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.delivery import Delivery
@@ -61,7 +61,8 @@ class Pool:
         if idle <= 0 or age <= 0:
             raise ValueError("a session needs more than 0 s of idle time and of age")
         self.relay = relay
-        self._connector = Connector(relay, Manners(), trace)
+        self._manners = Manners()
+        self._connector = Connector(relay, self._manners, trace)
         self._lifespan = Lifespan(messages, idle, age)
         self._slots = Slots(sessions)
         if relay.dialogue is Dialogue.STREAMED:
@@ -102,8 +103,9 @@ class Pool:
         A connection that breaks before the point of no return is replaced and the message sent again, unless it
         was opened for this very message: nothing was delivered, and it was the old connection's fault.
         `before_end` may then be called again. So it is with a MAIL refused for now (4yz) by a session that has
-        taken messages: the relay may take so many a session. Where no session can be opened at all, everyone
-        who waits is told.
+        taken messages: the relay may take so many a session. Where a relay answers a pipelined envelope in part
+        and no more, the message is sent once again command by command, as all are from then on. Where no
+        session can be opened at all, everyone who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
         Raises also PoolFull after `wait` seconds.
@@ -145,6 +147,11 @@ class Pool:
             except ConnectionLost:
                 if fresh:  # so each connection that breaks gives one message up at the most, and this ends
                     raise
+                continue
+            except ReplyTimeout:
+                if not (self._manners.loses_commands and service.session.pipelined):
+                    raise
+                self._slots.retire()  # they would lose commands too; the next ones say one at a time
                 continue
             finally:
                 service.give_back()

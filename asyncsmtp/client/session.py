@@ -103,6 +103,11 @@ class Session:
         return self._line is not None and not self._line.doomed and self._wire is not None and self._wire.alive
 
     @property
+    def pipelined(self) -> bool:
+        """Whether an envelope is said in one group, not command by command (RFC 2920)."""
+        return self._line is not None and self._line.pipelined
+
+    @property
     def busy(self) -> bool:
         """Whether messages are waiting or unanswered."""
         return self._line is not None and self._line.busy

@@ -72,6 +72,12 @@ class Slots:
         if not slot.load:
             self._free.append(slot)
 
+    def retire(self) -> None:
+        """Have every session leave when what it was given is answered."""
+        for service in self.services:
+            if service.fit:
+                service.retire()
+
     def watch(self) -> None:
         """A session was opened: have it end when its time is over, though no message comes."""
         if self._alarm is None:
