@@ -1,11 +1,13 @@
-"""The programs in docs/ are run: ours, and those of the libraries we compare with."""
+"""The programs and commands in docs/ are run: ours, and those of the libraries we compare with."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
 import inspect
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from ssl import SSLContext
 import pytest
 import trustme
 
+from asyncsmtp.cli.exits import Exit
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 
@@ -116,3 +119,26 @@ def test_the_testing_page_names_every_stage() -> None:
     """One that is missing would not be found."""
     page = (DOCS / "testing.md").read_text(encoding="utf-8")
     assert [stage.name for stage in Stage if f"`{stage.name}`" not in page] == []
+
+
+async def test_each_command_of_the_operating_page_runs(tmp_path: Path) -> None:
+    """In the order of the page, in one folder, and each ends well."""
+    commands = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "operating.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", "".join(commands)),
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert "everyone was accepted" in said.decode()
+    assert len((tmp_path / "results.ndjson").read_text().splitlines()) == 20
+
+
+def test_the_operating_page_names_every_exit_code() -> None:
+    """Scripts are written from it; 70 is a bug, and promised to nobody."""
+    page = (DOCS / "operating.md").read_text(encoding="utf-8").partition("## From cron")[2].partition("## What")[0]
+    assert {int(code) for code in re.findall(r"\b\d{1,3}\b", page)} >= {each.value for each in Exit} - {Exit.BUG}
