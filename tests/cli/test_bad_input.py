@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -261,6 +263,42 @@ def test_the_ledger_of_another_campaign(command: Command, campaign: Path) -> Non
     ended, relay = bulk(command, campaign, "--name", "other", "--ledger", "news.ledger")
     nothing_was_sent(ended, relay)
     assert "“news”" in ended.sentence
+
+
+@pytest.mark.parametrize(
+    ("statement", "about"),
+    [
+        ("PRAGMA user_version = 99", "made by a newer asyncsmtp (schema 99"),
+        ("PRAGMA application_id = 7", "not a ledger of asyncsmtp"),
+    ],
+)
+def test_a_newer_or_foreign_ledger(command: Command, campaign: Path, statement: str, about: str) -> None:
+    """BL-13: 74, nothing sent, and the file is as it was: put back, it goes on."""
+    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    ledger = campaign.parent / "news.ledger"
+    with closing(sqlite3.connect(ledger)) as database:
+        key = statement.split()[1]
+        [before] = database.execute(f"PRAGMA {key}").fetchone()
+        database.execute(statement)
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay, 74)
+    assert about in ended.sentence
+    assert "disk" not in ended.err
+    with closing(sqlite3.connect(ledger)) as database:
+        database.execute(f"PRAGMA {key} = {before}")
+    ended, relay = bulk(command, campaign)
+    assert ended.code == 0
+    assert len(relay.received) == 2
+
+
+def test_a_file_that_is_no_ledger(command: Command, campaign: Path) -> None:
+    """BL-13: somebody's notes are not overwritten."""
+    notes = campaign.parent / "news.ledger"
+    notes.write_text("what I must not forget\n", encoding="utf-8")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay, 74)
+    assert "it is not a ledger" in ended.sentence
+    assert notes.read_text(encoding="utf-8") == "what I must not forget\n"
 
 
 def test_a_rate_is_refused_not_ignored(command: Command, campaign: Path) -> None:
