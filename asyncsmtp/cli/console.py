@@ -14,7 +14,7 @@ from typing import TextIO
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["interactive", "many", "out", "prepare", "say"]
+__all__ = ["interactive", "many", "on_terminal", "out", "prepare", "say"]
 
 
 def prepare() -> None:
@@ -52,6 +52,11 @@ def out(text: str, *, harmless: bool = True) -> bool:
 def interactive() -> bool:
     """Whether a person can be asked: both ends of the conversation are a terminal."""
     return all(stream is not None and not stream.closed and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def on_terminal() -> bool:
+    """Whether what `out` prints is read by a terminal, which acts on control characters."""
+    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
 
 
 def many(number: int, what: str) -> str:

@@ -47,13 +47,14 @@ async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
 
     states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT, State.SUPPRESSED) if failed else None
     line = _line(failed=failed, as_json=as_json)
+    harmless = not as_json and console.on_terminal()  # a file gets its cells as they were, a terminal never
     begun = False
     async with await SqliteLedger.read(path) as ledger:
         async for entry in ledger.entries(states):
             if not begun and not as_json:
-                console.out(_header(entry, failed=failed), harmless=False)
+                console.out(_header(entry, failed=failed), harmless=harmless)
             begun = True
-            if not console.out(line(entry), harmless=False):
+            if not console.out(line(entry), harmless=harmless):
                 return  # nobody reads on
     if failed and not begun:
         console.say("nobody: every row was accepted, or is still to send")

@@ -106,6 +106,26 @@ def test_failed_is_the_original_columns_and_why(command: Command, ran: Path) -> 
     assert records[0]["fields"] == {"email": "=bob@example.org", "name": "=cmd|' /C calc'!A0", "note": "@sum"}
 
 
+def test_a_cell_does_nothing_to_a_terminal_and_is_itself_in_a_file(command: Command, campaign: Path) -> None:
+    """CT-01: `results --failed` shows cells as they stood in the file: ESC, BEL, OSC and all."""
+    hostile = "\x1b]0;owned\x07"
+    (campaign.parent / "people.csv").write_text(
+        f"email,name\nnobody,{hostile}\nann@example.org,Ann\n", encoding="utf-8"
+    )
+    assert command("bulk", campaign, "--sandbox").code == 1
+    words = [sys.executable, "-m", "asyncsmtp", "results", str(campaign), "--sandbox", "--failed"]
+    terminal, stdout = os.openpty()
+    try:
+        subprocess.run(words, stdout=stdout, check=True, timeout=15)
+        shown = os.read(terminal, 4096)
+    finally:
+        os.close(stdout)
+        os.close(terminal)
+    assert rb"\x1b]0;owned\x07" in shown
+    assert not [octet for octet in shown if octet < 0x20 and octet not in b"\r\n"]
+    assert hostile in subprocess.run(words, capture_output=True, check=True, timeout=15, text=True).stdout
+
+
 def test_results_before_the_first_run_are_one_sentence(command: Command, campaign: Path) -> None:
     """An empty file would look like a campaign without recipients."""
     ended = command("results", campaign)
