@@ -86,7 +86,7 @@ class Line:
 
     def _advance(self, _: object = None) -> None:
         """Say whatever may be said now."""
-        while self._places and self._wire.alive and self._doom is None:
+        while self._places and self._wire.failure is None and self._doom is None:
             if not self._advance_head(self._places[0]):
                 return
 
@@ -136,8 +136,7 @@ class Line:
         if not place.opened:
             place.opened = True
             self._unbooked.append(place)
-        heard = place.transaction.answered
-        return [Said(command, heard) for command in group]
+        return [Said(group, place.transaction.answered)]
 
     def _say(self, place: Place, group: tuple[Command, ...]) -> None:
         if group:
@@ -184,7 +183,7 @@ class Line:
         parts = transparent(place.content.parts) if transaction.taken and place.room is None else ()
         transaction.content_ended()
         self._ended_last = place
-        end = Said(END_OF_CONTENT, transaction.answered, answers=transaction.answers_due)
+        end = Said((END_OF_CONTENT,), transaction.answered, answers=transaction.answers_due)
         self._wire.say([end, *self._what_follows()], behind=parts)
 
     def _end_chunks(self, place: Place) -> None:
@@ -195,7 +194,7 @@ class Line:
         place.transaction.content_ended(unasked=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)
-        said.append(Said(last, place.transaction.answered, answers=place.transaction.answers_due))
+        said.append(Said((last,), place.transaction.answered, answers=place.transaction.answers_due))
         self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:

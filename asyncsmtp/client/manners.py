@@ -69,7 +69,7 @@ class Behind:
         if self._known is not _Known.NOTHING or self._manners.stops_at_the_dot:
             return []
         self._known = _Known.PROBING
-        return [Said(RSET, self._heard, self._patience)]
+        return [Said((RSET,), self._heard, self._patience)]
 
     def _heard(self, _: Command, reply: Reply) -> None:
         self._known = _Known.PROVED if reply.positive else _Known.REFUSED

@@ -258,7 +258,7 @@ class Session:
         async with self._asking:
             if command is not GREETING:
                 self._answer = loop.create_future()
-                wire.say([Said(command, self._hear)])
+                wire.say([Said((command,), self._hear)])
             began = loop.time()
             assert self._answer is not None
             try:

@@ -37,7 +37,8 @@ async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
     chunk, place.rest = place.rest, block
     if chunk is not None:
         wire.check()
-        wire.say([Said(place.transaction.say_chunk(len(chunk)), place.transaction.answered)], chunk=(chunk,))
+        transaction = place.transaction
+        wire.say([Said((transaction.say_chunk(len(chunk)),), transaction.answered)], chunk=(chunk,))
         await wire.make_room()
 
 

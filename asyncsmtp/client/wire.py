@@ -29,9 +29,9 @@ Heard = Callable[[Command, Reply], None]
 
 
 class Said(NamedTuple):
-    """A command, who hears its reply, seconds for that (None: by its verb), and how many replies it has."""
+    """Commands, who hears their replies, seconds for each (None: by its verb), and how many replies each has."""
 
-    command: Command
+    commands: tuple[Command, ...]
     heard: Heard
     limit: float | None = None
     answers: int = 1
@@ -70,9 +70,10 @@ class Wire:
         self._reader = reader
         self._listener = listener
         self._trace = trace
-        self._waiters: deque[Said] = deque([Said(GREETING, greeted)])
+        self._waiters: deque[Said] = deque([Said((GREETING,), greeted)])
         self._heard = greeted  # who heard the last reply
         self._loop = asyncio.get_running_loop()
+        self._limits = {verb: relay.timeouts.limit(verb) for verb in Verb}
         self._due = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._task = self._loop.create_task(self._listen(), name=f"asyncsmtp: hears {relay}")
@@ -106,10 +107,12 @@ class Wire:
         octets = list(behind)
         idle = not self._waiters
         for one in said:
-            octets.append(self.protocol.send(one.command, answers=one.answers))
-            self._waiters.extend((one,) * one.answers)
-            if self._trace is not None:
-                self._trace(Side.CLIENT, str(one.command), tls=self.tls is not None, refused=False)
+            commands, _, _, answers = one
+            for command in commands:
+                octets.append(self.protocol.send(command, answers=answers))
+                if self._trace is not None:
+                    self._trace(Side.CLIENT, str(command), tls=self.tls is not None, refused=False)
+            self._waiters.extend((one,) * (len(commands) * answers))
         octets += chunk
         self.writer.write(b"".join(octets))
         if idle:
@@ -212,8 +215,7 @@ class Wire:
         """The limit is on the whole reply to the oldest command, however it drips (RFC 5321 §4.5.3.2)."""
         if not self._waiters or self.failure is not None:
             return
-        command, _, limit, _ = self._waiters[0]
-        self._due = self._loop.time() + self._limit(command, limit)
+        self._due = self._loop.time() + self._limit()
         if self._alarm is None or self._alarm.when() > self._due:  # else it goes off too early, and is set again
             self._set_alarm()
 
@@ -233,11 +235,12 @@ class Wire:
         if self._loop.time() < self._due:
             self._set_alarm()
             return
-        command, _, limit, _ = self._waiters[0]
-        self.fail(ReplyTimeout(command, self._limit(command, limit)))
+        self.fail(ReplyTimeout(self.protocol.pending[0], self._limit()))
 
-    def _limit(self, command: Command, limit: float | None) -> float:
-        return self._relay.timeouts.limit(command.verb) if limit is None else limit
+    def _limit(self) -> float:
+        """Seconds for the reply to the oldest command."""
+        limit = self._waiters[0].limit
+        return self._limits[self.protocol.pending[0].verb] if limit is None else limit
 
     def _hung_up(self) -> SMTPError:
         return self.protocol.ended() or ConnectionLost(f"{self._relay} hung up: try again")

@@ -171,7 +171,10 @@ class ClientProtocol:
         if not self.allows(command):
             waiting = f" with {self.pending[-1].verb} unanswered" if self.pending else ""
             raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead}{waiting}")
-        self.pending.extend((command,) * answers)
+        if answers == 1:
+            self.pending.append(command)
+        else:
+            self.pending.extend((command,) * answers)
         self.ahead = AFTER.get(command.verb, self.ahead)
         return bytes(command)
 

@@ -111,7 +111,8 @@ class Delivery:
     @property
     def accepted(self) -> bool:
         """Whether every recipient was accepted."""
-        return all(outcome is Outcome.ACCEPTED for outcome in self.outcomes)
+        replies = (self.mail, *self.recipients, *self.finals)
+        return bool(self.finals) and all(reply.positive for reply in replies)
 
     def raise_for_refusal(self) -> None:
         """Raise for the first recipient that was not accepted; do nothing when all were.
