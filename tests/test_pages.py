@@ -107,6 +107,12 @@ def test_each_program_of_the_testing_page_runs(
     assert unsaid(program, capsys.readouterr().out) == []
 
 
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    """A block that nobody runs is wrong sooner or later."""
+    ran = {"migration.md": {"py", "python"}, "testing.md": {"python", "pytest"}, "operating.md": {"sh"}}
+    assert {name: set(re.findall(r"^```(.+)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)) for name in ran} == ran
+
+
 def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
     """As they stand, in a folder of their own."""
     (theirs,) = FENCED.findall((DOCS / "testing.md").read_text(encoding="utf-8"))
