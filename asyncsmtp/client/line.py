@@ -29,6 +29,9 @@ from asyncsmtp.protocol.transaction import Phase
 __all__ = ["Line"]
 
 
+_HOLDS_THE_TURN = (Phase.ENVELOPE, Phase.CONTENT)
+
+
 class Line:
     """The senders' side of a session; `caught_up` and `broken` are called by the wire."""
 
@@ -108,7 +111,7 @@ class Line:
             self._end(place)
         elif transaction.phase is not Phase.OVER:
             self._say(place, transaction.say())
-        if transaction.phase in (Phase.ENVELOPE, Phase.CONTENT):
+        if transaction.phase in _HOLDS_THE_TURN:
             return False
         self._places.popleft()
         return True

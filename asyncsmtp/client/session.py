@@ -65,6 +65,7 @@ class Session:
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._wire: Wire | None = None
         self._line: Line | None = None
+        self._verified = False  # whether TLS has proved who the relay is
         self._asking = asyncio.Lock()
         self._answer: asyncio.Future[Reply] | None = None
         self._round_trip = float("inf")
@@ -155,6 +156,7 @@ class Session:
             await self._wire.aclose()
             raise
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
+        self._verified = self._wire.tls is not None and verifies(self.relay.context)
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -221,7 +223,7 @@ class Session:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
         offered = wire.protocol.extensions
-        needed = parameters(envelope, content, offered, verified=wire.tls is not None and verifies(self.relay.context))
+        needed = parameters(envelope, content, offered, verified=self._verified)
         if content.binary and not self._line.pipelined:
             raise NotOffered("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
         transaction = Transaction(

@@ -7,7 +7,7 @@ recipient is accepted, or even unasked where the relay's owner wants it streamed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 from asyncsmtp.errors import LocalProtocolError, OutOfStep
@@ -29,6 +29,10 @@ class Phase(Enum):
     ENDED = "ended"  # the end of the content is said
     CLEARING = "clearing"  # refused; RSET is due or said
     OVER = "over"  # every reply is in
+
+
+# A member of an enumeration is looked up by a call on Python 3.11: these, once for each reply.
+_ENVELOPE, _CLEARING, _OVER = Phase.ENVELOPE, Phase.CLEARING, Phase.OVER
 
 
 class Transaction:
@@ -96,9 +100,9 @@ class Transaction:
             behind_content: the group goes out behind another message's content; it then begins with RSET,
                 without which some servers lose count.
         """
-        if self._unanswered or self.phase not in (Phase.ENVELOPE, Phase.CLEARING):
+        if self._unanswered or self.phase not in (_ENVELOPE, _CLEARING):
             return ()
-        if self.phase is Phase.CLEARING:
+        if self.phase is _CLEARING:
             group: tuple[Command, ...] = (RSET,)
         elif self._pipelined:
             group = tuple(reversed(self._script))
@@ -118,32 +122,27 @@ class Transaction:
         Raises:
             OutOfStep: RSET was refused.
         """
-        if reply.code == CLOSING and command.verb is not Verb.RSET:
+        verb = command.verb
+        if reply.code == CLOSING and verb != RSET.verb:
             self.broken_off(reply)
             return
         self._unanswered -= 1
-        match command.verb:
-            case Verb.MAIL:
-                self.mail = reply
-            case Verb.RCPT:
-                self.recipients.append(reply)
-                if reply.positive and not self.taken:
-                    self.taken = self.mail is not None and self.mail.positive
-            case Verb.DATA:
-                self._data_answered(reply)
-            case Verb.CONTENT | Verb.BDAT_LAST:
-                self._content_answered(reply)
-            case Verb.BDAT:
-                self._chunk_answered(reply)
-            case _:
-                self._reset_answered(reply)
-        if self.phase is Phase.ENVELOPE and not self._unanswered:
+        _TAKES[verb](self, reply)
+        if not self._unanswered and self.phase is _ENVELOPE:
             self._step()
+
+    def _mail_answered(self, reply: Reply) -> None:
+        self.mail = reply
+
+    def _recipient_answered(self, reply: Reply) -> None:
+        self.recipients.append(reply)
+        if reply.positive and not self.taken:
+            self.taken = self.mail is not None and self.mail.positive
 
     def _reset_answered(self, reply: Reply) -> None:
         if not reply.positive and reply.code != CLOSING:
             raise OutOfStep(f"the relay answered RSET with “{reply}”, though it cannot be refused")
-        if self.phase is Phase.CLEARING:
+        if self.phase is _CLEARING:
             self.phase = Phase.OVER
 
     def _data_answered(self, reply: Reply) -> None:
@@ -220,12 +219,12 @@ class Transaction:
     @property
     def caught_up(self) -> bool:
         """Whether all that was said is answered."""
-        return self._unanswered == 0 or self.phase is Phase.OVER
+        return self._unanswered == 0 or self.phase is _OVER
 
     @property
     def decided(self) -> bool:
         """Whether each recipient's fate is known, be it that RSET is unanswered."""
-        return self.phase in (Phase.CLEARING, Phase.OVER)
+        return self.phase in (_CLEARING, _OVER)
 
     @property
     def in_doubt(self) -> bool:
@@ -239,3 +238,14 @@ class Transaction:
         recipients = tuple(self.recipients) if self.mail.positive else ()
         finals = tuple(self.finals) if self.taken else ()
         return Delivery(self.envelope, self.mail, recipients, finals, self.was_sent, host, tls)
+
+
+_TAKES: Mapping[Verb, Callable[[Transaction, Reply], None]] = {  # which reply is taken how
+    Verb.MAIL: Transaction._mail_answered,
+    Verb.RCPT: Transaction._recipient_answered,
+    Verb.DATA: Transaction._data_answered,
+    Verb.CONTENT: Transaction._content_answered,
+    Verb.BDAT: Transaction._chunk_answered,
+    Verb.BDAT_LAST: Transaction._content_answered,
+    Verb.RSET: Transaction._reset_answered,
+}
