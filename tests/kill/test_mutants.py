@@ -15,7 +15,7 @@ from tests.kill.processes import Campaign, oracle
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SOURCE = Path(asyncsmtp.__file__).parent
-TRIES = 4  # campaigns of eight kills each; one is nearly always enough
+TRIES = 12  # campaigns of eight kills each; one is usually enough
 MUTANTS = {
     "M1: the content ends before its mark is durable": (
         "bulk/courier.py",
