@@ -151,7 +151,7 @@ class Pool:
             except ReplyTimeout:
                 if not (self._manners.loses_commands and service.session.pipelined):
                     raise
-                self._slots.retire()  # they would lose commands too; the next ones say one at a time
+                self._slots.retire_pipelined()  # they would lose commands too; the next ones say one at a time
                 continue
             finally:
                 service.give_back()

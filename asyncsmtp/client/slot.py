@@ -72,10 +72,10 @@ class Slots:
         if not slot.load:
             self._free.append(slot)
 
-    def retire(self) -> None:
-        """Have every session leave when what it was given is answered."""
+    def retire_pipelined(self) -> None:
+        """Have every session that speaks in groups leave when what it was given is answered."""
         for service in self.services:
-            if service.fit:
+            if service.fit and service.session.pipelined:
                 service.retire()
 
     def watch(self) -> None:

@@ -11,7 +11,7 @@ from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.relay import Dialogue
 from asyncsmtp.client.session import Session
 from asyncsmtp.errors import ReplyTimeout
-from asyncsmtp.testing import USUAL, Cue, Forget, Hang, Move, ScriptedRelay, Stage
+from asyncsmtp.testing import USUAL, Cue, Forget, Hang, Move, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import LIMIT, QUICK, commands, message, pooling, relay_of, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -35,6 +35,19 @@ async def test_a_relay_that_reads_a_line_a_segment_takes_each_message_once(
     assert set(taken.values()) == {1}
     assert server.connections <= 2 * sessions
     assert asyncio.get_running_loop().time() - began < 3 * LIMIT
+
+
+async def test_a_session_found_out_late_costs_none_that_speak_command_by_command() -> None:
+    """WI-18: one that was still being opened, pipelined, fails later; the ones opened since know better and stay."""
+
+    def ehlo(cue: Cue) -> Move | None:
+        return (Wait(LIMIT / 2), USUAL) if cue.connection == 2 else None
+
+    script: dict[Stage, Rule] = {Stage.EHLO: ehlo, Stage.MAIL: (USUAL, Forget())}
+    async with pooling(script, relay=RELAY, pool={"sessions": 2, "depth": 1}) as (server, pool):
+        for first in (1, 3):
+            await asyncio.gather(*(pool.send(message(n)) for n in (first, first + 1)))
+        assert server.connections == 4
 
 
 async def test_a_relay_that_clears_its_input_after_each_5yz_costs_no_recipient() -> None:
