@@ -141,9 +141,9 @@ class Session:
 
     async def _connect(self, credentials: Credentials | None) -> None:
         self._greeting = None
-        reader, writer = await connect(self.relay)
+        ear, writer = await connect(self.relay)
         self._answer = asyncio.get_running_loop().create_future()
-        self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)
+        self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._hear, trace=self._trace)
         try:
             await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
         except SMTPError as error:

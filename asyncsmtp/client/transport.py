@@ -11,14 +11,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from asyncsmtp.client.ear import Streams, open_streams
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 
-__all__ = ["READ_SIZE", "Streams", "client_name", "connect", "shake_hands", "tls_context", "verifies"]
+__all__ = ["READ_SIZE", "client_name", "connect", "shake_hands", "tls_context", "verifies"]
 
 READ_SIZE = 65_536
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def connect(relay: Relay) -> Streams:
@@ -34,7 +34,6 @@ async def connect(relay: Relay) -> Streams:
         async with asyncio.timeout(limit):
             return await _open(
                 relay,
-                limit=READ_SIZE,
                 ssl=context,
                 server_hostname=_certified_name(relay) if context else None,
                 ssl_handshake_timeout=relay.timeouts.tls if context else None,
@@ -51,10 +50,12 @@ async def connect(relay: Relay) -> Streams:
 
 
 async def _open(relay: Relay, **settings: Any) -> Streams:
+    loop = asyncio.get_running_loop()
     if relay.unix_path is not None:
-        return await asyncio.open_unix_connection(os.fsdecode(relay.unix_path), **settings)
+        path = os.fsdecode(relay.unix_path)
+        return await open_streams(lambda make: loop.create_unix_connection(make, path, **settings))
     host, port = relay.address
-    return await asyncio.open_connection(host, port, **settings, **_eyeballs(host))
+    return await open_streams(lambda make: loop.create_connection(make, host, port, **settings, **_eyeballs(host)))
 
 
 def _certified_name(relay: Relay) -> str:

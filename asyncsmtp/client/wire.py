@@ -1,8 +1,8 @@
 """One connection and the protocol on it: says commands, hears replies, keeps the time, fails once.
 
-The reading task runs from the first octet to the last. So a reply is handled while we still write, as
-RFC 2920 §3.1 asks; a 421 or a hang-up is noticed while nothing is asked; and octets that come between the
-220 to STARTTLS and the handshake meet a protocol that takes none (RFC 3207 §6).
+It hears from the first octet to the last. So a reply is handled while we still write, as RFC 2920 §3.1
+asks; a 421 or a hang-up is noticed while nothing is asked; and octets that come between the 220 to STARTTLS
+and the handshake meet a protocol that takes none (RFC 3207 §6).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from asyncsmtp.client.ear import Ear
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.trace import Side, Trace
-from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
 from asyncsmtp.protocol.client import ClientProtocol, State
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
@@ -37,6 +37,7 @@ class Said(NamedTuple):
     answers: int = 1
 
 
+_CLOSED = State.CLOSED  # looked up once: on Python 3.11 that is a call
 logger = logging.getLogger("asyncsmtp.session")
 
 
@@ -51,12 +52,12 @@ class Listener(Protocol):
 
 
 class Wire:
-    """Owns the streams, the protocol and the reading task, from `start` to `aclose`."""
+    """Owns the streams and the protocol until `aclose`; `heard` and `lost` are called by the ear."""
 
     def __init__(
         self,
         relay: Relay,
-        reader: asyncio.StreamReader,
+        ear: Ear,
         writer: asyncio.StreamWriter,
         *,
         listener: Listener,
@@ -67,7 +68,7 @@ class Wire:
         self.failure: SMTPError | None = None
         self.writer = writer
         self._relay = relay
-        self._reader = reader
+        self._ear = ear  # its protocol holds it weakly
         self._listener = listener
         self._trace = trace
         self._waiters: deque[Said] = deque([Said((GREETING,), greeted)])
@@ -76,8 +77,9 @@ class Wire:
         self._limits = {verb: relay.timeouts.limit(verb) for verb in Verb}
         self._due = 0.0
         self._alarm: asyncio.TimerHandle | None = None
-        self._task = self._loop.create_task(self._listen(), name=f"asyncsmtp: hears {relay}")
+        self._silent = self._loop.create_future()  # done when nothing more will be heard
         self._keep_time()
+        ear.attend(self)
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -108,11 +110,11 @@ class Wire:
         idle = not self._waiters
         for one in said:
             commands, _, _, answers = one
-            for command in commands:
-                octets.append(self.protocol.send(command, answers=answers))
-                if self._trace is not None:
-                    self._trace(Side.CLIENT, str(command), tls=self.tls is not None, refused=False)
+            octets.append(self.protocol.send(*commands, answers=answers))
             self._waiters.extend((one,) * (len(commands) * answers))
+            if self._trace is not None:
+                for command in commands:
+                    self._trace(Side.CLIENT, str(command), tls=self.tls is not None, refused=False)
         octets += chunk
         self.writer.write(b"".join(octets))
         if idle:
@@ -155,7 +157,7 @@ class Wire:
 
     async def ended(self) -> None:
         """Return when nothing more will be heard. Cancelling it changes nothing."""
-        await asyncio.wait((self._task,))
+        await asyncio.wait((self._silent,))
 
     async def aclose(self) -> None:
         """End the connection: TLS and all within the relay's `close` timeout, then at once."""
@@ -171,25 +173,27 @@ class Wire:
             pass
         finally:
             self.writer.transport.abort()
-            self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _listen(self) -> None:
-        data = b""
+    def heard(self, data: bytes) -> None:
+        """Take octets from the relay; what they break ends the connection, and is told to whom it concerns."""
+        if self.failure is not None:
+            return
         try:
-            while data := await self._reader.read(READ_SIZE):
-                self._hear(data)
-            if self.protocol.state is not State.CLOSED:  # else it goes after its 221, as it should
-                self.fail(self._hung_up())
+            self._hear(data)
         except SMTPError as error:
             if any(secret in data for secret in self.protocol.unspeakable):
                 error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
             self.fail(error.with_traceback(None))  # its frames hold what was read, and tell nobody anything
-        except OSError as error:
-            self.fail(self._lost(error))
         except Exception as error:
             self.fail(LocalProtocolError(f"{type(error).__name__} while hearing a reply: {error}"))
             raise
+
+    def lost(self, error: BaseException | None) -> None:
+        """The relay ended its side, or the connection broke; after the 221 it goes as it should."""
+        if self.protocol.state is not State.CLOSED:
+            self.fail(self._lost(error) if isinstance(error, OSError) else self._hung_up())
+        if not self._silent.done():
+            self._silent.set_result(None)
 
     def _hear(self, data: bytes) -> None:
         exchange, waiters = None, self._waiters
@@ -205,7 +209,7 @@ class Wire:
             self._heard(command, reply)
         if exchange is None:
             return  # part of a reply: the time for the whole of it goes on
-        if self.protocol.state is not State.CLOSED:
+        if self.protocol.state is not _CLOSED:
             self._listener.caught_up()
             self._keep_time()
         elif exchange.command is None or exchange.command.verb is not Verb.QUIT:

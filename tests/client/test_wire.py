@@ -59,7 +59,7 @@ async def test_a_connection_that_times_out_below_tcp_is_lost(past_the_dot: bool)
         sending = asyncio.create_task(session.send(message()))
         await server.wait_for_stage(stage)
         assert session._wire is not None
-        session._wire._reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+        session._wire._ear.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
         with pytest.raises(DeliveryInDoubt if past_the_dot else ConnectionLost, match="was lost"):
             await sending
 

@@ -1,0 +1,75 @@
+"""A stream reader that is told of octets, and tells, as they come.
+
+`StreamReader.read` keeps what it is fed until a task fetches it: a turn of the event loop for each reply, and a
+buffer that nothing public can look into. RFC 2920 §3.1 asks that replies are handled while we still write, and RFC
+3207 §6 that octets behind the 220 to STARTTLS are not taken over into TLS. So this one keeps nothing once it has a
+hearer: each read is heard in the turn that brought it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+__all__ = ["Ear", "Hearer", "Streams", "open_streams"]
+
+
+class Hearer(Protocol):
+    """Who is told; none of these may raise."""
+
+    def heard(self, data: bytes) -> None:
+        """Octets came."""
+
+    def lost(self, error: BaseException | None) -> None:
+        """Nothing more will come: the other side has ended, or `error` broke the connection. May be told twice."""
+
+
+class Ear(asyncio.StreamReader):
+    """Attended by one hearer; what comes before it attends is kept for it, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._hearer: Hearer | None = None
+        self._early: list[Callable[[Hearer], None]] = []
+
+    def attend(self, hearer: Hearer) -> None:
+        """Tell this one from now on, and at once what came already."""
+        self._hearer = hearer
+        early, self._early = self._early, []
+        for tell in early:
+            tell(hearer)
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # typeshed wants an Iterable of SupportsIndex
+        """Called by the stream's protocol."""
+        if self._hearer is not None:
+            self._hearer.heard(data)
+        elif data:
+            self._early.append(lambda hearer: hearer.heard(data))
+
+    def feed_eof(self) -> None:
+        """Called by the stream's protocol, at the end of either direction."""
+        self._end(None)
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Called by the stream's protocol when the connection breaks."""
+        self._end(exc)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._hearer is not None:
+            self._hearer.lost(error)
+        else:
+            self._early.append(lambda hearer: hearer.lost(error))
+
+
+Streams = tuple[Ear, asyncio.StreamWriter]
+Connects = Callable[[Callable[[], asyncio.StreamReaderProtocol]], Awaitable[tuple[asyncio.Transport, Any]]]
+
+
+async def open_streams(connects: Connects) -> Streams:
+    """Do as `asyncio.open_connection` does, with an ear; `connects` is `loop.create_connection` or its like."""
+    loop = asyncio.get_running_loop()
+    ear = Ear(loop)
+    protocol = asyncio.StreamReaderProtocol(ear, loop=loop)
+    transport, _ = await connects(lambda: protocol)
+    return ear, asyncio.StreamWriter(transport, protocol, ear, loop)
