@@ -29,7 +29,8 @@ from asyncsmtp.protocol.transaction import Phase
 __all__ = ["Line"]
 
 
-_HOLDS_THE_TURN = (Phase.ENVELOPE, Phase.CONTENT)
+_CONTENT, _OVER = Phase.CONTENT, Phase.OVER  # looked up once: on Python 3.11 that is a call
+_HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
 
 
 class Line:
@@ -46,6 +47,7 @@ class Line:
         tls = wire.tls
         self._tls = tls.version() if tls is not None else None
         self._wire = wire
+        self._loop = asyncio.get_running_loop()
         self._places: deque[Place] = deque()  # not written to the end yet; the head has the turn
         self._unbooked: deque[Place] = deque()  # opened, in the order in which they were
         self._ended_last: Place | None = None
@@ -83,7 +85,7 @@ class Line:
             place.leave()
             if self._places and self._places[0].before_end is not None:
                 # Behind this step: the sender records its result before the next one is marked.
-                asyncio.get_running_loop().call_soon(self._advance)
+                self._loop.call_soon(self._advance)
 
     # --- saying ---
 
@@ -105,11 +107,11 @@ class Line:
                 self._say(place, transaction.say(behind_content=self._must_reset))
             elif self._marked(place):
                 self._end(place)
-        elif transaction.phase is Phase.CONTENT:
+        elif transaction.phase is _CONTENT:
             if not self._may_end(place):
                 return False
             self._end(place)
-        elif transaction.phase is not Phase.OVER:
+        elif transaction.phase is not _OVER:
             self._say(place, transaction.say())
         if transaction.phase in _HOLDS_THE_TURN:
             return False
@@ -177,7 +179,6 @@ class Line:
 
     def _end(self, place: Place) -> None:
         """Write the content, or what is left of it, and its end: from here on the relay may have it."""
-        self._wire.check()
         (self._end_chunks if place.transaction.chunked else self._end_data)(place)
 
     def _end_data(self, place: Place) -> None:
@@ -216,7 +217,7 @@ class Line:
 
     def caught_up(self) -> None:
         """Book what is decided, once nothing said is unanswered: a reply too many or too few has shown by then."""
-        while self._unbooked and self._unbooked[0].transaction.phase is Phase.OVER and self._in_step:
+        while self._unbooked and self._unbooked[0].transaction.phase is _OVER and self._in_step:
             self._book(self._unbooked.popleft())
         if self._doom is not None and not self._wire.protocol.pending and not self._content_unanswered:
             self._wire.fail(self._doom)

@@ -12,6 +12,7 @@ from asyncsmtp.protocol.transaction import Phase, Transaction
 
 __all__ = ["BeforeEnd", "Place"]
 
+_ENDED = Phase.ENDED  # looked up once: on Python 3.11 that is a call
 BeforeEnd = Callable[[], Awaitable[object]]
 
 
@@ -58,7 +59,7 @@ class Place:
     @property
     def ended(self) -> bool:
         """Whether the end of its content is written and unanswered."""
-        return self.transaction.phase is Phase.ENDED
+        return self.transaction.phase is _ENDED
 
     @property
     def halfway(self) -> bool:

@@ -34,6 +34,7 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
+_TLS, _CLOSED = State.TLS, State.CLOSED  # on Python 3.11 a member is looked up by a call: these, once for each reply
 _ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.QUIT})
 
 ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
@@ -160,23 +161,25 @@ class ClientProtocol:
             return False
         return command.verb in self._allowed[self.ahead]
 
-    def send(self, command: Command, *, answers: int = 1) -> bytes:
-        """Say a command; return the octets to write. Content itself is written before END_OF_CONTENT is said.
+    def send(self, *group: Command, answers: int = 1) -> bytes:
+        """Say commands as one group; return the octets to write. Content is written before END_OF_CONTENT is said.
 
         Args:
-            answers: how many replies it has; more than one only for the end of a content to an LMTP relay.
+            answers: how many replies each has; more than one only for the end of a content to an LMTP relay.
         Raises:
-            LocalProtocolError: out of sequence, or behind a command that ends a group.
+            LocalProtocolError: one is out of sequence, or behind a command that ends a group; none is said.
         """
-        if not self.allows(command):
-            waiting = f" with {self.pending[-1].verb} unanswered" if self.pending else ""
-            raise LocalProtocolError(f"{command.verb} may not be said in state {self.ahead}{waiting}")
-        if answers == 1:
-            self.pending.append(command)
-        else:
-            self.pending.extend((command,) * answers)
-        self.ahead = AFTER.get(command.verb, self.ahead)
-        return bytes(command)
+        ahead, before = self.ahead, self.pending[-1].verb if self.pending else None
+        for command in group:
+            verb = command.verb
+            held_back = before is not None and (before in ENDS_GROUP or not self.extensions.pipelining)
+            if held_back or verb not in self._allowed[ahead]:
+                waiting = f" with {before} unanswered" if before is not None else ""
+                raise LocalProtocolError(f"{verb} may not be said in state {ahead}{waiting}")
+            before, ahead = verb, AFTER.get(verb, ahead)
+        self.pending.extend(group if answers == 1 else [command for command in group for _ in range(answers)])
+        self.ahead = ahead
+        return b"".join([command.octets for command in group])
 
     def receive(self, data: bytes) -> Iterator[Exchange]:
         """Read octets from the server; yield each command that is now answered with its reply, oldest first.
@@ -189,12 +192,20 @@ class ClientProtocol:
             StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
+        pending = self.pending
         try:
-            if self.state is State.TLS and data:
+            if self.state is _TLS and data:
                 raise _injection()
             for reply in self._reader.replies(data):
+                if pending and reply.code in COMPLETION and pending[0].verb in COMPLETED:
+                    command = pending.popleft()  # the way of nearly every reply
+                    self.state = AFTER[command.verb]
+                    if not pending:
+                        self.ahead = self.state
+                    yield Exchange(command, reply)
+                    continue
                 yield self._answer(reply)
-                if self.state is State.CLOSED:
+                if self.state is _CLOSED:
                     return  # what comes behind a 421 in the same read answers nothing any more
         except RemoteProtocolError:
             self.state = self.ahead = State.CLOSED
@@ -204,15 +215,10 @@ class ClientProtocol:
         if not self.pending:
             return self._unasked(reply)
         command = self.pending.popleft()
-        if command.verb in COMPLETED and reply.code in COMPLETION:  # the way of nearly every reply
-            self.state = AFTER[command.verb]
-            if not self.pending:
-                self.ahead = self.state
-            return Exchange(command, reply)
         if command.verb in LOGIN:
             reply = self._unspoken(reply)
         self._step(command, reply)
-        if self.state is State.TLS and not self._reader.idle:
+        if self.state is _TLS and not self._reader.idle:
             raise _injection()
         return Exchange(command, reply)
 

@@ -88,22 +88,25 @@ class Command:
     """One thing the client says: a verb and its argument, already encoded.
 
     The end of mail data and a SASL response are commands too: each is answered by one reply.
+
+    Attributes:
+        octets: the line as it goes out; the octets of a BDAT chunk follow it.
     """
 
     verb: Verb
     argument: bytes = field(default=b"", repr=False)
+    octets: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if _NOT_IN_ARGUMENT.search(self.argument):
             raise BadArgument(f"a control character in the argument of {self.verb}: nothing was sent")
-        if len(_LEAD[self.verb]) + len(self.argument) + len(CRLF) > _LIMIT[self.verb]:
+        octets = (_LEAD if self.argument else _WORD)[self.verb] + self.argument + CRLF
+        if len(octets) > _LIMIT[self.verb]:
             raise BadArgument(f"the argument of {self.verb} is too long for a command line: nothing was sent")
+        object.__setattr__(self, "octets", octets)
 
     def __bytes__(self) -> bytes:
-        """The line as it goes out; the octets of a BDAT chunk follow it."""
-        if self.argument:
-            return _LEAD[self.verb] + self.argument + CRLF
-        return _WORD[self.verb] + CRLF
+        return self.octets
 
     def __str__(self) -> str:
         """The line for people: secrets masked, harmless on a terminal."""

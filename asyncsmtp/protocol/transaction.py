@@ -7,6 +7,7 @@ recipient is accepted, or even unasked where the relay's owner wants it streamed
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
@@ -32,7 +33,8 @@ class Phase(Enum):
 
 
 # A member of an enumeration is looked up by a call on Python 3.11: these, once for each reply.
-_ENVELOPE, _CLEARING, _OVER = Phase.ENVELOPE, Phase.CLEARING, Phase.OVER
+_ENVELOPE, _CONTENT, _ENDED = Phase.ENVELOPE, Phase.CONTENT, Phase.ENDED
+_CLEARING, _OVER = Phase.CLEARING, Phase.OVER
 
 
 class Transaction:
@@ -75,7 +77,7 @@ class Transaction:
             lmtp: whether the relay answers the content once for each accepted recipient (LMTP, RFC 2033 §4.2).
         """
         self.envelope = envelope
-        self.phase = Phase.ENVELOPE
+        self.phase = _ENVELOPE
         self.mail: Reply | None = None
         self.recipients: list[Reply] = []
         self.finals: list[Reply] = []
@@ -87,11 +89,10 @@ class Transaction:
         self._unanswered = 0
         self._chunk_refused = False
         paths = envelope.forward_paths
-        recipients = map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths)
-        self._script = [mail(envelope.reverse_path, parameters), *recipients]
+        self._script = deque((mail(envelope.reverse_path, parameters),))
+        self._script.extend(map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths))
         if not chunked:
             self._script.append(DATA)
-        self._script.reverse()
 
     def say(self, *, behind_content: bool = False) -> tuple[Command, ...]:
         """What may be said now: nothing while a reply, or the content, is due.
@@ -105,10 +106,10 @@ class Transaction:
         if self.phase is _CLEARING:
             group: tuple[Command, ...] = (RSET,)
         elif self._pipelined:
-            group = tuple(reversed(self._script))
+            group = tuple(self._script)
             self._script.clear()
         else:
-            group = (self._script.pop(),)
+            group = (self._script.popleft(),)
         if behind_content:
             group = (RSET, *group)
         self._unanswered = len(group)
@@ -143,40 +144,40 @@ class Transaction:
         if not reply.positive and reply.code != CLOSING:
             raise OutOfStep(f"the relay answered RSET with “{reply}”, though it cannot be refused")
         if self.phase is _CLEARING:
-            self.phase = Phase.OVER
+            self.phase = _OVER
 
     def _data_answered(self, reply: Reply) -> None:
         if reply.positive:
             # RFC 2920 §3.1: a server may answer 354 though it refused every recipient; a lone dot is due then.
-            self.phase = Phase.CONTENT
+            self.phase = _CONTENT
             return
         if self.taken:
             self.finals.append(reply)
-        self.phase = Phase.CLEARING
+        self.phase = _CLEARING
 
     def _chunk_answered(self, reply: Reply) -> None:
         """RFC 3030 §2: after a chunk that was refused no more of them, and RSET. Its reply is the verdict."""
         if not reply.positive and not self._chunk_refused:
             self._chunk_refused = True
             self.finals.append(reply)
-            if self.phase is Phase.CONTENT:
-                self.phase = Phase.CLEARING
+            if self.phase is _CONTENT:
+                self.phase = _CLEARING
 
     def _content_answered(self, reply: Reply) -> None:
         if self._chunk_refused and reply.positive:
             raise OutOfStep(f"the relay answered the last chunk with “{reply}” after it had refused one before it")
         if not self._chunk_refused:
             self.finals.append(reply)
-        if self.phase is not Phase.ENDED or not self._unanswered:
-            self.phase = Phase.OVER
+        if self.phase is not _ENDED or not self._unanswered:
+            self.phase = _OVER
 
     def _step(self) -> None:
         """All that was said is answered: leave out of the script what a refusal made pointless."""
         refused = self.mail is not None and not self.mail.positive
-        if refused or (self._script and self._script[-1] is DATA and not self.taken):
-            self.phase = Phase.CLEARING
+        if refused or (self._script and self._script[0] is DATA and not self.taken):
+            self.phase = _CLEARING
         elif not self._script:
-            self.phase = Phase.CONTENT if self.taken else Phase.CLEARING
+            self.phase = _CONTENT if self.taken else _CLEARING
 
     def broken_off(self, reply: Reply) -> None:
         """The relay closed the session with a 421: it stands for every reply that is still to come."""
@@ -184,7 +185,7 @@ class Transaction:
             self.mail = self.mail or reply
             self.recipients += [reply] * (len(self.envelope.forward_paths) - len(self.recipients))
             self.finals += [reply] * (self.answers_due - len(self.finals))
-        self.phase = Phase.OVER
+        self.phase = _OVER
 
     @property
     def refused(self) -> bool:
@@ -199,7 +200,7 @@ class Transaction:
 
     def say_chunk(self, octets: int) -> Command:
         """Say one chunk that is not the last; its octets follow it at once."""
-        if not self.chunked or self.phase is not Phase.CONTENT:
+        if not self.chunked or self.phase is not _CONTENT:
             raise LocalProtocolError(f"a chunk in phase {self.phase.value}")
         self._unanswered += 1
         return bdat(octets, last=False)
@@ -210,9 +211,9 @@ class Transaction:
         Args:
             unasked: it goes out with the envelope, as a chunk, before any recipient is accepted.
         """
-        if self.phase is not (Phase.ENVELOPE if unasked and self.chunked else Phase.CONTENT):
+        if self.phase is not (_ENVELOPE if unasked and self.chunked else _CONTENT):
             raise LocalProtocolError(f"the end of a content in phase {self.phase.value}")
-        self.phase = Phase.ENDED
+        self.phase = _ENDED
         self.was_sent = self.taken or unasked
         self._unanswered += self.answers_due
 
