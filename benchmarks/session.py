@@ -40,7 +40,7 @@ async def measure(messages: int = 3_000, turns: int = 7) -> list[Row]:
             together = await in_turn(waiting, theirs, turns)
             one = await in_turn(alone, theirs, turns)
     return [
-        *rows(f"one session, 1 KB, {WAITING} messages waiting", *together, at_least=4.0),
+        *rows(f"one session, 1 KB, {WAITING} messages waiting", *together, at_least=5.0),
         *rows("the same, each message awaited", *one, at_least=None),
     ]
 
