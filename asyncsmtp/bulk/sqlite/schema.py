@@ -97,15 +97,16 @@ def open_ledger(path: Path, *, write: bool = True) -> sqlite3.Connection:
 def _create(path: Path) -> None:
     """Make an empty ledger beside `path` and put it there whole, so that a half one is never found."""
     new = path.with_name(f"{path.name}.new")
-    for leftover in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
-        leftover.unlink(missing_ok=True)
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        new.with_name(f"{new.name}{suffix}").unlink(missing_ok=True)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     connection = connect(new)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(
             f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
+        # Only now: what a log had would stay behind under its old name if closing could not copy it into the file.
+        connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
     new.replace(path)
