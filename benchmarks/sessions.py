@@ -52,7 +52,9 @@ async def _measure(messages: int, turns: int) -> list[Row]:
 def _row(peer: str, mine: Cost, rate: float, target: float) -> Row:
     ratio = mine.rate / rate
     work = "ten sessions on uvloop, 1 KB: messages/s"
-    return Row(work, f"{mine.rate:,.0f}", f"{rate:,.0f} ({peer})", f"{ratio:.1f} x", f">= {target:g} x", ratio >= target)
+    return Row(
+        work, f"{mine.rate:,.0f}", f"{rate:,.0f} ({peer})", f"{ratio:.1f} x", f">= {target:g} x", ratio >= target
+    )
 
 
 async def _all(each: list[asyncio.Future[Cost] | object]) -> Cost:

@@ -28,6 +28,7 @@ text = "message.txt"
 [relay]
 url = "smtp://127.0.0.1:{port}?security=none"
 sessions = {sessions}
+dialogue = "{dialogue}"
 
 [limits]
 concurrency = {concurrency}
@@ -87,7 +88,15 @@ class Campaign:
     """
 
     def __init__(
-        self, folder: Path, rows: int, port: int, *, sessions: int, in_doubt: str = "hold", home: Path | None = None
+        self,
+        folder: Path,
+        rows: int,
+        port: int,
+        *,
+        sessions: int,
+        in_doubt: str = "hold",
+        dialogue: str = "pipelined",
+        home: Path | None = None,
     ) -> None:
         self.folder, self.home = folder, home
         self.recipients = [f"{'nobody' if row % 10 == 0 else 'somebody'}{row}@example.com" for row in range(rows)]
@@ -95,14 +104,24 @@ class Campaign:
         lines = ["email,name", *(f"{address},Name {row}" for row, address in enumerate(self.recipients))]
         (folder / "people.csv").write_text("\n".join(lines) + "\n")
         (folder / "message.txt").write_text("Dear {{ name }},\nthis is\nfor {{ email }}\n")
-        settings = {"port": port, "sessions": sessions, "concurrency": 4 * sessions, "in_doubt": in_doubt}
+        settings = {"port": port, "sessions": sessions, "concurrency": 4 * sessions}
+        settings |= {"in_doubt": in_doubt, "dialogue": dialogue}
         (folder / "campaign.toml").write_text(CAMPAIGN.format(**settings))
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Begin, or go on with, the campaign: the same command, as a group of processes of its own."""
+    @property
+    def complaints(self) -> str:
+        """What the command has written to stderr, in all its runs."""
+        return (self.folder / "stderr").read_text(encoding="utf-8")
+
+    def start(self, *under: str) -> subprocess.Popen[bytes]:
+        """Begin, or go on with, the campaign: the same command, as a group of processes of its own.
+
+        Args:
+            under: a command that runs it, such as strace and its options.
+        """
         with (self.folder / "stderr").open("ab") as stderr:
             return subprocess.Popen(
-                self._command("bulk", "--yes"),
+                [*under, *self._command("bulk", "--yes")],
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
