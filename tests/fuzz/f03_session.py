@@ -1,0 +1,71 @@
+"""F3: whatever a server says, and when, each message has a result or an error of ours, and nothing is left over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asyncsmtp.client import session as sessions
+from asyncsmtp.client.relay import Dialogue, Relay
+from asyncsmtp.client.session import Session
+from asyncsmtp.errors import DeliveryInDoubt, SMTPError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.opening import Security
+from tests.fuzz.memory import MemoryTransport, VirtualLoop, memory_streams
+from tests.fuzz.script import turns
+
+__all__ = ["target"]
+
+DIALOGUES = tuple(Dialogue)
+MOST_SECONDS = 6 * 3600.0  # of virtual time; the limits of all stages of three messages are less
+ENDS = (b"\r\n.\r\n", b" LAST\r\n")
+BEGUN = (b"\r\nDATA\r\n", b"BDAT ")
+_loop: VirtualLoop | None = None
+
+
+def target(data: bytes) -> None:
+    """One octet for the dialogue, recipients and size; the rest is what the server says, turn by turn."""
+    global _loop
+    if not data:
+        return
+    if _loop is None:
+        _loop = VirtualLoop()
+    _loop.run_until_complete(_play(_loop, data[0], data[1:]))
+
+
+async def _play(loop: VirtualLoop, settings: int, script: bytes) -> None:
+    transport = MemoryTransport(loop, turns(script))
+    relay = Relay(
+        "relay.example",
+        25,
+        Security.PLAINTEXT,
+        dialogue=DIALOGUES[settings % 3],
+        lmtp=bool(settings & 4),
+    )
+    body = b"x" * 76 + b"\r\n"
+    content = Content.of(b"Subject: fuzz\r\n\r\n" + body * (2_000 if settings & 8 else 1))
+    paths = [f"{name}@example.net" for name in ("a", "b", "c")[: 1 + (settings >> 4) % 3]]
+    messages = [Message(Envelope.of("from@example.org", paths), content)] * (1 + (settings >> 6) % 3)
+    faults: list[object] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    began, usual = loop.time(), sessions.connect
+    sessions.connect = lambda relay: memory_streams(transport)  # type: ignore[assignment]  # the network's place
+    try:
+        async with Session(relay) as session:
+            results = await asyncio.gather(*map(session.send, messages), return_exceptions=True)
+    except SMTPError as error:
+        results = [error]
+    finally:
+        sessions.connect = usual
+    assert not faults
+    assert loop.time() - began < MOST_SECONDS
+    assert transport.is_closing()
+    assert len(asyncio.all_tasks(loop)) == 1
+    for result in results:
+        assert isinstance(result, Delivery | SMTPError), repr(result)
+        if isinstance(result, Delivery) and result.content_sent:
+            assert any(end in transport.written for end in ENDS)
+        if isinstance(result, DeliveryInDoubt):  # WI-14: a reply that comes too early claims what cannot be
+            assert any(begun in transport.written for begun in BEGUN)

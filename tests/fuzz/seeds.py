@@ -1,0 +1,53 @@
+"""Where each target begins: inputs that come far, and those that once found something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.fuzz.script import END, GO_ON
+
+__all__ = ["SEEDS"]
+
+_OPENED = (0x80, GO_ON, 0x81, GO_ON)
+_ENVELOPE = (0x84, 0x84, 0x85, GO_ON)
+_ALL = (0x84, 0x84, 0x84, 0x84, 0x85, GO_ON)
+
+SEEDS: Mapping[str, list[bytes]] = {
+    "F1": [
+        b"\x03220 relay.example ESMTP\r\n250-one\r\n250-two\r\n250 three\r\n",
+        b"\x00550-5.1.1 no\r\n550 5.1.1 such user\r\n354\r\n",
+        b"\x06250-a\r\n550 b\r\n",
+        b"\x02250 o\0k\r\n2500 ok\r\n25 0\r\n",
+        b"\x0f421 4.3.2 closing\r\n250 ok\n",
+        bytes([7, *range(0x80, 0x90)]),
+    ],
+    "F2": [
+        b"relay.example\nPIPELINING\nSIZE 10240000\nAUTH PLAIN LOGIN\nAUTH=CRAM-MD5\nLIMITS MAILMAX=10 RCPTMAX=x",
+        b"x\nSIZE -1\nSIZE " + b"9" * 5_000 + b"\nDELIVERBY 240,x\nFUTURERELEASE 864000 2030-01-01T00:00:00Z",
+        "x\nSIZE ٣\nSMTPUTF8\n8BITMIME\nXTHING \xa0 y".encode(),
+        b"x\n\n \n-\nA_B\nAUTH=\nauth\tplain",
+    ],
+    "F3": [
+        bytes([settings, *_OPENED, *turn, *_ALL, *rest])
+        for settings in (0, 1, 2, 5, 9, 10, 0xF1, 0xFA)
+        for turn, rest in (
+            (_ENVELOPE, (0x84, GO_ON, 0x8B)),
+            ((0x84, 0x86, 0x89, GO_ON), (0x84, END)),
+            ((0x84, 0x84, 0x85, 0x85, GO_ON), (0x87, GO_ON, 0x88)),
+            ((0x84, 0x8C, 0x84, 0x85, GO_ON), (0x84, 0x84, 0x84)),
+        )
+    ],
+    "F6": [b"\x01A: b\r\n.\r\n", b"\x02A: b\r\n.", b"\x00A: \n.\r\nMAIL FROM:<>", b"\x05\r.\r\n..\n\r\r\n", b"\x00"],
+    "F10": [
+        bytes([mechanism, credentials]) + script
+        for mechanism in range(12)
+        for credentials in range(3)
+        for script in (
+            b"=\xf0\xf1\xfe=\xf3\xfe\x8e",
+            b"=\xf5\xfe\x8f",
+            b"=\xfe=\xfe=\xfe=\xfe=\xfe=\xfe\x8f",
+            b"\x8e",
+            b"334 no base64!\r\n\xfe\x8f",
+        )
+    ],
+}

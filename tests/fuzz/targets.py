@@ -1,0 +1,17 @@
+"""All the targets, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.fuzz import f01_replies, f02_extensions, f03_session, f06_framing, f10_login
+
+__all__ = ["TARGETS"]
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "F1": f01_replies.target,
+    "F2": f02_extensions.target,
+    "F3": f03_session.target,
+    "F6": f06_framing.target,
+    "F10": f10_login.target,
+}
