@@ -67,6 +67,7 @@ class Connector:
             self._refused = error
             raise
         except asyncio.CancelledError:
+            session.abort()  # it may have been opened in the very turn in which its message was given up
             if self._closing and not _being_cancelled():
                 raise _closed() from None
             raise
