@@ -30,3 +30,12 @@ def test_links_lead_somewhere(path: Path) -> None:
     """A page that is gone takes its readers with it."""
     missing = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if not (path.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("standard", ["MTA-STS", "DANE"])
+def test_what_is_left_to_a_mail_server_is_said(standard: str) -> None:
+    """TL-12, TL-13: delivery to an MX needs them, and is not what this does; nobody should believe it is."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [said] = [paragraph for paragraph in readme.split("\n\n") if standard in paragraph]
+    assert "make it the relay" in said
+    assert not [path for path in (ROOT / "asyncsmtp").rglob("*.py") if standard in path.read_text(encoding="utf-8")]

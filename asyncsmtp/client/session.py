@@ -18,7 +18,7 @@ from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Said, Wire
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, NotOffered, SMTPError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
+from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
@@ -244,9 +244,23 @@ class Session:
             LocalProtocolError: messages are under way, which are sign enough.
             ConnectionLost, ReplyTimeout: there is no life; a 421 counts as that.
         """
+        return await self._ask_alone(NOOP)
+
+    async def vrfy(self, text: str) -> Reply:
+        """Ask about a user or a mailbox (RFC 5321 §3.5.1); many relays say 252, which is neither yes nor no.
+
+        Raises what `noop` does, and BadArgument for text that cannot be asked about.
+        """
+        return await self._ask_alone(vrfy(text))
+
+    async def expn(self, text: str) -> Reply:
+        """Ask who is on a mailing list, one a line (RFC 5321 §3.5.2). Raises as `vrfy`."""
+        return await self._ask_alone(expn(text))
+
+    async def _ask_alone(self, command: Command) -> Reply:
         if self.busy:
             raise LocalProtocolError("messages are under way on this session: ask when there are none")
-        reply = await self.ask(NOOP)
+        reply = await self.ask(command)
         self._connected().check()
         return reply
 

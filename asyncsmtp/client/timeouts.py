@@ -64,6 +64,8 @@ _STAGE = {
     Verb.BDAT: "block",
     Verb.BDAT_LAST: "end",
     Verb.RSET: "rset",
+    Verb.VRFY: "rcpt",
+    Verb.EXPN: "rcpt",
     Verb.NOOP: "rset",
     Verb.QUIT: "quit",
 }

@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 _TLS, _CLOSED = State.TLS, State.CLOSED  # on Python 3.11 a member is looked up by a call: these, once for each reply
-_ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.QUIT})
+_ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.QUIT})
 
 ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
     State.CONNECTED: frozenset(),
@@ -83,6 +83,8 @@ ENDS_GROUP = frozenset(
         Verb.RESPONSE,
         Verb.CANCEL,
         Verb.DATA,
+        Verb.VRFY,
+        Verb.EXPN,
         Verb.NOOP,
         Verb.QUIT,
     }

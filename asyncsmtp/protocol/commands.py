@@ -29,11 +29,13 @@ __all__ = [
     "auth",
     "bdat",
     "ehlo",
+    "expn",
     "helo",
     "lhlo",
     "mail",
     "rcpt",
     "response",
+    "vrfy",
 ]
 
 CRLF = b"\r\n"
@@ -57,6 +59,8 @@ class Verb(StrEnum):
     BDAT = "BDAT"
     BDAT_LAST = "BDAT LAST"
     RSET = "RSET"
+    VRFY = "VRFY"
+    EXPN = "EXPN"
     NOOP = "NOOP"
     QUIT = "QUIT"
     GREETING = "the greeting"
@@ -176,6 +180,22 @@ def _parameters(parameters: Mapping[str, str | None] | None) -> bytes:
             raise BadArgument(f"“{safe_text(f'{keyword}={value}', 80)}” is no ESMTP parameter: nothing was sent")
         words.append(f" {keyword}" if value is None else f" {keyword}={value}")
     return "".join(words).encode("utf-8")
+
+
+def vrfy(text: str) -> Command:
+    """Ask whether this is a user or a mailbox; few relays say (RFC 5321 §3.5.3, §7.3). ASCII only."""
+    return Command(Verb.VRFY, _asked(text))
+
+
+def expn(text: str) -> Command:
+    """Ask who is on this mailing list (RFC 5321 §3.5.2). ASCII only."""
+    return Command(Verb.EXPN, _asked(text))
+
+
+def _asked(text: str) -> bytes:
+    if not text or not text.isascii():
+        raise BadArgument(f"“{safe_text(text, 80)}” cannot be asked about: give a name or an address in ASCII")
+    return text.encode("ascii")
 
 
 def bdat(octets: int, *, last: bool) -> Command:

@@ -197,7 +197,7 @@ async def peak_memory(path: Path) -> int:
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """TF-08: four times the rows, the same peak."""
+    """RE-06, TF-08: four times the rows, the same peak."""
     row = "Rossi,maria@example.com,Via Roma 7,Milano,2024\r\n" * 100
     small = await peak_memory(written(tmp_path, "name,email,street,city,since\n" + row * 120))
     large = await peak_memory(written(tmp_path, "name,email,street,city,since\n" + row * 480))

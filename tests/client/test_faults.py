@@ -217,7 +217,7 @@ async def test_each_command_has_the_whole_of_its_own_limit() -> None:
 )
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_421_is_the_answer_to_the_message_it_came_to(stage: Stage, final: bool, dialogue: Dialogue) -> None:
-    """WI-11, rows 59 and 60: a definite 4yz with its text; the session is over, and no RSET is said."""
+    """NP-05, WI-11, rows 59 and 60: a definite 4yz with its text; the session is over, and no RSET is said."""
     async with playing({stage: "421 4.3.2 shutting down"}, relay={"dialogue": dialogue}) as (server, session):
         delivery = await session.send(message())
         assert delivery.outcomes == (Outcome.DEFERRED,)

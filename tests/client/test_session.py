@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue
+from asyncsmtp.client.relay import Dialogue, Login
 from asyncsmtp.client.session import Session
 from asyncsmtp.errors import (
     ConnectFailed,
@@ -22,7 +22,9 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.testing import UNSAID, USUAL, Fin, HalfClose, Hang, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, HalfClose, Hang, Move, Rst, ScriptedRelay, Stage, Wait
 from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -168,7 +170,7 @@ async def test_a_big_content_reaches_a_slow_reader_whole() -> None:
 
 
 async def test_an_upload_that_is_slow_but_moves_does_not_time_out() -> None:
-    """Each block has its own time: the whole takes three times the limit of one."""
+    """NP-06: Each block has its own time: the whole takes three times the limit of one."""
     sent = big(2_000_000)
     taken = bytearray()
 
@@ -208,7 +210,7 @@ async def test_dots_arrive_as_they_were(server: ScriptedRelay, body: str) -> Non
 
 
 async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() -> None:
-    """Row 74: refused locally, zero octets, and the session stays in use."""
+    """NP-03, Row 74: refused locally, zero octets, and the session stays in use."""
     envelope = Envelope.of("from@example.org", "über@example.net")
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
         with pytest.raises(NotOffered, match="SMTPUTF8"):
@@ -302,6 +304,63 @@ async def test_a_refused_introduction_ends_the_session(script: dict[Stage, str],
     assert commands(server) == said
 
 
+@pytest.mark.parametrize(
+    "policy", [{"security": Security.STARTTLS}, {"login": Login("ann", Secret("secret"))}], ids=str
+)
+async def test_helo_is_the_end_where_more_is_needed(policy: dict[str, object]) -> None:
+    """WI-17: HELO once, which offers nothing; then neither TLS nor a login is to be had, and no mail is sent."""
+    async with ScriptedRelay({Stage.EHLO: "502 5.5.1 what"}) as server:
+        session = Session(relay_of(server, cleartext_login=True, **policy))  # type: ignore[arg-type]
+        with pytest.raises(NotOffered):
+            await session.connect()
+        await server.wait_until_idle()
+    assert commands(server) == ["EHLO", "HELO", "QUIT"]
+
+
+async def test_a_relay_that_knows_neither_hello_is_asked_once_each() -> None:
+    """WI-17: no loop of HELOs."""
+    async with ScriptedRelay({Stage.EHLO: "500 5.5.1 what", Stage.HELO: "500 5.5.1 what"}) as server:
+        with pytest.raises(Refused):
+            await Session(relay_of(server)).connect()
+        await server.wait_until_idle()
+    assert commands(server) == ["EHLO", "HELO", "QUIT"]
+
+
+async def test_what_the_relay_says_of_users_and_lists_is_told_line_by_line() -> None:
+    """W-82: code and lines; a refusal is a reply like another."""
+    lists = b"250-Ann <ann@example.org>\r\n250 Bob <bob@example.org>\r\n"
+    refusal = "553-user ambiguous\r\n553-ann@a.example\r\n553 ann@b.example"
+
+    def other(cue: Cue) -> Move | None:
+        return {b"EXPN staff": lists, b"VRFY ann": refusal.encode() + b"\r\n"}.get(cue.line)
+
+    async with playing({Stage.OTHER: other}) as (server, session):
+        reply = await session.expn("staff")
+        assert (reply.code, reply.text) == (250, "Ann <ann@example.org>\nBob <bob@example.org>")
+        assert (await session.vrfy("ann")).text == "user ambiguous\nann@a.example\nann@b.example"
+        assert (await session.vrfy("bob")).code == 252
+        with pytest.raises(ValueError, match="ASCII"):
+            await session.vrfy("ännchen")
+        assert (await session.send(message())).accepted
+    assert commands(server)[1:4] == ["EXPN", "VRFY", "VRFY"]
+
+
+async def test_another_session_knows_nothing_of_the_one_before() -> None:
+    """W-08, W-09: what was offered is asked for anew; and an end that comes late is the old connection's own."""
+    async with ScriptedRelay({Stage.QUIT: Hang()}) as server:
+        relay = relay_of(server)
+        first, second = Session(relay), Session(relay)
+        with pytest.raises(LocalProtocolError):
+            _ = second.extensions
+        await first.connect()
+        closing = asyncio.create_task(first.aclose())
+        await server.wait_for_stage(Stage.QUIT)
+        await second.connect()
+        await closing
+        assert (await second.send(message())).accepted
+        second.abort()
+
+
 # --- being idle, and ending ---
 
 
@@ -318,7 +377,7 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
 
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
-    """WI-11: its text is in the next error."""
+    """NP-04, WI-11: its text is in the next error."""
     async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost, match="maintenance"):

@@ -95,7 +95,7 @@ async def test_a_relay_that_ignores_the_second_ehlo_is_a_timeout(
 async def test_octets_behind_the_220_are_an_attack(
     octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """TL-01, row 40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
+    """TL-16, TL-01, row 40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
     script: dict[Stage, Move] = {Stage.STARTTLS: (USUAL, octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)

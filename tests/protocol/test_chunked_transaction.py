@@ -29,7 +29,7 @@ def chunked(*replies: Reply, pipelined: bool = True) -> Transaction:
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_the_content_is_due_when_a_recipient_is_accepted(pipelined: bool) -> None:
-    """There is no DATA and no 354; a chunk waits for a 2yz to RCPT (rule 3 of wire.md)."""
+    """PC-h: There is no DATA and no 354; a chunk waits for a 2yz to RCPT (rule 3 of wire.md)."""
     transaction = chunked(OK, NO, pipelined=pipelined)
     assert transaction.phase is Phase.ENVELOPE
     transaction = chunked(OK, NO, OK, pipelined=pipelined)

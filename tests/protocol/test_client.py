@@ -126,7 +126,20 @@ def test_nothing_is_said_behind_an_unanswered_command_without_pipelining(verb: V
         protocol.send(QUIT)
 
 
-@pytest.mark.parametrize("verb", [Verb.EHLO, Verb.HELO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.NOOP, Verb.QUIT])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        Verb.EHLO,
+        Verb.HELO,
+        Verb.STARTTLS,
+        Verb.XCLIENT,
+        Verb.AUTH,
+        Verb.VRFY,
+        Verb.EXPN,
+        Verb.NOOP,
+        Verb.QUIT,
+    ],
+)
 def test_a_command_that_ends_a_group_is_the_last_of_it(verb: Verb) -> None:
     """RFC 2920 §3.1, though PIPELINING is offered."""
     protocol = pipelined(RSET)

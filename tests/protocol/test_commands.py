@@ -47,6 +47,8 @@ ANN = Mailbox.parse("ann@example.org")
         (commands.END_OF_CONTENT, b".\r\n"),
         (commands.RSET, b"RSET\r\n"),
         (commands.NOOP, b"NOOP\r\n"),
+        (commands.vrfy("ann"), b"VRFY ann\r\n"),
+        (commands.expn("Staff of the house"), b"EXPN Staff of the house\r\n"),
         (commands.QUIT, b"QUIT\r\n"),
     ],
 )
@@ -177,6 +179,8 @@ POSITIONS: dict[str, Callable[[str], Command]] = {
     "the mechanism": commands.auth,
     "the initial response": lambda text: commands.auth("PLAIN", text.encode("utf-8", "surrogatepass")),
     "a response": lambda text: commands.response(text.encode("utf-8", "surrogatepass")),
+    "what VRFY asks about": commands.vrfy,
+    "what EXPN asks about": commands.expn,
     "any argument": lambda text: Command(Verb.NOOP, text.encode("utf-8", "surrogatepass")),
 }
 

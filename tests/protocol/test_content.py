@@ -50,7 +50,7 @@ def received(octets: bytes) -> bytes:
     ],
 )
 def test_the_transparency_vectors(content: bytes, sent: bytes) -> None:
-    """WO-08, WO-09, wire.md rows 64 and 65: the final CRLF is there once, an input that has one gains no line."""
+    """TV, WO-08, WO-09, wire.md rows 64 and 65: the final CRLF is there once, an input that has one gains no line."""
     assert image(Content.of(content).parts) == sent
 
 

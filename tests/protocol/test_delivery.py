@@ -109,7 +109,7 @@ def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
 
 
 def test_what_is_left_of_a_batch_is_an_envelope() -> None:
-    """WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
+    """PC-f, WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
     paths = [f"r{number}@example.net" for number in range(250)]
     wishes = [RecipientWishes(orcpt=f"rfc822;{path}") for path in paths]
     envelope = Envelope.of("ann@example.org", paths, recipient_wishes=wishes)

@@ -102,7 +102,7 @@ def test_a_bare_line_feed_ends_no_line(octets: bytes) -> None:
 
 @pytest.mark.parametrize("octets", [b"550-no\r\n250 ok\r\n", b"250-a\r\n250-b\r\n251-c\r\n", b"250-a\r\n550\r\n"])
 def test_a_reply_keeps_its_code(octets: bytes) -> None:
-    """WI-04: a refusal whose last line says 250 is neither."""
+    """NP-11, WI-04: a refusal whose last line says 250 is neither."""
     with pytest.raises(RemoteProtocolError, match="changed its code"):
         read(octets)
 

@@ -127,7 +127,7 @@ def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
 
 
 def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
-    """wire.md, pipelining case (d): the message is not the relay's to take."""
+    """PC-d: the message is not the relay's to take."""
     transaction = after(ONE, NO, OK, GO)
     assert not transaction.taken
     transaction.content_ended()
