@@ -34,7 +34,8 @@ def relay_of(
         Failed: there is a password in the URL (it is not repeated), or none to be found.
         BadArgument: the URL is no relay's.
     """
-    from asyncsmtp.client.relay import Dialogue, Relay, has_password, split_url
+    from asyncsmtp.client.hosts import has_password, split_url
+    from asyncsmtp.client.relay import Dialogue, Relay
     from asyncsmtp.client.timeouts import Timeouts
 
     if has_password(url):

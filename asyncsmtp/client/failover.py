@@ -1,0 +1,81 @@
+"""Several hosts of one relay: in which order they are tried, and after which failures.
+
+Three kinds of failure are told apart. Of *transport*: no connection, no handshake, a greeting that says "not now": the
+next host may do better. *Permanent*: credentials, a certificate, a policy that cannot be met: wrong everywhere, and an
+answer that nobody should go looking for elsewhere. *Past the point of no return*: never here, since only connecting is
+tried again; a message in doubt stays with the host that may have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.tls import tls_context
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    CertificateRefused,
+    ConnectFailed,
+    EveryHostFailed,
+    Refused,
+    SMTPError,
+)
+
+__all__ = ["PENALTY", "Hosts", "may_do_better"]
+
+logger = logging.getLogger("asyncsmtp.session")
+
+PENALTY = 30.0  # seconds for which a host that failed comes last
+
+
+def may_do_better(error: SMTPError) -> bool:
+    """Whether another host is worth a try after this failure to open a session."""
+    if isinstance(error, Refused):
+        return error.reply.code < 500 and not isinstance(error, AuthenticationRefused)
+    return isinstance(error, ConnectFailed) and not isinstance(error, CertificateRefused)
+
+
+class Hosts:
+    """The hosts of a relay, and which of them failed lately; the sessions of a pool share it."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._each = relay.each
+        self._until: dict[str, float] = {}
+
+    async def reach(self, connect: Callable[[Relay], Awaitable[None]]) -> None:
+        """Connect to the first host that takes us, in the order of the relay; those that failed lately come last.
+
+        Cancelling it cancels the one that is being tried, and tries no other.
+
+        Raises:
+            EveryHostFailed: there are several, and none took us. Of a single host its own error.
+            And what `connect` raises, where no other host may do better.
+        """
+        if len(self._each) == 1:
+            await connect(self._each[0])
+            return
+        await tls_context(self._each[0])  # files that cannot be used are no host's fault
+        failures = []
+        for host in self.in_order():
+            try:
+                await connect(host)
+            except SMTPError as error:
+                if not may_do_better(error):
+                    raise
+                self._failed(host)
+                logger.warning("%s does not take us, the next host is tried: %s", host, error)
+                failures.append((str(host), error))
+            else:
+                self._until.pop(str(host), None)
+                return
+        raise EveryHostFailed(failures) from failures[-1][1]
+
+    def in_order(self) -> list[Relay]:
+        """As the relay names them; but those that failed lately come last, in the order they did."""
+        now = asyncio.get_running_loop().time()
+        return sorted(self._each, key=lambda host: max(self._until.get(str(host), 0.0), now))
+
+    def _failed(self, host: Relay) -> None:
+        self._until[str(host)] = asyncio.get_running_loop().time() + PENALTY
