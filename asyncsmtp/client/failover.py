@@ -22,6 +22,7 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
+from asyncsmtp.protocol.opening import Security
 
 __all__ = ["PENALTY", "Hosts", "may_do_better"]
 
@@ -56,7 +57,8 @@ class Hosts:
         if len(self._each) == 1:
             await connect(self._each[0])
             return
-        await tls_context(self._each[0])  # files that cannot be used are no host's fault
+        if self._each[0].security is not Security.PLAINTEXT:
+            await tls_context(self._each[0])  # files that cannot be used are no host's fault
         failures = []
         for host in self.in_order():
             try:

@@ -97,7 +97,7 @@ async def _taken_over(sock: socket.socket, **tls: Any) -> Streams:
         streams: Streams = await kind(sock=sock, limit=READ_SIZE, **tls)
     except BaseException:
         if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-            sock.detach()  # uvloop closes what is behind it, and does not tell it unless the connection came to be
+            sock.detach()  # uvloop 0.19 closes what is behind it and does not tell it
         raise
     return streams
 
