@@ -125,7 +125,7 @@ class Relay:
         `security` says otherwise. Other query keys: `security` (tls, starttls, opportunistic, none), `name` (for
         EHLO), `verify-name`, `ca-file`, `pin` (fingerprints, parted by commas), `verify` (yes, no), `client-cert`,
         `client-key`, `source-address`, `proxy` (socks5://user@host:1080, http://user@host:8080), `dialogue`, `auth`
-        (the only mechanisms for the login, parted by commas).
+        (the only mechanisms for the login, parted by commas; EXTERNAL without a user).
 
         Args:
             passphrase: of the client certificate's key. proxy_password: of the proxy's user.

@@ -70,7 +70,7 @@ def settings_of(
     return {
         **({"unix_path": _unix_path(url, parts)} if unix else _hosts(url, parts)),
         "security": _choice(Security, "security", query.get("security", security)),
-        "login": _login(unquote(user), password, token, query.get("auth")) if user else None,
+        "login": _login(unquote(user), password, token, query.get("auth")),
         "ca_file": Path(query["ca-file"]) if "ca-file" in query else None,
         "verify_name": query.get("verify-name"),
         "verify": _yes("verify", query.get("verify", "yes")),
@@ -100,7 +100,9 @@ def _hosts(url: str, parts: SplitResult) -> dict[str, Any]:
     return {"host": host, "port": port, "standby": tuple(others)}
 
 
-def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login:
+def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login | None:
+    if not username:
+        return Login.by_certificate() if auth is not None and auth.upper() == "EXTERNAL" else None
     if password is None and token is None:
         raise BadArgument(
             f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
