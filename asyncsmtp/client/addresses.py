@@ -59,7 +59,7 @@ async def look_up(host: str, port: int, source: str | None = None) -> list[Addre
                 told = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError as error:
             raise OSError(f"looking its name up took longer than {LOOKUP:g} s: check the resolver") from error
-        except UnicodeError as error:  # an empty label, or one of more than 63 octets
+        except ValueError as error:  # a NUL; an empty label, or one of more than 63 octets, is a UnicodeError
             raise socket.gaierror(socket.EAI_NONAME, "no host name") from error
         found = [Address(family, place) for family, _, _, _, place in told]
     if source is not None:

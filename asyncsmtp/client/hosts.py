@@ -11,8 +11,10 @@ from asyncsmtp.protocol.replies import safe_text
 __all__ = ["check_port", "has_password", "host_and_port", "split_url"]
 
 _USER = r"(?:[a-z0-9+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # with what should be the scheme before it or not
+_OTHERS = r"(?:,(?:\[[0-9a-f:.]*\]|[^/?#@:,\[]*)(?::\d{1,5})?)*"  # further hosts and ports
 _PASSWORD_INSIDE = re.compile(
-    _USER + r"(?!\d{1,5}[/?#])[^@]*@",  # not a port; the password may have /, ? and # in it, where no URL may
+    _USER
+    + rf"(?!\d{{1,5}}{_OTHERS}[/?#])[^@]*@",  # not a port; the password may have /, ? and # in it, where no URL may
     re.IGNORECASE,
 )
 _PROXY_PASSWORD = re.compile(r"\s*" + _USER + r"(?!\d{1,5}(?:[/?#]|&[a-z-]+=))[^@]*@", re.IGNORECASE)

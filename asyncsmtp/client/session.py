@@ -154,8 +154,9 @@ class Session:
             await self._connect(credentials)
             return
         except AuthenticationRefused as refused:
-            fresh = await self._wallet.instead_of(credentials) if refused.reply.code == NOT_VALID else None
-            if fresh is None or self._sock is not None:
+            again = refused.reply.code == NOT_VALID and self._sock is None  # a socket of the caller's serves once
+            fresh = await self._wallet.instead_of(credentials) if again else None
+            if fresh is None:
                 raise
         await self._connect(fresh)  # anew: many a relay hangs up behind a 535
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["tunnel"]
 
+_MOST = 254  # characters of a name, with a dot at its end (RFC 1035 §3.1)
+
 
 async def tunnel(proxy: Proxy, host: str, port: int, *, patience: float, source: str | None = None) -> socket.socket:
     """Connect to a host through a proxy. Cancelling it leaves no socket.
@@ -41,9 +43,12 @@ async def tunnel(proxy: Proxy, host: str, port: int, *, patience: float, source:
 def _ascii(host: str) -> str:
     """A name as DNS has it, and as we would ask for it ourselves."""
     try:
-        return host if host.isascii() else host.encode("idna").decode("ascii")
+        name = host.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise socket.gaierror(socket.EAI_NONAME, "no host name") from error
+    if len(name) > _MOST or not name.isprintable() or " " in name:
+        raise socket.gaierror(socket.EAI_NONAME, "no host name")
+    return name
 
 
 async def _reach(proxy: Proxy, source: str | None) -> socket.socket:
@@ -87,9 +92,9 @@ async def _by_http(proxy: Proxy, host: str, port: int, patience: float, source: 
     sock = await _reach(proxy, source)
     try:
         status, reason = await _ask(h11, proxy, sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except h11.RemoteProtocolError as error:
+    except h11.ProtocolError as error:
         sock.close()
-        raise _not_let_through(proxy, host, port, f"its answer is no HTTP: {error}") from error
+        raise _not_let_through(proxy, host, port, f"that is no HTTP: {error}") from error
     except OSError as error:
         sock.close()
         raise _not_let_through(proxy, host, port, error.strerror or str(error)) from error

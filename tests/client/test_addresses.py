@@ -113,9 +113,9 @@ async def test_a_resolver_that_hangs_is_bounded(monkeypatch: pytest.MonkeyPatch)
         await Session(relay).connect()
 
 
-@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "a\0b"])
 async def test_a_name_that_cannot_be_is_not_known(host: str) -> None:
-    """The standard library raises a UnicodeError for some of them."""
+    """The standard library raises a ValueError or a UnicodeError for some of them."""
     with pytest.raises(ConnectFailed, match="not known"):
         await Session(Relay(host, 25, Security.PLAINTEXT, timeouts=PATIENT)).connect()
 

@@ -103,6 +103,17 @@ async def test_a_name_in_other_letters_is_asked_for_as_dns_has_it() -> None:
 
 
 @EACH
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "a b", "a\r\nHost: evil", "x." * 130])
+async def test_a_name_that_cannot_be_asked_for_is_refused(kind: ProxyKind, host: str) -> None:
+    """WO-03: by an error of ours, and without a word that the proxy could misread."""
+    async with ScriptedRelay() as server, SERVERS[kind](server.port) as seen:
+        with pytest.raises(ConnectFailed) as caught:
+            await Session(relay_by(Proxy(kind, "127.0.0.1", seen.port), host)).connect()
+        assert str(caught.value).isprintable()
+        assert not any("evil" in name for name, _ in seen.asked)
+
+
+@EACH
 async def test_names_may_be_looked_up_here(kind: ProxyKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a proxy that has no resolver."""
 
