@@ -90,7 +90,7 @@ async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbo
 
     trace: Trace | None = Transcript(console.out) if verbose else None
     if quit_after == "ehlo" and relay.security is not Security.IMPLICIT_TLS:
-        relay = replace(relay, security=Security.PLAINTEXT)
+        relay = replace(relay, security=Security.PLAINTEXT, pins=())
     if quit_after in ("ehlo", "tls"):
         relay = replace(relay, login=None)
     if verbose:

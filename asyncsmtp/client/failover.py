@@ -1,4 +1,4 @@
-"""Several hosts of one relay: in which order they are tried, and after which failures.
+"""The hosts of one relay: in which order they are tried, and after which failures.
 
 Three kinds of failure are told apart. Of *transport*: no connection, no handshake, a greeting that says "not now": the
 next host may do better. *Permanent*: credentials, a certificate, a policy that cannot be met: wrong everywhere, and an
@@ -22,6 +22,7 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
+from asyncsmtp.protocol.delivery import TlsFacts
 from asyncsmtp.protocol.opening import Security
 
 __all__ = ["PENALTY", "Hosts", "may_do_better"]
@@ -44,9 +45,12 @@ class Hosts:
     def __init__(self, relay: Relay) -> None:
         self._each = relay.each
         self._until: dict[str, float] = {}
+        self._unproved: set[str] = set()
 
-    async def reach(self, connect: Callable[[Relay], Awaitable[None]]) -> None:
+    async def reach(self, connect: Callable[[Relay], Awaitable[TlsFacts | None]]) -> None:
         """Connect to the first host that takes us, in the order of the relay; those that failed lately come last.
+
+        `connect` opens a session and returns what protects it.
 
         Cancelling it cancels the one that is being tried, and tries no other.
 
@@ -55,14 +59,14 @@ class Hosts:
             And what `connect` raises, where no other host may do better.
         """
         if len(self._each) == 1:
-            await connect(self._each[0])
+            self._opened(self._each[0], await connect(self._each[0]))
             return
         if self._each[0].security is not Security.PLAINTEXT:
             await tls_context(self._each[0])  # files that cannot be used are no host's fault
         failures = []
         for host in self.in_order():
             try:
-                await connect(host)
+                self._opened(host, await connect(host))
             except SMTPError as error:
                 if not may_do_better(error):
                     raise
@@ -70,7 +74,6 @@ class Hosts:
                 logger.warning("%s does not take us, the next host is tried: %s", host, error)
                 failures.append((str(host), error))
             else:
-                self._until.pop(str(host), None)
                 return
         raise EveryHostFailed(failures) from failures[-1][1]
 
@@ -81,3 +84,15 @@ class Hosts:
 
     def _failed(self, host: Relay) -> None:
         self._until[str(host)] = asyncio.get_running_loop().time() + PENALTY
+
+    def _opened(self, host: Relay, tls: TlsFacts | None) -> None:
+        """It works; say so once, and loudly, if nobody knows who it is."""
+        name = str(host)
+        self._until.pop(name, None)
+        if tls is not None and not tls.verified and name not in self._unproved:
+            self._unproved.add(name)
+            logger.warning(
+                "nobody verified the certificate of %s: whoever sits on the line can read and change what is sent; "
+                "pin it (pins), or trust its CA (ca_file)",
+                name,
+            )

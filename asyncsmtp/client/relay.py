@@ -58,8 +58,9 @@ class Relay:
         lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
         xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
         unix_path: the Unix socket where the relay listens, instead of host and port.
-        standby: further hosts, `name` or `name:port`, tried in this order when those before cannot be reached. One
-            that refuses us for good is not passed over: wrong credentials are wrong everywhere.
+        standby: further hosts, `name` or `name:port`, tried in this order when those before cannot be reached within
+            the timeouts, which each of them has. One that refuses us for good is not passed over: wrong credentials
+            are wrong everywhere.
         source_address: the address of ours to connect from.
         proxy: through which to connect.
         opener: connects instead of us.
@@ -105,7 +106,7 @@ class Relay:
             host_and_port(other)
         object.__setattr__(self, "pins", tuple(map(normal_fingerprint, self.pins)))
         _check_way(self)
-        _check_context(self)
+        _check_tls(self)
 
     @classmethod
     def from_url(
@@ -181,7 +182,10 @@ def _check_way(relay: Relay) -> None:
             raise BadArgument(f"“{text}” is no address of this machine: write 192.0.2.1 or 2001:db8::1") from error
 
 
-def _check_context(relay: Relay) -> None:
+def _check_tls(relay: Relay) -> None:
+    """Nothing that was asked for is left out in silence."""
+    if relay.pins and relay.security in (Security.PLAINTEXT, Security.OPPORTUNISTIC):
+        raise BadArgument("a pin proves nothing where TLS may be left out: use smtp:// with STARTTLS, or smtps://")
     if relay.context is not None and (relay.client_certificate or relay.ca_file or not relay.verify):
         raise BadArgument(
             "a context of your own says what is trusted, and holds your certificate: "

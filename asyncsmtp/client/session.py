@@ -147,20 +147,19 @@ class Session:
         self._connecting = True
         await self._hosts.reach(self._connect_and_log_in)
 
-    async def _connect_and_log_in(self, host: Relay) -> None:
+    async def _connect_and_log_in(self, host: Relay) -> TlsFacts | None:
         self.relay = host
         credentials = await self._wallet.credentials()
         try:
-            await self._connect(credentials)
-            return
+            return await self._connect(credentials)
         except AuthenticationRefused as refused:
             again = refused.reply.code == NOT_VALID and self._sock is None  # a socket of the caller's serves once
             fresh = await self._wallet.instead_of(credentials) if again else None
             if fresh is None:
                 raise
-        await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+        return await self._connect(fresh)  # anew: many a relay hangs up behind a 535
 
-    async def _connect(self, credentials: Credentials | None) -> None:
+    async def _connect(self, credentials: Credentials | None) -> TlsFacts | None:
         self._greeting = None
         reader, writer = await connect(self.relay, self._sock)
         self._answer = asyncio.get_running_loop().create_future()
@@ -178,6 +177,7 @@ class Session:
             raise
         self.tls_facts = tls_facts(self.relay, self._wire.tls)
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip, self.tls_facts)
+        return self.tls_facts
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""

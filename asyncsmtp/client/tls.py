@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import ssl
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,6 @@ from asyncsmtp.protocol.delivery import TlsFacts
 from asyncsmtp.protocol.opening import Security
 
 __all__ = ["certified_name", "check_pins", "handshake_failed", "tls_context", "tls_facts", "verifies"]
-
-logger = logging.getLogger("asyncsmtp.session")
 
 
 async def tls_context(relay: Relay) -> ssl.SSLContext:
@@ -87,17 +84,11 @@ def certified_name(relay: Relay) -> str:
 
 
 def check_pins(relay: Relay, tls: ssl.SSLObject) -> None:
-    """Compare the certificate with what is pinned, before anything is said under it; warn where nothing proved it.
+    """Compare the certificate with what is pinned, before anything is said under it.
 
     Raises:
         CertificateRefused: it is another one.
     """
-    if not verifies(relay):
-        logger.warning(
-            "nobody verified the certificate of %s: whoever sits on the line can read and change what is sent; "
-            "pin it (pins), or trust its CA (ca_file)",
-            relay,
-        )
     found = _fingerprint(tls)
     if relay.pins and found not in relay.pins:
         raise CertificateRefused(

@@ -112,6 +112,9 @@ async def _opened(relay: Relay, opener: Opener) -> socket.socket | Streams:
         raise ConnectFailed(f"the opener of {relay} failed: {type(error).__name__}: {error}") from error
     if isinstance(opened, socket.socket):
         _check(opened)
+    elif not (isinstance(opened, tuple) and len(opened) == 2):
+        what = type(opened).__name__
+        raise BadArgument(f"the opener of {relay} returned {what}, not a connected socket or a reader and a writer")
     return opened
 
 

@@ -65,6 +65,7 @@ def test_it_shows_what_to_pin(command: Command, server_tls: ssl.SSLContext, ca_f
         ended = command("check", "--relay", f"{where}?verify=no&pin={fingerprint}")
         assert ended.code == 0, ended.err
         assert "certificate pinned" in ended.out
+        assert command("check", "--relay", f"{where}?pin={fingerprint}", "--quit-after", "ehlo").code == 0
         other = command("check", "--relay", f"{where}?verify=no&pin={'00' * 32}")
         assert other.code == 69
         assert fingerprint in other.sentence

@@ -112,6 +112,13 @@ def test_what_is_no_fingerprint_is_refused(pin: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("security", [Security.PLAINTEXT, Security.OPPORTUNISTIC])
+def test_a_pin_needs_tls(security: Security) -> None:
+    """Who strips STARTTLS would not be noticed."""
+    with pytest.raises(BadArgument, match="proves nothing"):
+        Relay("relay.example", security=security, pins=("ab" * 32,))
+
+
 # --- without verification ---
 
 
@@ -133,6 +140,16 @@ async def test_without_verification_it_is_loud_and_no_password_is_said(
         allowed = relay_of(server, security=security, verify=False, login=LOGIN, cleartext_login=True)
         async with Session(allowed):
             pass
+
+
+async def test_a_pool_says_it_once(theirs: Issued, caplog: pytest.LogCaptureFixture) -> None:
+    """TL-07: not with each of its sessions."""
+    async with serve(theirs.context, Security.STARTTLS) as server:
+        async with Pool(relay_of(server, security=Security.STARTTLS, verify=False), sessions=1, messages=1) as pool:
+            for number in range(3):
+                assert (await pool.send(message(number))).accepted
+        assert server.connections == 3
+    assert caplog.text.count("nobody verified the certificate") == 1
 
 
 @BOTH

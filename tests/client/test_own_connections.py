@@ -178,6 +178,22 @@ async def test_what_an_opener_raises_is_a_connection_that_failed() -> None:
     assert isinstance(caught.value.__cause__, LookupError)
 
 
+async def test_what_an_opener_returns_is_looked_at() -> None:
+    """Forgetting the `return` for one."""
+
+    async def opener(host: str, port: int) -> None:
+        return None
+
+    with pytest.raises(BadArgument, match="returned NoneType"):
+        await Session(Relay("relay.example", opener=opener)).connect()  # type: ignore[arg-type]
+
+    async def unconnected(host: str, port: int) -> socket.socket:
+        return sock
+
+    with socket.socket() as sock, pytest.raises(BadArgument, match="not connected"):
+        await Session(Relay("relay.example", opener=unconnected)).connect()
+
+
 async def test_an_opener_that_hangs_is_bounded() -> None:
     """By the relay's own limit for connecting."""
 
