@@ -14,6 +14,7 @@ from asyncsmtp.client.tls import certified_name, check_pins, handshake_failed, t
 from asyncsmtp.client.tunnel import tunnel
 from asyncsmtp.errors import BadArgument, ConnectFailed, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["READ_SIZE", "Streams", "client_name", "connect", "shake_hands"]
 
@@ -33,9 +34,9 @@ async def connect(relay: Relay, sock: socket.socket | None = None) -> Streams:
         StartTlsInjection: an opener's streams held octets in clear before the handshake.
     """
     implicit = relay.security is Security.IMPLICIT_TLS
+    if sock is not None:
+        _check(sock)
     try:
-        if sock is not None:
-            _check(sock)
         context = await tls_context(relay) if implicit else None
     except BaseException:
         if sock is not None:
@@ -109,7 +110,8 @@ async def _opened(relay: Relay, opener: Opener) -> socket.socket | Streams:
     except (SMTPError, OSError):
         raise
     except Exception as error:
-        raise ConnectFailed(f"the opener of {relay} failed: {type(error).__name__}: {error}") from error
+        why = safe_text(f"{type(error).__name__}: {error}", 200)
+        raise ConnectFailed(f"the opener of {relay} failed: {why}") from error
     if isinstance(opened, socket.socket):
         _check(opened)
     elif not (isinstance(opened, tuple) and len(opened) == 2):
@@ -144,15 +146,19 @@ async def _nothing_in_clear(reader: asyncio.StreamReader, writer: asyncio.Stream
 
 
 def _check(sock: socket.socket) -> None:
-    """A socket that is given to us must be connected."""
+    """A socket that is given to us must be connected; one that is not is closed, being ours."""
     if sock.fileno() == -1:
         raise BadArgument("the socket is closed: one socket serves one session, so connect another for the next")
-    if sock.type != socket.SOCK_STREAM:
-        raise BadArgument("the socket is no stream: SMTP needs a TCP or a Unix stream socket")
     try:
+        if sock.type != socket.SOCK_STREAM:
+            raise BadArgument("the socket is no stream: SMTP needs a TCP or a Unix stream socket")
         sock.getpeername()
     except OSError as error:
+        sock.close()
         raise BadArgument(f"the socket is not connected: {error.strerror}") from error
+    except BadArgument:
+        sock.close()
+        raise
 
 
 def _prove(relay: Relay, writer: asyncio.StreamWriter) -> None:

@@ -75,13 +75,19 @@ async def test_the_name_is_checked_on_a_socket_too(
             pass
 
 
-async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
-    """Row 15."""
+@ANY
+async def test_a_unix_socket_will_do(
+    security: Security, tmp_path: Path, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """Row 15: with TLS too, for the name that was configured."""
     path = tmp_path / "socket"
-    async with ScriptedRelay(unix_path=path):
+    async with serve(security, server_tls, unix_path=path):
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(path))
-        assert (await send(message(), relay=Relay(unix_path=path, security=Security.PLAINTEXT), sock=sock)).accepted
+        relay = Relay(
+            unix_path=path, security=security, context=client_tls, verify_name="relay.example", timeouts=PATIENT
+        )
+        assert (await send(message(), relay=relay, sock=sock)).accepted
 
 
 async def test_a_socket_serves_one_session(server: ScriptedRelay) -> None:
@@ -190,8 +196,10 @@ async def test_what_an_opener_returns_is_looked_at() -> None:
     async def unconnected(host: str, port: int) -> socket.socket:
         return sock
 
-    with socket.socket() as sock, pytest.raises(BadArgument, match="not connected"):
+    sock = socket.socket()
+    with pytest.raises(BadArgument, match="not connected"):
         await Session(Relay("relay.example", opener=unconnected)).connect()
+    assert sock.fileno() == -1
 
 
 async def test_an_opener_that_hangs_is_bounded() -> None:
