@@ -131,8 +131,9 @@ class EveryHostFailed(ConnectFailed):
     """None of a relay's hosts took us; `failures` has the error of each by its name, in the order they were tried."""
 
     def __init__(self, failures: Sequence[tuple[str, SMTPError]]) -> None:
-        reasons = "; ".join(f"{host}: {error}" for host, error in failures)
-        super().__init__(f"no host took us, of {len(failures)}: {reasons}")
+        said = ((host, str(error)) for host, error in failures)
+        reasons = "; ".join(why if host in why else f"{host}: {why}" for host, why in said)
+        super().__init__(f"none of {len(failures)} hosts took us: {reasons}")
         self.failures = tuple(failures)
 
 

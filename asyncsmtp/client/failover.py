@@ -71,9 +71,11 @@ class Hosts:
                 if not may_do_better(error):
                     raise
                 self._failed(host)
-                logger.warning("%s does not take us, the next host is tried: %s", host, error)
+                logger.info("the next host is tried: %s", error)
                 failures.append((str(host), error))
             else:
+                for name, failure in failures:
+                    logger.warning("%s does not take us, %s does: %s", name, host, failure)
                 return
         raise EveryHostFailed(failures) from failures[-1][1]
 

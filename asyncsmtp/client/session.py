@@ -160,7 +160,7 @@ class Session:
         return await self._connect(fresh)  # anew: many a relay hangs up behind a 535
 
     async def _connect(self, credentials: Credentials | None) -> TlsFacts | None:
-        self._greeting = None
+        self._greeting, self._round_trip = None, float("inf")  # of this host, and no other
         reader, writer = await connect(self.relay, self._sock)
         self._answer = asyncio.get_running_loop().create_future()
         self._wire = Wire(self.relay, reader, writer, listener=self, greeted=self._hear, trace=self._trace)

@@ -91,11 +91,12 @@ async def test_a_handshake_that_fails_gives_way_to_the_next(
 async def test_when_none_takes_us_each_is_named_with_its_reason() -> None:
     nobody = await unused()
     async with ScriptedRelay({Stage.GREETING: "421 4.3.2 full"}) as busy:
-        with pytest.raises(EveryHostFailed, match="no host took us, of 2") as caught:
+        with pytest.raises(EveryHostFailed, match="none of 2 hosts took us") as caught:
             await Session(relay_of(nobody, busy)).connect()
         error = caught.value
         assert [host for host, _ in error.failures] == [f"127.0.0.1:{nobody}", f"127.0.0.1:{busy.port}"]
         assert "nothing answers there" in str(error)
+        assert f"; 127.0.0.1:{busy.port}: " in str(error)
         assert "421 4.3.2 full" in str(error)
         assert isinstance(error, ConnectFailed)
         assert isinstance(error.failures[1][1], Refused)

@@ -127,6 +127,15 @@ async def test_what_is_no_connected_stream_is_refused(server: ScriptedRelay) -> 
         assert sock.fileno() == -1
 
 
+async def test_a_socket_is_closed_where_nothing_can_begin(server: ScriptedRelay, tmp_path: Path) -> None:
+    """It was given to the session, whatever becomes of that."""
+    sock = connected(server)
+    relay = Relay("relay.example", security=Security.IMPLICIT_TLS, ca_file=tmp_path / "nothing.pem")
+    with pytest.raises(ConnectFailed, match="CA file"):
+        await Session(relay, sock=sock).connect()
+    assert sock.fileno() == -1
+
+
 async def test_a_socket_leads_to_one_host_by_one_way(server: ScriptedRelay) -> None:
     with socket.socket() as sock, pytest.raises(BadArgument, match="one host"):
         Session(Relay("one.example", standby=("two.example",)), sock=sock)
@@ -182,6 +191,17 @@ async def test_what_an_opener_raises_is_a_connection_that_failed() -> None:
     with pytest.raises(ConnectFailed, match="LookupError: no tunnel today") as caught:
         await Session(Relay("relay.example", opener=opener)).connect()
     assert isinstance(caught.value.__cause__, LookupError)
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), ConnectFailed("no route"), ConnectionRefusedError()])
+async def test_what_an_opener_says_of_the_network_is_told_as_ours(error: Exception) -> None:
+    """It may speak our language."""
+
+    async def opener(host: str, port: int) -> socket.socket:
+        raise error
+
+    with pytest.raises(ConnectFailed, match=r"no route|nothing answers there"):
+        await Session(Relay("relay.example", opener=opener)).connect()
 
 
 async def test_what_an_opener_returns_is_looked_at() -> None:

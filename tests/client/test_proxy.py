@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -186,6 +187,20 @@ async def test_a_proxy_that_hangs_is_bounded(kind: ProxyKind) -> None:
         relay = relay_by(Proxy(kind, "127.0.0.1", port), timeouts=QUICK.__class__(connect=LIMIT))
         with pytest.raises(ConnectFailed, match="did not answer within"):
             await Session(relay).connect()
+
+
+@EACH
+async def test_a_proxy_that_breaks_off_is_told(kind: ProxyKind) -> None:
+    """A reset in the midst of its answer."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        linger = (1).to_bytes(4, "little") + bytes(4)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async with serving(reset) as port:
+        with pytest.raises(ConnectFailed, match="reset"):
+            await Session(relay_by(Proxy(kind, "127.0.0.1", port))).connect()
 
 
 @EACH
