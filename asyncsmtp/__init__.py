@@ -13,12 +13,13 @@ from importlib import import_module
 _HOME = {
     name: module
     for module, names in {
-        "errors": "AuthenticationRefused BadArgument ConnectFailed ConnectionLost DeliveryInDoubt DeliveryRefused "
-        "InsecureConnection LedgerBusy LedgerEmpty LedgerError LedgerMismatch LocalProtocolError MessageError "
-        "NotOffered OutOfStep PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError "
-        "ReplyTimeout SMTPError StartTlsInjection TemplateError TokenFailed",
+        "errors": "AuthenticationRefused BadArgument CertificateRefused ConnectFailed ConnectionLost "
+        "DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
+        "LedgerError LedgerMismatch LocalProtocolError MessageError NotInstalled NotOffered OutOfStep "
+        "PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
+        "SMTPError StartTlsInjection TemplateError TokenFailed",
         "protocol.content": "Content",
-        "protocol.delivery": "Delivery Outcome",
+        "protocol.delivery": "Delivery Outcome TlsFacts",
         "protocol.envelope": "Envelope Mailbox",
         "protocol.extensions": "Extensions FutureRelease Limits",
         "protocol.opening": "Security",
@@ -30,9 +31,12 @@ _HOME = {
         "mail.build": "build",
         "mail.message": "Message",
         "mail.template": "Composer Template",
+        "client.certificates": "ClientCertificate",
+        "client.dialogue": "Dialogue",
         "client.login": "Login Token",
         "client.pool": "Pool",
-        "client.relay": "Dialogue Relay",
+        "client.proxy": "Proxy ProxyKind",
+        "client.relay": "Relay",
         "client.sending": "send",
         "client.session": "Session",
         "client.timeouts": "Timeouts",

@@ -27,6 +27,8 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.client.certificates import ClientCertificate as ClientCertificate
+from asyncsmtp.client.dialogue import Dialogue as Dialogue
 from asyncsmtp.client.login import (
     Login as Login,
 )
@@ -34,9 +36,8 @@ from asyncsmtp.client.login import (
     Token as Token,
 )
 from asyncsmtp.client.pool import Pool as Pool
-from asyncsmtp.client.relay import (
-    Dialogue as Dialogue,
-)
+from asyncsmtp.client.proxy import Proxy as Proxy
+from asyncsmtp.client.proxy import ProxyKind as ProxyKind
 from asyncsmtp.client.relay import (
     Relay as Relay,
 )
@@ -55,6 +56,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     BadArgument as BadArgument,
 )
+from asyncsmtp.errors import CertificateRefused as CertificateRefused
 from asyncsmtp.errors import (
     ConnectFailed as ConnectFailed,
 )
@@ -67,6 +69,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     DeliveryRefused as DeliveryRefused,
 )
+from asyncsmtp.errors import EveryHostFailed as EveryHostFailed
 from asyncsmtp.errors import (
     InsecureConnection as InsecureConnection,
 )
@@ -88,6 +91,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     MessageError as MessageError,
 )
+from asyncsmtp.errors import NotInstalled as NotInstalled
 from asyncsmtp.errors import (
     NotOffered as NotOffered,
 )
@@ -143,6 +147,7 @@ from asyncsmtp.protocol.delivery import (
 from asyncsmtp.protocol.delivery import (
     Outcome as Outcome,
 )
+from asyncsmtp.protocol.delivery import TlsFacts as TlsFacts
 from asyncsmtp.protocol.envelope import (
     Envelope as Envelope,
 )

@@ -7,6 +7,8 @@
     │       ├── OutOfStep           a reply to nothing, or of the wrong class: replies may be shifted
     │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
     ├── ConnectFailed               no session came to be (also an OSError)
+    │   ├── CertificateRefused      .fingerprint: the relay could not prove who it is
+    │   └── EveryHostFailed         .failures: of several hosts, each with its reason
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
     ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
     ├── PoolFull                    .seconds: no session was to be had in time (also a TimeoutError)
@@ -18,6 +20,7 @@
     ├── NotOffered                  .extension: the message or the policy needs it
     ├── BadArgument                 would break a command line (also a ValueError)
     ├── InsecureConnection          credentials would travel in clear
+    ├── NotInstalled                a package that is optional (also an ImportError)
     ├── TokenFailed                 the token source gave none; its own error is the cause
     ├── MessageError                .field: no From, a bad header (also a ValueError)
     ├── TemplateError               .file, .line, .field
@@ -34,6 +37,7 @@ transport. Every error says on which side of it the failure lies: `error.in_doub
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:  # errors carry the values of the floor above; only the type checker looks up
@@ -45,10 +49,12 @@ if TYPE_CHECKING:  # errors carry the values of the floor above; only the type c
 __all__ = [
     "AuthenticationRefused",
     "BadArgument",
+    "CertificateRefused",
     "ConnectFailed",
     "ConnectionLost",
     "DeliveryInDoubt",
     "DeliveryRefused",
+    "EveryHostFailed",
     "InsecureConnection",
     "LedgerBusy",
     "LedgerEmpty",
@@ -56,6 +62,7 @@ __all__ = [
     "LedgerMismatch",
     "LocalProtocolError",
     "MessageError",
+    "NotInstalled",
     "NotOffered",
     "OutOfStep",
     "PoolFull",
@@ -107,6 +114,27 @@ class StartTlsInjection(RemoteProtocolError):
 
 class ConnectFailed(SMTPError, OSError):
     """No session came to be: the name, the port, the handshake, the greeting or EHLO failed; nothing was sent."""
+
+
+class CertificateRefused(ConnectFailed):
+    """The relay's certificate is not valid, or not the one that was pinned; nothing was said under it.
+
+    `fingerprint` is the SHA-256 of the certificate that was found, in hex; "" where the handshake kept it to itself.
+    """
+
+    def __init__(self, why: str, fingerprint: str = "") -> None:
+        super().__init__(why)
+        self.fingerprint = fingerprint
+
+
+class EveryHostFailed(ConnectFailed):
+    """None of a relay's hosts took us; `failures` has the error of each by its name, in the order they were tried."""
+
+    def __init__(self, failures: Sequence[tuple[str, SMTPError]]) -> None:
+        said = ((host, str(error)) for host, error in failures)
+        reasons = "; ".join(why if host in why else f"{host}: {why}" for host, why in said)
+        super().__init__(f"none of {len(failures)} hosts took us: {reasons}")
+        self.failures = tuple(failures)
 
 
 class ConnectionLost(SMTPError, ConnectionError):
@@ -191,6 +219,13 @@ class BadArgument(SMTPError, ValueError):
 
 class InsecureConnection(SMTPError):
     """Credentials would have travelled in clear; nothing of them was sent (RFC 4954 §4)."""
+
+
+class NotInstalled(SMTPError, ImportError):
+    """What is asked for takes packages that are optional and not there."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} takes packages that are not installed: pip install '{extra}'")
 
 
 class TokenFailed(SMTPError):

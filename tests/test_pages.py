@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from asyncsmtp.cli.exits import Exit
-from asyncsmtp.client import transport
+from asyncsmtp.client import tls
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 
@@ -87,7 +87,7 @@ def test_each_program_of_the_migration_page_runs(
     """Copied from the page, it does what it says there; the names in it are those of relays on loopback."""
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(transport, "_verifying_context", transport._verifying_context.__wrapped__)  # made anew
+    monkeypatch.setattr(tls, "_made_context", tls._made_context.__wrapped__)  # made anew
     with (
         running(ScriptedRelay({Stage.RCPT: gone, Stage.DOT: breaks}, offers=(*OFFERS, "DSN"))) as clear,
         running(ScriptedRelay(tls=server_tls, users=USERS)) as upgraded,

@@ -12,6 +12,7 @@ from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
+    CertificateRefused,
     ConnectFailed,
     ConnectionLost,
     DeliveryInDoubt,
@@ -114,7 +115,7 @@ def _may_pass(error: SMTPError) -> bool:
     """Whether the relay may take mail later: it cannot be reached, or asks us to come back."""
     if isinstance(error, Refused):
         return error.reply.code < 500 and not isinstance(error, AuthenticationRefused)
-    return isinstance(error, ConnectFailed)
+    return isinstance(error, ConnectFailed) and not isinstance(error, CertificateRefused)
 
 
 def _relays(claim: Claim, delivery: Delivery) -> Settlement:

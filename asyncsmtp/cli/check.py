@@ -90,7 +90,7 @@ async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbo
 
     trace: Trace | None = Transcript(console.out) if verbose else None
     if quit_after == "ehlo" and relay.security is not Security.IMPLICIT_TLS:
-        relay = replace(relay, security=Security.PLAINTEXT)
+        relay = replace(relay, security=Security.PLAINTEXT, pins=())
     if quit_after in ("ehlo", "tls"):
         relay = replace(relay, login=None)
     if verbose:
@@ -107,23 +107,26 @@ def _facts(session: Session) -> Iterator[tuple[str, str]]:
     yield "relay", str(session.relay)
     yield "greeting", str(session.greeting)
     yield "TLS", _tls(session)
+    if session.tls_facts is not None:
+        yield "pin", session.tls_facts.fingerprint
     words = (" ".join((keyword, *parameters)) for keyword, parameters in session.extensions.items())
     yield "offers", ", ".join(words) or "nothing"
     login = session.relay.login
     if login is not None:
-        yield "login", f"accepted, as {login.username}"
+        yield "login", f"accepted, as {login.username or login.authzid or 'whom the certificate names'}"
 
 
 def _tls(session: Session) -> str:
-    tls = session.tls
-    if tls is None:
+    facts = session.tls_facts
+    if facts is None or session.tls is None:
         return "none: everything can be read on the way"
-    certificate: dict[str, Any] = tls.getpeercert() or {}
+    certificate: dict[str, Any] = session.tls.getpeercert() or {}  # empty where nobody verified it
+    if not certificate:
+        return f"{facts.version} · {facts.cipher} · certificate {'pinned' if facts.verified else 'not verified'}"
     names = ", ".join(name for _, name in certificate.get("subjectAltName", ()))
     issuer = ", ".join(value for part in certificate.get("issuer", ()) for _, value in part)
-    cipher = (tls.cipher() or ("",))[0]
-    facts = (str(tls.version()), cipher, f"certificate of {names}, by {issuer}, until {certificate.get('notAfter')}")
-    return " · ".join(facts)
+    about = f"certificate of {names}, by {issuer}, until {certificate.get('notAfter')}"
+    return f"{facts.version} · {facts.cipher} · {about}"
 
 
 async def _probe(session: Session, from_: Mailbox | None, to: Mailbox | None) -> list[tuple[str, str]]:

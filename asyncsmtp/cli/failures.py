@@ -57,6 +57,7 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
     (errors.LocalProtocolError, Exit.BUG, "please report it, with the output of the same command and -v"),
     (errors.ConnectFailed, Exit.UNREACHABLE, _CHECK),
     (errors.ConnectionLost, Exit.UNREACHABLE, "nothing was delivered: run the same command again"),
+    (errors.NotInstalled, Exit.USAGE, "install it, then run the same command again"),
     (errors.PoolFull, Exit.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.ReplyTimeout, Exit.UNREACHABLE, "nothing was delivered: run the same command again"),
     (errors.NotOffered, Exit.UNREACHABLE, "see what the relay offers: asyncsmtp check --relay URL"),

@@ -42,6 +42,10 @@ def _texts(value: object, folder: Path) -> tuple[str, ...]:
     return tuple(_text(item, folder) for item in value)
 
 
+def _text_or_texts(value: object, folder: Path) -> tuple[str, ...]:
+    return (_text(value, folder),) if isinstance(value, str) else _texts(value, folder)
+
+
 def _table(value: object, folder: Path) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError('must be a table of texts, such as { logo = "logo.png" }')
@@ -120,6 +124,11 @@ KEYS: Mapping[str, Key] = {
     "relay.dialogue": Key("dialogue", _one_of(*DIALOGUES), "--dialogue"),
     "relay.ca_file": Key("ca_file", _path, "--ca-file"),
     "relay.password_command": Key("password_command", _text, "--password-command"),
+    "relay.source_address": Key("source_address", _text),
+    "relay.proxy": Key("proxy", _text),
+    "relay.pin": Key("pins", _text_or_texts),
+    "relay.client_cert": Key("client_cert", _path),
+    "relay.client_key": Key("client_key", _path),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
     "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
 }

@@ -40,6 +40,7 @@ class Tally:
                 continue
             facts = {"email": str(path), "state": str(outcome), "code": reply.code, "reply": reply.text}
             status = str(reply.status) if reply.status else None
-            console.out(
-                json_line(facts | {"status": status, "host": delivery.host, "tls": delivery.tls}), harmless=False
-            )
+            tls = delivery.tls
+            facts |= {"status": status, "host": delivery.host, "tls": tls.version if tls else None}
+            facts |= {"cipher": tls.cipher if tls else None, "verified": tls is not None and tls.verified}
+            console.out(json_line(facts), harmless=False)

@@ -52,4 +52,9 @@ class Plan:
             ca_file=self.settings.ca_file,
             dialogue=self.settings.dialogue,
             password_command=self.settings.password_command,
+            source_address=self.settings.source_address,
+            proxy=self.settings.proxy,
+            pins=self.settings.pins,
+            client_cert=self.settings.client_cert,
+            client_key=self.settings.client_key,
         )

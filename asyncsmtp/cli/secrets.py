@@ -1,6 +1,7 @@
 """Where a password comes from: never from an option's value, never from a file of ours.
 
-The most explicit source wins: --password-command, ASYNCSMTP_PASSWORD, the keyring, a prompt.
+The most explicit source wins: --password-command, ASYNCSMTP_PASSWORD, the keyring, a prompt; for a proxy's user and
+for the key of a client certificate their own variables, the keyring, a prompt.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ import os
 import shlex
 import subprocess
 from importlib import import_module
+from pathlib import Path
 
 from asyncsmtp import Secret
 from asyncsmtp.cli import console
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["password"]
+__all__ = ["passphrase", "password", "proxy_password"]
 
 VARIABLE = "ASYNCSMTP_PASSWORD"
+PROXY_VARIABLE = "ASYNCSMTP_PROXY_PASSWORD"
+KEY_VARIABLE = "ASYNCSMTP_KEY_PASSPHRASE"
 PATIENCE = 120  # seconds for a password command, which may itself be asking someone
 _NO_VAULT = ("keyring.backends.null", "keyring.backends.fail", "keyrings.alt")  # forget, fail, or store in clear
 
@@ -43,6 +47,46 @@ def password(username: str, host: str, command: str | None) -> Secret:
         f"no password for {safe_text(username, 80)} at {safe_text(host, 80)}",
         f"set {VARIABLE}, or add --password-command 'pass show mail', or: keyring set asyncsmtp:{host} {username}",
     )
+
+
+def proxy_password(username: str, host: str) -> Secret:
+    """Find the password of `username` at the proxy `host`.
+
+    Raises:
+        Failed: no source has it.
+    """
+    found = _from_variable(PROXY_VARIABLE) or _from_keyring(username, host)
+    if found is None and console.interactive():
+        found = _from_prompt(username, host)
+    if found is not None:
+        return found
+    raise Failed(
+        f"no password for {safe_text(username, 80)} at the proxy {safe_text(host, 80)}",
+        f"set {PROXY_VARIABLE}, or: keyring set asyncsmtp:{host} {username}",
+    )
+
+
+def passphrase(key: Path) -> Secret | None:
+    """Find the passphrase of a client certificate's private key; None where it is not encrypted.
+
+    Raises:
+        Failed: no source has it. OSError: the key cannot be read.
+    """
+    if b"ENCRYPTED" not in key.read_bytes():
+        return None
+    found = _from_variable(KEY_VARIABLE) or _from_keyring(str(key), "client-key")
+    if found is None and console.interactive():
+        found = _from_prompt(str(key), "this machine")
+    if found is not None:
+        return found
+    raise Failed(
+        f"the key {safe_text(str(key), 200)} is encrypted, and there is no passphrase",
+        f"set {KEY_VARIABLE}, or: keyring set asyncsmtp:client-key {key}",
+    )
+
+
+def _from_variable(name: str) -> Secret | None:
+    return Secret(os.environ[name]) if name in os.environ else None
 
 
 def _from_command(command: str) -> Secret:

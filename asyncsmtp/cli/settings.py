@@ -48,6 +48,11 @@ class Settings:
     dialogue: str | None = None
     ca_file: Path | None = None
     password_command: str | None = None
+    source_address: str | None = None
+    proxy: str | None = None
+    pins: tuple[str, ...] = ()
+    client_cert: Path | None = None
+    client_key: Path | None = None
     concurrency: int = 100
     in_doubt: str = "hold"
 

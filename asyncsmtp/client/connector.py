@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from asyncsmtp.client.failover import Hosts
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
@@ -26,6 +27,7 @@ class Connector:
         self._manners = manners
         self._trace = trace
         self._wallet = Wallet(relay.login, relay.timeouts.auth)
+        self._hosts = Hosts(relay)
         self._connecting: set[asyncio.Task[None]] = set()
         self._first = asyncio.Lock()
         self._opened_one = False
@@ -58,7 +60,7 @@ class Connector:
         if self._refused is not None:
             raise self._refused
         self.check()
-        session = Session(self._relay, trace=self._trace, manners=self._manners, wallet=self._wallet)
+        session = Session(self._relay, trace=self._trace, manners=self._manners, wallet=self._wallet, hosts=self._hosts)
         opening = asyncio.get_running_loop().create_task(session.connect())
         self._connecting.add(opening)
         try:

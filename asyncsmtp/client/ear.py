@@ -12,7 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-__all__ = ["Ear", "Hearer", "Streams", "open_streams"]
+__all__ = ["READ_SIZE", "Ear", "Hearer", "Streams", "open_streams", "overhear"]
+
+READ_SIZE = 65_536
 
 
 class Hearer(Protocol):
@@ -32,6 +34,7 @@ class Ear(asyncio.StreamReader):
         super().__init__(loop=loop)
         self._hearer: Hearer | None = None
         self._early: list[Callable[[Hearer], None]] = []
+        self._fetching: asyncio.Task[None] | None = None
 
     def attend(self, hearer: Hearer) -> None:
         """Tell this one from now on, and at once what came already."""
@@ -61,6 +64,25 @@ class Ear(asyncio.StreamReader):
         else:
             self._early.append(lambda hearer: hearer.lost(error))
 
+    def fetch_from(self, reader: asyncio.StreamReader) -> None:
+        """Have a task tell what comes to a reader of somebody else's, until `aclose`."""
+        self._fetching = asyncio.get_running_loop().create_task(self._fetch(reader))
+
+    async def _fetch(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while data := await reader.read(READ_SIZE):
+                self.feed_data(data)
+        except OSError as error:
+            self.set_exception(error)
+        else:
+            self.feed_eof()
+
+    async def aclose(self) -> None:
+        """Fetch nothing more."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait((self._fetching,))
+
 
 Streams = tuple[Ear, asyncio.StreamWriter]
 Connects = Callable[[Callable[[], asyncio.StreamReaderProtocol]], Awaitable[tuple[asyncio.Transport, Any]]]
@@ -73,3 +95,10 @@ async def open_streams(connects: Connects) -> Streams:
     protocol = asyncio.StreamReaderProtocol(ear, loop=loop)
     transport, _ = await connects(lambda: protocol)
     return ear, asyncio.StreamWriter(transport, protocol, ear, loop)
+
+
+def overhear(reader: asyncio.StreamReader) -> Ear:
+    """An ear for streams that somebody else has opened."""
+    ear = Ear(asyncio.get_running_loop())
+    ear.fetch_from(reader)
+    return ear

@@ -23,7 +23,7 @@ from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError
 from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
 from asyncsmtp.protocol.content import transparent
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["Line"]
@@ -36,7 +36,7 @@ _HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
 class Line:
     """The senders' side of a session; `caught_up` and `broken` are called by the wire."""
 
-    def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float) -> None:
+    def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float, tls: TlsFacts | None) -> None:
         offered = wire.protocol.extensions
         lockstep = relay.dialogue is Dialogue.LOCKSTEP or manners.loses_commands
         self.pipelined = offered.pipelining and not lockstep
@@ -44,8 +44,7 @@ class Line:
         self._streams = self.chunked and not relay.lmtp  # how many replies a content has is not known beforehand
         self._window = relay.window if self._streams else 1  # contents unanswered at a time
         self._host = str(relay)
-        tls = wire.tls
-        self._tls = tls.version() if tls is not None else None
+        self._tls = tls
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._places: deque[Place] = deque()  # not written to the end yet; the head has the turn

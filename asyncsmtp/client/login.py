@@ -60,5 +60,5 @@ class Login:
 
     @classmethod
     def by_certificate(cls, authzid: str = "") -> Login:
-        """Log in as whom the client certificate names (EXTERNAL); it is in the relay's own `context`."""
+        """Log in as whom the client certificate names (EXTERNAL); the relay's settings have it."""
         return cls(authzid=authzid, mechanisms=_EXTERNAL)

@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.tls import tls_facts, verifies
 from asyncsmtp.client.trace import Side, Trace
-from asyncsmtp.client.transport import client_name, shake_hands, verifies
+from asyncsmtp.client.transport import client_name, shake_hands
 from asyncsmtp.client.wire import Wire
 from asyncsmtp.errors import (
     ConnectFailed,
@@ -44,7 +45,7 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
         relay.security,
         credentials,
         relay.cleartext_login,
-        verifies(relay.context),
+        verifies(relay),
         channel,
         relay.login.mechanisms if relay.login is not None else (),
         lmtp=relay.lmtp,
@@ -88,9 +89,8 @@ async def _shake_hands(wire: Wire, relay: Relay, trace: Trace | None) -> None:
         raise (wire.failure if isinstance(wire.failure, StartTlsInjection) else error) from error.__cause__
     wire.check()
     wire.protocol.handshaken()
-    if trace is not None and wire.tls is not None:
-        verified = "verified" if verifies(relay.context) else "not verified"
-        trace(Side.EVENT, f"{wire.tls.version()}, certificate {verified}", tls=True, refused=False)
+    if trace is not None:
+        trace(Side.EVENT, str(tls_facts(relay, wire.tls)), tls=True, refused=False)
 
 
 def in_context(error: SMTPError, relay: Relay, greeting: Reply | None) -> SMTPError:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
+import socket
 import ssl
 import sys
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from asyncsmtp.client.certificates import ClientCertificate, normal_fingerprint
+from asyncsmtp.client.dialogue import Dialogue
+from asyncsmtp.client.hosts import check_port, host_and_port
 from asyncsmtp.client.login import Login, Token, TokenSource
+from asyncsmtp.client.proxy import Proxy
+from asyncsmtp.client.relay_url import settings_of
 from asyncsmtp.client.timeouts import Timeouts
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.commands import ehlo
@@ -21,25 +26,19 @@ from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.protocol.xclient import XClient
 
-__all__ = ["Dialogue", "Login", "Relay", "Token", "TokenSource", "has_password", "split_url"]
+__all__ = ["Dialogue", "Login", "OpenedStreams", "Opener", "Relay", "Token", "TokenSource"]
 
 _LMTP_PORT = 24
 _MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103  # octets: what sockaddr_un has room for, less the NUL
 _PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
 
+OpenedStreams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Opener = Callable[[str, int], Awaitable[socket.socket | OpenedStreams]]
+"""Opens a connection to a host and port in a way of its own: through a tunnel, say.
 
-class Dialogue(StrEnum):
-    """How far we speak ahead of the relay's replies.
-
-    LOCKSTEP: one command at a time. PIPELINED: groups, where the relay offers PIPELINING (RFC 2920), and
-    across transactions on a session that has proved it reads on behind the end of a content. STREAMED: content
-    in chunks (RFC 3030), said unasked with its envelope, `window` messages ahead of their replies; only for a
-    relay one runs. Each of these may be in doubt when the connection breaks.
-    """
-
-    LOCKSTEP = "lockstep"
-    PIPELINED = "pipelined"
-    STREAMED = "streamed"
+It is called once for each session, and returns a connected socket or a pair of streams, which the session owns from
+then on. It has the relay's `connect` timeout; TLS comes on top of what it returns.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,16 @@ class Relay:
         lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
         xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
         unix_path: the Unix socket where the relay listens, instead of host and port.
+        standby: further hosts, `name` or `name:port`, tried in this order when those before cannot be reached within
+            the timeouts, which each of them has. One that refuses us for good is not passed over: wrong credentials
+            are wrong everywhere.
+        source_address: the address of ours to connect from.
+        proxy: through which to connect.
+        opener: connects instead of us.
+        client_certificate: ours, for a relay that asks for one.
+        pins: SHA-256 fingerprints in hex; the relay's certificate must have one of them, whatever else is checked.
+        verify: whether its certificate must be valid, and for its name. Without it, and without pins, nobody knows who
+            the relay is: a warning is logged, and credentials are not sent unless `cleartext_login` lets them.
     """
 
     host: str = ""
@@ -78,51 +87,54 @@ class Relay:
     lmtp: bool = False
     xclient: XClient | None = None
     unix_path: str | bytes | Path | None = None
+    standby: tuple[str, ...] = ()
+    source_address: str | None = None
+    proxy: Proxy | None = None
+    opener: Opener | None = field(default=None, repr=False)
+    client_certificate: ClientCertificate | None = None
+    pins: tuple[str, ...] = ()
+    verify: bool = True
 
     def __post_init__(self) -> None:
         if self.unix_path is not None:
             _check_unix(self)
         elif not self.host:
             raise BadArgument("a relay needs a host, or the unix_path of its socket")
-        if self.port is not None and not 0 < self.port < 65536:
-            raise BadArgument(f"{self.port} is no port: 1 to 65535")
+        check_port(self.port)
         if self.name is not None:
             ehlo(self.name)
+        for other in self.standby:
+            host_and_port(other)
+        object.__setattr__(self, "pins", tuple(map(normal_fingerprint, self.pins)))
+        _check_way(self)
+        _check_tls(self)
 
     @classmethod
-    def from_url(cls, url: str, *, password: str | Secret | None = None, token: TokenSource | None = None) -> Relay:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        password: str | Secret | None = None,
+        token: TokenSource | None = None,
+        passphrase: str | Secret | None = None,
+        proxy_password: str | Secret | None = None,
+    ) -> Relay:
         """Read a relay's URL.
 
         `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
-        `smtp://localhost:2525?security=none`; `lmtp://host:24`, and for a Unix socket `lmtp+unix:///path` or
-        `smtp+unix:///path`, these in clear unless `security` says otherwise. Other query keys: `security` (tls,
-        starttls, opportunistic, none), `name` (for EHLO), `verify-name`, `ca-file`, `dialogue`, `auth` (the only
-        mechanisms for the login, parted by commas).
+        `smtp://localhost:2525?security=none`; several hosts are tried in order, `smtp://one.example,two.example:25`;
+        `lmtp://host:24`, and for a Unix socket `lmtp+unix:///path` or `smtp+unix:///path`, these in clear unless
+        `security` says otherwise. Other query keys: `security` (tls, starttls, opportunistic, none), `name` (for
+        EHLO), `verify-name`, `ca-file`, `pin` (fingerprints, parted by commas), `verify` (yes, no), `client-cert`,
+        `client-key`, `source-address`, `proxy` (socks5://user@host:1080, http://user@host:8080), `dialogue`, `auth`
+        (the only mechanisms for the login, parted by commas; EXTERNAL without a user).
 
+        Args:
+            passphrase: of the client certificate's key. proxy_password: of the proxy's user.
         Raises:
             BadArgument: with the part of the URL that is wrong. A password in the URL is refused.
         """
-        parts = split_url(url)
-        if parts.scheme not in _SCHEMES:
-            raise BadArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
-        security, unix = _SCHEMES[parts.scheme], parts.scheme.endswith("+unix")
-        if (parts.path.strip("/") and not unix) or parts.fragment:
-            raise BadArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” means nothing in a relay's URL")
-        settings = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if unknown := settings.keys() - _SETTINGS:
-            raise BadArgument(f"“{safe_text(min(unknown), 80)}” is no setting of a relay's URL")
-        return cls(
-            "" if unix else _host(url, parts.hostname),
-            _port(url, parts),
-            _choice(Security, "security", settings.get("security", security)),
-            _login(unquote(parts.username), password, token, settings.get("auth")) if parts.username else None,
-            ca_file=Path(settings["ca-file"]) if "ca-file" in settings else None,
-            verify_name=settings.get("verify-name"),
-            dialogue=_choice(Dialogue, "dialogue", settings.get("dialogue", Dialogue.PIPELINED)),
-            name=settings.get("name"),
-            lmtp=parts.scheme.startswith("lmtp"),
-            unix_path=_unix_path(url, parts) if unix else None,
-        )
+        return cls(**settings_of(url, password, token, passphrase, proxy_password))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -130,42 +142,26 @@ class Relay:
         usual = _LMTP_PORT if self.lmtp else _PORTS[self.security]
         return self.host or "localhost", self.port or usual
 
+    @property
+    def each(self) -> tuple[Relay, ...]:
+        """The same relay once for each of its hosts, in the order to try them."""
+        if not self.standby:
+            return (self,)
+        others = [replace(self, host=host, port=port, standby=()) for host, port in map(host_and_port, self.standby)]
+        return (replace(self, standby=()), *others)
+
     def __str__(self) -> str:
         if self.unix_path is not None:
             return safe_text(os.fsdecode(self.unix_path), 280)
+        if self.standby:
+            return ", ".join(map(str, self.each))
         host, port = self.address
         return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
 
 
-_PASSWORD_INSIDE = re.compile(
-    r"(?:[a-z+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # a user, with what should be the scheme before it or not
-    r"(?!\d{1,5}[/?#])[^@]*@",  # not a port; the password may have /, ? and # in it, where no URL may
-    re.IGNORECASE,
-)
-
-
-def has_password(url: str) -> bool:
-    """Whether there is a password in a relay's URL, though it may not be well formed: then it must not be shown."""
-    return _PASSWORD_INSIDE.match(url) is not None
-
-
-def split_url(url: str) -> SplitResult:
-    """The parts of a relay's URL.
-
-    Raises:
-        BadArgument: it cannot be taken apart, or has a password, which is not repeated.
-    """
-    if has_password(url):
-        raise BadArgument("a password has no place in a URL: use ASYNCSMTP_PASSWORD or --password-command")
-    try:
-        return urlsplit(url)
-    except ValueError as error:  # brackets around what is no IPv6 address, characters that become others (NFKC)
-        raise BadArgument(f"“{safe_text(url, 80)}” has a host that is none: write smtp://host:587") from error
-
-
 def _check_unix(relay: Relay) -> None:
     path = os.fsdecode(relay.unix_path or "")
-    if relay.host or relay.port is not None:
+    if relay.host or relay.port is not None or relay.standby:
         raise BadArgument("a relay has a host and a port, or a unix_path, not both; verify_name is its certificate's")
     if not path or "\0" in path:
         raise BadArgument(f"“{safe_text(path, 80)}” is no path of a Unix socket")
@@ -173,48 +169,26 @@ def _check_unix(relay: Relay) -> None:
         raise BadArgument(f"“{safe_text(path, 200)}” is too long for a Unix socket: at most {_MAX_UNIX_PATH} octets")
 
 
-def _unix_path(url: str, parts: SplitResult) -> Path:
-    if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
-        raise BadArgument(f"“{safe_text(url, 80)}” names no Unix socket: write lmtp+unix:///path/to/socket")
-    return Path(unquote(parts.path))
+def _check_way(relay: Relay) -> None:
+    """There is one way to a relay."""
+    if relay.unix_path is not None and (relay.proxy or relay.opener or relay.source_address):
+        raise BadArgument("a Unix socket has no proxy, no opener and no source address")
+    if relay.opener is not None and (relay.proxy or relay.source_address):
+        raise BadArgument("an opener makes the connection by itself: give it the proxy and the source address")
+    if relay.source_address is not None:
+        try:
+            ip_address(relay.source_address.partition("%")[0])
+        except ValueError as error:
+            text = safe_text(relay.source_address, 80)
+            raise BadArgument(f"“{text}” is no address of this machine: write 192.0.2.1 or 2001:db8::1") from error
 
 
-def _host(url: str, host: str | None) -> str:
-    if not host:
-        raise BadArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
-    return unquote(host)
-
-
-def _port(url: str, parts: SplitResult) -> int | None:
-    try:
-        return parts.port
-    except ValueError as error:
-        raise BadArgument(f"“{safe_text(url, 80)}” has a port that is no number from 1 to 65535") from error
-
-
-def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login:
-    if password is None and token is None:
+def _check_tls(relay: Relay) -> None:
+    """Nothing that was asked for is left out in silence."""
+    if relay.pins and relay.security in (Security.PLAINTEXT, Security.OPPORTUNISTIC):
+        raise BadArgument("a pin proves nothing where TLS may be left out: use smtp:// with STARTTLS, or smtps://")
+    if relay.context is not None and (relay.client_certificate or relay.ca_file or not relay.verify):
         raise BadArgument(
-            f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
+            "a context of your own says what is trusted, and holds your certificate: "
+            "give the relay either that, or ca_file, client_certificate and verify"
         )
-    mechanisms = tuple(auth.upper().split(",")) if auth is not None else ()
-    return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
-
-
-_SCHEMES = {  # with the security, unless the URL says another
-    "smtp": Security.STARTTLS,
-    "smtps": Security.IMPLICIT_TLS,
-    "lmtp": Security.PLAINTEXT,
-    "smtp+unix": Security.PLAINTEXT,
-    "lmtp+unix": Security.PLAINTEXT,
-}
-_SETTINGS = frozenset({"auth", "security", "ca-file", "verify-name", "dialogue", "name"})
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-def _choice(kind: type[_Choice], key: str, value: str) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(kind)
-        raise BadArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: {known}") from error

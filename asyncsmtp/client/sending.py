@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from asyncsmtp.client.relay import Relay
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["send"]
 
 
-async def send(message: Message | ParsedMessage, *, relay: Relay | str, trace: Trace | None = None) -> Delivery:
+async def send(
+    message: Message | ParsedMessage,
+    *,
+    relay: Relay | str,
+    sock: socket.socket | None = None,
+    trace: Trace | None = None,
+) -> Delivery:
     """Open a session, send one message, say QUIT; return what the relay answered for each recipient.
 
     A refused recipient is in the result, not an exception: call `raise_for_refusal()` on it for one.
@@ -24,8 +31,10 @@ async def send(message: Message | ParsedMessage, *, relay: Relay | str, trace: T
     Args:
         message: a Message, or an `email.message` one with its envelope taken from its headers.
         relay: a Relay, or its URL.
+        sock: a socket that is connected to it; it is closed at the end.
     Raises and cancels as `Session.connect` and `Session.send` do.
     """
     made = Message.of(message)
-    async with Session(Relay.from_url(relay) if isinstance(relay, str) else relay, trace=trace) as session:
+    where = Relay.from_url(relay) if isinstance(relay, str) else relay
+    async with Session(where, sock=sock, trace=trace) as session:
         return await session.send(made)

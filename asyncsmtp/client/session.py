@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.ear import READ_SIZE
+from asyncsmtp.client.failover import Hosts
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.opening import in_context, open_on
 from asyncsmtp.client.place import BeforeEnd, Place
 from asyncsmtp.client.relay import Relay
+from asyncsmtp.client.tls import tls_facts
 from asyncsmtp.client.trace import Trace, logged
-from asyncsmtp.client.transport import READ_SIZE, connect, verifies
+from asyncsmtp.client.transport import connect
 from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, NotOffered, SMTPError
+from asyncsmtp.errors import AuthenticationRefused, BadArgument, LocalProtocolError, NotOffered, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.login import NOT_VALID
@@ -46,26 +50,38 @@ class Session:
 
     Args:
         relay: where to, and the policy.
+        sock: a socket that is connected to the relay. It serves this one session, and is closed with it.
         trace: is given each line of the dialogue.
         manners: what earlier sessions learnt about the relay; a pool shares one.
         wallet: the credentials and their tokens; a pool shares one.
+        hosts: which hosts of the relay failed lately; a pool shares one.
+
+    Attributes:
+        relay: as it was given; of several hosts the one that is, or was, spoken with.
+        tls_facts: what protects the session, as its deliveries tell it too; None in clear, and until it is open.
     """
 
     def __init__(
         self,
         relay: Relay,
         *,
+        sock: socket.socket | None = None,
         trace: Trace | None = None,
         manners: Manners | None = None,
         wallet: Wallet | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
+        if sock is not None and (relay.standby or relay.proxy or relay.opener):
+            raise BadArgument("a socket of your own leads to one host, by one way: no standby, no proxy and no opener")
         self.relay = relay
+        self._sock = sock
+        self._hosts = hosts if hosts is not None else Hosts(relay)
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._wire: Wire | None = None
         self._line: Line | None = None
-        self._verified = False  # whether TLS has proved who the relay is
+        self.tls_facts: TlsFacts | None = None
         self._asking = asyncio.Lock()
         self._answer: asyncio.Future[Reply] | None = None
         self._round_trip = float("inf")
@@ -119,7 +135,8 @@ class Session:
         """Connect, shake hands, introduce ourselves, log in. Cancelling it closes the connection.
 
         Raises:
-            ConnectFailed: no connection, no handshake, no SMTP on that port.
+            ConnectFailed: no connection, no handshake, no SMTP on that port. CertificateRefused: not the relay's.
+            EveryHostFailed: of several hosts, with the reason of each; only what another may do better is passed over.
             Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
             NotOffered, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
             TokenFailed: there is no token to log in with.
@@ -129,19 +146,23 @@ class Session:
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
+        await self._hosts.reach(self._connect_and_log_in)
+
+    async def _connect_and_log_in(self, host: Relay) -> TlsFacts | None:
+        self.relay = host
         credentials = await self._wallet.credentials()
         try:
-            await self._connect(credentials)
-            return
+            return await self._connect(credentials)
         except AuthenticationRefused as refused:
-            fresh = await self._wallet.instead_of(credentials) if refused.reply.code == NOT_VALID else None
+            again = refused.reply.code == NOT_VALID and self._sock is None  # a socket of the caller's serves once
+            fresh = await self._wallet.instead_of(credentials) if again else None
             if fresh is None:
                 raise
-        await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+        return await self._connect(fresh)  # anew: many a relay hangs up behind a 535
 
-    async def _connect(self, credentials: Credentials | None) -> None:
-        self._greeting = None
-        ear, writer = await connect(self.relay)
+    async def _connect(self, credentials: Credentials | None) -> TlsFacts | None:
+        self._greeting, self._round_trip = None, float("inf")  # of this host, and no other
+        ear, writer = await connect(self.relay, self._sock)
         self._answer = asyncio.get_running_loop().create_future()
         self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._hear, trace=self._trace)
         try:
@@ -155,8 +176,9 @@ class Session:
         except BaseException:
             await self._wire.aclose()
             raise
-        self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
-        self._verified = self._wire.tls is not None and verifies(self.relay.context)
+        self.tls_facts = tls_facts(self.relay, self._wire.tls)
+        self._line = Line(self.relay, self._wire, self._manners, self._round_trip, self.tls_facts)
+        return self.tls_facts
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -223,7 +245,7 @@ class Session:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
         offered = wire.protocol.extensions
-        needed = parameters(envelope, content, offered, verified=self._verified)
+        needed = parameters(envelope, content, offered, verified=self.tls_facts is not None and self.tls_facts.verified)
         if content.binary and not self._line.pipelined:
             raise NotOffered("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
         transaction = Transaction(

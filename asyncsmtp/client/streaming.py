@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from asyncsmtp.client.ear import READ_SIZE
 from asyncsmtp.client.place import Place
-from asyncsmtp.client.transport import READ_SIZE
 from asyncsmtp.client.wire import Said, Wire
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.transaction import Phase

@@ -1,4 +1,4 @@
-"""Connections: names to streams, TLS contexts, and the ways both fail (RFC 8314, RFC 6125)."""
+"""Connections: by which way to a relay, with TLS on top where it is implicit, and how that fails (RFC 8314)."""
 
 from __future__ import annotations
 
@@ -6,92 +6,185 @@ import asyncio
 import os
 import socket
 import ssl
-from functools import lru_cache
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from asyncsmtp.client.ear import Streams, open_streams
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.errors import ConnectFailed
+from asyncsmtp.client.addresses import dial
+from asyncsmtp.client.ear import Streams, open_streams, overhear
+from asyncsmtp.client.relay import OpenedStreams, Opener, Relay
+from asyncsmtp.client.tls import certified_name, check_pins, handshake_failed, tls_context
+from asyncsmtp.client.tunnel import tunnel
+from asyncsmtp.errors import BadArgument, ConnectFailed, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["READ_SIZE", "client_name", "connect", "shake_hands", "tls_context", "verifies"]
-
-READ_SIZE = 65_536
+__all__ = ["client_name", "connect", "shake_hands"]
 
 
-async def connect(relay: Relay) -> Streams:
+async def connect(relay: Relay, sock: socket.socket | None = None) -> Streams:
     """Open the connection, and TLS where it is implicit; name lookup and all addresses count as one wait.
 
+    Args:
+        relay: with one host. sock: connected already; it is ours from here on, and closed with the connection.
     Raises:
-        ConnectFailed: with what to look at.
+        ConnectFailed: with what to look at. CertificateRefused: it is not valid, or not the one that is pinned.
+        BadArgument: the socket is not connected, or was used before.
+        NotInstalled: the packages for a proxy are not there.
+        StartTlsInjection: an opener's streams held octets in clear before the handshake.
     """
     implicit = relay.security is Security.IMPLICIT_TLS
-    context = await tls_context(relay) if implicit else None
+    if sock is not None:
+        _check(sock)
+    try:
+        context = await tls_context(relay) if implicit else None
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
     limit = relay.timeouts.connect + (relay.timeouts.tls if implicit else 0.0)
     try:
         async with asyncio.timeout(limit):
-            return await _open(
-                relay,
-                ssl=context,
-                server_hostname=_certified_name(relay) if context else None,
-                ssl_handshake_timeout=relay.timeouts.tls if context else None,
-                ssl_shutdown_timeout=relay.timeouts.close if context else None,
-            )
+            return await _open(relay, sock, context)
     except TimeoutError as error:
         raise ConnectFailed(
             f"{relay} did not answer within {limit:g} s: check the host, the port and the firewall"
         ) from error
+    except SMTPError:
+        raise
     except ssl.SSLError as error:
         raise handshake_failed(relay, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {relay}: {_reason(error)}") from error
 
 
-async def _open(relay: Relay, **settings: Any) -> Streams:
+async def _open(relay: Relay, sock: socket.socket | None, context: ssl.SSLContext | None) -> Streams:
+    if sock is None and relay.opener is not None:
+        opened = await _opened(relay, relay.opener)
+        if not isinstance(opened, socket.socket):
+            return await _on_streams(relay, opened, context)
+        sock = opened
+    if sock is None and relay.unix_path is None:
+        host, port = relay.address
+        patience, source = relay.timeouts.connect, relay.source_address
+        if relay.proxy is not None:
+            sock = await tunnel(relay.proxy, host, port, patience=patience, source=source)
+        else:
+            sock = await dial(host, port, source)
+    return await _on_socket(relay, sock, context)
+
+
+async def _on_socket(relay: Relay, sock: socket.socket | None, context: ssl.SSLContext | None) -> Streams:
+    """Streams on a socket that is connected, or on the relay's own Unix socket."""
+    tls: dict[str, Any] = {
+        "ssl": context,
+        "server_hostname": certified_name(relay) if context else None,
+        "ssl_handshake_timeout": relay.timeouts.tls if context else None,
+        "ssl_shutdown_timeout": relay.timeouts.close if context else None,
+    }
+    if sock is None:
+        loop, path = asyncio.get_running_loop(), os.fsdecode(relay.unix_path or "")
+        streams = await open_streams(lambda make: loop.create_unix_connection(make, path, **tls))
+    else:
+        streams = await _taken_over(sock, **tls)
+    if context is not None:
+        _prove(relay, streams[1])
+    return streams
+
+
+async def _taken_over(sock: socket.socket, **tls: Any) -> Streams:
+    sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    if relay.unix_path is not None:
-        path = os.fsdecode(relay.unix_path)
-        return await open_streams(lambda make: loop.create_unix_connection(make, path, **settings))
-    host, port = relay.address
-    return await open_streams(lambda make: loop.create_connection(make, host, port, **settings, **_eyeballs(host)))
-
-
-def _certified_name(relay: Relay) -> str:
-    """The name that the certificate must carry."""
-    return relay.verify_name or relay.address[0]
-
-
-def _eyeballs(host: str) -> dict[str, Any]:
-    """A head start for each address (RFC 8305), where the loop has it: uvloop tries them one after the other.
-
-    Not where there is but one: cancelled just as it succeeds, asyncio's race forgets to close the winner.
-    """
-    races = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop) and not _is_address(host)
-    return {"happy_eyeballs_delay": 0.25} if races else {}
-
-
-def _is_address(host: str) -> bool:
+    connects: Any = loop.create_unix_connection if sock.family == socket.AF_UNIX else loop.create_connection
     try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        return await open_streams(lambda make: connects(make, sock=sock, **tls))
+    except BaseException:
+        if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            sock.detach()  # uvloop 0.19 closes what is behind it and does not tell it
+        raise
+
+
+async def _opened(relay: Relay, opener: Opener) -> socket.socket | OpenedStreams:
+    """What the relay's opener returns."""
+    try:
+        opened = await opener(*relay.address)
+    except (SMTPError, OSError):
+        raise
+    except Exception as error:
+        why = safe_text(f"{type(error).__name__}: {error}", 200)
+        raise ConnectFailed(f"the opener of {relay} failed: {why}") from error
+    if isinstance(opened, socket.socket):
+        _check(opened)
+    elif not (isinstance(opened, tuple) and len(opened) == 2):
+        what = type(opened).__name__
+        raise BadArgument(f"the opener of {relay} returned {what}, not a connected socket or a reader and a writer")
+    return opened
+
+
+async def _on_streams(relay: Relay, streams: OpenedStreams, context: ssl.SSLContext | None) -> Streams:
+    """Streams that an opener made; TLS is put on top of them."""
+    reader, writer = streams
+    if context is None:
+        return overhear(reader), writer
+    try:
+        await _nothing_in_clear(reader, writer)
+        await shake_hands(relay, writer)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return overhear(reader), writer
+
+
+async def _nothing_in_clear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What was read before the handshake would pass for something that was said under TLS."""
+    cast(asyncio.Transport, writer.transport).pause_reading()  # nothing more comes until the handshake has it
+    early = asyncio.ensure_future(reader.read(1))
+    await asyncio.sleep(0)
+    early.cancel()
+    await asyncio.wait((early,))
+    if not early.cancelled() and early.result():
+        raise StartTlsInjection("octets in clear came before the TLS handshake: someone may be tampering with it")
+
+
+def _check(sock: socket.socket) -> None:
+    """A socket that is given to us must be connected; one that is not is closed, being ours."""
+    if sock.fileno() == -1:
+        raise BadArgument("the socket is closed: one socket serves one session, so connect another for the next")
+    try:
+        if sock.type != socket.SOCK_STREAM:
+            raise BadArgument("the socket is no stream: SMTP needs a TCP or a Unix stream socket")
+        sock.getpeername()
+    except OSError as error:
+        sock.close()
+        raise BadArgument(f"the socket is not connected: {error.strerror}") from error
+    except BadArgument:
+        sock.close()
+        raise
+
+
+def _prove(relay: Relay, writer: asyncio.StreamWriter) -> None:
+    """End the connection if its certificate is not the one that is pinned."""
+    try:
+        tls = writer.get_extra_info("ssl_object")
+        if tls is None:
+            raise ConnectFailed(f"the TLS handshake with {relay} broke off: it hung up")
+        check_pins(relay, tls)
+    except BaseException:
+        writer.transport.abort()
+        raise
 
 
 async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
-    """Upgrade the connection after the 220 to STARTTLS.
+    """Upgrade the connection, after the 220 to STARTTLS for one.
 
     Raises:
         ConnectFailed: the handshake failed; nothing falls back to clear text.
+        CertificateRefused: the certificate is not valid, or not the one that is pinned.
     """
     context = await tls_context(relay)
     plain = writer.transport
     try:
         await writer.start_tls(
             context,
-            server_hostname=_certified_name(relay),
+            server_hostname=certified_name(relay),
             ssl_handshake_timeout=relay.timeouts.tls,
         )
     except ssl.SSLError as error:
@@ -104,47 +197,13 @@ async def shake_hands(relay: Relay, writer: asyncio.StreamWriter) -> None:
         # asyncio's streams trip over a hang-up in the midst of it: they are given no transport, and need one to end
         vars(writer)["_transport"] = plain
         raise ConnectFailed(f"the TLS handshake with {relay} broke off: it hung up") from error
-
-
-async def tls_context(relay: Relay) -> ssl.SSLContext:
-    """The relay's own context, or one that verifies; made once, away from the event loop (it reads files)."""
-    if relay.context is not None:
-        return relay.context
-    return await asyncio.to_thread(_verifying_context, relay.ca_file)
-
-
-@lru_cache(maxsize=8)
-def _verifying_context(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConnectFailed(f"the CA file {ca_file} cannot be used: {_reason(error)}") from error
-
-
-def verifies(context: ssl.SSLContext | None) -> bool:
-    """Whether a handshake with it proves who the relay is; None stands for the default, which does."""
-    return context is None or (context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname)
-
-
-def handshake_failed(relay: Relay, error: ssl.SSLError) -> ConnectFailed:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        advice = f"{error.verify_message}; give its CA with ca_file, or its real name with verify_name"
-        return ConnectFailed(f"the certificate of {relay} is not valid: {advice}")
-    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-        if relay.security is Security.IMPLICIT_TLS:
-            return ConnectFailed(
-                f"{relay} does not speak TLS from the first octet: use smtp:// (STARTTLS, often port 587)"
-            )
-        return ConnectFailed(
-            f"the TLS handshake with {relay} met octets that are no TLS: someone may be tampering with it"
-        )
-    return ConnectFailed(f"the TLS handshake with {relay} failed: {_reason(error)}")
+    _prove(relay, writer)
 
 
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "this host name is not known: check its spelling"
-    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+    if isinstance(error, ConnectionRefusedError):
         return "nothing answers there: check host and port, or the socket, and that the relay is running"
     return error.strerror or str(error) or type(error).__name__
 

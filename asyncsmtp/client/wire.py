@@ -173,6 +173,8 @@ class Wire:
             pass
         finally:
             self.writer.transport.abort()
+        await self._ear.aclose()
+        self.lost(None)
 
     def heard(self, data: bytes) -> None:
         """Take octets from the relay; what they break ends the connection, and is told to whom it concerns."""

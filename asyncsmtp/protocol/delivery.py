@@ -12,7 +12,7 @@ from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, Command, mail, rcp
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["Delivery", "Outcome"]
+__all__ = ["Delivery", "Outcome", "TlsFacts"]
 
 TOO_BIG = frozenset({"5.2.3", "5.3.4"})  # for the mailbox, for the system: RFC 3463 §3.3, §3.4
 
@@ -44,6 +44,25 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """What protected a session.
+
+    Attributes:
+        version: such as "TLSv1.3". cipher: the cipher suite, by the name that OpenSSL gives it.
+        verified: whether the relay proved who it is, by a valid certificate or by one that was pinned.
+        fingerprint: the SHA-256 of its certificate, in hex: what to pin.
+    """
+
+    version: str
+    cipher: str
+    verified: bool
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.version}, {self.cipher}, certificate {'' if self.verified else 'not '}verified"
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """The relay's answers to one message: a reply for each recipient, in the order of the envelope.
 
@@ -52,8 +71,8 @@ class Delivery:
         recipients: one reply to RCPT for each forward-path; empty when MAIL was refused.
         finals: the reply to the content, or to DATA where that was refused; nothing when it came to neither.
             From an LMTP relay one for each recipient it accepted (RFC 2033 §4.2).
-        host: the relay's name and port, as the session knew them.
-        tls: the TLS version of the session, such as "TLSv1.3"; None in clear.
+        host: the relay's name and port, as the session knew them; of several hosts the one that answered.
+        tls: what protected the session; None in clear.
     """
 
     envelope: Envelope
@@ -62,7 +81,7 @@ class Delivery:
     finals: tuple[Reply, ...]
     content_sent: bool = False
     host: str = ""
-    tls: str | None = None
+    tls: TlsFacts | None = None
 
     @property
     def final(self) -> Reply | None:

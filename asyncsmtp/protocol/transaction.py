@@ -14,7 +14,7 @@ from enum import Enum
 from asyncsmtp.errors import LocalProtocolError, OutOfStep
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, rcpt
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.parameters import Parameters
 from asyncsmtp.protocol.replies import Reply
@@ -232,7 +232,7 @@ class Transaction:
         """Whether a recipient may have the message though no reply says so."""
         return self.was_sent and len(self.finals) < self.answers_due
 
-    def delivery(self, *, host: str = "", tls: str | None = None) -> Delivery:
+    def delivery(self, *, host: str = "", tls: TlsFacts | None = None) -> Delivery:
         """What the relay answered; to be asked once `decided`."""
         if self.mail is None or not self.decided:
             raise LocalProtocolError("the transaction is not decided yet")

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.ledger import Claim, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.place import BeforeEnd
-from asyncsmtp.errors import ConnectFailed, LedgerError
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
@@ -130,5 +130,24 @@ async def test_a_stopped_run_does_not_wait_for_a_relay_that_is_gone(tmp_path: Pa
         run = Run(Plain(), ledger, Gone(), concurrency=1, outage=Outage([60.0]))
         async with asyncio.timeout(5):
             await run.go()
+        found = await states(ledger)
+    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+
+
+async def test_a_certificate_that_is_refused_in_mid_run_ends_it_there(tmp_path: Path) -> None:
+    """TL-05: waiting does not mend it, and somebody may be on the line; the rows stay pending."""
+    pool = Gated()
+
+    class Changed(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if not pool.under_way:
+                return await pool.send(message, before_end=before_end)
+            raise CertificateRefused("the certificate is not the one that is pinned", "ab" * 32)
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Changed(), concurrency=1, outage=Outage([60.0]))
+        async with asyncio.timeout(5):
+            with pytest.raises(CertificateRefused):
+                await run.go()
         found = await states(ledger)
     assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19

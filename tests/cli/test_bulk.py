@@ -35,6 +35,19 @@ def refusing(**replies: str) -> Mapping[Stage, Rule]:
     return {Stage.RCPT: rule}
 
 
+def test_the_campaign_says_by_which_way(command: Command, campaign: Path) -> None:
+    """From which address, and to which hosts: the first is gone, and one dead host costs no row."""
+    with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 not now"})) as gone, serving(ScriptedRelay()) as relay:
+        url = f"smtp://127.0.0.1:{gone.port},127.0.0.1:{relay.port}?security=none"
+        with campaign.open("a", encoding="utf-8") as file:
+            file.write(f'\n[relay]\nurl = "{url}"\nsource_address = "127.0.0.9"\n')
+        ended = command("bulk", campaign, "--yes")
+    assert ended.code == 0, ended.err
+    assert len(relay.received) == 3
+    assert "C: EHLO [127.0.0.9]" in relay.dialogue
+    assert gone.connections == 1
+
+
 def one_by_one(campaign: Path, relay: ScriptedRelay) -> tuple[object, ...]:
     """The command over one session, with one message in hand."""
     return "bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1

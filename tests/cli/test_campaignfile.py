@@ -50,6 +50,11 @@ def test_every_key_is_read(path: Path) -> None:
         dialogue = "lockstep"
         ca_file = "ca.pem"
         password_command = "pass show mail"
+        source_address = "192.0.2.1"
+        proxy = "socks5://proxy.example"
+        pin = "ab"
+        client_cert = "ann.pem"
+        client_key = "ann.key"
         [limits]
         concurrency = 7
         [retry]
@@ -63,6 +68,14 @@ def test_every_key_is_read(path: Path) -> None:
     assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
     assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
     assert values["limits.concurrency"] == 7
+    assert values["relay.client_key"] == path.parent / "ann.key"
+    assert values["relay.pin"] == ("ab",)
+
+
+def test_pins_may_be_several(path: Path) -> None:
+    """The certificate in use, and the one that comes after it."""
+    path.write_text('[relay]\npin = ["ab", "cd"]', encoding="utf-8")
+    assert read(path) == {"relay.pin": ("ab", "cd")}
 
 
 @pytest.mark.parametrize(

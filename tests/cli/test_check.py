@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +52,57 @@ def test_it_shows_the_certificate_and_the_login(
     assert " ~> AUTH PLAIN ***" in ended.out
     assert " -> STARTTLS" in ended.out
     assert CANARY not in ended.out + ended.err
+
+
+def test_it_shows_what_to_pin(command: Command, server_tls: ssl.SSLContext, ca_file: Path) -> None:
+    """The fingerprint, which then takes the place of an authority; another is refused, and told."""
+    with serving(ScriptedRelay(tls=server_tls)) as relay:
+        where = f"smtp://127.0.0.1:{relay.port}"
+        [line] = [
+            line for line in command("check", "--relay", where, "--ca-file", ca_file).out.splitlines() if "pin " in line
+        ]
+        fingerprint = line.split()[1]
+        ended = command("check", "--relay", f"{where}?verify=no&pin={fingerprint}")
+        assert ended.code == 0, ended.err
+        assert "certificate pinned" in ended.out
+        assert command("check", "--relay", f"{where}?pin={fingerprint}", "--quit-after", "ehlo").code == 0
+        other = command("check", "--relay", f"{where}?verify=no&pin={'00' * 32}")
+        assert other.code == 69
+        assert fingerprint in other.sentence
+        unproved = command("check", "--relay", f"{where}?verify=no")
+        assert "certificate not verified" in unproved.out
+
+
+def test_a_certificate_of_ours_logs_in(
+    command: Command, ca: trustme.CA, server_tls_for: Callable[..., ssl.SSLContext], ca_file: Path, tmp_path: Path
+) -> None:
+    """Row 42, EXTERNAL: files and mechanism from the URL."""
+    context = server_tls_for("127.0.0.1")
+    ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    issued = ca.issue_cert("ann@example.org")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "ann.pem"))
+    with serving(ScriptedRelay(tls=context, users={"ann": ""}, mechanisms=["EXTERNAL"])) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?client-cert={tmp_path / 'ann.pem'}&auth=EXTERNAL"
+        ended = command("check", "--relay", url, "--ca-file", ca_file)
+    assert ended.code == 0, ended.err
+    assert "login      accepted, as whom the certificate names" in ended.out
+
+
+def test_the_host_that_answered_is_shown(command: Command) -> None:
+    """Of several; the other one is told too."""
+    with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 not now"})) as busy, serving(ScriptedRelay()) as relay:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{busy.port},127.0.0.1:{relay.port}?security=none")
+    assert ended.code == 0
+    assert f"relay      127.0.0.1:{relay.port}" in ended.out
+
+
+def test_when_no_host_answers_each_is_named(command: Command) -> None:
+    """Exit code 69, one sentence."""
+    with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 not now"})) as busy:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{busy.port},127.0.0.1:{busy.port}?security=none")
+    assert ended.code == 69
+    assert ended.sentence.count(f"127.0.0.1:{busy.port}") >= 2
 
 
 def test_a_refused_login_ends_with_77(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.cli.relays import relay_of
+from asyncsmtp.client.certificates import ClientCertificate
+from asyncsmtp.client.proxy import Proxy, ProxyKind
 from asyncsmtp.client.relay import Dialogue
 from asyncsmtp.errors import BadArgument
+from asyncsmtp.protocol.sasl import Secret
 
 CANARY = "hunter2-c4n4ry"
 
@@ -68,3 +72,67 @@ def test_a_key_log_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("SSLKEYLOGFILE", "/dev/null")
     relay_of("smtp://relay.example")
     assert "SSLKEYLOGFILE is set" in capsys.readouterr().err
+
+
+def test_what_stands_beside_the_url_goes_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of [relay], or the query of the URL; a proxy's password and a key's passphrase have their variables."""
+    certificate, key = tmp_path / "ann.pem", tmp_path / "ann.key"
+    certificate.write_text("certificate")
+    key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    monkeypatch.setenv("ASYNCSMTP_PROXY_PASSWORD", CANARY)
+    monkeypatch.setenv("ASYNCSMTP_KEY_PASSPHRASE", CANARY)
+    pins = ("ab" * 32,)
+    url = f"smtp://relay.example?proxy=http://bob@other.example&client-cert={certificate}&client-key={key}"
+    for relay in (
+        relay_of(
+            "smtp://relay.example?source-address=192.0.2.1",
+            source_address="192.0.2.9",
+            proxy="http://bob@other.example",
+            pins=pins,
+            client_cert=certificate,
+            client_key=key,
+        ),
+        relay_of(f"{url}&pin={pins[0]}&source-address=192.0.2.9"),
+    ):
+        assert relay.source_address == "192.0.2.9"
+        assert relay.pins == pins
+        assert relay.proxy == Proxy(ProxyKind.HTTP, "other.example", None, "bob", Secret(CANARY))
+        assert relay.client_certificate == ClientCertificate(certificate, key, Secret(CANARY))
+        assert CANARY not in repr(relay)
+    key.write_text("-----BEGIN PRIVATE KEY-----")
+    clear = relay_of("smtp://relay.example", client_cert=certificate, client_key=key).client_certificate
+    assert clear is not None
+    assert clear.passphrase is None
+
+
+@pytest.mark.parametrize(
+    "place", [{"proxy": f"socks5://u:{CANARY}@p"}, {"url": f"smtp://relay.example?proxy=socks5://u:{CANARY}@p:1080"}]
+)
+def test_a_password_in_a_proxys_url_is_refused_and_not_repeated(place: dict[str, str]) -> None:
+    """AU-08."""
+    with pytest.raises(Failed, match="there is a password") as caught:
+        relay_of(**{"url": "smtp://relay.example", **place})  # type: ignore[arg-type]
+    assert CANARY not in str(caught.value) + caught.value.failure.advice
+
+
+def test_what_is_missing_is_told_before_anything_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files by their names, secrets by their variables."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    locked = tmp_path / "locked.key"
+    locked.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    for place, why in (
+        ({"client_cert": tmp_path / "ann.pem"}, "there is no client certificate"),
+        ({"client_key": locked}, "no client certificate"),
+        ({"client_cert": locked}, "no passphrase"),
+        ({"proxy": "socks5://bob@p"}, "no password for bob at the proxy p"),
+    ):
+        with pytest.raises(Failed, match=why):
+            relay_of("smtp://relay.example", **place)  # type: ignore[arg-type]
+
+
+def test_several_hosts_share_one_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password is looked for under the first of them."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    relay = relay_of("smtp://ann@one.example:25,two.example")
+    assert [str(host) for host in relay.each] == ["one.example:25", "two.example:587"]
+    assert relay.login is not None

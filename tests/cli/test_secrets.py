@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from asyncsmtp.cli import console, secrets
 from asyncsmtp.cli.failures import Failed
-from asyncsmtp.cli.secrets import password
+from asyncsmtp.cli.secrets import passphrase, password, proxy_password
+from asyncsmtp.protocol.sasl import Secret
 
 CANARY = "hunter2-c4n4ry"
 
@@ -78,3 +80,28 @@ def test_a_password_command_that_fails_is_one_sentence(command: str, sentence: s
 def test_a_password_command_is_run_without_a_shell(capfd: pytest.CaptureFixture[str]) -> None:
     """What stands in it is words, not a program."""
     assert password("user", "relay.example", "echo a; echo b").reveal() == "a; echo b"
+
+
+def test_the_others_have_sources_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """AU-11: a relay's password is not tried on a proxy, nor on a key; the keyring and a person are asked as ever."""
+    key = tmp_path / "ann.key"
+    key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    monkeypatch.setenv(secrets.VARIABLE, "of the relay")
+    with pytest.raises(Failed, match="no password for bob at the proxy p") as caught:
+        proxy_password("bob", "p")
+    assert secrets.PROXY_VARIABLE in caught.value.failure.advice
+    with pytest.raises(Failed, match="is encrypted") as caught:
+        passphrase(key)
+    assert secrets.KEY_VARIABLE in caught.value.failure.advice
+    with monkeypatch.context() as inner:
+        inner.setattr(console, "interactive", lambda: True)
+        inner.setattr("getpass.getpass", lambda prompt: CANARY)
+        assert proxy_password("bob", "p") == passphrase(key) == Secret(CANARY)
+    keyring(monkeypatch, "from the keyring")
+    assert proxy_password("user", "relay.example") == Secret("from the keyring")
+    monkeypatch.setenv(secrets.PROXY_VARIABLE, "of the proxy")
+    monkeypatch.setenv(secrets.KEY_VARIABLE, "of the key")
+    assert proxy_password("bob", "p") == Secret("of the proxy")
+    assert passphrase(key) == Secret("of the key")
+    key.write_text("-----BEGIN PRIVATE KEY-----")
+    assert passphrase(key) is None

@@ -101,6 +101,19 @@ def test_a_587_style_relay_gets_tls_and_a_login(
     assert CANARY not in ended.out + ended.err
 
 
+def test_json_tells_what_protected_it(
+    command: Command, ca: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """Version, cipher, and whether the relay proved who it is."""
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with serving(ScriptedRelay(tls=server_tls)) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}"
+        ended = command("send", "--relay", url, "--ca-file", "ca.pem", *ADDRESSED, "--text", "x", "--json")
+    (record,) = map(json.loads, ended.out.splitlines())
+    assert (record["tls"], record["verified"]) == ("TLSv1.3", True)
+    assert record["cipher"].startswith("TLS_")
+
+
 def test_a_finished_message_is_sent_as_it_is(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--eml`, from a file or standard input; the envelope comes from it, or from the options."""
     eml = b"From: ada@example.org\nTo: bob@example.com\nSubject: done\nX-Odd:  kept\n\nHello\n.\n"
@@ -140,6 +153,7 @@ def test_json_keeps_stdout_to_itself(command: Command) -> None:
     with serving(ScriptedRelay()) as relay:
         ended = send(command, relay, *ADDRESSED, "--text", "x", "--json", "-v")
     (record,) = map(json.loads, ended.out.splitlines())
+    assert (record["tls"], record["cipher"], record["verified"]) == (None, None, False)
     assert (record["email"], record["state"], record["code"]) == ("bob@example.com", "accepted", 250)
     assert " -> QUIT" in ended.err
 

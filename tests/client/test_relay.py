@@ -139,7 +139,14 @@ def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["smtp://ann@relay.example:2525", "smtp://relay.example:25?ca-file=/a@b", "smtp://[::1]:25?ca-file=/a@b"]
+    "url",
+    [
+        "smtp://ann@relay.example:2525",
+        "smtp://relay.example:25?ca-file=/a@b",
+        "smtp://[::1]:25?ca-file=/a@b",
+        "smtp://a.example:25,b.example:26,[::1]:27,c.example?proxy=socks5://u@p:1080",
+        "smtp://ann@a.example:25,b.example:26?ca-file=/a@b",
+    ],
 )
 def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
     """What merely looks like one is taken."""

@@ -53,7 +53,9 @@ async def test_a_message_travels_under_tls(
         async with Session(relay, trace=trail) as session:
             assert session.tls is not None
             delivery = await session.send(message())
-            assert delivery.tls == session.tls.version() == "TLSv1.3"
+            assert delivery.tls is session.tls_facts
+            assert session.tls_facts is not None
+            assert session.tls_facts.version == session.tls.version() == "TLSv1.3"
     [received] = server.received
     assert (received.tls, received.user) == (True, "ann")
     clear = [line for line in trail.lines if line.startswith("C:")]

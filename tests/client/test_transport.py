@@ -11,7 +11,7 @@ import pytest
 
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
-from asyncsmtp.client.transport import tls_context, verifies
+from asyncsmtp.client.tls import tls_context, verifies
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay
@@ -71,16 +71,19 @@ async def test_a_connection_that_is_never_taken_is_bounded() -> None:
 async def test_the_usual_context_verifies_and_is_made_once() -> None:
     """TL-05, TL-06: certificates and names; TLS 1.2 at the least."""
     context = await tls_context(Relay("relay.example"))
-    assert verifies(context)
+    assert verifies(Relay("h", context=context))
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert await tls_context(Relay("other.example")) is context
 
 
 def test_what_proves_the_relay() -> None:
+    """TL-07: a context that checks names and certificates, or a pin."""
     context = ssl.create_default_context()
-    assert verifies(None)
-    assert verifies(context)
+    assert verifies(Relay("h"))
+    assert verifies(Relay("h", context=context))
     context.check_hostname = False
-    assert not verifies(context)
+    assert not verifies(Relay("h", context=context))
     context.verify_mode = ssl.CERT_NONE
-    assert not verifies(context)
+    assert not verifies(Relay("h", context=context))
+    assert not verifies(Relay("h", verify=False))
+    assert verifies(Relay("h", verify=False, pins=("ab" * 32,)))

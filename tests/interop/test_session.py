@@ -39,7 +39,8 @@ async def test_a_message_arrives_octet_for_octet(postfix: Postfix, security: Sec
     async with Session(relay_of(postfix, security)) as session:
         delivery = await session.send(letter(1))
     assert delivery.accepted
-    assert delivery.tls == "TLSv1.3"
+    assert delivery.tls is not None
+    assert delivery.tls.version == "TLSv1.3"
     (mail,) = postfix.wait_for(1)
     assert mail.get_content() == "Hello\n.\n..dots\n"
 

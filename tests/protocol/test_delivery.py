@@ -6,7 +6,7 @@ import pytest
 
 from asyncsmtp.errors import DeliveryRefused
 from asyncsmtp.protocol.commands import Verb
-from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.wishes import RecipientWishes
@@ -129,3 +129,10 @@ def test_an_lmtp_relay_judges_each() -> None:
     delivery = Delivery(envelope, OK, (OK, NO, OK), (OK, LATER), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED, DEFERRED)
     assert delivery.replies() == (OK, NO, LATER)
+
+
+@pytest.mark.parametrize(("verified", "said"), [(True, "verified"), (False, "not verified")])
+def test_what_protected_a_session_reads_well(verified: bool, said: str) -> None:
+    """As a line of the dialogue has it; the fingerprint is for comparing, not for reading."""
+    facts = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
+    assert str(facts) == f"TLSv1.3, TLS_AES_256_GCM_SHA384, certificate {said}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ import asyncsmtp
 from asyncsmtp import (
     Attachment,
     ByMode,
+    ClientCertificate,
     Composer,
     Content,
     DeliverBy,
@@ -33,6 +36,8 @@ from asyncsmtp import (
     Outcome,
     Pool,
     Problem,
+    Proxy,
+    ProxyKind,
     Recipient,
     RecipientFile,
     RecipientWishes,
@@ -50,6 +55,7 @@ from asyncsmtp import (
     State,
     Template,
     Timeouts,
+    TlsFacts,
     Token,
     Trace,
     ValidSince,
@@ -64,10 +70,12 @@ from asyncsmtp import (
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
     asyncsmtp.BadArgument,
+    asyncsmtp.CertificateRefused,
     asyncsmtp.ConnectFailed,
     asyncsmtp.ConnectionLost,
     asyncsmtp.DeliveryInDoubt,
     asyncsmtp.DeliveryRefused,
+    asyncsmtp.EveryHostFailed,
     asyncsmtp.InsecureConnection,
     asyncsmtp.LedgerBusy,
     asyncsmtp.LedgerEmpty,
@@ -75,6 +83,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.LedgerMismatch,
     asyncsmtp.LocalProtocolError,
     asyncsmtp.MessageError,
+    asyncsmtp.NotInstalled,
     asyncsmtp.NotOffered,
     asyncsmtp.OutOfStep,
     asyncsmtp.PoolFull,
@@ -128,6 +137,34 @@ def relays() -> list[Relay]:
         Relay("mail.example.org", ca_file=Path("ca.pem"), timeouts=Timeouts.interactive()),
         Relay("mail.example.org", masked=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")),
     ]
+
+
+async def through_a_tunnel(host: str, port: int) -> socket.socket | tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An opener."""
+    return await asyncio.open_connection(host, port)
+
+
+def ways() -> list[Relay]:
+    """By which way, and what must be proved."""
+    proxy = Proxy(ProxyKind.SOCKS5, "proxy.example", 1080, "ada", Secret("open sesame"), remote_names=False)
+    http = Proxy.from_url("http://ada@proxy.example:8080", password="open sesame")
+    assert_type(http.with_password(Secret("other")), Proxy)
+    certificate = ClientCertificate(Path("ada.pem"), Path("ada.key"), Secret("open sesame"))
+    return [
+        Relay("one.example", standby=("two.example:2525",), proxy=proxy),
+        Relay("mail.example.org", opener=through_a_tunnel),
+        Relay("mail.example.org", source_address="192.0.2.1", client_certificate=certificate),
+        Relay("mail.example.org", pins=("ab" * 32,), verify=False),
+        Relay.from_url("smtp://one.example,two.example?proxy=socks5://a@b", proxy_password=Secret("open sesame")),
+        Relay.from_url("smtp://one.example?client-cert=a.pem", passphrase="open sesame"),
+    ]
+
+
+async def on_a_socket(relay: Relay, sock: socket.socket) -> TlsFacts | None:
+    """On a connection of one's own."""
+    async with Session(relay, sock=sock) as session:
+        assert_type((await session.send(messages()[0])).tls, TlsFacts | None)
+        return session.tls_facts
 
 
 def messages() -> list[Message | EmailMessage]:
