@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.events import OnEvent
+from asyncsmtp.client.lifetime import Lifetime
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.opening import in_context, open_on
@@ -16,14 +19,14 @@ from asyncsmtp.client.trace import Trace, logged
 from asyncsmtp.client.transport import READ_SIZE, connect, verifies
 from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, NotOffered, SMTPError
+from asyncsmtp.client.witness import Watch, Witness
+from asyncsmtp.errors import LocalProtocolError, NotOffered, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.login import NOT_VALID
 from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Credentials
@@ -47,6 +50,7 @@ class Session:
     Args:
         relay: where to, and the policy.
         trace: is given each line of the dialogue.
+        on_event: is called with what happens, see `client.events`. witness: the same of a pool, for its sessions.
         manners: what earlier sessions learnt about the relay; a pool shares one.
         wallet: the credentials and their tokens; a pool shares one.
     """
@@ -56,13 +60,17 @@ class Session:
         relay: Relay,
         *,
         trace: Trace | None = None,
+        on_event: OnEvent | None = None,
         manners: Manners | None = None,
         wallet: Wallet | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self.relay = relay
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
+        self._witness = Witness.of(on_event, relay)
+        self._life = Lifetime(str(relay), self._manners, witness or self._witness)
         self._wire: Wire | None = None
         self._line: Line | None = None
         self._verified = False  # whether TLS has proved who the relay is
@@ -129,15 +137,9 @@ class Session:
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
-        credentials = await self._wallet.credentials()
-        try:
-            await self._connect(credentials)
-            return
-        except AuthenticationRefused as refused:
-            fresh = await self._wallet.instead_of(credentials) if refused.reply.code == NOT_VALID else None
-            if fresh is None:
-                raise
-        await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+        with self._life.opening():
+            await self._wallet.log_in(self._connect)
+        self._life.opened(self.tls, self._verified)
 
     async def _connect(self, credentials: Credentials | None) -> None:
         self._greeting = None
@@ -178,6 +180,7 @@ class Session:
         if wire.failure is None and wire.protocol.allows(QUIT):
             try:
                 await self.ask(QUIT)
+                self._life.left = True
             except SMTPError:
                 self.abort()
             except asyncio.CancelledError:
@@ -218,6 +221,15 @@ class Session:
 
     async def transact(self, envelope: Envelope, content: Content, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Like `send`, for an envelope and finished content."""
+        if self._witness is None:
+            return await self._join(envelope, content, before_end)
+        with Watch(self._witness, envelope, content) as watch:
+            return watch.got(await self._join(envelope, content, before_end))
+
+    def _join(
+        self, envelope: Envelope, content: Content, before_end: BeforeEnd | None
+    ) -> Coroutine[None, None, Delivery]:
+        """Join the line, once it is known that the relay has what the message needs."""
         wire = self._connected()
         if self._line is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
@@ -235,7 +247,8 @@ class Session:
             lmtp=self.relay.lmtp,
         )
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
-        return await self._line.deliver(place)
+        self._life.messages += 1
+        return self._line.deliver(place)
 
     async def noop(self) -> Reply:
         """Ask for a sign of life (RFC 5321 §4.1.1.9); a message sent meanwhile waits for its reply.
@@ -292,6 +305,7 @@ class Session:
 
     def broken(self, error: SMTPError) -> None:
         """Called by the wire."""
+        self._life.closed(error)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
             self._answer.exception()
