@@ -30,6 +30,9 @@ _HOME = {
         "mail.build": "build",
         "mail.message": "Message",
         "mail.template": "Composer Template",
+        "client.counts": "PoolCounts",
+        "client.events": "Event MessageEnded MessageRetried MessageWaited MessageWaits OnEvent PoolResized "
+        "SessionClosed SessionFailed SessionOpened",
         "client.login": "Login Token",
         "client.pool": "Pool",
         "client.relay": "Dialogue Relay",

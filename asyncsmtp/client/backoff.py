@@ -14,15 +14,19 @@ LONGEST = 5.0  # … up to this
 class Backoff:
     """Counts failures that follow each other; time is given to it."""
 
-    __slots__ = ("_failed_at", "_failures", "_not_before")
+    __slots__ = ("_failed_at", "_failures", "_not_before", "_tried_at")
 
     def __init__(self) -> None:
         self._failures = 0
-        self._failed_at = self._not_before = float("-inf")
+        self._failed_at = self._tried_at = self._not_before = float("-inf")
 
-    def failed(self, began: float, now: float) -> None:
-        """A try that `began` then was of no use; of several under way at a time the first to fail counts."""
-        if began < self._failed_at:
+    def tries(self, now: float) -> None:
+        """A connection is begun."""
+        self._tried_at = now
+
+    def failed(self, now: float) -> None:
+        """It did not come to be, or broke before it was of any use; of several at a time the first to fail counts."""
+        if self._tried_at < self._failed_at:
             return
         self._failed_at = now
         self._not_before = now + min(LONGEST, FIRST * 2.0 ** min(self._failures, 16))

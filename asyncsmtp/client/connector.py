@@ -91,9 +91,10 @@ class Connector:
         return session
 
     async def _in_time(self, session: Session) -> None:
-        delay = self.backoff.delay(asyncio.get_running_loop().time())
-        if delay:
+        time = asyncio.get_running_loop().time
+        if delay := self.backoff.delay(time()):
             await asyncio.sleep(delay)
+        self.backoff.tries(time())
         await session.connect()
 
     def check(self) -> None:

@@ -14,9 +14,8 @@ of the loop. One that raises is said so in the log, once, and disturbs nothing. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from asyncsmtp.errors import Refused, SMTPError
 from asyncsmtp.protocol.delivery import Delivery, Outcome
@@ -169,7 +168,12 @@ Event: TypeAlias = (
     | MessageEnded
     | PoolResized
 )
-OnEvent: TypeAlias = Callable[[Event], None]
+
+
+class OnEvent(Protocol):
+    """An observer: called with each event, in the task it concerns; it must not block, and may not be a coroutine."""
+
+    def __call__(self, event: Event, /) -> None: ...
 
 
 def _code(error: BaseException | None) -> int | None:

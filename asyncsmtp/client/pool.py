@@ -182,13 +182,12 @@ class Pool:
     ) -> Delivery:
         deferrals = 0
         while True:
-            began = asyncio.get_running_loop().time()
             service, fresh = await self._serve(slot, seen)
             try:
                 delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
                 if fresh:  # so each connection that breaks gives one message up at the most, and this ends
-                    self._connector.backoff.failed(began, asyncio.get_running_loop().time())
+                    self._connector.backoff.failed(asyncio.get_running_loop().time())
                     raise
                 _tell(watch, error)
                 continue
@@ -239,14 +238,13 @@ class Pool:
     async def _open(self, slot: Slot, seen: int) -> Session:
         if slot.barred:  # while we waited for our turn here
             raise NoRoom("there was no room for this session")
-        began = asyncio.get_running_loop().time()
         try:
             return await self._connector.open(seen)
         except SMTPError as error:
             others = self._slots.others(slot)
             if others and is_no_room(error):
                 self._room.lower(slot, error)
-            self._connector.backoff.failed(began, asyncio.get_running_loop().time())
+            self._connector.backoff.failed(asyncio.get_running_loop().time())
             if not others:
                 self._connector.gone(error)
             raise
