@@ -245,3 +245,44 @@ async def test_a_drain_that_has_time_enough_leaves_the_pool_open() -> None:
         assert await pool.drain(10.0) is True
         assert all(delivery.accepted for delivery in await asyncio.gather(*sending))
         assert (await pool.send(message(7))).accepted
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_senders_who_give_up_meanwhile_take_nobodys_place(seed: int) -> None:
+    """A place lost with each of them would be a pool that stands still after a while."""
+    rule = Crowded(2, "421 4.7.0 too many")
+    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.DOT: (Wait(0.002), USUAL)}
+    async with pooling(script, pool={"sessions": 6, "depth": 2}, on_accept=token) as (server, pool):
+        rule.server = server
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(60)]
+        for number, task in enumerate(sending):
+            if number % 3 == seed:
+                await asyncio.sleep(0.001)
+                task.cancel()
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        await pool.drain()
+        for number, result in enumerate(results):
+            if not isinstance(result, BaseException):
+                assert told(result) == f"2.0.0 taken for to{number}@example.net"
+            else:
+                assert number % 3 == seed
+        assert pool.counts.in_hand == pool.counts.waiting == pool.counts.busy == 0
+        both = await asyncio.gather(*(pool.send(message(n)) for n in range(70, 74)))
+        assert all(delivery.accepted for delivery in both)
+
+
+async def test_a_pool_with_little_room_closes_in_time() -> None:
+    """Those who wait for the one session are told, whoever holds it."""
+    rule = Crowded(1, "421 4.7.0 too many")
+    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.DOT: {2: Hang()}}
+    async with pooling(script, pool={"sessions": 4, "depth": 1}) as (server, pool):
+        rule.server = server
+        await pool.send(message())
+        sending = [asyncio.create_task(pool.send(message(n))) for n in range(8)]
+        await until(lambda: pool.counts.allowed == 1)
+        await server.wait_for_stage(Stage.DOT, 2)
+        began = time.monotonic()
+        await pool.aclose()
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        assert time.monotonic() - began < 2.5
+    assert sorted({type(result) for result in results}, key=repr) == [DeliveryInDoubt, LocalProtocolError]
