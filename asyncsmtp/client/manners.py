@@ -12,7 +12,7 @@ said in one group is answered in part and then no more; from then on commands ar
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from asyncsmtp.client.wire import Said
@@ -38,7 +38,7 @@ class Manners:
 
     stops_at_the_dot: bool = False
     loses_commands: bool = False
-    _said_unverified: bool = False
+    _said_unverified: bool = field(default=False, init=False, repr=False)
 
     def lost_commands(self, host: str) -> None:
         """It answered part of a group; said once, since somebody should know why it is slow."""

@@ -71,6 +71,7 @@ from asyncsmtp import (
     safe_text,
     send,
 )
+from asyncsmtp.client.otel import Telemetry
 
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
@@ -134,6 +135,7 @@ def observe(event: Event) -> None:
 
 
 ON_EVENT: OnEvent = observe
+ON_EVENT_TOO: OnEvent = Telemetry()
 
 
 async def bare_token() -> str:
