@@ -33,6 +33,9 @@ _HOME = {
         "mail.template": "Composer Template",
         "client.certificates": "ClientCertificate",
         "client.dialogue": "Dialogue",
+        "client.counts": "PoolCounts",
+        "client.events": "Event MessageEnded MessageRetried MessageWaited MessageWaits OnEvent PoolResized "
+        "SessionClosed SessionFailed SessionOpened",
         "client.login": "Login Token",
         "client.pool": "Pool",
         "client.proxy": "Proxy ProxyKind",

@@ -28,7 +28,38 @@ from asyncsmtp.bulk.rows import (
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
 from asyncsmtp.client.certificates import ClientCertificate as ClientCertificate
+from asyncsmtp.client.counts import PoolCounts as PoolCounts
 from asyncsmtp.client.dialogue import Dialogue as Dialogue
+from asyncsmtp.client.events import (
+    Event as Event,
+)
+from asyncsmtp.client.events import (
+    MessageEnded as MessageEnded,
+)
+from asyncsmtp.client.events import (
+    MessageRetried as MessageRetried,
+)
+from asyncsmtp.client.events import (
+    MessageWaited as MessageWaited,
+)
+from asyncsmtp.client.events import (
+    MessageWaits as MessageWaits,
+)
+from asyncsmtp.client.events import (
+    OnEvent as OnEvent,
+)
+from asyncsmtp.client.events import (
+    PoolResized as PoolResized,
+)
+from asyncsmtp.client.events import (
+    SessionClosed as SessionClosed,
+)
+from asyncsmtp.client.events import (
+    SessionFailed as SessionFailed,
+)
+from asyncsmtp.client.events import (
+    SessionOpened as SessionOpened,
+)
 from asyncsmtp.client.login import (
     Login as Login,
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from textwrap import wrap
+from types import UnionType
 
 import asyncsmtp
 
@@ -57,6 +58,9 @@ def _names() -> Iterator[tuple[str, str]]:
 def _entry(name: str) -> Iterator[str]:
     """One line for the name; below it its fields and methods, or what an enumeration has."""
     made = getattr(asyncsmtp, name)
+    if isinstance(made, UnionType):
+        yield f"- `{name}`: {' or '.join(f'`{kind.__name__}`' for kind in made.__args__)}"
+        return
     if not isinstance(made, type):
         yield f"- `{_signature(name, made)}`: {_first_line(made)}"
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
 import os
 import re
 import sys
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
+from typing import get_args
 
 import pytest
 import trustme
 
+from asyncsmtp import testing
 from asyncsmtp.cli.exits import Exit
-from asyncsmtp.client import tls
+from asyncsmtp.client import events, otel, tls
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 
@@ -109,9 +112,37 @@ def test_each_program_of_the_testing_page_runs(
     assert unsaid(program, capsys.readouterr().out) == []
 
 
+@pytest.mark.parametrize("program", programs("observing.md"), ids=lambda program: f"line {program.line}")
+def test_each_program_of_the_observing_page_runs(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is counted there is what its relay did."""
+    monkeypatch.setattr(logging.getLogger("asyncsmtp"), "level", logging.NOTSET)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    with running(ScriptedRelay({Stage.RCPT: gone})) as clear:
+        text = (program.first + program.text).replace("mail.example.org:2525", f"127.0.0.1:{clear.port}")
+        execute(text)
+    logging.getLogger("asyncsmtp").setLevel(logging.NOTSET)
+    assert unsaid(program, capsys.readouterr().out) == []
+
+
+def test_the_observing_page_names_every_event_and_instrument() -> None:
+    """One that is missing would not be found."""
+    page = (DOCS / "observing.md").read_text(encoding="utf-8")
+    names = [kind.__name__ for kind in get_args(events.Event)]
+    names += re.findall(r'"(smtp\.client\.[a-z.]+)"', Path(otel.__file__).read_text(encoding="utf-8"))
+    assert len(names) == 18
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     """A block that nobody runs is wrong sooner or later."""
-    ran = {"migration.md": {"py", "python"}, "testing.md": {"python", "pytest"}, "operating.md": {"sh"}}
+    ran = {
+        "migration.md": {"py", "python"},
+        "testing.md": {"python", "pytest"},
+        "operating.md": {"sh"},
+        "observing.md": {"python"},
+    }
     assert {name: set(re.findall(r"^```(.+)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)) for name in ran} == ran
 
 
@@ -123,9 +154,12 @@ def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess(*options).assert_outcomes(passed=2)
 
 
-def test_the_testing_page_names_every_stage() -> None:
+def test_the_testing_page_names_every_stage_step_and_name() -> None:
     """One that is missing would not be found."""
     page = (DOCS / "testing.md").read_text(encoding="utf-8")
+    assert [name for name in testing.__all__ if not re.search(rf"\b{name}\b", page)] == []
+    arguments = list(inspect.signature(ScriptedRelay).parameters)
+    assert [name for name in arguments if not re.search(rf"\b{name}\b", page)] == []
     assert [stage.name for stage in Stage if f"`{stage.name}`" not in page] == []
 
 

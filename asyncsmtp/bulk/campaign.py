@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -13,6 +14,8 @@ from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Run", "Watch"]
+
+logger = logging.getLogger("asyncsmtp.campaign")
 
 BATCH = 500  # rows taken out of the ledger at a time
 
@@ -62,11 +65,13 @@ class Run:
             ConnectFailed, Refused, NotOffered, InsecureConnection: the relay cannot be used; rows stay pending.
         Cancelled, it breaks off what is in flight: rows past the point of no return are in doubt, the others pending.
         """
+        logger.info("the run begins")
         self._ledger.failed.add_done_callback(self._lost_ledger)
         try:
             await self._feed()
         finally:
             self._ledger.failed.remove_done_callback(self._lost_ledger)
+            logger.info("the run ends: %s", self._ended_by or ("stopped" if self._stopping else "all is sent"))
         if not isinstance(self._ended_by, LedgerError):
             await self._ledger.flush()
         if self._ended_by is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,8 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
 __all__ = ["Courier", "Hand", "Sends"]
+
+logger = logging.getLogger("asyncsmtp.campaign")
 
 TRIES = 3  # for a message whose connection broke before the point of no return
 
@@ -75,6 +78,7 @@ class Courier:
             try:
                 delivery = await self._pool.send(message, before_end=lambda: self._mark(hand))
             except DeliveryInDoubt as error:
+                logger.warning("row %d is in doubt: %s", claim.recipient.row, error.__cause__ or error)
                 return _ours(claim, State.IN_DOUBT, error)
             except (ConnectionLost, ReplyTimeout, RemoteProtocolError) as error:
                 broken += 1

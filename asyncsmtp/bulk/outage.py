@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 __all__ = ["DELAYS", "Outage"]
+
+logger = logging.getLogger("asyncsmtp.campaign")
 
 DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try
 
@@ -43,8 +46,10 @@ class Outage:
                 self._over.set()
                 return False
             self._failures += 1
+            delay = self._delays[self._failures - 1]
+            logger.warning("the relay is gone: the campaign waits, and tries again in %g s", delay)
             try:
-                async with asyncio.timeout(self._delays[self._failures - 1]):
+                async with asyncio.timeout(delay):
                     await self._over.wait()
             except TimeoutError:
                 return True

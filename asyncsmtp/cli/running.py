@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from asyncsmtp.client.relay import Relay
 
 __all__ = ["run"]
+
+logging.getLogger("asyncsmtp.campaign").addHandler(logging.NullHandler())  # we show these ourselves
 
 GRACE = 60.0  # seconds for what is under way after the first Ctrl-C
 

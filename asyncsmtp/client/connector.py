@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from asyncsmtp.client.backoff import Backoff
 from asyncsmtp.client.failover import Hosts
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
 from asyncsmtp.client.wallet import Wallet
+from asyncsmtp.client.witness import Witness
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
 
 __all__ = ["Connector"]
@@ -20,12 +22,16 @@ class Connector:
 
     Attributes:
         failures: how often the first session could not be opened, so far.
+        backoff: when to try again after failures; the pool tells it of them.
     """
 
-    def __init__(self, relay: Relay, manners: Manners, trace: Trace | None) -> None:
+    def __init__(
+        self, relay: Relay, manners: Manners, trace: Trace | None = None, witness: Witness | None = None
+    ) -> None:
         self._relay = relay
         self._manners = manners
         self._trace = trace
+        self._witness = witness
         self._wallet = Wallet(relay.login, relay.timeouts.auth)
         self._hosts = Hosts(relay)
         self._connecting: set[asyncio.Task[None]] = set()
@@ -35,6 +41,7 @@ class Connector:
         self._refused: AuthenticationRefused | None = None
         self._closing = False
         self.failures = 0
+        self.backoff = Backoff()
 
     async def open(self, seen: int) -> Session:
         """Open a session for a message that came after `seen` failures; a later one is its failure too."""
@@ -56,12 +63,26 @@ class Connector:
         self._opened_one = True
         return session
 
+    def gone(self, error: SMTPError) -> None:
+        """No session is open, and none could be: who waits is told, the next one to come is the first again."""
+        if self._opened_one:
+            self._opened_one = False
+            self.failures += 1
+            self._last_failure = error
+
     async def _connected(self) -> Session:
         if self._refused is not None:
             raise self._refused
         self.check()
-        session = Session(self._relay, trace=self._trace, manners=self._manners, wallet=self._wallet, hosts=self._hosts)
-        opening = asyncio.get_running_loop().create_task(session.connect())
+        session = Session(
+            self._relay,
+            trace=self._trace,
+            manners=self._manners,
+            wallet=self._wallet,
+            hosts=self._hosts,
+            witness=self._witness,
+        )
+        opening = asyncio.get_running_loop().create_task(self._in_time(session))
         self._connecting.add(opening)
         try:
             await opening
@@ -76,6 +97,13 @@ class Connector:
         finally:
             self._connecting.discard(opening)
         return session
+
+    async def _in_time(self, session: Session) -> None:
+        time = asyncio.get_running_loop().time
+        if delay := self.backoff.delay(time()):
+            await asyncio.sleep(delay)
+        self.backoff.tries(time())
+        await session.connect()
 
     def check(self) -> None:
         """Raise when the pool is closed, or nothing."""

@@ -235,7 +235,7 @@ class Line:
         """Tell everyone what the end of the connection means for them."""
         self._behind.lost()
         if self.pipelined and isinstance(error, ReplyTimeout) and any(place.halfway for place in self._unbooked):
-            self._manners.loses_commands = True
+            self._manners.lost_commands(self._host)
         void = isinstance(error, OutOfStep)
         claimed = isinstance(error, OutOfStep) and error.claims_acceptance
         for place, follower in zip(self._unbooked, [*self._unbooked, None][1:], strict=True):

@@ -11,6 +11,7 @@ said in one group is answered in part and then no more; from then on commands ar
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,6 +20,8 @@ from asyncsmtp.protocol.commands import RSET, Command
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Behind", "Manners"]
+
+logger = logging.getLogger("asyncsmtp.session")
 
 PATIENCE = 1.0  # seconds for the reply to the probe, or …
 ROUND_TRIPS = 4  # … so many round trips, whichever is longer
@@ -35,6 +38,16 @@ class Manners:
 
     stops_at_the_dot: bool = False
     loses_commands: bool = False
+
+    def lost_commands(self, host: str) -> None:
+        """It answered part of a group; said once, since somebody should know why it is slow."""
+        if not self.loses_commands:
+            self.loses_commands = True
+            logger.warning(
+                "%s offers PIPELINING and loses commands: it is spoken to command by command from now on; "
+                "set its dialogue to lockstep to save the time of finding out",
+                host,
+            )
 
 
 class _Known(Enum):

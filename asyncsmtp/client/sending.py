@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING
 
+from asyncsmtp.client.events import OnEvent
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
+from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, Outcome
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -23,6 +26,7 @@ async def send(
     relay: Relay | str,
     sock: socket.socket | None = None,
     trace: Trace | None = None,
+    on_event: OnEvent | None = None,
 ) -> Delivery:
     """Open a session, send one message, say QUIT; return what the relay answered for each recipient.
 
@@ -32,9 +36,18 @@ async def send(
         message: a Message, or an `email.message` one with its envelope taken from its headers.
         relay: a Relay, or its URL.
         sock: a socket that is connected to it; it is closed at the end.
-    Raises and cancels as `Session.connect` and `Session.send` do.
+        trace: is given each line of the dialogue. on_event: what happens, see `client.events`.
+    Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
+    DeliveryInDoubt where somebody was accepted.
     """
     made = Message.of(message)
-    where = Relay.from_url(relay) if isinstance(relay, str) else relay
-    async with Session(where, sock=sock, trace=trace) as session:
-        return await session.send(made)
+    reached = Relay.from_url(relay) if isinstance(relay, str) else relay
+    delivery = None
+    try:
+        async with Session(reached, sock=sock, trace=trace, on_event=on_event) as session:
+            delivery = await session.send(made)
+    except asyncio.CancelledError as error:
+        if delivery is None or Outcome.ACCEPTED not in delivery.outcomes:
+            raise
+        raise DeliveryInDoubt(made.envelope, "the sender gave up waiting for the end of the session") from error
+    return delivery

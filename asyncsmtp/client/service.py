@@ -69,6 +69,11 @@ class Service:
         return self._leaving is None and self.session.usable
 
     @property
+    def connected(self) -> bool:
+        """Whether it holds a connection, be it only to say QUIT."""
+        return self.session.usable if self._leaving is None else not self._leaving.done()
+
+    @property
     def busy(self) -> bool:
         """Whether a sender has it in hand."""
         return self._unanswered > 0

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.asking import Asking, broken_off
 from asyncsmtp.client.ear import READ_SIZE
+from asyncsmtp.client.events import OnEvent
 from asyncsmtp.client.failover import Hosts
+from asyncsmtp.client.lifetime import Lifetime
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.opening import in_context, open_on
@@ -19,15 +23,15 @@ from asyncsmtp.client.tls import tls_facts
 from asyncsmtp.client.trace import Trace, logged
 from asyncsmtp.client.transport import connect
 from asyncsmtp.client.wallet import Wallet
-from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import AuthenticationRefused, BadArgument, LocalProtocolError, NotOffered, SMTPError
+from asyncsmtp.client.wire import Wire
+from asyncsmtp.client.witness import Watch, Witness
+from asyncsmtp.errors import BadArgument, LocalProtocolError, NotOffered, SMTPError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.commands import GREETING, NOOP, QUIT, Command, expn, vrfy
+from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.login import NOT_VALID
 from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Credentials
@@ -52,6 +56,7 @@ class Session:
         relay: where to, and the policy.
         sock: a socket that is connected to the relay. It serves this one session, and is closed with it.
         trace: is given each line of the dialogue.
+        on_event: is called with what happens, see `client.events`. witness: the same of a pool, for its sessions.
         manners: what earlier sessions learnt about the relay; a pool shares one.
         wallet: the credentials and their tokens; a pool shares one.
         hosts: which hosts of the relay failed lately; a pool shares one.
@@ -67,9 +72,11 @@ class Session:
         *,
         sock: socket.socket | None = None,
         trace: Trace | None = None,
+        on_event: OnEvent | None = None,
         manners: Manners | None = None,
         wallet: Wallet | None = None,
         hosts: Hosts | None = None,
+        witness: Witness | None = None,
     ) -> None:
         if sock is not None and (relay.standby or relay.proxy or relay.opener):
             raise BadArgument("a socket of your own leads to one host, by one way: no standby, no proxy and no opener")
@@ -79,13 +86,12 @@ class Session:
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
+        self._witness = Witness.of(on_event, relay)
+        self._life = Lifetime(str(relay), witness or self._witness)
         self._wire: Wire | None = None
         self._line: Line | None = None
         self.tls_facts: TlsFacts | None = None
-        self._asking = asyncio.Lock()
-        self._answer: asyncio.Future[Reply] | None = None
-        self._round_trip = float("inf")
-        self._greeting: Reply | None = None
+        self._asking = Asking()
         self._connecting = False
 
     async def __aenter__(self) -> Self:
@@ -107,7 +113,7 @@ class Session:
     @property
     def greeting(self) -> Reply | None:
         """The relay's 220, or None before it came."""
-        return self._greeting
+        return self._asking.greeting
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -146,30 +152,24 @@ class Session:
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
-        await self._hosts.reach(self._connect_and_log_in)
+        with self._life.opening():
+            await self._hosts.reach(self._connect_and_log_in)
+        self._life.opened(str(self.relay), self.tls_facts)
 
     async def _connect_and_log_in(self, host: Relay) -> TlsFacts | None:
         self.relay = host
-        credentials = await self._wallet.credentials()
-        try:
-            return await self._connect(credentials)
-        except AuthenticationRefused as refused:
-            again = refused.reply.code == NOT_VALID and self._sock is None  # a socket of the caller's serves once
-            fresh = await self._wallet.instead_of(credentials) if again else None
-            if fresh is None:
-                raise
-        return await self._connect(fresh)  # anew: many a relay hangs up behind a 535
+        await self._wallet.log_in(self._connect, again=self._sock is None)  # a socket of the caller's serves once
+        return self.tls_facts
 
-    async def _connect(self, credentials: Credentials | None) -> TlsFacts | None:
-        self._greeting, self._round_trip = None, float("inf")  # of this host, and no other
+    async def _connect(self, credentials: Credentials | None) -> None:
+        self._asking.begin()
         ear, writer = await connect(self.relay, self._sock)
-        self._answer = asyncio.get_running_loop().create_future()
-        self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._hear, trace=self._trace)
+        self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._asking.hear, trace=self._trace)
         try:
             await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
         except SMTPError as error:
             await self._leave()
-            failed = in_context(error, self.relay, self._greeting)
+            failed = in_context(error, self.relay, self.greeting)
             if failed is error:
                 raise
             raise failed from error
@@ -177,8 +177,7 @@ class Session:
             await self._wire.aclose()
             raise
         self.tls_facts = tls_facts(self.relay, self._wire.tls)
-        self._line = Line(self.relay, self._wire, self._manners, self._round_trip, self.tls_facts)
-        return self.tls_facts
+        self._line = Line(self.relay, self._wire, self._manners, self._asking.round_trip, self.tls_facts)
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -200,6 +199,7 @@ class Session:
         if wire.failure is None and wire.protocol.allows(QUIT):
             try:
                 await self.ask(QUIT)
+                self._life.left = True
             except SMTPError:
                 self.abort()
             except asyncio.CancelledError:
@@ -210,7 +210,7 @@ class Session:
     def abort(self) -> None:
         """Break the connection off at once; what is unanswered is in doubt or was not sent."""
         if self._wire is not None:
-            self._wire.fail(LocalProtocolError("the session was broken off by its owner"))
+            self._wire.fail(broken_off())
 
     # --- speaking ---
 
@@ -240,6 +240,15 @@ class Session:
 
     async def transact(self, envelope: Envelope, content: Content, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Like `send`, for an envelope and finished content."""
+        if self._witness is None:
+            return await self._join(envelope, content, before_end)
+        with Watch(self._witness, envelope, content) as watch:
+            return watch.got(await self._join(envelope, content, before_end))
+
+    def _join(
+        self, envelope: Envelope, content: Content, before_end: BeforeEnd | None
+    ) -> Coroutine[None, None, Delivery]:
+        """Join the line, once it is known that the relay has what the message needs."""
         wire = self._connected()
         if self._line is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
@@ -257,7 +266,8 @@ class Session:
             lmtp=self.relay.lmtp,
         )
         place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
-        return await self._line.deliver(place)
+        self._life.messages += 1
+        return self._line.deliver(place)
 
     async def noop(self) -> Reply:
         """Ask for a sign of life (RFC 5321 §4.1.1.9); a message sent meanwhile waits for its reply.
@@ -269,10 +279,7 @@ class Session:
         return await self._ask_alone(NOOP)
 
     async def vrfy(self, text: str) -> Reply:
-        """Ask about a user or a mailbox (RFC 5321 §3.5.1); many relays say 252, which is neither yes nor no.
-
-        Raises what `noop` does, and BadArgument for text that cannot be asked about.
-        """
+        """Ask about a mailbox (RFC 5321 §3.5.1); 252 is neither yes nor no. Raises as `noop`, and BadArgument."""
         return await self._ask_alone(vrfy(text))
 
     async def expn(self, text: str) -> Reply:
@@ -291,22 +298,7 @@ class Session:
 
         Cancelled while its reply is due, it ends the session: the reply would come to nobody.
         """
-        wire = self._connected()
-        loop = asyncio.get_running_loop()
-        async with self._asking:
-            if command is not GREETING:
-                self._answer = loop.create_future()
-                wire.say([Said((command,), self._hear)])
-            began = loop.time()
-            assert self._answer is not None
-            try:
-                reply = await self._answer
-            except asyncio.CancelledError:
-                self.abort()
-                raise
-        if command is not GREETING:
-            self._round_trip = min(self._round_trip, loop.time() - began)
-        return reply
+        return await self._asking.ask(self._connected(), command)
 
     def _connected(self) -> Wire:
         if self._wire is None:
@@ -315,12 +307,6 @@ class Session:
 
     # --- hearing ---
 
-    def _hear(self, command: Command, reply: Reply) -> None:
-        if command is GREETING:
-            self._greeting = reply
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(reply)
-
     def caught_up(self) -> None:
         """Called by the wire."""
         if self._line is not None:
@@ -328,8 +314,7 @@ class Session:
 
     def broken(self, error: SMTPError) -> None:
         """Called by the wire."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-            self._answer.exception()
+        self._life.closed(error)
+        self._asking.broken(error)
         if self._line is not None:
             self._line.broken(error)

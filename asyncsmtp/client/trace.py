@@ -12,6 +12,8 @@ __all__ = ["Side", "Trace", "logged"]
 
 logger = logging.getLogger("asyncsmtp.session")
 
+MOST_LINES = 32  # of one reply in the log; EHLO's have about a dozen
+
 
 class Side(StrEnum):
     """Who spoke, as the RFC's examples mark it; EVENT for what neither said."""
@@ -39,8 +41,11 @@ def logged(trace: Trace | None) -> Trace | None:
         return trace
 
     def both(side: Side, text: str, *, tls: bool, refused: bool) -> None:
-        for line in text.split("\n"):
+        lines = text.split("\n")
+        for line in lines[:MOST_LINES]:
             logger.debug("%s: %s", side.value, safe_text(line, 512))
+        if len(lines) > MOST_LINES:
+            logger.debug("%s: … %d lines more", side.value, len(lines) - MOST_LINES)
         if trace is not None:
             trace(side, text, tls=tls, refused=refused)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from asyncsmtp.client.login import Login, Token
-from asyncsmtp.errors import TokenFailed
+from asyncsmtp.errors import AuthenticationRefused, TokenFailed
+from asyncsmtp.protocol.login import NOT_VALID
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.protocol.sasl import Bearer, Credentials, External, Password, Secret
 
@@ -34,6 +36,24 @@ class Wallet:
         self._given_up: Secret | None = None
         self._failure: BaseException | None = None
         self._failed_until = 0.0
+
+    async def log_in(self, connect: Callable[[Credentials | None], Awaitable[None]], *, again: bool = True) -> None:
+        """Connect with the credentials; once more, anew, with another token where the first was refused.
+
+        Args:
+            again: whether another connection can be made for that.
+
+        Raises what `connect` does, and TokenFailed as below.
+        """
+        credentials = await self.credentials()
+        try:
+            await connect(credentials)
+            return
+        except AuthenticationRefused as refused:
+            fresh = await self.instead_of(credentials) if again and refused.reply.code == NOT_VALID else None
+            if fresh is None:
+                raise
+        await connect(fresh)  # many a relay hangs up behind a 535
 
     async def credentials(self) -> Credentials | None:
         """What to log in with now; None without a login. Cancelling it leaves the next to ask the source.

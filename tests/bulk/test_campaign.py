@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -15,7 +16,7 @@ from asyncsmtp.bulk.ledger import Claim, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.place import BeforeEnd
-from asyncsmtp.errors import CertificateRefused, ConnectFailed, LedgerError
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
@@ -151,3 +152,32 @@ async def test_a_certificate_that_is_refused_in_mid_run_ends_it_there(tmp_path: 
                 await run.go()
         found = await states(ledger)
     assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+
+
+async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library's user has no summary on a terminal: what a person must look after is a warning, one line each."""
+    caplog.set_level(logging.INFO, "asyncsmtp.campaign")
+
+    class Failing(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if self.under_way == 1:
+                self.under_way += 1
+                raise ConnectFailed("nothing answers there")
+            if self.under_way == 2:
+                self.under_way += 1
+                assert before_end is not None
+                await before_end()
+                raise DeliveryInDoubt(message.envelope) from ConnectionLost("hung up: try again")
+            self.gate.set()
+            return await super().send(message, before_end=before_end)
+
+    async with campaign(tmp_path, 3) as ledger:
+        await Run(Plain(), ledger, Failing(), concurrency=1, outage=Outage([0.0])).go()
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.INFO, "the run begins"),
+        (logging.WARNING, "the relay is gone: the campaign waits, and tries again in 0 s"),
+        (logging.WARNING, "row 2 is in doubt: hung up: try again"),
+        (logging.INFO, "the run ends: all is sent"),
+    ]

@@ -229,7 +229,7 @@ def ours(ca: trustme.CA, tmp_path: Path) -> ClientCertificate:
 async def test_a_certificate_of_ours_is_shown_to_a_relay_that_asks(
     files: int, security: Security, wants_ours: ssl.SSLContext, ca_file: Path, ours: ClientCertificate
 ) -> None:
-    """Row 42; the key in a file of its own, or behind the certificate."""
+    """W-42; the key in a file of its own, or behind the certificate."""
     if files == 1:
         assert ours.key is not None
         ours.file.write_bytes(ours.file.read_bytes() + ours.key.read_bytes())

@@ -1,4 +1,4 @@
-"""Connections that the caller made: a socket for one session, an opener for any number (row 15)."""
+"""Connections that the caller made: a socket for one session, an opener for any number (W-15)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def connected(server: ScriptedRelay) -> socket.socket:
 async def test_a_session_takes_over_a_socket_that_is_connected(
     security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Row 15: also with TLS, for the name that was configured."""
+    """W-15: also with TLS, for the name that was configured."""
     async with serve(security, server_tls) as server:
         sock = connected(server)
         relay = Relay("relay.example", security=security, context=client_tls, timeouts=PATIENT)
@@ -61,7 +61,7 @@ async def test_a_session_takes_over_a_socket_that_is_connected(
 async def test_the_name_is_checked_on_a_socket_too(
     security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Row 15, row 41: nobody asks where the socket came from."""
+    """W-15, W-41: nobody asks where the socket came from."""
     async with serve(security, server_tls) as server:
         sock = connected(server)
         relay = Relay("other.example", security=security, context=client_tls, timeouts=PATIENT)
@@ -79,7 +79,7 @@ async def test_the_name_is_checked_on_a_socket_too(
 async def test_a_unix_socket_will_do(
     security: Security, tmp_path: Path, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Row 15: with TLS too, for the name that was configured."""
+    """W-15: with TLS too, for the name that was configured."""
     path = tmp_path / "socket"
     async with serve(security, server_tls, unix_path=path):
         sock = socket.socket(socket.AF_UNIX)

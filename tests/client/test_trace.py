@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 
 import pytest
 
+from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.session import Session
+from asyncsmtp.client.trace import MOST_LINES
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.opening import Security
-from asyncsmtp.testing import USUAL, Fin, ScriptedRelay, Stage
-from tests.client.support import Trail, message, playing, relay_of
+from asyncsmtp.testing import USUAL, Cue, Fin, Forget, ScriptedRelay, Stage
+from tests.client.support import QUICK, Trail, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -62,6 +65,72 @@ async def test_the_log_has_the_dialogue_at_debug_and_harmless(caplog: pytest.Log
     assert "S: 354 go ahead" in dialogue
     assert all(line.isprintable() and len(line) < 600 for line in dialogue)
     assert "plans" not in caplog.text
+
+
+async def test_a_chatty_relay_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """RE-09, CT-02: replies of 64 KiB, each another; without DEBUG none is logged, with it each in part."""
+    number = 0
+
+    def chatty(cue: Cue) -> bytes:
+        nonlocal number
+        number += 1
+        return b"".join(b"250-%d %s\r\n" % (number, b"y" * 240) for _ in range(240)) + b"250 ok\r\n"
+
+    for level, most in ((logging.INFO, 300), (logging.DEBUG, 20 * (MOST_LINES + 1) * 520)):
+        caplog.clear()
+        caplog.set_level(level, "asyncsmtp")
+        async with playing({Stage.NOOP: chatty}) as (_, session):
+            for _ in range(20):
+                await session.noop()
+        assert len(caplog.text) < most + 5_000
+        assert all(record.getMessage().isprintable() for record in caplog.records)
+    assert "208 lines more" in caplog.text or "209 lines more" in caplog.text
+
+
+async def test_a_refusal_in_the_log_is_one_short_line(caplog: pytest.LogCaptureFixture) -> None:
+    """RE-09, CT-02: what breaks a session is logged at INFO, the relay's words in it escaped and cut."""
+    caplog.set_level(logging.INFO, "asyncsmtp")
+    async with playing({Stage.NOOP: b"421-bye\r\n421 2026-01-01 OK\x1b[2J" + b"x" * 1900 + b"\r\n"}) as (_, session):
+        with pytest.raises(SMTPError):
+            await session.noop()
+    assert any("broken off" in record.getMessage() for record in caplog.records)
+    assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
+
+
+async def test_a_session_opened_and_closed_is_said_at_info(
+    caplog: pytest.LogCaptureFixture, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    caplog.set_level(logging.INFO, "asyncsmtp.session")
+    async with ScriptedRelay(tls=server_tls) as server:
+        async with Session(relay_of(server, security=Security.STARTTLS, context=client_tls)) as session:
+            await session.send(message())
+        opened, closed = (record.getMessage() for record in caplog.records)
+    assert opened.startswith(f"session with {session.relay} opened in 0.")
+    assert opened.endswith("TLSv1.3, certificate verified")
+    assert closed.startswith(f"session with {session.relay} closed: 1 messages in ")
+
+
+async def test_tls_that_proves_nothing_is_a_warning_once_a_pool(
+    caplog: pytest.LogCaptureFixture, server_tls: ssl.SSLContext
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with ScriptedRelay(tls=server_tls) as server:
+        relay = relay_of(server, security=Security.STARTTLS, context=context)
+        async with Pool(relay, sessions=3, depth=1) as pool:
+            await asyncio.gather(*(pool.send(message(n)) for n in range(9)))
+        assert server.connections == 3
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "nobody verified" in warning
+
+
+async def test_a_relay_that_loses_commands_is_a_warning_once_a_pool(caplog: pytest.LogCaptureFixture) -> None:
+    """WI-18: mail goes on, slower; a person can spare it the time of finding out."""
+    settings = {"sessions": 3, "depth": 2}
+    async with pooling({Stage.MAIL: (USUAL, Forget())}, relay={"timeouts": QUICK}, pool=settings) as (_, pool):
+        await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "loses commands" in warning
 
 
 async def test_without_debug_the_log_is_not_written(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Certificates that prove nothing: each is refused before anything is said under it (TL-05, rows 41 and 42)."""
+"""Certificates that prove nothing: each is refused before anything is said under it (TL-05, W-41 and W-42)."""
 
 from __future__ import annotations
 

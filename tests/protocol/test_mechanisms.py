@@ -38,7 +38,7 @@ def said(
     ],
 )
 def test_plain(credentials: Password, initial: bytes) -> None:
-    """wire.md row 46 and SV (RFC 4616 §4); a server that says `334 ` is told again."""
+    """W-46 and SV (RFC 4616 §4); a server that says `334 ` is told again."""
     assert said("PLAIN", credentials) == [b64decode(initial)]
     assert said("PLAIN", credentials, b"") == [b64decode(initial)] * 2
 
@@ -53,7 +53,7 @@ def test_plain(credentials: Password, initial: bytes) -> None:
     ],
 )
 def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes]) -> None:
-    """wire.md row 47 and SV: they differ between servers."""
+    """W-47 and SV: they differ between servers."""
     assert said("LOGIN", USER, *map(b64decode, prompts)) == [None, b"username", b"password"]
 
 
@@ -65,7 +65,7 @@ def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes
     ],
 )
 def test_cram_md5(challenge: bytes, digest: bytes) -> None:
-    """wire.md row 48 and SV (RFC 2195 §2): never an initial response."""
+    """W-48 and SV (RFC 2195 §2): never an initial response."""
     assert said("CRAM-MD5", TIM, challenge) == [None, b"tim " + digest]
 
 
@@ -78,7 +78,7 @@ def test_cram_md5_does_not_hash_nothing() -> None:
 
 
 def test_xoauth2_answers_the_reason_of_a_failure_with_nothing() -> None:
-    """wire.md row 50 and SV."""
+    """W-50 and SV."""
     initial = b64decode(b"dXNlcj11c2VybmFtZQFhdXRoPUJlYXJlciBwYXNzd29yZAEB")
     assert said("XOAUTH2", TOKEN, b'{"status":"400"}') == [initial, b""]
 

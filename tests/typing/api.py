@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
-from typing import assert_type
+from typing import assert_never, assert_type
 
 import asyncsmtp
 from asyncsmtp import (
@@ -24,6 +24,7 @@ from asyncsmtp import (
     EnhancedStatus,
     Entry,
     Envelope,
+    Event,
     Extensions,
     FutureRelease,
     InDoubt,
@@ -32,9 +33,16 @@ from asyncsmtp import (
     Login,
     Mailbox,
     Message,
+    MessageEnded,
+    MessageRetried,
+    MessageWaited,
+    MessageWaits,
     Notify,
+    OnEvent,
     Outcome,
     Pool,
+    PoolCounts,
+    PoolResized,
     Problem,
     Proxy,
     ProxyKind,
@@ -49,6 +57,9 @@ from asyncsmtp import (
     Secret,
     Security,
     Session,
+    SessionClosed,
+    SessionFailed,
+    SessionOpened,
     Severity,
     Side,
     SqliteLedger,
@@ -66,6 +77,7 @@ from asyncsmtp import (
     safe_text,
     send,
 )
+from asyncsmtp.client.otel import Telemetry
 
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
@@ -105,6 +117,34 @@ def show(side: Side, text: str, *, tls: bool, refused: bool) -> None:
 
 
 TRACE: Trace = show
+
+
+def observe(event: Event) -> None:
+    """A hook for what happens."""
+    match event:
+        case SessionOpened():
+            print(event.host, event.seconds, event.tls, event.verified)
+        case SessionFailed():
+            print(event.host, event.seconds, event.error, assert_type(event.code, int | None))
+        case SessionClosed():
+            print(event.host, event.seconds, event.messages, event.error)
+        case MessageWaits():
+            print(event.host)
+        case MessageWaited():
+            print(event.host, event.seconds)
+        case MessageRetried():
+            print(event.host, event.why)
+        case MessageEnded():
+            assert_type(event.outcomes, tuple[Outcome, ...])
+            print(event.host, event.delivery, event.error, event.octets, event.waited, event.result, event.code)
+        case PoolResized():
+            print(event.host, event.sessions, event.why)
+        case _:
+            assert_never(event)
+
+
+ON_EVENT: OnEvent = observe
+ON_EVENT_TOO: OnEvent = Telemetry()
 
 
 async def bare_token() -> str:
@@ -219,11 +259,13 @@ async def several(relay: Relay) -> None:
         assert_type(session.extensions.future_release, FutureRelease | None)
         assert_type(await session.noop(), Reply)
         await session.send(messages()[0])
-    async with Pool(relay, sessions=4) as pool:
+    async with Pool(relay, sessions=4, on_event=ON_EVENT) as pool:
         reply = (await pool.send(messages()[1])).reply(Mailbox.parse("bob@example.com"))
         assert_type(reply.severity, Severity)
         assert_type(reply.status, EnhancedStatus | None)
-        await pool.drain()
+        counts: PoolCounts = pool.counts
+        print(counts.open, counts.busy, counts.allowed, counts.in_hand, counts.waiting)
+        assert_type(await pool.drain(30.0), bool)
 
 
 async def campaign(relay: Relay) -> list[Entry]:

@@ -1,0 +1,180 @@
+"""What happens, as values: for counters, gauges, histograms and spans.
+
+    def count(event: Event) -> None:
+        match event:
+            case MessageEnded(result=result, seconds=seconds):
+                messages[result] += 1
+
+    async with Pool(relay, on_event=count) as pool: ...
+
+The callback is called at once, in the task that is concerned, and must not block: it is counted with the time
+of the loop. One that raises is said so in the log, once, and disturbs nothing. No event has a secret or content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from asyncsmtp.errors import Refused, SMTPError
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+
+__all__ = [
+    "Event",
+    "MessageEnded",
+    "MessageRetried",
+    "MessageWaited",
+    "MessageWaits",
+    "OnEvent",
+    "PoolResized",
+    "SessionClosed",
+    "SessionFailed",
+    "SessionOpened",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A session may send; `seconds` is how long connecting, TLS and login took.
+
+    Attributes:
+        tls: its version, such as "TLSv1.3"; None in clear. verified: whether it proved who the relay is.
+    """
+
+    host: str
+    seconds: float
+    tls: str | None = None
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """No session came to be: the connection, the handshake, the greeting or the login failed."""
+
+    host: str
+    seconds: float
+    error: BaseException
+
+    @property
+    def code(self) -> int | None:
+        """What the relay said; None where it said nothing."""
+        return _code(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A session that was open has ended, `seconds` after that.
+
+    Attributes:
+        messages: how many it was given.
+        error: what broke it; None after a QUIT.
+    """
+
+    host: str
+    seconds: float
+    messages: int
+    error: SMTPError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWaits:
+    """Every session has its hands full: a message begins to wait. `MessageWaited` follows in any case."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWaited:
+    """A message has waited long enough: for a session, or it gave up."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRetried:
+    """A message is sent again at once, on another session: what ended the first try delivered nothing."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEnded:
+    """One call of `send` has come to its end: one for each message, however often it was tried.
+
+    Attributes:
+        delivery: the relay's answers; None where there is an error instead.
+        error: what `send` raised, a CancelledError too.
+        recipients, octets: of the message.
+        seconds: from the call to its end. waited: those of them in which every session had its hands full.
+    """
+
+    host: str
+    delivery: Delivery | None
+    error: BaseException | None
+    recipients: int
+    octets: int
+    seconds: float
+    waited: float = 0.0
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One for each recipient; none where the message failed before it was delivered to anyone."""
+        if self.delivery is not None:
+            return self.delivery.outcomes
+        return (Outcome.IN_DOUBT,) * self.recipients if self.in_doubt else ()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the relay may have it, and did not say so."""
+        return isinstance(self.error, SMTPError) and self.error.in_doubt
+
+    @property
+    def result(self) -> str:
+        """One word for counters: that of the outcome where all recipients share it, else "mixed"; "cancelled" or
+        "failed" where the message was not delivered for another reason.
+        """
+        outcomes = set(self.outcomes)
+        if outcomes:
+            return outcomes.pop().value if len(outcomes) == 1 else "mixed"
+        return "cancelled" if isinstance(self.error, asyncio.CancelledError) else "failed"
+
+    @property
+    def code(self) -> int | None:
+        """The first reply that refused something of it; None where nothing was refused."""
+        if self.delivery is None:
+            return _code(self.error)
+        return next((reply.code for reply in self.delivery.replies() if not reply.positive), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolResized:
+    """A pool may have so many sessions from now on; `why` it became fewer, None where it is one more."""
+
+    host: str
+    sessions: int
+    why: str | None = None
+
+
+Event: TypeAlias = (
+    SessionOpened
+    | SessionFailed
+    | SessionClosed
+    | MessageWaits
+    | MessageWaited
+    | MessageRetried
+    | MessageEnded
+    | PoolResized
+)
+
+
+class OnEvent(Protocol):
+    """An observer: called with each event, in the task it concerns; it must not block, and may not be a coroutine."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def _code(error: BaseException | None) -> int | None:
+    return error.reply.code if isinstance(error, Refused) else None
