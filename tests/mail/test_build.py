@@ -167,7 +167,7 @@ def test_boundaries_differ_between_messages_and_occur_in_no_part() -> None:
 
 
 def test_an_address_beyond_ascii_makes_the_message_need_smtputf8() -> None:
-    """RFC 6531; a display name or a domain beyond ASCII does not."""
+    """W-75, RFC 6531; a display name or a domain beyond ASCII does not."""
     content = made(to="Zoë <zoë@x.example>").content
     assert (content.utf8_headers, content.eight_bit) == (True, True)
     plain = made(to="Zoë <zoe@bücher.example>").content
