@@ -42,6 +42,7 @@ _HOME = {
         "client.relay": "Relay",
         "client.sending": "send",
         "client.session": "Session",
+        "client.sources": "FileContent StreamContent",
         "client.timeouts": "Timeouts",
         "client.trace": "Side Trace",
         "bulk.campaign": "Run",

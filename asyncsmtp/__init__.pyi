@@ -74,6 +74,12 @@ from asyncsmtp.client.relay import (
 )
 from asyncsmtp.client.sending import send as send
 from asyncsmtp.client.session import Session as Session
+from asyncsmtp.client.sources import (
+    FileContent as FileContent,
+)
+from asyncsmtp.client.sources import (
+    StreamContent as StreamContent,
+)
 from asyncsmtp.client.timeouts import Timeouts as Timeouts
 from asyncsmtp.client.trace import (
     Side as Side,

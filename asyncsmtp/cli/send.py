@@ -75,12 +75,14 @@ async def _send(message: Message, relay: Relay, *, as_json: bool, verbose: bool)
     from asyncsmtp.cli.outcomes import Tally
     from asyncsmtp.cli.transcript import Transcript
     from asyncsmtp.client.sending import send
+    from asyncsmtp.protocol.content import Content
 
     write = console.say if as_json else console.out
     tally = Tally(as_json=as_json)
     if verbose:
         write(f"=== trying {relay}")
-    tally.add(await send(message, relay=relay, trace=Transcript(write, message.content) if verbose else None))
+    content = message.content if isinstance(message.content, Content) else None
+    tally.add(await send(message, relay=relay, trace=Transcript(write, content) if verbose else None))
     if tally.exit is not Exit.ACCEPTED and not verbose:
         console.say("  next: the same command with -v shows the dialogue")
     return tally.exit

@@ -82,6 +82,8 @@ class Ear(asyncio.StreamReader):
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait((self._fetching,))
+            if not self._fetching.cancelled():
+                self._fetching.result()  # a bug of the hearer's is not hushed up
 
 
 Streams = tuple[Ear, asyncio.StreamWriter]

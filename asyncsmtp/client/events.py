@@ -107,7 +107,7 @@ class MessageEnded:
     Attributes:
         delivery: the relay's answers; None where there is an error instead.
         error: what `send` raised, a CancelledError too.
-        recipients, octets: of the message.
+        recipients, octets: of the message; None of a stream whose size nobody knows.
         seconds: from the call to its end. waited: those of them in which every session had its hands full.
     """
 
@@ -115,7 +115,7 @@ class MessageEnded:
     delivery: Delivery | None
     error: BaseException | None
     recipients: int
-    octets: int
+    octets: int | None
     seconds: float
     waited: float = 0.0
 

@@ -183,7 +183,7 @@ class Line:
     def _end_data(self, place: Place) -> None:
         """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
-        parts = transparent(place.content.parts) if transaction.taken and place.room is None else ()
+        parts = transparent(place.parts) if transaction.taken and place.parts is not None else ()
         transaction.content_ended()
         self._ended_last = place
         end = Said((END_OF_CONTENT,), transaction.answered, answers=transaction.answers_due)
@@ -193,7 +193,7 @@ class Line:
         """The last chunk; in a streamed dialogue with its envelope, unasked."""
         unasked = not place.opened
         said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
-        parts = place.content.parts if place.rest is None else (place.rest,)
+        parts = place.parts if place.parts is not None else (place.rest or b"",)
         place.transaction.content_ended(unasked=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)

@@ -85,7 +85,8 @@ class Telemetry:
     def _ended(self, event: MessageEnded, where: Attributes) -> None:
         result: Attributes = {**where, "smtp.result": event.result}
         self._time.record(event.seconds, result | _code(event.code))
-        self._size.record(event.octets, result)
+        if event.octets is not None:
+            self._size.record(event.octets, result)
         for outcome, number in Counter(event.outcomes).items():
             self._recipients.add(number, {**where, "smtp.outcome": outcome.value})
         end = time_ns()
@@ -98,7 +99,7 @@ class Telemetry:
                 **_code(event.code),
                 **_failure(event.error),
                 "smtp.recipients": event.recipients,
-                "smtp.size": event.octets,
+                **({"smtp.size": event.octets} if event.octets is not None else {}),
                 "smtp.wait": event.waited,
             },
         )

@@ -123,7 +123,8 @@ class Pool:
         """Send one message over some session; wait for a session if all are full.
 
         A connection that breaks before the point of no return is replaced and the message sent again, unless it
-        was opened for this very message: nothing was delivered, and it was the old connection's fault.
+        was opened for this very message: nothing was delivered, and it was the old connection's fault. (A stream
+        that was begun cannot be sent again.)
         `before_end` may then be called again. So it is with a MAIL refused for now (4yz) by a session that has
         taken messages: the relay may take so many a session. Where a relay answers a pipelined envelope in part
         and no more, the message is sent once again command by command, as all are from then on. Where there is
@@ -186,7 +187,8 @@ class Pool:
             try:
                 delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
-                if fresh:  # so each connection that breaks gives one message up at the most, and this ends
+                # Where it was fresh: so each connection that breaks gives one message up at the most, and this ends.
+                if fresh or message.content.spent:
                     self._connector.backoff.failed(asyncio.get_running_loop().time())
                     raise
                 _tell(watch, error)

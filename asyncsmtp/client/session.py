@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.asking import Asking, broken_off
-from asyncsmtp.client.ear import READ_SIZE
 from asyncsmtp.client.events import OnEvent
 from asyncsmtp.client.failover import Hosts
+from asyncsmtp.client.fitting import fitted
 from asyncsmtp.client.lifetime import Lifetime
 from asyncsmtp.client.line import Line
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.opening import in_context, open_on
-from asyncsmtp.client.place import BeforeEnd, Place
+from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.tls import tls_facts
 from asyncsmtp.client.trace import Trace, logged
@@ -25,17 +25,15 @@ from asyncsmtp.client.transport import connect
 from asyncsmtp.client.wallet import Wallet
 from asyncsmtp.client.wire import Wire
 from asyncsmtp.client.witness import Watch, Witness
-from asyncsmtp.errors import BadArgument, LocalProtocolError, NotOffered, SMTPError
+from asyncsmtp.errors import BadArgument, LocalProtocolError, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.sasl import Credentials
-from asyncsmtp.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -238,7 +236,9 @@ class Session:
         made = Message.of(message)
         return await self.transact(made.envelope, made.content, before_end=before_end)
 
-    async def transact(self, envelope: Envelope, content: Content, *, before_end: BeforeEnd | None = None) -> Delivery:
+    async def transact(
+        self, envelope: Envelope, content: AnyContent, *, before_end: BeforeEnd | None = None
+    ) -> Delivery:
         """Like `send`, for an envelope and finished content."""
         if self._witness is None:
             return await self._join(envelope, content, before_end)
@@ -246,26 +246,15 @@ class Session:
             return watch.got(await self._join(envelope, content, before_end))
 
     def _join(
-        self, envelope: Envelope, content: Content, before_end: BeforeEnd | None
+        self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None
     ) -> Coroutine[None, None, Delivery]:
         """Join the line, once it is known that the relay has what the message needs."""
         wire = self._connected()
         if self._line is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
-        offered = wire.protocol.extensions
-        needed = parameters(envelope, content, offered, verified=self.tls_facts is not None and self.tls_facts.verified)
-        if content.binary and not self._line.pipelined:
-            raise NotOffered("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
-        transaction = Transaction(
-            envelope,
-            needed,
-            recipient_parameters(envelope, offered),
-            pipelined=self._line.pipelined,
-            chunked=self._line.chunked or content.binary,
-            lmtp=self.relay.lmtp,
-        )
-        place = Place(transaction, content, before_end, streams=content.size > READ_SIZE)
+        offered, lmtp = wire.protocol.extensions, self.relay.lmtp
+        place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_facts)
         self._life.messages += 1
         return self._line.deliver(place)
 
@@ -296,7 +285,7 @@ class Session:
     async def ask(self, command: Command) -> Reply:
         """Say one command and return its reply; the greeting is only waited for. Several wait for each other.
 
-        Cancelled while its reply is due, it ends the session: the reply would come to nobody.
+        Cancelled while its reply is due, it ends the session: it would come to nobody.
         """
         return await self._asking.ask(self._connected(), command)
 

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from asyncsmtp.client.ear import READ_SIZE
 from asyncsmtp.client.place import Place
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.errors import ReplyTimeout
+from asyncsmtp.protocol.codec import Transparency
+from asyncsmtp.protocol.content import AnyContent, Content, chunks
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["stream"]
+
+SLOWEST = 500.0  # octets a second: a content may take its block's time, and this on top
 
 
 async def stream(place: Place, wire: Wire) -> None:
     """Write a content that is due, all but its end; stop where it is refused meanwhile.
 
     Raises:
-        ReplyTimeout, ConnectionLost: the relay does not read on; the connection is broken off.
+        ReplyTimeout, ConnectionLost: the relay does not read on, or too slowly; the connection is broken off.
+        And whatever the content's source raises: then the end is never written.
     """
     transaction = place.transaction
     if transaction.phase is not Phase.CONTENT or not transaction.taken:
         return
-    for block in _blocks(place.content, dots=not transaction.chunked):
-        if transaction.chunked:
-            await _write_chunk(place, wire, block)
-        else:
-            await wire.write_content(block)
-        if transaction.phase is not Phase.CONTENT:
-            return
+    dots = None if transaction.chunked else Transparency()
+    clock = _Clock(wire, place.content.size)
+    async with aclosing(_blocks(place.content)) as blocks:
+        async for block in blocks:
+            if transaction.phase is not Phase.CONTENT:
+                return  # refused while the source was waited for
+            if dots is None:
+                await _write_chunk(place, wire, block)
+            else:
+                await wire.write_content(dots.pass_on(block))
+            if transaction.phase is not Phase.CONTENT:
+                return
+            clock.check()
     place.streamed = True
 
 
@@ -42,14 +55,33 @@ async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
         await wire.make_room()
 
 
-def _blocks(content: Content, *, dots: bool) -> Iterator[bytes]:
-    """The content in blocks of about READ_SIZE octets; with its dots doubled, as it stands behind DATA."""
-    block = bytearray()
-    for part in transparent(content.parts) if dots else content.parts:
-        for start in range(0, len(part), READ_SIZE):
-            block += part[start : start + READ_SIZE]
-            if len(block) >= READ_SIZE:
-                yield bytes(block)
-                block.clear()
-    if block:
-        yield bytes(block)
+async def _blocks(content: AnyContent) -> AsyncGenerator[bytes]:
+    """The content in blocks of READ_SIZE octets, the last one as it comes; one at least, maybe empty."""
+    if isinstance(content, Content):
+        for chunk in chunks(content.parts, READ_SIZE):
+            yield chunk
+        return
+    pending = bytearray()
+    async with aclosing(content.blocks()) as given:
+        async for block in given:
+            pending += block
+            while len(pending) > READ_SIZE:
+                yield bytes(pending[:READ_SIZE])
+                del pending[:READ_SIZE]
+    yield bytes(pending)
+
+
+class _Clock:
+    """The time of a whole content: that of one block, and what the slowest line would take."""
+
+    def __init__(self, wire: Wire, size: int | None) -> None:
+        self._wire = wire
+        self._time = asyncio.get_running_loop().time
+        self._limit = float("inf") if size is None else wire.block_limit + size / SLOWEST
+        self._until = self._time() + self._limit
+
+    def check(self) -> None:
+        """Break the connection off if it is over."""
+        if self._time() > self._until:
+            self._wire.fail(ReplyTimeout(None, self._limit))
+            self._wire.check()

@@ -91,6 +91,11 @@ class Wire:
     def alive(self) -> bool:
         return self.failure is None and not self.writer.transport.is_closing()
 
+    @property
+    def block_limit(self) -> float:
+        """Seconds that the relay has to read one block of content."""
+        return self._relay.timeouts.block
+
     def check(self) -> None:
         """Raise what broke the connection, or nothing; a write after it would be lost without a word."""
         if self.failure is not None:
@@ -132,7 +137,7 @@ class Wire:
         Raises:
             ReplyTimeout: no progress within the relay's `block` timeout; the connection is broken off.
         """
-        limit = self._relay.timeouts.block
+        limit = self.block_limit
         try:
             async with asyncio.timeout(limit):
                 await self.writer.drain()

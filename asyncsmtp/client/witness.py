@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from asyncsmtp.client.events import Event, MessageEnded, MessageRetried, MessageWaited, MessageWaits, OnEvent
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 
@@ -53,7 +53,7 @@ class Watch:
 
     __slots__ = ("_began", "_delivery", "_octets", "_recipients", "_waited", "_waits_since", "_witness")
 
-    def __init__(self, witness: Witness, envelope: Envelope, content: Content) -> None:
+    def __init__(self, witness: Witness, envelope: Envelope, content: AnyContent) -> None:
         self._witness = witness
         self._recipients = len(envelope.forward_paths)
         self._octets = content.size

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.wishes import RecipientWishes, Wishes
 
@@ -21,7 +21,7 @@ class Message:
     """What is handed to a relay: who to whom, and the octets."""
 
     envelope: Envelope
-    content: Content
+    content: AnyContent
 
     @classmethod
     def of(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from asyncsmtp.errors import MessageError
+from asyncsmtp.protocol.codec import MAX_LINE, Transparency
 
-__all__ = ["Content", "chunks", "transparent"]
-
-MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+__all__ = ["AnyContent", "Content", "ContentSource", "chunks", "transparent"]
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -24,6 +24,7 @@ class Content:
     `Content.of_any` keeps to none of this: its octets go by BDAT alone.
 
     Attributes:
+        spent: never; it can be sent again.
         size: octets, as declared by SIZE (RFC 1870 §3): before transparency, CRLFs counted.
         eight_bit: whether an octet is above 127, so that 8BITMIME is needed (RFC 6152).
         utf8_headers: whether the header section is beyond ASCII, so that SMTPUTF8 is needed (RFC 6531).
@@ -70,8 +71,39 @@ class Content:
         beyond = not octets.isascii()
         return cls((octets,), len(octets), beyond, not _header_section(octets).isascii(), not canonical)
 
+    @property
+    def spent(self) -> bool:
+        return False
+
     def __bytes__(self) -> bytes:
         return b"".join(self.parts)
+
+
+class ContentSource(Protocol):
+    """What a session needs to know of content that it reads as it goes.
+
+    Attributes:
+        size: octets, as declared by SIZE; None where nobody knows.
+        eight_bit, utf8_headers, binary: as of `Content`.
+        spent: whether it cannot be read again, so that the message cannot be sent again by itself.
+    """
+
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def eight_bit(self) -> bool: ...
+    @property
+    def utf8_headers(self) -> bool: ...
+    @property
+    def binary(self) -> bool: ...
+    @property
+    def spent(self) -> bool: ...
+
+    def blocks(self) -> AsyncGenerator[bytes]:
+        """The content from its first octet, canonical, in blocks; what this raises aborts the message."""
+
+
+AnyContent: TypeAlias = Content | ContentSource
 
 
 def _header_section(octets: bytes) -> bytes:
@@ -114,22 +146,17 @@ def _long_line(octets: bytes) -> int | None:
 
 
 def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Double the dot that begins a line (RFC 5321 §4.5.2), wherever the parts are cut.
-
-    Parts without such a dot are passed on as they are, uncopied.
-    """
-    line_begins = True
-    for part in parts:
-        if not part:
-            continue
-        if line_begins and part[0] == 0x2E:
-            yield b"."
-        yield part.replace(b"\n.", b"\n..") if b"\n." in part else part
-        line_begins = part[-1] == 0x0A
+    """The parts as they stand behind DATA (RFC 5321 §4.5.2), wherever they are cut; see `codec.Transparency`."""
+    return map(Transparency().pass_on, parts)
 
 
 def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:
-    """Cut content for BDAT: each chunk but the last has exactly `octets`; at least one chunk, maybe empty."""
-    pending = b"".join(parts)
-    for start in range(0, max(len(pending), 1), octets):
-        yield pending[start : start + octets]
+    """Cut content: each piece but the last has exactly `octets`; at least one, maybe empty."""
+    pending = bytearray()
+    for part in parts:
+        for start in range(0, len(part), octets):
+            pending += part[start : start + octets]
+            if len(pending) > octets:
+                yield bytes(pending[:octets])
+                del pending[:octets]
+    yield bytes(pending)

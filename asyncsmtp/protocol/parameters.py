@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from asyncsmtp.errors import InsecureConnection, NotOffered
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions, Limits
 from asyncsmtp.protocol.wishes import ByMode, Wish, Wishes, utc
@@ -16,7 +16,7 @@ Parameters = Mapping[str, str | None]
 
 
 def parameters(
-    envelope: Envelope, content: Content, offered: Extensions, *, verified: bool = False
+    envelope: Envelope, content: AnyContent, offered: Extensions, *, verified: bool = False
 ) -> dict[str, str | None]:
     """The parameters of MAIL that this message needs.
 
@@ -27,7 +27,7 @@ def parameters(
         InsecureConnection: REQUIRETLS is wished for, and this session is not protected itself.
     """
     needed: dict[str, str | None] = {}
-    if "SIZE" in offered:
+    if "SIZE" in offered and content.size is not None:
         if offered.size is not None and content.size > offered.size:
             raise NotOffered("that SIZE", f"the message has {content.size} octets, the relay takes {offered.size}")
         needed["SIZE"] = str(content.size)

@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Iterator
 from typing import Any
 
-from asyncsmtp.client.ear import Ear, Streams
+from asyncsmtp.client.relay import OpenedStreams
 
 __all__ = ["MemoryTransport", "VirtualLoop", "memory_streams"]
 
@@ -100,10 +100,10 @@ class MemoryTransport(asyncio.Transport):
         return ("127.0.0.1", 50_000) if name == "sockname" else default
 
 
-async def memory_streams(transport: MemoryTransport) -> Streams:
-    """What a session speaks on."""
+async def memory_streams(transport: MemoryTransport) -> OpenedStreams:
+    """What a session speaks on, as the opener of a relay gives it."""
     loop = asyncio.get_running_loop()
-    ear = Ear(loop)
-    protocol = asyncio.StreamReaderProtocol(ear, loop=loop)
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport.begin(protocol)
-    return ear, asyncio.StreamWriter(transport, protocol, ear, loop)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -26,6 +26,7 @@ from asyncsmtp import (
     Envelope,
     Event,
     Extensions,
+    FileContent,
     FutureRelease,
     InDoubt,
     Ledger,
@@ -64,6 +65,7 @@ from asyncsmtp import (
     Side,
     SqliteLedger,
     State,
+    StreamContent,
     Template,
     Timeouts,
     TlsFacts,
@@ -239,6 +241,16 @@ def asking() -> Message:
     assert_type(envelope.part([0]), Envelope)
     assert_type(envelope.wishing(Wishes(auth="<>"), RecipientWishes(Notify.NEVER)), Envelope)
     return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), wishes=wishes)
+
+
+async def not_in_memory() -> list[Message]:
+    """Content from a file, and from whoever gives it in blocks."""
+    envelope = Envelope.of("ada@example.org", "bob@example.com")
+    file = await FileContent.scan("mail.eml", fix_eols=True)
+    assert_type(file.size, int)
+    stream = StreamContent([b"Subject: hello\r\n", b"\r\n"], size=18, eight_bit=False)
+    assert_type(stream.spent, bool)
+    return [Message(envelope, file), Message(envelope, stream)]
 
 
 async def one() -> Delivery:
