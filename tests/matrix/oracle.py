@@ -53,8 +53,11 @@ def opening_errors(cell: Cell) -> tuple[type[SMTPError], ...]:
             return (StartTlsInjection, ConnectFailed) if _speaks(cell.fault) else (ConnectFailed,)
     if cell.link is Link.TLS and cell.point in (Point.CONNECT, Point.HANDSHAKE):
         return (ConnectFailed,)
-    if cell.fault in GOES_ON and cell.point in (Point.EHLO, Point.EHLO_AGAIN):
-        return (Refused, NotOffered)  # behind a 5yz HELO is said, and then there is no AUTH
+    if cell.point in (Point.EHLO, Point.EHLO_AGAIN):
+        if cell.fault in GOES_ON:
+            return (Refused, NotOffered)  # behind a 5yz HELO is said, and then there is no AUTH
+        if cell.fault is Fault.INJECTED:
+            return (ConnectFailed, NotOffered)  # it offers nothing, and the policy wants a login
     return (Refused,) if cell.fault in REFUSALS else (ConnectFailed,)
 
 
