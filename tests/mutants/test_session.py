@@ -34,14 +34,17 @@ MUTANTS = {
             (
                 "protocol/client.py",
                 "            for reply in self._reader.replies(data):\n                yield self._answer(reply)\n",
-                "            skips = False\n"
-                "            for reply in self._reader.replies(data):\n"
-                "                if skips:\n"
-                "                    skips = False\n"
-                "                    continue\n"
-                "                answered = self._answer(reply)\n"
-                "                skips = answered[0] is not None and answered[0].verb is Verb.RCPT and not reply.positive\n"
-                "                yield answered\n",
+                (
+                    "            skips = False\n"
+                    "            for reply in self._reader.replies(data):\n"
+                    "                if skips:\n"
+                    "                    skips = False\n"
+                    "                    continue\n"
+                    "                answered = self._answer(reply)\n"
+                    "                skips = answered.command is not None and answered.command.verb is Verb.RCPT\n"
+                    "                skips = skips and not reply.positive\n"
+                    "                yield answered\n"
+                ),
             ),
         ),
         "client/test_session.py",
