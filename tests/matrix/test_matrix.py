@@ -34,6 +34,7 @@ async def _all(chosen: Iterable[Cell], wires: Wires) -> list[str]:
     return [wrong for some in await asyncio.gather(*map(one, chosen)) for wrong in some]
 
 
+@pytest.mark.both_loops
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("link", Link)
 @pytest.mark.parametrize("fault", Fault)
