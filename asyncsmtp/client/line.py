@@ -111,7 +111,10 @@ class Line:
                 return False
             self._end(place)
         elif transaction.phase is not _OVER:
-            self._say(place, transaction.say())
+            group = transaction.say()
+            self._say(place, group)
+            if not group and transaction.phase is Phase.CLEARING:
+                return False  # chunks behind the refused one are unanswered: its RSET is still to be said
         if transaction.phase in _HOLDS_THE_TURN:
             return False
         self._places.popleft()

@@ -176,6 +176,11 @@ class Wire:
                 await self.writer.wait_closed()
         except (OSError, TimeoutError):
             pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # else it was closed before: the limit on that cancelled what asyncio lets everyone wait for
         finally:
             self.writer.transport.abort()
         await self._ear.aclose()

@@ -92,6 +92,17 @@ async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None
     assert len(server.received) == 1
 
 
+async def test_a_chunk_refused_with_others_unanswered_ends_the_message_and_the_next_go_on() -> None:
+    """RFC 3030 §2: its own RSET is still said, also where its mark was never made (once it waited for ever)."""
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    script = {Stage.BDAT: lambda cue: "452 4.3.1 full" if b"LAST" not in cue.line and cue.number == 1 else None}
+    async with playing(script, relay=STREAMED, on_accept=token) as (_, session), asyncio.timeout(10):  # type: ignore[arg-type]
+        large = session.send(big(200_000, 1), before_end=lambda: never)
+        first, second = await asyncio.gather(large, session.send(message(2)))
+    assert first.outcomes == (Outcome.DEFERRED,)
+    assert told(second) == "2.0.0 taken for to2@example.net"
+
+
 async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> None:
     """PC-g: PC-g, column cr of `wire.md`: every third message's only recipient is refused; after the first, we ask."""
 

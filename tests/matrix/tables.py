@@ -1,0 +1,182 @@
+"""The stage matrix as four tables: where a fault comes, which one, on what link, in which dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+from typing import Final
+
+from asyncsmtp.client.relay import Dialogue
+from asyncsmtp.protocol.opening import Security
+from asyncsmtp.testing import USUAL, Cue, Drip, Fin, Hang, Move, Rst, Stage
+
+LIMIT: Final = 0.5  # seconds for the stage at which the relay stalls; every other has plenty
+
+
+class Fault(StrEnum):
+    FIN = "FIN"
+    RST = "RST"
+    HANG = "hang"
+    CLOSING = "421"
+    TRANSIENT = "4xx"
+    PERMANENT = "5xx"
+    GARBAGE = "garbage"
+    DRIP = "drip"
+    EARLY = "early reply"  # to what is not said yet
+    INJECTED = "injected line"  # in front of the reply that is due
+
+
+MOVES: Final[Mapping[Fault, Move]] = {
+    Fault.FIN: Fin(),
+    Fault.RST: Rst(),
+    Fault.HANG: Hang(),
+    Fault.CLOSING: "421 4.3.2 shutting down",
+    Fault.TRANSIENT: "451 4.3.0 later",
+    Fault.PERMANENT: "550 5.7.1 no",
+    Fault.GARBAGE: b"ERROR\r\n",
+    Fault.DRIP: Drip(b"250 slowly\r\n", LIMIT * 0.3, times=0),
+    Fault.EARLY: (USUAL, b"250 2.0.0 early\r\n"),
+    Fault.INJECTED: (b"250 2.0.0 injected\r\n", USUAL),
+}
+
+
+class Link(StrEnum):
+    PLAIN = "plain"
+    STARTTLS = "STARTTLS"
+    TLS = "TLS"
+
+
+SECURITY: Final = {
+    Link.PLAIN: Security.PLAINTEXT,
+    Link.STARTTLS: Security.STARTTLS,
+    Link.TLS: Security.IMPLICIT_TLS,
+}
+
+
+class Way(StrEnum):
+    """How far the client speaks ahead of the replies."""
+
+    LOCKSTEP = "lockstep"
+    WITHIN = "pipelined within"  # one message at a time, its envelope in one group
+    ACROSS = "pipelined across"  # the next envelope behind the dot
+    BDAT = "BDAT"  # contents streamed ahead of all replies
+
+
+DIALOGUE: Final = {
+    Way.LOCKSTEP: Dialogue.LOCKSTEP,
+    Way.WITHIN: Dialogue.PIPELINED,
+    Way.ACROSS: Dialogue.PIPELINED,
+    Way.BDAT: Dialogue.STREAMED,
+}
+AT_ONCE: Final = frozenset({Way.ACROSS, Way.BDAT})  # all messages are given to the session together
+
+
+class Point(StrEnum):
+    """Where in a session the fault comes, in the order in which a session comes there."""
+
+    CONNECT = "connect"
+    HANDSHAKE = "handshake"
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    EHLO_AGAIN = "EHLO under TLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA, or the first chunk"
+    BODY = "body, or the second chunk"
+    END = "end of content"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+
+OPENING: Final = frozenset(list(Point)[: list(Point).index(Point.MAIL)])
+SUBJECT: Final = 2  # the message, counted from 0, at which the fault comes
+MESSAGES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A point as the relay sees it: a stage, which of its occurrences, and the client's limit for it."""
+
+    stage: Stage
+    limit: str
+    occurrence: int = 1
+    fits: Callable[[Cue], bool] = lambda cue: True
+    links: frozenset[Link] = frozenset(Link)
+
+
+_UNDER_TLS = frozenset({Link.STARTTLS, Link.TLS})
+_UPGRADED = frozenset({Link.STARTTLS})
+_MESSAGE = SUBJECT + 1
+
+SPOTS: Final[Mapping[Point, Spot]] = {
+    Point.CONNECT: Spot(Stage.CONNECT, "greeting"),
+    Point.HANDSHAKE: Spot(Stage.HANDSHAKE, "tls", links=_UNDER_TLS),
+    Point.GREETING: Spot(Stage.GREETING, "greeting"),
+    Point.EHLO: Spot(Stage.EHLO, "ehlo"),
+    Point.STARTTLS: Spot(Stage.STARTTLS, "starttls", links=_UPGRADED),
+    Point.EHLO_AGAIN: Spot(Stage.EHLO, "ehlo", 2, links=_UPGRADED),
+    Point.AUTH: Spot(Stage.AUTH, "auth"),
+    Point.MAIL: Spot(Stage.MAIL, "mail", _MESSAGE),
+    Point.RCPT: Spot(Stage.RCPT, "rcpt", _MESSAGE),
+    Point.DATA: Spot(Stage.DATA, "data", _MESSAGE),
+    Point.BODY: Spot(Stage.BODY, "end", _MESSAGE),
+    Point.END: Spot(Stage.DOT, "end", _MESSAGE),
+    Point.RSET: Spot(Stage.RSET, "rset"),
+    Point.QUIT: Spot(Stage.QUIT, "quit"),
+}
+
+
+def _not_last(cue: Cue) -> bool:
+    return b"LAST" not in cue.line
+
+
+def _last(cue: Cue) -> bool:
+    return b"LAST" in cue.line
+
+
+_OTHERWISE: Final[Mapping[tuple[Way, Point], Spot]] = {
+    (Way.ACROSS, Point.RSET): Spot(Stage.RSET, "rset", 2),  # the first is the proof that the relay reads on
+    (Way.BDAT, Point.RSET): Spot(Stage.RSET, "rset", 2),
+    (Way.BDAT, Point.DATA): Spot(Stage.BDAT, "block", 1, _not_last),  # only the subject has more than one chunk
+    (Way.BDAT, Point.BODY): Spot(Stage.BDAT, "block", 2, _not_last),
+    (Way.BDAT, Point.END): Spot(Stage.BDAT, "end", _MESSAGE, _last),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One case of the matrix."""
+
+    point: Point
+    fault: Fault
+    link: Link
+    way: Way
+
+    @property
+    def spot(self) -> Spot:
+        if self.link is Link.TLS and self.point is Point.CONNECT:
+            return Spot(Stage.CONNECT, "tls")
+        return _OTHERWISE.get((self.way, self.point), SPOTS[self.point])
+
+    @property
+    def long(self) -> bool:
+        """Whether the subject's content is too large for one write, so that the fault meets it in the midst."""
+        return self.point is Point.BODY or (self.way is Way.BDAT and self.point is Point.DATA)
+
+    @property
+    def stalls(self) -> bool:
+        return self.fault in (Fault.HANG, Fault.DRIP)
+
+    def __str__(self) -> str:
+        return f"{self.fault} at {self.point}, {self.link}, {self.way}"
+
+
+def cells() -> Iterator[Cell]:
+    """All of them: 37 points on three links, ten faults, four ways."""
+    for fault, link, way, point in product(Fault, Link, Way, Point):
+        if link in SPOTS[point].links:
+            yield Cell(point, fault, link, way)
