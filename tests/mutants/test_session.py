@@ -33,17 +33,17 @@ MUTANTS = {
         (
             (
                 "protocol/client.py",
-                "            for reply in self._reader.replies(data):\n                yield self._answer(reply)\n",
+                "            for reply in self._reader.replies(data):\n",
+                "            replies = self._reader.replies(data)\n            for reply in replies:\n",
+            ),
+            (
+                "protocol/client.py",
+                "                yield self._answer(reply)\n",
                 (
-                    "            skips = False\n"
-                    "            for reply in self._reader.replies(data):\n"
-                    "                if skips:\n"
-                    "                    skips = False\n"
-                    "                    continue\n"
                     "                answered = self._answer(reply)\n"
-                    "                skips = answered.command is not None and answered.command.verb is Verb.RCPT\n"
-                    "                skips = skips and not reply.positive\n"
                     "                yield answered\n"
+                    "                if answered.command is not None and answered.command.verb is Verb.RCPT:\n"
+                    "                    next(replies, None)\n"
                 ),
             ),
         ),
@@ -67,12 +67,12 @@ MUTANTS = {
         (
             (
                 "protocol/client.py",
-                "            if self.state is State.TLS and data:\n",
+                "            if self.state is _TLS and data:\n",
                 "            if False:\n",
             ),
             (
                 "protocol/client.py",
-                "        if self.state is State.TLS and not self._reader.idle:\n",
+                "        if self.state is _TLS and not self._reader.idle:\n",
                 "        if False:\n",
             ),
         ),
