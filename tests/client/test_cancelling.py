@@ -81,7 +81,7 @@ async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dialogue: Dialogue) -> None:
-    """Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
+    """N-02, D-02: Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
     async with playing({stage: Hang()}, relay={"dialogue": dialogue}) as (server, session):
         sending = asyncio.create_task(session.send(message()))
         await server.wait_for_stage(stage)
@@ -93,7 +93,7 @@ async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dia
 
 
 async def test_in_the_middle_of_a_body_the_relay_never_sees_the_dot() -> None:
-    """Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
+    """WO-14, D-02: Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
     seen = bytearray()
     ended = asyncio.Event()
 
@@ -192,7 +192,7 @@ async def test_a_timeout_around_a_send_tells_of_the_doubt() -> None:
 
 @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.EHLO])
 async def test_during_connect_the_connection_is_closed(stage: Stage) -> None:
-    """Row 7: the next attempt works, nothing is locked."""
+    """W-07: the next attempt works, nothing is locked."""
     async with ScriptedRelay({stage: {1: Hang()}}) as server:
         connecting = asyncio.create_task(Session(relay_of(server)).connect())
         await server.wait_for_stage(stage)
@@ -249,7 +249,7 @@ async def test_while_the_token_is_fetched_the_connection_is_closed() -> None:
 
 
 async def test_a_noop_that_is_given_up_ends_the_session() -> None:
-    """Cancellation desync of a peer: its reply would come to the next command."""
+    """N-01, D-01: Cancellation desync of a peer: its reply would come to the next command."""
     async with playing({Stage.NOOP: Hang()}) as (server, session):
         asking = asyncio.create_task(session.noop())
         await server.wait_for_stage(Stage.NOOP)

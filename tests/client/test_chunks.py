@@ -65,7 +65,7 @@ async def test_dots_and_line_ends_travel_as_they_are() -> None:
 
 
 async def test_a_large_content_waits_for_a_recipient_and_its_last_chunk_for_the_mark() -> None:
-    """Rule 3 of `wire.md`: no chunk before a recipient is accepted."""
+    """R-03: Rule 3 of `wire.md`: no chunk before a recipient is accepted."""
     seen: list[int] = []
     async with playing(relay=STREAMED) as (server, session):
 
@@ -83,7 +83,7 @@ async def test_a_large_content_waits_for_a_recipient_and_its_last_chunk_for_the_
 
 @pytest.mark.parametrize("last", [1, 2, 3])
 async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None:
-    """WI-20: the session stays in step, and the next message is taken."""
+    """R-04, WI-20: the session stays in step, and the next message is taken."""
     async with playing({Stage.BDAT: {last: "452 4.3.1 full"}}, relay=STREAMED) as (server, session):
         delivery = await session.send(big(300_000))
         assert delivery.outcomes == (Outcome.DEFERRED,)
@@ -93,7 +93,7 @@ async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None
 
 
 async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> None:
-    """Column cr of `wire.md`: every third transaction's only recipient is refused; after the first, we ask again."""
+    """PC-g, column cr of the servers: every third transaction's only recipient is refused; after one, we ask again."""
 
     def refuse(cue: Cue) -> Move | None:
         return "550 5.1.1 nobody here" if b"to7@" in cue.line or b"to13@" in cue.line else None

@@ -30,10 +30,10 @@ PAIR = ("bob@example.net", "carol@example.net")
 
 
 async def test_a_relay_understands_all_that_is_asked_for() -> None:
-    """wire.md row 81: the scripted relay reads each parameter by a grammar of its own."""
+    """W-81: the scripted relay reads each parameter by a grammar of its own."""
     wishes = Wishes(
         ret=Ret.FULL,
-        envid="run 7, row 1",
+        envid="run 7, W-01",
         deliver_by=DeliverBy(600, trace=True),
         hold_for=60,
         priority=-2,
@@ -65,7 +65,7 @@ async def test_a_relay_understands_all_that_is_asked_for() -> None:
 
 
 async def test_what_is_not_offered_costs_nothing_but_itself(server: ScriptedRelay) -> None:
-    """WO-12, row 81: nothing of it is said, and the next message goes over the same session."""
+    """WO-12, W-81: nothing of it is said, and the next message goes over the same session."""
     async with Session(relay_of(server)) as session:
         said = len(server.dialogue)
         for wishes in (Wishes(envid="x"), Wishes(hold_until=JUNE), Wishes(priority=1), Wishes(auth="<>")):
@@ -123,7 +123,7 @@ def a_hundred(cue: Cue) -> str | None:
 
 
 async def test_of_too_many_recipients_the_rest_is_sent_again() -> None:
-    """WI-22: a relay takes 100 of 250, says 552 to the others, and takes those in the next two rounds."""
+    """PC-f, WI-22: a relay takes 100 of 250, says 552 to the others, and takes those in the next two rounds."""
     paths = [f"r{number}@example.net" for number in range(250)]
     left: Envelope | None = Envelope.of("from@example.org", paths)
     taken = []
@@ -148,7 +148,7 @@ async def test_any_keyword_can_be_masked() -> None:
 
 
 async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
-    """wire.md row 43: an error without writing; the session goes on."""
+    """W-43: an error without writing; the session goes on."""
     async with ScriptedRelay(tls=server_tls) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls)
         async with Session(relay) as session:

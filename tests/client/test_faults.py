@@ -77,7 +77,7 @@ FAULTS: dict[str, Move] = {
     "stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT, Stage.RSET], ids=lambda stage: stage.value
 )
 async def test_no_fault_makes_us_believe_what_is_not(stage: Stage, dialogue: Dialogue, occurrence: int) -> None:
-    """WI-03 to WI-13, rows 55 to 63: six messages through one session, and a fault at one stage of one of them."""
+    """WI-03 to WI-13, W-55 to W-63: six messages through one session, and a fault at one stage of one of them."""
     complaints = await asyncio.gather(
         *(
             _ordeal(name, stage, move, dialogue, occurrence)
@@ -132,7 +132,7 @@ def _wrong(result: object, taken: int) -> list[str]:
 
 @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.EHLO], ids=lambda stage: stage.value)
 async def test_a_fault_before_the_session_is_open_is_a_typed_error_in_time(stage: Stage) -> None:
-    """WI-12, WI-15, rows 3 to 5."""
+    """WI-12, WI-15, W-03 to W-05."""
 
     async def attempt(move: Move) -> None:
         async with ScriptedRelay({stage: move}) as server:
@@ -180,7 +180,7 @@ async def test_no_reply_to_the_dot_is_in_doubt_after_its_own_limit() -> None:
 
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA], ids=["mail", "rcpt", "data"])
 async def test_no_reply_before_the_dot_is_safe_and_names_the_command(stage: Stage) -> None:
-    """Row 32: the next message fails cleanly too."""
+    """D-30, W-32: the next message fails cleanly too."""
     async with playing({stage: Hang()}, relay={"timeouts": QUICK}) as (_, session):
         with pytest.raises(ReplyTimeout) as caught:
             await session.send(message())
@@ -217,7 +217,7 @@ async def test_each_command_has_the_whole_of_its_own_limit() -> None:
 )
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_421_is_the_answer_to_the_message_it_came_to(stage: Stage, final: bool, dialogue: Dialogue) -> None:
-    """WI-11, rows 59 and 60: a definite 4yz with its text; the session is over, and no RSET is said."""
+    """N-05, D-05, WI-11, W-59 and W-60: a definite 4yz with its text; the session is over, and no RSET is said."""
     async with playing({stage: "421 4.3.2 shutting down"}, relay={"dialogue": dialogue}) as (server, session):
         delivery = await session.send(message())
         assert delivery.outcomes == (Outcome.DEFERRED,)
@@ -242,7 +242,7 @@ async def test_behind_a_421_nothing_counts() -> None:
 
 
 async def test_421_to_the_second_of_three_recipients_names_it() -> None:
-    """Row 59: what was answered keeps its answer; nobody is accepted, since no content was taken."""
+    """D-04, W-59: what was answered keeps its answer; nobody is accepted, since no content was taken."""
     async with playing({Stage.RCPT: {2: "421 4.3.2 bye"}}) as (server, session):
         delivery = await session.send(message(to=("a@example.net", "b@example.net", "c@example.net")))
         assert {reply.code for reply in delivery.replies()} == {421}
@@ -251,7 +251,7 @@ async def test_421_to_the_second_of_three_recipients_names_it() -> None:
 
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.DATA])
 async def test_a_refusal_outlives_the_connection_that_brought_it(stage: Stage) -> None:
-    """Rows 56 and 63: the refusal is reported, not the hang-up behind it."""
+    """W-56 and W-63: the refusal is reported, not the hang-up behind it."""
     async with playing({stage: ("550 5.7.1 not today", Fin())}) as (_, session):
         delivery = await session.send(message())
         assert delivery.outcomes == (Outcome.REJECTED,)
@@ -269,7 +269,7 @@ async def test_a_refusal_outlives_the_connection_that_brought_it(stage: Stage) -
     ids=["354 to MAIL", "354 to RCPT", "250 to DATA", "334 to DATA"],
 )
 async def test_a_reply_of_the_wrong_class_ends_the_session_before_any_content(stage: Stage, reply: bytes) -> None:
-    """WI-13, row 61: content is said after 354 only."""
+    """WI-13, W-61: content is said after 354 only."""
     async with playing({stage: (reply, Hang())}) as (server, session):
         with pytest.raises(OutOfStep):
             await session.send(message())
@@ -349,7 +349,7 @@ async def test_a_relay_that_stops_reading_is_a_timeout_of_one_block() -> None:
 
 @pytest.mark.parametrize("behind", [200_000, 1_000_000, 3_000_000])
 async def test_a_reset_in_the_middle_of_a_body_is_safe(behind: int) -> None:
-    """WO-15, row 62: the end of the content was not written."""
+    """WO-15, W-62: the end of the content was not written."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hi\r\n")
@@ -386,7 +386,7 @@ async def test_a_hang_up_without_close_notify_is_a_hang_up(
 
 
 async def test_nothing_listens() -> None:
-    """Row 2: an error of ours that is a built-in one as well."""
+    """W-02: an error of ours that is a built-in one as well."""
     async with ScriptedRelay() as server:
         relay = relay_of(server)
     with pytest.raises(ConnectFailed, match="nothing answers there") as caught:

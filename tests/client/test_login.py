@@ -62,7 +62,7 @@ def attempted(server: ScriptedRelay) -> list[tuple[str, bool]]:
     ],
 )
 async def test_each_mechanism_logs_in(login: Login, mechanism: str) -> None:
-    """wire.md rows 46 to 48."""
+    """W-46 to W-48."""
     async with ScriptedRelay(users=USERS, mechanisms=[mechanism]) as server:
         await log_in(server, login)
     assert attempted(server) == [(mechanism, True)]
@@ -243,7 +243,7 @@ BEARER = {"users": {"ann": "fresh"}, "mechanisms": ["OAUTHBEARER"]}
 
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
 async def test_a_token_that_is_refused_is_fetched_anew_once(mechanism: str) -> None:
-    """AU-10, wire.md row 50: on a new connection, since many a relay hangs up behind a 535."""
+    """AU-10, W-50: on a new connection, since many a relay hangs up behind a 535."""
     source = Source(["expired", "fresh"])
     async with ScriptedRelay(users={"ann": "fresh"}, mechanisms=[mechanism]) as server:
         await log_in(server, Login("ann", token=source))
@@ -431,7 +431,7 @@ async def test_a_wallet_holds_what_the_login_has() -> None:
 
 
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
-    """AU-05, wire.md row 53: nothing weaker is used instead."""
+    """AU-05, W-53: nothing weaker is used instead."""
     async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
         with pytest.raises(NotOffered, match="when only SCRAM-SHA-256 may be used"):
             await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))

@@ -37,7 +37,7 @@ SERVERS: dict[str, tuple[Move | object, bool]] = {  # what it does at the dot; w
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("sessions", [1, 3])
 async def test_each_message_is_taken_once_and_none_is_in_doubt(name: str, sessions: int) -> None:
-    """`wire.md`, what real servers do: 200 messages through a pool, whatever the server makes of pipelined input."""
+    """R-02: what real servers do: 200 messages through a pool, whatever the server makes of pipelined input."""
     move, stops = SERVERS[name]
     script = {Stage.DOT: move}
     async with pooling(script, on_accept=token, pool={"sessions": sessions, "depth": 8}) as (server, pool):  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ async def test_a_sender_that_leaves_during_the_probe_lets_nobody_speak_behind_it
 
 
 async def test_a_late_reply_to_the_probe_is_never_another_commands() -> None:
-    """The session is dropped at the limit of the probe: what comes later meets nobody."""
+    """WI-07: The session is dropped at the limit of the probe: what comes later meets nobody."""
     script = {Stage.DOT: {1: (USUAL, Forget(), Wait(1.2), b"250 late\r\n")}}
     async with ScriptedRelay(script, on_accept=token) as server, Pool(relay_of(server), sessions=1) as pool:
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(5)))

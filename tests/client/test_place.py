@@ -35,7 +35,7 @@ async def test_a_refused_rset_is_the_reply_to_something_else(reply: Reply) -> No
 
 
 async def test_a_refused_mail_decides_all_without_further_replies() -> None:
-    """Row 56."""
+    """W-56."""
     taken, said = place("a@example.net", "b@example.net")
     assert not taken.conclude()
     taken.transaction.answered(said[0], Reply(550, (b"no",)))

@@ -51,7 +51,7 @@ def test_a_url_says_where_and_how(url: str, address: tuple[str, int], security: 
     ],
 )
 def test_a_url_may_name_a_unix_socket(url: str, path: str, security: Security) -> None:
-    """Row 15. What is said there leaves the machine no more than a pipe does: TLS where it is asked for."""
+    """What is said there leaves the machine no more than a pipe does: TLS where it is asked for."""
     relay = Relay.from_url(url)
     assert relay.unix_path == Path(path)
     assert relay.security is security
@@ -105,7 +105,7 @@ def test_a_url_may_carry_settings() -> None:
     ],
 )
 def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
-    """Rows 14, 69 and 71: an error before any octet, and nothing that could break a terminal."""
+    """W-14, W-69 and W-71: an error before any octet, and nothing that could break a terminal."""
     with pytest.raises(BadArgument, match=about) as caught:
         Relay.from_url(url)
     assert str(caught.value).isprintable()
@@ -176,6 +176,7 @@ def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
 
 
 def test_a_login_has_one_secret_and_a_name() -> None:
+    """D-10: an empty name is no login that could be tried."""
     for wrong in (
         lambda: Login("", Secret("p")),
         lambda: Login("ann"),

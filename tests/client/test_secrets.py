@@ -39,7 +39,7 @@ LOGINS = {"password": Login(USER, Secret(CANARY)), "token": Login(USER, token=_t
 async def test_each_mechanism_logs_in(
     mechanism: str, login: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Rows 46, 47 and 50; the token comes from a coroutine."""
+    """W-46, W-47 and W-50; the token comes from a coroutine."""
     users = {USER: CANARY}
     async with ScriptedRelay(tls=server_tls, users=users, mechanisms=[mechanism], needs_auth=True) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGINS[login])
@@ -51,7 +51,7 @@ async def test_each_mechanism_logs_in(
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 async def test_a_refused_password_is_said_once(mechanism: str) -> None:
-    """AU-02, row 51: no walk through the mechanisms, no second try; lock-outs begin like that."""
+    """D-08, AU-02, W-51: no walk through the mechanisms, no second try; lock-outs begin like that."""
     async with ScriptedRelay(users={USER: "another"}, mechanisms=[mechanism, "XOAUTH2", "PLAIN", "LOGIN"]) as server:
         with pytest.raises(AuthenticationRefused, match="535") as caught:
             await Session(relay_of(server, login=LOGINS["password"], cleartext_login=True)).connect()
@@ -62,7 +62,7 @@ async def test_a_refused_password_is_said_once(mechanism: str) -> None:
 
 
 async def test_a_refused_token_ends_in_the_relays_own_words() -> None:
-    """Row 50: the challenge with the reason is answered with an empty line, and the 535 behind it is raised."""
+    """W-50: the challenge with the reason is answered with an empty line, and the 535 behind it is raised."""
     async with ScriptedRelay(users={USER: "another"}, mechanisms=["XOAUTH2"]) as server:
         with pytest.raises(AuthenticationRefused, match="535"):
             await Session(relay_of(server, login=LOGINS["token"], cleartext_login=True)).connect()
@@ -72,14 +72,14 @@ async def test_a_refused_token_ends_in_the_relays_own_words() -> None:
     "code", ["454 4.7.0 later", "500 5.5.2 what", "503 5.5.1 no", "538 5.7.11 no", "432 4.7.12 no"]
 )
 async def test_no_other_reply_is_a_success(code: str) -> None:
-    """Row 54."""
+    """W-54."""
     async with ScriptedRelay({Stage.AUTH: code}, users={USER: CANARY}) as server:
         with pytest.raises(Refused, match=code[:3]):
             await Session(relay_of(server, login=LOGINS["password"], cleartext_login=True)).connect()
 
 
 async def test_endless_challenges_end() -> None:
-    """AU-06, row 52: after a few rounds it is cancelled."""
+    """AU-06, W-52: after a few rounds it is cancelled."""
     script: dict[Stage, Move] = {Stage.AUTH: "334 VXNlcm5hbWU6", Stage.RESPONSE: "334 VXNlcm5hbWU6"}
     async with ScriptedRelay(script, users={USER: CANARY}, mechanisms=["LOGIN"]) as server, asyncio.timeout(5):
         with pytest.raises(SMTPError):
@@ -89,7 +89,7 @@ async def test_endless_challenges_end() -> None:
 
 @pytest.mark.parametrize("login", LOGINS)
 async def test_in_clear_no_octet_of_auth_is_said(login: str, trail: Trail) -> None:
-    """AU-01: the relay offers it in clear, and gets nothing."""
+    """D-09, AU-01: the relay offers it in clear, and gets nothing."""
     async with ScriptedRelay(users={USER: CANARY}) as server:
         with pytest.raises(InsecureConnection):
             await Session(relay_of(server, login=LOGINS[login]), trace=trail).connect()
@@ -99,7 +99,7 @@ async def test_in_clear_no_octet_of_auth_is_said(login: str, trail: Trail) -> No
 
 
 async def test_a_relay_without_a_fitting_mechanism_is_told_apart() -> None:
-    """Row 53."""
+    """W-53."""
     async with ScriptedRelay() as server:
         with pytest.raises(NotOffered, match="AUTH"):
             await Session(relay_of(server, login=LOGINS["password"], cleartext_login=True)).connect()

@@ -31,7 +31,7 @@ WITHOUT_PIPELINING = ("8BITMIME", "SMTPUTF8")
 
 
 async def test_from_the_greeting_to_quit_every_line_is_said_and_answered(server: ScriptedRelay) -> None:
-    """Row 1: 220, EHLO, one transaction, QUIT, 221."""
+    """W-01: 220, EHLO, one transaction, QUIT, 221."""
     async with Session(relay_of(server, name="client.example")) as session:
         delivery = await session.send(message())
     assert delivery.accepted
@@ -75,7 +75,7 @@ async def test_lockstep_can_be_asked_for_where_pipelining_is_offered(server: Scr
 
 
 async def test_one_group_is_one_write_inside_a_transaction(server: ScriptedRelay) -> None:
-    """RFC 2920 §3.1: MAIL, RCPT and DATA leave together, and nothing that must wait leaves with them."""
+    """R-01: RFC 2920 §3.1: MAIL, RCPT and DATA leave together, and nothing that must wait leaves with them."""
     async with Session(relay_of(server)) as session:
         await session.send(message(to=("a@example.net", "b@example.net")))
     lines = [line.split(" ")[0] + " " + line.split(" ")[1].split(":")[0] for line in server.dialogue]
@@ -85,7 +85,7 @@ async def test_one_group_is_one_write_inside_a_transaction(server: ScriptedRelay
 
 @pytest.mark.parametrize("offers", [WITHOUT_PIPELINING, ("PIPELINING",)], ids=["lockstep", "pipelined"])
 async def test_tasks_that_send_at_once_each_get_their_own_reply(offers: tuple[str, ...]) -> None:
-    """BL-06, BL-07, row 34: the relay's reply names the recipient it took the message for."""
+    """BL-06, BL-07, W-34: the relay's reply names the recipient it took the message for."""
     async with ScriptedRelay(offers=offers, on_accept=token) as server, Session(relay_of(server)) as session:
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(60)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(60)]
@@ -114,7 +114,7 @@ async def test_refusals_among_many_go_to_the_right_senders() -> None:
 
 
 async def test_each_recipient_has_its_own_outcome() -> None:
-    """Row 58: one of three refused, one deferred; the third gets the mail."""
+    """W-58: one of three refused, one deferred; the third gets the mail."""
     script = {Stage.RCPT: {2: "550 5.1.1 unknown", 3: "450 4.2.1 full"}}
     async with ScriptedRelay(script) as server, Session(relay_of(server)) as session:
         delivery = await session.send(message(to=("a@example.net", "b@example.net", "c@example.net")))
@@ -136,7 +136,7 @@ async def test_each_recipient_has_its_own_outcome() -> None:
 async def test_after_a_refusal_the_session_goes_on(
     script: dict[Stage, object], said: list[str], offers: tuple[str, ...]
 ) -> None:
-    """Rows 55 and 57: RSET clears what was refused, and the next message is accepted."""
+    """W-55 and W-57: RSET clears what was refused, and the next message is accepted."""
     async with playing(script, offers=offers) as (server, session):  # type: ignore[arg-type]
         assert not (await session.send(message(1))).accepted
         assert (await session.send(message(2))).accepted
@@ -160,7 +160,7 @@ async def test_a_lone_dot_when_data_is_taken_without_recipients() -> None:
 
 
 async def test_a_big_content_reaches_a_slow_reader_whole() -> None:
-    """Rows 32 and 64: five megabytes through a small window; every leading dot is doubled and undone."""
+    """W-32 and W-64: five megabytes through a small window; every leading dot is doubled and undone."""
     sent = big(5_000_000)
     async with ScriptedRelay(receive_buffer=8192) as server, Session(relay_of(server)) as session:
         assert (await session.send(sent)).accepted
@@ -168,7 +168,7 @@ async def test_a_big_content_reaches_a_slow_reader_whole() -> None:
 
 
 async def test_an_upload_that_is_slow_but_moves_does_not_time_out() -> None:
-    """Each block has its own time: the whole takes three times the limit of one."""
+    """N-06, D-12: Each block has its own time: the whole takes three times the limit of one."""
     sent = big(2_000_000)
     taken = bytearray()
 
@@ -200,7 +200,7 @@ async def _until_data(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     "body", ["..\r\n.\r\n.x\r\n", ".\r\n", "", "a\r\n.\r\nMAIL FROM:<>\r\n", "no line end"], ids=range(5)
 )
 async def test_dots_arrive_as_they_were(server: ScriptedRelay, body: str) -> None:
-    """Rows 64 and 65: one message, nothing smuggled, whatever the content holds."""
+    """W-64 and W-65: one message, nothing smuggled, whatever the content holds."""
     async with Session(relay_of(server)) as session:
         await session.send(message(body=body))
     assert len(server.received) == 1
@@ -208,7 +208,7 @@ async def test_dots_arrive_as_they_were(server: ScriptedRelay, body: str) -> Non
 
 
 async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() -> None:
-    """Row 74: refused locally, zero octets, and the session stays in use."""
+    """N-03, D-03, W-74: refused locally, zero octets, and the session stays in use."""
     envelope = Envelope.of("from@example.org", "über@example.net")
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
         with pytest.raises(NotOffered, match="SMTPUTF8"):
@@ -223,7 +223,7 @@ async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() 
 
 
 async def test_a_session_is_for_one_connection(server: ScriptedRelay) -> None:
-    """Row 6: a second connect() is an error, and the first connection is untouched by it."""
+    """W-06: a second connect() is an error, and the first connection is untouched by it."""
     async with Session(relay_of(server)) as session:
         with pytest.raises(LocalProtocolError, match="make another"):
             await session.connect()
@@ -242,7 +242,7 @@ async def test_before_connect_nothing_can_be_sent(server: ScriptedRelay) -> None
 
 @pytest.mark.parametrize("move", [Fin(), Rst()], ids=["fin", "rst"])
 async def test_a_connection_that_ends_before_the_greeting_is_a_failed_connect(move: object) -> None:
-    """Row 3: the second attempt fails the same way, and nothing hangs."""
+    """W-03: the second attempt fails the same way, and nothing hangs."""
     async with ScriptedRelay({Stage.CONNECT: move}) as server:  # type: ignore[dict-item]
         for _ in range(2):
             with pytest.raises(ConnectFailed, match="no greeting"):
@@ -251,7 +251,7 @@ async def test_a_connection_that_ends_before_the_greeting_is_a_failed_connect(mo
 
 @pytest.mark.parametrize("greeting", ["421 4.3.2 come back later", "554 5.7.1 go away"])
 async def test_a_refusing_greeting_keeps_its_code_and_text(greeting: str) -> None:
-    """Row 4, WI-15."""
+    """W-04, WI-15."""
     async with ScriptedRelay({Stage.GREETING: greeting}) as server:
         with pytest.raises((Refused, ConnectFailed), match=greeting) as caught:
             await Session(relay_of(server)).connect()
@@ -260,21 +260,21 @@ async def test_a_refusing_greeting_keeps_its_code_and_text(greeting: str) -> Non
 
 
 async def test_a_greeting_of_a_class_that_is_none_is_refused() -> None:
-    """Row 4: 199."""
+    """W-04: 199."""
     async with ScriptedRelay({Stage.GREETING: b"199 hm\r\n"}) as server:
         with pytest.raises(ConnectFailed, match="199 hm"):
             await Session(relay_of(server)).connect()
 
 
 async def test_a_greeting_that_never_ends_times_out() -> None:
-    """Row 5."""
+    """W-05."""
     async with ScriptedRelay({Stage.GREETING: (b"220-hi\r\n", Hang())}) as server:
         with pytest.raises(ConnectFailed, match="greeting"):
             await Session(relay_of(server, timeouts=QUICK)).connect()
 
 
 async def test_helo_where_ehlo_is_not_known() -> None:
-    """Row 18: no extension is used then, not even one that the message could do with."""
+    """D-17, W-18, WI-17: no extension is used then, not even one that the message could do with."""
     async with ScriptedRelay({Stage.EHLO: "502 5.5.1 what"}) as server, Session(relay_of(server)) as session:
         assert (await session.send(message())).accepted
         assert dict(session.extensions) == {}
@@ -291,7 +291,7 @@ async def test_helo_where_ehlo_is_not_known() -> None:
     ids=["both refused", "421"],
 )
 async def test_a_refused_introduction_ends_the_session(script: dict[Stage, str], said: list[str]) -> None:
-    """Rows 19 and 20: no HELO behind a 421."""
+    """W-19 and W-20: no HELO behind a 421."""
     async with ScriptedRelay(script) as server:  # type: ignore[arg-type]
         session = Session(relay_of(server))
         with pytest.raises((Refused, ConnectionLost)) as caught:
@@ -307,7 +307,7 @@ async def test_a_refused_introduction_ends_the_session(script: dict[Stage, str],
 
 @pytest.mark.parametrize("move", [Fin(), Rst(), HalfClose()], ids=["fin", "rst", "half-close"])
 async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> None:
-    """Rows 24 and 25: the session says so before anybody sends."""
+    """W-24 and W-25: the session says so before anybody sends."""
     async with playing({Stage.EHLO: (USUAL, Wait(0.02), move)}) as (server, session):  # type: ignore[dict-item]
         assert session.usable
         await until(lambda: not session.usable)
@@ -318,7 +318,7 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
 
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
-    """WI-11: its text is in the next error."""
+    """N-04, D-06, WI-11: its text is in the next error."""
     async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost, match="maintenance"):
@@ -326,7 +326,7 @@ async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
 
 
 async def test_a_reply_to_nothing_is_never_paired_with_a_later_command() -> None:
-    """Row 30, WI-06."""
+    """W-30, WI-06."""
     async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"250 stray\r\n")}) as (server, session):
         await until(lambda: not session.usable)
         with pytest.raises(RemoteProtocolError, match="stray"):
@@ -340,7 +340,7 @@ async def test_noop_asks_for_a_sign_of_life(server: ScriptedRelay) -> None:
 
 
 async def test_noops_at_once_each_get_their_own_reply() -> None:
-    """Row 33: seven commands by gather on one session."""
+    """W-33: seven commands by gather on one session."""
     async with playing({Stage.NOOP: lambda cue: f"250 noop {cue.number}"}) as (_server, session), asyncio.timeout(5):
         replies = await asyncio.gather(*(session.noop() for _ in range(7)))
         assert [reply.text for reply in replies] == [f"noop {n}" for n in range(1, 8)]
@@ -368,7 +368,7 @@ async def test_noop_is_refused_while_messages_are_under_way_and_harms_none() -> 
 
 
 async def test_421_to_noop_closes_the_session() -> None:
-    """Row 23."""
+    """W-23."""
     async with playing({Stage.NOOP: "421 4.4.2 idle too long"}) as (_server, session):
         with pytest.raises(ConnectionLost, match="idle too long"):
             await session.noop()
@@ -381,7 +381,7 @@ async def test_421_to_noop_closes_the_session() -> None:
     ids=["502", "silence", "fin", "rst", "hang", "octets behind the 221", "250"],
 )
 async def test_however_the_relay_takes_quit_the_session_ends_at_once(move: object) -> None:
-    """Rows 10 and 11: the context exits, the connection is closed."""
+    """D-20, W-10 and W-11: the context exits, the connection is closed."""
     async with ScriptedRelay({Stage.QUIT: move}) as server:  # type: ignore[dict-item]
         began = asyncio.get_running_loop().time()
         async with Session(relay_of(server)) as session:
@@ -393,7 +393,7 @@ async def test_however_the_relay_takes_quit_the_session_ends_at_once(move: objec
 
 
 async def test_an_error_of_the_caller_passes_through_and_quit_is_said(server: ScriptedRelay) -> None:
-    """Row 12."""
+    """W-12."""
     with pytest.raises(KeyError):
         async with Session(relay_of(server)):
             raise KeyError
@@ -401,7 +401,7 @@ async def test_an_error_of_the_caller_passes_through_and_quit_is_said(server: Sc
 
 
 async def test_after_a_broken_connection_no_quit_is_said() -> None:
-    """Row 13."""
+    """W-13."""
     async with ScriptedRelay({Stage.MAIL: Fin()}) as server:
         with pytest.raises(ConnectionLost):
             async with Session(relay_of(server)) as session:

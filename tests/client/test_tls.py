@@ -47,7 +47,7 @@ async def refused(relay: Relay, *errors: type[SMTPError]) -> SMTPError:
 async def test_a_message_travels_under_tls(
     security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, trail: Trail
 ) -> None:
-    """Row 35, row 41: verified, and everything but the opening of STARTTLS is under it."""
+    """P-03, TL-16, W-35, W-41: verified, and everything but the opening of STARTTLS is under it."""
     async with serve(server_tls, security, users={"ann": "s3cret"}, needs_auth=True) as server:
         relay = relay_of(server, security=security, context=client_tls, login=LOGIN)
         async with Session(relay, trace=trail) as session:
@@ -95,7 +95,7 @@ async def test_a_relay_that_ignores_the_second_ehlo_is_a_timeout(
 async def test_octets_behind_the_220_are_an_attack(
     octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """TL-01, row 40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
+    """P-01, TL-01, W-40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
     script: dict[Stage, Move] = {Stage.STARTTLS: (USUAL, octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
@@ -165,7 +165,7 @@ async def test_without_tls_nothing_more_is_said(
     server_tls: ssl.SSLContext,
     client_tls: ssl.SSLContext,
 ) -> None:
-    """TL-03, rows 37 to 39: required is the default; no AUTH, no MAIL."""
+    """D-25, TL-03, W-37 to W-39: required is the default; no AUTH, no MAIL."""
     async with serve(server_tls, Security.STARTTLS, script, hides=hides, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
         error = await refused(relay, SMTPError)
@@ -179,7 +179,7 @@ async def test_without_tls_nothing_more_is_said(
 async def test_opportunistic_goes_on_in_clear_only_without_credentials(
     login: Login | None, stripped: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """Row 36, TL-11."""
+    """W-36, TL-11."""
     script: dict[Stage, Move] = {} if stripped else {Stage.STARTTLS: "454 4.7.0 not now"}
     hides = {"STARTTLS"} if stripped else set()
     async with serve(server_tls, Security.STARTTLS, script, hides=hides, users={"ann": "s3cret"}) as server:
@@ -196,7 +196,7 @@ async def test_opportunistic_goes_on_in_clear_only_without_credentials(
 async def test_a_handshake_that_stalls_is_bounded(
     security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """TL-08, row 45: asyncio's own limit is a minute."""
+    """TL-08, W-45: asyncio's own limit is a minute."""
     async with serve(server_tls, security, {Stage.HANDSHAKE: Hang()}) as server:
         relay = relay_of(server, security=security, context=client_tls, timeouts=QUICK)
         began = asyncio.get_running_loop().time()
@@ -233,7 +233,7 @@ async def test_closing_is_bounded_under_tls(
 
 @BOTH
 async def test_an_authority_nobody_trusts_is_refused(security: Security, server_tls: ssl.SSLContext) -> None:
-    """TL-05, row 41: before any command under TLS; the sentence says what to do."""
+    """W-41: before any command under TLS; the sentence says what to do."""
     async with serve(server_tls, security) as server:
         error = await refused(relay_of(server, security=security))
         assert "certificate" in str(error)
@@ -280,7 +280,7 @@ async def test_the_name_that_is_checked_is_the_one_that_was_configured(
 async def test_a_private_authority_can_be_given_as_a_file(
     security: Security, server_tls: ssl.SSLContext, ca: trustme.CA, tmp_path: Path
 ) -> None:
-    """Row 42."""
+    """The file is read where the context is made."""
     path = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(path)
     async with (
@@ -337,7 +337,7 @@ async def test_a_relay_of_old_is_refused(ca: trustme.CA, client_tls: ssl.SSLCont
 
 
 async def test_implicit_tls_to_a_plain_port_says_so(server: ScriptedRelay, client_tls: ssl.SSLContext) -> None:
-    """Row 44."""
+    """W-44."""
     error = await refused(relay_of(server, security=Security.IMPLICIT_TLS, context=client_tls))
     assert "use smtp://" in str(error)
 

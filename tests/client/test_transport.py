@@ -28,7 +28,7 @@ async def test_a_name_is_looked_up_and_its_addresses_tried() -> None:
 
 
 async def test_we_greet_with_the_address_of_our_end() -> None:
-    """RFC 5321 §4.1.3; no look-up of our own name, which could block."""
+    """P-07, D-21: RFC 5321 §4.1.3; no look-up of our own name, which could block."""
     async with ScriptedRelay() as server, Session(relay_of(server)):
         assert "C: EHLO [127.0.0.1]" in server.dialogue
 
@@ -46,7 +46,7 @@ async def test_we_greet_with_an_ipv6_literal() -> None:
 
 
 async def test_a_connection_that_is_never_taken_is_bounded() -> None:
-    """RFC 5321 leaves it open; the limit counts name lookup and all addresses together."""
+    """N-10: RFC 5321 leaves it open; the limit counts name lookup and all addresses together."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -69,7 +69,7 @@ async def test_a_connection_that_is_never_taken_is_bounded() -> None:
 
 
 async def test_the_usual_context_verifies_and_is_made_once() -> None:
-    """TL-05, TL-06: certificates and names; TLS 1.2 at the least."""
+    """D-24, TL-05, TL-06: certificates and names; TLS 1.2 at the least."""
     context = await tls_context(Relay("relay.example"))
     assert verifies(context)
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""Sessions over Unix sockets (row 15)."""
+"""Sessions over Unix sockets (W-15)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 async def test_a_reply_in_single_octets_is_a_reply() -> None:
-    """Row 31, over loopback."""
+    """W-31, over loopback."""
     script = {stage: Drip(b"", 0.0) for stage in ()} | {
         Stage.DOT: Drip(b"250-2.0.0 taken\r\n250 2.0.0 for good\r\n", 0.0005),
     }
@@ -27,7 +27,7 @@ async def test_a_reply_in_single_octets_is_a_reply() -> None:
 
 
 async def test_the_first_failure_is_everyones() -> None:
-    """Row 32: told again to whoever comes later."""
+    """W-32: told again to whoever comes later."""
     async with playing({Stage.MAIL: Hang()}, relay={"timeouts": QUICK}) as (_, session):
         with pytest.raises(ReplyTimeout) as first:
             await session.send(message())

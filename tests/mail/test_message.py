@@ -51,7 +51,7 @@ def paths(message: Message) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("make", [new, old])
 def test_to_cc_and_bcc_are_the_recipients_and_bcc_is_not_transmitted(make: Any) -> None:
-    """MH-12, and the caller's message is as it was."""
+    """W-77, MH-12, and the caller's message is as it was."""
     message = make(To="Bob <b@x.example>, c@x.example", Cc="d@x.example", Bcc="secret@x.example")
     before = deepcopy(message)
     made = Message.of(message)
@@ -63,7 +63,7 @@ def test_to_cc_and_bcc_are_the_recipients_and_bcc_is_not_transmitted(make: Any) 
 
 
 def test_every_to_and_cc_field_counts() -> None:
-    """The RFC allows one of each; programs write several, and nobody named may be left out."""
+    """D-27: The RFC allows one of each; programs write several, and nobody named may be left out."""
     message = old()
     message["To"] = "c@x.example"
     message["Cc"] = "d@x.example"
@@ -92,7 +92,7 @@ def test_every_to_and_cc_field_counts() -> None:
 def test_the_header_says_from_whom_and_to_whom(
     make: Any, fields: dict[str, str], reverse_path: str, forward_paths: list[str]
 ) -> None:
-    """RFC 5322 §3.6.2 and §3.6.6: Sender wins; one Resent block replaces all; nobody is mailed twice."""
+    """W-78, W-79: RFC 5322 §3.6.2 and §3.6.6: Sender wins; one Resent block replaces all; nobody is mailed twice."""
     assert paths(Message.of(make(**fields))) == (reverse_path, forward_paths)
 
 
@@ -126,7 +126,7 @@ def two_resent() -> OldMessage:
     ],
 )
 def test_an_envelope_that_cannot_be_told_is_an_error(message: OldMessage, field: str) -> None:
-    """No author, no recipient, two meanings: the field is named and nothing is guessed."""
+    """W-78, W-80, D-27: No author, no recipient, two meanings: the field is named and nothing is guessed."""
     with pytest.raises(MessageError) as caught:
         Message.of(message)
     assert caught.value.field == field
@@ -178,7 +178,7 @@ UNCLEAR = [
 
 @pytest.mark.parametrize(("text", "addresses"), (PLAIN | LIBRARY_ONLY).items())
 def test_addresses_of_a_new_message(text: str, addresses: list[str]) -> None:
-    """MH-06: the same on every interpreter."""
+    """P-05, MH-06: the same on every interpreter."""
     assert paths(Message.of(new(To=text)))[1] == addresses
 
 
@@ -217,7 +217,7 @@ def test_an_unclear_address_is_an_error(make: Any, text: str) -> None:
     ],
 )
 def test_no_header_comes_of_a_value_or_a_name(spoilt: Any) -> None:
-    """MH-01, MH-02, MH-03, MH-04: an error on every interpreter, or only the headers that were set."""
+    """P-06, MH-01, MH-02, MH-03, MH-04: an error on every interpreter, or only the headers that were set."""
     message = spoilt()
     try:
         made = Message.of(message)
@@ -379,7 +379,7 @@ NEVER, BY_MONDAY = RecipientWishes(Notify.NEVER), Wishes(envid="monday")
 
 
 def test_a_message_of_any_kind_is_given_wishes() -> None:
-    """wire.md rows 81 and 83: the message that was given, and its envelope, stay as they are."""
+    """W-81 and W-83: the message that was given, and its envelope, stay as they are."""
     message = new(To="b@x.example, c@x.example")
     made = Message.of(message, wishes=BY_MONDAY, recipient_wishes=[None, NEVER])
     assert (made.envelope.wishes, made.envelope.recipient_wishes) == (BY_MONDAY, (None, NEVER))

@@ -246,7 +246,7 @@ def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: State, verb: Verb, 
 @pytest.mark.parametrize("state", [state for state in State if state not in (State.CONNECTED, State.DATA, State.TLS)])
 @pytest.mark.parametrize("answer", [b"250 stray", b"354 stray", b"450 stray", b"550 stray"])
 def test_a_reply_to_nothing_ends_the_dialogue(state: State, answer: bytes) -> None:
-    """WI-06, wire.md row 30: in one segment with the last reply or later, of one line or of many, cut anywhere."""
+    """WI-06, W-30: in one segment with the last reply or later, of one line or of many, cut anywhere."""
     protocol = in_state(state)
     with pytest.raises(OutOfStep, match="though nothing was asked"):
         hear(protocol, answer)
@@ -324,7 +324,7 @@ def test_a_malformed_reply_ends_the_dialogue() -> None:
     ],
 )
 def test_an_octet_behind_the_220_to_starttls_is_an_attack(reads: list[bytes]) -> None:
-    """WI-06, TL-01, wire.md row 40: in the same segment or later, one octet or many; nothing of it is heard."""
+    """WI-06, TL-01, W-40: in the same segment or later, one octet or many; nothing of it is heard."""
     for pieces in (reads, [octet.to_bytes() for octet in b"".join(reads)]):
         protocol = ready(b"STARTTLS")
         protocol.send(STARTTLS)
@@ -355,14 +355,14 @@ def test_a_handshake_makes_everything_forgotten() -> None:
 
 
 def test_a_handshake_must_have_been_asked_for() -> None:
-    """wire.md row 43: our bug, said at once."""
+    """W-43: our bug, said at once."""
     with pytest.raises(LocalProtocolError, match="STARTTLS did not ask for"):
         ready().handshaken()
 
 
 @pytest.mark.parametrize("implicit", [True, False])
 def test_under_tls_there_is_no_starttls(implicit: bool) -> None:
-    """wire.md row 43: an error without writing, be it that the relay offers it."""
+    """W-43: an error without writing, be it that the relay offers it."""
     protocol = ClientProtocol(tls=True) if implicit else in_state(State.TLS)
     if implicit:
         hear(protocol, b"220 relay")
@@ -390,7 +390,7 @@ def test_after_xclient_the_relay_is_greeted_anew(reply: bytes, state: State) -> 
 
 
 def test_a_refused_starttls_changes_nothing() -> None:
-    """wire.md row 38: old state kept."""
+    """W-38: old state kept."""
     protocol = ready(b"STARTTLS")
     protocol.send(STARTTLS)
     hear(protocol, b"454 not now")
@@ -399,7 +399,7 @@ def test_a_refused_starttls_changes_nothing() -> None:
 
 
 def test_extensions_are_those_of_the_last_ehlo() -> None:
-    """wire.md rows 16, 19, 21 and 22: replaced by each, kept when one is refused, none after HELO."""
+    """W-16, W-19, W-21 and W-22: replaced by each, kept when one is refused, none after HELO."""
     protocol = ready(b"SIZE 1", b"DSN")
     protocol.send(EHLO)
     hear(protocol, b"250-relay", b"250 SIZE 2")
@@ -453,7 +453,7 @@ def test_only_replies_to_a_login_are_starred_out() -> None:
 
 @pytest.mark.parametrize(("left", "found"), [(b"", False), (b"250 hal", False), (b"\x15\x03\x03", True)])
 def test_the_end_of_the_connection_closes_and_tells_of_foreign_octets(left: bytes, found: bool) -> None:
-    """wire.md row 28, WI-15."""
+    """W-28, WI-15."""
     protocol = ready()
     list(protocol.receive(left))
     assert (protocol.ended() is not None) is found

@@ -51,7 +51,7 @@ ANN = Mailbox.parse("ann@example.org")
     ],
 )
 def test_each_command_is_one_line(command: Command, octets: bytes) -> None:
-    """wire.md rows 67 and 68, RFC 5321 §4.1, 3030 §2 (WO-11: `BDAT 0 LAST`), 4954 §4."""
+    """W-67 and W-68, RFC 5321 §4.1, 3030 §2 (WO-11: `BDAT 0 LAST`), 4954 §4."""
     assert bytes(command) == octets
 
 
@@ -61,7 +61,7 @@ BREAKERS = ["\r\n", "\r", "\n", "\0", "\t", "\x7f", "\x1b", "\u0085", "\u2028", 
 @pytest.mark.parametrize("breaker", [*BREAKERS, " ", ">", "<", "é", ""])
 @pytest.mark.parametrize("where", ["{}", "client{}", "{}example", "client{}MAIL FROM:<x>"])
 def test_a_client_name_is_a_domain_or_an_address_literal(breaker: str, where: str) -> None:
-    """WO-01, WO-03, wire.md rows 69 and 71: `me XCLIENT ADDR=…` is no name."""
+    """D-26, WO-01, WO-03, W-69 and W-71: `me XCLIENT ADDR=…` is no name."""
     name = where.format(breaker)
     if breaker == "" and where in ("client{}", "{}example"):
         return
@@ -82,7 +82,7 @@ def test_a_name_must_keep_the_grammar(name: str) -> None:
 
 @pytest.mark.parametrize("breaker", [*BREAKERS, " ", "=", " AUTH=<x>"])
 def test_a_parameter_holds_no_space_and_no_control(breaker: str) -> None:
-    """WO-01, WO-02, WO-04, wire.md row 69: neither in the keyword nor in the value."""
+    """WO-01, WO-02, WO-04, W-69: neither in the keyword nor in the value."""
     for make in (commands.mail, commands.rcpt):
         for parameters in ({"X" + breaker: "v"}, {"X": "v" + breaker}, {"X": breaker}, {breaker: None}):
             if breaker in ("\u2028", "\u760d", "\u760a") and "X" in parameters:
@@ -187,7 +187,7 @@ POSITIONS: dict[str, Callable[[str], Command]] = {
 @example('"foo@p> ORCPT=admin@a"@t.example')
 @example("a@b> AUTH=<x")
 def test_as_many_line_ends_as_commands(position: str, text: str) -> None:
-    """P1, WO-01, WO-04, wire.md rows 69 and 70: for any text in any place, one line or nothing."""
+    """D-26: P1, WO-01, WO-04, W-69 and W-70: for any text in any place, one line or nothing."""
     try:
         octets = bytes(POSITIONS[position](text))
     except (BadArgument, RecipientError):

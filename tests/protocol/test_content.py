@@ -41,6 +41,7 @@ def received(octets: bytes) -> bytes:
     [
         (b"A: b\r\n.\r\n", b"A: b\r\n..\r\n.\r\n"),
         (b"A: b\r\n.", b"A: b\r\n..\r\n.\r\n"),
+        (b"A: b\r\n.\r\n\r\n", b"A: b\r\n..\r\n\r\n.\r\n"),
         (b".first\r\n.second", b"..first\r\n..second\r\n.\r\n"),
         (b"A: b\r\n\r\nc\r\n", b"A: b\r\n\r\nc\r\n.\r\n"),
         (b"A: b\r\n\r\nc", b"A: b\r\n\r\nc\r\n.\r\n"),
@@ -50,15 +51,24 @@ def received(octets: bytes) -> bytes:
     ],
 )
 def test_the_transparency_vectors(content: bytes, sent: bytes) -> None:
-    """WO-08, WO-09, wire.md rows 64 and 65: the final CRLF is there once, an input that has one gains no line."""
+    """TV-01, TV-02, TV-05, WO-08, WO-09, W-64, W-65: one final CRLF, and an input that has it gains no line."""
     assert image(Content.of(content).parts) == sent
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_text_with_other_line_ends_holds_no_command(end: str) -> None:
+    """TV-03, TV-04: both kinds become CRLF before the dot is doubled, so nothing ends early."""
+    text = f"A: {end}.{end}MAIL FROM:<>"
+    assert image(Content.of(text).parts) == b"A: \r\n..\r\nMAIL FROM:<>\r\n.\r\n"
+    with pytest.raises(MessageError):
+        Content.of(text.encode())
 
 
 @pytest.mark.parametrize(
     "smuggled", ["\n.\n", "\r.\r", "\r\n.\n", "\n.\r\n", "\r.\r\n", "\r\n.\r", "\r\r\n.\r\r\n", "\n\n.\r\n"]
 )
 def test_text_has_its_line_ends_normalised_and_smuggles_nothing(smuggled: str) -> None:
-    """WO-06, WO-07: whatever another reader may take for an end of mail data, there is one, at the end."""
+    """D-28, WO-06, WO-07: whatever another reader may take for an end of mail data, there is one, at the end."""
     content = Content.of(f"A: b\r\n\r\nhello{smuggled}MAIL FROM:<evil@x.example>\r\n")
     sent = image(content.parts)
     assert sent.count(END) == 1
@@ -86,7 +96,7 @@ def test_text_has_its_line_ends_normalised_and_smuggles_nothing(smuggled: str) -
     ],
 )
 def test_octets_that_are_not_canonical_are_refused_with_the_place(octets: bytes, why: str) -> None:
-    """WO-06, WO-10, MH-16: never mended in silence, which would break a signature; never sent."""
+    """D-14, D-28, WO-06, WO-10, MH-16: never mended in silence, which would break a signature; never sent."""
     with pytest.raises(MessageError) as refused:
         Content.of(octets)
     assert why in str(refused.value)
@@ -125,7 +135,7 @@ def test_a_lone_surrogate_is_an_error_of_the_message() -> None:
     ],
 )
 def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, utf8_headers: bool) -> None:
-    """WO-12, wire.md row 66: SIZE counts the octets before transparency, RFC 1870 §3."""
+    """WO-12, W-66: SIZE counts the octets before transparency, RFC 1870 §3."""
     content = Content.of(octets)
     assert (content.size, content.eight_bit, content.utf8_headers) == (size, eight_bit, utf8_headers)
     assert len(bytes(content)) == size

@@ -55,7 +55,7 @@ def test_a_name_that_would_break_a_frame_is_refused(text: str) -> None:
 
 
 def test_names_and_secrets_go_out_as_utf_8() -> None:
-    """RFC 4616 §2, and python/cpython#73936, where they crash."""
+    """D-32: RFC 4616 §2, and python/cpython#73936, where they crash."""
     assert octets("zoë", "user name") == b"zo\xc3\xab"
     assert Secret("pässword").octets("password") == b"p\xc3\xa4ssword"
 

@@ -40,7 +40,7 @@ def test_an_outcome_is_what_the_first_digit_says(code: int, outcome: Outcome) ->
 def test_each_recipient_has_the_reply_that_decided(
     delivery: Delivery, outcomes: tuple[Outcome, ...], verb: Verb | None, reply: Reply
 ) -> None:
-    """wire.md rows 55 to 58: MAIL decides for all, RCPT for one, DATA and the content for those who are left."""
+    """W-55 to W-58: MAIL decides for all, RCPT for one, DATA and the content for those who are left."""
     assert delivery.outcomes == outcomes
     assert delivery.accepted is (verb is None)
     if verb is None:
@@ -54,7 +54,7 @@ def test_each_recipient_has_the_reply_that_decided(
 
 
 def test_a_refused_rcpt_says_whose_it_was() -> None:
-    """The error is read by a person who looks for the address."""
+    """D-23: The error is read by a person who looks for the address."""
     with pytest.raises(DeliveryRefused) as refused:
         Delivery(BOTH, OK, (OK, NO), (OK,), True).raise_for_refusal()
     assert str(refused.value.command) == f"RCPT TO:<{CAROL}>"
@@ -68,7 +68,7 @@ def test_a_recipient_is_found_by_mailbox_or_by_text() -> None:
 
 
 def test_the_same_recipient_twice_is_two_recipients() -> None:
-    """wire.md, defects seen in peers: duplicates must not collapse."""
+    """D-18: wire.md, defects seen in peers: duplicates must not collapse."""
     delivery = Delivery(Envelope.of(None, [BOB, BOB]), OK, (OK, NO), (OK,), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED)
     assert delivery.outcome(BOB) is ACCEPTED

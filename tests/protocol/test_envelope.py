@@ -23,13 +23,13 @@ def test_an_envelope_is_made_of_text_or_mailboxes() -> None:
 
 @pytest.mark.parametrize("null", [None, "", "<>"])
 def test_the_null_reverse_path_has_three_spellings(null: str | None) -> None:
-    """wire.md row 67, RFC 5321 §4.5.5."""
+    """W-67, RFC 5321 §4.5.5."""
     assert Envelope.of(null, "bob@example.net").reverse_path is None
 
 
 @pytest.mark.parametrize("paths", [[], [""], ["bob@example.net", "no"]])
 def test_an_envelope_needs_recipients_and_all_of_them_good(paths: list[str]) -> None:
-    """wire.md row 80."""
+    """W-80."""
     with pytest.raises(RecipientError):
         Envelope.of("ann@example.org", paths)
 
@@ -45,7 +45,7 @@ def test_an_envelope_needs_recipients_and_all_of_them_good(paths: list[str]) -> 
     ],
 )
 def test_any_path_may_need_smtputf8(reverse_path: str | None, forward_path: str, needed: bool) -> None:
-    """wire.md row 73."""
+    """W-73."""
     assert Envelope.of(reverse_path, forward_path).needs_smtputf8 is needed
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_asked_for_unless_somebody_does() -> None:
 
 
 def test_wishes_are_for_all_or_for_each() -> None:
-    """wire.md row 81: one recipient is reported on, the other never."""
+    """W-81: one recipient is reported on, the other never."""
     both = ["bob@example.net", "carol@example.net"]
     assert Envelope.of("ann@example.org", both, recipient_wishes=NEVER).recipient_wishes == (NEVER, NEVER)
     each = Envelope.of("ann@example.org", both, wishes=HEADERS, recipient_wishes=[ALWAYS, None])
@@ -78,14 +78,14 @@ def test_wishes_for_some_are_refused(wishes: list[RecipientWishes | None]) -> No
 
 
 def test_other_wishes_make_another_envelope() -> None:
-    """wire.md row 83: the caller's stays as it is."""
+    """W-83: the caller's stays as it is."""
     envelope = Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
     assert envelope.wishing(None, NEVER) == Envelope.of("ann@example.org", "bob@example.net", recipient_wishes=NEVER)
     assert envelope == Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
 
 
 def test_the_callers_list_of_wishes_is_left_alone() -> None:
-    """wire.md row 83: nor does a change to it reach the envelope."""
+    """W-83: nor does a change to it reach the envelope."""
     asked: list[RecipientWishes | None] = [NEVER]
     envelope = Envelope.of(None, "bob@example.net", recipient_wishes=asked)
     asked[0] = ALWAYS

@@ -18,7 +18,7 @@ def offered(*lines: str | bytes) -> Extensions:
 
 
 def test_keywords_are_read_in_any_case_with_their_parameters() -> None:
-    """wire.md row 16: unknown ones are kept."""
+    """W-16: unknown ones are kept."""
     extensions = offered("size 1000", "Pipelining", "X-Odd  a=b  C", "LIMITS MAILMAX=1000 RCPTMAX=50000")
     assert dict(extensions) == {
         "SIZE": ("1000",),
@@ -143,7 +143,7 @@ def test_what_a_relay_takes_about_another_client_is_read() -> None:
     ],
 )
 def test_mechanisms_are_the_union_of_what_auth_says(lines: list[str], mechanisms: tuple[str, ...]) -> None:
-    """wire.md row 17, WI-16: `AUTH=` is how servers wrote it before RFC 2554 was done."""
+    """W-17, D-16, WI-16: `AUTH=` is how servers wrote it before RFC 2554 was done."""
     assert offered(*lines).mechanisms == mechanisms
 
 

@@ -120,7 +120,7 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "bad salt"],
 )
 def test_a_server_that_is_up_to_no_good_is_broken_off(server: Scram, why: str) -> None:
-    """AU-03: `*`, a reason, and no other mechanism to which it could talk us down (wire.md row 49)."""
+    """AU-03: `*`, a reason, and no other mechanism to which it could talk us down (W-49)."""
     relay = Relay(f"{SCRAM} PLAIN LOGIN CRAM-MD5")
     final = relay.against(server, {"ann": "hunter2"})
     assert relay.said[-1] == b"*\r\n"
@@ -217,7 +217,7 @@ def test_what_we_broke_off_cannot_succeed(positive: bytes) -> None:
 
 
 def test_challenges_are_endless_for_nobody() -> None:
-    """AU-06, wire.md row 52: LOGIN asks twice, then it is over."""
+    """AU-06, W-52: LOGIN asks twice, then it is over."""
     relay = Relay("LOGIN")
     assert not relay.answer(*[b"334 VXNlcm5hbWU6"] * 3)
     assert relay.said[-1] == b"*\r\n"
@@ -227,7 +227,7 @@ def test_challenges_are_endless_for_nobody() -> None:
 
 @pytest.mark.parametrize(("mechanism", "end"), [("OAUTHBEARER", b"AQ==\r\n"), ("XOAUTH2", b"\r\n")])
 def test_the_reason_why_a_token_was_refused_is_told(mechanism: str, end: bytes) -> None:
-    """wire.md row 50: the challenge has it, the final reply has not; the secret is not in it (AU-09)."""
+    """W-50: the challenge has it, the final reply has not; the secret is not in it (AU-09)."""
     relay = Relay(mechanism, TOKEN)
     assert not relay.answer(b"334 " + b64encode(b'{"status":"expired: hunter2"}'))
     assert relay.said[-1] == end
@@ -278,7 +278,7 @@ def test_external_says_who_to_act_as_or_an_equals_sign(credentials: External, sa
 def test_a_login_that_is_not_offered_is_not_tried(
     offered: str, credentials: Credentials, wanted: tuple[str, ...], why: str
 ) -> None:
-    """wire.md row 53: nothing is said, and the error tells what to look at."""
+    """W-53: nothing is said, and the error tells what to look at."""
     with pytest.raises(NotOffered, match=why):
         Relay(offered, credentials, wanted)
 

@@ -43,7 +43,7 @@ from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
     ],
 )
 def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> None:
-    """WO-04, MH-07, wire.md rows 68 and 72: but for a domain beyond ASCII, which goes in A-labels."""
+    """N-09, D-22, WO-04, MH-07, W-68 and W-72: but for a domain beyond ASCII, which goes in A-labels."""
     mailbox = Mailbox.parse(text)
     assert mailbox.wire == str(mailbox) == (wire or text)
     assert Mailbox.parse(str(mailbox)) == mailbox
@@ -137,7 +137,7 @@ def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> Non
     ],
 )
 def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:
-    """MH-06, MH-07, MH-09, WO-01, WO-04, WO-16, wire.md rows 69 and 70: nothing is cut, mapped or completed."""
+    """MH-06, MH-07, MH-09, WO-01, WO-04, WO-16, W-69 and W-70: nothing is cut, mapped or completed."""
     with pytest.raises(RecipientError) as refused:
         Mailbox.parse(text)
     assert why in str(refused.value)
@@ -156,7 +156,7 @@ def test_two_spellings_of_a_domain_have_one_key() -> None:
     [("ann@example.org", False), ("zoë@example.org", True), ("ann@münchen.example", False), ("postmaster", False)],
 )
 def test_only_a_local_part_beyond_ascii_needs_smtputf8(text: str, needed: bool) -> None:
-    """wire.md rows 73 and 74: a domain has A-labels."""
+    """W-73 and W-74: a domain has A-labels."""
     mailbox = Mailbox.parse(text)
     assert mailbox.needs_smtputf8 is needed
     assert mailbox.domain.isascii()

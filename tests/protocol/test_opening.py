@@ -103,7 +103,7 @@ def test_a_mechanism_may_be_refused_before_its_initial_response() -> None:
 
 
 def test_the_reason_of_a_failure_is_answered_after_a_late_initial_response_as_well() -> None:
-    """wire.md row 50."""
+    """W-50."""
     relay = login(LONG)
     assert not relay.answer(b"334 ", b"334 eyJzdGF0dXMiOiI0MDAifQ==")
     assert relay.said[-1] == b"\r\n"
@@ -122,7 +122,7 @@ def test_the_reason_of_a_failure_is_answered_after_a_late_initial_response_as_we
     ],
 )
 def test_a_challenge_that_cannot_be_read_is_cancelled(challenge: bytes) -> None:
-    """AU-06, wire.md row 49: bad base64, and more than 8 KiB of it."""
+    """N-08, D-07, AU-06, W-49: bad base64, and more than 8 KiB of it."""
     relay = login(ANN, b"LOGIN")
     assert not relay.answer(challenge)
     assert relay.said[-1] == b"*\r\n"
@@ -140,7 +140,7 @@ def test_a_long_challenge_is_read() -> None:
 
 
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AU-06, wire.md row 52: four are answered, though the mechanism would go on."""
+    """AU-06, W-52: four are answered, though the mechanism would go on."""
     from asyncsmtp.protocol import sasl
     from asyncsmtp.protocol.sasl import Channel, Dialogue, Mechanism
 
@@ -157,7 +157,7 @@ def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("code", [500, 501, 503, 535, 538, 550])
 def test_a_refusal_is_final(code: int) -> None:
-    """AU-02, wire.md rows 51 and 54: one AUTH, whatever else is offered."""
+    """AU-02, W-51 and W-54: one AUTH, whatever else is offered."""
     relay = login(ANN)
     with pytest.raises(AuthenticationRefused, match=f"{code} no"):
         relay.answer(b"%d no" % code)
@@ -176,7 +176,7 @@ def test_a_refused_mechanism_makes_room_for_the_next_and_the_last_refusal_counts
 
 @pytest.mark.parametrize("code", [421, 432, 451, 454])
 def test_a_refusal_for_now_is_not_about_the_password(code: int) -> None:
-    """wire.md row 54, RFC 4954 §6: the campaign may come back; after a wrong password it must not."""
+    """W-54, RFC 4954 §6: the campaign may come back; after a wrong password it must not."""
     relay = login(ANN)
     with pytest.raises(Refused, match="try again later") as refused:
         relay.answer(b"%d later" % code)
@@ -185,7 +185,7 @@ def test_a_refusal_for_now_is_not_about_the_password(code: int) -> None:
 
 @pytest.mark.parametrize("reply", [b"250 ok", b"354 go", b"220 hello"])
 def test_only_235_is_a_success(reply: bytes) -> None:
-    """WI-13, wire.md row 54."""
+    """WI-13, W-54."""
     with pytest.raises(OutOfStep):
         login(ANN).answer(reply)
 

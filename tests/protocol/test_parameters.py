@@ -40,13 +40,13 @@ def wishing(**wishes: object) -> Envelope:
     ],
 )
 def test_a_plain_message_declares_its_size_only(lines: list[str], needed: dict[str, str | None]) -> None:
-    """WO-13, wire.md row 66: before transparency, and only where SIZE is offered."""
+    """WO-13, W-66: before transparency, and only where SIZE is offered."""
     assert HELLO.size == 23
     assert parameters(PLAIN, HELLO, offered(*lines)) == needed
 
 
 def test_a_message_beyond_the_limit_is_refused_here() -> None:
-    """WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
+    """N-07, WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
     with pytest.raises(NotOffered, match="the message has 23 octets, the relay takes 22") as refused:
         parameters(PLAIN, HELLO, offered("SIZE 22"))
     assert refused.value.extension == "that SIZE"
@@ -67,7 +67,7 @@ ZOE = Envelope.of("ann@example.org", "zoë@example.net")
     ],
 )
 def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, needed: dict[str, str | None]) -> None:
-    """WO-12, wire.md rows 73 and 76; a domain beyond ASCII needs nothing, it goes in A-labels."""
+    """WO-12, W-73 and W-76; a domain beyond ASCII needs nothing, it goes in A-labels."""
     assert parameters(envelope, content, offered("8bitmime", "smtputf8")) == needed
 
 
@@ -83,7 +83,7 @@ def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, 
 def test_what_is_needed_and_missing_is_said_before_mail(
     envelope: Envelope, content: Content, lines: list[str], missing: str
 ) -> None:
-    """WO-12, wire.md rows 74 and 76: no half-open envelope, no raw octets to a relay that takes 7 bits."""
+    """D-29, WO-12, W-74 and W-76: no half-open envelope, no raw octets to a relay that takes 7 bits."""
     with pytest.raises(NotOffered) as refused:
         parameters(envelope, content, offered(*lines))
     assert refused.value.extension == missing
@@ -219,7 +219,7 @@ REPORT = RecipientWishes(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob+x@example.
 
 
 def test_each_recipient_has_its_own_parameters() -> None:
-    """wire.md row 81: NOTIFY=SUCCESS,FAILURE on one, NEVER on another, nothing on the third."""
+    """W-81: NOTIFY=SUCCESS,FAILURE on one, NEVER on another, nothing on the third."""
     envelope = TWO_DOMAINS.wishing(None, [REPORT, NEVER, None])
     assert recipient_parameters(envelope, offered("DSN", "RRVS")) == (
         {"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob+2Bx@example.net", "RRVS": "2031-06-01T12:00:00Z;R"},
@@ -231,7 +231,7 @@ def test_each_recipient_has_its_own_parameters() -> None:
 
 @pytest.mark.parametrize(("lines", "missing"), [([], "DSN"), (["RRVS"], "DSN"), (["DSN"], "RRVS")])
 def test_a_recipients_wish_is_refused_here_where_it_is_not_offered(lines: list[str], missing: str) -> None:
-    """wire.md row 81: for one recipient as for all; no half-open envelope."""
+    """W-81: for one recipient as for all; no half-open envelope."""
     with pytest.raises(NotOffered) as refused:
         recipient_parameters(TWO_DOMAINS.wishing(None, [None, REPORT, None]), offered(*lines))
     assert refused.value.extension == missing

@@ -50,7 +50,7 @@ def wire(reply: Reply) -> bytes:
     ],
 )
 def test_a_reply_is_a_code_and_its_lines(octets: bytes, reply: Reply) -> None:
-    """WI-10, wire.md row 26: the octets of the text are kept as they are."""
+    """WI-10, W-26: the octets of the text are kept as they are."""
     assert read(octets) == read(*one_by_one(octets)) == [reply]
 
 
@@ -85,7 +85,7 @@ def test_a_reply_is_a_code_and_its_lines(octets: bytes, reply: Reply) -> None:
     ],
 )
 def test_a_line_that_is_no_reply_is_refused(line: bytes) -> None:
-    """WI-05, WI-08, WI-09, wire.md row 27: nothing is guessed, and what came before stands."""
+    """N-11, D-15, D-31, WI-05, WI-08, WI-09, W-27: nothing is guessed, and what came before stands."""
     octets = b"250 before\r\n" + line + b"\r\n"
     for reads in ([octets], list(one_by_one(octets))):
         replies, end = outcome(reads)
@@ -102,13 +102,13 @@ def test_a_bare_line_feed_ends_no_line(octets: bytes) -> None:
 
 @pytest.mark.parametrize("octets", [b"550-no\r\n250 ok\r\n", b"250-a\r\n250-b\r\n251-c\r\n", b"250-a\r\n550\r\n"])
 def test_a_reply_keeps_its_code(octets: bytes) -> None:
-    """WI-04: a refusal whose last line says 250 is neither."""
+    """N-11, D-15, WI-04: a refusal whose last line says 250 is neither."""
     with pytest.raises(RemoteProtocolError, match="changed its code"):
         read(octets)
 
 
 def test_a_line_has_an_end() -> None:
-    """WI-01, wire.md row 29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
+    """P-04, WI-01, W-29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
     longest = b"250 " + b"x" * (MAX_LINE - 5) + b"\r\n"
     assert len(read(longest)) == len(read(*one_by_one(longest))) == 1
     for reads in ([longest[:4] + b"x" + longest[4:]], [b"250 ", b"x" * MAX_LINE], [b"x" * 3 * MAX_LINE]):
@@ -117,7 +117,7 @@ def test_a_line_has_an_end() -> None:
 
 
 def test_a_reply_has_an_end() -> None:
-    """WI-02, wire.md row 29: 256 lines and 64 KiB."""
+    """P-04, WI-02, W-29: 256 lines and 64 KiB."""
     assert len(read(b"250-x\r\n" * (MAX_LINES - 1) + b"250 x\r\n")[0].lines) == MAX_LINES
     line = b"250-" + b"x" * 1000 + b"\r\n"
     for endless in (b"250-x\r\n" * (MAX_LINES + 1), line * (MAX_REPLY // len(line) + 1)):
@@ -156,7 +156,7 @@ def test_idle_counts_the_replies_that_are_not_taken_yet() -> None:
 
 @pytest.mark.parametrize("left", [b"", b"2", b"250 half", b"250-a\r\n", b"250-a\r\n250"])
 def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
-    """wire.md row 28: the relay was speaking SMTP and went away; that is not a broken rule."""
+    """W-28: the relay was speaking SMTP and went away; that is not a broken rule."""
     reader = ReplyReader()
     list(reader.replies(left))
     assert reader.unfinished() is None
@@ -195,7 +195,7 @@ def test_what_is_quoted_of_a_malformed_line_is_short_and_harmless() -> None:
 
 @given(st.lists(REPLIES, max_size=4), st.lists(st.integers(0, 1000), max_size=8))
 def test_replies_do_not_depend_on_where_the_octets_are_cut(replies: list[Reply], places: list[int]) -> None:
-    """wire.md row 31; the reader is indifferent to the network."""
+    """W-31; the reader is indifferent to the network."""
     octets = b"".join(map(wire, replies))
     assert read(*at(octets, places)) == replies
 

@@ -56,7 +56,7 @@ def begun(
     ids=["RFC 5802 §5", "RFC 7677 §3", "SHA-512"],
 )
 def test_the_vectors(algorithm: str, nonce: str, first: bytes, proof: bytes, final: bytes) -> None:
-    """wire.md SASL vectors: SCRAM-SHA-1, -256 and -512, byte for byte; the end is an empty answer."""
+    """SV-03, SV-04, SV-05: SCRAM-SHA-1, -256 and -512, byte for byte; the end is an empty answer."""
     dialogue, said = begun(algorithm, nonce)
     assert said == b"n,,n=user,r=" + nonce.encode()
     server_nonce = first[2:].split(b",")[0]
@@ -67,7 +67,7 @@ def test_the_vectors(algorithm: str, nonce: str, first: bytes, proof: bytes, fin
 
 
 def test_a_proof_covers_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AU-04, wire.md SASL vectors: SCRAM-SHA-256-PLUS with tls-server-end-point."""
+    """SV-06, AU-04, wire.md SASL vectors: SCRAM-SHA-256-PLUS with tls-server-end-point."""
     binding = b"imap://elwood.innosoft.com/"
     dialogue, said = begun(plus=True, offered=True, binding=binding, monkeypatch=monkeypatch)
     assert said == b"p=tls-server-end-point,,n=user,r=" + NONCE.encode()
@@ -79,7 +79,7 @@ def test_a_proof_covers_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_client_that_could_bind_says_so_where_the_relay_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AU-04, wire.md SASL vectors: gs2 `y,,`, so that a relay notices that its -PLUS was taken away."""
+    """SV-08, AU-04, wire.md SASL vectors: gs2 `y,,`, so that a relay notices that its -PLUS was taken away."""
     dialogue, said = begun(binding=b"binding", monkeypatch=monkeypatch)
     assert said is not None
     assert said.startswith(b"y,,n=user")
@@ -94,7 +94,7 @@ def test_a_client_that_could_bind_says_so_where_the_relay_cannot(monkeypatch: py
 def test_a_client_that_does_not_bind_says_n(
     *, offered: bool, binding: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AU-04, wire.md negative cases: `y` beside an offered -PLUS would be taken for an attack (RFC 5802 §6)."""
+    """SV-14, AU-04, wire.md negative cases: `y` beside an offered -PLUS would be taken for an attack (RFC 5802 §6)."""
     _, said = begun(offered=offered, binding=binding, monkeypatch=monkeypatch)
     assert said is not None
     assert said.startswith(b"n,,")
@@ -169,7 +169,7 @@ def changed(old: bytes, new: bytes) -> bytes:
     ],
 )
 def test_a_first_message_that_is_not_acceptable(first: bytes, why: str) -> None:
-    """AU-03, wire.md negative SASL cases: before anything of the password was computed."""
+    """SV-13, AU-03, wire.md negative SASL cases: before anything of the password was computed."""
     dialogue, _ = begun()
     with pytest.raises(MechanismFailed, match=why):
         dialogue.send(first)
@@ -197,7 +197,7 @@ def test_optional_extensions_behind_the_iterations_are_passed_over() -> None:
     ],
 )
 def test_a_final_message_that_proves_nothing(final: bytes, why: str) -> None:
-    """AU-03, wire.md negative SASL cases: a wrong `v=`, and `e=` shown."""
+    """SV-13, AU-03, wire.md negative SASL cases: a wrong `v=`, and `e=` shown."""
     dialogue, _ = begun()
     dialogue.send(FIRST)
     with pytest.raises(MechanismFailed, match=why):

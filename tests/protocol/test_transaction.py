@@ -48,7 +48,7 @@ def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
 
 
 def test_each_recipient_is_said_with_its_own_parameters() -> None:
-    """wire.md row 81."""
+    """W-81."""
     each = ({"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob@example.net"}, {"NOTIFY": "NEVER"}, {})
     group = Transaction(THREE, {"RET": "HDRS"}, each).say()
     assert [bytes(command) for command in group[:-1]] == [
@@ -81,7 +81,7 @@ def test_in_lockstep_it_says_one_at_a_time() -> None:
 
 @pytest.mark.parametrize("replies", [(NO,), (OK, NO), (OK, LATER)])
 def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Reply, ...]) -> None:
-    """wire.md rows 55 and 57: RSET is."""
+    """W-55 and W-57: RSET is."""
     transaction = after(ONE, *replies, pipelined=False)
     assert transaction.phase is Phase.CLEARING
     assert transaction.decided
@@ -93,7 +93,7 @@ def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Re
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_a_refused_data_is_the_answer_to_those_who_were_taken(pipelined: bool) -> None:
-    """RFC 5321 §3.3; RSET follows."""
+    """R-04: RFC 5321 §3.3; RSET follows."""
     transaction = after(THREE, OK, OK, NO, OK, LATER, pipelined=pipelined)
     assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.REJECTED, Outcome.DEFERRED)
     assert not transaction.delivery().content_sent
@@ -115,7 +115,7 @@ def test_the_final_reply_decides(final: Reply, outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("final", [OK, NO])
 def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
-    """WI-19: though the relay says 250, nobody has the message; and it was never in doubt."""
+    """PC-b, WI-19: though the relay says 250, nobody has the message; and it was never in doubt."""
     transaction = after(THREE, OK, NO, LATER, NO, GO)
     assert not transaction.taken
     transaction.content_ended()
@@ -127,7 +127,7 @@ def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
 
 
 def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
-    """wire.md, pipelining case (d): the message is not the relay's to take."""
+    """PC-d: the message is not the relay's to take."""
     transaction = after(ONE, NO, OK, GO)
     assert not transaction.taken
     transaction.content_ended()
@@ -181,7 +181,7 @@ def test_there_is_no_delivery_before_it_is_decided(replies: tuple[Reply, ...]) -
     ],
 )
 def test_a_421_stands_for_every_reply_that_is_still_to_come(replies: tuple[Reply, ...], outcomes: str) -> None:
-    """WI-11, wire.md row 59: those who were judged keep their verdict."""
+    """WI-11, W-59: those who were judged keep their verdict."""
     transaction = after(THREE, *replies)
     transaction.say()
     transaction.broken_off(CLOSING)

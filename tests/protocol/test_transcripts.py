@@ -32,7 +32,7 @@ def test_the_client_says_what_the_transcript_says(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", CUTTABLE, ids=title)
 def test_the_same_when_each_read_brings_one_octet(scene: Scene) -> None:
-    """wire.md row 31: a reply split at any octet is the same reply."""
+    """W-31: a reply split at any octet is the same reply."""
     check(scene, play(scene, one_by_one))
 
 

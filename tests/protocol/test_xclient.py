@@ -53,7 +53,7 @@ def test_each_attribute_is_told_in_xtext(client: XClient, line: bytes) -> None:
     ],
 )
 def test_what_is_no_attribute_is_refused_when_it_is_made(made: Any) -> None:
-    """WO-01, wire.md row 71: XCLIENT is what an injected EHLO name would say."""
+    """WO-01, W-71: XCLIENT is what an injected EHLO name would say."""
     with pytest.raises(BadArgument):
         made()
 
