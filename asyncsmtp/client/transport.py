@@ -115,9 +115,12 @@ async def tls_context(relay: Relay) -> ssl.SSLContext:
 @lru_cache(maxsize=8)
 def _verifying_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConnectFailed(f"the CA file {ca_file} cannot be used: {_reason(error)}") from error
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:  # a common name proves no host (RFC 9525 §2); the default still takes it
+        context.hostname_checks_common_name = False
+    return context
 
 
 def verifies(context: ssl.SSLContext | None) -> bool:
