@@ -306,7 +306,7 @@ async def test_an_authority_file_that_cannot_be_used_says_so(
 async def test_without_verification_no_credentials_are_said(
     security: Security, server_tls: ssl.SSLContext, trail: Trail
 ) -> None:
-    """TL-07, AU-01: a context of one's own that verifies nothing sends mail, and no octet of AUTH."""
+    """AU-01, TL-07: a context of one's own that verifies nothing sends mail, and no octet of AUTH."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

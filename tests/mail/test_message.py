@@ -285,7 +285,7 @@ def test_long_references_are_not_encoded() -> None:
 
 @pytest.mark.parametrize("make", [new, old])
 def test_the_message_comes_back(make: Any) -> None:
-    """Subject, names and text beyond ASCII; CRLF everywhere; seven bits."""
+    """W-75: subject, names and text beyond ASCII; CRLF everywhere; seven bits."""
     subject = "Grüße aus Köln" if make is new else Header("Grüße aus Köln", "utf-8")
     made = Message.of(make("Grüße\n.\nFrom here\n", To="Zoë <b@x.example>", Subject=subject))
     assert read(made)["Subject"] == "Grüße aus Köln"

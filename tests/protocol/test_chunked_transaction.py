@@ -118,6 +118,17 @@ def test_a_streamed_content_for_nobody_is_nobodys() -> None:
     assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
+def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
+    """PC-h: it was streamed, and is refused with all of its envelope; who takes it nevertheless delivers to nobody."""
+    for last in (NO, OK):
+        transaction = Transaction(TWO, chunked=True)
+        for command, reply in zip((*transaction.say(), LAST), (NO, Reply(503), Reply(503), last), strict=True):
+            if command.verb is Verb.MAIL:
+                transaction.content_ended(unasked=True)
+            transaction.answered(command, reply)
+        assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
+
+
 def test_content_behind_data_is_never_unasked() -> None:
     """It waits for 354."""
     transaction = Transaction(TWO)
