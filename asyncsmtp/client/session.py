@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
 __all__ = ["Session"]
+
+logger = logging.getLogger("asyncsmtp.session")
 
 
 class Session:
@@ -157,6 +160,8 @@ class Session:
             raise
         self._line = Line(self.relay, self._wire, self._manners, self._round_trip)
         self._verified = self._wire.tls is not None and verifies(self.relay.context)
+        if self._wire.tls is not None and not self._verified:
+            logger.warning("the certificate of %s is not verified: anyone may read along; use ca_file", self.relay)
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""

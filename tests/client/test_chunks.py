@@ -93,7 +93,7 @@ async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None
 
 
 async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> None:
-    """PC-g, column cr of the servers: every third transaction's only recipient is refused; after one, we ask again."""
+    """Column cr of the servers: every third transaction's only recipient is refused; after one, we ask again."""
 
     def refuse(cue: Cue) -> Move | None:
         return "550 5.1.1 nobody here" if b"to7@" in cue.line or b"to13@" in cue.line else None

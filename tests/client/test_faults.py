@@ -187,6 +187,7 @@ async def test_no_reply_before_the_dot_is_safe_and_names_the_command(stage: Stag
         assert caught.value.command is not None
         assert caught.value.command.verb.lower() == stage.value
         assert caught.value.seconds == LIMIT
+        assert isinstance(caught.value, TimeoutError)
         with pytest.raises(SMTPError):
             await session.send(message())
 

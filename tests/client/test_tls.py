@@ -304,9 +304,9 @@ async def test_an_authority_file_that_cannot_be_used_says_so(
 
 @BOTH
 async def test_without_verification_no_credentials_are_said(
-    security: Security, server_tls: ssl.SSLContext, trail: Trail
+    security: Security, server_tls: ssl.SSLContext, trail: Trail, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """AU-01, TL-07: a context of one's own that verifies nothing sends mail, and no octet of AUTH."""
+    """AU-01, TL-07: a context of one's own that verifies nothing warns, sends mail, and no octet of AUTH."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -314,6 +314,8 @@ async def test_without_verification_no_credentials_are_said(
         async with Session(relay_of(server, security=security, context=context), trace=trail) as session:
             assert (await session.send(message())).accepted
         assert not any("verified" in line and "not verified" not in line for line in trail.lines)
+        warned = [record for record in caplog.records if record.name == "asyncsmtp.session"]
+        assert ["is not verified" in record.getMessage() for record in warned] == [True]
         await refused(relay_of(server, security=security, context=context, login=LOGIN), InsecureConnection)
         assert "AUTH" not in commands(server, 2)
         allowed = relay_of(server, security=security, context=context, login=LOGIN, cleartext_login=True)

@@ -108,7 +108,7 @@ def test_a_reply_keeps_its_code(octets: bytes) -> None:
 
 
 def test_a_line_has_an_end() -> None:
-    """P-04, WI-01, W-29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
+    """D-25, P-04, WI-01, W-29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
     longest = b"250 " + b"x" * (MAX_LINE - 5) + b"\r\n"
     assert len(read(longest)) == len(read(*one_by_one(longest))) == 1
     for reads in ([longest[:4] + b"x" + longest[4:]], [b"250 ", b"x" * MAX_LINE], [b"x" * 3 * MAX_LINE]):
