@@ -113,19 +113,24 @@ def _long_line(octets: bytes) -> int | None:
     return None
 
 
+_BLOCK = 65536  # octets
+
+
 def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Double the dot that begins a line (RFC 5321 §4.5.2), wherever the parts are cut.
 
-    Parts without such a dot are passed on as they are, uncopied.
+    Parts without such a dot are passed on as they are, uncopied; of the others a block at a time is copied, since a
+    part may be the whole of a large content.
     """
     line_begins = True
     for part in parts:
-        if not part:
-            continue
-        if line_begins and part[0] == 0x2E:
-            yield b"."
-        yield part.replace(b"\n.", b"\n..") if b"\n." in part else part
-        line_begins = part[-1] == 0x0A
+        size = _BLOCK if b"\n." in part else max(len(part), 1)
+        for start in range(0, len(part), size):
+            block = part[start : start + size]  # the whole of it is the part itself
+            if line_begins and block[0] == 0x2E:
+                yield b"."
+            yield block.replace(b"\n.", b"\n..") if b"\n." in block else block
+            line_begins = block[-1] == 0x0A
 
 
 def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:

@@ -1,19 +1,20 @@
-"""One connection after another, and the same under TLS: nothing of the first comes into the second."""
+"""One connection after another, and what a relay that does not read or stay costs us."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import time
+import tracemalloc
 
 import pytest
 
 from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.session import Session
-from asyncsmtp.errors import ConnectFailed, LocalProtocolError, NotOffered, Refused
+from asyncsmtp.errors import ConnectFailed, LocalProtocolError, NotOffered, Refused, ReplyTimeout
 from asyncsmtp.protocol.opening import Security
-from asyncsmtp.testing import Fin, HalfClose, ScriptedRelay, Stage
-from tests.client.support import big, commands, message, relay_of, until
+from asyncsmtp.testing import Deaf, Fin, HalfClose, ScriptedRelay, Stage
+from tests.client.support import QUICK, big, commands, message, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -76,3 +77,19 @@ async def test_a_relay_that_takes_and_closes_does_not_make_the_pool_spin() -> No
         await asyncio.sleep(0.5)
         assert server.connections == made
         assert time.process_time() - used < 0.25
+
+
+async def test_a_relay_that_stops_reading_costs_no_memory() -> None:
+    """RE-01: of 50 MB no more than some blocks are held for it, and it never sees the dot."""
+    sent = big(50_000_000)
+    async with ScriptedRelay({Stage.BODY: Deaf()}, receive_buffer=8192) as server:
+        async with Session(relay_of(server, timeouts=QUICK)) as session:
+            tracemalloc.start()
+            try:
+                with pytest.raises(ReplyTimeout):
+                    await session.send(sent)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        assert server.received == []
+    assert peak < 5 * 2**20
