@@ -25,6 +25,13 @@ def test_the_page_of_public_names_is_the_package_s_own() -> None:
     assert list_api.PAGE.read_text(encoding="utf-8") == list_api.page()
 
 
+@pytest.mark.parametrize("policy", ["MTA-STS (RFC 8461)", "DANE (RFC 7672)", "SSLKEYLOGFILE"])
+def test_the_pages_say_what_is_left_to_others(policy: str) -> None:
+    """TL-12, TL-13, TL-15: whoever counts on them must know, and what to use instead."""
+    section = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8").split("## What is left to a mail server")[1]
+    assert policy in section.split("\n## ")[0]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     """A page that is gone takes its readers with it."""

@@ -84,7 +84,7 @@ def test_imports_go_down_the_floors_only(path: Path) -> None:
 
 
 def test_only_one_file_runs_commands() -> None:
-    """WO-17, WO-17: `--password-command` runs what the user typed; nothing else in the package starts a process."""
+    """WO-17: `--password-command` runs what the user typed; nothing else in the package starts a process."""
     runners = [path.name for path in FILES if "subprocess" in path.read_text(encoding="utf-8")]
     assert len(runners) <= 1, runners
 

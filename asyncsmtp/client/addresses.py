@@ -22,6 +22,17 @@ LOOKUP = 10.0  # seconds for a name
 MOST = 5  # addresses of a name that are tried: an answer may have a thousand
 HEAD_START = 0.25  # seconds until the next address is tried beside the one before (RFC 8305 §5)
 
+# A peer that is gone without a word is found out though nothing is said: after two minutes, not after two hours.
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        if hasattr(socket, name)
+    ),
+)
+
 
 class Address(NamedTuple):
     """Where to connect: a family of the socket module, and what its `connect` takes."""
@@ -133,7 +144,8 @@ class _Race:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in _OPTIONS:
+                sock.setsockopt(level, option, value)
             if self._source is not None:
                 sock.bind((self._source, 0))
             sock.connect(address.place)

@@ -42,6 +42,8 @@ def _made_context(
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConnectFailed(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from error
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:  # a common name proves no host (RFC 9525 §2); the default still takes it
+        context.hostname_checks_common_name = False
     if certificate is not None:
         _show(context, certificate)
     if not verify:

@@ -81,7 +81,7 @@ async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dialogue: Dialogue) -> None:
-    """N-02, D-02, NP-01, NP-02: Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
+    """N-02, D-02: Half a transaction cannot be taken back; no octet of a next one follows on this connection."""
     async with playing({stage: Hang()}, relay={"dialogue": dialogue}) as (server, session):
         sending = asyncio.create_task(session.send(message()))
         await server.wait_for_stage(stage)
@@ -93,7 +93,7 @@ async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dia
 
 
 async def test_in_the_middle_of_a_body_the_relay_never_sees_the_dot() -> None:
-    """WO-14, D-02, WO-14: Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
+    """WO-14, D-02: Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
     seen = bytearray()
     ended = asyncio.Event()
 

@@ -104,7 +104,7 @@ async def test_a_chunk_refused_with_others_unanswered_ends_the_message_and_the_n
 
 
 async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> None:
-    """PC-g: PC-g, column cr of `wire.md`: every third message's only recipient is refused; after the first, we ask."""
+    """Column cr of the servers: every third transaction's only recipient is refused; after one, we ask again."""
 
     def refuse(cue: Cue) -> Move | None:
         return "550 5.1.1 nobody here" if b"to7@" in cue.line or b"to13@" in cue.line else None

@@ -33,7 +33,7 @@ async def test_a_relay_understands_all_that_is_asked_for() -> None:
     """W-81: the scripted relay reads each parameter by a grammar of its own."""
     wishes = Wishes(
         ret=Ret.FULL,
-        envid="run 7, W-01",
+        envid="run 7, row 1",
         deliver_by=DeliverBy(600, trace=True),
         hold_for=60,
         priority=-2,

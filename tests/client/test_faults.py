@@ -187,6 +187,7 @@ async def test_no_reply_before_the_dot_is_safe_and_names_the_command(stage: Stag
         assert caught.value.command is not None
         assert caught.value.command.verb.lower() == stage.value
         assert caught.value.seconds == LIMIT
+        assert isinstance(caught.value, TimeoutError)
         with pytest.raises(SMTPError):
             await session.send(message())
 
@@ -217,7 +218,7 @@ async def test_each_command_has_the_whole_of_its_own_limit() -> None:
 )
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_421_is_the_answer_to_the_message_it_came_to(stage: Stage, final: bool, dialogue: Dialogue) -> None:
-    """N-05, D-05, NP-05, WI-11, W-59 and W-60: a definite 4yz with its text; the session is over, and no RSET is said."""
+    """N-05, D-05, WI-11, W-59 and W-60: a definite 4yz with its text; the session is over, and no RSET is said."""
     async with playing({stage: "421 4.3.2 shutting down"}, relay={"dialogue": dialogue}) as (server, session):
         delivery = await session.send(message())
         assert delivery.outcomes == (Outcome.DEFERRED,)
@@ -386,7 +387,7 @@ async def test_a_hang_up_without_close_notify_is_a_hang_up(
 
 
 async def test_nothing_listens() -> None:
-    """W-02, W-02: an error of ours that is a built-in one as well."""
+    """W-02: an error of ours that is a built-in one as well."""
     async with ScriptedRelay() as server:
         relay = relay_of(server)
     with pytest.raises(ConnectFailed, match="nothing answers there") as caught:

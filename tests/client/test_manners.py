@@ -37,7 +37,7 @@ SERVERS: dict[str, tuple[Move | object, bool]] = {  # what it does at the dot; w
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("sessions", [1, 3])
 async def test_each_message_is_taken_once_and_none_is_in_doubt(name: str, sessions: int) -> None:
-    """R-02: `wire.md`, what real servers do: 200 messages through a pool, whatever the server makes of pipelined input."""
+    """R-02: what real servers do: 200 messages through a pool, whatever the server makes of pipelined input."""
     move, stops = SERVERS[name]
     script = {Stage.DOT: move}
     async with pooling(script, on_accept=token, pool={"sessions": sessions, "depth": 8}) as (server, pool):  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_a_url_says_where_and_how(url: str, address: tuple[str, int], security: 
     ],
 )
 def test_a_url_may_name_a_unix_socket(url: str, path: str, security: Security) -> None:
-    """W-15. What is said there leaves the machine no more than a pipe does: TLS where it is asked for."""
+    """What is said there leaves the machine no more than a pipe does: TLS where it is asked for."""
     relay = Relay.from_url(url)
     assert relay.unix_path == Path(path)
     assert relay.security is security
@@ -183,6 +183,7 @@ def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
 
 
 def test_a_login_has_one_secret_and_a_name() -> None:
+    """D-10: an empty name is no login that could be tried."""
     for wrong in (
         lambda: Login("", Secret("p")),
         lambda: Login("ann"),

@@ -170,7 +170,7 @@ async def test_a_big_content_reaches_a_slow_reader_whole() -> None:
 
 
 async def test_an_upload_that_is_slow_but_moves_does_not_time_out() -> None:
-    """N-06, D-12, NP-06: Each block has its own time: the whole takes three times the limit of one."""
+    """N-06, D-12: Each block has its own time: the whole takes three times the limit of one."""
     sent = big(2_000_000)
     taken = bytearray()
 
@@ -210,7 +210,7 @@ async def test_dots_arrive_as_they_were(server: ScriptedRelay, body: str) -> Non
 
 
 async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() -> None:
-    """N-03, D-03, NP-03, W-74: refused locally, zero octets, and the session stays in use."""
+    """N-03, D-03, W-74: refused locally, zero octets, and the session stays in use."""
     envelope = Envelope.of("from@example.org", "über@example.net")
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
         with pytest.raises(NotOffered, match="SMTPUTF8"):
@@ -276,7 +276,7 @@ async def test_a_greeting_that_never_ends_times_out() -> None:
 
 
 async def test_helo_where_ehlo_is_not_known() -> None:
-    """D-17, W-18: no extension is used then, not even one that the message could do with."""
+    """D-17, W-18, WI-17: no extension is used then, not even one that the message could do with."""
     async with ScriptedRelay({Stage.EHLO: "502 5.5.1 what"}) as server, Session(relay_of(server)) as session:
         assert (await session.send(message())).accepted
         assert dict(session.extensions) == {}
@@ -377,7 +377,7 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
 
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
-    """N-04, D-06, NP-04, WI-11: its text is in the next error."""
+    """N-04, D-06, WI-11: its text is in the next error."""
     async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost, match="maintenance"):

@@ -48,7 +48,7 @@ async def refused(relay: Relay, *errors: type[SMTPError]) -> SMTPError:
 async def test_a_message_travels_under_tls(
     security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, trail: Trail
 ) -> None:
-    """W-35, W-41: verified, and everything but the opening of STARTTLS is under it."""
+    """P-03, TL-16, W-35, W-41: verified, and everything but the opening of STARTTLS is under it."""
     async with serve(server_tls, security, users={"ann": "s3cret"}, needs_auth=True) as server:
         relay = relay_of(server, security=security, context=client_tls, login=LOGIN)
         async with Session(relay, trace=trail) as session:
@@ -98,7 +98,7 @@ async def test_a_relay_that_ignores_the_second_ehlo_is_a_timeout(
 async def test_octets_behind_the_220_are_an_attack(
     octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
-    """P-01, TL-16, TL-01, W-40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
+    """P-01, TL-01, W-40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
     script: dict[Stage, Move] = {Stage.STARTTLS: (USUAL, octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
@@ -168,7 +168,7 @@ async def test_without_tls_nothing_more_is_said(
     server_tls: ssl.SSLContext,
     client_tls: ssl.SSLContext,
 ) -> None:
-    """TL-03, W-37 to W-39: required is the default; no AUTH, no MAIL."""
+    """D-25, TL-03, W-37 to W-39: required is the default; no AUTH, no MAIL."""
     async with serve(server_tls, Security.STARTTLS, script, hides=hides, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
         error = await refused(relay, SMTPError)
@@ -236,7 +236,7 @@ async def test_closing_is_bounded_under_tls(
 
 @BOTH
 async def test_an_authority_nobody_trusts_is_refused(security: Security, server_tls: ssl.SSLContext) -> None:
-    """TL-05, W-41: before any command under TLS; the sentence says what to do."""
+    """W-41: before any command under TLS; the sentence says what to do."""
     async with serve(server_tls, security) as server:
         error = await refused(relay_of(server, security=security))
         assert "certificate" in str(error)
@@ -283,7 +283,7 @@ async def test_the_name_that_is_checked_is_the_one_that_was_configured(
 async def test_a_private_authority_can_be_given_as_a_file(
     security: Security, server_tls: ssl.SSLContext, ca: trustme.CA, tmp_path: Path
 ) -> None:
-    """W-42."""
+    """The file is read where the context is made."""
     path = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(path)
     async with (
@@ -307,9 +307,9 @@ async def test_an_authority_file_that_cannot_be_used_says_so(
 
 @BOTH
 async def test_without_verification_no_credentials_are_said(
-    security: Security, server_tls: ssl.SSLContext, trail: Trail
+    security: Security, server_tls: ssl.SSLContext, trail: Trail, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """TL-07, AU-01: a context of one's own that verifies nothing sends mail, and no octet of AUTH."""
+    """AU-01, TL-07: a context of one's own that verifies nothing warns, sends mail, and no octet of AUTH."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -317,6 +317,8 @@ async def test_without_verification_no_credentials_are_said(
         async with Session(relay_of(server, security=security, context=context), trace=trail) as session:
             assert (await session.send(message())).accepted
         assert not any("verified" in line and "not verified" not in line for line in trail.lines)
+        warned = [record for record in caplog.records if record.name == "asyncsmtp.session"]
+        assert ["nobody verified" in record.getMessage() for record in warned] == [True]
         await refused(relay_of(server, security=security, context=context, login=LOGIN), InsecureConnection)
         assert "AUTH" not in commands(server, 2)
         allowed = relay_of(server, security=security, context=context, login=LOGIN, cleartext_login=True)

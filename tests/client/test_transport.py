@@ -46,7 +46,7 @@ async def test_we_greet_with_an_ipv6_literal() -> None:
 
 
 async def test_a_connection_that_is_never_taken_is_bounded() -> None:
-    """N-10, NP-10: RFC 5321 leaves it open; the limit counts name lookup and all addresses together."""
+    """N-10: RFC 5321 leaves it open; the limit counts name lookup and all addresses together."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

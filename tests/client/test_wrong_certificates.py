@@ -49,7 +49,7 @@ def _for_clients_only(ca: trustme.CA) -> tuple[bytes, bytes]:
     return _made(ca, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
 
 
-def _made(ca: trustme.CA | None, *more: x509.ExtensionType) -> tuple[bytes, bytes]:
+def _made(ca: trustme.CA | None, *more: x509.ExtensionType, alternative: bool = True) -> tuple[bytes, bytes]:
     """A certificate for the right name and time; signed by the authority, or by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
@@ -65,9 +65,10 @@ def _made(ca: trustme.CA | None, *more: x509.ExtensionType) -> tuple[bytes, byte
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - timedelta(days=1))
         .not_valid_after(NOW + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
+    if alternative:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
     for extension in more:
         builder = builder.add_extension(extension, critical=False)
     octets = builder.sign(signer, SHA256()).public_bytes(Encoding.PEM)
@@ -111,6 +112,16 @@ async def test_a_certificate_that_proves_nothing_is_refused(
         await server.wait_until_idle()
         assert commands(server) == ([] if implicit else ["EHLO", "STARTTLS"])
         assert server.auth_attempts == []
+
+
+@BOTH
+async def test_a_name_in_the_subject_alone_is_refused(security: Security, ca: trustme.CA, tmp_path: Path) -> None:
+    """TL-05, RFC 9525 §2: without a subjectAltName the library's default would still take the common name."""
+    context = _context(_made(ca, alternative=False), tmp_path)
+    (tmp_path / "ca.pem").write_bytes(ca.cert_pem.bytes())
+    async with ScriptedRelay(tls=context, implicit_tls=security is Security.IMPLICIT_TLS) as server:
+        with pytest.raises(CertificateRefused, match="not valid"):
+            await Session(relay_of(server, security=security, ca_file=tmp_path / "ca.pem")).connect()
 
 
 @BOTH

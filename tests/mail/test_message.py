@@ -51,7 +51,7 @@ def paths(message: Message) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("make", [new, old])
 def test_to_cc_and_bcc_are_the_recipients_and_bcc_is_not_transmitted(make: Any) -> None:
-    """W-77, W-77, MH-12, and the caller's message is as it was."""
+    """W-77, MH-12, and the caller's message is as it was."""
     message = make(To="Bob <b@x.example>, c@x.example", Cc="d@x.example", Bcc="secret@x.example")
     before = deepcopy(message)
     made = Message.of(message)
@@ -92,7 +92,7 @@ def test_every_to_and_cc_field_counts() -> None:
 def test_the_header_says_from_whom_and_to_whom(
     make: Any, fields: dict[str, str], reverse_path: str, forward_paths: list[str]
 ) -> None:
-    """W-78, W-79, W-78, W-79: RFC 5322 §3.6.2 and §3.6.6: Sender wins; one Resent block replaces all; nobody is mailed twice."""
+    """W-78, W-79: RFC 5322 §3.6.2 and §3.6.6: Sender wins; one Resent block replaces all; nobody is mailed twice."""
     assert paths(Message.of(make(**fields))) == (reverse_path, forward_paths)
 
 
@@ -126,7 +126,7 @@ def two_resent() -> OldMessage:
     ],
 )
 def test_an_envelope_that_cannot_be_told_is_an_error(message: OldMessage, field: str) -> None:
-    """W-78, W-80, D-27, W-78, W-80: No author, no recipient, two meanings: the field is named and nothing is guessed."""
+    """W-78, W-80, D-27: No author, no recipient, two meanings: the field is named and nothing is guessed."""
     with pytest.raises(MessageError) as caught:
         Message.of(message)
     assert caught.value.field == field
@@ -285,7 +285,7 @@ def test_long_references_are_not_encoded() -> None:
 
 @pytest.mark.parametrize("make", [new, old])
 def test_the_message_comes_back(make: Any) -> None:
-    """Subject, names and text beyond ASCII; CRLF everywhere; seven bits."""
+    """W-75: subject, names and text beyond ASCII; CRLF everywhere; seven bits."""
     subject = "Grüße aus Köln" if make is new else Header("Grüße aus Köln", "utf-8")
     made = Message.of(make("Grüße\n.\nFrom here\n", To="Zoë <b@x.example>", Subject=subject))
     assert read(made)["Subject"] == "Grüße aus Köln"
@@ -379,7 +379,7 @@ NEVER, BY_MONDAY = RecipientWishes(Notify.NEVER), Wishes(envid="monday")
 
 
 def test_a_message_of_any_kind_is_given_wishes() -> None:
-    """W-83, W-81 and W-83: the message that was given, and its envelope, stay as they are."""
+    """W-81 and W-83: the message that was given, and its envelope, stay as they are."""
     message = new(To="b@x.example, c@x.example")
     made = Message.of(message, wishes=BY_MONDAY, recipient_wishes=[None, NEVER])
     assert (made.envelope.wishes, made.envelope.recipient_wishes) == (BY_MONDAY, (None, NEVER))

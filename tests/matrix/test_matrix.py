@@ -40,7 +40,7 @@ async def _all(chosen: Iterable[Cell], wires: Wires) -> list[str]:
 @pytest.mark.parametrize("link", Link)
 @pytest.mark.parametrize("fault", Fault)
 async def test_every_fault_ends_typed_true_and_in_time(fault: Fault, link: Link, way: Way, wires: Wires) -> None:
-    """Fault injection 2: the limit of the stage + 0.5 s; accepted is what the relay has once, the rest it has not."""
+    """WI-12, fault injection 2: the stage's limit + 0.5 s; accepted is what the relay has once, the rest it has not."""
     chosen = [cell for cell in cells() if (cell.fault, cell.link, cell.way) == (fault, link, way)]
     assert await _all(chosen, wires) == []
 

@@ -106,6 +106,16 @@ def test_a_streamed_content_may_be_delivered_as_soon_as_it_is_said() -> None:
     assert transaction.delivery().accepted
 
 
+def test_a_streamed_content_goes_to_those_who_were_accepted() -> None:
+    """PC-g: the last chunk was in the flight with a recipient who is refused; the other gets it."""
+    transaction = Transaction(TWO, chunked=True)
+    for command, reply in zip((*transaction.say(), LAST), (OK, OK, NO, OK), strict=True):
+        if command.verb is Verb.MAIL:
+            transaction.content_ended(unasked=True)
+        transaction.answered(command, reply)
+    assert transaction.delivery().outcomes == (Outcome.ACCEPTED, Outcome.REJECTED)
+
+
 def test_a_streamed_content_for_nobody_is_nobodys() -> None:
     """Its chunk is refused as well: 503 or 554, depending on the server."""
     transaction = Transaction(TWO, chunked=True)
@@ -116,6 +126,17 @@ def test_a_streamed_content_for_nobody_is_nobodys() -> None:
             transaction.content_ended(unasked=True)
         transaction.answered(command, reply)
     assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
+
+
+def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
+    """PC-h: it was streamed, and is refused with all of its envelope; who takes it nevertheless delivers to nobody."""
+    for last in (NO, OK):
+        transaction = Transaction(TWO, chunked=True)
+        for command, reply in zip((*transaction.say(), LAST), (NO, Reply(503), Reply(503), last), strict=True):
+            if command.verb is Verb.MAIL:
+                transaction.content_ended(unasked=True)
+            transaction.answered(command, reply)
+        assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
 def test_content_behind_data_is_never_unasked() -> None:

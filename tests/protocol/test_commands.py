@@ -63,7 +63,7 @@ BREAKERS = ["\r\n", "\r", "\n", "\0", "\t", "\x7f", "\x1b", "\u0085", "\u2028", 
 @pytest.mark.parametrize("breaker", [*BREAKERS, " ", ">", "<", "é", ""])
 @pytest.mark.parametrize("where", ["{}", "client{}", "{}example", "client{}MAIL FROM:<x>"])
 def test_a_client_name_is_a_domain_or_an_address_literal(breaker: str, where: str) -> None:
-    """D-26, WO-01, WO-03, W-69 and W-71: `me XCLIENT ADDR=…` is no name."""
+    """D-25, D-26, WO-01, WO-03, W-69 and W-71: `me XCLIENT ADDR=…` is no name."""
     name = where.format(breaker)
     if breaker == "" and where in ("client{}", "{}example"):
         return

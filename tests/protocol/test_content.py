@@ -41,6 +41,7 @@ def received(octets: bytes) -> bytes:
     [
         (b"A: b\r\n.\r\n", b"A: b\r\n..\r\n.\r\n"),
         (b"A: b\r\n.", b"A: b\r\n..\r\n.\r\n"),
+        (b"A: b\r\n.\r\n\r\n", b"A: b\r\n..\r\n\r\n.\r\n"),
         (b".first\r\n.second", b"..first\r\n..second\r\n.\r\n"),
         (b"A: b\r\n\r\nc\r\n", b"A: b\r\n\r\nc\r\n.\r\n"),
         (b"A: b\r\n\r\nc", b"A: b\r\n\r\nc\r\n.\r\n"),
@@ -50,8 +51,17 @@ def received(octets: bytes) -> bytes:
     ],
 )
 def test_the_transparency_vectors(content: bytes, sent: bytes) -> None:
-    """TV, WO-08, WO-09, W-64 and W-65: the final CRLF is there once, an input that has one gains no line."""
+    """TV-01, TV-02, TV-05, WO-08, WO-09, W-64, W-65: one final CRLF, and an input that has it gains no line."""
     assert image(Content.of(content).parts) == sent
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_text_with_other_line_ends_holds_no_command(end: str) -> None:
+    """TV-03, TV-04: both kinds become CRLF before the dot is doubled, so nothing ends early."""
+    text = f"A: {end}.{end}MAIL FROM:<>"
+    assert image(Content.of(text).parts) == b"A: \r\n..\r\nMAIL FROM:<>\r\n.\r\n"
+    with pytest.raises(MessageError):
+        Content.of(text.encode())
 
 
 @pytest.mark.parametrize(

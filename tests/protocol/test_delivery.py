@@ -58,6 +58,8 @@ def test_a_refused_rcpt_says_whose_it_was() -> None:
     with pytest.raises(DeliveryRefused) as refused:
         Delivery(BOTH, OK, (OK, NO), (OK,), True).raise_for_refusal()
     assert str(refused.value.command) == f"RCPT TO:<{CAROL}>"
+    assert refused.value.reply.code == 550
+    assert "550" in str(refused.value)
 
 
 def test_a_recipient_is_found_by_mailbox_or_by_text() -> None:

@@ -143,7 +143,7 @@ def test_what_a_relay_takes_about_another_client_is_read() -> None:
     ],
 )
 def test_mechanisms_are_the_union_of_what_auth_says(lines: list[str], mechanisms: tuple[str, ...]) -> None:
-    """W-17, WI-16: `AUTH=` is how servers wrote it before RFC 2554 was done."""
+    """W-17, D-16, WI-16: `AUTH=` is how servers wrote it before RFC 2554 was done."""
     assert offered(*lines).mechanisms == mechanisms
 
 

@@ -120,7 +120,7 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "bad salt"],
 )
 def test_a_server_that_is_up_to_no_good_is_broken_off(server: Scram, why: str) -> None:
-    """NP-08, AU-03: `*`, a reason, and no other mechanism to which it could talk us down (W-49)."""
+    """AU-03: `*`, a reason, and no other mechanism to which it could talk us down (W-49)."""
     relay = Relay(f"{SCRAM} PLAIN LOGIN CRAM-MD5")
     final = relay.against(server, {"ann": "hunter2"})
     assert relay.said[-1] == b"*\r\n"

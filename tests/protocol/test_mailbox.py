@@ -43,7 +43,7 @@ from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
     ],
 )
 def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> None:
-    """N-09, D-22, NP-09, WO-04, MH-07, W-68 and W-72: but for a domain beyond ASCII, which goes in A-labels."""
+    """N-09, D-22, WO-04, MH-07, W-68 and W-72: but for a domain beyond ASCII, which goes in A-labels."""
     mailbox = Mailbox.parse(text)
     assert mailbox.wire == str(mailbox) == (wire or text)
     assert Mailbox.parse(str(mailbox)) == mailbox

@@ -38,7 +38,7 @@ def said(
     ],
 )
 def test_plain(credentials: Password, initial: bytes) -> None:
-    """W-46 and SV (RFC 4616 §4); a server that says `334 ` is told again."""
+    """W-46, SV-09 (RFC 4616 §4); a server that says `334 ` is told again."""
     assert said("PLAIN", credentials) == [b64decode(initial)]
     assert said("PLAIN", credentials, b"") == [b64decode(initial)] * 2
 
@@ -53,7 +53,7 @@ def test_plain(credentials: Password, initial: bytes) -> None:
     ],
 )
 def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes]) -> None:
-    """W-47 and SV: they differ between servers."""
+    """W-47, SV-10: they differ between servers."""
     assert said("LOGIN", USER, *map(b64decode, prompts)) == [None, b"username", b"password"]
 
 
@@ -65,7 +65,7 @@ def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes
     ],
 )
 def test_cram_md5(challenge: bytes, digest: bytes) -> None:
-    """W-48 and SV (RFC 2195 §2): never an initial response."""
+    """W-48, SV-01, SV-02 (RFC 2195 §2): never an initial response."""
     assert said("CRAM-MD5", TIM, challenge) == [None, b"tim " + digest]
 
 
@@ -78,13 +78,13 @@ def test_cram_md5_does_not_hash_nothing() -> None:
 
 
 def test_xoauth2_answers_the_reason_of_a_failure_with_nothing() -> None:
-    """W-50 and SV."""
+    """W-50, SV-11."""
     initial = b64decode(b"dXNlcj11c2VybmFtZQFhdXRoPUJlYXJlciBwYXNzd29yZAEB")
     assert said("XOAUTH2", TOKEN, b'{"status":"400"}') == [initial, b""]
 
 
 def test_oauthbearer_answers_the_reason_of_a_failure_with_0x01() -> None:
-    """SV (RFC 7628 §4.1, with port 587): `AQ==`."""
+    """SV-12 (RFC 7628 §4.1, with port 587): `AQ==`."""
     initial = (
         b"bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9NTg3AWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRj"
         b"Mk52YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"

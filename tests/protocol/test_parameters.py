@@ -46,7 +46,7 @@ def test_a_plain_message_declares_its_size_only(lines: list[str], needed: dict[s
 
 
 def test_a_message_beyond_the_limit_is_refused_here() -> None:
-    """N-07, NP-07, WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
+    """N-07, WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
     with pytest.raises(NotOffered, match="the message has 23 octets, the relay takes 22") as refused:
         parameters(PLAIN, HELLO, offered("SIZE 22"))
     assert refused.value.extension == "that SIZE"

@@ -102,13 +102,13 @@ def test_a_bare_line_feed_ends_no_line(octets: bytes) -> None:
 
 @pytest.mark.parametrize("octets", [b"550-no\r\n250 ok\r\n", b"250-a\r\n250-b\r\n251-c\r\n", b"250-a\r\n550\r\n"])
 def test_a_reply_keeps_its_code(octets: bytes) -> None:
-    """N-11, D-15, NP-11, WI-04: a refusal whose last line says 250 is neither."""
+    """N-11, D-15, WI-04: a refusal whose last line says 250 is neither."""
     with pytest.raises(RemoteProtocolError, match="changed its code"):
         read(octets)
 
 
 def test_a_line_has_an_end() -> None:
-    """P-04, WI-01, W-29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
+    """D-25, P-04, WI-01, W-29: at 2048 octets with its CR, in one read or in many, and the memory with it."""
     longest = b"250 " + b"x" * (MAX_LINE - 5) + b"\r\n"
     assert len(read(longest)) == len(read(*one_by_one(longest))) == 1
     for reads in ([longest[:4] + b"x" + longest[4:]], [b"250 ", b"x" * MAX_LINE], [b"x" * 3 * MAX_LINE]):

@@ -68,6 +68,16 @@ def test_nothing_is_bound_to_no_certificate(certificate: bytes | None) -> None:
     assert names(choose(USER, [*PLUS, *SCRAM], Channel(certificate=certificate))) == SCRAM
 
 
+def test_the_only_binding_is_to_the_certificate() -> None:
+    """SV-07, AU-04: tls-unique is not defined for TLS 1.3, so no mechanism ever names it."""
+    bound = [mechanism for mechanism in choose(USER, NAMES, CHANNEL) if mechanism.plus]
+    assert names(bound) == PLUS
+    for mechanism in bound:
+        first = next(mechanism.begin(USER, CHANNEL))
+        assert first is not None
+        assert first.startswith(b"p=tls-server-end-point,,")
+
+
 def test_a_password_that_scram_cannot_compute_with_goes_by_plain() -> None:
     """RFC 4013 prohibits characters that passwords have."""
     assert names(choose(UNPREPARABLE, NAMES, CHANNEL)) == ["PLAIN", "LOGIN"]

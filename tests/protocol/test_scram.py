@@ -56,7 +56,7 @@ def begun(
     ids=["RFC 5802 §5", "RFC 7677 §3", "SHA-512"],
 )
 def test_the_vectors(algorithm: str, nonce: str, first: bytes, proof: bytes, final: bytes) -> None:
-    """SV-03, SV-04, SV-05: SV: SCRAM-SHA-1, -256 and -512, byte for byte; the end is an empty answer."""
+    """SV-03, SV-04, SV-05: SCRAM-SHA-1, -256 and -512, byte for byte; the end is an empty answer."""
     dialogue, said = begun(algorithm, nonce)
     assert said == b"n,,n=user,r=" + nonce.encode()
     server_nonce = first[2:].split(b",")[0]
@@ -67,7 +67,7 @@ def test_the_vectors(algorithm: str, nonce: str, first: bytes, proof: bytes, fin
 
 
 def test_a_proof_covers_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SV-06, AU-04, SV: SCRAM-SHA-256-PLUS with tls-server-end-point."""
+    """SV-06, AU-04, wire.md SASL vectors: SCRAM-SHA-256-PLUS with tls-server-end-point."""
     binding = b"imap://elwood.innosoft.com/"
     dialogue, said = begun(plus=True, offered=True, binding=binding, monkeypatch=monkeypatch)
     assert said == b"p=tls-server-end-point,,n=user,r=" + NONCE.encode()
@@ -79,7 +79,7 @@ def test_a_proof_covers_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_client_that_could_bind_says_so_where_the_relay_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SV-08, AU-04, SV: gs2 `y,,`, so that a relay notices that its -PLUS was taken away."""
+    """SV-08, AU-04, wire.md SASL vectors: gs2 `y,,`, so that a relay notices that its -PLUS was taken away."""
     dialogue, said = begun(binding=b"binding", monkeypatch=monkeypatch)
     assert said is not None
     assert said.startswith(b"y,,n=user")
