@@ -28,6 +28,8 @@ _HOME = {
         "protocol.xclient": "XClient",
         "mail.attachment": "Attachment",
         "mail.build": "build",
+        "mail.dkim": "Signer",
+        "mail.dkimkey": "DkimKey",
         "mail.message": "Message",
         "mail.template": "Composer Template",
         "client.login": "Login Token",

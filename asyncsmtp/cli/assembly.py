@@ -43,15 +43,20 @@ async def assemble(settings: Settings) -> Assembled:
     """Read what the settings name, and compile it against the columns of the recipients.
 
     Raises:
-        Failed: a file cannot be read. RecipientError: the recipients' header. TemplateError: the template.
+        Failed: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
+        TemplateError: the template.
     """
     from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.mail.dkim import Signer
 
     shelf = _Shelf(settings)
     template = _template(settings, shelf)
     file = RecipientFile(settings.recipients, email=settings.email, delimiter=settings.delimiter)
-    composer = template.compile(await file.columns(), read=shelf.folder.read)
+    keys = [signature.load() for signature in settings.signatures]
+    signer = Signer(*keys) if keys else None
+    composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
+    parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
     return Assembled(file, composer, parts | shelf.digests)
 
 

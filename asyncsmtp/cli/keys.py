@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.cli.signing import signatures
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
@@ -121,11 +122,11 @@ KEYS: Mapping[str, Key] = {
     "relay.ca_file": Key("ca_file", _path, "--ca-file"),
     "relay.password_command": Key("password_command", _text, "--password-command"),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
+    "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
 }
 
 LATER: Mapping[str, str] = {
-    "dkim": "this version cannot sign with DKIM: take the section out, and let the relay sign",
     "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
     "and give the field under headers in [campaign]",
     "limits.rate": "this version has no rates: take the key out, and use concurrency and sessions",

@@ -50,6 +50,10 @@ def test_every_key_is_read(path: Path) -> None:
         dialogue = "lockstep"
         ca_file = "ca.pem"
         password_command = "pass show mail"
+        [dkim]
+        domain = "example.com"
+        selector = "s1"
+        key = "dkim.pem"
         [limits]
         concurrency = 7
         [retry]
