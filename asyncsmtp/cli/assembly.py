@@ -26,11 +26,13 @@ class Assembled:
 
     Attributes:
         parts: the digest of all that must stay the same while the campaign lasts, but for the recipients.
+        remarks: what could be better, one sentence each; it is sent nevertheless.
     """
 
     file: RecipientFile
     composer: Composer
     parts: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
     async def fingerprint(self) -> dict[str, str]:
         """All the parts; reads the recipients once through."""
@@ -57,7 +59,8 @@ async def assemble(settings: Settings) -> Assembled:
     composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
     parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
-    return Assembled(file, composer, parts | shelf.digests)
+    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    return Assembled(file, composer, parts | shelf.digests, weak)
 
 
 class _Shelf:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.cli.assembly import assemble
 from asyncsmtp.cli.campaignfile import read
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.cli.settings import settle
+from tests.cli.ended import Command
 
 NAMES = 'domain = "example.com"\nselector = "s1"\n'
 
@@ -79,6 +81,16 @@ async def test_what_cannot_sign_is_told_before_anything_is_sent(folder: Path, se
     with pytest.raises(Failed, match=why) as caught:
         await parts(folder, section)
     assert caught.value.failure.advice
+
+
+async def test_a_weak_key_is_remarked_by_check(folder: Path, command: Command) -> None:
+    """RFC 8301 §3.2: verifiers take 1024 bits, signers should not."""
+    key = rsa.generate_private_key(65537, 1024)
+    (folder / "dkim.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    await parts(folder, f'[dkim]\n{NAMES}key = "dkim.pem"')
+    ended = await asyncio.to_thread(command, "check", folder / "campaign.toml")
+    assert ended.code == 0
+    assert "the DKIM key s1._domainkey.example.com has 1024 bits; make one of 2048" in ended.out
 
 
 async def test_a_key_in_the_file_itself_is_refused_and_not_repeated(folder: Path) -> None:
