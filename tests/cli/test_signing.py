@@ -13,7 +13,9 @@ from asyncsmtp.cli.assembly import assemble
 from asyncsmtp.cli.campaignfile import read
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.cli.settings import settle
+from asyncsmtp.mail.dkimkey import DkimKey
 from tests.cli.ended import Command
+from tests.mail.dkim_verifier import verdicts
 
 NAMES = 'domain = "example.com"\nselector = "s1"\n'
 
@@ -99,3 +101,18 @@ async def test_a_key_in_the_file_itself_is_refused_and_not_repeated(folder: Path
     with pytest.raises(Failed, match="holds a private key") as caught:
         await parts(folder, f"[dkim]\n{NAMES}key = '''{key}'''")
     assert key.splitlines()[1] not in caught.value.failure.sentence
+
+
+def test_what_arrives_is_signed(folder: Path, command: Command) -> None:
+    """MH-11: through the whole command and a dialogue, a line that begins with a dot included."""
+    (folder / "m.txt").write_text("Hello\n.dot\n")
+    asyncio.run(parts(folder, f'[dkim]\n{NAMES}key = "dkim.pem"'))
+    ended = command("bulk", folder / "campaign.toml", "--sandbox", "--yes", "--maildir", folder / "mail")
+    assert ended.code == 0, ended.err
+    [mail] = (folder / "mail" / "new").iterdir()
+    octets = mail.read_bytes()
+    octets = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
+    octets = octets[octets.index(b"DKIM-Signature") :]  # below what the relay writes on top
+    key = DkimKey.of_pem("example.com", "s1", (folder / "dkim.pem").read_bytes())
+    assert verdicts(octets, {key.name: key.record}) == [True]
+    assert verdicts(octets.replace(b".dot", b"..dot"), {key.name: key.record}) == [False]
