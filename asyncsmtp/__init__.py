@@ -29,6 +29,8 @@ _HOME = {
         "protocol.xclient": "XClient",
         "mail.attachment": "Attachment",
         "mail.build": "build",
+        "mail.dkim": "Signer",
+        "mail.dkimkey": "DkimKey",
         "mail.message": "Message",
         "mail.template": "Composer Template",
         "client.certificates": "ClientCertificate",

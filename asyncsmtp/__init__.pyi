@@ -170,6 +170,8 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.mail.attachment import Attachment as Attachment
 from asyncsmtp.mail.build import build as build
+from asyncsmtp.mail.dkim import Signer as Signer
+from asyncsmtp.mail.dkimkey import DkimKey as DkimKey
 from asyncsmtp.mail.message import Message as Message
 from asyncsmtp.mail.template import (
     Composer as Composer,

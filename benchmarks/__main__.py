@@ -1,4 +1,4 @@
-"""python -m benchmarks [session] [latency] [command] [memory] [--quick]
+"""python -m benchmarks [session] [latency] [composing] [command] [memory] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -12,10 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import command, latency, memory, session
+from benchmarks import command, composing, latency, memory, session
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
+ALL = ("session", "latency", "composing", "command", "memory")
 HEAD = Row("work", "ours", "peer", "ratio", "target", True)
 
 
@@ -27,6 +28,8 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
             found += await session.measure(**({"messages": 300, "turns": 1} if quick else {}))
         if "latency" in wanted:
             found += await latency.measure(**({"messages": 64, "peer_messages": 2} if quick else {}))
+        if "composing" in wanted:
+            found += await composing.measure(**({"messages": 100, "peer_messages": 5, "turns": 1} if quick else {}))
         if "command" in wanted:
             few = {"rows": 2_000, "peer_rows": 200, "turns": 1}
             found += await command.measure(Path(folder) / "command", **(few if quick else {}))
@@ -46,7 +49,7 @@ def table(found: list[Row]) -> str:
 
 def main() -> int:
     """Print the table; 1 if a target was missed."""
-    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or {"session", "latency", "command", "memory"}
+    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or set(ALL)
     found = asyncio.run(rows(wanted, "--quick" in sys.argv))
     print(f"Python {platform.python_version()}, to {name()}, median of turns")
     print(table(found))

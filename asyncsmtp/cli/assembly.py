@@ -26,11 +26,13 @@ class Assembled:
 
     Attributes:
         parts: the digest of all that must stay the same while the campaign lasts, but for the recipients.
+        remarks: what could be better, one sentence each; it is sent nevertheless.
     """
 
     file: RecipientFile
     composer: Composer
     parts: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
     async def fingerprint(self) -> dict[str, str]:
         """All the parts; reads the recipients once through."""
@@ -43,16 +45,22 @@ async def assemble(settings: Settings) -> Assembled:
     """Read what the settings name, and compile it against the columns of the recipients.
 
     Raises:
-        Failed: a file cannot be read. RecipientError: the recipients' header. TemplateError: the template.
+        Failed: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
+        TemplateError: the template.
     """
     from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.mail.dkim import Signer
 
     shelf = _Shelf(settings)
     template = _template(settings, shelf)
     file = RecipientFile(settings.recipients, email=settings.email, delimiter=settings.delimiter)
-    composer = template.compile(await file.columns(), read=shelf.folder.read)
+    keys = [signature.load() for signature in settings.signatures]
+    signer = Signer(*keys) if keys else None
+    composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
-    return Assembled(file, composer, parts | shelf.digests)
+    parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
+    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    return Assembled(file, composer, parts | shelf.digests, weak)
 
 
 class _Shelf:

@@ -17,7 +17,7 @@ _SECRETS = frozenset({"password", "passwd", "passphrase", "secret", "token", "ap
 
 _NAMES: dict[str, list[str]] = {}  # section -> its keys
 for _key in KEYS:
-    _NAMES.setdefault(_key.partition(".")[0], []).append(_key.partition(".")[2])
+    _NAMES.setdefault(_key.partition(".")[0], []).extend(filter(None, [_key.partition(".")[2]]))
 
 
 def read(path: Path) -> dict[str, object]:
@@ -56,6 +56,9 @@ def _checked(path: Path, document: Mapping[str, object]) -> Iterator[tuple[str, 
     for section, table in document.items():
         if section in LATER:
             raise Failed(f"{path}, [{section}]: {LATER[section]}", "asyncsmtp bulk --help shows what there is")
+        if section in KEYS:
+            yield section, _value(path, section, "", table)
+            continue
         if section not in _NAMES or not isinstance(table, dict):
             raise _unknown_section(path, section, table)
         for name, value in table.items():
@@ -63,7 +66,7 @@ def _checked(path: Path, document: Mapping[str, object]) -> Iterator[tuple[str, 
 
 
 def _value(path: Path, section: str, name: str, value: object) -> object:
-    key = f"{section}.{name}"
+    key = f"{section}.{name}" if name else section
     if name.lower() in _SECRETS:
         raise _secret(path, section, name)
     if key in LATER:
@@ -73,9 +76,8 @@ def _value(path: Path, section: str, name: str, value: object) -> object:
     try:
         return KEYS[key].kind(value, path.parent)
     except ValueError as error:
-        raise Failed(
-            f"{path}, [{section}] {name}: {error}", "correct it in the file, then run the command again"
-        ) from None
+        where = f"[{section}] {name}".rstrip()
+        raise Failed(f"{path}, {where}: {error}", "correct it in the file, then run the command again") from None
 
 
 def _unknown_section(path: Path, section: str, table: object) -> Failed:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.cli.signing import signatures
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
@@ -130,11 +131,11 @@ KEYS: Mapping[str, Key] = {
     "relay.client_cert": Key("client_cert", _path),
     "relay.client_key": Key("client_key", _path),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
+    "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
 }
 
 LATER: Mapping[str, str] = {
-    "dkim": "this version cannot sign with DKIM: take the section out, and let the relay sign",
     "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
     "and give the field under headers in [campaign]",
     "limits.rate": "this version has no rates: take the key out, and use concurrency and sessions",

@@ -55,6 +55,8 @@ async def told(
         report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
     for line in _lines(assembled.file.name, report):
         write(line)
+    for remark in assembled.remarks:
+        write(f"  {safe_text(remark)}")
     if strict:
         report.raise_for_problems()
     if not report.recipients:

@@ -13,6 +13,7 @@ from typing import Any
 
 from asyncsmtp.cli.failures import Failed
 from asyncsmtp.cli.keys import KEYS
+from asyncsmtp.cli.signing import Signature
 
 __all__ = ["Settings", "settle"]
 
@@ -26,6 +27,7 @@ class Settings:
         source: the campaign file; None when everything came from options.
         attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
         inline: the names of `cid:` URLs and their image files.
+        signatures: the keys that sign each message with DKIM, as the file names them.
         relay: the relay's URL; None where only the embedded relay is used.
     """
 
@@ -53,6 +55,7 @@ class Settings:
     pins: tuple[str, ...] = ()
     client_cert: Path | None = None
     client_key: Path | None = None
+    signatures: tuple[Signature, ...] = ()
     concurrency: int = 100
     in_doubt: str = "hold"
 

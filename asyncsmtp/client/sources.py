@@ -59,8 +59,11 @@ class FileContent:
         judge = Canonical(fix_eols=self._fix_eols)
         async with aclosing(_canonical(_read(self.path), judge)) as blocks:
             async for block in blocks:
+                if judge.size > self.size:
+                    break
                 yield block
-        if judge.size != self.size or judge.eight_bit > self.eight_bit:
+        found, scanned = (judge.eight_bit, judge.utf8_headers), (self.eight_bit, self.utf8_headers)
+        if judge.size != self.size or found > scanned or found[1] > scanned[1]:
             raise MessageError(f"{self.path} has changed since it was scanned: nothing was delivered; scan it again")
 
 

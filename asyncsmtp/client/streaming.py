@@ -9,7 +9,7 @@ from contextlib import aclosing
 from asyncsmtp.client.ear import READ_SIZE
 from asyncsmtp.client.place import Place
 from asyncsmtp.client.wire import Said, Wire
-from asyncsmtp.errors import ReplyTimeout
+from asyncsmtp.errors import MessageError, ReplyTimeout
 from asyncsmtp.protocol.codec import Transparency
 from asyncsmtp.protocol.content import AnyContent, Content, chunks
 from asyncsmtp.protocol.transaction import Phase
@@ -24,14 +24,15 @@ async def stream(place: Place, wire: Wire) -> None:
 
     Raises:
         ReplyTimeout, ConnectionLost: the relay does not read on, or too slowly; the connection is broken off.
-        And whatever the content's source raises: then the end is never written.
+        MessageError: the content's source gave nothing for as long as a relay may take to read a block.
+        And whatever the source raises: then the end is never written.
     """
     transaction = place.transaction
     if transaction.phase is not Phase.CONTENT or not transaction.taken:
         return
     dots = None if transaction.chunked else Transparency()
     clock = _Clock(wire, place.content.size)
-    async with aclosing(_blocks(place.content)) as blocks:
+    async with aclosing(_blocks(place.content, wire.block_limit)) as blocks:
         async for block in blocks:
             if transaction.phase is not Phase.CONTENT:
                 return  # refused while the source was waited for
@@ -55,7 +56,7 @@ async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
         await wire.make_room()
 
 
-async def _blocks(content: AnyContent) -> AsyncGenerator[bytes]:
+async def _blocks(content: AnyContent, patience: float) -> AsyncGenerator[bytes]:
     """The content in blocks of READ_SIZE octets, the last one as it comes; one at least, maybe empty."""
     if isinstance(content, Content):
         for chunk in chunks(content.parts, READ_SIZE):
@@ -63,12 +64,23 @@ async def _blocks(content: AnyContent) -> AsyncGenerator[bytes]:
         return
     pending = bytearray()
     async with aclosing(content.blocks()) as given:
-        async for block in given:
+        while (block := await _next(given, patience)) is not None:
             pending += block
             while len(pending) > READ_SIZE:
                 yield bytes(pending[:READ_SIZE])
                 del pending[:READ_SIZE]
     yield bytes(pending)
+
+
+async def _next(given: AsyncGenerator[bytes], patience: float) -> bytes | None:
+    """One block of a source; None at its end."""
+    try:
+        async with asyncio.timeout(patience):
+            return await anext(given, None)
+    except TimeoutError as error:
+        raise MessageError(
+            f"the source of the content gave nothing for {patience:g} s: nothing was delivered"
+        ) from error
 
 
 class _Clock:

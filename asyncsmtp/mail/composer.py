@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.filling import Filling, Piece
@@ -12,6 +13,9 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.words import UnfitCharacter
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
+
+if TYPE_CHECKING:
+    from asyncsmtp.mail.dkim import Signer
 
 __all__ = ["Composer"]
 
@@ -21,11 +25,19 @@ SHARED = 2048  # octets from which a piece is a part of its own: handing it on b
 class Composer:
     """Made by `Template.compile`. The octets that all messages share are the same `bytes` in all of them."""
 
-    def __init__(self, author: Mailbox, head: Sequence[Piece], body: Sequence[Piece], names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        author: Mailbox,
+        head: Sequence[Piece],
+        body: Sequence[Piece],
+        names: Mapping[str, str],
+        signer: Signer | None = None,
+    ) -> None:
         self._author = author
         self._head = _joined(head)
         self._body = tuple(_gathered(body))
         self._names = names
+        self._signer = signer
 
     @property
     def author(self) -> Mailbox:
@@ -55,6 +67,8 @@ class Composer:
             raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(parts, sum(map(len, parts)), eight_bit=beyond_ascii, utf8_headers=beyond_ascii)
+        if self._signer is not None:
+            content = self._signer.signed(content, date)
         return Message(Envelope(self._author, (to,)), content)
 
 

@@ -12,6 +12,7 @@ from asyncsmtp.mail.attaching import attachment_part
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
 from asyncsmtp.mail.columns import Columns
 from asyncsmtp.mail.composer import Composer
+from asyncsmtp.mail.dkim import Signer
 from asyncsmtp.mail.fields import Fields, in_every_row
 from asyncsmtp.mail.filling import Piece
 from asyncsmtp.mail.sandbox import Loader, Sandbox
@@ -57,13 +58,14 @@ class Template:
     to_name: str | None = None
     loader: Loader | None = None
 
-    def compile(self, columns: Sequence[str], *, read: Reader | None = None) -> Composer:
+    def compile(self, columns: Sequence[str], *, read: Reader | None = None, signer: Signer | None = None) -> Composer:
         """Do all that does not depend on the recipient, once.
 
         Args:
             columns: the names a row has; any other name in a template is an error.
             read: gives the octets of an attachment by its path; called once for a path that is the same
                 for all, otherwise for each message. Raises OSError.
+            signer: signs every message with DKIM, dated as the message is; one signer for one template.
         Raises:
             TemplateError: with the file, the line and the name it is about.
         """
@@ -74,7 +76,7 @@ class Template:
         known = Columns(columns)
         plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
-        return Composer(author, head, self._body(known, plain, read), known.names)
+        return Composer(author, head, self._body(known, plain, read), known.names, signer)
 
     def _head(self, fields: Fields) -> tuple[Mailbox, list[Piece]]:
         """The mailbox of the author and the fields before the body's own."""

@@ -55,6 +55,10 @@ def test_every_key_is_read(path: Path) -> None:
         pin = "ab"
         client_cert = "ann.pem"
         client_key = "ann.key"
+        [dkim]
+        domain = "example.com"
+        selector = "s1"
+        key = "dkim.pem"
         [limits]
         concurrency = 7
         [retry]

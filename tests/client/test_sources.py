@@ -117,11 +117,21 @@ async def test_a_source_that_fails_never_ends_its_content(dialogue: Dialogue, ho
         assert not [line for line in server.dialogue_of(1) if line.endswith("LAST")]
 
 
-async def test_a_file_that_has_changed_is_not_sent(tmp_path: Path) -> None:
-    """The size was declared; what is in it now, nobody has looked at."""
-    path = written(tmp_path, HEAD + LINE)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (HEAD + LINE, HEAD + LINE * 2),
+        (HEAD + LINE, HEAD),
+        (HEAD + b"aa\r\n", HEAD + "é\r\n".encode()),
+        (b"Subject: aa\r\n\r\n\xc3\xa9\r\n", "Subject: é\r\n\r\naa\r\n".encode()),
+    ],
+    ids=["longer", "shorter", "eight bits", "eight bits in a header"],
+)
+async def test_a_file_that_has_changed_is_not_sent(tmp_path: Path, before: bytes, after: bytes) -> None:
+    """Its size, and what the relay must offer for it, were settled before; what is in it now, nobody has looked at."""
+    path = written(tmp_path, before)
     content = await FileContent.scan(path)
-    path.write_bytes(HEAD + LINE * 2)
+    path.write_bytes(after)
     async with playing() as (server, session):
         with pytest.raises(MessageError, match="changed"):
             await session.send(mail(content))
@@ -199,6 +209,19 @@ async def test_a_relay_that_stops_reading_is_a_timeout(tmp_path: Path) -> None:
         with pytest.raises(ReplyTimeout, match="content"):
             await session.send(mail(content))
     os.unlink(path)
+
+
+async def test_a_source_that_hangs_is_given_up() -> None:
+    """The relay would hang up at some time; the sender is told whose fault it is."""
+
+    async def hanging() -> AsyncIterator[bytes]:
+        yield HEAD
+        await asyncio.sleep(3600)
+
+    async with playing(relay={"timeouts": QUICK}) as (server, session):
+        with pytest.raises(MessageError, match="source"):
+            await session.send(mail(StreamContent(hanging())))
+    assert server.received == []
 
 
 async def test_a_source_that_is_cancelled_is_closed() -> None:

@@ -21,6 +21,7 @@ from asyncsmtp import (
     DeliverBy,
     Delivery,
     Dialogue,
+    DkimKey,
     EnhancedStatus,
     Entry,
     Envelope,
@@ -63,6 +64,7 @@ from asyncsmtp import (
     SessionOpened,
     Severity,
     Side,
+    Signer,
     SqliteLedger,
     State,
     StreamContent,
@@ -284,7 +286,10 @@ async def campaign(relay: Relay) -> list[Entry]:
     """A campaign by hand: the file, the template, the ledger, the run."""
     people = RecipientFile("people.csv", email="email")
     template = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}")
-    composer: Composer = template.compile(["email", "name"])
+    key = DkimKey.of_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
+    signer = Signer(key)
+    assert_type((key.name, key.record, key.algorithm, key.bits, key.weak), tuple[str, str, str, int, bool])
+    composer: Composer = template.compile(["email", "name"], signer=signer)
     report: Report = await preflight(people, composer)
     report.raise_for_problems()
     batches: AsyncIterator[Sequence[Recipient | Problem]] = people.batches()
