@@ -78,9 +78,8 @@ async def _next(given: AsyncGenerator[bytes], patience: float) -> bytes | None:
         async with asyncio.timeout(patience):
             return await anext(given, None)
     except TimeoutError as error:
-        raise MessageError(
-            f"the source of the content gave nothing for {patience:g} s: nothing was delivered"
-        ) from error
+        why = f"the source of the content gave nothing for {patience:g} s: nothing was delivered"
+        raise MessageError(why) from error
 
 
 class _Clock:

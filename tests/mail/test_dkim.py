@@ -22,7 +22,7 @@ from asyncsmtp.mail.dkimkey import DkimKey
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.template import Template
 from asyncsmtp.protocol.content import Content, transparent
-from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from tests.mail.dkim_verifier import verdicts
 
 DATE = datetime(2025, 11, 3, 9, 0, tzinfo=UTC)
@@ -148,7 +148,7 @@ def test_content_that_is_not_in_memory_is_refused() -> None:
             yield b"From: <a@example.com>\r\n"
 
     with pytest.raises(MessageError, match="read it first"):
-        Signer(RSA).sign(Message(Envelope.of(None, "b@example.net"), Afar()))
+        Signer(*keys()).sign(Message(Envelope.of(None, "b@example.net"), Afar()))
 
 
 def test_binary_content_is_refused() -> None:
