@@ -14,7 +14,7 @@ _HOME = {
     name: module
     for module, names in {
         "errors": "AuthenticationRefused BadArgument CertificateRefused ConnectFailed ConnectionLost "
-        "DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
+        "DeadlineExceeded DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
         "LedgerError LedgerMismatch LocalProtocolError MessageError NotInstalled NotOffered OutOfStep "
         "PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
         "SMTPError StartTlsInjection TemplateError TokenFailed",

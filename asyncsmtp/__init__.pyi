@@ -101,6 +101,9 @@ from asyncsmtp.errors import (
     ConnectionLost as ConnectionLost,
 )
 from asyncsmtp.errors import (
+    DeadlineExceeded as DeadlineExceeded,
+)
+from asyncsmtp.errors import (
     DeliveryInDoubt as DeliveryInDoubt,
 )
 from asyncsmtp.errors import (

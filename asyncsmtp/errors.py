@@ -11,6 +11,7 @@
     │   └── EveryHostFailed         .failures: of several hosts, each with its reason
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
     ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
+    ├── DeadlineExceeded            .seconds: the caller's own limit; nothing was delivered (also a TimeoutError)
     ├── PoolFull                    .seconds: no session was to be had in time (also a TimeoutError)
     ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
     ├── Refused                     .command, .reply
@@ -52,6 +53,7 @@ __all__ = [
     "CertificateRefused",
     "ConnectFailed",
     "ConnectionLost",
+    "DeadlineExceeded",
     "DeliveryInDoubt",
     "DeliveryRefused",
     "EveryHostFailed",
@@ -148,6 +150,14 @@ class ReplyTimeout(SMTPError, TimeoutError):
         said = command.verb if command is not None else "content"
         super().__init__(f"the relay did not answer {said} within {seconds:g} s: try again later")
         self.command = command
+        self.seconds = seconds
+
+
+class DeadlineExceeded(SMTPError, TimeoutError):
+    """The `seconds` that the caller gave a message are over; nothing was delivered."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the message was not sent within {seconds:g} s: nothing was delivered, try again")
         self.seconds = seconds
 
 

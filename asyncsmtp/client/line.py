@@ -102,7 +102,8 @@ class Line:
         if not place.opened:
             if not self._may_open():
                 return False
-            if not (self._streams and transaction.chunked and place.streamed):
+            asks_first = transaction.envelope.all_or_nothing or not (transaction.chunked and place.streamed)
+            if asks_first or not self._streams:
                 self._say(place, transaction.say(behind_content=self._must_reset))
             elif self._marked(place):
                 self._end(place)

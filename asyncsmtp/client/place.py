@@ -66,7 +66,10 @@ class Place:
     @property
     def halfway(self) -> bool:
         """Whether its MAIL is answered, and its envelope is not."""
-        return self.transaction.phase is Phase.ENVELOPE and self.transaction.mail is not None
+        transaction = self.transaction
+        if transaction.envelope.all_or_nothing:
+            return False  # DATA was held back: it is not a part of that group
+        return transaction.phase is Phase.ENVELOPE and transaction.mail is not None
 
     @property
     def welcome(self) -> bool:

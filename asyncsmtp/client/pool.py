@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.connector import Connector
 from asyncsmtp.client.counts import PoolCounts
+from asyncsmtp.client.deadline import by
 from asyncsmtp.client.events import OnEvent
 from asyncsmtp.client.manners import Manners
 from asyncsmtp.client.place import BeforeEnd
@@ -119,7 +120,14 @@ class Pool:
             waiting=self._in_hand - load,
         )
 
-    async def send(self, message: Message | ParsedMessage, *, before_end: BeforeEnd | None = None) -> Delivery:
+    async def send(
+        self,
+        message: Message | ParsedMessage,
+        *,
+        before_end: BeforeEnd | None = None,
+        deadline: float | None = None,
+        hard: bool = False,
+    ) -> Delivery:
         """Send one message over some session; wait for a session if all are full.
 
         A connection that breaks before the point of no return is replaced and the message sent again, unless it
@@ -132,9 +140,12 @@ class Pool:
         at all, everyone who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
-        Raises also PoolFull after `wait` seconds.
+        Raises also PoolFull after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
+        session, and opening one, are a part of them.
         """
         made = Message.of(message)
+        if deadline is not None:
+            return await by(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
         if self._witness is None:
             return await self._deliver(made, before_end)
         with Watch(self._witness, made.envelope, made.content) as watch:

@@ -6,7 +6,9 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
+from asyncsmtp.client.deadline import by
 from asyncsmtp.client.events import OnEvent
+from asyncsmtp.client.place import BeforeEnd
 from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.client.trace import Trace
@@ -27,6 +29,8 @@ async def send(
     sock: socket.socket | None = None,
     trace: Trace | None = None,
     on_event: OnEvent | None = None,
+    deadline: float | None = None,
+    hard: bool = False,
 ) -> Delivery:
     """Open a session, send one message, say QUIT; return what the relay answered for each recipient.
 
@@ -37,15 +41,23 @@ async def send(
         relay: a Relay, or its URL.
         sock: a socket that is connected to it; it is closed at the end.
         trace: is given each line of the dialogue. on_event: what happens, see `client.events`.
+        deadline: seconds until the end of the content must be written. hard: and its reply be there.
     Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
     DeliveryInDoubt where somebody was accepted.
     """
     made = Message.of(message)
     reached = Relay.from_url(relay) if isinstance(relay, str) else relay
+    session = Session(reached, sock=sock, trace=trace, on_event=on_event)
+    if deadline is None:
+        return await _send(session, made)
+    return await by(deadline, hard, None, lambda mark: _send(session, made, mark))
+
+
+async def _send(session: Session, made: Message, before_end: BeforeEnd | None = None) -> Delivery:
     delivery = None
     try:
-        async with Session(reached, sock=sock, trace=trace, on_event=on_event) as session:
-            delivery = await session.send(made)
+        async with session:
+            delivery = await session.send(made, before_end=before_end)
     except asyncio.CancelledError as error:
         if delivery is None or Outcome.ACCEPTED not in delivery.outcomes:
             raise

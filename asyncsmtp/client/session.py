@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.asking import Asking, broken_off
+from asyncsmtp.client.deadline import by
 from asyncsmtp.client.events import OnEvent
 from asyncsmtp.client.failover import Hosts
 from asyncsmtp.client.fitting import fitted
@@ -217,6 +218,8 @@ class Session:
         message: Message | ParsedMessage,
         *,
         before_end: BeforeEnd | None = None,
+        deadline: float | None = None,
+        hard: bool = False,
     ) -> Delivery:
         """Send one message; return what the relay answered for each recipient.
 
@@ -225,16 +228,21 @@ class Session:
             before_end: awaited once, before the end of the content is written; while it has not returned the
                 relay cannot have the message. Not called when no recipient was accepted. The next message's
                 is not called before the sender of this one has its result.
+            deadline: seconds until the end of the content must be written. hard: and its reply be there.
         Raises:
             NotOffered, MessageError: the message needs what the relay lacks; nothing was said.
             InsecureConnection: it must not go but under TLS, and this session is in clear, or unverified.
             ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
-            DeliveryInDoubt: the relay may have the message.
+            DeadlineExceeded: not delivered in time. DeliveryInDoubt: the relay may have the message.
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
         once its content has ended it raises DeliveryInDoubt and the session stays in step.
         """
         made = Message.of(message)
-        return await self.transact(made.envelope, made.content, before_end=before_end)
+        if deadline is None:
+            return await self.transact(made.envelope, made.content, before_end=before_end)
+        return await by(
+            deadline, hard, before_end, lambda mark: self.transact(made.envelope, made.content, before_end=mark)
+        )
 
     async def transact(
         self, envelope: Envelope, content: AnyContent, *, before_end: BeforeEnd | None = None

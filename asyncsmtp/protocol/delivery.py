@@ -43,6 +43,9 @@ class Outcome(StrEnum):
         return cls.DEFERRED if reply.code == 552 and str(reply.status) not in TOO_BIG else cls.of(reply)
 
 
+LATER = Reply(450)  # stands for what no relay said: nothing is wrong with this recipient, and he has no message
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
     """What protected a session.
@@ -92,8 +95,23 @@ class Delivery:
         """For each forward-path the reply that decided its fate."""
         if not self.mail.positive:
             return (self.mail,) * len(self.envelope.forward_paths)
+        if self.withheld:
+            reason = self.recipients[self._first_refused]
+            return tuple(reason if reply.positive else reply for reply in self.recipients)
         final = self._finals()
         return tuple(next(final, reply) if reply.positive else reply for reply in self.recipients)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether recipients that the relay accepted have no message because others were refused (all or nothing).
+
+        They are deferred; the reply that decided about them is the first refusal.
+        """
+        return not self.finals and any(reply.positive for reply in self.recipients)
+
+    @property
+    def _first_refused(self) -> int:
+        return next(place for place, reply in enumerate(self.recipients) if not reply.positive)
 
     def _finals(self) -> Iterator[Reply]:
         """For each accepted recipient the reply to the content; none at all when it never came to it."""
@@ -112,7 +130,7 @@ class Delivery:
         """One for each forward-path, in the order of the envelope."""
         if not self.mail.positive:
             return (Outcome.of(self.mail),) * len(self.envelope.forward_paths)
-        final = self._finals()
+        final = repeat(LATER) if self.withheld else self._finals()
         return tuple(
             Outcome.of(next(final, reply)) if reply.positive else Outcome.of_recipient(reply)
             for reply in self.recipients
@@ -151,4 +169,6 @@ class Delivery:
         if not self.mail.positive:
             return (mail(self.envelope.reverse_path),) * len(self.envelope.forward_paths)
         last = END_OF_CONTENT if self.content_sent else DATA
+        if self.withheld:
+            last = rcpt(self.envelope.forward_paths[self._first_refused])
         return tuple(last if reply.positive else None for reply in self.recipients)

@@ -22,12 +22,15 @@ class Envelope:
         forward_paths: in the order in which they are said; the same one twice is two recipients.
         wishes: what is asked for the message as a whole.
         recipient_wishes: what is asked for each forward-path, in their order; empty when nothing is.
+        all_or_nothing: whether DATA is said only where every recipient was accepted. An LMTP relay still answers the
+            content for each (RFC 2033 §4.2).
     """
 
     reverse_path: Mailbox | None
     forward_paths: tuple[Mailbox, ...]
     wishes: Wishes | None = None
     recipient_wishes: tuple[RecipientWishes | None, ...] = ()
+    all_or_nothing: bool = False
 
     def __post_init__(self) -> None:
         if not self.forward_paths:
@@ -46,11 +49,13 @@ class Envelope:
         *,
         wishes: Wishes | None = None,
         recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = (),
+        all_or_nothing: bool = False,
     ) -> Envelope:
         """Build one from addresses as text; "" and "<>" are the null reverse-path.
 
         Args:
             recipient_wishes: one for all of the recipients, or one for each, None for nothing.
+            all_or_nothing: say DATA only where every recipient was accepted; the others are deferred otherwise.
         Raises:
             RecipientError: an address is not one, or there is no recipient.
             BadArgument: there are more wishes than recipients, or fewer.
@@ -59,20 +64,20 @@ class Envelope:
             forward_paths = (forward_paths,)
         sender = None if reverse_path in (None, "", "<>") else _mailbox(reverse_path)
         recipients = tuple(map(_mailbox, forward_paths))
-        return cls(sender, recipients, wishes, _each(recipient_wishes, len(recipients)))
+        return cls(sender, recipients, wishes, _each(recipient_wishes, len(recipients)), all_or_nothing)
 
     def wishing(
         self, wishes: Wishes | None, recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = ()
     ) -> Envelope:
         """The same paths with other wishes, as `of` takes them."""
         each = _each(recipient_wishes, len(self.forward_paths))
-        return Envelope(self.reverse_path, self.forward_paths, wishes, each)
+        return Envelope(self.reverse_path, self.forward_paths, wishes, each, self.all_or_nothing)
 
     def part(self, places: Sequence[int]) -> Envelope:
         """The same for some of its recipients only, counted from 0, each with its wishes."""
         paths = tuple(self.forward_paths[place] for place in places)
         asked = tuple(self.recipient_wishes[place] for place in places) if self.recipient_wishes else ()
-        return Envelope(self.reverse_path, paths, self.wishes, asked)
+        return Envelope(self.reverse_path, paths, self.wishes, asked, self.all_or_nothing)
 
     @property
     def needs_smtputf8(self) -> bool:

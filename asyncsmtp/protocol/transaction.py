@@ -106,14 +106,26 @@ class Transaction:
         if self.phase is _CLEARING:
             group: tuple[Command, ...] = (RSET,)
         elif self._pipelined:
+            data = self._script.pop() if self.envelope.all_or_nothing and self._holds_data_back else None
             group = tuple(self._script)
             self._script.clear()
+            if data is not None:
+                self._script.append(data)  # a 354 cannot be unsaid
         else:
             group = (self._script.popleft(),)
         if behind_content:
             group = (RSET, *group)
         self._unanswered = len(group)
         return group
+
+    @property
+    def _holds_data_back(self) -> bool:
+        return len(self._script) > 1 and self._script[-1] is DATA
+
+    @property
+    def _withheld(self) -> bool:
+        """Whether the content is nobody's because it cannot be everybody's."""
+        return self.envelope.all_or_nothing and not all(reply.positive for reply in self.recipients)
 
     def answered(self, command: Command, reply: Reply) -> None:
         """Take the reply to a command of this transaction; they come in the order they were said.
@@ -174,10 +186,11 @@ class Transaction:
     def _step(self) -> None:
         """All that was said is answered: leave out of the script what a refusal made pointless."""
         refused = self.mail is not None and not self.mail.positive
-        if refused or (self._script and self._script[0] is DATA and not self.taken):
+        nobody = not self.taken or self._withheld
+        if refused or (self._script and self._script[0] is DATA and nobody):
             self.phase = _CLEARING
         elif not self._script:
-            self.phase = _CONTENT if self.taken else _CLEARING
+            self.phase = _CLEARING if nobody else _CONTENT
 
     def broken_off(self, reply: Reply) -> None:
         """The relay closed the session with a 421: it stands for every reply that is still to come."""

@@ -317,6 +317,25 @@ async def test_helo_is_the_end_where_more_is_needed(policy: dict[str, object]) -
     assert commands(server) == ["EHLO", "HELO", "QUIT"]
 
 
+@pytest.mark.parametrize("dialogue", list(Dialogue))
+async def test_all_or_nothing_is_said_in_every_dialogue(dialogue: Dialogue) -> None:
+    """One refused: nobody has it, and the next message goes on; all accepted: everybody has it."""
+    path = {1: ("a@example.net", "bad@example.net", "b@example.net"), 2: ("a@example.net", "b@example.net")}
+
+    def rcpt(cue: Cue) -> Move | None:
+        return "550 5.1.1 no such user" if b"<bad@" in cue.line else None
+
+    async with playing({Stage.RCPT: rcpt}, relay={"dialogue": dialogue}) as (server, session):
+        made = [message(number, to=path[number]) for number in (1, 2)]
+        whole = [Message(replace(one.envelope, all_or_nothing=True), one.content) for one in made]
+        refused, taken, after = await asyncio.gather(*map(session.send, [*whole, message(3)]))
+        assert [outcome.value for outcome in refused.outcomes] == ["deferred", "rejected", "deferred"]
+        assert taken.accepted
+        assert after.accepted
+    assert [received.forward_paths for received in server.received] == [path[2], ("to3@example.net",)]
+    assert server.improper == []
+
+
 async def test_a_relay_that_knows_neither_hello_is_asked_once_each() -> None:
     """WI-17: no loop of HELOs."""
     async with ScriptedRelay({Stage.EHLO: "500 5.5.1 what", Stage.HELO: "500 5.5.1 what"}) as server:

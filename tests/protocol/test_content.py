@@ -141,6 +141,11 @@ def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, 
     assert len(bytes(content)) == size
 
 
+def test_content_in_memory_can_be_sent_again() -> None:
+    """What a stream cannot, once it was begun."""
+    assert not Content.of(b"Subject: x\r\n").spent
+
+
 def test_trusted_content_shares_its_parts() -> None:
     """A composer has checked them; the static ones are in every message."""
     static = b"A: b\r\n\r\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import LocalProtocolError, OutOfStep
+from asyncsmtp.errors import DeliveryRefused, LocalProtocolError, OutOfStep
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, RSET, Command, Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
@@ -264,3 +264,56 @@ def test_pipelined_and_lockstep_deliver_the_same(mail: Reply, rcpts: list[Reply]
 def test_data_is_one_command_for_all() -> None:
     """A constant, not made anew for each message."""
     assert Transaction(ONE).say()[-1] is DATA
+
+
+ALL = Envelope.of(None, ["bob@example.net", "carol@example.net", "dave@example.net"], all_or_nothing=True)
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_all_or_nothing_says_data_once_everybody_is_accepted(pipelined: bool) -> None:
+    """A 354 cannot be unsaid: DATA is in no group with the recipients."""
+    transaction = Transaction(ALL, pipelined=pipelined)
+    said: list[list[Verb]] = []
+    while transaction.phase is Phase.ENVELOPE:
+        group = transaction.say()
+        said.append([command.verb for command in group])
+        for command in group:
+            transaction.answered(command, GO if command is DATA else OK)
+    assert said[-1] == [Verb.DATA]
+    assert [verb for group in said for verb in group] == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.DATA]
+    transaction.content_ended()
+    transaction.answered(END_OF_CONTENT, OK)
+    assert transaction.delivery().accepted
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("refusal", [NO, LATER])
+def test_all_or_nothing_clears_where_one_is_refused(pipelined: bool, chunked: bool, refusal: Reply) -> None:
+    """Each was asked about, none has the message: the others are to be tried again, and are told why."""
+    transaction = Transaction(ALL, pipelined=pipelined, chunked=chunked)
+    verbs: list[Verb] = []
+    answers = iter([OK, OK, refusal, OK, OK])
+    while transaction.phase is not Phase.OVER:
+        for command in transaction.say():
+            verbs.append(command.verb)
+            transaction.answered(command, next(answers))
+    assert verbs == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.RSET]
+    delivery = transaction.delivery()
+    assert not delivery.content_sent
+    assert delivery.withheld
+    assert delivery.outcomes == (Outcome.DEFERRED, Outcome.of(refusal), Outcome.DEFERRED)
+    assert delivery.replies() == (refusal,) * 3
+    deferred = delivery.deferred
+    assert deferred is not None
+    assert deferred.all_or_nothing
+    with pytest.raises(DeliveryRefused, match="RCPT") as caught:
+        delivery.raise_for_refusal()
+    assert b"carol" in bytes(caught.value.command)
+
+
+def test_all_or_nothing_and_one_recipient_is_as_ever() -> None:
+    """There is nobody to leave out."""
+    one = Envelope.of(None, "bob@example.net", all_or_nothing=True)
+    delivery = after(one, OK, NO, OK).delivery()
+    assert (delivery.outcomes, delivery.withheld) == ((Outcome.REJECTED,), False)

@@ -89,6 +89,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.CertificateRefused,
     asyncsmtp.ConnectFailed,
     asyncsmtp.ConnectionLost,
+    asyncsmtp.DeadlineExceeded,
     asyncsmtp.DeliveryInDoubt,
     asyncsmtp.DeliveryRefused,
     asyncsmtp.EveryHostFailed,

@@ -1,0 +1,97 @@
+"""The caller's limit on one message: kept before the point of no return, not past it unless the caller insists."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncsmtp.client.sending import send
+from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolFull, ReplyTimeout
+from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, ScriptedRelay, Stage, Wait
+from tests.client.support import QUICK, big, message, playing, pooling, relay_of
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+SOON = 0.2  # seconds
+
+
+@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA])
+async def test_before_the_end_of_the_content_nothing_was_delivered(stage: Stage) -> None:
+    """Abort, and tell: trying again is safe; the pool serves on."""
+    async with pooling({stage: {1: Hang()}}, pool={"sessions": 1}) as (server, pool):
+        with pytest.raises(DeadlineExceeded, match=r"0\.2 s") as caught:
+            await pool.send(message(1), deadline=SOON)
+        assert isinstance(caught.value, TimeoutError)
+        assert not caught.value.in_doubt
+        assert (await pool.send(message(2), deadline=30)).accepted
+    assert [received.forward_paths for received in server.received] == [("to2@example.net",)]
+
+
+async def test_a_body_that_does_not_move_is_broken_off() -> None:
+    async with playing({Stage.BODY: Deaf()}) as (server, session):
+        with pytest.raises(DeadlineExceeded):
+            await session.send(big(20_000_000), deadline=SOON)
+        assert not session.usable
+    assert server.received == []
+
+
+async def test_past_it_the_reply_is_waited_for() -> None:
+    """A message that may be there is not given up for a limit of the caller's."""
+    async with playing({Stage.DOT: (Wait(3 * SOON), USUAL)}) as (_, session):
+        assert (await session.send(message(), deadline=SOON)).accepted
+        assert session.usable
+
+
+async def test_past_it_and_insisting_it_is_in_doubt() -> None:
+    async with playing({Stage.DOT: (UNSAID, Hang())}) as (server, session):
+        with pytest.raises(DeliveryInDoubt):
+            await session.send(message(), deadline=SOON, hard=True)
+    assert len(server.received) == 1
+
+
+async def test_the_senders_own_mark_is_awaited_and_counts() -> None:
+    """The relay cannot have the message before it has returned."""
+    marked = []
+
+    async def mark() -> None:
+        marked.append(1)
+
+    async with playing() as (_, session):
+        assert (await session.send(message(), before_end=mark, deadline=30)).accepted
+        with pytest.raises(DeadlineExceeded):
+            await session.send(message(), before_end=lambda: asyncio.sleep(60), deadline=SOON)
+    assert marked == [1]
+
+
+async def test_waiting_for_a_session_is_a_part_of_it() -> None:
+    """Nothing was said, so the session that is busy does not notice."""
+    async with pooling({Stage.DOT: {1: (Wait(3 * SOON), USUAL)}}, pool={"sessions": 1, "depth": 1}) as (server, pool):
+        first = asyncio.create_task(pool.send(message(1)))
+        await server.wait_for_stage(Stage.DOT)
+        with pytest.raises(DeadlineExceeded):
+            await pool.send(message(2), deadline=SOON)
+        assert (await first).accepted
+    assert len(server.received) == 1
+
+
+async def test_connecting_is_a_part_of_it() -> None:
+    async with ScriptedRelay({Stage.GREETING: Hang()}) as server:
+        with pytest.raises(DeadlineExceeded):
+            await send(message(), relay=relay_of(server), deadline=SOON)
+    async with ScriptedRelay() as server:
+        assert (await send(message(), relay=relay_of(server), deadline=30)).accepted
+
+
+async def test_other_limits_keep_their_own_names() -> None:
+    """A relay that is mute, and a pool that is full, are told as such."""
+    async with playing({Stage.MAIL: Hang()}, relay={"timeouts": QUICK}) as (_, session):
+        with pytest.raises(ReplyTimeout):
+            await session.send(message(), deadline=30)
+    pool = {"sessions": 1, "depth": 1, "wait": 0.05}
+    async with pooling({Stage.DOT: {1: (Wait(1.0), USUAL)}}, pool=pool) as (server, made):
+        first = asyncio.create_task(made.send(message(1)))
+        await server.wait_for_stage(Stage.DOT)
+        with pytest.raises(PoolFull):
+            await made.send(message(2), deadline=30)
+        await first
