@@ -125,6 +125,18 @@ async def serving(play: Play) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
+async def takes_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Played to `serving`: a relay that takes everything and keeps nothing."""
+    writer.write(b"220 relay\r\n")
+    while line := await reader.readline():
+        writer.write({b"DATA\r\n": b"354 go\r\n"}.get(line, b"250 ok\r\n"))
+        if line == b"DATA\r\n":
+            end = b""
+            while not end.endswith(b"\r\n.\r\n"):
+                end = end[-4:] + await reader.read(65_536)
+            writer.write(b"250 taken\r\n")
+
+
 @asynccontextmanager
 async def playing(
     script: Mapping[Stage, Rule] | None = None, *, relay: Mapping[str, object] | None = None, **server: object

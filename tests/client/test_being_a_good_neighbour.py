@@ -15,7 +15,7 @@ from asyncsmtp.client.relay import Relay
 from asyncsmtp.client.session import Session
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay, Stage
-from tests.client.support import big, message, playing, relay_of, serving
+from tests.client.support import big, message, playing, relay_of, serving, takes_all
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -28,18 +28,6 @@ async def test_the_kernel_looks_after_a_peer_that_says_nothing() -> None:
         with socket.socket(fileno=os.dup(kept.fileno())) as handle:
             assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-async def _takes_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """In turns of its own, as little as can be: what is measured is the client."""
-    writer.write(b"220 relay\r\n")
-    while line := await reader.readline():
-        writer.write({b"DATA\r\n": b"354 go\r\n"}.get(line, b"250 ok\r\n"))
-        if line == b"DATA\r\n":
-            end = b""
-            while not end.endswith(b"\r\n.\r\n"):
-                end = end[-4:] + await reader.read(65_536)
-            writer.write(b"250 taken\r\n")
 
 
 async def _longest_turn_during(work: Awaitable[object]) -> float:
@@ -55,7 +43,7 @@ async def _longest_turn_during(work: Awaitable[object]) -> float:
 async def test_the_loop_turns_while_a_large_content_goes_out() -> None:
     """RE-05, D-13: twenty megabytes, and no turn of the loop costs much; counted in our own CPU, not in wall time."""
     large = big(20_000_000)
-    async with serving(_takes_it) as port, Session(Relay("127.0.0.1", port, Security.PLAINTEXT)) as session:
+    async with serving(takes_all) as port, Session(Relay("127.0.0.1", port, Security.PLAINTEXT)) as session:
         assert await _longest_turn_during(session.send(large)) < 0.1
 
 

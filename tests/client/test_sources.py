@@ -19,7 +19,7 @@ from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import Deaf, Fin, ScriptedRelay, Stage
-from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving
+from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving, takes_all
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -169,25 +169,13 @@ async def test_what_a_stream_may_have_in_it_is_asked_of_the_relay_first() -> Non
         assert (await session.send(mail(StreamContent([HEAD], eight_bit=False)))).accepted
 
 
-async def _takes_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A relay that keeps nothing."""
-    writer.write(b"220 relay\r\n")
-    while line := await reader.readline():
-        writer.write({b"DATA\r\n": b"354 go\r\n"}.get(line, b"250 ok\r\n"))
-        if line == b"DATA\r\n":
-            end = b""
-            while not end.endswith(b"\r\n.\r\n"):
-                end = end[-4:] + await reader.read(65_536)
-            writer.write(b"250 taken\r\n")
-
-
 async def test_memory_does_not_grow_with_the_content() -> None:
     """RE-01: a hundred megabytes of a stream, and a few blocks of it in memory."""
     block, number = LINE * 800, 1_600
     blocks = (HEAD if place == 0 else block for place in range(number))
     content = StreamContent(blocks, size=len(HEAD) + (number - 1) * len(block), eight_bit=False)
     async with (
-        serving(_takes_all) as port,
+        serving(takes_all) as port,
         Session(Relay("127.0.0.1", port, Security.PLAINTEXT, timeouts=PATIENT)) as session,
     ):
         tracemalloc.start()
