@@ -59,6 +59,7 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
     (errors.ConnectionLost, Exit.UNREACHABLE, "nothing was delivered: run the same command again"),
     (errors.NotInstalled, Exit.USAGE, "install it, then run the same command again"),
     (errors.PoolFull, Exit.RUN_AGAIN, "nothing was delivered: run the same command again"),
+    (errors.DeadlineExceeded, Exit.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.ReplyTimeout, Exit.UNREACHABLE, "nothing was delivered: run the same command again"),
     (errors.NotOffered, Exit.UNREACHABLE, "see what the relay offers: asyncsmtp check --relay URL"),
     (errors.MessageError, Exit.USAGE, "correct the message, then run the same command again"),

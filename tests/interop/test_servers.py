@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import Counter
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from asyncsmtp.client.certificates import ClientCertificate
 from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.relay import Dialogue, Login, TokenSource
 from asyncsmtp.client.session import Session
@@ -222,9 +222,8 @@ async def test_every_mechanism_that_both_sides_know_logs_in(server: Server, mech
 @on(*(name for name, kind in KINDS.items() if kind.knows_certificates))
 async def test_a_client_certificate_logs_in(server: Server) -> None:
     """EXTERNAL (RFC 4422, appendix A): the relay takes the name from the certificate of the handshake."""
-    context = ssl.create_default_context(cafile=server.ca_file)
-    context.load_cert_chain(server.client_certificate)
-    async with Session(server.relay(login=Login.by_certificate(), context=context)) as session:
+    certificate = ClientCertificate(server.client_certificate)
+    async with Session(server.relay(login=Login.by_certificate(), client_certificate=certificate)) as session:
         assert (await session.send(letter())).accepted
     assert len(server.wait_for(1)) == 1
 
