@@ -97,8 +97,8 @@ class Line:
     def _advance_head(self, place: Place) -> bool:
         """Go on with the head; return whether it has given the turn to the next."""
         transaction = place.transaction
-        if place.booked.done():
-            return False  # its sender is about to withdraw
+        if place.booked.done() and not transaction.decided:
+            return False  # its sender is about to withdraw; one that is refused still owes the RSET
         if not place.opened:
             if not self._may_open():
                 return False
@@ -272,6 +272,8 @@ class Line:
         if not place.opened:
             if place in self._places:
                 self._places.remove(place)
+                # It may have been the head when the last reply came, and have held the others up.
+                asyncio.get_running_loop().call_soon(self._advance)
         elif transaction.was_sent:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error

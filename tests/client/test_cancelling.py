@@ -12,6 +12,7 @@ import pytest
 from asyncsmtp.client.pool import Pool
 from asyncsmtp.client.relay import Dialogue, Login
 from asyncsmtp.client.session import Session
+from asyncsmtp.client.trace import Side
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening import Security
@@ -330,3 +331,45 @@ async def test_cancelled_anywhere_no_result_is_ever_wrong(seed: int) -> None:
 
 async def _marking() -> None:
     await asyncio.sleep(0)
+
+
+REFUSALS: dict[str, dict[Stage, dict[int, Move]]] = {  # of the second message
+    "nothing": {},
+    "MAIL": {Stage.MAIL: {2: "550 5.7.1 no"}},
+    "RCPT": {Stage.RCPT: {2: "550 5.1.1 no"}},
+    "DATA": {Stage.DATA: {2: "451 4.3.0 later"}},
+    "the content": {Stage.DOT: {2: "554 5.6.0 no"}},
+}
+
+
+@pytest.mark.parametrize("dialogue", Dialogue)
+@pytest.mark.parametrize("refused", REFUSALS)
+@pytest.mark.parametrize("victim", range(3))
+async def test_one_that_leaves_as_a_reply_comes_does_not_take_the_turn_with_it(
+    dialogue: Dialogue, refused: str, victim: int
+) -> None:
+    """F3: given up in the step of the loop in which a reply is heard, at each reply: the others still have an end."""
+    heard = at = 0
+    while heard >= at:
+        heard, at = 0, at + 1
+        sending: list[asyncio.Task[Delivery]] = []
+
+        def hear(side: Side, _: str, *, tls: bool, refused: bool) -> None:
+            nonlocal heard
+            if side is Side.SERVER and sending:  # noqa: B023
+                heard += 1
+                if heard == at:  # noqa: B023
+                    sending[victim].cancel()  # noqa: B023
+
+        async with (
+            ScriptedRelay(REFUSALS[refused], on_accept=token) as server,
+            Session(relay_of(server, dialogue=dialogue), trace=hear) as session,
+        ):
+            sending.extend(asyncio.create_task(session.send(message(n))) for n in range(3))
+            async with asyncio.timeout(5.0):
+                results = await asyncio.gather(*sending, return_exceptions=True)
+            for n, result in enumerate(results):
+                if isinstance(result, Delivery):
+                    assert not result.accepted or told(result) == f"2.0.0 taken for to{n}@example.net"
+                elif n != victim:
+                    assert isinstance(result, ConnectionLost)
