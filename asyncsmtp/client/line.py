@@ -273,7 +273,7 @@ class Line:
             if place in self._places:
                 self._places.remove(place)
                 # It may have been the head when the last reply came, and have held the others up.
-                asyncio.get_running_loop().call_soon(self._advance)
+                self._loop.call_soon(self._advance)
         elif transaction.was_sent:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
