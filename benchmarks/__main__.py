@@ -1,4 +1,4 @@
-"""python -m benchmarks [session] [latency] [composing] [command] [memory] [--quick]
+"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [memory] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import command, composing, latency, memory, session
+from benchmarks import command, composing, latency, memory, session, sessions
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
-ALL = ("session", "latency", "composing", "command", "memory")
+ALL = ("session", "sessions", "latency", "composing", "command", "memory")
 HEAD = Row("work", "ours", "peer", "ratio", "target", True)
 
 
@@ -26,6 +26,8 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as folder:
         if "session" in wanted:
             found += await session.measure(**({"messages": 300, "turns": 1} if quick else {}))
+        if "sessions" in wanted:
+            found += await sessions.measure(**({"messages": 1_000, "turns": 1} if quick else {}))
         if "latency" in wanted:
             found += await latency.measure(**({"messages": 64, "peer_messages": 2} if quick else {}))
         if "composing" in wanted:
