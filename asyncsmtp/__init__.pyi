@@ -27,66 +27,66 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
-from asyncsmtp.client.certificates import ClientCertificate as ClientCertificate
-from asyncsmtp.client.counts import PoolCounts as PoolCounts
-from asyncsmtp.client.dialogue import Dialogue as Dialogue
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     Event as Event,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     MessageEnded as MessageEnded,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     MessageRetried as MessageRetried,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     MessageWaited as MessageWaited,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     MessageWaits as MessageWaits,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     OnEvent as OnEvent,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     PoolResized as PoolResized,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     SessionClosed as SessionClosed,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     SessionFailed as SessionFailed,
 )
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     SessionOpened as SessionOpened,
 )
-from asyncsmtp.client.login import (
-    Login as Login,
-)
-from asyncsmtp.client.login import (
-    Token as Token,
-)
-from asyncsmtp.client.pool import Pool as Pool
-from asyncsmtp.client.proxy import Proxy as Proxy
-from asyncsmtp.client.proxy import ProxyKind as ProxyKind
-from asyncsmtp.client.relay import (
-    Relay as Relay,
-)
-from asyncsmtp.client.sending import send as send
-from asyncsmtp.client.session import Session as Session
-from asyncsmtp.client.sources import (
-    FileContent as FileContent,
-)
-from asyncsmtp.client.sources import (
-    StreamContent as StreamContent,
-)
-from asyncsmtp.client.timeouts import Timeouts as Timeouts
-from asyncsmtp.client.trace import (
+from asyncsmtp.client.observing.trace import (
     Side as Side,
 )
-from asyncsmtp.client.trace import (
+from asyncsmtp.client.observing.trace import (
     Trace as Trace,
 )
+from asyncsmtp.client.pool.counts import PoolCounts as PoolCounts
+from asyncsmtp.client.pool.pool import Pool as Pool
+from asyncsmtp.client.sending import send as send
+from asyncsmtp.client.session.session import Session as Session
+from asyncsmtp.client.session.sources import (
+    FileContent as FileContent,
+)
+from asyncsmtp.client.session.sources import (
+    StreamContent as StreamContent,
+)
+from asyncsmtp.client.settings.certificates import ClientCertificate as ClientCertificate
+from asyncsmtp.client.settings.dialogue import Dialogue as Dialogue
+from asyncsmtp.client.settings.login import (
+    Login as Login,
+)
+from asyncsmtp.client.settings.login import (
+    Token as Token,
+)
+from asyncsmtp.client.settings.proxy import Proxy as Proxy
+from asyncsmtp.client.settings.proxy import ProxyKind as ProxyKind
+from asyncsmtp.client.settings.relay import (
+    Relay as Relay,
+)
+from asyncsmtp.client.settings.timeouts import Timeouts as Timeouts
 from asyncsmtp.errors import (
     AuthenticationRefused as AuthenticationRefused,
 )
@@ -173,13 +173,13 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.mail.attachment import Attachment as Attachment
 from asyncsmtp.mail.build import build as build
-from asyncsmtp.mail.dkim import Signer as Signer
-from asyncsmtp.mail.dkimkey import DkimKey as DkimKey
 from asyncsmtp.mail.message import Message as Message
-from asyncsmtp.mail.template import (
+from asyncsmtp.mail.signing.dkim import Signer as Signer
+from asyncsmtp.mail.signing.dkimkey import DkimKey as DkimKey
+from asyncsmtp.mail.templates.template import (
     Composer as Composer,
 )
-from asyncsmtp.mail.template import (
+from asyncsmtp.mail.templates.template import (
     Template as Template,
 )
 from asyncsmtp.protocol.content import Content as Content

@@ -7,8 +7,8 @@ import time
 
 import aiosmtplib
 
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security

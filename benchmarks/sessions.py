@@ -11,8 +11,8 @@ import time
 
 import uvloop
 
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.protocol.opening import Security
 from benchmarks.measure import Cost, Row, middle
 from benchmarks.session import LETTER, aiosmtplib_sends, ours, peer_on

@@ -20,6 +20,10 @@ BELOW |= {
     "__main__": {"cli"},
 }
 BELOW["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version is the package's
+STOREYS = {  # within a floor, its folders; a file beside them may use them all
+    "client": ("settings", "observing", "connection", "session", "pool"),
+    "cli": ("output", "campaign", "commands"),
+}
 PURE = {"errors", "protocol", "mail"}
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"}
 CLOCKS = {"now", "today", "utcnow"}
@@ -29,6 +33,13 @@ MAY_RUN_A_COMMAND = {"cli"}  # --password-command, and nothing else
 def floor_of(module: str) -> str:
     """The floor of `asyncsmtp.<floor>…`; the package itself is the floor `__init__`."""
     return module.split(".")[1] if "." in module else "__init__"
+
+
+def storey_of(module: str) -> int:
+    """How high the module's folder is within its floor; -1 where the floor has no folders, or it is in none."""
+    names = module.split(".")
+    storeys = STOREYS.get(floor_of(module), ())
+    return storeys.index(names[2]) if len(names) > 3 and names[2] in storeys else -1
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[tuple[str, bool]]:
@@ -59,6 +70,13 @@ def faults(source: str, module: str) -> list[str]:
         top = name.partition(".")[0]
         if top == "asyncsmtp" and floor_of(name) not in BELOW[floor] and not (typing_only and floor == "errors"):
             found.append(f"{floor} looks up to {name}")
+        elif (
+            top == "asyncsmtp"
+            and floor_of(name) == floor
+            and not typing_only
+            and -1 < storey_of(module) < storey_of(name)
+        ):
+            found.append(f"{module} looks up to {name}")
         if floor in PURE and top in IMPURE:
             found.append(f"{floor} is pure and imports {name}")
         if top == "smtplib":
@@ -101,14 +119,15 @@ def test_a_file_is_one_idea(path: Path) -> None:
         ("asyncsmtp.protocol.replies", "from asyncsmtp.mail.message import Message"),
         ("asyncsmtp.protocol.replies", "def late():\n    import asyncsmtp.client"),
         ("asyncsmtp.mail.headers", "from ..client import relay"),
-        ("asyncsmtp.client.pool", "from asyncsmtp import bulk"),
+        ("asyncsmtp.client.pool.pool", "from asyncsmtp import bulk"),
+        ("asyncsmtp.client.session.session", "from asyncsmtp.client.pool.pool import Pool"),
         ("asyncsmtp.testing.relay", "from asyncsmtp.mail.message import Message"),
         ("asyncsmtp.bulk.ledger", "if TYPE_CHECKING:\n    from asyncsmtp.cli.main import main"),
         ("asyncsmtp.protocol.client", "import socket"),
         ("asyncsmtp.mail.headers", "from os import urandom"),
         ("asyncsmtp.mail.headers", "date = datetime.now(UTC)"),
-        ("asyncsmtp.client.session", "import smtplib"),
-        ("asyncsmtp.client.relay", "import subprocess"),
+        ("asyncsmtp.client.session.session", "import smtplib"),
+        ("asyncsmtp.client.settings.relay", "import subprocess"),
         ("asyncsmtp.cli.secrets", "run(line, shell=True)"),
     ],
 )
@@ -121,8 +140,8 @@ def test_the_checker_sees_each_kind_of_fault(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("asyncsmtp.errors", "if TYPE_CHECKING:\n    from asyncsmtp.protocol.replies import Reply"),
-        ("asyncsmtp.client.pool", "from asyncsmtp.client.session import Session"),
-        ("asyncsmtp.client.session", "import asyncio"),
+        ("asyncsmtp.client.pool.pool", "from asyncsmtp.client.session.session import Session"),
+        ("asyncsmtp.client.session.session", "import asyncio"),
         ("asyncsmtp.bulk.campaign", "from asyncsmtp.mail.message import Message"),
     ],
 )

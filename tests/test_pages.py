@@ -20,8 +20,9 @@ import pytest
 import trustme
 
 from asyncsmtp import testing
-from asyncsmtp.cli.exits import Exit
-from asyncsmtp.client import events, otel, tls
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.client.connection import tls
+from asyncsmtp.client.observing import events, otel
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli import campaignfile
-from asyncsmtp.cli.exits import Exit
+from asyncsmtp.cli.campaign import campaignfile
+from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.testing import ScriptedRelay
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

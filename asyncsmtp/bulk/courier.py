@@ -10,7 +10,7 @@ from typing import Protocol
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.preflight import Composes
-from asyncsmtp.client.place import BeforeEnd
+from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
     CertificateRefused,

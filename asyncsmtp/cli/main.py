@@ -11,8 +11,8 @@ from importlib import import_module
 
 import click
 
-from asyncsmtp.cli import console, failures
-from asyncsmtp.cli.exits import Exit
+from asyncsmtp.cli.output import console, failures
+from asyncsmtp.cli.output.exits import Exit
 
 __all__ = ["asyncsmtp", "main"]
 
@@ -37,7 +37,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"asyncsmtp.cli.{cmd_name}").command
+        command = import_module(f"asyncsmtp.cli.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 

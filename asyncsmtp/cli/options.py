@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from asyncsmtp.cli.keys import DIALOGUES
+from asyncsmtp.cli.campaign.keys import DIALOGUES
 
 __all__ = [
     "campaign_argument",

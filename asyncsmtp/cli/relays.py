@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from asyncsmtp.cli import console
-from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.secrets import passphrase, password, proxy_password
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.certificates import ClientCertificate
-    from asyncsmtp.client.proxy import Proxy
-    from asyncsmtp.client.relay import Relay
+    from asyncsmtp.client.settings.certificates import ClientCertificate
+    from asyncsmtp.client.settings.proxy import Proxy
+    from asyncsmtp.client.settings.relay import Relay
 
 __all__ = ["relay_of"]
 
@@ -42,11 +42,11 @@ def relay_of(
         Failed: there is a password in the URL (it is not repeated), or none to be found; a file is missing.
         BadArgument: the URL is no relay's, or the proxy's is none.
     """
-    from asyncsmtp.client.certificates import ClientCertificate
-    from asyncsmtp.client.hosts import has_password, host_and_port, split_url
-    from asyncsmtp.client.proxy import Proxy
-    from asyncsmtp.client.relay import Dialogue, Relay
-    from asyncsmtp.client.timeouts import Timeouts
+    from asyncsmtp.client.settings.certificates import ClientCertificate
+    from asyncsmtp.client.settings.hosts import has_password, host_and_port, split_url
+    from asyncsmtp.client.settings.proxy import Proxy
+    from asyncsmtp.client.settings.relay import Dialogue, Relay
+    from asyncsmtp.client.settings.timeouts import Timeouts
 
     if has_password(url) or (proxy is not None and has_password(proxy)):
         raise Failed(

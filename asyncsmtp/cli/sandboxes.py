@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asyncsmtp.cli import console
-from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.relay import Relay
+    from asyncsmtp.client.settings.relay import Relay
 
 __all__ = ["sandboxed", "show"]
 
@@ -20,7 +20,7 @@ __all__ = ["sandboxed", "show"]
 @asynccontextmanager
 async def sandboxed(maildir: Path | None) -> AsyncIterator[Relay]:
     """A relay on a free port of this machine, until the block ends; None keeps nothing."""
-    from asyncsmtp.client.relay import Relay
+    from asyncsmtp.client.settings.relay import Relay
     from asyncsmtp.protocol.opening import Security
     from asyncsmtp.testing.sandbox import Sandbox
 

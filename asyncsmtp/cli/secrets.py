@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from asyncsmtp import Secret
-from asyncsmtp.cli import console
-from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["passphrase", "password", "proxy_password"]

@@ -6,12 +6,12 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from asyncsmtp.client.deadline import by
-from asyncsmtp.client.events import OnEvent
-from asyncsmtp.client.place import BeforeEnd
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import Trace
+from asyncsmtp.client.observing.events import OnEvent
+from asyncsmtp.client.observing.trace import Trace
+from asyncsmtp.client.session.deadline import by
+from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from asyncsmtp.mail import headers
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.filenames import disposition
-from asyncsmtp.mail.filling import Piece
+from asyncsmtp.mail.templates.filling import Piece
 from asyncsmtp.mail.transfer import Transfer, base64, lines
 
 __all__ = ["Entity", "attached", "body", "inlined", "text_entity", "text_fields"]

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.client.place import BeforeEnd
+from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.campaignfile import read
-from asyncsmtp.cli.failures import Failed
-from asyncsmtp.cli.keys import KEYS, LATER
+from asyncsmtp.cli.campaign.campaignfile import read
+from asyncsmtp.cli.campaign.keys import KEYS, LATER
+from asyncsmtp.cli.output.failures import Failed
 
 
 def told(path: Path, text: str) -> str:

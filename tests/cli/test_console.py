@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from asyncsmtp.cli import console
+from asyncsmtp.cli.output import console
 
 
 def test_foreign_octets_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def _run(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     os.close(reading)
     try:
         return subprocess.run(
-            [sys.executable, "-c", "from asyncsmtp.cli import console; console.prepare()\n" + code],
+            [sys.executable, "-c", "from asyncsmtp.cli.output import console; console.prepare()\n" + code],
             stdout=writing,
             stderr=subprocess.PIPE,
             env=os.environ | environment,

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from asyncsmtp import errors
-from asyncsmtp.cli.failures import RULES, Failed, explain
+from asyncsmtp.cli.output.failures import RULES, Failed, explain
 from asyncsmtp.protocol.commands import GREETING, Command, Verb, mail
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope

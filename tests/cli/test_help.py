@@ -56,6 +56,6 @@ def serve(words: list[str]) -> int:
 def test_every_option_says_what_it_is_for(command: Command) -> None:
     """A name alone explains itself only to who gave it."""
     for name in COMMANDS:
-        for option in import_module(f"asyncsmtp.cli.{name}").command.params:
+        for option in import_module(f"asyncsmtp.cli.commands.{name}").command.params:
             if option.param_type_name == "option" and not option.hidden:
                 assert option.help, f"{name} {option.name}"

@@ -41,7 +41,7 @@ def test_an_unknown_option_is_one_sentence(command: Command) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
     """The list is written by hand so that no command is imported for it; it must not drift."""
-    command = import_module(f"asyncsmtp.cli.{name}").command
+    command = import_module(f"asyncsmtp.cli.commands.{name}").command
     assert isinstance(command, click.Command)
     assert command.name == name
     assert (command.help or "").splitlines()[0] == COMMANDS[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.cli.meter import MAX_REASONS, Meter, duration
+from asyncsmtp.cli.output.meter import MAX_REASONS, Meter, duration
 from asyncsmtp.protocol.delivery import Outcome
 
 

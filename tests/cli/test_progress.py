@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from asyncsmtp.cli.meter import Meter
-from asyncsmtp.cli.progress import patience, shown
+from asyncsmtp.cli.output.meter import Meter
+from asyncsmtp.cli.output.progress import patience, shown
 
 
 async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,8 +28,8 @@ async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.Capture
 
 BAR = """
 import asyncio
-from asyncsmtp.cli import progress
-from asyncsmtp.cli.meter import Meter
+from asyncsmtp.cli.output import progress
+from asyncsmtp.cli.output.meter import Meter
 from asyncsmtp.protocol.delivery import Outcome
 
 async def main():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.relays import relay_of
-from asyncsmtp.client.certificates import ClientCertificate
-from asyncsmtp.client.proxy import Proxy, ProxyKind
-from asyncsmtp.client.relay import Dialogue
+from asyncsmtp.client.settings.certificates import ClientCertificate
+from asyncsmtp.client.settings.proxy import Proxy, ProxyKind
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.sasl import Secret
 

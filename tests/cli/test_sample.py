@@ -9,8 +9,8 @@ import struct
 import tomllib
 import zlib
 
-from asyncsmtp.cli import sample
-from asyncsmtp.cli.picture import HEIGHT, WIDTH, logo
+from asyncsmtp.cli.campaign import sample
+from asyncsmtp.cli.campaign.picture import HEIGHT, WIDTH, logo
 from asyncsmtp.protocol.envelope import Mailbox
 
 

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from asyncsmtp.cli import console, secrets
-from asyncsmtp.cli.failures import Failed
+from asyncsmtp.cli import secrets
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.secrets import passphrase, password, proxy_password
 from asyncsmtp.protocol.sasl import Secret
 

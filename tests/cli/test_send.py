@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.cli.picture import logo
+from asyncsmtp.cli.campaign.picture import logo
 from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.failures import Failed
-from asyncsmtp.cli.settings import Settings, settle
+from asyncsmtp.cli.campaign.settings import Settings, settle
+from asyncsmtp.cli.output.failures import Failed
 
 FILE = {
     "campaign.from": "a@example.org",

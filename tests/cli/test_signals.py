@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from asyncsmtp.cli.signals import interruptible
+from asyncsmtp.cli.campaign.signals import interruptible
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
@@ -37,7 +37,7 @@ async def test_the_first_drains_and_the_second_cuts(number: signal.Signals, code
 
 THRICE = """
 import asyncio, os, signal
-from asyncsmtp.cli.signals import interruptible
+from asyncsmtp.cli.campaign.signals import interruptible
 
 async def main():
     with interruptible(lambda: None, lambda: None):

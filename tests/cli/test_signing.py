@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.cli.assembly import assemble
-from asyncsmtp.cli.campaignfile import read
-from asyncsmtp.cli.failures import Failed
-from asyncsmtp.cli.settings import settle
-from asyncsmtp.mail.dkimkey import DkimKey
+from asyncsmtp.cli.campaign.assembly import assemble
+from asyncsmtp.cli.campaign.campaignfile import read
+from asyncsmtp.cli.campaign.settings import settle
+from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.mail.signing.dkimkey import DkimKey
 from tests.cli.ended import Command
 from tests.mail.dkim_verifier import verdicts
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncsmtp.cli.transcript import Transcript
-from asyncsmtp.client.trace import Side
+from asyncsmtp.cli.output.transcript import Transcript
+from asyncsmtp.client.observing.trace import Side
 from asyncsmtp.protocol.content import Content
 
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.timeouts import Timeouts
-from asyncsmtp.client.trace import Side
+from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Relay
+from asyncsmtp.client.settings.timeouts import Timeouts
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope

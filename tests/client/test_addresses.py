@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsmtp.client import addresses
-from asyncsmtp.client.addresses import HEAD_START, MOST, dial, look_up
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.connection import addresses
+from asyncsmtp.client.connection.addresses import HEAD_START, MOST, dial, look_up
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay

@@ -9,8 +9,8 @@ import tracemalloc
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, LocalProtocolError, NotOffered, Refused, ReplyTimeout
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import Deaf, Fin, HalfClose, ScriptedRelay, Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.client.backoff import FIRST, LONGEST, Backoff
+from asyncsmtp.client.pool.backoff import FIRST, LONGEST, Backoff
 
 
 def test_at_first_there_is_nothing_to_wait_for() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Dialogue, Login
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import Side
+from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Login
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening import Security

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.client.capacity import Capacity
+from asyncsmtp.client.pool.capacity import Capacity
 from tests.client.support import rounds
 
 

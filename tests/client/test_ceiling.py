@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncsmtp.client.ceiling import LONGEST, MESSAGES, PATIENCE, Ceiling
+from asyncsmtp.client.pool.ceiling import LONGEST, MESSAGES, PATIENCE, Ceiling
 
 
 def accept(made: Ceiling, number: int, now: float) -> list[int]:

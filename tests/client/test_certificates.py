@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.client.certificates import ClientCertificate
-from asyncsmtp.client.login import Login
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.tls import tls_context
+from asyncsmtp.client.connection.tls import tls_context
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.certificates import ClientCertificate
+from asyncsmtp.client.settings.login import Login
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import BadArgument, CertificateRefused, ConnectFailed, InsecureConnection
 from asyncsmtp.protocol.delivery import TlsFacts
 from asyncsmtp.protocol.opening import Security

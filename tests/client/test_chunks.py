@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, OutOfStep
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.testing import UNSAID, Cue, Fin, Move, Rst, ScriptedRelay, Stage, Wait

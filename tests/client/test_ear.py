@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.client.ear import Ear, open_streams
+from asyncsmtp.client.connection.ear import Ear, open_streams
 
 pytestmark = [pytest.mark.usefixtures("nothing_leaks"), pytest.mark.both_loops]
 

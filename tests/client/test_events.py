@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.events import (
+from asyncsmtp.client.observing.events import (
     Event,
     MessageEnded,
     MessageRetried,
@@ -19,10 +19,10 @@ from asyncsmtp.client.events import (
     SessionFailed,
     SessionOpened,
 )
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Login
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.sending import send
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import InsecureConnection, LocalProtocolError, NotOffered
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import STARTTLS

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsmtp.client import failover
-from asyncsmtp.client.failover import PENALTY, Hosts
-from asyncsmtp.client.login import Login
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.connection import failover
+from asyncsmtp.client.connection.failover import PENALTY, Hosts
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.login import Login
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
     BadArgument,

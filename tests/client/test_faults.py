@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, OutOfStep, ReplyTimeout, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.testing.servers import REAL_SERVERS, RealServer
 from tests.client.support import message, relay_of
 

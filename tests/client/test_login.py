@@ -11,12 +11,12 @@ from contextlib import nullcontext
 import pytest
 import trustme
 
-from asyncsmtp.client import wallet as wallets
-from asyncsmtp.client.login import Login, Token, TokenSource
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.wallet import Wallet
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session import wallet as wallets
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.session.wallet import Wallet
+from asyncsmtp.client.settings.login import Login, Token, TokenSource
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
     BadArgument,

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.manners import Manners
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.manners import Manners
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, SMTPError
 from asyncsmtp.testing import UNSAID, USUAL, Cue, Forget, Move, RefuseInput, Rst, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, playing, pooling, relay_of, token, told

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp import send
-from asyncsmtp.client.login import Login
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.login import Login
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
     BadArgument,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.client.place import Place
+from asyncsmtp.client.session.place import Place
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, OutOfStep
 from asyncsmtp.protocol.commands import RSET, Command
 from asyncsmtp.protocol.replies import Reply

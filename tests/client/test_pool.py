@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Login
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,

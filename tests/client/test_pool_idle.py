@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.testing import USUAL, Fin, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, pooling, relay_of, token, told, until
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.testing import USUAL, Cue, Hang, Move, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, pooling, relay_of, rounds, token, told
 

@@ -12,10 +12,10 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client import backoff, ceiling
-from asyncsmtp.client.events import Event, MessageRetried, PoolResized
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Login
+from asyncsmtp.client.observing.events import Event, MessageRetried, PoolResized
+from asyncsmtp.client.pool import backoff, ceiling
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.testing import USUAL, Cue, Fin, Hang, Move, Rst, Rule, ScriptedRelay, Stage, Wait

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.proxy import Proxy, ProxyKind
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.proxy import Proxy, ProxyKind
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import BadArgument, ConnectFailed, NotInstalled
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue, Login, Relay
+from asyncsmtp.client.settings.relay import Dialogue, Login, Relay
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret

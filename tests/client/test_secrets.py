@@ -10,9 +10,9 @@ from base64 import b64encode
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Login, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login, Relay
 from asyncsmtp.errors import AuthenticationRefused, InsecureConnection, NotOffered, Refused, SMTPError
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue, Login
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Login
 from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.sources import FileContent, StreamContent
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.session.sources import FileContent, StreamContent
+from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectionLost, MessageError, NotOffered, ReplyTimeout
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import AnyContent

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.client.relay import Login, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login, Relay
 from asyncsmtp.errors import ConnectFailed, InsecureConnection, NotOffered, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret

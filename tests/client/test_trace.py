@@ -8,9 +8,9 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import MOST_LINES
+from asyncsmtp.client.observing.trace import MOST_LINES
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import USUAL, Cue, Fin, Forget, ScriptedRelay, Stage

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.relay import Login
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.tls import tls_context, verifies
+from asyncsmtp.client.connection.tls import tls_context, verifies
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay

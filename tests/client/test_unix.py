@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay

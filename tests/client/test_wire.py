@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, ReplyTimeout, SMTPError
 from asyncsmtp.testing import USUAL, Drip, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import LIMIT, QUICK, message, playing, relay_of, until

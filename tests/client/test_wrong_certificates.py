@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from asyncsmtp.client.login import Login
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.login import Login
 from asyncsmtp.errors import CertificateRefused
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.client.relay import Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening import Security
 from tests.client.support import GRACE, LIMIT, QUICK, serving

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Iterator
 from typing import Any
 
-from asyncsmtp.client.relay import OpenedStreams
+from asyncsmtp.client.settings.relay import OpenedStreams
 
 __all__ = ["MemoryTransport", "VirtualLoop", "memory_streams"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trustme
 
-from asyncsmtp.client.relay import Login, Relay
+from asyncsmtp.client.settings.relay import Login, Relay
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.sasl import Secret
 from tests.interop.jail import Jail, wait_until

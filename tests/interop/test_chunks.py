@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Dialogue
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import Side
+from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.protocol.delivery import Outcome
 from tests.interop.server import Server, original
 from tests.interop.test_servers import letter, offering, on

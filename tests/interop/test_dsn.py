@@ -8,7 +8,7 @@ from email.message import MIMEPart
 
 import pytest
 
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Ret, Wishes
 from tests.interop.exim import Exim

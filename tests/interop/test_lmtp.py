@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from asyncsmtp.client.relay import Dialogue, Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import Side
+from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.commands import END_OF_CONTENT
 from asyncsmtp.protocol.delivery import Delivery, Outcome

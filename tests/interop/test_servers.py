@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.client.certificates import ClientCertificate
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Dialogue, Login, TokenSource
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.trace import Side
+from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.certificates import ClientCertificate
+from asyncsmtp.client.settings.relay import Dialogue, Login, TokenSource
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, NotOffered
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import END_OF_CONTENT

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.client.pool import Pool
-from asyncsmtp.client.relay import Login, Relay
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login, Relay
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail import canonical
-from asyncsmtp.mail import dkim as signing
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.build import build
-from asyncsmtp.mail.dkim import Signer
-from asyncsmtp.mail.dkimkey import DkimKey
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.template import Template
+from asyncsmtp.mail.signing import canonical
+from asyncsmtp.mail.signing import dkim as signing
+from asyncsmtp.mail.signing.dkim import Signer
+from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from tests.mail.dkim_verifier import verdicts

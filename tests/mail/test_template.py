@@ -12,7 +12,7 @@ import pytest
 
 from asyncsmtp.errors import RecipientError, TemplateError
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
-from asyncsmtp.mail.template import Template
+from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 
 DATE = datetime(2025, 11, 3, 9, 0, tzinfo=UTC)

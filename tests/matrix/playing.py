@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from asyncsmtp.client.relay import Login, Relay
-from asyncsmtp.client.session import Session
-from asyncsmtp.client.timeouts import Timeouts
+from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.relay import Login, Relay
+from asyncsmtp.client.settings.timeouts import Timeouts
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.sasl import Secret
 from asyncsmtp.testing import Cue, Move, Rule, ScriptedRelay, Stage

@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import product
 from typing import Final
 
-from asyncsmtp.client.relay import Dialogue
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import USUAL, Cue, Drip, Fin, Hang, Move, Rst, Stage
 

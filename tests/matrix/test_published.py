@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from asyncsmtp.client.session import Session
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, NotOffered, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening import Security

@@ -53,7 +53,7 @@ MUTANTS = {
     "M7: the connection is closed where it must be aborted": Mutant(
         (
             (
-                "client/wire.py",
+                "client/connection/wire.py",
                 "        self.failure = error\n        self.writer.transport.abort()\n",
                 "        self.failure = error\n        self.writer.transport.close()\n",
             ),
@@ -82,7 +82,7 @@ MUTANTS = {
     "M10: the time counts from each read, not from the command": Mutant(
         (
             (
-                "client/wire.py",
+                "client/connection/wire.py",
                 "            return  # part of a reply: the time for the whole of it goes on\n",
                 "            self._keep_time()\n            return\n",
             ),

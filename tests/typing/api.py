@@ -81,7 +81,7 @@ from asyncsmtp import (
     safe_text,
     send,
 )
-from asyncsmtp.client.otel import Telemetry
+from asyncsmtp.client.observing.otel import Telemetry
 
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,

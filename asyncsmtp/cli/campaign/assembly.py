@@ -1,0 +1,145 @@
+"""From settings to what is sent: every file read, the template compiled, everything fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.cli.campaign.settings import Settings
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+    from asyncsmtp.mail.templates.template import Composer, Template
+
+__all__ = ["Assembled", "assemble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A campaign that could be sent.
+
+    Attributes:
+        parts: the digest of all that must stay the same while the campaign lasts, but for the recipients.
+        remarks: what could be better, one sentence each; it is sent nevertheless.
+    """
+
+    file: RecipientFile
+    composer: Composer
+    parts: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+
+    async def fingerprint(self) -> dict[str, str]:
+        """All the parts; reads the recipients once through."""
+        from asyncsmtp.bulk.recipients import digest_of
+
+        return {**self.parts, Path(self.file.path).name: await digest_of(self.file.path)}
+
+
+async def assemble(settings: Settings) -> Assembled:
+    """Read what the settings name, and compile it against the columns of the recipients.
+
+    Raises:
+        Failed: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
+        TemplateError: the template.
+    """
+    from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.mail.signing.dkim import Signer
+
+    shelf = _Shelf(settings)
+    template = _template(settings, shelf)
+    file = RecipientFile(settings.recipients, email=settings.email, delimiter=settings.delimiter)
+    keys = [signature.load() for signature in settings.signatures]
+    signer = Signer(*keys) if keys else None
+    composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
+    parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
+    parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
+    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    return Assembled(file, composer, parts | shelf.digests, weak)
+
+
+class _Shelf:
+    """Reads files and remembers their digests, by the names people gave them."""
+
+    def __init__(self, settings: Settings) -> None:
+        from asyncsmtp.bulk.folder import Folder
+
+        self.digests: dict[str, str] = {}
+        self.folder = Folder(settings.folder)
+        self._where = f"{settings.source}, [campaign] " if settings.source else ""
+
+    def octets(self, path: Path, role: str) -> bytes:
+        """A file that the settings name; any place will do, since whoever wrote them chose it."""
+        try:
+            octets = path.read_bytes()
+        except OSError as error:
+            why = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+            advice = "correct the name or its rights, then run the same command again"
+            raise Failed(f"{self._where}{role}: {safe_text(str(path))}: {why}", advice) from error
+        below = path.is_relative_to(self.folder.root)
+        self.digests[str(path.relative_to(self.folder.root)) if below else path.name] = _digest(octets)
+        return octets
+
+    def text(self, path: Path, role: str) -> str:
+        """A template."""
+        try:
+            return self.octets(path, role).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            advice = "save it as UTF-8, then run the same command again"
+            raise Failed(f"{self._where}{role}: {safe_text(str(path))}, line {line}: not UTF-8", advice) from error
+
+    def included(self, path: str) -> str:
+        """A file that a template includes, below the campaign's folder."""
+        octets = self.folder.read(path)
+        self.digests[path] = _digest(octets)
+        return octets.decode("utf-8-sig")
+
+
+def _template(settings: Settings, shelf: _Shelf) -> Template:
+    from asyncsmtp.mail.attachment import Attachment
+    from asyncsmtp.mail.templates.template import Template
+
+    return Template(
+        from_=settings.from_,
+        subject=settings.subject,
+        text=shelf.text(settings.text, "text") if settings.text else None,
+        html=shelf.text(settings.html, "html") if settings.html else None,
+        text_name=settings.text.name if settings.text else "text",
+        html_name=settings.html.name if settings.html else "html",
+        attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
+        inline={
+            cid: Attachment(path.name, shelf.octets(path, f"inline {safe_text(cid)}"))
+            for cid, path in settings.inline.items()
+        },
+        headers=settings.headers,
+        reply_to=settings.reply_to,
+        loader=shelf.included,
+    )
+
+
+def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | AttachmentPattern:
+    """A file for everyone, read now; or a pattern, read row by row from the campaign's folder only."""
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+
+    if "{{" in path or "{%" in path:
+        return AttachmentPattern(path)
+    place = settings.folder / Path(path).expanduser()
+    return Attachment(place.name, shelf.octets(place, "attachments"))
+
+
+def _written(settings: Settings) -> dict[str, str]:
+    """The settings that a message shows."""
+    lists = {"attachments": "\0".join(settings.attachments), "inline": "\0".join(settings.inline)}
+    texts = {"from": settings.from_, "subject": settings.subject, "reply_to": settings.reply_to or ""}
+    headers = {f"header {name}": value for name, value in settings.headers.items()}
+    return texts | headers | {key: value for key, value in lists.items() if value}
+
+
+def _digest(octets: bytes) -> str:
+    return hashlib.sha256(octets).hexdigest()

@@ -1,0 +1,148 @@
+"""What a campaign file may hold in this version: a table of keys, and the kinds of their values.
+
+A kind takes a value as TOML or the command line gave it, and the folder that relative paths start
+from; it returns the value to use, or raises ValueError with what the value must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncsmtp.cli.campaign.signing import signatures
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
+
+DIALOGUES = ("lockstep", "pipelined", "streamed")
+IN_DOUBT = ("hold", "resend")
+
+_NOT_CSV = {".xlsx": "Excel", ".xls": "Excel", ".ods": "OpenDocument", ".jsonl": "JSON lines", ".json": "JSON"}
+
+
+def _text(value: object, folder: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text, in quotes")
+    return value
+
+
+def _path(value: object, folder: Path) -> Path:
+    return folder / Path(str(value) if isinstance(value, Path) else _text(value, folder)).expanduser()
+
+
+def _count(value: object, folder: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
+        raise ValueError("must be a whole number from 1 to 10000")
+    return value
+
+
+def _texts(value: object, folder: Path) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list of texts, such as ["terms.pdf"]')
+    return tuple(_text(item, folder) for item in value)
+
+
+def _text_or_texts(value: object, folder: Path) -> tuple[str, ...]:
+    return (_text(value, folder),) if isinstance(value, str) else _texts(value, folder)
+
+
+def _table(value: object, folder: Path) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError('must be a table of texts, such as { logo = "logo.png" }')
+    return {name: _text(item, folder) for name, item in value.items()}
+
+
+def _paths(value: object, folder: Path) -> dict[str, Path]:
+    return {name: _path(item, folder) for name, item in _table(value, folder).items()}
+
+
+def _one_of(*choices: str) -> Callable[[object, Path], str]:
+    def check(value: object, folder: Path) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _name(value: object, folder: Path) -> str:
+    name = _text(value, folder)
+    if len(name) > 100 or name.startswith((".", " ")) or not all(c.isalnum() or c in "-_. " for c in name):
+        raise ValueError(
+            f"“{safe_text(name, 60)}” must be letters, digits, - and _ only, since the ledger's file has it"
+        )
+    return name
+
+
+def _csv(value: object, folder: Path) -> Path:
+    path = _path(value, folder)
+    if path.name == "-":
+        raise ValueError("cannot be standard input in this version: write the recipients to a .csv file first")
+    if kind := _NOT_CSV.get(path.suffix.lower()):
+        raise ValueError(f"{path} is {kind}, which this version cannot read: save it as CSV (UTF-8)")
+    return path
+
+
+def _template(value: object, folder: Path) -> Path:
+    path = _path(value, folder)
+    if path.suffix.lower() in (".md", ".markdown"):
+        raise ValueError(f"{path} is Markdown, which this version cannot read: convert it to HTML")
+    return path
+
+
+def _delimiter(value: object, folder: Path) -> str:
+    text = {"tab": "\t", "\\t": "\t"}.get(str(value), value)
+    if not isinstance(text, str) or text not in (",", ";", "\t", "|"):
+        raise ValueError("must be one of , ; | tab")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a campaign file: the field of Settings it fills, its kind, the option that goes before it."""
+
+    field: str
+    kind: Callable[[object, Path], object]
+    option: str = ""
+
+
+KEYS: Mapping[str, Key] = {
+    "campaign.name": Key("name", _name, "--name"),
+    "campaign.from": Key("from_", _text, "--from"),
+    "campaign.subject": Key("subject", _text, "--subject"),
+    "campaign.recipients": Key("recipients", _csv, "--recipients"),
+    "campaign.email": Key("email", _text, "--email-column"),
+    "campaign.delimiter": Key("delimiter", _delimiter, "--delimiter"),
+    "campaign.html": Key("html", _template, "--template"),
+    "campaign.text": Key("text", _template, "--text"),
+    "campaign.attachments": Key("attachments", _texts),
+    "campaign.inline": Key("inline", _paths),
+    "campaign.headers": Key("headers", _table),
+    "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
+    "relay.url": Key("relay", _text, "--relay"),
+    "relay.sessions": Key("sessions", _count, "--sessions"),
+    "relay.dialogue": Key("dialogue", _one_of(*DIALOGUES), "--dialogue"),
+    "relay.ca_file": Key("ca_file", _path, "--ca-file"),
+    "relay.password_command": Key("password_command", _text, "--password-command"),
+    "relay.source_address": Key("source_address", _text),
+    "relay.proxy": Key("proxy", _text),
+    "relay.pin": Key("pins", _text_or_texts),
+    "relay.client_cert": Key("client_cert", _path),
+    "relay.client_key": Key("client_key", _path),
+    "limits.concurrency": Key("concurrency", _count, "--concurrency"),
+    "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
+    "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
+}
+
+LATER: Mapping[str, str] = {
+    "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
+    "and give the field under headers in [campaign]",
+    "limits.rate": "this version has no rates: take the key out, and use concurrency and sessions",
+    "limits.domain": "this version has no limits per domain: take the section out",
+    "limits.window": "this version has no sending windows: take the key out, and start the command from cron",
+    "retry.for": "this version does not wait and retry by itself: take the key out, and run the command again later",
+    "campaign.start": "this version starts at once: take the key out, and start the command from cron",
+    "campaign.spread": "this version does not spread a run over time: take the key out",
+    "campaign.suppression": "this version has no suppression list: take the rows out of the recipients",
+}

@@ -1,0 +1,62 @@
+"""`bulk --only-to ADDRESS`: what some rows would get, sent to one address instead; no ledger hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from asyncsmtp.cli.campaign.plan import Plan
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.asking import ask
+from asyncsmtp.cli.output.exits import Exit
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.rows import Recipient
+    from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.client.settings.relay import Relay
+
+__all__ = ["send_to_one"]
+
+
+async def send_to_one(plan: Plan, address: str, relay: Relay) -> Exit:
+    """Send the first row's message, or those of the first `plan.limit` rows, to `address`."""
+    from asyncsmtp.cli.campaign.assembly import assemble
+    from asyncsmtp.cli.output.outcomes import Tally
+    from asyncsmtp.cli.output.transcript import Transcript
+    from asyncsmtp.client.session.session import Session
+    from asyncsmtp.protocol.envelope import Mailbox
+
+    to = Mailbox.parse(address)
+    assembled = await assemble(plan.settings)
+    number = plan.limit or 1
+    if number > 1 and not plan.confirmed:
+        await ask(f"Send {number:,} messages to {to} through {relay}?", f"this would send {number:,} messages to {to}")
+    tally = Tally(as_json=plan.as_json)
+    trace = Transcript(console.say) if plan.verbose else None
+    async with Session(relay, trace=trace) as session, aclosing(_first(assembled, number)) as rows:
+        async for recipient in rows:
+            message = assembled.composer.compose(
+                to,
+                recipient.fields,
+                message_id=f"{uuid4().hex}@{assembled.composer.author.domain}",
+                date=datetime.now(UTC),
+                row=recipient.row,
+            )
+            tally.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
+    return tally.exit
+
+
+async def _first(assembled: Assembled, number: int) -> AsyncGenerator[Recipient]:
+    from asyncsmtp.bulk.rows import Recipient
+
+    async with aclosing(assembled.file.batches()) as batches:
+        async for batch in batches:
+            for row in batch:
+                if isinstance(row, Recipient):
+                    yield row
+                    number -= 1
+                    if not number:
+                        return

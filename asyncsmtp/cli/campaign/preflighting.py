@@ -1,0 +1,88 @@
+"""The pre-flight as people read it: what would be sent, and every row that is odd, with its number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.output.progress import patience
+from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.preflight import Report
+    from asyncsmtp.cli.campaign.assembly import Assembled
+
+__all__ = ["check_campaign", "exit_of", "told"]
+
+SHOWN = 20  # rows of each kind that are named
+
+
+async def check_campaign(path: Path) -> Exit:
+    """Read a campaign file and everything it names; compose every message; print what was found."""
+    from asyncsmtp.cli.campaign import campaignfile
+    from asyncsmtp.cli.campaign.assembly import assemble
+    from asyncsmtp.cli.campaign.settings import settle
+
+    settings = settle(campaignfile.read(path), {}, path)
+    report = await told(await assemble(settings), every=True, write=console.out)
+    console.say(f"  next: asyncsmtp bulk {path} --sandbox")
+    return exit_of(report)
+
+
+def exit_of(report: Report) -> Exit:
+    """1 where a row cannot be mailed, as it will be once the others are."""
+    return Exit.SOME_FAILED if report.problems else Exit.ACCEPTED
+
+
+async def told(
+    assembled: Assembled, *, every: bool, strict: bool = False, write: Callable[[str], object] = console.say
+) -> Report:
+    """Run the pre-flight and print it.
+
+    Args:
+        every: compose each message rather than the first hundred: as slow as sending, and as sure.
+        strict: a row that is odd in any way is an error.
+    Raises:
+        Failed: nobody would be mailed. RecipientError, TemplateError: as `preflight` does.
+    """
+    from asyncsmtp.bulk.preflight import preflight
+
+    with patience(f"reading {assembled.file.name}"):
+        report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
+    for line in _lines(assembled.file.name, report):
+        write(line)
+    for remark in assembled.remarks:
+        write(f"  {safe_text(remark)}")
+    if strict:
+        report.raise_for_problems()
+    if not report.recipients:
+        raise Failed(f"{assembled.file.name}: nobody would be mailed", "correct the rows, or name the address column")
+    return report
+
+
+def _lines(name: str, report: Report) -> Iterator[str]:
+    counts = [console.many(report.rows, "row"), f"{report.recipients:,} to be mailed"]
+    counts += [console.many(report.duplicates, "duplicate")] if report.duplicates else []
+    counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
+    yield f"{name}: {' · '.join(counts)}"
+    if report.heading.guessed:
+        yield f"  the addresses are in “{safe_text(report.heading.email, 60)}” (a guess; --email-column would say it)"
+    yield from (f"  {problem}" for problem in report.problem_rows)
+    yield from _more(report.problems, len(report.problem_rows), "rows that cannot be mailed")
+    yield from (
+        f"  row {row}: names the mailbox of row {earlier} again, and is left out" for row, earlier in report.repeated
+    )
+    yield from _more(report.duplicates, len(report.repeated), "duplicates")
+    yield from (f"  row {odd.row} (line {odd.line}): {odd.remark}; mailed nevertheless" for odd in report.remarked)
+    yield from _more(report.remarks, len(report.remarked), "remarks")
+    if report.first is not None and report.sample is not None:
+        yield f"  first: row {report.first.row}, {report.first.mailbox}, {report.sample.content.size:,} octets"
+
+
+def _more(total: int, shown: int, what: str) -> Iterator[str]:
+    if total > shown:
+        yield f"  … and {total - shown:,} more {what}"

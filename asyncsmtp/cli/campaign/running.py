@@ -1,0 +1,156 @@
+"""One run of a campaign, from the ledger to the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.campaign.plan import Plan
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.asking import ask
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.progress import patience, shown
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.cli.output.meter import Meter
+    from asyncsmtp.cli.output.reporter import Reporter
+    from asyncsmtp.client.settings.relay import Relay
+
+__all__ = ["run"]
+
+logging.getLogger("asyncsmtp.campaign").addHandler(logging.NullHandler())  # we show these ourselves
+
+GRACE = 60.0  # seconds for what is under way after the first Ctrl-C
+
+
+async def run(plan: Plan, relay: Relay) -> Exit:
+    """Check everything, ask, send; return what the campaign's state means.
+
+    Raises:
+        Failed, SMTPError: the run could not begin, or could not go on; what was recorded stays recorded.
+    """
+    from asyncsmtp.bulk.ledger import InDoubt
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.cli.campaign.assembly import assemble
+
+    assembled = await assemble(plan.settings)
+    async with await SqliteLedger.open(
+        plan.ledger,
+        name=plan.settings.name,
+        from_domain=assembled.composer.author.domain,
+        fingerprint=await assembled.fingerprint(),
+        in_doubt=InDoubt(plan.settings.in_doubt),
+    ) as ledger:
+        await _begin(plan, assembled, ledger, relay)
+        try:
+            return await _send(plan, assembled, ledger, relay)
+        finally:
+            _tell_unsettled(ledger)
+
+
+async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> None:
+    """Have the recipients in the ledger, and somebody's word for it."""
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.cli.campaign.preflighting import told
+    from asyncsmtp.cli.output.summary import counted
+
+    if not ledger.loaded:
+        report = await told(assembled, every=False, strict=plan.strict)
+        await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
+        with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
+            await ledger.load(assembled.file.batches())
+        return None
+    counts = await ledger.counts()
+    console.say(f"{plan.settings.name}: going on with {counted(counts)}")
+    if ledger.recovery.found:
+        console.say(f"  {console.many(ledger.recovery.found, 'row')} under way when the last run ended: in doubt")
+    if ledger.recovery.resent:
+        console.say(
+            f"  {console.many(ledger.recovery.resent, 'row')} in doubt to be sent once more (in_doubt = resend)"
+        )
+    async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
+        async for entry in left:
+            return await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+    return None
+
+
+async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
+    """Ask once before anything leaves."""
+    number = recipients if plan.limit is None else min(plan.limit, recipients)
+    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {relay}, the first to {first}"
+    if not plan.confirmed:
+        await ask(f"Send {what}?", f"this would send {what}")
+
+
+async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
+    """Send what is left, if anything is; whatever happens, the summary is printed."""
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.cli.output.meter import Meter
+    from asyncsmtp.cli.output.reporter import Reporter
+    from asyncsmtp.cli.output.summary import exit_of
+
+    counts = await ledger.counts()
+    left = counts[State.PENDING] + counts[State.DEFERRED]
+    meter = Meter(left if plan.limit is None else min(plan.limit, left))
+    reporter = Reporter(meter, as_json=plan.as_json)
+    try:
+        signalled = await _go(plan, assembled, ledger, relay, meter, reporter) if left else None
+        counts = await ledger.counts()
+        if signalled is not None and counts[State.PENDING]:
+            return signalled
+        return Exit.LEDGER if reporter.failed else exit_of(counts)
+    finally:
+        await _summarize(plan, ledger, meter)
+
+
+async def _go(
+    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay, meter: Meter, reporter: Reporter
+) -> Exit | None:
+    """The run itself; return the exit code of the signal that ended it, if one did."""
+    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.cli.campaign.signals import interruptible
+    from asyncsmtp.cli.output.transcript import Transcript
+    from asyncsmtp.client.pool.pool import Pool
+
+    trace = Transcript(console.say) if plan.verbose else None
+    async with Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool:
+        job = Run(
+            assembled.composer,
+            ledger,
+            pool,
+            concurrency=plan.settings.concurrency,
+            limit=plan.limit,
+            watch=reporter.watch,
+        )
+
+        def drain() -> None:
+            job.stop()
+            asyncio.get_running_loop().call_later(GRACE, job.cut)
+
+        with interruptible(drain, job.cut) as interruption:
+            async with shown(meter):
+                await job.go()
+    return interruption.exit
+
+
+async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:
+    from asyncsmtp.cli.output.summary import counted, next_steps, run_lines
+
+    counts = await ledger.counts()
+    for line in run_lines(plan.settings.name, meter):
+        console.say(line)
+    console.say(f"  {counted(counts)}")
+    for step in next_steps(counts, plan.reference):
+        console.say(f"  next: {step}")
+
+
+def _tell_unsettled(ledger: SqliteLedger) -> None:
+    """A broken ledger: what it could not take is told, so that it is not lost with this process."""
+    if ledger.unsettled:
+        console.say("these outcomes are known, but the ledger could not take them:")
+    for settlement in ledger.unsettled:
+        console.say(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")

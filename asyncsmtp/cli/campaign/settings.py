@@ -1,0 +1,105 @@
+"""The settings of a campaign: one value from the campaign file, the environment and the command line.
+
+Later wins: a key of the file gives way to `ASYNCSMTP_*`, and that to an option; click reads the
+latter two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asyncsmtp.cli.campaign.keys import KEYS
+from asyncsmtp.cli.campaign.signing import Signature
+from asyncsmtp.cli.output.failures import Failed
+
+__all__ = ["Settings", "settle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a campaign is made of, checked for form; no file but the campaign's own has been read.
+
+    Attributes:
+        folder: where templates, attachments and the ledger are.
+        source: the campaign file; None when everything came from options.
+        attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
+        inline: the names of `cid:` URLs and their image files.
+        signatures: the keys that sign each message with DKIM, as the file names them.
+        relay: the relay's URL; None where only the embedded relay is used.
+    """
+
+    folder: Path
+    source: Path | None
+    name: str
+    from_: str
+    subject: str
+    recipients: Path
+    email: str | None = None
+    delimiter: str | None = None
+    html: Path | None = None
+    text: Path | None = None
+    attachments: tuple[str, ...] = ()
+    inline: Mapping[str, Path] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    reply_to: str | None = None
+    relay: str | None = None
+    sessions: int = 10
+    dialogue: str | None = None
+    ca_file: Path | None = None
+    password_command: str | None = None
+    source_address: str | None = None
+    proxy: str | None = None
+    pins: tuple[str, ...] = ()
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    signatures: tuple[Signature, ...] = ()
+    concurrency: int = 100
+    in_doubt: str = "hold"
+
+    def ledger(self, *, sandbox: bool = False) -> Path:
+        """Where this campaign's ledger is; a rehearsal in the sandbox has its own."""
+        return self.folder / f"{self.name}{'.sandbox' if sandbox else ''}.ledger"
+
+
+def settle(file: Mapping[str, object], options: Mapping[str, object], source: Path | None = None) -> Settings:
+    """Make one value of what the file says and what the options and the environment say.
+
+    Args:
+        file: what `campaignfile.read` returned, or nothing.
+        options: by the same names; None where an option was not given.
+        source: the campaign file.
+    Raises:
+        Failed: a value is not of its kind, or one that every campaign needs is missing.
+    """
+    given: dict[str, Any] = {KEYS[key].field: value for key, value in file.items()}
+    given |= {KEYS[key].field: _option(key, value) for key, value in options.items() if value not in (None, ())}
+    if "recipients" not in given:
+        raise _missing("recipients", "--recipients people.csv", source)
+    if "html" not in given and "text" not in given:
+        raise _missing("html or text", "--template message.html", source)
+    if "from_" not in given:
+        raise _missing("from", "--from 'News <news@example.org>'", source)
+    if "subject" not in given:
+        raise _missing("subject", "--subject 'News'", source)
+    recipients: Path = given["recipients"]
+    given.setdefault("name", recipients.stem)
+    return Settings(folder=source.parent if source else recipients.parent, source=source, **given)
+
+
+def _option(key: str, value: object) -> object:
+    try:
+        return KEYS[key].kind(value, Path())
+    except ValueError as error:
+        raise Failed(f"{KEYS[key].option} {error}", "correct the option, then run the same command again") from None
+
+
+def _missing(what: str, option: str, source: Path | None) -> Failed:
+    if source is None:
+        return Failed(
+            f"there is no campaign file and no {option.split()[0]}",
+            f"add {option}; or begin with a sample: asyncsmtp init demo && asyncsmtp bulk demo/campaign.toml --sandbox",
+        )
+    return Failed(f"{source}, [campaign]: {what} is missing", f"add it to the file, or on the command line: {option}")

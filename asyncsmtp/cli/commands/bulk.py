@@ -1,0 +1,147 @@
+"""`asyncsmtp bulk`: the main job."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from asyncsmtp.cli.campaign.keys import IN_DOUBT
+from asyncsmtp.cli.campaign.onlyto import send_to_one
+from asyncsmtp.cli.campaign.plan import Plan
+from asyncsmtp.cli.campaign.rehearsal import dry, rehearse
+from asyncsmtp.cli.campaign.running import run
+from asyncsmtp.cli.campaign.settings import Settings, settle
+from asyncsmtp.cli.options import campaign_argument, json_option, ledger_option, option, relay_options, verbose_option
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.sandboxes import sandboxed
+
+__all__ = ["command"]
+
+KEY_OF = {
+    "recipients": "campaign.recipients",
+    "template": "campaign.html",
+    "text": "campaign.text",
+    "from_": "campaign.from",
+    "subject": "campaign.subject",
+    "reply_to": "campaign.reply_to",
+    "name": "campaign.name",
+    "email_column": "campaign.email",
+    "delimiter": "campaign.delimiter",
+    "relay": "relay.url",
+    "ca_file": "relay.ca_file",
+    "password_command": "relay.password_command",
+    "dialogue": "relay.dialogue",
+    "sessions": "relay.sessions",
+    "concurrency": "limits.concurrency",
+    "in_doubt": "retry.in_doubt",
+}
+
+_EPILOG = """\b
+Every option can also be ASYNCSMTP_NAME in the environment, or a key of the
+campaign file. Ctrl-C finishes what is under way; a second one breaks it off.
+
+\b
+Example:
+  asyncsmtp bulk demo/campaign.toml --sandbox
+"""
+
+
+def _no_rate(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise Failed("--rate: this version has no rates", "leave it out, and use --concurrency and --sessions")
+
+
+@click.command("bulk", epilog=_EPILOG)
+@campaign_argument()
+@option("--recipients", metavar="CSV", help="Who is mailed.")
+@option("--template", "--html", "template", metavar="HTML", help="The HTML part, Jinja2.")
+@option("--text", metavar="FILE", help="The plain text part, Jinja2.")
+@option("--from", "from_", metavar="MAILBOX", help="'Example News <news@example.org>'")
+@option("--subject", metavar="TEXT", help="Jinja2 too.")
+@option("--reply-to", metavar="MAILBOX", help="Where answers go.")
+@option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
+@option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
+@option("--delimiter", metavar="CHARACTER", help="Of the CSV: , ; | or tab.")
+@relay_options
+@option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
+@option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
+@option("--in-doubt", type=click.Choice(IN_DOUBT), help="What becomes of rows whose reply was lost (hold).")
+@ledger_option
+@option("--dry-run", is_flag=True, help="Compose every message, send none.")
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
+@option("--only-to", metavar="ADDRESS", help="The first row's message (or --limit N) to ADDRESS instead.")
+@option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.")
+@option("--maildir", type=click.Path(path_type=Path), metavar="DIR", help="Where the sandbox keeps what it gets.")
+@option("--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.")
+@option("--strict", is_flag=True, help="Send nothing if any row is odd.")
+@option("--yes", is_flag=True, help="Do not ask before sending.")
+@json_option
+@verbose_option
+@option("--rate", hidden=True, expose_value=False, callback=_no_rate)
+def command(
+    campaign: Path | None,
+    ledger: Path | None,
+    dry_run: bool,
+    limit: int | None,
+    only_to: str | None,
+    sandbox: bool,
+    maildir: Path | None,
+    show: int | None,
+    strict: bool,
+    yes: bool,
+    as_json: bool,
+    verbose: bool,
+    **options: object,
+) -> Exit:
+    """Mail everyone in a CSV; run it again to resume.
+
+    Everything is checked before the first message leaves. Each recipient's
+    outcome is in the ledger, NAME.ledger beside the campaign, whatever happens.
+    """
+    if not sandbox and (maildir or show):
+        raise Failed("--maildir and --show are about the sandbox", "add --sandbox")
+    if sandbox and ledger:
+        raise Failed("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
+    settings = _settings(campaign, options)
+    place = ledger or settings.ledger(sandbox=sandbox)
+    plan = Plan(
+        settings=settings,
+        ledger=place,
+        reference=_reference(campaign, place, sandbox=sandbox),
+        limit=limit,
+        strict=strict,
+        confirmed=yes or sandbox,
+        as_json=as_json,
+        verbose=verbose,
+    )
+    if dry_run:
+        return asyncio.run(dry(plan))
+    if only_to is not None:
+        return asyncio.run(_only_to(plan, only_to, sandbox=sandbox))
+    if sandbox:
+        return asyncio.run(rehearse(plan, maildir, show))
+    return asyncio.run(run(plan, plan.relay()))
+
+
+async def _only_to(plan: Plan, address: str, *, sandbox: bool) -> Exit:
+    if not sandbox:
+        return await send_to_one(plan, address, plan.relay())
+    async with sandboxed(None) as relay:
+        return await send_to_one(plan, address, relay)
+
+
+def _settings(campaign: Path | None, options: dict[str, object]) -> Settings:
+    """What the file says and what was given instead."""
+    from asyncsmtp.cli.campaign import campaignfile
+
+    given = {KEY_OF[name]: value for name, value in options.items()}
+    return settle(campaignfile.read(campaign) if campaign else {}, given, campaign)
+
+
+def _reference(campaign: Path | None, ledger: Path, *, sandbox: bool) -> str:
+    if campaign is None:
+        return f"--ledger {ledger}"
+    return f"{campaign} --sandbox" if sandbox else str(campaign)

@@ -1,0 +1,76 @@
+"""`asyncsmtp results`: every recipient's outcome, for a spreadsheet or for a program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncsmtp.cli.campaign.ledgers import named
+from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.exits import Exit
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger import Entry
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+Example:
+  asyncsmtp results demo/campaign.toml --failed > failed.csv
+"""
+
+
+@click.command("results", epilog=_EPILOG)
+@campaign_argument()
+@ledger_option
+@sandbox_option
+@option("--failed", is_flag=True, help="Rows not accepted only: their own columns, and why.")
+@option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
+def command(campaign: Path | None, ledger: Path | None, sandbox: bool, failed: bool, as_json: bool) -> Exit:
+    """Print every recipient's outcome as CSV or NDJSON.
+
+    In the order of the recipients. Cells that a spreadsheet would take for a
+    formula begin with an apostrophe; NDJSON has them as they are.
+    """
+    asyncio.run(_print(named(campaign, ledger, sandbox=sandbox).path, failed=failed, as_json=as_json))
+    return Exit.ACCEPTED
+
+
+async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
+    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+
+    states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT, State.SUPPRESSED) if failed else None
+    line = _line(failed=failed, as_json=as_json)
+    harmless = not as_json and console.on_terminal()  # a file gets its cells as they were, a terminal never
+    begun = False
+    async with await SqliteLedger.read(path) as ledger:
+        async for entry in ledger.entries(states):
+            if not begun and not as_json:
+                console.out(_header(entry, failed=failed), harmless=harmless)
+            begun = True
+            if not console.out(line(entry), harmless=harmless):
+                return  # nobody reads on
+    if failed and not begun:
+        console.say("nobody: every row was accepted, or is still to send")
+
+
+def _line(*, failed: bool, as_json: bool) -> Callable[[Entry], str]:
+    from asyncsmtp.cli.output.records import csv_line, json_line, of_entry, reason_of
+
+    if as_json:
+        return lambda entry: json_line(of_entry(entry) | ({"fields": dict(entry.fields)} if failed else {}))
+    if failed:
+        return lambda entry: csv_line((*entry.fields.values(), entry.state, reason_of(entry)))
+    return lambda entry: csv_line(of_entry(entry).values())
+
+
+def _header(entry: Entry, *, failed: bool) -> str:
+    from asyncsmtp.cli.output.records import COLUMNS, csv_line
+
+    return csv_line((*entry.fields, "state", "reason") if failed else COLUMNS)

@@ -1,0 +1,62 @@
+"""The end of a run: what happened, in whose words, what to type next, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.output.console import many
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.meter import duration
+from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger import Counts
+    from asyncsmtp.cli.output.meter import Meter
+
+__all__ = ["counted", "exit_of", "next_steps", "run_lines"]
+
+REASONS = 5  # of the most frequent refusals are shown
+
+
+def run_lines(name: str, meter: Meter) -> Iterator[str]:
+    """What this run did."""
+    took = f", in {duration(meter.seconds)} ({meter.mean_rate:,.0f}/s)" if meter.done else ""
+    yield f"{safe_text(name)}: {meter.outcomes(every=bool(meter.done))}{took}"
+    for reason, count in meter.reasons.most_common(REASONS):
+        yield f"  {count:,} × {safe_text(reason, 300)}"
+    if len(meter.reasons) > REASONS:
+        yield f"  … and {len(meter.reasons) - REASONS:,} other replies"
+
+
+def counted(counts: Counts) -> str:
+    """`1,000 rows: 996 accepted · 4 rejected`; what does not occur is left out."""
+    shown = " · ".join(f"{number:,} {state}" for state, number in counts.items() if number)
+    return f"{many(counts.total, 'row')}: {shown}" if shown else "no rows"
+
+
+def next_steps(counts: Counts, reference: str) -> Iterator[str]:
+    """What to type next, for what is left.
+
+    Args:
+        reference: how the campaign is named on a command line.
+    """
+    from asyncsmtp.bulk.ledger import State
+
+    if counts[State.PENDING]:
+        yield f"still to send: {counts[State.PENDING]:,}; the same command goes on with them"
+    if counts[State.DEFERRED]:
+        yield f"deferred: {counts[State.DEFERRED]:,}; the same command tries them again, in a while"
+    if counts[State.REJECTED]:
+        yield f"who was rejected, and why: asyncsmtp results {reference} --failed"
+    if counts[State.IN_DOUBT]:
+        yield f"decide about those in doubt: asyncsmtp resolve {reference}"
+
+
+def exit_of(counts: Counts) -> Exit:
+    """What the whole campaign's state means: 75 where running again helps, else 1 where some failed."""
+    from asyncsmtp.bulk.ledger import State
+
+    if counts[State.DEFERRED]:
+        return Exit.RUN_AGAIN
+    return Exit.SOME_FAILED if counts[State.REJECTED] or counts[State.IN_DOUBT] else Exit.ACCEPTED

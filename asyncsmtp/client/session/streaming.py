@@ -1,0 +1,98 @@
+"""Content too large for one write: block by block, as fast as the relay reads, in constant memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from asyncsmtp.client.connection.ear import READ_SIZE
+from asyncsmtp.client.connection.wire import Said, Wire
+from asyncsmtp.client.session.place import Place
+from asyncsmtp.errors import MessageError, ReplyTimeout
+from asyncsmtp.protocol.codec import Transparency
+from asyncsmtp.protocol.content import AnyContent, Content, chunks
+from asyncsmtp.protocol.transaction import Phase
+
+__all__ = ["stream"]
+
+SLOWEST = 500.0  # octets a second: a content may take its block's time, and this on top
+
+
+async def stream(place: Place, wire: Wire) -> None:
+    """Write a content that is due, all but its end; stop where it is refused meanwhile.
+
+    Raises:
+        ReplyTimeout, ConnectionLost: the relay does not read on, or too slowly; the connection is broken off.
+        MessageError: the content's source gave nothing for as long as a relay may take to read a block.
+        And whatever the source raises: then the end is never written.
+    """
+    transaction = place.transaction
+    if transaction.phase is not Phase.CONTENT or not transaction.taken:
+        return
+    dots = None if transaction.chunked else Transparency()
+    clock = _Clock(wire, place.content.size)
+    async with aclosing(_blocks(place.content, wire.block_limit)) as blocks:
+        async for block in blocks:
+            if transaction.phase is not Phase.CONTENT:
+                return  # refused while the source was waited for
+            if dots is None:
+                await _write_chunk(place, wire, block)
+            else:
+                await wire.write_content(dots.pass_on(block))
+            if transaction.phase is not Phase.CONTENT:
+                return
+            clock.check()
+    place.streamed = True
+
+
+async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
+    """Write the chunk before this one: the last must wait for the sender's mark."""
+    chunk, place.rest = place.rest, block
+    if chunk is not None:
+        wire.check()
+        transaction = place.transaction
+        wire.say([Said((transaction.say_chunk(len(chunk)),), transaction.answered)], chunk=(chunk,))
+        await wire.make_room()
+
+
+async def _blocks(content: AnyContent, patience: float) -> AsyncGenerator[bytes]:
+    """The content in blocks of READ_SIZE octets, the last one as it comes; one at least, maybe empty."""
+    if isinstance(content, Content):
+        for chunk in chunks(content.parts, READ_SIZE):
+            yield chunk
+        return
+    pending = bytearray()
+    async with aclosing(content.blocks()) as given:
+        while (block := await _next(given, patience)) is not None:
+            pending += block
+            while len(pending) > READ_SIZE:
+                yield bytes(pending[:READ_SIZE])
+                del pending[:READ_SIZE]
+    yield bytes(pending)
+
+
+async def _next(given: AsyncGenerator[bytes], patience: float) -> bytes | None:
+    """One block of a source; None at its end."""
+    try:
+        async with asyncio.timeout(patience):
+            return await anext(given, None)
+    except TimeoutError as error:
+        why = f"the source of the content gave nothing for {patience:g} s: nothing was delivered"
+        raise MessageError(why) from error
+
+
+class _Clock:
+    """The time of a whole content: that of one block, and what the slowest line would take."""
+
+    def __init__(self, wire: Wire, size: int | None) -> None:
+        self._wire = wire
+        self._time = asyncio.get_running_loop().time
+        self._limit = float("inf") if size is None else wire.block_limit + size / SLOWEST
+        self._until = self._time() + self._limit
+
+    def check(self) -> None:
+        """Break the connection off if it is over."""
+        if self._time() > self._until:
+            self._wire.fail(ReplyTimeout(None, self._limit))
+            self._wire.check()
