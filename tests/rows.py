@@ -16,8 +16,8 @@ __all__ = ["complaints", "ids_of_file", "ids_of_list", "main"]
 
 HERE = Path(__file__).parent
 
-PREFIXES = "AU|D|N|P|PC|R|RE|SV|TL|TV|W|WI|WO"
-"""What an id begins with; ids of other tables, BL-05 say, are none of ours."""
+PREFIXES = "AU|BL|D|MH|N|P|PC|R|RE|SV|TF|TL|TV|W|WI|WO"
+"""What an id begins with; ids of other tables, CT-05 say, are none of ours."""
 
 ID = re.compile(rf"\b(?<!-)(?:{PREFIXES})-(?:[0-9]{{2}}|(?<=PC-)[a-z])\b(?!-)")
 
