@@ -13,7 +13,7 @@ from importlib import import_module
 _HOME = {
     name: module
     for module, names in {
-        "errors": "AuthenticationRefused BadArgument CertificateRefused ConnectFailed ConnectionLost "
+        "errors": "AuthenticationRefused BadArgument CampaignHalted CertificateRefused ConnectFailed ConnectionLost "
         "DeadlineExceeded DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
         "LedgerError LedgerMismatch LocalProtocolError MessageError NotInstalled NotOffered OutOfStep "
         "PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "

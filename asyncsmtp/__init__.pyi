@@ -93,6 +93,9 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     BadArgument as BadArgument,
 )
+from asyncsmtp.errors import (
+    CampaignHalted as CampaignHalted,
+)
 from asyncsmtp.errors import CertificateRefused as CertificateRefused
 from asyncsmtp.errors import (
     ConnectFailed as ConnectFailed,

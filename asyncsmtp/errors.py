@@ -271,6 +271,23 @@ class RecipientError(SMTPError, ValueError):
         self.row = row
 
 
+class CampaignHalted(SMTPError):
+    """`against` of the last `of` outcomes were refusals of the sender (5.7.x) or lost replies.
+
+    `reply` of `host` was the last. Rows that were not tried are pending, and those refused since are deferred.
+    """
+
+    def __init__(self, against: int, of: int, host: str, reply: str) -> None:
+        super().__init__(
+            f"the campaign stops: {against} of the last {of} messages were refused by policy or lost their reply,"
+            f" the last by {host or 'the relay'}: {reply}"
+        )
+        self.against = against
+        self.of = of
+        self.host = host
+        self.reply = reply
+
+
 class LedgerError(SMTPError):
     """The ledger cannot be trusted or written; the campaign stops and nothing more is sent."""
 

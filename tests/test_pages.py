@@ -20,6 +20,7 @@ import pytest
 import trustme
 
 from asyncsmtp import testing
+from asyncsmtp.cli.campaign import campaignfile
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.client.connection import tls
 from asyncsmtp.client.observing import events, otel
@@ -141,10 +142,20 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
     ran = {
         "migration.md": {"py", "python"},
         "testing.md": {"python", "pytest"},
-        "operating.md": {"sh"},
+        "operating.md": {"sh", "toml"},
         "observing.md": {"python"},
     }
     assert {name: set(re.findall(r"^```(.+)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)) for name in ran} == ran
+
+
+def test_what_the_operating_page_writes_into_a_campaign_file_can_be_there(tmp_path: Path) -> None:
+    """Each block of TOML, read as a campaign file."""
+    blocks = re.findall(r"^```toml\n(.*?)^```", (DOCS / "operating.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        file = tmp_path / "campaign.toml"
+        file.write_text(block, encoding="utf-8")
+        assert campaignfile.read(file)
 
 
 def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:

@@ -6,11 +6,15 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
 
-from asyncsmtp.bulk.courier import Courier, Hand, Sends
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
+from asyncsmtp.bulk.breaker import Breaker
+from asyncsmtp.bulk.courier import Courier, Hand, Sends, utc_now
+from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.preflight import Composes
+from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Run", "Watch"]
@@ -18,12 +22,13 @@ __all__ = ["Run", "Watch"]
 logger = logging.getLogger("asyncsmtp.campaign")
 
 BATCH = 500  # rows taken out of the ledger at a time
+LOOK = 30.0  # seconds after which a wait looks at the clock again, which may have been set
 
 Watch = Callable[[Claim, Settlement], None]
 
 
 class Run:
-    """Sends what a ledger has to send, once; refusals are outcomes and never stop it.
+    """Sends what a ledger has to send; refusals are outcomes and never stop it, unless everyone is refused.
 
     A row is marked in the ledger, durably, before the end of its content is written, and settled when the relay
     has answered. Whatever ends the process in between leaves a row that is listed as in doubt.
@@ -31,9 +36,13 @@ class Run:
     Args:
         ledger: loaded. Its `created_at` is the Date of every message, so that a second attempt has the same octets.
         concurrency: messages in flight at the most, from composing to the relay's last word.
-        limit: rows to try in this run; None for all.
+        limit: attempts to make in this run; None for all.
         watch: called with each outcome as it is recorded. When it raises, nothing new is begun, what is in flight is
             answered, and `go` raises its exception.
+        retry: when what is refused for the moment is tried again.
+        wait: stay until every deferred row was tried again and has a final outcome. Without it those whose time comes
+            while others are still to be sent are tried again, and the rest are left to the next run.
+        clock: the wall clock, UTC.
     """
 
     def __init__(
@@ -46,10 +55,17 @@ class Run:
         limit: int | None = None,
         watch: Watch | None = None,
         outage: Outage | None = None,
+        retry: Retry | None = None,
+        wait: bool = False,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._ledger = ledger
         self._outage = outage or Outage()
-        self._courier = Courier(composer, ledger, pool, self._outage)
+        self._breaker = Breaker()
+        self._courier = Courier(composer, ledger, pool, self._outage, retry or Retry(), clock)
+        self._wait = wait
+        self._clock = clock
+        self._stopped = asyncio.Event()
         self._gate = asyncio.Semaphore(concurrency)
         self._left = limit
         self._watch = watch
@@ -62,6 +78,7 @@ class Run:
 
         Raises:
             LedgerError: the ledger cannot be trusted; everything stops at once.
+            CampaignHalted: the relay refuses the sender, or loses its replies; rows stay pending or deferred.
             ConnectFailed, Refused, NotOffered, InsecureConnection: the relay cannot be used; rows stay pending.
         Cancelled, it breaks off what is in flight: rows past the point of no return are in doubt, the others pending.
         """
@@ -80,6 +97,7 @@ class Run:
     def stop(self) -> None:
         """Begin nothing new; `go` returns when what is in flight is answered. A gone relay is not waited for."""
         self._stopping = True
+        self._stopped.set()
         self._outage.stop()
 
     def cut(self) -> None:
@@ -106,11 +124,32 @@ class Run:
         while not self._stopping and self._left != 0:
             batch = await self._ledger.claim(BATCH if self._left is None else min(BATCH, self._left))
             if not batch:
+                if await self._something_comes():
+                    continue
                 return
             if self._left is not None:
                 self._left -= len(batch)
             for claim in batch:
                 yield claim
+
+    async def _something_comes(self) -> bool:
+        """Wait until a deferred row may be tried again, if that is asked for; False: nothing will come."""
+        if not self._wait:
+            return False
+        if self._senders:  # each may be deferred yet, and be the first to be due
+            await asyncio.wait(self._senders, return_when=asyncio.FIRST_COMPLETED)
+            return True
+        due = await self._ledger.next_due()
+        if due is None:
+            return False
+        seconds = (due - self._clock()).total_seconds()
+        logger.info("the run waits: the next attempt is due at %s", due)
+        try:
+            async with asyncio.timeout(min(max(seconds, 0.05), LOOK)):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+        return not self._stopping
 
     def _lost_ledger(self, failed: asyncio.Future[None]) -> None:
         error = None if failed.cancelled() else failed.exception()
@@ -135,6 +174,8 @@ class Run:
         """Take one row to its outcome; nothing but being cancelled gets out of here, for it would cut the others."""
         try:
             settlement = await self._courier.deliver(hand)
+            if not self._breaker.admits(settlement):
+                settlement = replace(settlement, state=State.DEFERRED)
             self._ledger.settle(settlement)
         except LedgerError as error:
             self._end(error)
@@ -149,6 +190,8 @@ class Run:
             self._end(error)
         else:
             self._tell(hand.claim, settlement)
+            if self._breaker.halted is not None and not self._stopping:
+                self._end(self._breaker.halted)
 
     def _tell(self, claim: Claim, settlement: Settlement) -> None:
         if self._watch is None:

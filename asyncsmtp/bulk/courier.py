@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.preflight import Composes
+from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
@@ -52,14 +55,32 @@ class Hand:
     mark: asyncio.Future[None] | None = None
 
 
-class Courier:
-    """Takes rows to the relay, any number at a time."""
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, composer: Composes, ledger: Ledger, pool: Sends, outage: Outage) -> None:
+
+class Courier:
+    """Takes rows to the relay, any number at a time.
+
+    Args:
+        clock: the wall clock, UTC: what is to be tried again is so after a time that outlasts the process.
+    """
+
+    def __init__(
+        self,
+        composer: Composes,
+        ledger: Ledger,
+        pool: Sends,
+        outage: Outage,
+        retry: Retry,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._composer = composer
         self._ledger = ledger
         self._pool = pool
         self._outage = outage
+        self._retry = retry
+        self._clock = clock
         self._date = ledger.created_at
 
     async def deliver(self, hand: Hand) -> Settlement:
@@ -85,7 +106,7 @@ class Courier:
                 if isinstance(error, StartTlsInjection):
                     raise
                 if broken == TRIES:
-                    return _ours(claim, State.DEFERRED, error)
+                    return self._later(claim, _ours(claim, State.DEFERRED, error))
             except SMTPError as error:
                 if _about_the_message(error):
                     return _ours(claim, State.REJECTED, error)
@@ -93,13 +114,22 @@ class Courier:
                     raise
             else:
                 self._outage.works()
-                return _relays(claim, delivery)
+                settlement = _relays(claim, delivery)
+                return self._later(claim, settlement) if settlement.state is State.DEFERRED else settlement
 
     def _compose(self, claim: Claim) -> Message:
         recipient = claim.recipient
         return self._composer.compose(
             recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
         )
+
+    def _later(self, claim: Claim, settlement: Settlement) -> Settlement:
+        """A refusal for the moment: with the time of the next attempt, or as the last one."""
+        now = self._clock()
+        if self._retry.is_over(claim.attempt, claim.first_at, now):
+            reply = f"given up after attempt {claim.attempt}: {settlement.reply}"
+            return replace(settlement, state=State.REJECTED, reply=reply)
+        return replace(settlement, due_at=self._retry.due(claim.attempt, now))
 
     def _mark(self, hand: Hand) -> asyncio.Future[None]:
         """Before the end of the content: once it is done the ledger says that the relay may have the message."""

@@ -85,11 +85,15 @@ class Claim:
     Attributes:
         message_id: without angle brackets; the same on every attempt.
         attempt: which one this would be, from 1.
+        first_at: when it was first tried, UTC; None when it never was.
+        again: this run has tried it before, and its time came.
     """
 
     recipient: Recipient
     message_id: str
     attempt: int
+    first_at: datetime | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Settlement:
         status: the enhanced status code, such as "5.1.1".
         reply: the relay's words, or the reason; stored harmless, at most 512 characters.
         host: which relay; "" when none had a part in it.
+        due_at: of a row that is DEFERRED: from when on it may be tried again; None: by the next run.
     """
 
     row: int
@@ -110,6 +115,7 @@ class Settlement:
     status: str | None = None
     reply: str = ""
     host: str = ""
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,9 @@ class Entry:
         message_id: without angle brackets; "" for rows that were never to be mailed.
         attempts: how often it was tried.
         doubts: how often its content was sent without an answer.
-        first_at: when it was first marked; None when it never was.
-        last_at: when it was last written; None when it never was since the load. Both are UTC.
+        first_at: when it was first tried; None when it never was.
+        last_at: when it was last written; None when it never was since the load.
+        due_at: of a row that is DEFERRED: from when on it may be tried again; None: by the next run. All are UTC.
     """
 
     row: int
@@ -138,6 +145,7 @@ class Entry:
     first_at: datetime | None
     last_at: datetime | None
     fields: Mapping[str, str] = field(hash=False)
+    due_at: datetime | None = None
 
 
 class Counts(Mapping[State, int]):
@@ -193,6 +201,13 @@ class LedgerReader(Protocol):
         """Every row in one of `states` (None: all), in file order, in bounded memory."""
         ...
 
+    async def next_due(self) -> datetime | None:
+        """From when on the first of the deferred rows may be tried again, UTC; None: not by this run, if any.
+
+        Of rows that an earlier run deferred without a time it is a time that is over.
+        """
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -226,9 +241,10 @@ class Ledger(LedgerReader, Protocol):
         ...
 
     async def claim(self, limit: int) -> list[Claim]:
-        """Take up to `limit` rows in hand, in file order; none left: an empty list.
+        """Take up to `limit` rows in hand; none left: an empty list.
 
-        They are the pending ones and those deferred by an earlier run, each once in a run, and those given back.
+        First those given back, then deferred ones whose time has come, by their times, then in file order the
+        pending ones and those that an earlier run deferred without a time, each of these once in a run.
         Cancelled, it leaves every row where it was.
         """
         ...

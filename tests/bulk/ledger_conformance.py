@@ -47,6 +47,10 @@ class Home(Protocol):
         ...
 
 
+def due_in(home: Home, seconds: float) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=home.now, seconds=seconds)
+
+
 class LedgerConformance:
     async def test_a_loaded_file_is_pending_in_its_order(self, home: Home) -> None:
         """T0: every row of the file has a state, and what the file said of it is kept."""
@@ -293,6 +297,43 @@ class LedgerConformance:
                 (2, 2),
                 (3, 1),
             ]
+
+    async def test_a_deferred_row_is_claimed_when_its_time_has_come(self, home: Home) -> None:
+        """BL-20, T1: also in the run that deferred it; by the times, before rows that were never tried."""
+        async with home.open() as ledger:
+            await ledger.load(readers(4))
+            first, second, third = await ledger.claim(3)
+            ledger.settle(deferred(first, due_in(home, 60)))
+            ledger.settle(deferred(second, due_in(home, 30)))
+            ledger.settle(deferred(third))
+            assert await ledger.next_due() == due_in(home, 30)
+            home.now += 60_000_000 - 1
+            (claim,) = await ledger.claim(1)
+            assert (claim.recipient.row, claim.attempt, claim.again) == (2, 2, True)
+            home.now += 1
+            again, new = await claim_all(ledger)  # 2 is in hand, and 3 is the next run's
+            assert (again.recipient.row, new.recipient.row) == (1, 4)
+            assert (again.first_at, new.first_at) == (due_in(home, -60), None)
+            for one in (claim, again):
+                ledger.settle(deferred(one, due_in(home, 30)))
+            assert await ledger.next_due() == due_in(home, 30)
+
+    async def test_the_time_of_the_next_attempt_outlives_the_run(self, home: Home) -> None:
+        """BL-20: a command that is started again too early asks nobody."""
+        async with home.open() as ledger:
+            await ledger.load(readers(2))
+            first, second = await ledger.claim(2)
+            ledger.settle(deferred(first, due_in(home, 60)))
+            ledger.settle(deferred(second))
+        due = due_in(home, 60)
+        async with home.open() as ledger:
+            assert await ledger.next_due() is not None  # row 2 need not wait
+            assert [claim.recipient.row for claim in await claim_all(ledger)] == [2]
+            assert [entry.due_at for entry in await entries(ledger)] == [due, None]
+        home.now += 60_000_000
+        async with home.open() as ledger:
+            (claim,) = [claim for claim in await claim_all(ledger) if claim.recipient.row == 1]
+            assert not claim.again  # this run has not tried it
 
     async def test_a_decision_brings_back_only_what_it_is_about(self, home: Home) -> None:
         """A person resends row 1; row 2, deferred a moment ago, still waits for the next run."""

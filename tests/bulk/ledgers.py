@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement, State
 from asyncsmtp.bulk.rows import Problem, Recipient
@@ -38,8 +40,8 @@ def accepted(claim: Claim) -> Settlement:
     return settled(claim, State.ACCEPTED, 250, "2.0.0", f"2.0.0 Ok: queued as {claim.recipient.row:08X}")
 
 
-def deferred(claim: Claim) -> Settlement:
-    return settled(claim, State.DEFERRED, 451, "4.7.1", "4.7.1 Greylisted, come back")
+def deferred(claim: Claim, due_at: datetime | None = None) -> Settlement:
+    return replace(settled(claim, State.DEFERRED, 451, "4.7.1", "4.7.1 Greylisted, come back"), due_at=due_at)
 
 
 def rejected(claim: Claim) -> Settlement:

@@ -125,7 +125,7 @@ def test_a_refused_row_never_stops_the_run(command: Command, campaign: Path) -> 
 def test_running_it_again_resumes(command: Command, campaign: Path) -> None:
     """A deferred row ends with 75, is tried again by the same command, and nobody else is."""
     with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
-        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--retry-delay", "0s")
     assert ended.code == 75
     assert "deferred: 1; the same command tries them again" in ended.err
     with serving(ScriptedRelay()) as relay:
@@ -136,10 +136,57 @@ def test_running_it_again_resumes(command: Command, campaign: Path) -> None:
         assert relay.connections == 1
 
 
+def test_a_deferred_row_is_not_tried_before_its_time(command: Command, campaign: Path) -> None:
+    """BL-20: who starts the command again too early is told when, and no connection is made; status knows it too."""
+    with serving(ScriptedRelay(refusing(bob="451 4.7.1 greylisted"))) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--retry-delay", "1h")
+        assert ended.code == 75
+        assert "deferred: 1; the first is due at " in ended.err
+        assert ", in 1 h" in ended.err
+        before = relay.connections
+        again = command("bulk", campaign, *relay_at(relay))  # nobody is asked, for nothing would be sent
+        assert (again.code, relay.connections) == (75, before)
+        assert "the same command then, or now with --wait" in again.err
+    assert "the first is due at " in command("status", campaign).err
+    assert "2 accepted · 1 deferred" in ended.err
+
+
+def test_wait_stays_until_everybody_has_a_final_outcome(command: Command, campaign: Path) -> None:
+    """The relay greylists each recipient once: one command, no error, nobody counted twice."""
+    met: set[bytes] = set()
+
+    def greylist(cue: Cue) -> str | None:
+        if cue.line in met:
+            return None
+        met.add(cue.line)
+        return "451 4.7.1 greylisted"
+
+    with serving(ScriptedRelay({Stage.RCPT: greylist})) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--wait", "--retry-delay", "0.2s")
+    assert ended.code == 0, ended.err
+    assert len(relay.received) == 3
+    assert "3 accepted · 0 deferred" in ended.err
+    assert {row["attempts"] for row in results(command, campaign)} == {2}
+
+
+def test_what_is_refused_for_too_long_is_given_up(command: Command, campaign: Path) -> None:
+    """T10: attempts are used up: rejected, with the relay's words and ours."""
+    with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
+        words = ("--yes", "--wait", "--retry-delay", "0.1s", "--attempts", 3)
+        ended = command("bulk", campaign, *relay_at(relay), *words)
+    assert ended.code == 1, ended.err
+    (bob,) = [row for row in results(command, campaign) if row["state"] == "rejected"]
+    assert (bob["attempts"], bob["code"], bob["reply"]) == (3, 451, "given up after attempt 3: 4.3.0 later")
+
+
+def results(command: Command, campaign: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in command("results", campaign, "--json").out.splitlines()]
+
+
 def test_a_deferred_row_weighs_more_than_a_rejected_one(command: Command, campaign: Path) -> None:
     """CT-07: 75 says that running again helps; once it does not, 1 says that some failed."""
     with serving(ScriptedRelay(refusing(ann="550 5.1.1 no", bob="451 4.3.0 later"))) as relay:
-        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 75
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--retry-delay", "0s").code == 75
     with serving(ScriptedRelay()) as relay:
         assert command("bulk", campaign, *relay_at(relay), "--yes").code == 1
 

@@ -62,6 +62,9 @@ def test_every_key_is_read(path: Path) -> None:
         [limits]
         concurrency = 7
         [retry]
+        for = "1d12h"
+        delay = "90s"
+        attempts = 5
         in_doubt = "resend"
         """,
         encoding="utf-8",
@@ -72,6 +75,7 @@ def test_every_key_is_read(path: Path) -> None:
     assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
     assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
     assert values["limits.concurrency"] == 7
+    assert (values["retry.for"], values["retry.delay"]) == (129_600, 90)
     assert values["relay.client_key"] == path.parent / "ann.key"
     assert values["relay.pin"] == ("ab",)
 

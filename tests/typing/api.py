@@ -86,6 +86,7 @@ from asyncsmtp.client.observing.otel import Telemetry
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
     asyncsmtp.BadArgument,
+    asyncsmtp.CampaignHalted,
     asyncsmtp.CertificateRefused,
     asyncsmtp.ConnectFailed,
     asyncsmtp.ConnectionLost,

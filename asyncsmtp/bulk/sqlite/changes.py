@@ -14,6 +14,7 @@ from functools import cache
 
 from asyncsmtp.bulk.ledger import Settlement, State
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.times import microseconds
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.replies import safe_text
 
@@ -21,7 +22,7 @@ __all__ = ["Change", "salvage", "write"]
 
 _MOST = 256  # rows of one statement
 _REPLY = 512  # characters
-_COLUMNS = 9
+_COLUMNS = 10
 _NOBODY = (None,) * _COLUMNS
 
 
@@ -123,20 +124,22 @@ def _one(connection: sqlite3.Connection, change: Change, state: State, run: int,
 def _values(change: Change, before: State) -> tuple[object, ...]:
     said = change.settlement
     if said is None:
-        return (change.row, before, change.after, change.tried, 0, None, None, None, None)
+        return (change.row, before, change.after, change.tried, 0, None, None, None, None, None)
     reply, host = safe_text(said.reply, _REPLY), safe_text(said.host, _REPLY)
     doubt = change.after is State.IN_DOUBT
-    return (change.row, before, change.after, change.tried, doubt, said.code, said.status, reply, host)
+    due = None if said.due_at is None else microseconds(said.due_at)
+    return (change.row, before, change.after, change.tried, doubt, said.code, said.status, reply, host, due)
 
 
 @cache
 def _statement(size: int) -> str:
     rows = ",".join([f"({','.join('?' * _COLUMNS)})"] * size)
     return (
-        f"WITH j(seq, old, new, tried, doubt, code, status, reply, host) AS (VALUES {rows})"  # noqa: S608
+        f"WITH j(seq, old, new, tried, doubt, code, status, reply, host, due) AS (VALUES {rows})"  # noqa: S608
         " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.doubt,"
-        " code = j.code, status = j.status, reply = j.reply, host = j.host,"
-        f" first_us = CASE j.new WHEN {State.SENDING:d} THEN coalesce(first_us, ?) ELSE first_us END,"
+        " code = j.code, status = j.status, reply = j.reply, host = j.host, next_us = j.due,"
+        " first_us = CASE WHEN attempts + j.tried <= 0 THEN NULL"
+        " WHEN j.tried > 0 THEN coalesce(first_us, ?) ELSE first_us END,"
         " updated_us = max(coalesce(updated_us, 0), ?), epoch = ?"
         f" FROM j WHERE campaign_id = {CAMPAIGN} AND batch_no = (j.seq - 1) / {BATCH}"
         " AND delivery.seq = j.seq AND state = j.old"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from asyncsmtp.bulk.ledger import FOLLOWS, Claim, State
 from asyncsmtp.errors import LedgerError
@@ -23,7 +24,7 @@ class Hand:
     """Which rows are in hand. Every step that a row cannot take is an error: it would be a bug of ours.
 
     Attributes:
-        last: the last row that was read from the file; the next ones come behind it.
+        last: the last row that was read from the file in its order; the next ones come behind it.
     """
 
     def __init__(self) -> None:
@@ -34,14 +35,16 @@ class Hand:
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)
 
-    def take(self, found: Iterable[tuple[Claim, State]]) -> list[Claim]:
-        """Take rows from the file in hand; those that are already are passed over."""
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, found: Iterable[tuple[Claim, State]], limit: int | None = None) -> list[Claim]:
+        """Take rows from the file in hand, `limit` at most; those that are already are passed over."""
+        new = ((claim, state) for claim, state in found if claim.recipient.row not in self._rows)
         claims = []
-        for claim, state in found:
-            self.last = row = claim.recipient.row
-            if row not in self._rows:
-                self._rows[row] = _Held(claim, state)
-                claims.append(claim)
+        for claim, state in islice(new, limit):
+            self._rows[claim.recipient.row] = _Held(claim, state)
+            claims.append(claim)
         return claims
 
     def again(self, limit: int) -> list[Claim]:

@@ -26,9 +26,11 @@ from asyncsmtp.bulk.sqlite.rows import (
     read_campaign,
     read_claims,
     read_counts,
+    read_due,
     read_entries,
-    when,
+    read_next_due,
 )
+from asyncsmtp.bulk.sqlite.times import when
 from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.errors import LedgerError
 
@@ -140,17 +142,26 @@ class SqliteLedger:
         return Counts(self._counts)
 
     async def claim(self, limit: int) -> list[Claim]:
-        """Take up to `limit` rows in hand, in file order; see `Ledger.claim`."""
+        """Take up to `limit` rows in hand; see `Ledger.claim`."""
         self._ready()
         async with self._claiming:
-            claims = self._hand.again(limit)
+            claims = self._hand.again(limit) or await self._due(limit)
             while not claims:
                 fetch = partial(read_claims, after=self._hand.last, run=self._opened.run, limit=limit)
                 found = await self._writer.call(fetch)
                 if not found:
                     break
+                self._hand.last = found[-1][0].recipient.row
                 claims = self._hand.take(found)
         return claims
+
+    async def _due(self, limit: int) -> list[Claim]:
+        if not self._counts[State.DEFERRED]:  # durably none: what waits to be written is not due yet
+            return []
+        held = len(self._hand)  # those among them come along, and are passed over
+        fetch = partial(read_due, run=self._opened.run, limit=limit + held)
+        found = await self._writer.call(lambda connection: fetch(connection, self._clock()))
+        return self._hand.take(found, limit)
 
     def mark(self, claim: Claim) -> asyncio.Future[None]:
         """Say that the end of this row's content is about to be written; done when that is durable."""
@@ -198,6 +209,10 @@ class SqliteLedger:
         for first in range(0, self._campaign.batches if self._campaign else 0, WINDOW):
             for entry in await self._writer.call(partial(read_entries, first=first, states=wanted)):
                 yield entry
+
+    async def next_due(self) -> datetime | None:
+        """From when on the first of the deferred rows may be tried again."""
+        return await self._writer.call(partial(read_next_due, run=self._opened.run))
 
     async def resolve(
         self,

@@ -15,8 +15,9 @@ from typing import Self, TypeVar
 
 from asyncsmtp.bulk.ledger import Counts, Entry, State
 from asyncsmtp.bulk.sqlite.failures import ledger_error
-from asyncsmtp.bulk.sqlite.rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, when
+from asyncsmtp.bulk.sqlite.rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, read_next_due
 from asyncsmtp.bulk.sqlite.schema import open_ledger
+from asyncsmtp.bulk.sqlite.times import when
 from asyncsmtp.errors import LedgerEmpty, LedgerError
 
 __all__ = ["SqliteReader"]
@@ -71,6 +72,10 @@ class SqliteReader:
         for first in range(0, self._campaign.batches, WINDOW):
             for entry in await self._read(partial(read_entries, first=first, states=wanted)):
                 yield entry
+
+    async def next_due(self) -> datetime | None:
+        """From when on the first of the deferred rows may be tried again."""
+        return await self._read(partial(read_next_due, run=self._campaign.run + 1))
 
     async def aclose(self) -> None:
         """Close the file; a second time does nothing."""

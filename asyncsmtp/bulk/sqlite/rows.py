@@ -6,32 +6,52 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from asyncsmtp.bulk.ledger import Claim, Counts, Entry, State
 from asyncsmtp.bulk.rows import Recipient
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.times import when
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["WINDOW", "CampaignRow", "read_campaign", "read_claims", "read_counts", "read_entries", "when"]
+__all__ = [
+    "WINDOW",
+    "CampaignRow",
+    "read_campaign",
+    "read_claims",
+    "read_counts",
+    "read_due",
+    "read_entries",
+    "read_next_due",
+]
 
 WINDOW = 4  # batches that `read_entries` looks at in one go
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 _COUNTS = f"SELECT state, count(*) FROM delivery WHERE campaign_id = {CAMPAIGN} GROUP BY state"  # noqa: S608
 
-_CLAIMS = f"""
-SELECT seq, address, message_id, vars, attempts, d.state
+_CLAIM = """
+SELECT seq, address, message_id, vars, attempts, d.state, first_us, epoch
 FROM delivery AS d CROSS JOIN recipient USING (campaign_id, batch_no, seq)
+"""
+
+_CLAIMS = f"""{_CLAIM}
 WHERE campaign_id = {CAMPAIGN} AND (batch_no, seq) > (?, ?)
-AND (d.state = {State.PENDING:d} OR (d.state = {State.DEFERRED:d} AND d.epoch < ?))
-ORDER BY batch_no, seq LIMIT ?"""  # noqa: S608
+AND (d.state = {State.PENDING:d} OR (d.state = {State.DEFERRED:d} AND d.next_us IS NULL AND d.epoch < ?))
+ORDER BY batch_no, seq LIMIT ?"""
+
+_DEFERRED = f"campaign_id = {CAMPAIGN} AND state = {State.DEFERRED:d}"
+
+_DUE = f"""{_CLAIM}
+WHERE d.{_DEFERRED} AND next_us <= ? ORDER BY next_us LIMIT ?"""
+
+_FIRST_DUE = f"SELECT min(next_us) FROM delivery WHERE {_DEFERRED}"  # noqa: S608
+
+_DUE_AT_ONCE = f"SELECT 0 FROM delivery WHERE {_DEFERRED} AND next_us IS NULL AND epoch < ? LIMIT 1"  # noqa: S608
 
 _ENTRIES = f"""
 SELECT seq, coalesce(address, ''), coalesce(message_id, ''), state, attempts, doubts, code, status,
-       coalesce(reply, ''), coalesce(host, ''), first_us, updated_us, vars
+       coalesce(reply, ''), coalesce(host, ''), first_us, updated_us, next_us, vars
 FROM delivery CROSS JOIN recipient USING (campaign_id, batch_no, seq)
 WHERE campaign_id = {CAMPAIGN} AND batch_no >= ? AND batch_no < ? AND state IN (SELECT value FROM json_each(?))
 ORDER BY batch_no, seq"""  # noqa: S608
@@ -53,11 +73,6 @@ class CampaignRow:
     run: int
     parts: Mapping[str, str]
     batches: int
-
-
-def when(us: int) -> datetime:
-    """Microseconds since 1970 as a time in UTC."""
-    return _EPOCH + timedelta(microseconds=us)
 
 
 def read_campaign(connection: sqlite3.Connection) -> CampaignRow | None:
@@ -87,15 +102,41 @@ def read_claims(connection: sqlite3.Connection, after: int, run: int, limit: int
     """The next rows behind row `after` that `run` may send, in file order, with the state of each."""
     place = ((after - 1) // BATCH if after else -1, after)
     found = connection.execute(_CLAIMS, (*place, run, limit)).fetchall()
-    return [_claim(*columns) for columns in found]
+    return [_claim(run, *columns) for columns in found]
 
 
-def _claim(row: int, address: str, message_id: str, fields: str, attempts: int, state: int) -> tuple[Claim, State]:
+def read_due(connection: sqlite3.Connection, now: int, run: int, limit: int) -> list[tuple[Claim, State]]:
+    """The deferred rows whose time has come at `now`, microseconds since 1970, by their times."""
+    return [_claim(run, *columns) for columns in connection.execute(_DUE, (now, limit)).fetchall()]
+
+
+def read_next_due(connection: sqlite3.Connection, run: int) -> datetime | None:
+    """When the first of the deferred rows may be tried again by `run`; 1970: at once, as an earlier run left it."""
+    if connection.execute(_DUE_AT_ONCE, (run,)).fetchone():
+        return when(0)
+    (due,) = connection.execute(_FIRST_DUE).fetchone()
+    return None if due is None else when(due)
+
+
+def _claim(
+    run: int,
+    row: int,
+    address: str,
+    message_id: str,
+    fields: str,
+    attempts: int,
+    state: int,
+    first_us: int | None,
+    epoch: int,
+) -> tuple[Claim, State]:
     try:
         recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
     except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
         raise _damaged(row) from error
-    return Claim(recipient, message_id, attempts + 1), State(state)
+    if first_us is None:
+        return Claim(recipient, message_id, attempts + 1), State(state)
+    again = epoch == run and state == State.DEFERRED
+    return Claim(recipient, message_id, attempts + 1, when(first_us), again), State(state)
 
 
 def read_entries(connection: sqlite3.Connection, first: int, states: Collection[State]) -> list[Entry]:
@@ -117,16 +158,18 @@ def _entry(
     host: str,
     first_us: int | None,
     last_us: int | None,
+    next_us: int | None,
     fields: str,
 ) -> Entry:
     first_at = None if first_us is None else when(first_us)
     last_at = None if last_us is None else when(last_us)
+    due_at = None if next_us is None or state != State.DEFERRED else when(next_us)
     try:
         columns = json.loads(fields)
     except (ValueError, TypeError) as error:
         raise _damaged(row) from error
     numbers = (State(state), attempts, doubts, code, status)
-    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns)
+    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns, due_at)
 
 
 def _damaged(row: int) -> LedgerError:

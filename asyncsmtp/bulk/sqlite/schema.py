@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from asyncsmtp.bulk.sqlite.failures import ledger_error
@@ -16,7 +17,7 @@ from asyncsmtp.errors import LedgerError
 __all__ = ["BATCH", "CAMPAIGN", "connect", "open_ledger"]
 
 APPLICATION_ID = 0x61534D54  # "aSMT"
-VERSION = 1
+VERSION = 2
 CAMPAIGN = 1  # the id of the campaign in its file
 BATCH = 500  # rows of one batch_no
 BUSY_SECONDS = 5.0  # how long one statement waits for a program that locks the file
@@ -50,6 +51,14 @@ CREATE TABLE delivery (                    -- hot and narrow: two updates a mess
   PRIMARY KEY (campaign_id, batch_no, seq)) WITHOUT ROWID;
 CREATE TABLE suppression (address TEXT PRIMARY KEY, reason TEXT, at_us BIGINT) WITHOUT ROWID;
 """
+
+_STEPS: Mapping[int, str] = {
+    2: """
+CREATE INDEX due ON delivery (campaign_id, next_us) WHERE state = 3;  -- the deferred rows only
+CREATE TABLE memory (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;  -- what a run leaves for the next
+"""
+}
+"""What each version added to the one before; version 1 is `_TABLES`."""
 
 
 def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
@@ -103,8 +112,9 @@ def _create(path: Path) -> None:
     connection = connect(new)
     try:
         connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; COMMIT;"
         )
+        _upgrade(connection, 1)
         # Only now: what a log had would stay behind under its old name if closing could not copy it into the file.
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
@@ -136,4 +146,11 @@ def _check(path: Path, connection: sqlite3.Connection, *, whole: bool) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise LedgerError(f"{path} is damaged ({verdict}): restore a copy; nothing was sent or changed")
+    _upgrade(connection, version)
     path.chmod(0o600)
+
+
+def _upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Take a ledger of an older asyncsmtp step by step to the present tables; each step is whole or was not done."""
+    for step in range(version + 1, VERSION + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {_STEPS[step]} PRAGMA user_version = {step}; COMMIT;")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsmtp.cli.campaign.signing import signatures
+from asyncsmtp.cli.durations import seconds
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
@@ -98,6 +99,10 @@ def _delimiter(value: object, folder: Path) -> str:
     return text
 
 
+def _seconds(value: object, folder: Path) -> float:
+    return seconds(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of a campaign file: the field of Settings it fills, its kind, the option that goes before it."""
@@ -132,6 +137,9 @@ KEYS: Mapping[str, Key] = {
     "relay.client_key": Key("client_key", _path),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
+    "retry.for": Key("retry_for", _seconds, "--retry-for"),
+    "retry.delay": Key("retry_delay", _seconds, "--retry-delay"),
+    "retry.attempts": Key("attempts", _count, "--attempts"),
     "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
 }
 
@@ -141,7 +149,6 @@ LATER: Mapping[str, str] = {
     "limits.rate": "this version has no rates: take the key out, and use concurrency and sessions",
     "limits.domain": "this version has no limits per domain: take the section out",
     "limits.window": "this version has no sending windows: take the key out, and start the command from cron",
-    "retry.for": "this version does not wait and retry by itself: take the key out, and run the command again later",
     "campaign.start": "this version starts at once: take the key out, and start the command from cron",
     "campaign.spread": "this version does not spread a run over time: take the key out",
     "campaign.suppression": "this version has no suppression list: take the rows out of the recipients",

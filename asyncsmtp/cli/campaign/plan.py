@@ -24,6 +24,7 @@ class Plan:
         ledger: where the outcomes are kept.
         reference: how the campaign is named on a command line.
         limit: rows to try in this run; None for all.
+        wait: stay until those deferred were tried again.
         confirmed: nobody has to be asked.
     """
 
@@ -32,6 +33,7 @@ class Plan:
     reference: str
     limit: int | None = None
     strict: bool = False
+    wait: bool = False
     confirmed: bool = False
     as_json: bool = False
     verbose: bool = False

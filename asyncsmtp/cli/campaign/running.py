@@ -64,7 +64,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
             await ledger.load(assembled.file.batches())
         return None
-    counts = await ledger.counts()
+    counts, ready = await ledger.counts(), await _ready(plan, ledger)
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
     if ledger.recovery.found:
         console.say(f"  {console.many(ledger.recovery.found, 'row')} under way when the last run ended: in doubt")
@@ -74,8 +74,19 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         )
     async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
         async for entry in left:
-            return await _confirm(plan, counts[State.PENDING] + counts[State.DEFERRED], entry.address, relay)
+            return await _confirm(plan, ready, entry.address, relay) if ready else None
     return None
+
+
+async def _ready(plan: Plan, ledger: SqliteLedger) -> int:
+    """How many rows this run has to do with: deferred ones, only if one is due or it waits for them."""
+    from datetime import UTC, datetime
+
+    from asyncsmtp.bulk.ledger import State
+
+    counts, due = await ledger.counts(), await ledger.next_due()
+    comes = due is not None and (plan.wait or due <= datetime.now(UTC))
+    return counts[State.PENDING] + (counts[State.DEFERRED] if comes else 0)
 
 
 async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
@@ -93,8 +104,7 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
     from asyncsmtp.cli.output.reporter import Reporter
     from asyncsmtp.cli.output.summary import exit_of
 
-    counts = await ledger.counts()
-    left = counts[State.PENDING] + counts[State.DEFERRED]
+    left = await _ready(plan, ledger)
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
     reporter = Reporter(meter, as_json=plan.as_json)
     try:
@@ -125,6 +135,8 @@ async def _go(
             concurrency=plan.settings.concurrency,
             limit=plan.limit,
             watch=reporter.watch,
+            retry=plan.settings.retry(),
+            wait=plan.wait,
         )
 
         def drain() -> None:
@@ -144,7 +156,7 @@ async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:
     for line in run_lines(plan.settings.name, meter):
         console.say(line)
     console.say(f"  {counted(counts)}")
-    for step in next_steps(counts, plan.reference):
+    for step in next_steps(counts, plan.reference, await ledger.next_due()):
         console.say(f"  next: {step}")
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.output.failures import Failed
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.retry import Retry
 
 __all__ = ["Settings", "settle"]
 
@@ -29,6 +32,7 @@ class Settings:
         inline: the names of `cid:` URLs and their image files.
         signatures: the keys that sign each message with DKIM, as the file names them.
         relay: the relay's URL; None where only the embedded relay is used.
+        retry_for, retry_delay: seconds, as `Retry.lasting` and `Retry.delay`; None where they are its own.
     """
 
     folder: Path
@@ -58,6 +62,16 @@ class Settings:
     signatures: tuple[Signature, ...] = ()
     concurrency: int = 100
     in_doubt: str = "hold"
+    retry_for: float | None = None
+    retry_delay: float | None = None
+    attempts: int | None = None
+
+    def retry(self) -> Retry:
+        """When what is refused for the moment is tried again."""
+        from asyncsmtp.bulk.retry import Retry
+
+        given = {"delay": self.retry_delay, "lasting": self.retry_for}
+        return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
 
     def ledger(self, *, sandbox: bool = False) -> Path:
         """Where this campaign's ledger is; a rehearsal in the sandbox has its own."""

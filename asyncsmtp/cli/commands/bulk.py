@@ -37,6 +37,9 @@ KEY_OF = {
     "sessions": "relay.sessions",
     "concurrency": "limits.concurrency",
     "in_doubt": "retry.in_doubt",
+    "retry_for": "retry.for",
+    "retry_delay": "retry.delay",
+    "attempts": "retry.attempts",
 }
 
 _EPILOG = """\b
@@ -69,6 +72,10 @@ def _no_rate(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
 @option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
 @option("--in-doubt", type=click.Choice(IN_DOUBT), help="What becomes of rows whose reply was lost (hold).")
+@option("--wait", is_flag=True, help="Stay until those deferred were tried again, with --retry-for in mind.")
+@option("--retry-for", metavar="SPAN", help="Give up what is refused for the moment after this long (4d).")
+@option("--retry-delay", metavar="SPAN", help="Before the second attempt; doubled for each further one (5m).")
+@option("--attempts", type=click.IntRange(1, 10_000), metavar="N", help="For each recipient at the most.")
 @ledger_option
 @option("--dry-run", is_flag=True, help="Compose every message, send none.")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
@@ -91,6 +98,7 @@ def command(
     maildir: Path | None,
     show: int | None,
     strict: bool,
+    wait: bool,
     yes: bool,
     as_json: bool,
     verbose: bool,
@@ -113,6 +121,7 @@ def command(
         reference=_reference(campaign, place, sandbox=sandbox),
         limit=limit,
         strict=strict,
+        wait=wait,
         confirmed=yes or sandbox,
         as_json=as_json,
         verbose=verbose,

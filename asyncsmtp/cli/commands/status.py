@@ -15,6 +15,8 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from asyncsmtp.bulk.ledger import Counts, State
 
 __all__ = ["command"]
@@ -49,17 +51,17 @@ async def _tell(where: Named, *, as_json: bool) -> None:
     reasons: Counter[tuple[State, str]] = Counter()
     try:
         async with await SqliteLedger.read(where.path) as ledger:
-            counts = await ledger.counts()
+            counts, due = await ledger.counts(), await ledger.next_due()
             async for entry in ledger.entries((State.DEFERRED, State.REJECTED, State.IN_DOUBT)):
                 reason = (entry.state, reason_of(entry))
                 if reason in reasons or len(reasons) < MAX_REASONS:
                     reasons[reason] += 1
     except LedgerEmpty:
-        counts = Counts()
+        counts, due = Counts(), None
     if as_json:
         _as_json(counts)
     else:
-        _as_text(where, counts, reasons)
+        _as_text(where, counts, reasons, due)
 
 
 def _as_json(counts: Counts) -> None:
@@ -68,7 +70,7 @@ def _as_json(counts: Counts) -> None:
     console.out(json_line({str(state): number for state, number in counts.items()}))
 
 
-def _as_text(where: Named, counts: Counts, reasons: Counter[tuple[State, str]]) -> None:
+def _as_text(where: Named, counts: Counts, reasons: Counter[tuple[State, str]], due: datetime | None) -> None:
     from asyncsmtp.cli.output.summary import counted, next_steps
 
     if not counts.total:
@@ -78,5 +80,5 @@ def _as_text(where: Named, counts: Counts, reasons: Counter[tuple[State, str]]) 
     console.out(counted(counts))
     for (state, reason), number in reasons.most_common(10):
         console.out(f"  {number:,} × {state}: {reason}")
-    for step in next_steps(counts, where.reference):
+    for step in next_steps(counts, where.reference, due):
         console.say(f"  next: {step}")

@@ -66,6 +66,11 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
     (errors.TemplateError, Exit.USAGE, "correct the template, then run the same command again"),
     (errors.RecipientError, Exit.USAGE, "correct the recipients, then run the same command again"),
     (errors.BadArgument, Exit.USAGE, "correct the value, then run the same command again"),
+    (
+        errors.CampaignHalted,
+        Exit.UNREACHABLE,
+        "ask the relay's operator what is wrong with the sender, then run the same command again",
+    ),
     (errors.LedgerBusy, Exit.RUN_AGAIN, "wait until the other process has ended, then run the same command again"),
     (errors.LedgerEmpty, Exit.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
     (

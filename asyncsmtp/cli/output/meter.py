@@ -31,8 +31,14 @@ class Meter:
         self._begun = clock()
         self._marks: deque[tuple[float, int]] = deque([(self._begun, 0)])
 
-    def count(self, outcome: Outcome, reason: str = "") -> None:
-        """One recipient more; `reason` are the relay's words when it was not accepted."""
+    def count(self, outcome: Outcome, reason: str = "", *, again: bool = False) -> None:
+        """One recipient more; `reason` are the relay's words when it was not accepted.
+
+        Args:
+            again: the recipient was counted before, as deferred.
+        """
+        if again:
+            self.counts[Outcome.DEFERRED] -= 1
         self.counts[outcome] += 1
         if reason and (reason in self.reasons or len(self.reasons) < MAX_REASONS):
             self.reasons[reason] += 1

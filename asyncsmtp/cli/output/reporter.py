@@ -33,7 +33,7 @@ class Reporter:
     def watch(self, claim: Claim, settlement: Settlement) -> None:
         """Take one outcome."""
         accepted = settlement.state is State.ACCEPTED
-        self._meter.count(_OUTCOME[settlement.state], "" if accepted else reason_of(settlement))
+        self._meter.count(_OUTCOME[settlement.state], "" if accepted else reason_of(settlement), again=claim.again)
         if self._prints:
             self._print(claim, settlement)
 

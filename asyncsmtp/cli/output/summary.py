@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.durations import spelled
 from asyncsmtp.cli.output.console import many
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.meter import duration
@@ -35,22 +37,33 @@ def counted(counts: Counts) -> str:
     return f"{many(counts.total, 'row')}: {shown}" if shown else "no rows"
 
 
-def next_steps(counts: Counts, reference: str) -> Iterator[str]:
+def next_steps(
+    counts: Counts, reference: str, due: datetime | None = None, now: datetime | None = None
+) -> Iterator[str]:
     """What to type next, for what is left.
 
     Args:
         reference: how the campaign is named on a command line.
+        due: when the first of the deferred rows may be tried again; None: at once, or not known.
+        now: to say how long that is; None: the time it is.
     """
     from asyncsmtp.bulk.ledger import State
 
     if counts[State.PENDING]:
         yield f"still to send: {counts[State.PENDING]:,}; the same command goes on with them"
     if counts[State.DEFERRED]:
-        yield f"deferred: {counts[State.DEFERRED]:,}; the same command tries them again, in a while"
+        yield f"deferred: {counts[State.DEFERRED]:,}; {_again(due, now or datetime.now(UTC))}"
     if counts[State.REJECTED]:
         yield f"who was rejected, and why: asyncsmtp results {reference} --failed"
     if counts[State.IN_DOUBT]:
         yield f"decide about those in doubt: asyncsmtp resolve {reference}"
+
+
+def _again(due: datetime | None, now: datetime) -> str:
+    if due is None or due <= now:
+        return "the same command tries them again"
+    wait = spelled((due - now).total_seconds())
+    return f"the first is due at {due.astimezone():%H:%M:%S}, in {wait}: the same command then, or now with --wait"
 
 
 def exit_of(counts: Counts) -> Exit:

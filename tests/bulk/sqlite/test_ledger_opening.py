@@ -141,6 +141,23 @@ async def test_a_newer_ledger_is_refused(home: Folder) -> None:
     assert f"made by a newer asyncsmtp (schema {VERSION + 1}, this one knows {VERSION}): upgrade" in await refused(home)
 
 
+async def test_a_ledger_of_the_first_version_goes_on(home: Folder) -> None:
+    """An upgrade in the middle of a campaign loses nobody; also one that was killed between two of its steps."""
+    await written(home)
+    connection = sqlite3.connect(home.path)
+    connection.executescript("DROP INDEX due; DROP TABLE memory; PRAGMA user_version = 1")
+    connection.close()
+    async with await SqliteLedger.read(home.path) as reader:
+        before = await reader.counts()
+        assert await reader.next_due() is None
+    async with home.open() as ledger:
+        assert await ledger.counts() == before
+    connection = sqlite3.connect(home.path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    assert connection.execute("SELECT count(*) FROM memory").fetchone() == (0,)
+    connection.close()
+
+
 async def test_an_empty_file_is_no_new_campaign(home: Folder) -> None:
     """A ledger that lost its octets must not lead to everybody being mailed again."""
     await written(home)
