@@ -49,6 +49,7 @@ _HOME = {
         "client.observing.trace": "Side Trace",
         "bulk.campaign": "Run",
         "bulk.ledger": "Entry InDoubt Ledger State",
+        "bulk.outcomes": "outcomes",
         "bulk.preflight": "Report preflight",
         "bulk.recipients": "RecipientFile",
         "bulk.rows": "Problem Recipient",

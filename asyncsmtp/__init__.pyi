@@ -13,6 +13,7 @@ from asyncsmtp.bulk.ledger import (
 from asyncsmtp.bulk.ledger import (
     State as State,
 )
+from asyncsmtp.bulk.outcomes import outcomes as outcomes
 from asyncsmtp.bulk.preflight import (
     Report as Report,
 )

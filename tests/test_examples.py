@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sqlite3
 import struct
 import sys
+import time
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from asyncsmtp.testing import ScriptedRelay
+from tests.cli.serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2}
+SERVERS = {"campaign_in_fastapi"}  # what serves until it is ended has a test of its own
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ async def run(name: str, relay: ScriptedRelay) -> str:
     return said.decode()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - SERVERS))
 async def test_it_runs_as_it_stands(name: str, relay: ScriptedRelay) -> None:
     """An example that fails teaches the wrong thing; one that is not listed here is not tested."""
     said = await run(name, relay)
@@ -62,3 +69,27 @@ async def test_the_image_of_the_first_example_is_one(relay: ScriptedRelay) -> No
         assert struct.unpack_from(">I", octets, at + 8 + length) == (zlib.crc32(octets[at + 4 : at + 8 + length]),)
         at += 12 + length
     assert at == len(octets)
+
+
+def test_a_campaign_runs_in_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests begin two campaigns and look at them; a bad file begins none; the application's end waits for them."""
+    with serving(ScriptedRelay()) as relay:
+        monkeypatch.setenv("RELAY", str(relay.url))
+        monkeypatch.setenv("CAMPAIGNS", str(tmp_path))
+        monkeypatch.syspath_prepend(EXAMPLES)
+        module = importlib.import_module("campaign_in_fastapi")
+        people = "email,name\n" + "".join(f"reader{n}@example.net,Reader {n}\n" for n in range(200))
+        with TestClient(module.app) as client:
+            for name in ("one", "two"):
+                assert client.post(f"/campaigns/{name}", content=people).json() == {"recipients": 200, "problems": 0}
+            assert client.post("/campaigns/one", content=people).status_code == 409
+            bad = client.post("/campaigns/bad", content="email,nom\nann@example.net,Ann\n")
+            assert (bad.status_code, "name" in bad.json()["detail"]) == (422, True)
+            assert client.get("/campaigns/none").status_code == 404
+            while client.get("/campaigns/one").json() != {"accepted": 200}:
+                time.sleep(0.01)
+        assert len(relay.received) >= 200
+    for name in ("one", "two"):
+        with closing(sqlite3.connect(tmp_path / f"{name}.ledger")) as ledger:
+            states = dict(ledger.execute("SELECT state, count(*) FROM delivery GROUP BY state").fetchall())
+        assert states.get(2, 0) + states.get(0, 0) == 200  # accepted, or left for the next start: none in doubt

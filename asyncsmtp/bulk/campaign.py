@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -17,7 +17,7 @@ from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.errors import LedgerError, SMTPError
 
-__all__ = ["Run", "Watch"]
+__all__ = ["Hear", "Run", "Watch"]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
@@ -25,6 +25,7 @@ BATCH = 500  # rows taken out of the ledger at a time
 LOOK = 30.0  # seconds after which a wait looks at the clock again, which may have been set
 
 Watch = Callable[[Claim, Settlement], None]
+Hear = Callable[[Claim, Settlement], Awaitable[None]]
 
 
 class Run:
@@ -66,6 +67,7 @@ class Run:
         self._wait = wait
         self._clock = clock
         self._stopped = asyncio.Event()
+        self._hear: Hear | None = None
         self._gate = asyncio.Semaphore(concurrency)
         self._left = limit
         self._watch = watch
@@ -73,9 +75,12 @@ class Run:
         self._stopping = False
         self._senders: set[asyncio.Task[None]] = set()
 
-    async def go(self) -> None:
+    async def go(self, hear: Hear | None = None) -> None:
         """Send until nothing is left, or until stopped; what is in flight is always waited for.
 
+        Args:
+            hear: awaited with each outcome after it is recorded, before its place is another's: a slow one slows the
+                run. `outcomes` is made of it.
         Raises:
             LedgerError: the ledger cannot be trusted; everything stops at once.
             CampaignHalted: the relay refuses the sender, or loses its replies; rows stay pending or deferred.
@@ -83,6 +88,7 @@ class Run:
         Cancelled, it breaks off what is in flight: rows past the point of no return are in doubt, the others pending.
         """
         logger.info("the run begins")
+        self._hear = hear
         self._ledger.failed.add_done_callback(self._lost_ledger)
         try:
             await self._feed()
@@ -192,6 +198,8 @@ class Run:
             self._tell(hand.claim, settlement)
             if self._breaker.halted is not None and not self._stopping:
                 self._end(self._breaker.halted)
+            if self._hear is not None:
+                await self._hear(hand.claim, settlement)
 
     def _tell(self, claim: Claim, settlement: Settlement) -> None:
         if self._watch is None:
