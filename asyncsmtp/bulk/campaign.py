@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 
 from asyncsmtp.bulk.breaker import Breaker
 from asyncsmtp.bulk.courier import Courier, Hand, Sends, utc_now
+from asyncsmtp.bulk.feed import Feed
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Hear", "Run", "Watch"]
 
 logger = logging.getLogger("asyncsmtp.campaign")
-
-BATCH = 500  # rows taken out of the ledger at a time
-LOOK = 30.0  # seconds after which a wait looks at the clock again, which may have been set
 
 Watch = Callable[[Claim, Settlement], None]
 Hear = Callable[[Claim, Settlement], Awaitable[None]]
@@ -41,9 +41,13 @@ class Run:
         watch: called with each outcome as it is recorded. When it raises, nothing new is begun, what is in flight is
             answered, and `go` raises its exception.
         retry: when what is refused for the moment is tried again.
-        wait: stay until every deferred row was tried again and has a final outcome. Without it those whose time comes
-            while others are still to be sent are tried again, and the rest are left to the next run.
+        wait: stay until every row has a final outcome. Without it rows whose time comes while others are still to be
+            sent are tried again, and the run ends when nothing may be sent for more than a minute.
+        pace: how fast; by itself as fast as the relay lets it, whose complaints (421, 45x) slow it down.
+        schedule: when; by itself at any time.
         clock: the wall clock, UTC.
+    Attributes:
+        pace: of this run; its rates may be changed at any time.
     """
 
     def __init__(
@@ -58,22 +62,29 @@ class Run:
         outage: Outage | None = None,
         retry: Retry | None = None,
         wait: bool = False,
+        pace: Pace | None = None,
+        schedule: Schedule | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._ledger = ledger
         self._outage = outage or Outage()
         self._breaker = Breaker()
-        self._courier = Courier(composer, ledger, pool, self._outage, retry or Retry(), clock)
-        self._wait = wait
-        self._clock = clock
-        self._stopped = asyncio.Event()
+        self.pace = pace or Pace()
+        self._courier = Courier(composer, ledger, pool, self._outage, retry or Retry(), self.pace, clock)
         self._hear: Hear | None = None
         self._gate = asyncio.Semaphore(concurrency)
-        self._left = limit
         self._watch = watch
         self._ended_by: Exception | None = None
-        self._stopping = False
         self._senders: set[asyncio.Task[None]] = set()
+        self._feed = Feed(
+            ledger,
+            self.pace,
+            schedule or Schedule(),
+            limit=limit,
+            wait=wait,
+            flying=self._senders,
+            clock=clock,
+        )
 
     async def go(self, hear: Hear | None = None) -> None:
         """Send until nothing is left, or until stopped; what is in flight is always waited for.
@@ -91,19 +102,23 @@ class Run:
         self._hear = hear
         self._ledger.failed.add_done_callback(self._lost_ledger)
         try:
-            await self._feed()
+            await self._send_all()
         finally:
             self._ledger.failed.remove_done_callback(self._lost_ledger)
-            logger.info("the run ends: %s", self._ended_by or ("stopped" if self._stopping else "all is sent"))
+            logger.info("the run ends: %s", self._ended_by or ("stopped" if self._feed.stopped else "all is sent"))
         if not isinstance(self._ended_by, LedgerError):
             await self._ledger.flush()
         if self._ended_by is not None:
             raise self._ended_by
 
+    @property
+    def comes_at(self) -> datetime | None:
+        """When a run that did not wait would have gone on, UTC: with a quota, or a window; None: nothing held it up."""
+        return self._feed.comes_at
+
     def stop(self) -> None:
         """Begin nothing new; `go` returns when what is in flight is answered. A gone relay is not waited for."""
-        self._stopping = True
-        self._stopped.set()
+        self._feed.stop()
         self._outage.stop()
 
     def cut(self) -> None:
@@ -112,12 +127,13 @@ class Run:
         for task in tuple(self._senders):
             task.cancel()
 
-    async def _feed(self) -> None:
-        async with asyncio.TaskGroup() as senders, aclosing(self._claims()) as claims:
+    async def _send_all(self) -> None:
+        async with asyncio.TaskGroup() as senders, aclosing(self._feed.rows()) as rows:
             try:
-                async for claim in claims:
-                    await self._gate.acquire()
-                    if self._stopping:
+                while True:
+                    await self._gate.acquire()  # before the row: what its rate let begin does so at once
+                    claim = await anext(rows, None)
+                    if claim is None or self._feed.stopped:
                         self._gate.release()
                         return
                     task = senders.create_task(self._deliver(Hand(claim)))
@@ -125,37 +141,6 @@ class Run:
                     task.add_done_callback(self._landed)
             except LedgerError as error:
                 self._end(error)
-
-    async def _claims(self) -> AsyncGenerator[Claim]:
-        while not self._stopping and self._left != 0:
-            batch = await self._ledger.claim(BATCH if self._left is None else min(BATCH, self._left))
-            if not batch:
-                if await self._something_comes():
-                    continue
-                return
-            if self._left is not None:
-                self._left -= len(batch)
-            for claim in batch:
-                yield claim
-
-    async def _something_comes(self) -> bool:
-        """Wait until a deferred row may be tried again, if that is asked for; False: nothing will come."""
-        if not self._wait:
-            return False
-        if self._senders:  # each may be deferred yet, and be the first to be due
-            await asyncio.wait(self._senders, return_when=asyncio.FIRST_COMPLETED)
-            return True
-        due = await self._ledger.next_due()
-        if due is None:
-            return False
-        seconds = (due - self._clock()).total_seconds()
-        logger.info("the run waits: the next attempt is due at %s", due)
-        try:
-            async with asyncio.timeout(min(max(seconds, 0.05), LOOK)):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
-        return not self._stopping
 
     def _lost_ledger(self, failed: asyncio.Future[None]) -> None:
         error = None if failed.cancelled() else failed.exception()
@@ -187,7 +172,7 @@ class Run:
             self._end(error)
         except SMTPError as error:
             self._ledger.give_back(hand.claim)
-            if not self._stopping:  # else it is known why the run ends
+            if not self._feed.stopped:  # else it is known why the run ends
                 self._end(error)
         except asyncio.CancelledError:
             self._ledger.give_back(hand.claim)
@@ -196,7 +181,7 @@ class Run:
             self._end(error)
         else:
             self._tell(hand.claim, settlement)
-            if self._breaker.halted is not None and not self._stopping:
+            if self._breaker.halted is not None and not self._feed.stopped:
                 self._end(self._breaker.halted)
             if self._hear is not None:
                 await self._hear(hand.claim, settlement)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
 from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.client.session.place import BeforeEnd
@@ -73,6 +74,7 @@ class Courier:
         pool: Sends,
         outage: Outage,
         retry: Retry,
+        pace: Pace,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._composer = composer
@@ -80,6 +82,7 @@ class Courier:
         self._pool = pool
         self._outage = outage
         self._retry = retry
+        self._pace = pace
         self._clock = clock
         self._date = ledger.created_at
 
@@ -110,10 +113,13 @@ class Courier:
             except SMTPError as error:
                 if _about_the_message(error):
                     return _ours(claim, State.REJECTED, error)
+                if isinstance(error, Refused) and error.reply.code == 421:
+                    self._pace.turned_away()
                 if not (_may_pass(error) and await self._outage.wait()):
                     raise
             else:
                 self._outage.works()
+                self._pace.heard(claim.recipient.mailbox.domain, delivery)
                 settlement = _relays(claim, delivery)
                 return self._later(claim, settlement) if settlement.state is State.DEFERRED else settlement
 

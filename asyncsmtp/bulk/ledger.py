@@ -129,7 +129,8 @@ class Entry:
         doubts: how often its content was sent without an answer.
         first_at: when it was first tried; None when it never was.
         last_at: when it was last written; None when it never was since the load.
-        due_at: of a row that is DEFERRED: from when on it may be tried again; None: by the next run. All are UTC.
+        due_at: of a row that is DEFERRED or was put off: from when on it may be tried; None: by the next run, or at
+            once. All are UTC.
     """
 
     row: int
@@ -202,9 +203,9 @@ class LedgerReader(Protocol):
         ...
 
     async def next_due(self) -> datetime | None:
-        """From when on the first of the deferred rows may be tried again, UTC; None: not by this run, if any.
+        """From when on the first of the rows that are to come may be tried, UTC; None: none by this run.
 
-        Of rows that an earlier run deferred without a time it is a time that is over.
+        Where one may be at once, it is a time that is over.
         """
         ...
 
@@ -243,10 +244,14 @@ class Ledger(LedgerReader, Protocol):
     async def claim(self, limit: int) -> list[Claim]:
         """Take up to `limit` rows in hand; none left: an empty list.
 
-        First those given back, then deferred ones whose time has come, by their times, then in file order the
-        pending ones and those that an earlier run deferred without a time, each of these once in a run.
+        First those given back, then those deferred or put off whose time has come, by their times, then in file order
+        the pending ones and those that an earlier run deferred without a time, each of these once in a run.
         Cancelled, it leaves every row where it was.
         """
+        ...
+
+    async def ready(self) -> int:
+        """How many rows `claim` would give, one after the other, by now."""
         ...
 
     def mark(self, claim: Claim) -> asyncio.Future[None]:
@@ -269,6 +274,21 @@ class Ledger(LedgerReader, Protocol):
         Only for one whose end of content was not written, not even in part. `tried` says that the
         relay answered something, so that it counts as an attempt. Does nothing after a failure.
         """
+        ...
+
+    def put_off(self, claim: Claim, until: datetime) -> None:
+        """A row in hand that was not tried is to come at another time, in this run or in a later one.
+
+        What comes after it in the file need not wait for it. Durable soon.
+        """
+        ...
+
+    async def recall(self, name: str) -> str | None:
+        """What an earlier run left under `name`; None: nothing."""
+        ...
+
+    async def remember(self, name: str, value: str) -> None:
+        """Leave something for the next run, durably."""
         ...
 
     async def flush(self) -> None:

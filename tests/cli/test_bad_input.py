@@ -301,11 +301,27 @@ def test_a_file_that_is_no_ledger(command: Command, campaign: Path) -> None:
     assert notes.read_text(encoding="utf-8") == "what I must not forget\n"
 
 
-def test_a_rate_is_refused_not_ignored(command: Command, campaign: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--rate", "fast", "“fast” is no rate: give one such as 30/s"),
+        ("--rate", "30/s, 0/day", "sends nothing: give both above 0"),
+        ("--window", "office hours", "is no window of the week: give one such as"),
+        ("--window", "09:00-17:00 Mars/Base", "is no time zone"),
+        ("--start-at", "soon", "must be a time such as"),
+        ("--spread-until", "2026-13-01", "must be a time such as"),
+        ("--retry-delay", "often", "must be a span of time"),
+        ("--retry-for", "", "must be a span of time"),
+    ],
+)
+def test_when_and_how_fast_are_refused_with_what_they_look_like(
+    command: Command, campaign: Path, option: str, value: str, expected: str
+) -> None:
     """Who asks for 10 a minute must not get 3,000 a second."""
-    ended, relay = bulk(command, campaign, "--rate", "10/min")
+    ended, relay = bulk(command, campaign, option, value or " ")
     nothing_was_sent(ended, relay)
-    assert "--rate" in ended.sentence
+    assert option in ended.sentence
+    assert expected in ended.sentence
 
 
 def test_a_password_in_the_campaign_s_url(command: Command, campaign: Path) -> None:

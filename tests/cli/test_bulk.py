@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,38 @@ def test_what_is_refused_for_too_long_is_given_up(command: Command, campaign: Pa
     assert ended.code == 1, ended.err
     (bob,) = [row for row in results(command, campaign) if row["state"] == "rejected"]
     assert (bob["attempts"], bob["code"], bob["reply"]) == (3, 451, "given up after attempt 3: 4.3.0 later")
+
+
+def test_a_day_s_quota_ends_the_run_and_the_next_one_remembers_it(command: Command, campaign: Path) -> None:
+    """`--rate`: 75 and the time at which the same command goes on."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--rate", "50/s, 2/day")
+        assert (ended.code, len(relay.received)) == (75, 2), ended.err
+        assert "still to send: 1; the first is due at " in ended.err
+        again = command("bulk", campaign, *relay_at(relay), "--yes", "--rate", "50/s, 2/day")
+        assert (again.code, len(relay.received)) == (75, 2)
+        assert "the same command then, or now with --wait" in again.err
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
+        assert len(relay.received) == 3
+
+
+def test_a_closed_window_sends_nothing_and_says_when_it_opens(command: Command, campaign: Path) -> None:
+    now = datetime.now(UTC)
+    later = f"{now + timedelta(hours=2):%H}:00-{now + timedelta(hours=3):%H}:00 UTC"
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--window", later)
+    assert (ended.code, relay.received) == (75, [])
+    assert "still to send: 3; the first is due at " in ended.err
+
+
+def test_messages_are_spread_over_the_time_that_is_given(command: Command, campaign: Path) -> None:
+    """Also from a start that is waited for."""
+    start = datetime.now().astimezone() + timedelta(seconds=0.5)
+    words = ("--start-at", start.isoformat(), "--spread-until", (start + timedelta(seconds=1.5)).isoformat())
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", *words)
+    assert ended.code == 0, ended.err
+    assert datetime.now().astimezone() >= start + timedelta(seconds=0.9)  # three messages, half a second apart
 
 
 def results(command: Command, campaign: Path) -> list[dict[str, object]]:

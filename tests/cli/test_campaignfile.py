@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.cli.campaign.campaignfile import read
 from asyncsmtp.cli.campaign.keys import KEYS, LATER
 from asyncsmtp.cli.output.failures import Failed
@@ -61,6 +63,14 @@ def test_every_key_is_read(path: Path) -> None:
         key = "dkim.pem"
         [limits]
         concurrency = 7
+        rate = ["30/s", "100000/day"]
+        adapt = false
+        window = "Mon-Fri 09:00-17:00 Europe/Vienna"
+        time_zone_column = "tz"
+        start_at = 2026-12-01T09:00:00+01:00
+        spread_until = "2026-12-01 17:00"
+        [limits.domain."Gmail.com"]
+        rate = ["10/s"]
         [retry]
         for = "1d12h"
         delay = "90s"
@@ -75,6 +85,9 @@ def test_every_key_is_read(path: Path) -> None:
     assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
     assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
     assert values["limits.concurrency"] == 7
+    assert values["limits.rate"] == (Rate(30, 1), Rate(100_000, 86_400))
+    assert values["limits.domain"] == {"gmail.com": (Rate(10, 1),)}
+    assert values["limits.start_at"] == datetime(2026, 12, 1, 8, tzinfo=UTC)
     assert (values["retry.for"], values["retry.delay"]) == (129_600, 90)
     assert values["relay.client_key"] == path.parent / "ann.key"
     assert values["relay.pin"] == ("ab",)
@@ -123,9 +136,22 @@ def test_a_key_of_a_later_version_is_refused_not_ignored(path: Path, key: str) -
     assert f"[{section}]" in said
 
 
-def test_a_table_per_domain_is_refused_with_the_same_words(path: Path) -> None:
-    """`[limits.domain."gmail.com"]` is a table within a table."""
-    assert "no limits per domain" in told(path, '[limits.domain."gmail.com"]\nrate = ["10/s"]')
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[limits]\nrate = 30", 'must be a text such as "30/s", or a list of such'),
+        ("[limits]\nrate = []", 'must be a text such as "30/s"'),
+        ("[limits]\ndomain = 3", "must be tables such as [limits.domain"),
+        ('[limits.domain."a.example"]\nspeed = "1/s"', "“a.example”: must be tables such as"),
+        ('[limits.domain."a.example"]\nrate = "x"', "“x” is no rate"),
+        ('[limits.domain."ann@a.example"]\nrate = "1/s"', "“ann@a.example”: must be tables"),
+        ("[limits]\nadapt = 1", "must be true or false"),
+        ("[limits]\nstart_at = 2026-12-01", "must be a time such as"),
+        ("[limits]\nwindow = 9", "must be a text such as"),
+    ],
+)
+def test_what_is_wrong_with_limits_is_named(path: Path, text: str, expected: str) -> None:
+    assert expected in told(path, text)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])

@@ -22,7 +22,7 @@ __all__ = ["Change", "salvage", "write"]
 
 _MOST = 256  # rows of one statement
 _REPLY = 512  # characters
-_COLUMNS = 10
+_COLUMNS = 11
 _NOBODY = (None,) * _COLUMNS
 
 
@@ -33,7 +33,8 @@ class Change:
     Attributes:
         before: the state that the row must have; anything else is a bug.
         tried: what it adds to the attempts.
-        settlement: what came of it; None for a mark, or for one taken back.
+        settlement: what came of it; None for a mark, for one taken back, and for a row that is put off.
+        due: of one that is put off: until when, microseconds since 1970.
         done: resolved when the change is durable.
     """
 
@@ -42,6 +43,7 @@ class Change:
     after: State
     tried: int = 0
     settlement: Settlement | None = None
+    due: int | None = None
     done: asyncio.Future[None] | None = None
 
 
@@ -124,20 +126,22 @@ def _one(connection: sqlite3.Connection, change: Change, state: State, run: int,
 def _values(change: Change, before: State) -> tuple[object, ...]:
     said = change.settlement
     if said is None:
-        return (change.row, before, change.after, change.tried, 0, None, None, None, None, None)
+        put_off = change.due is not None
+        return (change.row, before, change.after, change.tried, 0, None, None, None, None, change.due, put_off)
     reply, host = safe_text(said.reply, _REPLY), safe_text(said.host, _REPLY)
     doubt = change.after is State.IN_DOUBT
     due = None if said.due_at is None else microseconds(said.due_at)
-    return (change.row, before, change.after, change.tried, doubt, said.code, said.status, reply, host, due)
+    return (change.row, before, change.after, change.tried, doubt, said.code, said.status, reply, host, due, False)
 
 
 @cache
 def _statement(size: int) -> str:
     rows = ",".join([f"({','.join('?' * _COLUMNS)})"] * size)
     return (
-        f"WITH j(seq, old, new, tried, doubt, code, status, reply, host, due) AS (VALUES {rows})"  # noqa: S608
+        f"WITH j(seq, old, new, tried, doubt, code, status, reply, host, due, put_off) AS (VALUES {rows})"  # noqa: S608
         " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.doubt,"
-        " code = j.code, status = j.status, reply = j.reply, host = j.host, next_us = j.due,"
+        " code = iif(put_off, delivery.code, j.code), status = iif(put_off, delivery.status, j.status),"
+        " reply = iif(put_off, delivery.reply, j.reply), host = iif(put_off, delivery.host, j.host), next_us = j.due,"
         " first_us = CASE WHEN attempts + j.tried <= 0 THEN NULL"
         " WHEN j.tried > 0 THEN coalesce(first_us, ?) ELSE first_us END,"
         " updated_us = max(coalesce(updated_us, 0), ?), epoch = ?"

@@ -79,6 +79,18 @@ class Hand:
         """A row is settled."""
         del self._rows[row]
 
+    def put_off(self, row: int) -> State:
+        """A row leaves the hand as it came; return its state.
+
+        Raises:
+            LedgerError: it is not in hand, or it was marked.
+        """
+        held = self._rows.get(row)
+        if held is None or held.idle or held.state not in (State.PENDING, State.DEFERRED):
+            raise LedgerError(f"row {row} cannot be put off: this is a bug")
+        del self._rows[row]
+        return held.state
+
     def give_back(self, row: int, *, tried: bool) -> State:
         """A row may be claimed again; return the state it had."""
         held = self._rows.get(row)

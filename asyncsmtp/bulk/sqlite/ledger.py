@@ -28,9 +28,12 @@ from asyncsmtp.bulk.sqlite.rows import (
     read_counts,
     read_due,
     read_entries,
+    read_memory,
     read_next_due,
+    read_ready,
+    write_memory,
 )
-from asyncsmtp.bulk.sqlite.times import when
+from asyncsmtp.bulk.sqlite.times import microseconds, when
 from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.errors import LedgerError
 
@@ -156,18 +159,20 @@ class SqliteLedger:
         return claims
 
     async def _due(self, limit: int) -> list[Claim]:
-        if not self._counts[State.DEFERRED]:  # durably none: what waits to be written is not due yet
-            return []
         held = len(self._hand)  # those among them come along, and are passed over
         fetch = partial(read_due, run=self._opened.run, limit=limit + held)
         found = await self._writer.call(lambda connection: fetch(connection, self._clock()))
         return self._hand.take(found, limit)
 
+    async def ready(self) -> int:
+        """How many rows `claim` would give, one after the other, by now."""
+        return await self._writer.call(partial(read_ready, now=self._clock(), run=self._opened.run))
+
     def mark(self, claim: Claim) -> asyncio.Future[None]:
         """Say that the end of this row's content is about to be written; done when that is durable."""
         row = claim.recipient.row
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        change = Change(row, self._hand.advance(row, State.SENDING), State.SENDING, 1, None, done)
+        change = Change(row, self._hand.advance(row, State.SENDING), State.SENDING, 1, done=done)
         self._writer.put(change, urgent=True)
         return done
 
@@ -195,6 +200,20 @@ class SqliteLedger:
             after = State.PENDING if marked else before
             self._writer.put(Change(row, before, after, tried - marked), urgent=False)
 
+    def put_off(self, claim: Claim, until: datetime) -> None:
+        """A row in hand that was not tried is to come at another time, in this run or in a later one."""
+        row = claim.recipient.row
+        state = self._hand.put_off(row)
+        self._writer.put(Change(row, state, state, due=microseconds(until)), urgent=False)
+
+    async def recall(self, name: str) -> str | None:
+        """What an earlier run left under `name`; None: nothing."""
+        return await self._writer.call(partial(read_memory, name=name))
+
+    async def remember(self, name: str, value: str) -> None:
+        """Leave something for the next run, durably."""
+        await self._writer.call(partial(write_memory, name=name, value=value))
+
     async def flush(self) -> None:
         """Wait until everything said so far is durable."""
         await self._writer.call(lambda connection: None)
@@ -211,7 +230,7 @@ class SqliteLedger:
                 yield entry
 
     async def next_due(self) -> datetime | None:
-        """From when on the first of the deferred rows may be tried again."""
+        """From when on the first of the rows that are to come may be tried."""
         return await self._writer.call(partial(read_next_due, run=self._opened.run))
 
     async def resolve(

@@ -74,7 +74,7 @@ class SqliteReader:
                 yield entry
 
     async def next_due(self) -> datetime | None:
-        """From when on the first of the deferred rows may be tried again."""
+        """From when on the first of the rows that are to come may be tried."""
         return await self._read(partial(read_next_due, run=self._campaign.run + 1))
 
     async def aclose(self) -> None:

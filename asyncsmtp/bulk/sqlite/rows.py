@@ -23,7 +23,10 @@ __all__ = [
     "read_counts",
     "read_due",
     "read_entries",
+    "read_memory",
     "read_next_due",
+    "read_ready",
+    "write_memory",
 ]
 
 WINDOW = 4  # batches that `read_entries` looks at in one go
@@ -37,17 +40,23 @@ FROM delivery AS d CROSS JOIN recipient USING (campaign_id, batch_no, seq)
 
 _CLAIMS = f"""{_CLAIM}
 WHERE campaign_id = {CAMPAIGN} AND (batch_no, seq) > (?, ?)
-AND (d.state = {State.PENDING:d} OR (d.state = {State.DEFERRED:d} AND d.next_us IS NULL AND d.epoch < ?))
+AND next_us IS NULL AND (d.state = {State.PENDING:d} OR (d.state = {State.DEFERRED:d} AND d.epoch < ?))
 ORDER BY batch_no, seq LIMIT ?"""
 
-_DEFERRED = f"campaign_id = {CAMPAIGN} AND state = {State.DEFERRED:d}"
+_TO_COME = f"campaign_id = {CAMPAIGN} AND state IN ({State.PENDING:d}, {State.DEFERRED:d})"
 
 _DUE = f"""{_CLAIM}
-WHERE d.{_DEFERRED} AND next_us <= ? ORDER BY next_us LIMIT ?"""
+WHERE d.{_TO_COME} AND next_us <= ? ORDER BY next_us LIMIT ?"""
 
-_FIRST_DUE = f"SELECT min(next_us) FROM delivery WHERE {_DEFERRED}"  # noqa: S608
+_FIRST_DUE = f"SELECT min(next_us) FROM delivery WHERE {_TO_COME} AND next_us IS NOT NULL"  # noqa: S608
 
-_DUE_AT_ONCE = f"SELECT 0 FROM delivery WHERE {_DEFERRED} AND next_us IS NULL AND epoch < ? LIMIT 1"  # noqa: S608
+_AT_ONCE = f"""
+SELECT 1 FROM delivery WHERE {_TO_COME}
+AND next_us IS NULL AND (state = {State.PENDING:d} OR epoch < ?) LIMIT 1"""  # noqa: S608
+
+_READY = f"""
+SELECT count(*) FROM delivery WHERE {_TO_COME}
+AND (next_us <= ? OR next_us IS NULL AND (state = {State.PENDING:d} OR epoch < ?))"""  # noqa: S608
 
 _ENTRIES = f"""
 SELECT seq, coalesce(address, ''), coalesce(message_id, ''), state, attempts, doubts, code, status,
@@ -106,13 +115,13 @@ def read_claims(connection: sqlite3.Connection, after: int, run: int, limit: int
 
 
 def read_due(connection: sqlite3.Connection, now: int, run: int, limit: int) -> list[tuple[Claim, State]]:
-    """The deferred rows whose time has come at `now`, microseconds since 1970, by their times."""
+    """The rows whose time has come at `now`, microseconds since 1970, by their times."""
     return [_claim(run, *columns) for columns in connection.execute(_DUE, (now, limit)).fetchall()]
 
 
 def read_next_due(connection: sqlite3.Connection, run: int) -> datetime | None:
-    """When the first of the deferred rows may be tried again by `run`; 1970: at once, as an earlier run left it."""
-    if connection.execute(_DUE_AT_ONCE, (run,)).fetchone():
+    """When the first of the rows that are to come may be tried by `run`; 1970: at once; None: there is none."""
+    if connection.execute(_AT_ONCE, (run,)).fetchone():
         return when(0)
     (due,) = connection.execute(_FIRST_DUE).fetchone()
     return None if due is None else when(due)
@@ -163,13 +172,30 @@ def _entry(
 ) -> Entry:
     first_at = None if first_us is None else when(first_us)
     last_at = None if last_us is None else when(last_us)
-    due_at = None if next_us is None or state != State.DEFERRED else when(next_us)
+    due_at = None if next_us is None else when(next_us)
     try:
         columns = json.loads(fields)
     except (ValueError, TypeError) as error:
         raise _damaged(row) from error
     numbers = (State(state), attempts, doubts, code, status)
     return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns, due_at)
+
+
+def read_ready(connection: sqlite3.Connection, now: int, run: int) -> int:
+    """How many rows `run` may try at `now`, microseconds since 1970."""
+    (number,) = connection.execute(_READY, (now, run)).fetchone()
+    return int(number)
+
+
+def read_memory(connection: sqlite3.Connection, name: str) -> str | None:
+    """What a run left under `name` for the next."""
+    found = connection.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def write_memory(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Leave something for the next run; durable when it returns."""
+    connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (name, value))
 
 
 def _damaged(row: int) -> LedgerError:

@@ -54,7 +54,7 @@ CREATE TABLE suppression (address TEXT PRIMARY KEY, reason TEXT, at_us BIGINT) W
 
 _STEPS: Mapping[int, str] = {
     2: """
-CREATE INDEX due ON delivery (campaign_id, next_us) WHERE state = 3;  -- the deferred rows only
+CREATE INDEX due ON delivery (campaign_id, next_us) WHERE next_us IS NOT NULL;  -- few
 CREATE TABLE memory (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;  -- what a run leaves for the next
 """
 }

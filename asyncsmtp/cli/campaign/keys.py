@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
 from asyncsmtp.cli.campaign.signing import signatures
 from asyncsmtp.cli.durations import seconds
 from asyncsmtp.protocol.replies import safe_text
@@ -99,6 +100,12 @@ def _delimiter(value: object, folder: Path) -> str:
     return text
 
 
+def _flag(value: object, folder: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _seconds(value: object, folder: Path) -> float:
     return seconds(value)
 
@@ -136,6 +143,13 @@ KEYS: Mapping[str, Key] = {
     "relay.client_cert": Key("client_cert", _path),
     "relay.client_key": Key("client_key", _path),
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
+    "limits.rate": Key("rates", rates, "--rate"),
+    "limits.domain": Key("domain_rates", domain_rates),
+    "limits.adapt": Key("adapts", _flag),
+    "limits.window": Key("windows", windows, "--window"),
+    "limits.time_zone_column": Key("zone_column", _text, "--time-zone-column"),
+    "limits.start_at": Key("start_at", moment, "--start-at"),
+    "limits.spread_until": Key("spread_until", moment, "--spread-until"),
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.for": Key("retry_for", _seconds, "--retry-for"),
     "retry.delay": Key("retry_delay", _seconds, "--retry-delay"),
@@ -146,10 +160,5 @@ KEYS: Mapping[str, Key] = {
 LATER: Mapping[str, str] = {
     "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
     "and give the field under headers in [campaign]",
-    "limits.rate": "this version has no rates: take the key out, and use concurrency and sessions",
-    "limits.domain": "this version has no limits per domain: take the section out",
-    "limits.window": "this version has no sending windows: take the key out, and start the command from cron",
-    "campaign.start": "this version starts at once: take the key out, and start the command from cron",
-    "campaign.spread": "this version does not spread a run over time: take the key out",
     "campaign.suppression": "this version has no suppression list: take the rows out of the recipients",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.output import console
@@ -79,14 +80,13 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
 
 
 async def _ready(plan: Plan, ledger: SqliteLedger) -> int:
-    """How many rows this run has to do with: deferred ones, only if one is due or it waits for them."""
-    from datetime import UTC, datetime
-
+    """How many rows this run has to do with: those whose time is yet to come, if it waits for them."""
     from asyncsmtp.bulk.ledger import State
 
-    counts, due = await ledger.counts(), await ledger.next_due()
-    comes = due is not None and (plan.wait or due <= datetime.now(UTC))
-    return counts[State.PENDING] + (counts[State.DEFERRED] if comes else 0)
+    if not plan.wait:
+        return await ledger.ready()
+    counts = await ledger.counts()
+    return counts[State.PENDING] + counts[State.DEFERRED]
 
 
 async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
@@ -104,24 +104,32 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
     from asyncsmtp.cli.output.reporter import Reporter
     from asyncsmtp.cli.output.summary import exit_of
 
-    left = await _ready(plan, ledger)
+    left, ended = await _ready(plan, ledger), _Ended()
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
     reporter = Reporter(meter, as_json=plan.as_json)
     try:
-        signalled = await _go(plan, assembled, ledger, relay, meter, reporter) if left else None
+        ended = await _go(plan, assembled, ledger, relay, meter, reporter) if left else ended
         counts = await ledger.counts()
-        if signalled is not None and counts[State.PENDING]:
-            return signalled
-        return Exit.LEDGER if reporter.failed else exit_of(counts)
+        if ended.by_signal is not None and counts[State.PENDING]:
+            return ended.by_signal
+        return Exit.LEDGER if reporter.failed else exit_of(counts, held_up=ended.comes_at is not None or not left)
     finally:
-        await _summarize(plan, ledger, meter)
+        await _summarize(plan, ledger, meter, ended.comes_at)
+
+
+class _Ended(NamedTuple):
+    """How a run ended: the exit code of the signal that did, and when it would have gone on."""
+
+    by_signal: Exit | None = None
+    comes_at: datetime | None = None
 
 
 async def _go(
     plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay, meter: Meter, reporter: Reporter
-) -> Exit | None:
-    """The run itself; return the exit code of the signal that ended it, if one did."""
+) -> _Ended:
+    """The run itself."""
     from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.cli.campaign.pacing import pace_of, schedule_of
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
     from asyncsmtp.client.pool.pool import Pool
@@ -137,6 +145,8 @@ async def _go(
             watch=reporter.watch,
             retry=plan.settings.retry(),
             wait=plan.wait,
+            pace=pace_of(plan.settings, meter.total),
+            schedule=schedule_of(plan.settings),
         )
 
         def drain() -> None:
@@ -146,17 +156,17 @@ async def _go(
         with interruptible(drain, job.cut) as interruption:
             async with shown(meter):
                 await job.go()
-    return interruption.exit
+    return _Ended(interruption.exit, job.comes_at)
 
 
-async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter) -> None:
+async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter, comes_at: datetime | None) -> None:
     from asyncsmtp.cli.output.summary import counted, next_steps, run_lines
 
     counts = await ledger.counts()
     for line in run_lines(plan.settings.name, meter):
         console.say(line)
     console.say(f"  {counted(counts)}")
-    for step in next_steps(counts, plan.reference, await ledger.next_due()):
+    for step in next_steps(counts, plan.reference, comes_at or await ledger.next_due()):
         console.say(f"  next: {step}")
 
 

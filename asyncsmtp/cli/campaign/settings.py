@@ -16,7 +16,11 @@ from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from asyncsmtp.bulk.pace.rates import Rate
     from asyncsmtp.bulk.retry import Retry
+    from asyncsmtp.bulk.when import Window
 
 __all__ = ["Settings", "settle"]
 
@@ -32,6 +36,8 @@ class Settings:
         inline: the names of `cid:` URLs and their image files.
         signatures: the keys that sign each message with DKIM, as the file names them.
         relay: the relay's URL; None where only the embedded relay is used.
+        adapts: whether complaints of the relay slow the run down.
+        zone_column: the column with the recipient's time zone.
         retry_for, retry_delay: seconds, as `Retry.lasting` and `Retry.delay`; None where they are its own.
     """
 
@@ -61,6 +67,13 @@ class Settings:
     client_key: Path | None = None
     signatures: tuple[Signature, ...] = ()
     concurrency: int = 100
+    rates: tuple[Rate, ...] = ()
+    domain_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
+    adapts: bool = True
+    windows: tuple[Window, ...] = ()
+    zone_column: str | None = None
+    start_at: datetime | None = None
+    spread_until: datetime | None = None
     in_doubt: str = "hold"
     retry_for: float | None = None
     retry_delay: float | None = None

@@ -36,6 +36,11 @@ KEY_OF = {
     "dialogue": "relay.dialogue",
     "sessions": "relay.sessions",
     "concurrency": "limits.concurrency",
+    "rate": "limits.rate",
+    "window": "limits.window",
+    "time_zone_column": "limits.time_zone_column",
+    "start_at": "limits.start_at",
+    "spread_until": "limits.spread_until",
     "in_doubt": "retry.in_doubt",
     "retry_for": "retry.for",
     "retry_delay": "retry.delay",
@@ -50,11 +55,6 @@ campaign file. Ctrl-C finishes what is under way; a second one breaks it off.
 Example:
   asyncsmtp bulk demo/campaign.toml --sandbox
 """
-
-
-def _no_rate(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise Failed("--rate: this version has no rates", "leave it out, and use --concurrency and --sessions")
 
 
 @click.command("bulk", epilog=_EPILOG)
@@ -72,7 +72,12 @@ def _no_rate(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
 @option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
 @option("--in-doubt", type=click.Choice(IN_DOUBT), help="What becomes of rows whose reply was lost (hold).")
-@option("--wait", is_flag=True, help="Stay until those deferred were tried again, with --retry-for in mind.")
+@option("--rate", metavar="RATES", help="'30/s, 2000/day': each of them holds; a day's is remembered.")
+@option("--window", metavar="WINDOW", help="'Mon-Fri 09:00-17:00 Europe/Vienna'; several by semicolons.")
+@option("--time-zone-column", metavar="COLUMN", help="Whose cells say for whom the window is when.")
+@option("--start-at", metavar="TIME", help="Nothing before: '2026-12-01 09:00', or '09:00'.")
+@option("--spread-until", metavar="TIME", help="Evenly, so that the last goes out then.")
+@option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.")
 @option("--retry-for", metavar="SPAN", help="Give up what is refused for the moment after this long (4d).")
 @option("--retry-delay", metavar="SPAN", help="Before the second attempt; doubled for each further one (5m).")
 @option("--attempts", type=click.IntRange(1, 10_000), metavar="N", help="For each recipient at the most.")
@@ -87,7 +92,6 @@ def _no_rate(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @option("--yes", is_flag=True, help="Do not ask before sending.")
 @json_option
 @verbose_option
-@option("--rate", hidden=True, expose_value=False, callback=_no_rate)
 def command(
     campaign: Path | None,
     ledger: Path | None,

@@ -44,32 +44,37 @@ def next_steps(
 
     Args:
         reference: how the campaign is named on a command line.
-        due: when the first of the deferred rows may be tried again; None: at once, or not known.
+        due: when the first of these rows may be tried; None: at once, or not known.
         now: to say how long that is; None: the time it is.
     """
     from asyncsmtp.bulk.ledger import State
 
     if counts[State.PENDING]:
-        yield f"still to send: {counts[State.PENDING]:,}; the same command goes on with them"
+        yield f"still to send: {counts[State.PENDING]:,}; {_again(due, now, 'goes on with them')}"
     if counts[State.DEFERRED]:
-        yield f"deferred: {counts[State.DEFERRED]:,}; {_again(due, now or datetime.now(UTC))}"
+        yield f"deferred: {counts[State.DEFERRED]:,}; {_again(due, now, 'tries them again')}"
     if counts[State.REJECTED]:
         yield f"who was rejected, and why: asyncsmtp results {reference} --failed"
     if counts[State.IN_DOUBT]:
         yield f"decide about those in doubt: asyncsmtp resolve {reference}"
 
 
-def _again(due: datetime | None, now: datetime) -> str:
+def _again(due: datetime | None, now: datetime | None, does: str) -> str:
+    now = now or datetime.now(UTC)
     if due is None or due <= now:
-        return "the same command tries them again"
+        return f"the same command {does}"
     wait = spelled((due - now).total_seconds())
     return f"the first is due at {due.astimezone():%H:%M:%S}, in {wait}: the same command then, or now with --wait"
 
 
-def exit_of(counts: Counts) -> Exit:
-    """What the whole campaign's state means: 75 where running again helps, else 1 where some failed."""
+def exit_of(counts: Counts, *, held_up: bool = False) -> Exit:
+    """What the whole campaign's state means: 75 where running again helps, else 1 where some failed.
+
+    Args:
+        held_up: rows that are pending wait for their time.
+    """
     from asyncsmtp.bulk.ledger import State
 
-    if counts[State.DEFERRED]:
+    if counts[State.DEFERRED] or (held_up and counts[State.PENDING]):
         return Exit.RUN_AGAIN
     return Exit.SOME_FAILED if counts[State.REJECTED] or counts[State.IN_DOUBT] else Exit.ACCEPTED

@@ -44,7 +44,7 @@ async def pen(tmp_path: Path, commits: Commits) -> AsyncIterator[Writer]:
 
 
 def mark(row: int) -> Change:
-    return Change(row, State.PENDING, State.SENDING, 1, None, asyncio.get_running_loop().create_future())
+    return Change(row, State.PENDING, State.SENDING, 1, done=asyncio.get_running_loop().create_future())
 
 
 async def test_what_waits_is_one_commit(pen: Writer, commits: Commits) -> None:

@@ -1,0 +1,216 @@
+"""What a run sends when: limits for a domain, a day's quota over several runs, windows, and what is put off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk import feed
+from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.ledger import State
+from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.when import Schedule, Window
+from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.delivery import Delivery
+from tests.bulk.ledgers import batches, entries, recipient, states
+from tests.bulk.test_campaign import Plain
+from tests.bulk.test_storms import YES
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
+
+
+class Noting:
+    """A pool that accepts all, and notes the domains in order."""
+
+    def __init__(self) -> None:
+        self.domains: list[str] = []
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        assert before_end is not None
+        await before_end()
+        self.domains.append(message.envelope.forward_paths[0].domain)
+        return Delivery(message.envelope, YES, (YES,), (YES,), host="relay.example")
+
+
+class Wall:
+    """The wall clock of a run, its pace and its ledger."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    def us(self) -> int:
+        return int(self.now.timestamp() * 1e6)
+
+
+@asynccontextmanager
+async def ledger_of(
+    folder: Path, domains: list[str], wall: Wall | None = None, **columns: str
+) -> AsyncIterator[SqliteLedger]:
+    clock = {} if wall is None else {"clock": wall.us}
+    async with await SqliteLedger.open(
+        folder / "news.ledger", name="news", from_domain="example.org", **clock
+    ) as ledger:
+        if not ledger.loaded:
+            rows = [recipient(n, f"reader{n}@{domain}", **columns) for n, domain in enumerate(domains, 1)]
+            await ledger.load(batches(rows))
+        yield ledger
+
+
+def rates(**domains: str) -> Mapping[str, tuple[Rate, ...]]:
+    return {f"{name}.example": Rate.parse_all(rate) for name, rate in domains.items()}
+
+
+async def test_a_domain_that_is_limited_holds_up_no_other(tmp_path: Path) -> None:
+    """`[limits.domain]`: the rows of the others pass those that wait, and nobody is forgotten."""
+    pool = Noting()
+    async with ledger_of(tmp_path, ["slow.example"] * 30 + ["free.example"] * 300) as ledger:
+        await Run(Plain(), ledger, pool, pace=Pace(domains=rates(slow="40/s"))).go()
+        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+    last_free = len(pool.domains) - pool.domains[::-1].index("free.example")
+    assert pool.domains[:last_free].count("slow.example") < 30  # though they are first in the file
+    assert pool.domains.count("slow.example") == 30
+
+
+async def test_more_rows_than_may_wait_in_memory_are_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounded memory, whatever the share of one domain; they come back in the same run."""
+    monkeypatch.setattr(feed, "PARKED", 5)
+    pool = Noting()
+    async with ledger_of(tmp_path, ["slow.example"] * 40) as ledger:
+        await Run(Plain(), ledger, pool, pace=Pace(domains=rates(slow="100/s"))).go()
+        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+    assert len(pool.domains) == 40
+
+
+async def test_a_day_s_quota_is_remembered_by_the_next_run(tmp_path: Path) -> None:
+    """The run ends where the quota does and says when it goes on; started again too early, it sends nothing."""
+    pool, wall = Noting(), Wall()
+
+    async def run() -> datetime | None:
+        async with ledger_of(tmp_path, ["example.net"] * 25, wall) as ledger:
+            pace = Pace(Rate.parse_all("10/day"), wall=wall.seconds)
+            job = Run(Plain(), ledger, pool, pace=pace, clock=wall)
+            await job.go()
+            return job.comes_at
+
+    comes_at = await run()
+    assert len(pool.domains) == 10
+    assert comes_at is not None
+    assert timedelta(days=1) <= comes_at - wall.now <= timedelta(days=1, minutes=15)
+    wall.now += timedelta(hours=23)
+    await run()
+    assert len(pool.domains) == 10
+    wall.now = comes_at
+    await run()
+    assert len(pool.domains) == 20
+    wall.now += timedelta(days=2)
+    assert await run() is None
+    assert len(pool.domains) == 25
+
+
+async def test_a_quota_of_a_domain_lets_the_others_be_finished(tmp_path: Path) -> None:
+    """The rest of that domain comes another day, also by a later run."""
+    pool, wall = Noting(), Wall()
+    for expected in (3 + 20, 6 + 20, 7 + 20):
+        async with ledger_of(tmp_path, ["slow.example"] * 7 + ["free.example"] * 20, wall) as ledger:
+            run = Run(Plain(), ledger, pool, pace=Pace(domains=rates(slow="3/day"), wall=wall.seconds), clock=wall)
+            await run.go()
+            assert len(pool.domains) == expected
+            assert (run.comes_at is None) == (expected == 27)
+        wall.now += timedelta(days=2)
+
+
+async def test_nothing_begins_outside_its_window(tmp_path: Path) -> None:
+    pool, wall = Noting(), Wall()
+    schedule = Schedule((Window.parse("Tue 09:00-17:00 UTC"),))
+    async with ledger_of(tmp_path, ["example.net"] * 5, wall) as ledger:
+        closed = Run(Plain(), ledger, pool, schedule=schedule, clock=wall)
+        await closed.go()
+        assert (pool.domains, closed.comes_at) == ([], datetime(2026, 3, 3, 9, tzinfo=UTC))
+        assert Counter((await states(ledger)).values()) == {State.PENDING: 5}
+    wall.now += timedelta(days=1)
+    async with ledger_of(tmp_path, [], wall) as ledger:
+        await Run(Plain(), ledger, pool, schedule=schedule, clock=wall).go()
+    assert len(pool.domains) == 5
+
+
+async def test_a_window_that_closes_during_a_run_ends_it(tmp_path: Path) -> None:
+    wall = Wall()
+
+    class Slow(Noting):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            wall.now += timedelta(hours=1)
+            return await super().send(message, before_end=before_end)
+
+    pool = Slow()
+    async with ledger_of(tmp_path, ["example.net"] * 9, wall) as ledger:
+        schedule = Schedule((Window.parse("09:00-14:30 UTC"),))
+        await Run(Plain(), ledger, pool, schedule=schedule, clock=wall, concurrency=1).go()
+        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 3, State.PENDING: 6}
+
+
+async def test_recipients_have_hours_of_their_own(tmp_path: Path) -> None:
+    """A row whose night it is is put off; one whose zone is none is rejected, and tells why."""
+    pool, wall = Noting(), Wall()
+    zones = ["Europe/Vienna", "America/Los_Angeles", "", "Mars/Base", "Asia/Tokyo"]
+    schedule = Schedule((Window.parse("09:00-17:00"),), zone_column="tz")
+    async with await SqliteLedger.open(
+        tmp_path / "news.ledger", name="news", from_domain="example.org", clock=wall.us
+    ) as ledger:
+        await ledger.load(batches([recipient(n, tz=zone) for n, zone in enumerate(zones, 1)]))
+        run = Run(Plain(), ledger, pool, schedule=schedule, clock=wall)
+        await run.go()
+        assert run.comes_at == datetime(2026, 3, 2, 17, tzinfo=UTC)  # nine o'clock in Los Angeles
+        found = await entries(ledger)
+        assert found[0].state is State.ACCEPTED
+        assert found[1].due_at == run.comes_at
+        assert "“Mars/Base” is no time zone" in found[3].reply
+        assert found[4].due_at == datetime(2026, 3, 3, tzinfo=UTC)
+        wall.now += timedelta(days=1, hours=5)
+        await Run(Plain(), ledger, pool, schedule=schedule, clock=wall).go()
+        assert (await states(ledger))[2] is State.ACCEPTED
+
+
+async def test_a_stopped_run_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """BL-16: also while rows wait for their domain; they stay pending."""
+    pool = Noting()
+    async with ledger_of(tmp_path, ["slow.example"] * 30) as ledger:
+        first = asyncio.Event()
+        pace = Pace(domains=rates(slow="1/min"))
+        run = Run(Plain(), ledger, pool, pace=pace, watch=lambda *outcome: first.set())
+        task = asyncio.create_task(run.go())
+        await first.wait()
+        run.stop()
+        async with asyncio.timeout(5):
+            await task
+        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 1, State.PENDING: 29}
+
+
+async def test_the_start_is_waited_for(tmp_path: Path) -> None:
+    """`--start-at`: whatever else the run waits for, and a stop ends that too."""
+    pool = Noting()
+    async with ledger_of(tmp_path, ["example.net"] * 3) as ledger:
+        start = datetime.now(UTC) + timedelta(seconds=0.2)
+        await Run(Plain(), ledger, pool, schedule=Schedule(start_at=start)).go()
+        assert datetime.now(UTC) >= start
+        assert len(pool.domains) == 3
+        run = Run(Plain(), ledger, pool, schedule=Schedule(start_at=start + timedelta(days=1)))
+        task = asyncio.create_task(run.go())
+        await asyncio.sleep(0)
+        run.stop()
+        async with asyncio.timeout(5):
+            await task
