@@ -50,10 +50,14 @@ _HOME = {
         "bulk.campaign": "Run",
         "bulk.ledger": "Entry InDoubt Ledger State",
         "bulk.outcomes": "outcomes",
+        "bulk.pace.pace": "Pace",
+        "bulk.pace.rates": "Rate",
         "bulk.preflight": "Report preflight",
         "bulk.recipients": "RecipientFile",
+        "bulk.retry": "Retry",
         "bulk.rows": "Problem Recipient",
         "bulk.sqlite.ledger": "SqliteLedger",
+        "bulk.when": "Schedule Window",
     }.items()
     for name in names.split()
 }

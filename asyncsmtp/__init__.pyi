@@ -14,6 +14,8 @@ from asyncsmtp.bulk.ledger import (
     State as State,
 )
 from asyncsmtp.bulk.outcomes import outcomes as outcomes
+from asyncsmtp.bulk.pace.pace import Pace as Pace
+from asyncsmtp.bulk.pace.rates import Rate as Rate
 from asyncsmtp.bulk.preflight import (
     Report as Report,
 )
@@ -21,6 +23,7 @@ from asyncsmtp.bulk.preflight import (
     preflight as preflight,
 )
 from asyncsmtp.bulk.recipients import RecipientFile as RecipientFile
+from asyncsmtp.bulk.retry import Retry as Retry
 from asyncsmtp.bulk.rows import (
     Problem as Problem,
 )
@@ -28,6 +31,12 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.when import (
+    Schedule as Schedule,
+)
+from asyncsmtp.bulk.when import (
+    Window as Window,
+)
 from asyncsmtp.client.observing.events import (
     Event as Event,
 )

@@ -42,12 +42,14 @@ from asyncsmtp import (
     Notify,
     OnEvent,
     Outcome,
+    Pace,
     Pool,
     PoolCounts,
     PoolResized,
     Problem,
     Proxy,
     ProxyKind,
+    Rate,
     Recipient,
     RecipientFile,
     RecipientWishes,
@@ -55,7 +57,9 @@ from asyncsmtp import (
     Reply,
     Report,
     Ret,
+    Retry,
     Run,
+    Schedule,
     Secret,
     Security,
     Session,
@@ -74,9 +78,11 @@ from asyncsmtp import (
     Token,
     Trace,
     ValidSince,
+    Window,
     Wishes,
     XClient,
     build,
+    outcomes,
     preflight,
     safe_text,
     send,
@@ -301,7 +307,12 @@ async def campaign(relay: Relay) -> list[Entry]:
         if not ledger.loaded:
             assert_type((await same.load(batches))[State.PENDING], int)
         async with Pool(relay) as pool:
-            await Run(composer, same, pool).go()
+            pace = Pace(Rate.parse_all("30/s, 2000/day"), {"example.com": [Rate(5, 1)]})
+            schedule = Schedule((Window.parse("Mon-Fri 09:00-17:00 UTC"),), start_at=same.created_at)
+            run = Run(composer, same, pool, retry=Retry(attempts=3), wait=True, pace=pace, schedule=schedule)
+            async for claim, settlement in outcomes(run):
+                assert_type((claim.recipient.row, settlement.state), tuple[int, State])
+            assert_type(run.comes_at, datetime | None)
         return [entry async for entry in same.entries([State.IN_DOUBT, State.REJECTED])]
     finally:
         await ledger.aclose()
