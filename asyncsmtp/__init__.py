@@ -17,7 +17,7 @@ _HOME = {
         "DeadlineExceeded DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
         "LedgerError LedgerMismatch LocalProtocolError MessageError NotInstalled NotOffered OutOfStep "
         "PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
-        "SMTPError StartTlsInjection TemplateError TokenFailed",
+        "SMTPError StartTlsInjection SuppressionError TemplateError TokenFailed",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome TlsFacts",
         "protocol.envelope": "Envelope Mailbox",
@@ -57,6 +57,7 @@ _HOME = {
         "bulk.retry": "Retry",
         "bulk.rows": "Problem Recipient",
         "bulk.sqlite.ledger": "SqliteLedger",
+        "bulk.suppression": "Suppressed SuppressionList",
         "bulk.when": "Schedule Window",
     }.items()
     for name in names.split()

@@ -31,6 +31,12 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.suppression import (
+    Suppressed as Suppressed,
+)
+from asyncsmtp.bulk.suppression import (
+    SuppressionList as SuppressionList,
+)
 from asyncsmtp.bulk.when import (
     Schedule as Schedule,
 )
@@ -177,6 +183,9 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.errors import (
     StartTlsInjection as StartTlsInjection,
+)
+from asyncsmtp.errors import (
+    SuppressionError as SuppressionError,
 )
 from asyncsmtp.errors import (
     TemplateError as TemplateError,

@@ -288,6 +288,10 @@ class CampaignHalted(SMTPError):
         self.reply = reply
 
 
+class SuppressionError(SMTPError):
+    """A suppression list cannot be used: nothing is sent without it."""
+
+
 class LedgerError(SMTPError):
     """The ledger cannot be trusted or written; the campaign stops and nothing more is sent."""
 

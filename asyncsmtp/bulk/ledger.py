@@ -241,6 +241,16 @@ class Ledger(LedgerReader, Protocol):
         """
         ...
 
+    async def suppress(self) -> int:
+        """Have the rows to come that are on a suppression list SUPPRESSED; return how many.
+
+        `claim` does so with what it takes, so that an entry made while a run goes on counts.
+
+        Raises:
+            SuppressionError: a list cannot be used.
+        """
+        ...
+
     async def claim(self, limit: int) -> list[Claim]:
         """Take up to `limit` rows in hand; none left: an empty list.
 

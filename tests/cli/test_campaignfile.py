@@ -46,6 +46,7 @@ def test_every_key_is_read(path: Path) -> None:
         inline = { logo = "logo.png" }
         headers = { X-Campaign = "november" }
         reply_to = "desk@example.com"
+        suppression = ["suppressed.db", "bounced.txt"]
         [relay]
         url = "smtp://news@mail.example.com:587"
         sessions = 4
@@ -85,6 +86,7 @@ def test_every_key_is_read(path: Path) -> None:
     assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
     assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
     assert values["limits.concurrency"] == 7
+    assert values["campaign.suppression"] == (path.parent / "suppressed.db", path.parent / "bounced.txt")
     assert values["limits.rate"] == (Rate(30, 1), Rate(100_000, 86_400))
     assert values["limits.domain"] == {"gmail.com": (Rate(10, 1),)}
     assert values["limits.start_at"] == datetime(2026, 12, 1, 8, tzinfo=UTC)

@@ -31,6 +31,7 @@ def refused(code: int) -> errors.DeliveryRefused:
         (errors.ConnectionLost("the connection broke"), 69),
         (errors.ReplyTimeout(None, 3), 69),
         (errors.PoolFull(3), 75),
+        (errors.SuppressionError("no list"), 2),
         (errors.CampaignHalted(20, 50, "relay.example", "550 5.7.1 blocked"), 69),
         (errors.RemoteProtocolError("not an SMTP reply"), 69),
         (errors.StartTlsInjection("octets in clear"), 69),

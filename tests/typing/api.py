@@ -72,6 +72,8 @@ from asyncsmtp import (
     SqliteLedger,
     State,
     StreamContent,
+    Suppressed,
+    SuppressionList,
     Template,
     Timeouts,
     TlsFacts,
@@ -118,6 +120,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.RemoteProtocolError,
     asyncsmtp.ReplyTimeout,
     asyncsmtp.StartTlsInjection,
+    asyncsmtp.SuppressionError,
     asyncsmtp.TemplateError,
     asyncsmtp.TokenFailed,
 )
@@ -301,7 +304,11 @@ async def campaign(relay: Relay) -> list[Entry]:
     report: Report = await preflight(people, composer)
     report.raise_for_problems()
     batches: AsyncIterator[Sequence[Recipient | Problem]] = people.batches()
-    ledger = await SqliteLedger.open("news.ledger", name="news", from_domain="example.org", in_doubt=InDoubt.HOLD)
+    kept = SuppressionList("suppressed.db")
+    assert_type(kept.add([Suppressed("ann@example.com", "unsubscribed")]), int)
+    ledger = await SqliteLedger.open(
+        "news.ledger", name="news", from_domain="example.org", in_doubt=InDoubt.HOLD, suppressions=[kept.path]
+    )
     same: Ledger = ledger
     try:
         if not ledger.loaded:

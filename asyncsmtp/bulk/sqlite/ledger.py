@@ -15,6 +15,7 @@ from typing import Self
 from asyncsmtp.bulk.ledger import Claim, Counts, Decision, Entry, InDoubt, Settlement, State
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.sqlite.changes import Change
+from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide
 from asyncsmtp.bulk.sqlite.hand import Hand
 from asyncsmtp.bulk.sqlite.load import Load
@@ -24,9 +25,7 @@ from asyncsmtp.bulk.sqlite.rows import (
     WINDOW,
     CampaignRow,
     read_campaign,
-    read_claims,
     read_counts,
-    read_due,
     read_entries,
     read_memory,
     read_next_due,
@@ -64,7 +63,6 @@ class SqliteLedger:
         self._campaign: CampaignRow | None = opened.campaign
         self._counts = dict(opened.counts)
         self._hand = Hand()
-        self._claiming = asyncio.Lock()
         self._writer = Writer(
             opened.path,
             opened.connection,
@@ -73,6 +71,7 @@ class SqliteLedger:
             make_room=opened.ballast.drop,
             written=self._count,
         )
+        self._claims = Claims(self._writer, self._hand, opened.run, clock, self._move)
         self.failed = self._writer.failed
 
     @classmethod
@@ -84,6 +83,7 @@ class SqliteLedger:
         from_domain: str,
         fingerprint: Mapping[str, str] | None = None,
         in_doubt: InDoubt = InDoubt.HOLD,
+        suppressions: Sequence[str | os.PathLike[str]] = (),
         clock: Callable[[], int] = _wall_clock,
     ) -> Self:
         """Open the ledger at `path`, or make one; what an earlier run left past its mark is in doubt from now on.
@@ -93,11 +93,13 @@ class SqliteLedger:
             from_domain: of the Message-IDs, used when the recipients are loaded.
             fingerprint: the digest of everything that must stay the same, by a name that people know; None: do
                 not compare.
+            suppressions: the lists of those who must get nothing, as `bulk.suppression` has them.
             clock: microseconds since 1970, UTC; called in a thread.
         Raises:
             LedgerBusy: another process has it.
             LedgerMismatch: it is another campaign's, or the fingerprint changed.
             LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
+            SuppressionError: a list cannot be used.
         Cancelled, it lets go of the file a moment later.
         """
         parts = dict(fingerprint or {})
@@ -109,7 +111,13 @@ class SqliteLedger:
         except asyncio.CancelledError:
             opening.add_done_callback(_let_go)
             raise
-        return cls(opened, name, parts, from_domain, clock)
+        ledger = cls(opened, name, parts, from_domain, clock)
+        try:
+            await ledger._claims.begin([Path(path) for path in suppressions])
+        except BaseException:
+            await ledger.aclose()
+            raise
+        return ledger
 
     @property
     def loaded(self) -> bool:
@@ -144,25 +152,15 @@ class SqliteLedger:
         self._campaign = await self._writer.call(read_campaign)
         return Counts(self._counts)
 
+    async def suppress(self) -> int:
+        """Have the rows to come that are on a suppression list SUPPRESSED; return how many."""
+        self._ready()
+        return await self._claims.suppress()
+
     async def claim(self, limit: int) -> list[Claim]:
         """Take up to `limit` rows in hand; see `Ledger.claim`."""
         self._ready()
-        async with self._claiming:
-            claims = self._hand.again(limit) or await self._due(limit)
-            while not claims:
-                fetch = partial(read_claims, after=self._hand.last, run=self._opened.run, limit=limit)
-                found = await self._writer.call(fetch)
-                if not found:
-                    break
-                self._hand.last = found[-1][0].recipient.row
-                claims = self._hand.take(found)
-        return claims
-
-    async def _due(self, limit: int) -> list[Claim]:
-        held = len(self._hand)  # those among them come along, and are passed over
-        fetch = partial(read_due, run=self._opened.run, limit=limit + held)
-        found = await self._writer.call(lambda connection: fetch(connection, self._clock()))
-        return self._hand.take(found, limit)
+        return await self._claims.claim(limit)
 
     async def ready(self) -> int:
         """How many rows `claim` would give, one after the other, by now."""

@@ -49,6 +49,10 @@ def _text_or_texts(value: object, folder: Path) -> tuple[str, ...]:
     return (_text(value, folder),) if isinstance(value, str) else _texts(value, folder)
 
 
+def _path_or_paths(value: object, folder: Path) -> tuple[Path, ...]:
+    return tuple(_path(item, folder) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+
 def _table(value: object, folder: Path) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError('must be a table of texts, such as { logo = "logo.png" }')
@@ -131,6 +135,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.attachments": Key("attachments", _texts),
     "campaign.inline": Key("inline", _paths),
     "campaign.headers": Key("headers", _table),
+    "campaign.suppression": Key("suppressions", _path_or_paths, "--suppression"),
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),
@@ -160,5 +165,4 @@ KEYS: Mapping[str, Key] = {
 LATER: Mapping[str, str] = {
     "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
     "and give the field under headers in [campaign]",
-    "campaign.suppression": "this version has no suppression list: take the rows out of the recipients",
 }

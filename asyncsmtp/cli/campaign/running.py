@@ -45,6 +45,7 @@ async def run(plan: Plan, relay: Relay) -> Exit:
         from_domain=assembled.composer.author.domain,
         fingerprint=await assembled.fingerprint(),
         in_doubt=InDoubt(plan.settings.in_doubt),
+        suppressions=plan.settings.suppressions,
     ) as ledger:
         await _begin(plan, assembled, ledger, relay)
         try:
@@ -64,7 +65,9 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
         with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
             await ledger.load(assembled.file.batches())
+        await _suppress(ledger)
         return None
+    await _suppress(ledger)
     counts, ready = await ledger.counts(), await _ready(plan, ledger)
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
     if ledger.recovery.found:
@@ -77,6 +80,11 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         async for entry in left:
             return await _confirm(plan, ready, entry.address, relay) if ready else None
     return None
+
+
+async def _suppress(ledger: SqliteLedger) -> None:
+    if number := await ledger.suppress():
+        console.say(f"  {console.many(number, 'row')} on a suppression list: nothing for them")
 
 
 async def _ready(plan: Plan, ledger: SqliteLedger) -> int:

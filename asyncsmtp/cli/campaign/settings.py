@@ -34,6 +34,7 @@ class Settings:
         source: the campaign file; None when everything came from options.
         attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
         inline: the names of `cid:` URLs and their image files.
+        suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
         relay: the relay's URL; None where only the embedded relay is used.
         adapts: whether complaints of the relay slow the run down.
@@ -55,6 +56,7 @@ class Settings:
     inline: Mapping[str, Path] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
+    suppressions: tuple[Path, ...] = ()
     relay: str | None = None
     sessions: int = 10
     dialogue: str | None = None

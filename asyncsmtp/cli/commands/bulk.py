@@ -27,6 +27,7 @@ KEY_OF = {
     "from_": "campaign.from",
     "subject": "campaign.subject",
     "reply_to": "campaign.reply_to",
+    "suppression": "campaign.suppression",
     "name": "campaign.name",
     "email_column": "campaign.email",
     "delimiter": "campaign.delimiter",
@@ -65,6 +66,7 @@ Example:
 @option("--from", "from_", metavar="MAILBOX", help="'Example News <news@example.org>'")
 @option("--subject", metavar="TEXT", help="Jinja2 too.")
 @option("--reply-to", metavar="MAILBOX", help="Where answers go.")
+@option("--suppression", multiple=True, metavar="LIST", help="Who gets nothing: see asyncsmtp suppress.")
 @option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
 @option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
 @option("--delimiter", metavar="CHARACTER", help="Of the CSV: , ; | or tab.")

@@ -59,9 +59,9 @@ def on_terminal() -> bool:
     return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
 
 
-def many(number: int, what: str) -> str:
-    """`1 row`, `1,000 rows`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def many(number: int, what: str, several: str = "") -> str:
+    """`1 row`, `1,000 rows`; `several` is the plural where an s is not enough."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def _harmless(text: str) -> str:

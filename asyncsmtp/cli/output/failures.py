@@ -71,6 +71,7 @@ RULES: tuple[tuple[type[BaseException], Exit, str], ...] = (
         Exit.UNREACHABLE,
         "ask the relay's operator what is wrong with the sender, then run the same command again",
     ),
+    (errors.SuppressionError, Exit.USAGE, "put the suppression list right, then run the same command again"),
     (errors.LedgerBusy, Exit.RUN_AGAIN, "wait until the other process has ended, then run the same command again"),
     (errors.LedgerEmpty, Exit.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
     (

@@ -1,0 +1,100 @@
+"""Which rows come next out of the file, and which of them nobody wants to be mailed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+
+from asyncsmtp.bulk.ledger import Claim, State
+from asyncsmtp.bulk.sqlite.hand import Hand
+from asyncsmtp.bulk.sqlite.rows import read_claims, read_due
+from asyncsmtp.bulk.sqlite.suppressed import Suppressions
+from asyncsmtp.bulk.sqlite.writer import Writer
+
+__all__ = ["Claims"]
+
+_Found = list[tuple[Claim, State]]
+
+
+class Claims:
+    """Takes rows in hand, in their order.
+
+    Args:
+        run: the number of this run.
+        clock: microseconds since 1970, UTC.
+        moved: called with the states before and after, and a number, for rows that were suppressed.
+    """
+
+    def __init__(
+        self, writer: Writer, hand: Hand, run: int, clock: Callable[[], int], moved: Callable[[State, State, int], None]
+    ) -> None:
+        self._writer = writer
+        self._hand = hand
+        self._run = run
+        self._clock = clock
+        self._moved = moved
+        self._claiming = asyncio.Lock()
+        self._suppressions = Suppressions(())
+
+    async def begin(self, suppressions: Sequence[Path]) -> None:
+        """Have the suppression lists at hand. Raises SuppressionError: one cannot be used."""
+        if suppressions:
+            self._suppressions = Suppressions(suppressions)
+            await self._writer.call(self._suppressions.begin)
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """As `Ledger.claim`."""
+        async with self._claiming:
+            claims = self._hand.again(limit) or await self._due(limit)
+            while not claims:
+                fetch = partial(read_claims, after=self._hand.last, run=self._run, limit=limit)
+                suppressed, found = await self._unsuppressed(fetch)
+                if not found:
+                    break
+                self._hand.last = found[-1][0].recipient.row
+                claims = self._hand.take(row for row in found if row[0].recipient.row not in suppressed)
+        return claims
+
+    async def suppress(self) -> int:
+        """As `Ledger.suppress`."""
+        if not self._suppressions:
+            return 0
+        async with self._claiming:
+            suppressed, _ = await self._unsuppressed(lambda connection: [], everywhere=True)
+        return len(suppressed)
+
+    async def _due(self, limit: int) -> list[Claim]:
+        most = limit + len(self._hand)  # those in hand come along, and are passed over
+        suppressed, found = await self._unsuppressed(
+            lambda connection: read_due(connection, self._clock(), self._run, most)
+        )
+        return self._hand.take((row for row in found if row[0].recipient.row not in suppressed), limit)
+
+    async def _unsuppressed(
+        self, read: Callable[[sqlite3.Connection], _Found], *, everywhere: bool = False
+    ) -> tuple[Collection[int], _Found]:
+        """Read rows, and suppress those among them, or among all, that are listed; both in one transaction."""
+        if not self._suppressions:
+            return (), await self._writer.call(read)
+        held = frozenset(self._hand)
+
+        def transaction(connection: sqlite3.Connection) -> tuple[dict[int, State], _Found]:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                found = read(connection)
+                rows = [row for claim, _ in found if (row := claim.recipient.row) not in held]
+                stamp = (self._run, self._clock())
+                suppressed = self._suppressions.suppress(connection, stamp, None if everywhere else rows)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            return suppressed, found
+
+        suppressed, found = await self._writer.call(transaction)
+        for before in suppressed.values():
+            self._moved(before, State.SUPPRESSED, 1)
+        return suppressed, found

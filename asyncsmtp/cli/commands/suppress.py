@@ -1,0 +1,85 @@
+"""`asyncsmtp suppress`: who must get nothing, whatever the campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncsmtp.cli.options import option
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.suppression import Suppressed
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+A campaign obeys the lists that it names: suppression = "suppressed.db" under
+[campaign], or --suppression. A file of text (.txt, .csv) can be one as well.
+
+\b
+Example:
+  asyncsmtp suppress suppressed.db ann@example.com @example.net --reason unsubscribed
+"""
+
+
+@click.command("suppress", epilog=_EPILOG)
+@click.argument("list_", metavar="LIST", type=click.Path(path_type=Path))
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@option("--reason", metavar="TEXT", default="", help="Why; the results show it.")
+@option("--import", "file", type=click.Path(path_type=Path), metavar="FILE", help="Add a file: an address a line.")
+@option("--remove", is_flag=True, help="Take the addresses out again.")
+@option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
+def command(
+    list_: Path, addresses: tuple[str, ...], reason: str, file: Path | None, remove: bool, as_json: bool
+) -> Exit:
+    """Add to a suppression list, or print it.
+
+    An address such as @example.com stands for everybody there. A campaign that
+    is running obeys it from its next rows on.
+    """
+    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text
+
+    if is_text(list_):
+        raise Failed(f"{list_} is a file of text", "edit it with a text editor, or name a list such as suppressed.db")
+    given = [Suppressed(address, reason) for address in addresses]
+    if file is not None:
+        given += _read(file, reason)
+    kept = SuppressionList(list_)
+    if remove:
+        if not given:
+            raise Failed("--remove: nobody was named", "name the addresses to take out")
+        kept.check()
+        number = kept.remove(entry.address for entry in given)
+        console.say(f"{console.many(number, 'entry', 'entries')} removed from {list_}")
+    elif given:
+        number = kept.add(given)
+        console.say(
+            f"{console.many(number, 'entry', 'entries')} added to {list_}, {len(given) - number:,} there before"
+        )
+    else:
+        kept.create()
+        _print(kept.entries(), as_json=as_json)
+    return Exit.ACCEPTED
+
+
+def _read(file: Path, reason: str) -> list[Suppressed]:
+    from asyncsmtp.bulk.suppression import Suppressed, read_text
+
+    return [Suppressed(entry.address, entry.reason or reason) for entry in read_text(file)]
+
+
+def _print(entries: list[Suppressed], *, as_json: bool) -> None:
+    from asyncsmtp.cli.output.records import csv_line, json_line
+
+    harmless = not as_json and console.on_terminal()
+    if not as_json:
+        console.out("address,reason")
+    for entry in entries:
+        line = json_line({"address": entry.address, "reason": entry.reason})
+        if not console.out(line if as_json else csv_line((entry.address, entry.reason)), harmless=harmless):
+            return

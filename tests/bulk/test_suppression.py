@@ -1,0 +1,192 @@
+"""Suppression lists: who is on one gets nothing, in whatever spelling, and however late he was put there."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.ledger import State
+from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text
+from asyncsmtp.errors import RecipientError, SuppressionError
+from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
+from tests.bulk.test_campaign import Plain
+from tests.bulk.test_feed import Noting
+
+NAMES = [
+    "ann@example.com",
+    "Ann@example.com",
+    "bob@EXAMPLE.com",
+    "cid@example.net",
+    "d@b\u00fccher.example",
+    "e@example.org",
+]
+
+
+async def opened(folder: Path, *lists: Path) -> SqliteLedger:
+    ledger = await SqliteLedger.open(folder / "news.ledger", name="news", from_domain="example.org", suppressions=lists)
+    if not ledger.loaded:
+        await ledger.load(batches([recipient(n, name) for n, name in enumerate(NAMES, 1)]))
+    return ledger
+
+
+def listed(path: Path, *addresses: str, reason: str = "") -> Path:
+    """A list, in a database or in a file of text as its name says."""
+    if path.suffix == ".txt":
+        path.write_text("\n".join(addresses) + "\n", encoding="utf-8")
+    else:
+        kept = SuppressionList(path)
+        kept.create()
+        kept.add([Suppressed(address, reason) for address in addresses])
+    return path
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.txt"])
+@pytest.mark.parametrize(
+    ("entry", "rows"),
+    [
+        ("ann@example.com", [1]),
+        ("Ann@EXAMPLE.COM", [2]),
+        ("bob@example.com", [3]),
+        ("@Example.com", [1, 2, 3]),
+        ("d@xn--bcher-kva.example", [5]),
+        ("@b\u00fccher.example", [5]),
+        ("@ample.com", []),
+        ("nobody@example.com", []),
+    ],
+)
+async def test_an_entry_means_its_mailbox_in_every_spelling(
+    tmp_path: Path, name: str, entry: str, rows: list[int]
+) -> None:
+    """TF-11: by the key of the mailbox; a local part is never folded; a domain is whole."""
+    async with await opened(tmp_path, listed(tmp_path / name, entry)) as ledger:
+        assert await ledger.suppress() == len(rows)
+        assert [found.row for found in await entries(ledger, State.SUPPRESSED)] == rows
+        assert (await ledger.counts())[State.SUPPRESSED] == len(rows)
+        assert len(await claim_all(ledger)) == len(NAMES) - len(rows)
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.txt"])
+async def test_who_is_suppressed_while_a_campaign_runs_gets_nothing(tmp_path: Path, name: str) -> None:
+    """BL-22: the list is looked at in the transaction that claims."""
+    path = listed(tmp_path / name, "somebody@example.com")
+    async with await opened(tmp_path, path) as ledger:
+        assert await ledger.suppress() == 0
+        assert [claim.recipient.row for claim in await ledger.claim(1)] == [1]
+        listed(path, "somebody@example.com", "cid@example.net")
+        assert [claim.recipient.row for claim in await claim_all(ledger)] == [2, 3, 5, 6]
+        (entry,) = await entries(ledger, State.SUPPRESSED)
+        assert (entry.row, entry.attempts, entry.reply) == (4, 0, "on a suppression list")
+
+
+async def test_a_deferred_row_that_is_suppressed_is_not_tried_again(tmp_path: Path) -> None:
+    """BL-22: who unsubscribes while he is greylisted does not get the mail after all; the reason says why."""
+    path = listed(tmp_path / "no.db")
+    async with await opened(tmp_path, path) as ledger:
+        (claim,) = await ledger.claim(1)
+        ledger.settle(deferred(claim, datetime.now(UTC)))
+        SuppressionList(path).add([Suppressed("ann@example.com", "unsubscribed \x1b[31m")])
+        assert 1 not in [claim.recipient.row for claim in await claim_all(ledger)]
+        (entry,) = await entries(ledger, State.SUPPRESSED)
+        assert (entry.attempts, entry.reply) == (1, "on a suppression list: unsubscribed \\x1b[31m")
+        assert (await ledger.counts())[State.DEFERRED] == 0
+
+
+async def test_a_row_in_flight_is_not_suppressed_under_its_own_feet(tmp_path: Path) -> None:
+    """What is in hand is answered and settled; the list speaks of what is to come."""
+    path = listed(tmp_path / "no.db")
+    async with await opened(tmp_path, path) as ledger:
+        pool = Noting()
+        listed(path, "e@example.org")
+        await Run(Plain(), ledger, pool, retry=Retry()).go()
+        assert len(pool.domains) == 5
+        assert Counter(entry.state for entry in await entries(ledger)) == {State.ACCEPTED: 5, State.SUPPRESSED: 1}
+
+
+async def test_several_lists_count_together_and_each_row_once(tmp_path: Path) -> None:
+    lists = [
+        listed(tmp_path / "a.db", "ann@example.com", "cid@example.net", reason="unsubscribed"),
+        listed(tmp_path / "b.db", "ann@example.com"),
+        listed(tmp_path / "c.txt", "ann@example.com", "@example.org"),
+    ]
+    async with await opened(tmp_path, *lists) as ledger:
+        assert await ledger.suppress() == 3
+        assert await ledger.suppress() == 0
+
+
+async def test_a_list_that_breaks_while_a_campaign_runs_keeps_its_entries(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A text editor that writes half a line must not unsuppress anybody."""
+    path = listed(tmp_path / "no.txt", "cid@example.net")
+    async with await opened(tmp_path, path) as ledger:
+        path.write_text("cid@example.net\nnot an address\n", encoding="utf-8")
+        assert 4 not in [claim.recipient.row for claim in await ledger.claim(4)]
+        path.unlink()
+        assert len(await claim_all(ledger)) == 2
+    assert "its former entries are kept" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "octets", "said"),
+    [
+        ("no.txt", None, "there is no suppression list .*no.txt"),
+        ("no.db", None, "there is no suppression list .*no.db: make it: asyncsmtp suppress"),
+        ("no.txt", b"ann@example.com\nbob\n", "no.txt, line 2: .*: correct the line"),
+        ("no.txt", b"\xff\xfea\0", "cannot be read"),
+        ("no.db", b"x" * 4096, "cannot be used"),
+    ],
+)
+async def test_a_list_that_cannot_be_used_sends_nothing(
+    tmp_path: Path, name: str, octets: bytes | None, said: str
+) -> None:
+    path = tmp_path / name
+    if octets is not None:
+        path.write_bytes(octets)
+    with pytest.raises(SuppressionError, match=said):
+        await opened(tmp_path, path)
+
+
+async def test_a_database_of_something_else_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "no.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE people (name)")
+    for use in (
+        lambda: SuppressionList(path).check(),
+        lambda: SuppressionList(path).add([Suppressed("a@example.com")]),
+    ):
+        with pytest.raises(SuppressionError, match="is a database, but no suppression list: choose another name"):
+            use()
+
+
+def test_a_list_is_its_owner_s_alone_and_tells_what_is_new(tmp_path: Path) -> None:
+    """BL-24 holds for it too."""
+    kept = SuppressionList(tmp_path / "no.db")
+    assert kept.add([Suppressed("ann@example.com", "one"), Suppressed("@example.net")]) == 2
+    assert kept.add([Suppressed("ann@EXAMPLE.com", "two"), Suppressed("bob@example.com")]) == 1
+    assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
+    assert kept.entries() == [
+        Suppressed("@example.net"),
+        Suppressed("ann@example.com", "one"),
+        Suppressed("bob@example.com"),
+    ]
+    assert kept.remove(["ann@example.com", "who@example.com"]) == 1
+    with pytest.raises(RecipientError):
+        kept.add([Suppressed("cid@example.com"), Suppressed("nobody")])
+    assert len(kept.entries()) == 2
+
+
+def test_a_file_of_text_may_be_a_csv_with_comments(tmp_path: Path) -> None:
+    path = tmp_path / "no.csv"
+    path.write_text(
+        '\ufeffemail,reason\n\n# left\nann@example.com,"bounced, twice"\n @example.net \n', encoding="utf-8"
+    )
+    assert list(read_text(path)) == [Suppressed("ann@example.com", "bounced, twice"), Suppressed("@example.net")]
