@@ -48,7 +48,7 @@ _HOME = {
         "client.settings.timeouts": "Timeouts",
         "client.observing.trace": "Side Trace",
         "bulk.campaign": "Run",
-        "bulk.ledger": "Entry InDoubt Ledger State",
+        "bulk.ledger": "Entry InDoubt Ledger",
         "bulk.outcomes": "outcomes",
         "bulk.pace.pace": "Pace",
         "bulk.pace.rates": "Rate",
@@ -57,6 +57,7 @@ _HOME = {
         "bulk.retry": "Retry",
         "bulk.rows": "Problem Recipient",
         "bulk.sqlite.ledger": "SqliteLedger",
+        "bulk.states": "State",
         "bulk.suppression": "Suppressed SuppressionList",
         "bulk.when": "Schedule Window",
     }.items()

@@ -1,18 +1,9 @@
 """The public names for type checkers; `__init__.py` loads the same ones when they are first used."""
 
 from asyncsmtp.bulk.campaign import Run as Run
-from asyncsmtp.bulk.ledger import (
-    Entry as Entry,
-)
-from asyncsmtp.bulk.ledger import (
-    InDoubt as InDoubt,
-)
-from asyncsmtp.bulk.ledger import (
-    Ledger as Ledger,
-)
-from asyncsmtp.bulk.ledger import (
-    State as State,
-)
+from asyncsmtp.bulk.ledger import Entry as Entry
+from asyncsmtp.bulk.ledger import InDoubt as InDoubt
+from asyncsmtp.bulk.ledger import Ledger as Ledger
 from asyncsmtp.bulk.outcomes import outcomes as outcomes
 from asyncsmtp.bulk.pace.pace import Pace as Pace
 from asyncsmtp.bulk.pace.rates import Rate as Rate
@@ -31,6 +22,7 @@ from asyncsmtp.bulk.rows import (
     Recipient as Recipient,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.states import State as State
 from asyncsmtp.bulk.suppression import (
     Suppressed as Suppressed,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from asyncsmtp.bulk.ledger import Settlement, State
+from asyncsmtp.bulk.ledger import Settlement
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import CampaignHalted
 
 __all__ = ["MOST", "SPAN", "Breaker"]

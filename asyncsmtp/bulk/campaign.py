@@ -12,11 +12,12 @@ from datetime import datetime
 from asyncsmtp.bulk.breaker import Breaker
 from asyncsmtp.bulk.courier import Courier, Hand, Sends, utc_now
 from asyncsmtp.bulk.feed import Feed
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import LedgerError, SMTPError
 

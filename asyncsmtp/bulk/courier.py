@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import RecipientError
 

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Claim, Decision, InDoubt, Ledger, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Decision, InDoubt, Ledger, Settlement
 from asyncsmtp.bulk.rows import Problem
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError, LedgerMismatch
 from tests.bulk.ledgers import (
     Row,
@@ -335,6 +336,20 @@ class LedgerConformance:
         async with home.open() as ledger:
             (claim,) = [claim for claim in await claim_all(ledger) if claim.recipient.row == 1]
             assert not claim.again  # this run has not tried it
+
+    async def test_a_row_that_is_settled_while_rows_are_read_is_not_taken_as_it_was(self, home: Home) -> None:
+        """T1: what was read of it is old: it would be tried before its time, or after it was accepted."""
+        async with home.open() as ledger:
+            await ledger.load(readers(1))
+            (claim,) = await ledger.claim(1)
+            ledger.settle(deferred(claim, due_in(home, 0)))
+            (again,) = await ledger.claim(1)
+            reading = asyncio.create_task(ledger.claim(1))
+            await asyncio.sleep(0)  # the claim is on its way to the file
+            ledger.settle(deferred(again, due_in(home, 3600)))
+            assert await reading == []
+            (entry,) = await entries(ledger)
+            assert (entry.attempts, entry.due_at) == (2, due_in(home, 3600))
 
     async def test_a_row_that_is_put_off_lets_the_others_pass(self, home: Home) -> None:
         """It was not tried, and comes when its time has come: in this run, or in a later one."""

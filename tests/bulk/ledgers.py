@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement
 from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.envelope import Mailbox
 
 Row = Recipient | Problem

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from asyncsmtp.bulk.breaker import MOST, SPAN, Breaker
-from asyncsmtp.bulk.ledger import Settlement, State
+from asyncsmtp.bulk.ledger import Settlement
+from asyncsmtp.bulk.states import State
 
 FINE = Settlement(1, State.ACCEPTED, 250, "2.0.0", "ok", "relay.example")
 BLOCKED = Settlement(1, State.REJECTED, 550, "5.7.1", "your address is blocked", "relay.example")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.ledger import Claim, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
 from asyncsmtp.mail.message import Message

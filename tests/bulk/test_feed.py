@@ -13,10 +13,10 @@ import pytest
 
 from asyncsmtp.bulk import feed
 from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule, Window
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.mail.message import Message

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.ledger import Claim, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.outcomes import outcomes
 from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.protocol.replies import Reply
 from tests.bulk.ledgers import states

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.ledger import Claim, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.mail.message import Message

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient

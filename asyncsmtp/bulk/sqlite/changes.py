@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from asyncsmtp.bulk.ledger import Settlement, State
+from asyncsmtp.bulk.ledger import Settlement
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.bulk.sqlite.times import microseconds
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.replies import safe_text
 

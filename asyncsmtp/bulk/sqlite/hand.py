@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from asyncsmtp.bulk.ledger import FOLLOWS, Claim, State
+from asyncsmtp.bulk.ledger import Claim
+from asyncsmtp.bulk.states import FOLLOWS, State
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["Hand"]

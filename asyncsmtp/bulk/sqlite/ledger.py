@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.bulk.ledger import Claim, Counts, Decision, Entry, InDoubt, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt, Settlement
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.claims import Claims
@@ -34,6 +34,7 @@ from asyncsmtp.bulk.sqlite.rows import (
 )
 from asyncsmtp.bulk.sqlite.times import microseconds, when
 from asyncsmtp.bulk.sqlite.writer import Writer
+from asyncsmtp.bulk.states import Counts, State
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["SqliteLedger"]

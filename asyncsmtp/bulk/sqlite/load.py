@@ -8,9 +8,9 @@ import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.rows import Fields, Problem, Recipient
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Load"]

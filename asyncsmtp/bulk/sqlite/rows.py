@@ -8,10 +8,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncsmtp.bulk.ledger import Claim, Counts, Entry, State
+from asyncsmtp.bulk.ledger import Claim, Entry
 from asyncsmtp.bulk.rows import Recipient
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.bulk.sqlite.times import when
+from asyncsmtp.bulk.states import Counts, State
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.envelope import Mailbox
 

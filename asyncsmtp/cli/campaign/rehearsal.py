@@ -53,8 +53,8 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
 
 async def _complete(ledger: Path) -> bool:
     """Whether a rehearsal was there, and came to its end."""
-    from asyncsmtp.bulk.ledger import State
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.states import State
     from asyncsmtp.errors import LedgerEmpty
 
     try:

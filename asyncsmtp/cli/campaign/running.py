@@ -56,7 +56,7 @@ async def run(plan: Plan, relay: Relay) -> Exit:
 
 async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> None:
     """Have the recipients in the ledger, and somebody's word for it."""
-    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.campaign.preflighting import told
     from asyncsmtp.cli.output.summary import counted
 
@@ -89,7 +89,7 @@ async def _suppress(ledger: SqliteLedger) -> None:
 
 async def _ready(plan: Plan, ledger: SqliteLedger) -> int:
     """How many rows this run has to do with: those whose time is yet to come, if it waits for them."""
-    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.states import State
 
     if not plan.wait:
         return await ledger.ready()
@@ -107,7 +107,7 @@ async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> Non
 
 async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
     """Send what is left, if anything is; whatever happens, the summary is printed."""
-    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.output.meter import Meter
     from asyncsmtp.cli.output.reporter import Reporter
     from asyncsmtp.cli.output.summary import exit_of

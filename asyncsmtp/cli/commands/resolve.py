@@ -15,8 +15,9 @@ from asyncsmtp.cli.output.asking import ask
 from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Decision, Entry, State
+    from asyncsmtp.bulk.ledger import Decision, Entry
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.states import State
 
 __all__ = ["command"]
 
@@ -57,8 +58,9 @@ def command(
 
 
 async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], state: str, *, yes: bool) -> Exit:
-    from asyncsmtp.bulk.ledger import Decision, State
+    from asyncsmtp.bulk.ledger import Decision
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.states import State
 
     chosen = State[state.replace("-", "_").upper()]
     async with await SqliteLedger.read(where.path) as reader:

@@ -42,8 +42,8 @@ def command(campaign: Path | None, ledger: Path | None, sandbox: bool, failed: b
 
 
 async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
-    from asyncsmtp.bulk.ledger import State
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.states import State
 
     states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT, State.SUPPRESSED) if failed else None
     line = _line(failed=failed, as_json=as_json)

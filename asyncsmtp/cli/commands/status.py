@@ -17,7 +17,7 @@ from asyncsmtp.cli.output.exits import Exit
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from asyncsmtp.bulk.ledger import Counts, State
+    from asyncsmtp.bulk.states import Counts, State
 
 __all__ = ["command"]
 
@@ -42,8 +42,8 @@ def command(campaign: Path | None, ledger: Path | None, sandbox: bool, as_json: 
 
 
 async def _tell(where: Named, *, as_json: bool) -> None:
-    from asyncsmtp.bulk.ledger import Counts, State
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.states import Counts, State
     from asyncsmtp.cli.output.meter import MAX_REASONS
     from asyncsmtp.cli.output.records import reason_of
     from asyncsmtp.errors import LedgerEmpty

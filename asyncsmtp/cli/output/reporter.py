@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.ledger import State
+from asyncsmtp.bulk.states import State
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.records import json_line, of_settlement, reason_of
 from asyncsmtp.protocol.delivery import Outcome

@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.meter import duration
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Counts
+    from asyncsmtp.bulk.states import Counts
     from asyncsmtp.cli.output.meter import Meter
 
 __all__ = ["counted", "exit_of", "next_steps", "run_lines"]
@@ -47,7 +47,7 @@ def next_steps(
         due: when the first of these rows may be tried; None: at once, or not known.
         now: to say how long that is; None: the time it is.
     """
-    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.states import State
 
     if counts[State.PENDING]:
         yield f"still to send: {counts[State.PENDING]:,}; {_again(due, now, 'goes on with them')}"
@@ -73,7 +73,7 @@ def exit_of(counts: Counts, *, held_up: bool = False) -> Exit:
     Args:
         held_up: rows that are pending wait for their time.
     """
-    from asyncsmtp.bulk.ledger import State
+    from asyncsmtp.bulk.states import State
 
     if counts[State.DEFERRED] or (held_up and counts[State.PENDING]):
         return Exit.RUN_AGAIN

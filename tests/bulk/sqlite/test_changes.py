@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Settlement, State
+from asyncsmtp.bulk.ledger import Settlement
 from asyncsmtp.bulk.sqlite.changes import Change, salvage, write
 from asyncsmtp.bulk.sqlite.load import Load
 from asyncsmtp.bulk.sqlite.schema import open_ledger
+from asyncsmtp.bulk.states import State
 from tests.bulk.ledgers import recipient
 
 RUN, NOW = 7, 1_800_000_000_000_000

@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from asyncsmtp.bulk.ledger import FOLLOWS, Claim, State
+from asyncsmtp.bulk.ledger import Claim
 from asyncsmtp.bulk.sqlite.hand import Hand
+from asyncsmtp.bulk.states import FOLLOWS, State
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import recipient
 

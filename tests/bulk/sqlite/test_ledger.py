@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import InDoubt, State
+from asyncsmtp.bulk.ledger import InDoubt
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledger_conformance import LedgerConformance
 from tests.bulk.ledgers import accepted, entries, readers, states

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.sqlite import schema, writer
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import accepted, claim_all, deferred, entries, readers, states
 from tests.bulk.sqlite.test_ledger import Folder

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asyncsmtp.bulk.ledger import Claim, Counts, Decision, InDoubt, Settlement, State
+from asyncsmtp.bulk.ledger import Claim, Decision, InDoubt, Settlement
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import Counts, State
 from tests.bulk.ledgers import entries, readers
 from tests.bulk.sqlite.test_ledger import Folder
 

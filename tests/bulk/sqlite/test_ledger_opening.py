@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.sqlite import place
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.sqlite.lock import Lock
 from asyncsmtp.bulk.sqlite.schema import VERSION
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerBusy, LedgerError
 from tests.bulk.ledgers import accepted, batches, entries, readers, recipient
 from tests.bulk.sqlite.test_ledger import Folder

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import State
 from asyncsmtp.bulk.sqlite import writer
 from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.sqlite.writer import Writer
+from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import accepted, readers
 from tests.bulk.sqlite.test_ledger import Folder
