@@ -172,10 +172,11 @@ class ClientProtocol:
             LocalProtocolError: one is out of sequence, or behind a command that ends a group; none is said.
         """
         ahead, before = self.ahead, self.pending[-1].verb if self.pending else None
+        pipelining, allowed = self.extensions.pipelining, self._allowed
         for command in group:
             verb = command.verb
-            held_back = before is not None and (before in ENDS_GROUP or not self.extensions.pipelining)
-            if held_back or verb not in self._allowed[ahead]:
+            held_back = before is not None and (before in ENDS_GROUP or not pipelining)
+            if held_back or verb not in allowed[ahead]:
                 waiting = f" with {before} unanswered" if before is not None else ""
                 raise LocalProtocolError(f"{verb} may not be said in state {ahead}{waiting}")
             before, ahead = verb, AFTER.get(verb, ahead)
@@ -194,7 +195,7 @@ class ClientProtocol:
             StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
-        pending = self.pending
+        pending, exchange = self.pending, tuple.__new__  # what NamedTuple would do, less a call
         try:
             if self.state is _TLS and data:
                 raise _injection()
@@ -204,7 +205,7 @@ class ClientProtocol:
                     self.state = AFTER[command.verb]
                     if not pending:
                         self.ahead = self.state
-                    yield Exchange(command, reply)
+                    yield exchange(Exchange, (command, reply))
                     continue
                 yield self._answer(reply)
                 if self.state is _CLOSED:

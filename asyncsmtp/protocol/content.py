@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from asyncsmtp.errors import MessageError
 from asyncsmtp.protocol.codec import MAX_LINE, Transparency
 
-__all__ = ["AnyContent", "Content", "ContentSource", "chunks", "transparent"]
+__all__ = ["AnyContent", "Content", "ContentSource", "as_data", "chunks", "transparent"]
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -148,6 +148,14 @@ def _long_line(octets: bytes) -> int | None:
 def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
     """The parts as they stand behind DATA (RFC 5321 §4.5.2), wherever they are cut; see `codec.Transparency`."""
     return map(Transparency().pass_on, parts)
+
+
+def as_data(parts: Iterable[bytes]) -> bytes:
+    """The whole content as it stands behind DATA: what `transparent` gives, for one that is in memory anyway."""
+    octets = b"".join(parts)
+    if b"\n." in octets:
+        octets = octets.replace(b"\n.", b"\n..")
+    return b"." + octets if octets.startswith(b".") else octets
 
 
 def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:

@@ -58,15 +58,17 @@ class Extensions(Mapping[str, tuple[str, ...]]):
     """Keywords in upper case with their parameters as the relay wrote them; unknown ones are kept.
 
     Attributes:
+        pipelining: whether commands may be said before the ones ahead are answered (RFC 2920).
         size: the most octets a message may have; None when the relay names no limit (RFC 1870 §4).
         limits: what LIMITS says; None where it is not offered (RFC 9422).
     """
 
-    __slots__ = ("_keywords", "limits", "size")
+    __slots__ = ("_keywords", "limits", "pipelining", "size")
 
     def __init__(self, keywords: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self._keywords = dict(keywords or {})
         # asked for with each message, and so read once; 0 says "that no fixed maximum message size is in force"
+        self.pipelining = "PIPELINING" in self._keywords
         self.size: int | None = _number(self._first("SIZE"), MAX_SIZE_DIGITS) or None
         self.limits: Limits | None = Limits.parse(self._keywords["LIMITS"]) if "LIMITS" in self._keywords else None
 
@@ -109,10 +111,6 @@ class Extensions(Mapping[str, tuple[str, ...]]):
 
     def _first(self, keyword: str) -> str:
         return next(iter(self._keywords.get(keyword, ())), "")
-
-    @property
-    def pipelining(self) -> bool:
-        return "PIPELINING" in self._keywords
 
     @property
     def chunking(self) -> bool:

@@ -7,7 +7,6 @@ recipient is accepted, or even unasked where the relay's owner wants it streamed
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
@@ -89,8 +88,8 @@ class Transaction:
         self._unanswered = 0
         self._chunk_refused = False
         paths = envelope.forward_paths
-        self._script = deque((mail(envelope.reverse_path, parameters),))
-        self._script.extend(map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths))
+        recipients = map(rcpt, paths, recipient_parameters) if recipient_parameters else map(rcpt, paths)
+        self._script = [mail(envelope.reverse_path, parameters), *recipients]
         if not chunked:
             self._script.append(DATA)
 
@@ -112,7 +111,7 @@ class Transaction:
             if data is not None:
                 self._script.append(data)  # a 354 cannot be unsaid
         else:
-            group = (self._script.popleft(),)
+            group = (self._script.pop(0),)
         if behind_content:
             group = (RSET, *group)
         self._unanswered = len(group)

@@ -75,6 +75,7 @@ class Wire:
         self._heard = greeted  # who heard the last reply
         self._loop = asyncio.get_running_loop()
         self._limits = {verb: relay.timeouts.limit(verb) for verb in Verb}
+        self._hearing = False
         self._due = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._silent = self._loop.create_future()  # done when nothing more will be heard
@@ -122,7 +123,7 @@ class Wire:
                     self._trace(Side.CLIENT, str(command), tls=self.tls is not None, refused=False)
         octets += chunk
         self.writer.write(b"".join(octets))
-        if idle:
+        if idle and not self._hearing:  # else it is kept when all is heard
             self._keep_time()
 
     async def write_content(self, octets: bytes) -> None:
@@ -222,7 +223,11 @@ class Wire:
         if exchange is None:
             return  # part of a reply: the time for the whole of it goes on
         if self.protocol.state is not _CLOSED:
-            self._listener.caught_up()
+            self._hearing = True
+            try:
+                self._listener.caught_up()
+            finally:
+                self._hearing = False
             self._keep_time()
         elif exchange.command is None or exchange.command.verb is not Verb.QUIT:
             self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))

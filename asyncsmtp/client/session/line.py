@@ -22,7 +22,7 @@ from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, ReplyTimeout, SMTPError
 from asyncsmtp.protocol.client import State
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
-from asyncsmtp.protocol.content import transparent
+from asyncsmtp.protocol.content import as_data
 from asyncsmtp.protocol.delivery import Delivery, TlsFacts
 from asyncsmtp.protocol.transaction import Phase
 
@@ -70,7 +70,8 @@ class Line:
             raise self._doom
         self._places.append(place)
         try:
-            self._advance()
+            if self._places[0] is place:  # else it is the head's business, and whoever is behind it only waits
+                self._advance()
             if place.room is not None:
                 await place.room
                 await self._stream(place)
@@ -187,7 +188,7 @@ class Line:
     def _end_data(self, place: Place) -> None:
         """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
-        parts = transparent(place.parts) if transaction.taken and place.parts is not None else ()
+        parts = (as_data(place.parts),) if transaction.taken and place.parts is not None else ()
         transaction.content_ended()
         self._ended_last = place
         end = Said((END_OF_CONTENT,), transaction.answered, answers=transaction.answers_due)
