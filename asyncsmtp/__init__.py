@@ -27,6 +27,7 @@ _HOME = {
         "protocol.sasl": "Secret",
         "protocol.wishes": "ByMode DeliverBy Notify RecipientWishes Ret ValidSince Wishes",
         "protocol.xclient": "XClient",
+        "mail.unsubscribe": "Unsubscribe unsubscribe_token",
         "mail.attachment": "Attachment",
         "mail.build": "build",
         "mail.signing.dkim": "Signer",

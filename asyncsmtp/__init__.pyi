@@ -196,6 +196,12 @@ from asyncsmtp.mail.templates.template import (
 from asyncsmtp.mail.templates.template import (
     Template as Template,
 )
+from asyncsmtp.mail.unsubscribe import (
+    Unsubscribe as Unsubscribe,
+)
+from asyncsmtp.mail.unsubscribe import (
+    unsubscribe_token as unsubscribe_token,
+)
 from asyncsmtp.protocol.content import Content as Content
 from asyncsmtp.protocol.delivery import (
     Delivery as Delivery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sqlite3
 import struct
 import sys
@@ -13,15 +14,17 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
+from asyncsmtp import Mailbox, Suppressed, SuppressionList, unsubscribe_token
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2}
-SERVERS = {"campaign_in_fastapi"}  # what serves until it is ended has a test of its own
+SERVERS = {"campaign_in_fastapi", "unsubscribe_server"}  # what serves until it is ended has a test of its own
 
 
 @pytest.fixture
@@ -93,3 +96,29 @@ def test_a_campaign_runs_in_an_application(tmp_path: Path, monkeypatch: pytest.M
         with closing(sqlite3.connect(tmp_path / f"{name}.ledger")) as ledger:
             states = dict(ledger.execute("SELECT state, count(*) FROM delivery GROUP BY state").fetchall())
         assert states.get(2, 0) + states.get(0, 0) == 200  # accepted, or left for the next start: none in doubt
+
+
+async def test_a_link_asks_and_a_click_unsubscribes(tmp_path: Path) -> None:
+    """MH-19: a GET changes nothing; a POST by RFC 8058 does, for the one whose token it is."""
+    (tmp_path / "people.csv").write_text("email\nann@example.net\nbob@example.net\n", encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", str(EXAMPLES / "unsubscribe_server.py"), "people.csv", "0"),
+        cwd=tmp_path,
+        env=os.environ | {"ASYNCSMTP_UNSUBSCRIBE_SECRET": "0123456789abcdef"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        base = (await process.stdout.readline()).decode().strip().removesuffix("/u/TOKEN")
+        token = unsubscribe_token(b"0123456789abcdef", Mailbox.parse("ann@example.net"))
+        kept = SuppressionList(tmp_path / "suppressed.db")
+        async with httpx2.AsyncClient(base_url=base) as client:
+            assert "Unsubscribe</button>" in (await client.get(f"/u/{token}")).text
+            assert not kept.path.exists()
+            assert (await client.post(f"/u/{token[:-1]}a2")).status_code == 404
+            clicked = await client.post(f"/u/{token}", data={"List-Unsubscribe": "One-Click"})
+            assert clicked.text == "you are unsubscribed"
+        assert kept.entries() == [Suppressed("ann@example.net", "unsubscribed")]
+    finally:
+        process.kill()
+        await process.wait()

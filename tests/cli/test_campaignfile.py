@@ -9,7 +9,7 @@ import pytest
 
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.cli.campaign.campaignfile import read
-from asyncsmtp.cli.campaign.keys import KEYS, LATER
+from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.output.failures import Failed
 
 
@@ -46,6 +46,7 @@ def test_every_key_is_read(path: Path) -> None:
         inline = { logo = "logo.png" }
         headers = { X-Campaign = "november" }
         reply_to = "desk@example.com"
+        return_path = "bounces+{{ token }}@example.com"
         suppression = ["suppressed.db", "bounced.txt"]
         [relay]
         url = "smtp://news@mail.example.com:587"
@@ -58,6 +59,9 @@ def test_every_key_is_read(path: Path) -> None:
         pin = "ab"
         client_cert = "ann.pem"
         client_key = "ann.key"
+        [unsubscribe]
+        url = "https://example.com/u/{{ token }}"
+        secret_file = "secret"
         [dkim]
         domain = "example.com"
         selector = "s1"
@@ -127,15 +131,6 @@ def test_pins_may_be_several(path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected: str) -> None:
     """A misspelt key that is ignored is a mail with the wrong subject, a thousand times."""
     assert expected in told(path, text)
-
-
-@pytest.mark.parametrize("key", LATER)
-def test_a_key_of_a_later_version_is_refused_not_ignored(path: Path, key: str) -> None:
-    """Who asks for DKIM or a rate must not learn from the relay that there was none."""
-    section, _, name = key.partition(".")
-    said = told(path, f"[{section}]\n{name} = 'x'" if name else f"[{section}]\nx = 'y'")
-    assert "this version" in said
-    assert f"[{section}]" in said
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ from asyncsmtp import (
     TlsFacts,
     Token,
     Trace,
+    Unsubscribe,
     ValidSince,
     Window,
     Wishes,
@@ -88,6 +89,7 @@ from asyncsmtp import (
     preflight,
     safe_text,
     send,
+    unsubscribe_token,
 )
 from asyncsmtp.client.observing.otel import Telemetry
 
@@ -314,6 +316,8 @@ async def campaign(relay: Relay) -> list[Entry]:
         if not ledger.loaded:
             assert_type((await same.load(batches))[State.PENDING], int)
         async with Pool(relay) as pool:
+            way = Unsubscribe("https://example.org/{{ token }}", b"a secret of 16 octets", one_click=True)
+            assert_type(unsubscribe_token(way.secret, Mailbox.parse("ann@example.com")), str)
             pace = Pace(Rate.parse_all("30/s, 2000/day"), {"example.com": [Rate(5, 1)]})
             schedule = Schedule((Window.parse("Mon-Fri 09:00-17:00 UTC"),), start_at=same.created_at)
             run = Run(composer, same, pool, retry=Retry(attempts=3), wait=True, pace=pace, schedule=schedule)

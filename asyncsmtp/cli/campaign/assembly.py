@@ -50,6 +50,8 @@ async def assemble(settings: Settings) -> Assembled:
     """
     from asyncsmtp.bulk.recipients import RecipientFile
     from asyncsmtp.mail.signing.dkim import Signer
+    from asyncsmtp.mail.unsubscribe import unsubscribe_token
+    from asyncsmtp.protocol.envelope import Mailbox
 
     shelf = _Shelf(settings)
     template = _template(settings, shelf)
@@ -58,6 +60,9 @@ async def assemble(settings: Settings) -> Assembled:
     signer = Signer(*keys) if keys else None
     composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
+    if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
+        token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
+        parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
     parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
     weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
     return Assembled(file, composer, parts | shelf.digests, weak)
@@ -119,6 +124,8 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
         },
         headers=settings.headers,
         reply_to=settings.reply_to,
+        unsubscribe=settings.unsubscribe.load() if settings.unsubscribe else None,
+        return_path=settings.return_path,
         loader=shelf.included,
     )
 
@@ -137,6 +144,10 @@ def _written(settings: Settings) -> dict[str, str]:
     """The settings that a message shows."""
     lists = {"attachments": "\0".join(settings.attachments), "inline": "\0".join(settings.inline)}
     texts = {"from": settings.from_, "subject": settings.subject, "reply_to": settings.reply_to or ""}
+    if settings.unsubscribe is not None:
+        texts["unsubscribe"] = settings.unsubscribe.url
+    if settings.return_path is not None:
+        texts["return_path"] = settings.return_path
     headers = {f"header {name}": value for name, value in settings.headers.items()}
     return texts | headers | {key: value for key, value in lists.items() if value}
 

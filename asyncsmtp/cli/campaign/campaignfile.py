@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from asyncsmtp.cli.campaign.keys import KEYS, LATER
+from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, object]:
 
     Raises:
         Failed: it cannot be read, is no TOML, or holds a key that is unknown, misspelt, of another
-            kind, a secret, or of a later version: nothing is ever silently ignored.
+            kind, or a secret: nothing is ever silently ignored.
     """
     return dict(_checked(path, _parse(path)))
 
@@ -54,8 +54,6 @@ def _parse(path: Path) -> Mapping[str, object]:
 
 def _checked(path: Path, document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for section, table in document.items():
-        if section in LATER:
-            raise Failed(f"{path}, [{section}]: {LATER[section]}", "asyncsmtp bulk --help shows what there is")
         if section in KEYS:
             yield section, _value(path, section, "", table)
             continue
@@ -69,8 +67,6 @@ def _value(path: Path, section: str, name: str, value: object) -> object:
     key = f"{section}.{name}" if name else section
     if name.lower() in _SECRETS:
         raise _secret(path, section, name)
-    if key in LATER:
-        raise Failed(f"{path}, [{section}] {name}: {LATER[key]}", "asyncsmtp bulk --help shows what there is")
     if key not in KEYS:
         raise _unknown_key(path, section, name)
     try:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
 from asyncsmtp.cli.campaign.signing import signatures
+from asyncsmtp.cli.campaign.unsubscribing import unsubscribing
 from asyncsmtp.cli.durations import seconds
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "LATER", "Key"]
+__all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "Key"]
 
 DIALOGUES = ("lockstep", "pipelined", "streamed")
 IN_DOUBT = ("hold", "resend")
@@ -135,6 +136,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.attachments": Key("attachments", _texts),
     "campaign.inline": Key("inline", _paths),
     "campaign.headers": Key("headers", _table),
+    "campaign.return_path": Key("return_path", _text, "--return-path"),
     "campaign.suppression": Key("suppressions", _path_or_paths, "--suppression"),
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
     "relay.url": Key("relay", _text, "--relay"),
@@ -155,14 +157,10 @@ KEYS: Mapping[str, Key] = {
     "limits.time_zone_column": Key("zone_column", _text, "--time-zone-column"),
     "limits.start_at": Key("start_at", moment, "--start-at"),
     "limits.spread_until": Key("spread_until", moment, "--spread-until"),
+    "unsubscribe": Key("unsubscribe", unsubscribing),  # the whole section
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.for": Key("retry_for", _seconds, "--retry-for"),
     "retry.delay": Key("retry_delay", _seconds, "--retry-delay"),
     "retry.attempts": Key("attempts", _count, "--attempts"),
     "retry.in_doubt": Key("in_doubt", _one_of(*IN_DOUBT), "--in-doubt"),
-}
-
-LATER: Mapping[str, str] = {
-    "unsubscribe": "this version writes no List-Unsubscribe by itself: take the section out, "
-    "and give the field under headers in [campaign]",
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.campaign.signing import Signature
+from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Settings:
         source: the campaign file; None when everything came from options.
         attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
         inline: the names of `cid:` URLs and their image files.
+        return_path: where bounces go, as of a Template.
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
         relay: the relay's URL; None where only the embedded relay is used.
@@ -57,6 +59,8 @@ class Settings:
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     suppressions: tuple[Path, ...] = ()
+    return_path: str | None = None
+    unsubscribe: Unsubscribing | None = None
     relay: str | None = None
     sessions: int = 10
     dialogue: str | None = None

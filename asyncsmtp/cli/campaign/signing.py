@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.private import octets_of
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Signature", "signatures"]
 
-MAX_OCTETS = 64 * 1024
 _AGAIN = "correct it, then run the same command again"
 _NAMES = ("domain", "selector", "key", "key_env")
 
@@ -47,7 +46,7 @@ class Signature:
 
     def _pem(self) -> bytes:
         if self.key is not None:
-            return _private(self.key)
+            return octets_of(self.key, "[dkim] key")
         assert self.key_env is not None
         if not (pem := os.environ.get(self.key_env)):
             raise Failed(
@@ -83,20 +82,3 @@ def _signature(table: object, folder: Path) -> Signature:
         raise ValueError("needs either key, a file, or key_env, the name of an environment variable")
     key = folder / Path(texts["key"]).expanduser() if "key" in texts else None
     return Signature(domain=texts["domain"], selector=texts["selector"], key=key, key_env=texts.get("key_env"))
-
-
-def _private(path: Path) -> bytes:
-    """The octets of a file that nobody but its owner can read."""
-    shown = safe_text(str(path))
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            octets = file.read(MAX_OCTETS + 1)
-    except OSError as error:
-        why = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
-        raise Failed(f"[dkim] key: {shown}: {why}", "correct the name or its rights, then run again") from error
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
-        raise Failed(f"[dkim] key: other users of this machine can read {shown}", f"chmod 600 {shown}")
-    if len(octets) > MAX_OCTETS:
-        raise Failed(f"[dkim] key: {shown} is too large for a key", "name the file that holds the private key in PEM")
-    return octets

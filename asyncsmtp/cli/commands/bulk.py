@@ -27,6 +27,7 @@ KEY_OF = {
     "from_": "campaign.from",
     "subject": "campaign.subject",
     "reply_to": "campaign.reply_to",
+    "return_path": "campaign.return_path",
     "suppression": "campaign.suppression",
     "name": "campaign.name",
     "email_column": "campaign.email",
@@ -66,6 +67,7 @@ Example:
 @option("--from", "from_", metavar="MAILBOX", help="'Example News <news@example.org>'")
 @option("--subject", metavar="TEXT", help="Jinja2 too.")
 @option("--reply-to", metavar="MAILBOX", help="Where answers go.")
+@option("--return-path", metavar="MAILBOX", help="Where bounces go: 'bounces+{{ token }}@example.org'")
 @option("--suppression", multiple=True, metavar="LIST", help="Who gets nothing: see asyncsmtp suppress.")
 @option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
 @option("--email-column", metavar="COLUMN", help="Which column has the addresses.")

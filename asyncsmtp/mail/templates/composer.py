@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.templates.filling import Filling, Piece
+from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL
 from asyncsmtp.mail.words import UnfitCharacter
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 
 if TYPE_CHECKING:
+    from asyncsmtp.mail.returnpath import ReturnPath
     from asyncsmtp.mail.signing.dkim import Signer
+    from asyncsmtp.mail.unsubscribe import Unsubscribe
 
 __all__ = ["Composer"]
 
@@ -32,16 +35,21 @@ class Composer:
         body: Sequence[Piece],
         names: Mapping[str, str],
         signer: Signer | None = None,
+        *,
+        unsubscribe: Unsubscribe | None = None,
+        return_path: ReturnPath | None = None,
     ) -> None:
         self._author = author
         self._head = _joined(head)
         self._body = tuple(_gathered(body))
         self._names = names
         self._signer = signer
+        self._unsubscribe = unsubscribe
+        self._return_path = return_path
 
     @property
     def author(self) -> Mailbox:
-        """The mailbox in From, which is the reverse-path as well."""
+        """The mailbox in From, which is the reverse-path as well unless there is a return path."""
         return self._author
 
     def compose(
@@ -57,6 +65,8 @@ class Composer:
             RecipientError: this row cannot be composed: a line break in a header, a missing value, a
                 character no encoding can carry, a condition or calculation that fails.
         """
+        if self._unsubscribe is not None:
+            fields = {**fields, UNSUBSCRIBE_URL: self._unsubscribe.url_of(to)}
         filling = Filling(to, fields, message_id, date, self._names)
         try:
             head = _filled(self._head, filling)
@@ -69,7 +79,8 @@ class Composer:
         content = Content(parts, sum(map(len, parts)), eight_bit=beyond_ascii, utf8_headers=beyond_ascii)
         if self._signer is not None:
             content = self._signer.signed(content, date)
-        return Message(Envelope(self._author, (to,)), content)
+        reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)
+        return Message(Envelope(reverse_path, (to,)), content)
 
 
 def _filled(piece: Piece, filling: Filling) -> bytes:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asyncsmtp.errors import TemplateError
+from asyncsmtp.errors import MessageError, TemplateError
 from asyncsmtp.mail import headers, mime
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
+from asyncsmtp.mail.returnpath import ReturnPath
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.templates.attaching import attachment_part
 from asyncsmtp.mail.templates.columns import Columns
@@ -18,6 +19,7 @@ from asyncsmtp.mail.templates.filling import Piece
 from asyncsmtp.mail.templates.sandbox import Loader, Sandbox
 from asyncsmtp.mail.templates.slots import slots
 from asyncsmtp.mail.templates.textpart import text_part
+from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL, Unsubscribe
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["Composer", "Template"]
@@ -42,6 +44,8 @@ class Template:
         headers: further header fields, values are templates.
         reply_to: `Name <address>`, both may be templates; or a list without templates.
         to_name: the display name in To, a template; without it To has the address only.
+        unsubscribe: the way out of the list, in the header and as `{{ unsubscribe_url }}`.
+        return_path: where bounces go, with `{{ token }}` for an address of each message; without it to the author.
         loader: gives the source of a file that a template includes, see `Sandbox`.
     """
 
@@ -56,6 +60,8 @@ class Template:
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     to_name: str | None = None
+    unsubscribe: Unsubscribe | None = None
+    return_path: str | None = None
     loader: Loader | None = None
 
     def compile(self, columns: Sequence[str], *, read: Reader | None = None, signer: Signer | None = None) -> Composer:
@@ -73,10 +79,20 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = Columns(columns)
+        known = Columns(self._with_our_own(columns))
         plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
-        return Composer(author, head, self._body(known, plain, read), known.names, signer)
+        with in_every_row("return_path"):
+            returns = None if self.return_path is None else ReturnPath(self.return_path)
+        body = self._body(known, plain, read)
+        return Composer(author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns)
+
+    def _with_our_own(self, columns: Sequence[str]) -> Sequence[str]:
+        if self.unsubscribe is None:
+            return columns
+        if UNSUBSCRIBE_URL in columns:
+            raise TemplateError(f"the recipients have a column “{UNSUBSCRIBE_URL}” of their own: rename it", "header")
+        return (*columns, UNSUBSCRIBE_URL)
 
     def _head(self, fields: Fields) -> tuple[Mailbox, list[Piece]]:
         """The mailbox of the author and the fields before the body's own."""
@@ -86,9 +102,13 @@ class Template:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
         head.append(lambda filling: headers.message_id(filling.message_id))
+        if (unsubscribe := self.unsubscribe) is not None:
+            head.append(lambda filling: unsubscribe.fields(filling.to))
         for name, source in self.headers.items():
             with in_every_row("headers"):
                 headers.check_extra(name)
+                if self.unsubscribe is not None and name.lower().startswith("list-unsubscribe"):
+                    raise MessageError("this header is written from [unsubscribe] already: take one of them out", name)
             head.append(fields.text(name, source))
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head
