@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -241,6 +242,7 @@ def test_a_relay_can_come_from_the_environment(command: Command, monkeypatch: py
 
 def test_a_campaign_is_read_to_its_last_row(command: Command, campaign: Path) -> None:
     """Every message is composed; rows that cannot be mailed are named, and the exit code says that there are some."""
+    campaign.write_text(campaign.read_text("utf-8") + WAY_OUT, encoding="utf-8")
     ended = command("check", campaign)
     assert ended.code == 0, ended.err
     assert "people.csv: 3 rows · 3 to be mailed" in ended.out
@@ -251,3 +253,26 @@ def test_a_campaign_is_read_to_its_last_row(command: Command, campaign: Path) ->
     assert "row 4 (line 5): “dan” is not an e-mail address" in ended.out
     assert "1 duplicate · 1 cannot be mailed" in ended.out
     assert not list(campaign.parent.glob("*.ledger*"))
+
+
+WAY_OUT = (
+    'headers = { List-Unsubscribe = "<https://example.org/u>", List-Unsubscribe-Post = "List-Unsubscribe=One-Click" }\n'
+)
+
+
+def test_what_a_provider_would_object_to_is_told(command: Command, campaign: Path) -> None:
+    """Each finding with what to do; as NDJSON too; objections are in the exit code, notes are not."""
+    ended = command("check", campaign)
+    assert ended.code == 1
+    assert "objection (unsubscribe): there is no List-Unsubscribe\n    add [unsubscribe] with a url" in ended.out
+    assert "note (unsigned): " in ended.out
+    found = [json.loads(line) for line in command("check", campaign, "--json").out.splitlines()]
+    assert [(one["rule"], one["weight"]) for one in found] == [("unsubscribe", "objection"), ("unsigned", "note")]
+
+
+def test_the_sample_passes_every_rule(command: Command) -> None:
+    """But for the signature, for which it would need a domain: that is a note."""
+    assert command("init", "demo").code == 0
+    ended = command("check", "demo/campaign.toml", "--json")
+    assert [json.loads(line)["rule"] for line in ended.out.splitlines()] == ["unsigned"]
+    assert ended.code == 0, ended.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from tests.cli.ended import Command
@@ -17,7 +18,9 @@ def test_it_writes_a_campaign_and_says_what_to_type(command: Command, tmp_path: 
         "message.html",
         "message.txt",
         "logo.png",
+        "unsubscribe.secret",
     }
+    assert stat.S_IMODE((tmp_path / "demo/unsubscribe.secret").stat().st_mode) == 0o600
     assert len((tmp_path / "demo/people.csv").read_text(encoding="utf-8").splitlines()) == 6
     assert "next: asyncsmtp bulk demo/campaign.toml --sandbox" in ended.err
 

@@ -38,7 +38,7 @@ def test_the_templates_use_columns_that_exist() -> None:
     used = re.findall(
         r"\{[{%]\s*(?:if )?(\w+)", files["message.html"].decode() + files["message.txt"].decode() + subject
     )
-    assert set(used) - {"endif"} <= columns
+    assert set(used) - {"endif"} <= columns | {"unsubscribe_url"}
     assert b'src="cid:logo"' in files["message.html"]
 
 

@@ -91,7 +91,6 @@ async def test_a_weak_key_is_remarked_by_check(folder: Path, command: Command) -
     (folder / "dkim.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     await parts(folder, f'[dkim]\n{NAMES}key = "dkim.pem"')
     ended = await asyncio.to_thread(command, "check", folder / "campaign.toml")
-    assert ended.code == 0
     assert "the DKIM key s1._domainkey.example.com has 1024 bits; make one of 2048" in ended.out
 
 

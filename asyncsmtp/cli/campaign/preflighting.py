@@ -15,22 +15,43 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.bulk.preflight import Report
     from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.mail.message import Message
 
 __all__ = ["check_campaign", "exit_of", "told"]
 
 SHOWN = 20  # rows of each kind that are named
 
 
-async def check_campaign(path: Path) -> Exit:
-    """Read a campaign file and everything it names; compose every message; print what was found."""
+async def check_campaign(path: Path, *, as_json: bool = False) -> Exit:
+    """Read a campaign file and everything it names; compose every message; print what was found.
+
+    Args:
+        as_json: print what a provider would object to as NDJSON on stdout, the rest on stderr.
+    """
     from asyncsmtp.cli.campaign import campaignfile
     from asyncsmtp.cli.campaign.assembly import assemble
     from asyncsmtp.cli.campaign.settings import settle
 
     settings = settle(campaignfile.read(path), {}, path)
-    report = await told(await assemble(settings), every=True, write=console.out)
+    report = await told(await assemble(settings), every=True, write=console.say if as_json else console.out)
+    objected = report.sample is not None and _objections(report.sample, as_json=as_json)
     console.say(f"  next: asyncsmtp bulk {path} --sandbox")
-    return exit_of(report)
+    return Exit.SOME_FAILED if objected else exit_of(report)
+
+
+def _objections(sample: Message, *, as_json: bool) -> bool:
+    """Print what a provider would say of the first message; whether it would object to anything."""
+    from asyncsmtp.cli.output.records import json_line
+    from asyncsmtp.mail.checks.rules import Weight, check
+
+    found = check(sample)
+    for finding in found:
+        if as_json:
+            console.out(json_line({name: str(getattr(finding, name)) for name in finding.__slots__}), harmless=False)
+        else:
+            console.out(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
+            console.out(f"    {finding.advice}")
+    return any(finding.weight is Weight.OBJECTION for finding in found)
 
 
 def exit_of(report: Report) -> Exit:

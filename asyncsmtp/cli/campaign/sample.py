@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import secrets
 from collections.abc import Iterator, Mapping
 
 from asyncsmtp.cli.campaign.picture import logo
 
-__all__ = ["PEOPLE", "files", "people", "rows_in"]
+__all__ = ["OF_THE_OWNER", "PEOPLE", "files", "people", "rows_in"]
 
 PEOPLE = "people.csv"
+OF_THE_OWNER = "unsubscribe.secret"  # nobody else may read it
 
 _FIRST = (
     "Anna", "Björn", "Chloé", "Dmitri", "Eszter", "Fatima", "Günther", "Hana", "Íñigo", "Jürgen", "Kateřina", "Łukasz",
@@ -46,6 +48,10 @@ html = "message.html"                  # Jinja2; {{ name }} is the column “nam
 text = "message.txt"
 inline = { logo = "logo.png" }         # <img src="cid:logo">
 
+[unsubscribe]                          # a button in mail programs; {{ unsubscribe_url }} in the templates
+url = "https://example.org/unsubscribe/{{ token }}"
+secret_file = "unsubscribe.secret"     # made for you; whoever knows it can unsubscribe anybody
+
 [relay]
 # smtp://user@mail.example.org:587 (STARTTLS) or smtps://user@mail.example.org (TLS from the start);
 # the password is never written here: set ASYNCSMTP_PASSWORD, or password_command = "pass show mail".
@@ -72,7 +78,8 @@ _HTML = """\
 <h1 style="font-size:22px; color:#255496">Welcome, {{ name }}!</h1>
 <p>From now on the news of {{ city }} reaches you{% if company %} and everyone at <b>{{ company }}</b>{% endif %}.</p>
 <p>This mail was written for {{ email }} alone: its greeting, its text and this line come from your row of the list.</p>
-<p style="color:#667; font-size:13px">Example News · you are on our list as {{ email }}</p>
+<p style="color:#667; font-size:13px">Example News · you are on our list as {{ email }} ·
+<a href="{{ unsubscribe_url }}" style="color:#667">unsubscribe</a></p>
 </td></tr></table>
 </td></tr></table>
 </body>
@@ -89,6 +96,7 @@ this line come from your row of the list.
 
 --
 Example News · you are on our list as {{ email }}
+To leave it: {{ unsubscribe_url }}
 """
 
 
@@ -100,6 +108,7 @@ def files(rows: int) -> Mapping[str, bytes]:
         "message.html": _HTML.encode(),
         "message.txt": _TEXT.encode(),
         "logo.png": logo(),
+        OF_THE_OWNER: secrets.token_hex(16).encode(),
     }
 
 

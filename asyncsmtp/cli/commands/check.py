@@ -39,6 +39,7 @@ Examples:
 @option("--quit-after", type=click.Choice(PHASES), default="login", show_default=True, help="How far to go.")
 @option("--from", "from_", metavar="ADDRESS", help="For --quit-after mail and rcpt.")
 @option("--to", metavar="ADDRESS", help="For --quit-after rcpt: whether the relay would take it.")
+@option("--json", "as_json", is_flag=True, help="What a provider would object to, as NDJSON.")
 @verbose_option
 def command(
     campaign: Path | None,
@@ -49,12 +50,14 @@ def command(
     quit_after: str,
     from_: str | None,
     to: str | None,
+    as_json: bool,
     verbose: bool,
 ) -> Exit:
     """Look at a relay or a campaign; send nothing.
 
     With --relay: connect, TLS, what the relay offers, login. With a campaign:
-    every row of the recipients and every template.
+    every row of the recipients and every template, and what a provider would
+    object to in the first message; then the exit code is 1.
     """
     if campaign is None and relay is None:
         raise Failed(
@@ -69,7 +72,7 @@ def command(
     if campaign is not None:
         from asyncsmtp.cli.campaign.preflighting import check_campaign
 
-        return asyncio.run(check_campaign(campaign))
+        return asyncio.run(check_campaign(campaign, as_json=as_json))
     return Exit.ACCEPTED
 
 

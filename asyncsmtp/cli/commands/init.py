@@ -34,17 +34,17 @@ def command(folder: Path, rows: int | None) -> Exit:
     except (FileExistsError, NotADirectoryError) as error:
         raise Failed(f"{folder} is a file, not a folder", "asyncsmtp init demo") from error
     for name, octets in sample.files(rows or 20).items():
-        _write(folder / name, octets)
+        _write(folder / name, octets, 0o600 if name == sample.OF_THE_OWNER else 0o644)
     if rows is not None:
         _compare_rows(folder / sample.PEOPLE, rows)
     console.say(f"  next: asyncsmtp bulk {folder / 'campaign.toml'} --sandbox")
     return Exit.ACCEPTED
 
 
-def _write(path: Path, octets: bytes) -> None:
+def _write(path: Path, octets: bytes, mode: int) -> None:
     """Write a new file; leave one that is there, of whatever kind, alone."""
     try:
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), mode)
     except FileExistsError:
         console.say(f"  kept  {path}")
         return
