@@ -36,11 +36,11 @@ class Report:
     Attributes:
         heading: columns, address column (and whether it was guessed), delimiter.
         digest: SHA-256 of the file's octets.
-        rows: records in the file, header and empty lines excluded: recipients + duplicates + problems.
+        rows: records in the file, header and empty lines excluded: recipients + duplicates + problems + left_out.
         recipients: how many would be mailed.
         duplicates: how many rows name a mailbox that an earlier row named.
         repeated: of the first few of these, the row and the one it repeats.
-        problems: how many rows cannot be mailed.
+        problems: how many rows cannot be mailed. left_out: how many are none of this campaign's.
         problem_rows: the first few of these.
         remarks: how many rows are mailed although something is odd about them.
         remarked: the first few of these.
@@ -60,6 +60,7 @@ class Report:
     remarked: tuple[Recipient, ...]
     first: Recipient | None
     sample: Message | None
+    left_out: int = 0
 
     @property
     def clean(self) -> bool:
@@ -120,7 +121,7 @@ class _Survey:
         self._show = show
         self._date = datetime.now(UTC)
         self.duplicates = Duplicates()
-        self._recipients = self._problems = self._remarks = 0
+        self._recipients = self._problems = self._remarks = self._left_out = 0
         self._problem_rows: list[Problem] = []
         self._remarked: list[Recipient] = []
         self._first: Recipient | None = None
@@ -137,6 +138,8 @@ class _Survey:
                 row = Problem(row.row, row.line, error.reason)
         if isinstance(row, Recipient):
             self._count_recipient(row, message)
+        elif row.left_out:
+            self._left_out += 1
         else:
             self._problems += 1
             if len(self._problem_rows) < self._show:
@@ -170,7 +173,7 @@ class _Survey:
         return Report(
             heading=heading,
             digest=digest,
-            rows=self._recipients + self._problems,
+            rows=self._recipients + self._problems + self._left_out,
             recipients=self._recipients - duplicates,
             duplicates=duplicates,
             repeated=repeated,
@@ -180,6 +183,7 @@ class _Survey:
             remarked=tuple(self._remarked),
             first=self._first,
             sample=self._sample,
+            left_out=self._left_out,
         )
 
 

@@ -8,12 +8,15 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import aiofiles
 
 from asyncsmtp.bulk.csvfile.csvtext import TextDecoder
+from asyncsmtp.bulk.csvfile.encodings import UTF_8, detected, known
 from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, columns_of, read_heading
-from asyncsmtp.bulk.csvfile.records import Record, RecordReader
+from asyncsmtp.bulk.csvfile.jsonlines import JsonReader
+from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
 from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
@@ -26,10 +29,10 @@ _TURN = 64  # rows judged before others on the loop get their turn: half a milli
 
 
 class RecipientFile:
-    """A CSV file with a header, read as often as needed; UTF-8, constant memory.
+    """A CSV file with a header, or JSON lines by its name, read as often as needed; constant memory.
 
-    Rows that cannot be mailed are values, `Problem`s. What makes the rows themselves doubtful (not
-    UTF-8, a quote that is never closed, a header without names) is a `RecipientError` that names
+    Rows that cannot be mailed are values, `Problem`s. What makes the rows themselves doubtful (not in the
+    file's encoding, a quote that is never closed, a header without names) is a `RecipientError` that names
     the line.
 
     Attributes:
@@ -44,6 +47,7 @@ class RecipientFile:
         *,
         email: str | None = None,
         delimiter: str | None = None,
+        encoding: str | None = None,
         rules: Rules | None = None,
         block: int = _BLOCK,
     ) -> None:
@@ -52,9 +56,10 @@ class RecipientFile:
         Args:
             email: the column that holds the address; None to guess it, which `heading().guessed` tells.
             delimiter: one character; None to find it out.
+            encoding: such as cp1252; None to find it out.
             block: octets of one read.
         Raises:
-            RecipientError: the delimiter cannot be one.
+            RecipientError: the delimiter cannot be one, or the encoding.
         """
         if delimiter is not None and (len(delimiter) != 1 or delimiter in _NO_DELIMITERS):
             raise RecipientError(f"{delimiter!r} cannot be a delimiter: it is one character, such as ; or a tab")
@@ -64,6 +69,8 @@ class RecipientFile:
         self.digest: str | None = None
         self._email = email
         self._delimiter = delimiter
+        self._encoding = None if encoding is None else known(encoding)
+        self._json = self.path.lower().endswith((".jsonl", ".ndjson"))
         self._block = block
         self._heading: Heading | None = None
 
@@ -74,8 +81,18 @@ class RecipientFile:
             RecipientError: the file cannot be read, or its header cannot be used.
         """
         if self._heading is None:
+            said = self._encoding
             text, whole = await self._beginning()
-            self._heading = read_heading(self.name, text, whole=whole, delimiter=self._delimiter, email=self._email)
+            heading = read_heading(
+                self.name,
+                text,
+                whole=whole,
+                delimiter=self._delimiter,
+                email=self._email,
+                reader=JsonReader(self.name) if self._json else None,
+            )
+            guessed = "" if said is not None or self._encoding in (None, UTF_8) else str(self._encoding)
+            self._heading = replace(heading, encoding=guessed)
         return self._heading
 
     async def columns(self) -> tuple[str, ...]:
@@ -93,7 +110,8 @@ class RecipientFile:
         """
         heading = await self.heading()
         judge = Judge(heading.columns, heading.email, self.rules)
-        reader, digest = RecordReader(self.name, heading.delimiter), hashlib.sha256()
+        reader: Reads = JsonReader(self.name) if self._json else RecordReader(self.name, heading.delimiter)
+        digest = hashlib.sha256()
         batch: list[Recipient | Problem] = []
         async with aclosing(self._texts(digest.update)) as texts:
             async for text, final in texts:
@@ -122,7 +140,9 @@ class RecipientFile:
         self.digest = digest
 
     async def _beginning(self) -> tuple[str, bool]:
-        """The first `SAMPLE` characters or more, and whether that is all."""
+        """The first `SAMPLE` characters or more, and whether that is all; finds out the encoding."""
+        if self._encoding is None:
+            self._encoding = await self._detect()
         beginning, final = "", False
         async with aclosing(self._texts()) as texts:
             async for text, final in texts:  # noqa: B007 wanted below the loop
@@ -131,9 +151,19 @@ class RecipientFile:
                     break
         return beginning[:SAMPLE], final and len(beginning) <= SAMPLE
 
+    async def _detect(self) -> str:
+        octets, whole = b"", True
+        async with aclosing(_blocks(self.path, self._block)) as blocks:
+            async for block in blocks:
+                octets += block
+                if len(octets) >= SAMPLE:
+                    whole = False
+                    break
+        return detected(octets, whole=whole) or UTF_8  # which then says what does not fit, and where
+
     async def _texts(self, see: Callable[[bytes], None] | None = None) -> AsyncGenerator[tuple[str, bool]]:
         """The file as text, piece by piece, the last one marked; `see` is shown the octets."""
-        decoder = TextDecoder(self.name)
+        decoder = TextDecoder(self.name, self._encoding or UTF_8)
         async with aclosing(_blocks(self.path, self._block)) as blocks:
             async for octets in blocks:
                 if see is not None:

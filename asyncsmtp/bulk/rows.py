@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from asyncsmtp.bulk.csvfile.addresses import mailbox_in, oddity_of
 from asyncsmtp.bulk.csvfile.records import Record
+from asyncsmtp.bulk.selection import Selection
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
@@ -74,12 +75,14 @@ class Problem:
 
     Attributes:
         fields: its cells as far as they could be read, for whoever is to correct them.
+        left_out: nothing is wrong with it, it is none of this campaign's.
     """
 
     row: int
     line: int
     reason: str
     fields: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    left_out: bool = False
 
     def __str__(self) -> str:
         return f"row {self.row} (line {self.line}): {self.reason}"
@@ -93,11 +96,13 @@ class Rules:
         needed: the columns that are used; a row may be too short for the others. None: all of them.
         one_line: the columns that stand in a header field, where a line break cannot.
         checks: further ones, called for each row in turn; each returns why the row cannot be mailed, or "".
+        selection: which rows the campaign is for; None: all.
     """
 
     needed: frozenset[str] | None = None
     one_line: frozenset[str] = frozenset()
     checks: tuple[Callable[[Recipient], str], ...] = ()
+    selection: Selection | None = None
 
 
 class Judge:
@@ -119,6 +124,10 @@ class Judge:
         try:
             if len(cells) != len(self._columns):
                 remark = self._even_out(cells)
+            if (selection := self._rules.selection) is not None:  # before the address: it may be what is asked about
+                fields = Fields(self._places, tuple(cells))
+                if why := selection.left_out(row, fields):
+                    return Problem(row, line, why, fields, left_out=True)
             address = cells[self._email]
             if not address or address.isspace():
                 raise RecipientError(self._blank(cells))

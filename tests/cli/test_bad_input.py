@@ -118,14 +118,42 @@ def test_missing_recipients(command: Command, campaign: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "octets", ["email,name\nann@example.org,Çid\n".encode("utf-16"), b"email,name\na@b.c,caf\xe9\n"]
+    ("octets", "words"),
+    [
+        ("email,name\nann@example.org,Çid\n".encode("utf-32"), ()),
+        ("email,name\nann@example.org,Çid\n".encode(), ("--encoding", "utf-16")),
+        (b"email,name\nann@example.org,\x81id\n", ("--encoding", "cp1252")),
+        (b"email,name\nann@example.org,Cid\n", ("--encoding", "cp0")),
+        (b"email,name\nann@example.org,Cid\n", ("--encoding", "zlib")),
+    ],
 )
-def test_recipients_in_another_encoding(command: Command, campaign: Path, octets: bytes) -> None:
-    """A file from a spreadsheet that was not told UTF-8: not guessed, told."""
+def test_recipients_in_another_encoding(
+    command: Command, campaign: Path, octets: bytes, words: tuple[str, ...]
+) -> None:
+    """A file that is not in the encoding that was named, or in none that a spreadsheet saves."""
+    people(campaign, octets)
+    ended, relay = bulk(command, campaign, *words)
+    nothing_was_sent(ended, relay)
+    assert "CSV UTF-8" in ended.err or "is no encoding" in ended.err or "needs a line of column names" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        ("email,name\nann@example.org,Çid\n".encode("utf-16"), "read as utf-16 (a guess; --encoding would say it)"),
+        ("email;name\nann@example.org;Zoë Müller, Köln, Größe\n".encode("cp1252"), "read as cp1252 (a guess"),
+    ],
+)
+def test_an_encoding_that_was_found_out_is_said_aloud(
+    command: Command, campaign: Path, octets: bytes, said: str
+) -> None:
+    """TF-09: what a spreadsheet saved without being told UTF-8 is read, and a person hears how."""
     people(campaign, octets)
     ended, relay = bulk(command, campaign)
-    nothing_was_sent(ended, relay)
-    assert "UTF-8" in ended.err
+    assert ended.code == 0, ended.err
+    assert said in ended.err
+    name = relay.received[0].email.get_content().removeprefix("Hello ").strip()
+    assert name in ("Çid", "Zoë Müller, Köln, Größe")
 
 
 def test_rows_that_cannot_be_mailed_are_named_and_the_others_are(command: Command, campaign: Path) -> None:

@@ -484,3 +484,24 @@ def test_a_template_may_include_another_and_a_change_of_that_counts(command: Com
     assert relay.received[0].email.get_content().split() == ["Hello", "Bye,", "Ann"]
     assert ended.code == 2
     assert "footer.txt changed" in ended.sentence
+
+
+def test_a_campaign_may_be_for_some_rows_only(command: Command, campaign: Path) -> None:
+    """`--where`, `--offset`; another condition on the second run is another campaign (TF-10)."""
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes", "--where", "name != 'Bob'", "--offset", 1)
+        assert ended.code == 0, ended.err
+        assert "3 rows · 1 to be mailed · 2 left out" in ended.err
+        assert [message.forward_paths for message in relay.received] == [("cid@example.org",)]
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 2
+    assert "there is no column “nom”" in command("bulk", campaign, "--dry-run", "--where", "nom == 'x'").sentence
+
+
+def test_a_certain_row_s_message_comes_to_me(command: Command, campaign: Path) -> None:
+    with serving(ScriptedRelay()) as relay:
+        words = ("bulk", campaign, *relay_at(relay), "--only-to", "me@example.net")
+        assert command(*words, "--row", 2).code == 0
+        assert "people.csv has no row 9" in command(*words, "--row", 9).sentence
+    (message,) = relay.received
+    assert (message.forward_paths, "Bob" in str(message.email)) == (("me@example.net",), True)
+    assert "--row is about --only-to" in command("bulk", campaign, "--row", 2).sentence

@@ -40,6 +40,9 @@ def test_every_key_is_read(path: Path) -> None:
         recipients = "people.csv"
         email = "E-Mail Address"
         delimiter = ";"
+        encoding = "cp1252"
+        where = "country == 'AT'"
+        offset = 10
         html = "message.html"
         text = "texts/message.txt"
         attachments = ["terms.pdf", "invoices/{{ customer_no }}.pdf"]

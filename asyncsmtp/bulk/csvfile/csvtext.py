@@ -1,4 +1,4 @@
-"""Octets of a recipient file to text: UTF-8 and nothing else, and what to do when it is something else."""
+"""Octets of a recipient file to text: UTF-8 unless it is told otherwise, and what to do when that does not fit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import re
 import shlex
 
+from asyncsmtp.bulk.csvfile.encodings import UTF_8
 from asyncsmtp.errors import RecipientError
 
 __all__ = ["TextDecoder", "line_ends"]
@@ -25,12 +26,13 @@ _MARK = 4  # octets of the longest of these
 
 
 class TextDecoder:
-    """UTF-8, with or without a byte order mark, in blocks that may end anywhere inside a character."""
+    """With or without a byte order mark, in blocks that may end anywhere inside a character."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, encoding: str = UTF_8) -> None:
         """`name` is the file's, for errors."""
         self._name = name
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("strict")
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
         self._begun = False
         self._unread = b""
         self._octets = 0
@@ -41,7 +43,7 @@ class TextDecoder:
         """Return the text of the next block; less or more than it when a character lies on its edge.
 
         Raises:
-            RecipientError: not UTF-8; names the line, the octet and the way out.
+            RecipientError: not in that encoding; names the line, the octet and the way out.
         """
         if not self._begun:
             self._unread += octets
@@ -57,13 +59,15 @@ class TextDecoder:
         return text
 
     def _text(self, octets: bytes, final: bool) -> str:
-        begun = len(self._utf8.getstate()[0])  # octets of a character that the last block cut
+        begun = len(self._decoder.getstate()[0])  # octets of a character that the last block cut
         try:
-            return self._utf8.decode(octets, final)
+            return self._decoder.decode(octets, final)
         except UnicodeDecodeError as error:
-            before = self._last + error.object[: error.start].decode("utf-8", "replace")
+            before = self._last + error.object[: error.start].decode(self._encoding, "replace")
             line = 1 + self._lines + line_ends(before) - line_ends(self._last)
-            raise self._not_utf8(line, self._octets - begun + error.start, error.object[error.start]) from error
+            raise self._unfit(line, self._octets - begun + error.start, error.object[error.start]) from error
+        except UnicodeError as error:  # of UTF-16, without the mark that says which
+            raise RecipientError(f"{self._name} is not {self._encoding}: save it as “CSV UTF-8”") from error
 
     def _count(self, octets: bytes, text: str) -> None:
         self._octets += len(octets)
@@ -71,7 +75,7 @@ class TextDecoder:
         self._last = "\r" if text.endswith("\r") or (not text and self._last) else ""
 
     def _refuse_other_kinds(self, octets: bytes) -> None:
-        for mark, encoding in _ENCODED:
+        for mark, encoding in _ENCODED if self._encoding == UTF_8 else ():
             if mark.match(octets):
                 raise RecipientError(
                     f"{self._name} is {encoding}, not UTF-8: save it as “CSV UTF-8”, "
@@ -81,12 +85,17 @@ class TextDecoder:
             if octets.startswith(beginning):
                 raise RecipientError(f"{self._name} is {kind}, not a CSV: save or export it as “CSV UTF-8”")
 
-    def _not_utf8(self, line: int, octet: int, value: int) -> RecipientError:
+    def _unfit(self, line: int, octet: int, value: int) -> RecipientError:
+        if self._encoding != UTF_8:
+            return RecipientError(
+                f"{self._name}, line {line}: octet 0x{value:02X} at offset {octet} is not {self._encoding}: "
+                "say with --encoding what the file is in, or save it as “CSV UTF-8”"
+            )
         perhaps = bytes((value,)).decode("cp1252", "ignore")
         meant = f" (“{perhaps}” in Windows-1252)" if perhaps.isprintable() and perhaps else ""
         return RecipientError(
             f"{self._name}, line {line}: octet 0x{value:02X}{meant} at offset {octet} is not UTF-8: save the file as "
-            f"“CSV UTF-8”, or convert it: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(self._name)} > utf8.csv"
+            f"“CSV UTF-8”, or say what it is in: --encoding cp1252"
         )
 
 

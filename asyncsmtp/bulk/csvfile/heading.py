@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from asyncsmtp.bulk.csvfile.addresses import mailbox_in
-from asyncsmtp.bulk.csvfile.records import Record, RecordReader
+from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
@@ -39,28 +39,33 @@ class Heading:
         columns: the names, in order, spaces round them taken off; each is there once.
         email: the column that holds the address.
         guessed: nobody named it; say so aloud.
+        encoding: of the file, where it was found out and is not UTF-8: to be said aloud too; "" otherwise.
     """
 
     columns: tuple[str, ...]
     email: str
     guessed: bool
     delimiter: str
+    encoding: str = ""
 
 
-def read_heading(name: str, text: str, *, whole: bool, delimiter: str | None, email: str | None) -> Heading:
+def read_heading(
+    name: str, text: str, *, whole: bool, delimiter: str | None, email: str | None, reader: Reads | None = None
+) -> Heading:
     """Read the header from `text`, the beginning of the file `name`.
 
     Args:
         whole: `text` is all of the file.
         delimiter: None to find it out.
         email: the name of the column that holds the address; None to guess it.
+        reader: what makes records of the text; None for a CSV.
     Raises:
         RecipientError: no header, a doubtful one, or a column that is not there.
     """
     if not text.strip():
         raise RecipientError(f"{name} is empty: it needs a line of column names, then a row for each recipient")
-    delimiter = delimiter or sniff(name, text, whole=whole)
-    records = RecordReader(name, delimiter).feed(text, final=whole)
+    delimiter = "" if reader is not None else delimiter or sniff(name, text, whole=whole)
+    records = (reader or RecordReader(name, delimiter)).feed(text, final=whole)
     header = next(records, None)
     if header is None:
         raise RecipientError(f"{name}: the header runs past {SAMPLE} characters: is a quote in it never closed?")

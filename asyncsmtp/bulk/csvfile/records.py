@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from asyncsmtp.errors import RecipientError
 
-__all__ = ["MAX_CELL", "MAX_RECORD", "Record", "RecordReader"]
+__all__ = ["MAX_CELL", "MAX_RECORD", "Reads", "Record", "RecordReader"]
 
 MAX_CELL = 128 * 1024  # characters
 MAX_RECORD = 1024 * 1024  # characters, line ends and quotes included
@@ -28,6 +28,14 @@ class Record(NamedTuple):
     line: int
     cells: list[str]
     fault: str = ""
+
+
+class Reads(Protocol):
+    """What makes records of text, the heading first."""
+
+    def feed(self, text: str, *, final: bool = False) -> Iterator[Record]:
+        """Yield each record that `text` completes; run it to its end before the next call."""
+        ...
 
 
 class _RanDry(Exception):

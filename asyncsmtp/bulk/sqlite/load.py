@@ -112,7 +112,8 @@ def _place(row: int) -> tuple[int, int]:
 
 
 def _rejected(problem: Problem) -> tuple[int, int, State, str]:
-    return (*_place(problem.row), State.REJECTED, safe_text(problem.reason, 512))
+    state = State.SUPPRESSED if problem.left_out else State.REJECTED
+    return (*_place(problem.row), state, safe_text(problem.reason, 512))
 
 
 def _suppressed(row: int, earlier: int) -> tuple[int, int, State, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,16 +49,23 @@ async def assemble(settings: Settings) -> Assembled:
         TemplateError: the template.
     """
     from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.bulk.selection import Selection
     from asyncsmtp.mail.signing.dkim import Signer
     from asyncsmtp.mail.unsubscribe import unsubscribe_token
     from asyncsmtp.protocol.envelope import Mailbox
 
     shelf = _Shelf(settings)
     template = _template(settings, shelf)
-    file = RecipientFile(settings.recipients, email=settings.email, delimiter=settings.delimiter)
+    file = RecipientFile(
+        settings.recipients, email=settings.email, delimiter=settings.delimiter, encoding=settings.encoding
+    )
     keys = [signature.load() for signature in settings.signatures]
     signer = Signer(*keys) if keys else None
-    composer = template.compile(await file.columns(), read=shelf.folder.read, signer=signer)
+    columns = await file.columns()
+    selection = Selection(columns, settings.where, settings.offset)
+    if selection:
+        file.rules = replace(file.rules, selection=selection)
+    composer = template.compile(columns, read=shelf.folder.read, signer=signer)
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
         token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
@@ -146,6 +153,10 @@ def _written(settings: Settings) -> dict[str, str]:
     texts = {"from": settings.from_, "subject": settings.subject, "reply_to": settings.reply_to or ""}
     if settings.unsubscribe is not None:
         texts["unsubscribe"] = settings.unsubscribe.url
+    if settings.where is not None:
+        texts["where"] = settings.where
+    if settings.offset:
+        texts["offset"] = str(settings.offset)
     if settings.return_path is not None:
         texts["return_path"] = settings.return_path
     headers = {f"header {name}": value for name, value in settings.headers.items()}

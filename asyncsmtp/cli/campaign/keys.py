@@ -21,7 +21,7 @@ __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "Key"]
 DIALOGUES = ("lockstep", "pipelined", "streamed")
 IN_DOUBT = ("hold", "resend")
 
-_NOT_CSV = {".xlsx": "Excel", ".xls": "Excel", ".ods": "OpenDocument", ".jsonl": "JSON lines", ".json": "JSON"}
+_NOT_CSV = {".xlsx": "Excel", ".xls": "Excel", ".ods": "OpenDocument", ".json": "JSON, not JSON lines"}
 
 
 def _text(value: object, folder: Path) -> str:
@@ -37,6 +37,12 @@ def _path(value: object, folder: Path) -> Path:
 def _count(value: object, folder: Path) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
         raise ValueError("must be a whole number from 1 to 10000")
+    return value
+
+
+def _number(value: object, folder: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("must be a whole number from 0")
     return value
 
 
@@ -130,6 +136,9 @@ KEYS: Mapping[str, Key] = {
     "campaign.subject": Key("subject", _text, "--subject"),
     "campaign.recipients": Key("recipients", _csv, "--recipients"),
     "campaign.email": Key("email", _text, "--email-column"),
+    "campaign.encoding": Key("encoding", _text, "--encoding"),
+    "campaign.where": Key("where", _text, "--where"),
+    "campaign.offset": Key("offset", _number, "--offset"),
     "campaign.delimiter": Key("delimiter", _delimiter, "--delimiter"),
     "campaign.html": Key("html", _template, "--template"),
     "campaign.text": Key("text", _template, "--text"),

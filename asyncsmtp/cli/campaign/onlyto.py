@@ -12,6 +12,7 @@ from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.asking import ask
 from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.rows import Recipient
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["send_to_one"]
 
 
-async def send_to_one(plan: Plan, address: str, relay: Relay) -> Exit:
-    """Send the first row's message, or those of the first `plan.limit` rows, to `address`."""
+async def send_to_one(plan: Plan, address: str, relay: Relay, row: int | None = None) -> Exit:
+    """Send the first row's message, or those of the first `plan.limit` rows, or of `row`, to `address`."""
     from asyncsmtp.cli.campaign.assembly import assemble
     from asyncsmtp.cli.output.outcomes import Tally
     from asyncsmtp.cli.output.transcript import Transcript
@@ -36,7 +37,7 @@ async def send_to_one(plan: Plan, address: str, relay: Relay) -> Exit:
         await ask(f"Send {number:,} messages to {to} through {relay}?", f"this would send {number:,} messages to {to}")
     tally = Tally(as_json=plan.as_json)
     trace = Transcript(console.say) if plan.verbose else None
-    async with Session(relay, trace=trace) as session, aclosing(_first(assembled, number)) as rows:
+    async with Session(relay, trace=trace) as session, aclosing(_chosen(assembled, number, row)) as rows:
         async for recipient in rows:
             message = assembled.composer.compose(
                 to,
@@ -49,14 +50,20 @@ async def send_to_one(plan: Plan, address: str, relay: Relay) -> Exit:
     return tally.exit
 
 
-async def _first(assembled: Assembled, number: int) -> AsyncGenerator[Recipient]:
+async def _chosen(assembled: Assembled, number: int, wanted: int | None) -> AsyncGenerator[Recipient]:
     from asyncsmtp.bulk.rows import Recipient
 
     async with aclosing(assembled.file.batches()) as batches:
         async for batch in batches:
             for row in batch:
+                if wanted is not None and row.row != wanted:
+                    continue
+                if wanted is not None and not isinstance(row, Recipient):
+                    raise Failed(f"{assembled.file.name}, {row}", "correct the row, or choose another")
                 if isinstance(row, Recipient):
                     yield row
                     number -= 1
-                    if not number:
+                    if not number or wanted is not None:
                         return
+    if wanted is not None:
+        raise Failed(f"{assembled.file.name} has no row {wanted}", "choose one that is there")

@@ -89,9 +89,12 @@ def _lines(name: str, report: Report) -> Iterator[str]:
     counts = [console.many(report.rows, "row"), f"{report.recipients:,} to be mailed"]
     counts += [console.many(report.duplicates, "duplicate")] if report.duplicates else []
     counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
+    counts += [f"{report.left_out:,} left out"] if report.left_out else []
     yield f"{name}: {' · '.join(counts)}"
     if report.heading.guessed:
         yield f"  the addresses are in “{safe_text(report.heading.email, 60)}” (a guess; --email-column would say it)"
+    if report.heading.encoding:
+        yield f"  read as {report.heading.encoding} (a guess; --encoding would say it)"
     yield from (f"  {problem}" for problem in report.problem_rows)
     yield from _more(report.problems, len(report.problem_rows), "rows that cannot be mailed")
     yield from (

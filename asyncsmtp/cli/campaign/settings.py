@@ -38,6 +38,7 @@ class Settings:
         return_path: where bounces go, as of a Template.
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
+        where, offset: which rows of the recipients it is for, as of a Selection.
         relay: the relay's URL; None where only the embedded relay is used.
         adapts: whether complaints of the relay slow the run down.
         zone_column: the column with the recipient's time zone.
@@ -52,6 +53,9 @@ class Settings:
     recipients: Path
     email: str | None = None
     delimiter: str | None = None
+    encoding: str | None = None
+    where: str | None = None
+    offset: int = 0
     html: Path | None = None
     text: Path | None = None
     attachments: tuple[str, ...] = ()

@@ -32,6 +32,9 @@ KEY_OF = {
     "name": "campaign.name",
     "email_column": "campaign.email",
     "delimiter": "campaign.delimiter",
+    "encoding": "campaign.encoding",
+    "where": "campaign.where",
+    "offset": "campaign.offset",
     "relay": "relay.url",
     "ca_file": "relay.ca_file",
     "password_command": "relay.password_command",
@@ -72,6 +75,9 @@ Example:
 @option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
 @option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
 @option("--delimiter", metavar="CHARACTER", help="Of the CSV: , ; | or tab.")
+@option("--where", metavar="CONDITION", help='Only such rows: \'country == "AT" and plan != "free"\'')
+@option("--offset", type=click.IntRange(min=0), metavar="N", help="Leave the first N rows out.")
+@option("--encoding", metavar="NAME", help="Of the CSV, such as cp1252; found out, and said aloud, if not given.")
 @relay_options
 @option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
 @option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
@@ -89,6 +95,7 @@ Example:
 @option("--dry-run", is_flag=True, help="Compose every message, send none.")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
 @option("--only-to", metavar="ADDRESS", help="The first row's message (or --limit N) to ADDRESS instead.")
+@option("--row", type=click.IntRange(min=1), metavar="N", help="That row's message, for --only-to.")
 @option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.")
 @option("--maildir", type=click.Path(path_type=Path), metavar="DIR", help="Where the sandbox keeps what it gets.")
 @option("--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.")
@@ -102,6 +109,7 @@ def command(
     dry_run: bool,
     limit: int | None,
     only_to: str | None,
+    row: int | None,
     sandbox: bool,
     maildir: Path | None,
     show: int | None,
@@ -121,6 +129,8 @@ def command(
         raise Failed("--maildir and --show are about the sandbox", "add --sandbox")
     if sandbox and ledger:
         raise Failed("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
+    if row and not only_to:
+        raise Failed("--row is about --only-to", "add --only-to me@example.org")
     settings = _settings(campaign, options)
     place = ledger or settings.ledger(sandbox=sandbox)
     plan = Plan(
@@ -137,17 +147,17 @@ def command(
     if dry_run:
         return asyncio.run(dry(plan))
     if only_to is not None:
-        return asyncio.run(_only_to(plan, only_to, sandbox=sandbox))
+        return asyncio.run(_only_to(plan, only_to, row, sandbox=sandbox))
     if sandbox:
         return asyncio.run(rehearse(plan, maildir, show))
     return asyncio.run(run(plan, plan.relay()))
 
 
-async def _only_to(plan: Plan, address: str, *, sandbox: bool) -> Exit:
+async def _only_to(plan: Plan, address: str, row: int | None, *, sandbox: bool) -> Exit:
     if not sandbox:
-        return await send_to_one(plan, address, plan.relay())
+        return await send_to_one(plan, address, plan.relay(), row)
     async with sandboxed(None) as relay:
-        return await send_to_one(plan, address, relay)
+        return await send_to_one(plan, address, relay, row)
 
 
 def _settings(campaign: Path | None, options: dict[str, object]) -> Settings:

@@ -41,8 +41,8 @@ READ: dict[str, tuple[bytes, int, list[str]]] = {  # octets, recipients, problem
 }
 
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "UTF-16": ("email,name\na@example.com,A\n".encode("utf-16"), "is UTF-16, not UTF-8"),
-    "Latin-1": (b"email,name\na@example.com,Ren\xe9\n", "line 2: octet 0xE9"),
+    "UTF-32": ("email,name\na@example.com,A\n".encode("utf-32"), "is UTF-32, not UTF-8"),
+    "no text": (b"email,name\na@example.com,\xff\x00\xfe\n", "line 2: octet 0xFF"),
     "a NUL in the header": (b"email,name\0\na@example.com,A\n", "line 1: the header holds a NUL"),
     "two columns of one name": (b"email,name,name\na@example.com,A,B\n", "line 1: columns 2 and 3 are both named"),
     "a column without a name": (b"email,,name\na@example.com,A,B\n", "line 1: column 2 has no name"),
