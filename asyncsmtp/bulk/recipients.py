@@ -17,6 +17,7 @@ from asyncsmtp.bulk.csvfile.encodings import UTF_8, detected, known
 from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, columns_of, read_heading
 from asyncsmtp.bulk.csvfile.jsonlines import JsonReader
 from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
+from asyncsmtp.bulk.csvfile.workbook import DELIMITER, WORKBOOKS, as_csv
 from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
@@ -29,7 +30,7 @@ _TURN = 64  # rows judged before others on the loop get their turn: half a milli
 
 
 class RecipientFile:
-    """A CSV file with a header, or JSON lines by its name, read as often as needed; constant memory.
+    """A CSV file with a header, JSON lines or a workbook by its name, read as often as needed; constant memory.
 
     Rows that cannot be mailed are values, `Problem`s. What makes the rows themselves doubtful (not in the
     file's encoding, a quote that is never closed, a header without names) is a `RecipientError` that names
@@ -71,6 +72,9 @@ class RecipientFile:
         self._delimiter = delimiter
         self._encoding = None if encoding is None else known(encoding)
         self._json = self.path.lower().endswith((".jsonl", ".ndjson"))
+        self._workbook = self.path.lower().endswith(WORKBOOKS)
+        if self._workbook:
+            self._delimiter, self._encoding = DELIMITER, UTF_8
         self._block = block
         self._heading: Heading | None = None
 
@@ -163,6 +167,16 @@ class RecipientFile:
 
     async def _texts(self, see: Callable[[bytes], None] | None = None) -> AsyncGenerator[tuple[str, bool]]:
         """The file as text, piece by piece, the last one marked; `see` is shown the octets."""
+        if self._workbook:
+            async with aclosing(_blocks(self.path, self._block)) as blocks:
+                async for octets in blocks:
+                    if see is not None:
+                        see(octets)
+            pieces = await asyncio.to_thread(as_csv, self.path, self.name)
+            while piece := await asyncio.to_thread(next, pieces, ""):
+                yield piece, False
+            yield "", True
+            return
         decoder = TextDecoder(self.name, self._encoding or UTF_8)
         async with aclosing(_blocks(self.path, self._block)) as blocks:
             async for octets in blocks:

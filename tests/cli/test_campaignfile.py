@@ -123,7 +123,10 @@ def test_pins_may_be_several(path: Path) -> None:
         ("[campaign]\nattachments = 'a.pdf'", "must be a list of texts"),
         ("[campaign]\ninline = ['a.png']", "must be a table of texts"),
         ("[campaign]\nname = '../x'", "must be letters, digits"),
-        ("[campaign]\nrecipients = 'p.xlsx'", "is Excel, which this version cannot read: save it as CSV"),
+        (
+            "[campaign]\nrecipients = 'p.json'",
+            "is JSON, not JSON lines, which this version cannot read: save it as CSV",
+        ),
         ("[campaign]\nrecipients = '-'", "cannot be standard input"),
         ("[campaign]\nhtml = 'm.md'", "is Markdown"),
         ("[campaign]\ndelimiter = ':'", "must be one of , ; | tab"),

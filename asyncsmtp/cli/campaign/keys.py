@@ -21,7 +21,7 @@ __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "Key"]
 DIALOGUES = ("lockstep", "pipelined", "streamed")
 IN_DOUBT = ("hold", "resend")
 
-_NOT_CSV = {".xlsx": "Excel", ".xls": "Excel", ".ods": "OpenDocument", ".json": "JSON, not JSON lines"}
+_NOT_CSV = {".json": "JSON, not JSON lines", ".zip": "an archive", ".gz": "compressed", ".pdf": "a PDF"}
 
 
 def _text(value: object, folder: Path) -> str:
