@@ -505,3 +505,23 @@ def test_a_certain_row_s_message_comes_to_me(command: Command, campaign: Path) -
     (message,) = relay.received
     assert (message.forward_paths, "Bob" in str(message.email)) == (("me@example.net",), True)
     assert "--row is about --only-to" in command("bulk", campaign, "--row", 2).sentence
+
+
+def test_markdown_is_html_and_text_and_what_is_missing_is_made(command: Command, campaign: Path) -> None:
+    """One file for both parts; or an HTML file with a style sheet, and a text that is made of it."""
+    (campaign.parent / "message.md").write_text("# Hello {{ name }}\n\nSome *news*.\n", encoding="utf-8")
+    html = "<style>p { color: red }</style><p>Hello {{ name }}</p>"
+    (campaign.parent / "message.html").write_text(html, encoding="utf-8")
+    settings = campaign.read_text("utf-8")
+    for template in ('html = "message.md"', 'html = "message.html"\ntext_from_html = true\ninline_styles = true'):
+        campaign.write_text(settings.replace('text = "message.txt"', template), encoding="utf-8")
+        with serving(ScriptedRelay()) as relay:
+            ended = command("bulk", campaign, *relay_at(relay), "--only-to", "me@example.org")
+        assert ended.code == 0, ended.err
+        text, page = (part.get_content() for part in relay.received[0].email.iter_parts())
+        assert "Hello Ann" in text
+        assert "<" not in text
+        assert ("<h1>Hello Ann</h1>" in page) or ('<p style="color: red;">Hello Ann</p>' in page)
+    (campaign.parent / "message.md").write_text("# Hello\n\n{{ nom }}\n", encoding="utf-8")
+    campaign.write_text(settings.replace('text = "message.txt"', 'html = "message.md"'), encoding="utf-8")
+    assert "message.md, line 3" in command("bulk", campaign, "--dry-run").sentence

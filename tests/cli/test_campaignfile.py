@@ -45,6 +45,8 @@ def test_every_key_is_read(path: Path) -> None:
         offset = 10
         html = "message.html"
         text = "texts/message.txt"
+        inline_styles = true
+        text_from_html = true
         attachments = ["terms.pdf", "invoices/{{ customer_no }}.pdf"]
         inline = { logo = "logo.png" }
         headers = { X-Campaign = "november" }
@@ -128,7 +130,7 @@ def test_pins_may_be_several(path: Path) -> None:
             "is JSON, not JSON lines, which this version cannot read: save it as CSV",
         ),
         ("[campaign]\nrecipients = '-'", "cannot be standard input"),
-        ("[campaign]\nhtml = 'm.md'", "is Markdown"),
+        ("[campaign]\ninline_styles = 'yes'", "must be true or false"),
         ("[campaign]\ndelimiter = ':'", "must be one of , ; | tab"),
         ("[campaign\nname", "is not TOML"),
         ("[campaign]\nname = 'a\\u001bb", "is not TOML"),

@@ -117,12 +117,13 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
     from asyncsmtp.mail.attachment import Attachment
     from asyncsmtp.mail.templates.template import Template
 
+    text, html = _parts(settings, shelf)
     return Template(
         from_=settings.from_,
         subject=settings.subject,
-        text=shelf.text(settings.text, "text") if settings.text else None,
-        html=shelf.text(settings.html, "html") if settings.html else None,
-        text_name=settings.text.name if settings.text else "text",
+        text=text,
+        html=html,
+        text_name=(settings.text or settings.html or Path("text")).name,
         html_name=settings.html.name if settings.html else "html",
         attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
         inline={
@@ -135,6 +136,23 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
         return_path=settings.return_path,
         loader=shelf.included,
     )
+
+
+def _parts(settings: Settings, shelf: _Shelf) -> tuple[str | None, str | None]:
+    """The sources of the text and of the HTML, each from its file or made from the other."""
+    text = shelf.text(settings.text, "text") if settings.text else None
+    html = shelf.text(settings.html, "html") if settings.html else None
+    if settings.html is not None and html is not None:
+        from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
+
+        if settings.html.suffix.lower() in (".md", ".markdown"):
+            text = html if text is None else text
+            html = html_from_markdown(html)
+        if settings.text_from_html and text is None:
+            text = text_from_html(html, settings.html.name)
+        if settings.inline_styles:
+            html = styles_inlined(html, settings.html.name)
+    return text, html
 
 
 def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | AttachmentPattern:
@@ -155,6 +173,8 @@ def _written(settings: Settings) -> dict[str, str]:
         texts["unsubscribe"] = settings.unsubscribe.url
     if settings.where is not None:
         texts["where"] = settings.where
+    made = {"inline_styles": settings.inline_styles, "text_from_html": settings.text_from_html}
+    texts |= {name: "yes" for name, wanted in made.items() if wanted}
     if settings.offset:
         texts["offset"] = str(settings.offset)
     if settings.return_path is not None:

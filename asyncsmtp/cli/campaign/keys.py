@@ -97,13 +97,6 @@ def _csv(value: object, folder: Path) -> Path:
     return path
 
 
-def _template(value: object, folder: Path) -> Path:
-    path = _path(value, folder)
-    if path.suffix.lower() in (".md", ".markdown"):
-        raise ValueError(f"{path} is Markdown, which this version cannot read: convert it to HTML")
-    return path
-
-
 def _delimiter(value: object, folder: Path) -> str:
     text = {"tab": "\t", "\\t": "\t"}.get(str(value), value)
     if not isinstance(text, str) or text not in (",", ";", "\t", "|"):
@@ -140,8 +133,10 @@ KEYS: Mapping[str, Key] = {
     "campaign.where": Key("where", _text, "--where"),
     "campaign.offset": Key("offset", _number, "--offset"),
     "campaign.delimiter": Key("delimiter", _delimiter, "--delimiter"),
-    "campaign.html": Key("html", _template, "--template"),
-    "campaign.text": Key("text", _template, "--text"),
+    "campaign.html": Key("html", _path, "--template"),
+    "campaign.text": Key("text", _path, "--text"),
+    "campaign.inline_styles": Key("inline_styles", _flag),
+    "campaign.text_from_html": Key("text_from_html", _flag),
     "campaign.attachments": Key("attachments", _texts),
     "campaign.inline": Key("inline", _paths),
     "campaign.headers": Key("headers", _table),

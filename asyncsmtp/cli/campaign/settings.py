@@ -33,6 +33,8 @@ class Settings:
     Attributes:
         folder: where templates, attachments and the ledger are.
         source: the campaign file; None when everything came from options.
+        html: Jinja2 in HTML, or in Markdown by its name (.md), which is the text as well then.
+        inline_styles, text_from_html: whether these are done.
         attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
         inline: the names of `cid:` URLs and their image files.
         return_path: where bounces go, as of a Template.
@@ -58,6 +60,8 @@ class Settings:
     offset: int = 0
     html: Path | None = None
     text: Path | None = None
+    inline_styles: bool = False
+    text_from_html: bool = False
     attachments: tuple[str, ...] = ()
     inline: Mapping[str, Path] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)

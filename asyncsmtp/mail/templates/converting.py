@@ -1,0 +1,74 @@
+"""One part of a message made from another, before anything is known of the recipients: once for a campaign.
+
+What is made are templates again: the tags of Jinja2 stand in them as they did in the source.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from markdown_it import MarkdownIt
+
+from asyncsmtp.errors import NotInstalled, TemplateError
+from asyncsmtp.mail.templates.protecting import Protected
+
+__all__ = ["html_from_markdown", "styles_inlined", "text_from_html"]
+
+_PAGE = '<!doctype html>\n<html>\n<head><meta charset="utf-8"></head>\n<body>\n{}</body>\n</html>\n'
+
+
+def html_from_markdown(source: str) -> str:
+    """A page from Markdown (CommonMark, and tables); the Markdown itself is a good text part.
+
+    A cell is a value in it, as in every HTML template: neither Markdown nor HTML in a cell means anything. A statement
+    (`{% if vip %}`) on a line of its own parts paragraphs, as an empty line does; it cannot stand between the rows of a
+    table: write such a table in HTML.
+    """
+    protected = Protected(source)
+    markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    lines = [f"\n{line}\n" if protected.is_only_statements(line) else line for line in protected.text.split("\n")]
+    tokens = markdown.parse("\n".join(lines))
+    for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if opening.type == "paragraph_open" and protected.is_only_statements(inline.content):
+            opening.hidden = closing.hidden = True  # {% if … %} on a line of its own is no paragraph
+    return protected.restored(_PAGE.format(markdown.renderer.render(tokens, markdown.options, {})))
+
+
+def text_from_html(source: str, file: str = "html") -> str:
+    """A text to read from HTML: paragraphs, lists, tables; links with their addresses, images by their alt.
+
+    Raises:
+        NotInstalled: what does it is optional, and not there.
+        TemplateError: a part of the template would be lost.
+    """
+    try:
+        inscriptis = import_module("inscriptis")
+        config = import_module("inscriptis.model.config")
+    except ImportError:
+        raise NotInstalled("making a text of HTML", "asyncsmtp[html]") from None
+    protected = Protected(source)
+    made: str = inscriptis.get_text(protected.text, config.ParserConfig(display_links=True, display_images=True))
+    text = "\n".join(line.rstrip() for line in made.splitlines()).strip() + "\n"
+    return protected.restored(text)
+
+
+def styles_inlined(source: str, file: str = "html") -> str:
+    """The same HTML with the rules of its `<style>` in the elements, for mail programs that know no style sheets.
+
+    Rules that have no place there, such as those for small screens, stay in a `<style>`. A loop over the rows of a
+    table wants a `<tbody>` around it, as one is put there otherwise.
+
+    Raises:
+        NotInstalled: what does it is optional, and not there.
+        TemplateError: a part of the template would be lost.
+    """
+    try:
+        css_inline = import_module("css_inline")
+    except ImportError:
+        raise NotInstalled("inlining style sheets", "asyncsmtp[html]") from None
+    protected = Protected(source, statements_as_comments=True)
+    inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
+    inlined: str = inliner.inline(protected.text)
+    if (lost := protected.lost(inlined)) is not None:
+        raise TemplateError(f"{lost} stands where inlining styles would lose it: move it out of the style sheet", file)
+    return protected.restored(inlined)

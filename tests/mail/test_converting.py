@@ -1,0 +1,118 @@
+"""Markdown to HTML, HTML to text, styles into elements: once for a campaign, with every tag of Jinja2 in its place."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsmtp.errors import NotInstalled, TemplateError
+from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
+from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.templates.template import Template
+from asyncsmtp.protocol.envelope import Mailbox
+
+MARKDOWN = """\
+# Hello {{ name }}
+
+This is **news** for {{ city }}, see [the page](https://example.org/{{ no }}).
+
+{% if vip %}
+Thank you.
+{% endif %}
+
+| a | b |
+|---|---|
+| {{ name }} | 2 |
+"""
+
+
+def composed(html: str | None, text: str | None, **fields: str) -> dict[str, str]:
+    template = Template(from_="n@example.org", subject="s", html=html, text=text)
+    message = template.compile(tuple(fields)).compose(
+        Mailbox.parse("a@example.net"), fields, message_id="a@b.example", date=datetime(2026, 3, 1, tzinfo=UTC)
+    )
+    parsed = message_from_bytes(bytes(message.content), policy=policy.default)  # type: ignore[arg-type]
+    return {
+        part.get_content_subtype(): part.get_content().replace("\r\n", "\n")
+        for part in parsed.walk()
+        if not part.is_multipart()
+    }
+
+
+def test_markdown_is_a_page_and_a_text() -> None:
+    """The text is the Markdown itself; a statement on a line of its own makes no paragraph."""
+    parts = composed(html_from_markdown(MARKDOWN), MARKDOWN, name="Ann", city="Graz", no="7", vip="yes")
+    assert "<h1>Hello Ann</h1>" in parts["html"]
+    assert '<a href="https://example.org/7">the page</a>' in parts["html"]
+    assert "<p>Thank you.</p>" in parts["html"]
+    assert "<p></p>" not in parts["html"]
+    assert "<td>Ann</td>" in parts["html"]
+    assert parts["plain"].startswith("# Hello Ann\n\nThis is **news** for Graz")
+    assert "Thank you" not in composed(html_from_markdown(MARKDOWN), MARKDOWN, name="", city="", no="", vip="")["html"]
+
+
+def test_a_cell_is_neither_markdown_nor_html() -> None:
+    """TF-05: what stands in a cell is shown as it is."""
+    html = composed(html_from_markdown("Hello {{ name }}"), None, name="**<b>x</b>** [a](javascript:b)")["html"]
+    assert "**&lt;b&gt;x&lt;/b&gt;** [a](javascript:b)" in html
+
+
+def test_a_text_is_made_of_html() -> None:
+    """Paragraphs, lists, links with their addresses; tags where they were; nothing of the style sheet."""
+    html = (
+        "<html><head><style>p { color: red }</style></head><body><h1>Hello {{ name }}</h1><p>See <a "
+        'href="https://example.org/{{ no }}">the page</a>.</p><ul>{% for x in row %}<li>{{ x }}</li>{% endfor %}</ul>'
+        '<img src="cid:logo" alt="Example"></body></html>'
+    )
+    text = composed(html.replace('<img src="cid:logo" alt="Example">', ""), text_from_html(html), name="A<n", no="7")
+    assert text["plain"].startswith("Hello A<n\n\nSee [the page](https://example.org/7).\n")
+    assert "* name" in text["plain"]
+    assert "[Example]" in text["plain"]
+    assert "color" not in text["plain"]
+
+
+def test_styles_go_into_the_elements_and_tags_stay_where_they_are() -> None:
+    """Also between the rows of a table, where text cannot stand, and in attributes."""
+    html = (
+        "<html><head><style>td { padding: 1px } @media (max-width: 9px) { td { padding: 0 } }</style></head><body>"
+        '<table><tbody>{% for x in row %}<tr><td title="{{ x }}" class="{% if x %}on{% endif %}">{{ x }}</td></tr>'
+        "{% endfor %}"
+        "</tbody></table></body></html>"
+    )
+    inlined = styles_inlined(html)
+    assert "@media" in inlined
+    made = composed(inlined, None, name="A", no="7")["html"]
+    assert made.count('style="padding: 1px;"') == 2
+    assert [words in made for words in ('title="no"', 'class="on"', ">no</td></tr></tbody></table>")] == [True] * 3
+
+
+def test_a_tag_that_would_be_lost_is_an_error() -> None:
+    html = "<html><head><style>p { color: {{ colour }} }</style></head><body><p>x</p><p>y</p></body></html>"
+    with pytest.raises(TemplateError, match=r"colour .* move it out of the style sheet"):
+        styles_inlined(html)
+
+
+@pytest.mark.parametrize(("module", "make"), [("inscriptis", text_from_html), ("css_inline", styles_inlined)])
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, module: str, make: object) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(NotInstalled, match=r"asyncsmtp\[html\]"):
+        make("<p>x</p>")  # type: ignore[operator]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["{{ a }}", "{% if b %}", "{% endif %}", "{# c #}", "text", "jinja", "<p>", "\n", "jinja0z"])
+    )
+)
+def test_what_is_protected_comes_back(pieces: list[str]) -> None:
+    source = "".join(pieces)
+    for comments in (False, True):
+        protected = Protected(source, statements_as_comments=comments)
+        assert "{" not in protected.text
+        assert protected.restored(protected.text) == source
+        assert protected.lost(protected.text) is None
