@@ -21,6 +21,7 @@ COMMANDS = {
     "bulk": "Mail everyone in a CSV; run it again to resume.",
     "send": "Send one message.",
     "check": "Look at a relay or a campaign; send nothing.",
+    "preview": "Show messages as they would be sent; send nothing.",
     "status": "Count a campaign's recipients by outcome.",
     "results": "Print every recipient's outcome as CSV or NDJSON.",
     "resolve": "Decide about recipients in doubt.",

@@ -18,6 +18,8 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from asyncsmtp.mail.templates.filters import FILTERS
+
 __all__ = ["MAX_OUTPUT", "Loader", "Sandbox"]
 
 MAX_OUTPUT = 10 << 20  # characters of one part
@@ -65,7 +67,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         for name in _FILTERS_OUT:
             self.filters.pop(name, None)
-        self.filters |= {"join": _join, "replace": _replace}
+        self.filters |= {"join": _join, "replace": _replace, **FILTERS}
         self.globals.clear()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:

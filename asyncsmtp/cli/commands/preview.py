@@ -1,0 +1,141 @@
+"""`asyncsmtp preview`: messages as they would be sent, to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncsmtp.cli.options import campaign_argument, option
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
+
+if TYPE_CHECKING:
+    from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.mail.message import Message
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+Examples:
+  asyncsmtp preview demo/campaign.toml --row 3
+  asyncsmtp preview demo/campaign.toml --eml preview --limit 5
+"""
+
+
+@click.command("preview", epilog=_EPILOG)
+@campaign_argument(required=True)
+@option("--row", type=click.IntRange(min=1), metavar="N", help="Of the recipients; the first one otherwise.")
+@option("--eml", type=click.Path(path_type=Path), metavar="DIR", help="Write messages as files there: row-3.eml")
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --eml; all otherwise.")
+def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None) -> Exit:
+    """Show messages as they would be sent; send nothing.
+
+    On the terminal: the header, and the parts as they read. Message-IDs and
+    dates are those of a preview.
+    """
+    if limit is not None and eml is None:
+        raise Failed("--limit is about --eml", "add --eml DIR, or choose one message with --row")
+    return asyncio.run(_preview(campaign, row, eml, limit))
+
+
+async def _preview(path: Path, row: int | None, folder: Path | None, limit: int | None) -> Exit:
+    from asyncsmtp.cli.campaign import campaignfile
+    from asyncsmtp.cli.campaign.assembly import assemble
+    from asyncsmtp.cli.campaign.settings import settle
+
+    assembled = await assemble(settle(campaignfile.read(path), {}, path))
+    shown = 0
+    if folder is not None:
+        _make(folder)
+    async with aclosing(assembled.file.batches()) as batches:
+        async for batch in batches:
+            for one in batch:
+                if row is not None and one.row != row:
+                    continue
+                message = _composed(assembled, one)
+                if message is None:
+                    if row is not None:
+                        raise Failed(f"{assembled.file.name}, {one}", "correct the row, or choose another")
+                    continue
+                shown += 1
+                if folder is None:
+                    console.out(f"row {one.row}")
+                    for line in _lines(message):
+                        console.out(line)
+                    return Exit.ACCEPTED
+                await asyncio.to_thread(_write, folder / f"row-{one.row}.eml", message)
+                if shown == limit:
+                    break
+            if folder is not None and (shown == limit or (row is not None and shown)):
+                break
+    if not shown:
+        raise Failed(f"{assembled.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check")
+    console.say(f"{console.many(shown, 'message')} in {folder}; nothing was sent")
+    return Exit.ACCEPTED
+
+
+def _composed(assembled: Assembled, row: object) -> Message | None:
+    from asyncsmtp.bulk.rows import Recipient
+
+    if not isinstance(row, Recipient):
+        return None
+    return assembled.composer.compose(
+        row.mailbox,
+        row.fields,
+        message_id=f"preview.{row.row}@{assembled.composer.author.domain}",
+        date=datetime.now(UTC),
+        row=row.row,
+    )
+
+
+def _lines(message: Message) -> Iterator[str]:
+    """A message as a person reads it."""
+    from email import message_from_bytes, policy
+
+    parsed = message_from_bytes(_octets(message), policy=policy.default)
+    yield from (f"{name}: {value}" for name, value in parsed.items())
+    for part in parsed.walk():
+        if part.is_multipart():
+            continue
+        kind, name = part.get_content_type(), part.get_filename()
+        yield ""
+        if part.get_content_maintype() == "text" and name is None:
+            yield f"--- {kind}"
+            yield from str(part.get_content()).rstrip().splitlines()
+        else:
+            payload = part.get_payload(decode=True)
+            size = len(payload) if isinstance(payload, bytes) else 0
+            yield f"--- {kind}, {name or part['Content-ID'] or 'without a name'}, {size:,} octets"
+
+
+def _octets(message: Message) -> bytes:
+    from asyncsmtp.protocol.content import Content
+
+    assert isinstance(message.content, Content), "a composer makes no other"
+    return bytes(message.content)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"{folder} cannot be made: {error.strerror}", "choose another folder") from error
+
+
+def _write(path: Path, message: Message) -> None:
+    """A new file, for its owner alone; what is there already is no preview of this run, and stays."""
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        why = "is there already" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror}"
+        raise Failed(f"{path} {why}", "remove it, or choose another folder") from error
+    with open(opened, "wb") as file:
+        file.write(_octets(message))

@@ -1,0 +1,56 @@
+"""`preview`: what would be sent, on the terminal or as files, and nothing is sent."""
+
+from __future__ import annotations
+
+import stat
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+
+from tests.cli.ended import Command
+
+
+@pytest.fixture
+def demo(command: Command) -> str:
+    assert command("init", "demo").code == 0
+    return "demo/campaign.toml"
+
+
+def test_a_message_is_shown_as_a_person_reads_it(command: Command, demo: str) -> None:
+    """The header decoded, the parts as text, an image by its size; nothing that acts on a terminal."""
+    ended = command("preview", demo, "--row", 2)
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0] == "row 2"
+    assert any(line.startswith("Subject: ") and "welcome to the news" in line for line in lines)
+    assert "--- text/plain" in lines
+    assert "--- text/html" in lines
+    assert any(line.startswith("--- image/png") and line.endswith(" octets") for line in lines)
+    assert "\x1b" not in ended.out
+
+
+def test_messages_are_written_as_files_for_their_owner_alone(command: Command, demo: str) -> None:
+    """TF-14: new files only, through no link."""
+    ended = command("preview", demo, "--eml", "out", "--limit", 3)
+    assert ended.code == 0, ended.err
+    files = sorted(Path("out").iterdir())
+    assert [file.name for file in files] == ["row-1.eml", "row-2.eml", "row-3.eml"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert message_from_bytes(files[0].read_bytes(), policy=policy.default)["Subject"]
+    again = command("preview", demo, "--eml", "out")
+    assert (again.code, "row-1.eml is there already" in again.sentence) == (2, True)
+    assert len(list(Path("out").iterdir())) == 3
+    Path("links").mkdir()
+    Path("links/row-2.eml").symlink_to(Path("victim").absolute())
+    assert command("preview", demo, "--eml", "links", "--row", 2).code == 2
+    assert not Path("victim").exists()
+
+
+def test_a_row_that_cannot_be_shown_says_why(command: Command, campaign: Path) -> None:
+    people = campaign.parent / "people.csv"
+    people.write_text(people.read_text("utf-8") + "nobody,Dan\n", encoding="utf-8")
+    assert "“nobody” is not an e-mail address" in command("preview", campaign, "--row", 4).sentence
+    assert "has no row 9" in command("preview", campaign, "--row", 9).sentence
+    assert "--limit is about --eml" in command("preview", campaign, "--limit", 2).sentence
+    assert command("preview", campaign, "--eml", "out").err == "3 messages in out; nothing was sent\n"
