@@ -54,7 +54,8 @@ def complaints(rows: list[str], waiting: list[str], shown: dict[str, set[str]]) 
 
 def main(folder: Path = HERE) -> int:
     """Print what is wrong in a folder of tests, and say by the exit code whether anything is."""
-    tests = (path for path in folder.rglob("test_*.py") if path.parent.name != "testing")
+    files = (*folder.rglob("test_*.py"), *folder.rglob("*_conformance.py"))
+    tests = (path for path in files if path.parent.name != "testing")
     shown = {str(path.relative_to(folder)): ids_of_file(path) for path in (*tests, *folder.glob("transcripts/*.txt"))}
     wrong = complaints(ids_of_list(folder / "rows.txt"), ids_of_list(folder / "open_rows.txt"), shown)
     for line in wrong:

@@ -351,6 +351,20 @@ class LedgerConformance:
             (entry,) = await entries(ledger)
             assert (entry.attempts, entry.due_at) == (2, due_in(home, 3600))
 
+    async def test_rows_in_hand_at_a_crash_are_claimed_again(self, home: Home) -> None:
+        """BL-04: that a row was handed out is written nowhere; there is no cursor that would have passed it."""
+        async with home.open() as ledger:
+            await ledger.load(readers(1200))
+            claims = await claim_all(ledger)
+            await ledger.mark(claims[0])
+            ledger.settle(accepted(claims[0]))
+            await ledger.mark(claims[-1])
+            ledger.settle(accepted(claims[-1]))
+            await ledger.flush()
+            home.crash()
+        async with home.open() as ledger:
+            assert [claim.recipient.row for claim in await claim_all(ledger)] == list(range(2, 1200))
+
     async def test_a_row_that_is_put_off_lets_the_others_pass(self, home: Home) -> None:
         """It was not tried, and comes when its time has come: in this run, or in a later one."""
         async with home.open() as ledger:

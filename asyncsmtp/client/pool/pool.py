@@ -14,6 +14,7 @@ from asyncsmtp.client.pool.counts import PoolCounts
 from asyncsmtp.client.pool.room import NoRoom, Room, is_no_room
 from asyncsmtp.client.pool.service import Lifespan, Service
 from asyncsmtp.client.pool.slot import Slot, Slots
+from asyncsmtp.client.pool.waking import Wakefulness
 from asyncsmtp.client.session.deadline import by
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.place import BeforeEnd
@@ -81,6 +82,7 @@ class Pool:
         self._wait = wait
         self._room = Room(relay, self._slots, sessions, depth, self._witness)
         self._capacity = self._room.capacity
+        self._wakefulness = Wakefulness()
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_hand = 0
@@ -154,6 +156,8 @@ class Pool:
     async def _deliver(self, message: Message, before_end: BeforeEnd | None, watch: Watch | None = None) -> Delivery:
         seen = self._connector.failures
         again = False
+        if self._wakefulness.slept():
+            self._slots.abort_idle()
         self._in_hand += 1
         self._idle.clear()
         try:

@@ -118,6 +118,12 @@ class Slots:
             if service.fit and service.session.pipelined:
                 service.retire()
 
+    def abort_idle(self) -> None:
+        """Break off every session that has nothing in hand."""
+        for service in self.services:
+            if service.fit and not service.busy:
+                service.session.abort()
+
     def watch(self) -> None:
         """A session was opened: have it end when its time is over, though no message comes."""
         if self._alarm is None:

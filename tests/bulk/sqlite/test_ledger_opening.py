@@ -132,6 +132,17 @@ async def test_a_file_of_another_kind_is_refused(home: Folder, octets: bytes) ->
     assert "it is not a ledger, or it is damaged" in await refused(home)
 
 
+async def test_what_is_said_to_be_durable_is_synchronised(home: Folder) -> None:
+    """BL-03: FULL: in WAL mode NORMAL would lose the last commits with the power, and they would be sent again."""
+    async with home.open() as ledger:
+        settings = await ledger._writer.call(
+            lambda connection: [
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
+            ]
+        )
+    assert settings == [2, "wal"]
+
+
 async def test_a_newer_ledger_is_refused(home: Folder) -> None:
     """BL-13: an older asyncsmtp does not know what its rows mean."""
     await written(home)

@@ -1,4 +1,4 @@
-"""The tests of a session can fail: each of these small mistakes, put into a copy of the package, is found out."""
+"""The tests can fail: each of these small mistakes, put into a copy of the package, is found out."""
 
 from __future__ import annotations
 
@@ -49,6 +49,49 @@ MUTANTS = {
         ),
         "client/test_session.py",
         "refusals_among_many_go_to_the_right_senders",
+    ),
+    "M2: a commit is not synchronised": Mutant(
+        (("bulk/sqlite/schema.py", '"synchronous = FULL"', '"synchronous = OFF"'),),
+        "bulk/sqlite/test_ledger_opening.py",
+        "durable_is_synchronised",
+    ),
+    "M3: a cursor passes the rows that are handed out": Mutant(
+        (
+            (
+                "bulk/sqlite/claims.py",
+                "                self._hand.last = found[-1][0].recipient.row\n",
+                (
+                    "                self._hand.last = found[-1][0].recipient.row\n"
+                    "                await self._writer.call(lambda c: write_memory(c, 'at', str(self._hand.last)))\n"
+                ),
+            ),
+            (
+                "bulk/sqlite/claims.py",
+                "        if suppressions:\n",
+                (
+                    "        self._hand.last = int(await self._writer.call(lambda c: read_memory(c, 'at')) or 0)\n"
+                    "        if suppressions:\n"
+                ),
+            ),
+            (
+                "bulk/sqlite/claims.py",
+                "import read_claims, read_due\n",
+                "import read_claims, read_due, read_memory, write_memory\n",
+            ),
+        ),
+        "bulk/sqlite/test_ledger.py",
+        "in_hand_at_a_crash",
+    ),
+    "M6: a message is said to be accepted before its reply": Mutant(
+        (
+            (
+                "bulk/courier.py",
+                "                return _ours(claim, State.IN_DOUBT, error)\n",
+                "                return _ours(claim, State.ACCEPTED, error)\n",
+            ),
+        ),
+        "cli/test_bulk.py",
+        "lost_reply_is_in_doubt",
     ),
     "M7: the connection is closed where it must be aborted": Mutant(
         (
