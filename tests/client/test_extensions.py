@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ import pytest
 
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import InsecureConnection, LocalProtocolError, NotOffered
+from asyncsmtp.errors import DeliveryInDoubt, InsecureConnection, LocalProtocolError, NotOffered
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import STARTTLS
 from asyncsmtp.protocol.content import Content
@@ -19,7 +20,7 @@ from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.protocol.wishes import DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
-from asyncsmtp.testing import OFFERS, Cue, ScriptedRelay, Stage
+from asyncsmtp.testing import OFFERS, UNSAID, Cue, Fin, Rule, ScriptedRelay, Stage
 from tests.client.support import message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -107,14 +108,67 @@ async def test_tls_is_required_of_others_by_a_session_that_is_verified(
 
 
 async def test_a_relays_limits_are_kept() -> None:
-    """RFC 9422: the error says how many; the caller parts the message, and all of it is taken."""
-    envelope = message(to=tuple(f"r{number}@example.net" for number in range(5))).envelope
-    async with ScriptedRelay(offers=(*OFFERS, "LIMITS RCPTMAX=2")) as server, Session(relay_of(server)) as session:
+    """RFC 9422: more recipients than it takes go in parts, and one result tells of each; all or nothing cannot."""
+    paths = [f"r{number}@example.net" for number in range(5)]
+
+    def no_r3(cue: Cue) -> str | None:
+        return "550 5.1.1 no such user" if b"r3@" in cue.line else None
+
+    marks = []
+
+    async def mark() -> None:
+        marks.append(1)
+
+    async with (
+        ScriptedRelay({Stage.RCPT: no_r3}, offers=(*OFFERS, "LIMITS RCPTMAX=2")) as server,
+        Session(relay_of(server)) as session,
+    ):
+        delivery = await session.transact(Envelope.of("from@example.org", paths), message().content, before_end=mark)
         with pytest.raises(NotOffered, match="the relay takes 2 at once"):
-            await session.transact(envelope, message().content)
-        for places in ([0, 1], [2, 3], [4]):
-            assert (await session.transact(envelope.part(places), message().content)).accepted
-    assert [each.forward_paths[0] for each in server.received] == ["r0@example.net", "r2@example.net", "r4@example.net"]
+            await session.transact(Envelope.of(None, paths, all_or_nothing=True), message().content)
+    assert [each.forward_paths for each in server.received] == [tuple(paths[:2]), (paths[2],), (paths[4],)]
+    assert [outcome.value for outcome in delivery.outcomes] == [*["accepted"] * 3, "rejected", "accepted"]
+    assert [reply.code for reply in delivery.replies()] == [250, 250, 250, 550, 250]
+    assert len({str(reply) for reply in delivery.replies()}) == 4  # each part has the reply to its own content
+    assert marks == [1]
+
+
+@pytest.mark.parametrize(
+    ("script", "outcomes"),
+    [
+        ({Stage.MAIL: {2: "451 4.3.0 later"}}, ["accepted", "deferred", "accepted"]),
+        ({Stage.MAIL: {2: Fin()}}, ["accepted", "deferred", "deferred"]),
+        ({Stage.MAIL: {1: "550 5.7.1 not you", 2: "550 5.7.1 not you", 3: "550 5.7.1 not you"}}, ["rejected"] * 3),
+        ({Stage.DOT: {2: "554 5.6.0 no"}}, ["accepted", "rejected", "accepted"]),
+    ],
+)
+async def test_what_happens_to_one_part_is_not_the_other_s_fate(
+    script: Mapping[Stage, Rule], outcomes: list[str]
+) -> None:
+    """RFC 9422: nor is a part sent again that was: what was not said is deferred, for the caller to send."""
+    paths = [f"r{number}@example.net" for number in range(3)]
+    async with (
+        ScriptedRelay(script, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server,
+        Session(relay_of(server)) as session,
+    ):
+        delivery = await session.transact(Envelope.of("from@example.org", paths), message().content)
+    assert [outcome.value for outcome in delivery.outcomes] == outcomes
+    taken = [path for path, outcome in zip(paths, outcomes, strict=True) if outcome == "accepted"]
+    assert [each.forward_paths[0] for each in server.received] == taken
+
+
+async def test_a_part_in_doubt_is_named_beside_what_is_known() -> None:
+    """RFC 1047, RFC 9422: who sends again must not send to those who have it."""
+    paths = [f"r{number}@example.net" for number in range(3)]
+    async with (
+        ScriptedRelay({Stage.DOT: {2: (UNSAID, Fin())}}, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server,
+        Session(relay_of(server)) as session,
+    ):
+        with pytest.raises(DeliveryInDoubt) as caught:
+            await session.transact(Envelope.of("from@example.org", paths), message().content)
+    assert list(map(str, caught.value.envelope.forward_paths)) == paths[1:2]
+    assert caught.value.delivery is not None
+    assert [outcome.value for outcome in caught.value.delivery.outcomes] == ["accepted", "deferred", "deferred"]
 
 
 def a_hundred(cue: Cue) -> str | None:

@@ -23,6 +23,7 @@ from asyncsmtp.client.session.fitting import fitted
 from asyncsmtp.client.session.lifetime import Lifetime
 from asyncsmtp.client.session.line import Line
 from asyncsmtp.client.session.manners import Manners
+from asyncsmtp.client.session.parts import in_parts, is_too_long
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.wallet import Wallet
 from asyncsmtp.client.settings.relay import Relay
@@ -247,7 +248,7 @@ class Session:
     async def transact(
         self, envelope: Envelope, content: AnyContent, *, before_end: BeforeEnd | None = None
     ) -> Delivery:
-        """Like `send`, for an envelope and finished content."""
+        """Like `send`, for an envelope and finished content; more recipients than the relay takes go in parts."""
         if self._witness is None:
             return await self._join(envelope, content, before_end)
         with Watch(self._witness, envelope, content) as watch:
@@ -262,6 +263,8 @@ class Session:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
         offered, lmtp = wire.protocol.extensions, self.relay.lmtp
+        if offered.limits is not None and is_too_long(envelope, offered.limits):
+            return in_parts(envelope, content, before_end, offered.limits, self._join)
         place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_facts)
         self._life.messages += 1
         return self._line.deliver(place)
