@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+LENGTHS = {"F1": 4096}  # octets of an input; a line of a reply may have 2,048
+
 
 def main() -> None:
     """Run one target for so many seconds."""
@@ -28,7 +30,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="asyncsmtp-fuzz-") as folder:
         for number, seed in enumerate(SEEDS[options.target]):
             Path(folder, str(number)).write_bytes(seed)
-        limits = [f"-max_total_time={options.seconds}", "-max_len=400", "-timeout=30", "-rss_limit_mb=1024"]
+        limits = [
+            f"-max_total_time={options.seconds}",
+            f"-max_len={LENGTHS.get(options.target, 400)}",
+            "-timeout=30",
+            "-rss_limit_mb=1024",
+        ]
         atheris.Setup([sys.argv[0], *limits, "-verbosity=0", "-print_final_stats=1", folder], TARGETS[options.target])
         atheris.Fuzz()
 

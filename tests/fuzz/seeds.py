@@ -20,6 +20,7 @@ SEEDS: Mapping[str, list[bytes]] = {
         b"\x02250 o\0k\r\n2500 ok\r\n25 0\r\n",
         b"\x0f421 4.3.2 closing\r\n250 ok\n",
         bytes([7, *range(0x80, 0x90)]),
+        b"\x0e250-" + b"y" * 2043 + b"\r\n250 " + b"z" * 2042 + b"\r\n",
     ],
     "F2": [
         b"relay.example\nPIPELINING\nSIZE 10240000\nAUTH PLAIN LOGIN\nAUTH=CRAM-MD5\nLIMITS MAILMAX=10 RCPTMAX=x",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from collections.abc import Callable
 
@@ -212,3 +214,11 @@ def test_no_character_turns_into_a_line_end(position: str, high: int, low: int) 
     except RecipientError:
         return
     assert octets.count(b"\r") == octets.count(b"\n") == 1
+
+
+def test_a_command_survives_being_copied_and_pickled_and_shows_no_argument() -> None:
+    """It is checked when it is made, and a copy is made; what it says may be a secret."""
+    command = commands.auth("PLAIN", b"\0ann\0secret")
+    for twin in (copy.copy(command), copy.deepcopy(command), pickle.loads(pickle.dumps(command))):
+        assert (twin, bytes(twin)) == (command, bytes(command))
+    assert repr(command) == f"Command({Verb.AUTH!r})"

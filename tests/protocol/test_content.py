@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, check, chunks, transparent
+from asyncsmtp.protocol.content import Content, as_data, check, chunks, transparent
 from tests.protocol.cutting import at
 
 END = b"\r\n.\r\n"
@@ -215,3 +215,9 @@ def test_binary_content_may_have_headers_beyond_ascii() -> None:
     """RFC 6531: SMTPUTF8 is needed all the same."""
     assert Content.of_any("Subject: é\n\n".encode()).utf8_headers
     assert not Content.of_any(b"Subject: e\r\n\r\n\xff").utf8_headers
+
+
+@given(st.lists(st.sampled_from([b".", b"\r\n", b"..", b"a", b"\r\n.\r\n", b""]), max_size=8))
+def test_a_content_in_memory_is_made_transparent_as_one_in_pieces_is(parts: list[bytes]) -> None:
+    """RFC 5321 §4.5.2: the same octets by either way."""
+    assert as_data(parts) == b"".join(transparent(parts))
