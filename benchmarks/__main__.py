@@ -1,4 +1,4 @@
-"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [memory] [--quick]
+"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [memory] [pace] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import command, composing, latency, memory, session, sessions
+from benchmarks import command, composing, latency, memory, pace, session, sessions
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
-ALL = ("session", "sessions", "latency", "composing", "command", "memory")
+ALL = ("session", "sessions", "latency", "composing", "command", "memory", "pace")
 HEAD = Row("work", "ours", "peer", "ratio", "target", True)
 
 
@@ -37,6 +37,8 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
             found += await command.measure(Path(folder) / "command", **(few if quick else {}))
         if "memory" in wanted:
             found += await memory.measure(Path(folder) / "memory", **({"rows": 20_000, "few": 1_000} if quick else {}))
+        if "pace" in wanted:
+            found += await pace.measure(Path(folder) / "pace", **({"seconds": 6.0} if quick else {}))
     return found
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from asyncsmtp.bulk.bounces.report import Bounce
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 
@@ -258,5 +259,15 @@ class Ledger(LedgerReader, Protocol):
         Args:
             rows: which; None for all.
             states: of those, only rows in one of these.
+        """
+        ...
+
+    async def bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
+        """Have the rows whose messages came back, after they were accepted or in doubt, REJECTED.
+
+        Returns the address of each, as the ledger has it, with its report. A second time it changes nothing.
+
+        Args:
+            bounces: by the left part of the Message-ID of the message.
         """
         ...

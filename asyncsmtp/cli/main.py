@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "Count a campaign's recipients by outcome.",
     "results": "Print every recipient's outcome as CSV or NDJSON.",
     "resolve": "Decide about recipients in doubt.",
+    "bounces": "Read what came back, and write it into the ledger.",
     "suppress": "Add to a suppression list, or print it.",
     "sandbox": "Run a relay on this machine that keeps what it gets.",
 }

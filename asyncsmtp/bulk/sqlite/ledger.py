@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from asyncsmtp.bulk.bounces.report import Bounce
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt, Settlement
 from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.sqlite.bounced import write_bounces
 from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide
@@ -255,6 +257,15 @@ class SqliteLedger:
             self._move(before, after, number)
         self._hand.rewind()
         return left.total()
+
+    async def bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
+        """Have rows whose messages came back REJECTED; see `Ledger.bounced`."""
+        self._ready()
+        stamp = (self._opened.run, self._clock())
+        changed = await self._writer.call(partial(write_bounces, bounces=bounces, stamp=stamp))
+        for before, _, _ in changed:
+            self._move(before, State.REJECTED, 1)
+        return [(address, bounce) for _, address, bounce in changed]
 
     async def aclose(self) -> None:
         """Write what waits, and let go of the file; a second time does nothing. Rows in hand stay as they are.
