@@ -1,14 +1,14 @@
 """A server that cannot forget: each verdict is in its log before the client hears of it.
 
-    python oracle.py LOG [--pause SECONDS] [--lose EVERY]
+    python oracle.py LOG [--pause SECONDS] [--lose EVERY] [--defer EVERY]
 
 prints its port and serves until it is ended. One line a verdict: `word message-id recipient token`, where
 word is `accepted`, `rejected`, or `mixed-up` for a letter whose body names somebody else; the
 token is in the text of the reply, so that a ledger which booked a reply on the wrong recipient is found out.
 A recipient is rejected when its local part begins with `nobody`. `--pause` is the mean wait before the reply to
 the content, so that a moment picked at random is likely to lie inside a transaction; `--lose N` drops the
-connection instead of every Nth reply to a content, after the verdict was written down. `--chunking` offers
-CHUNKING, and takes content by BDAT too.
+connection instead of every Nth reply to a content, after the verdict was written down. `--defer N` says 451 to every
+Nth content, a verdict `deferred`. `--chunking` offers CHUNKING, and takes content by BDAT too.
 
 It runs as a process of its own, with the standard library alone, so that it survives its clients.
 """
@@ -32,9 +32,9 @@ CHUNK = re.compile(rb"BDAT (\d+)( LAST)?\r\n", re.IGNORECASE)
 class Oracle:
     """The log, and the dialogue that fills it."""
 
-    def __init__(self, log: str, pause: float, lose: int, *, chunking: bool) -> None:
+    def __init__(self, log: str, pause: float, lose: int, defer: int, *, chunking: bool) -> None:
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self.pause, self.lose = pause, lose
+        self.pause, self.lose, self.defer = pause, lose, defer
         self.ehlo = CHUNKING if chunking else EHLO
         self.tokens, self.contents = count(1), count(1)
         self.chance = random.Random(2821)
@@ -106,11 +106,16 @@ class Oracle:
         """Write the verdict on a content down, and return the reply, or None for one that gets lost."""
         found = MESSAGE_ID.search(content.partition(b"\r\n\r\n")[0])
         message_id = found[1].decode() if found else "-"
+        number = next(self.contents)
+        deferred = bool(self.defer) and number % self.defer == 0
         for recipient in recipients:
             mine = f"for {recipient}\r\n".encode() in content  # the body says whose it is
-            token = self.verdict("accepted" if mine else "mixed-up", message_id, recipient)
-        if self.lose and next(self.contents) % self.lose == 0:
+            word = "mixed-up" if not mine else "deferred" if deferred else "accepted"
+            token = self.verdict(word, message_id, recipient)
+        if self.lose and number % self.lose == 0:
             return None
+        if deferred:
+            return f"451 4.3.0 later {token}\r\n".encode()
         if self.pause:
             await asyncio.sleep(self.chance.expovariate(1 / self.pause))
         return f"250 2.0.0 queued as {token}\r\n".encode()
@@ -122,9 +127,10 @@ async def main() -> None:
     parser.add_argument("log")
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--lose", type=int, default=0)
+    parser.add_argument("--defer", type=int, default=0)
     parser.add_argument("--chunking", action="store_true")
     options = parser.parse_args()
-    oracle = Oracle(options.log, options.pause, options.lose, chunking=options.chunking)
+    oracle = Oracle(options.log, options.pause, options.lose, options.defer, chunking=options.chunking)
     server = await asyncio.start_server(oracle.serve, "127.0.0.1", 0, limit=2**22)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
