@@ -11,12 +11,10 @@ from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.pace.pace import Pace
     from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.when import Schedule, Window
-    from asyncsmtp.cli.campaign.settings import Settings
+    from asyncsmtp.bulk.when import Window
 
-__all__ = ["domain_rates", "moment", "pace_of", "rates", "schedule_of", "windows"]
+__all__ = ["domain_rates", "moment", "rates", "windows"]
 
 _T = TypeVar("_T")
 
@@ -64,27 +62,6 @@ def moment(value: object, folder: Path) -> datetime:
     if not isinstance(value, datetime):
         raise ValueError(form)
     return value.astimezone(UTC)
-
-
-def pace_of(settings: Settings, left: int) -> Pace:
-    """How fast, with `left` messages to go."""
-    from asyncsmtp.bulk.pace.pace import Pace
-    from asyncsmtp.bulk.pace.rates import Rate
-
-    chosen = list(settings.rates)
-    if settings.spread_until is not None and left:
-        begin = max(datetime.now(UTC), settings.start_at or datetime.min.replace(tzinfo=UTC))
-        span = (settings.spread_until - begin).total_seconds()
-        if span > 0:
-            chosen.append(Rate(left / span, 1))
-    return Pace(chosen, settings.domain_rates, adapts=settings.adapts)
-
-
-def schedule_of(settings: Settings) -> Schedule:
-    """When."""
-    from asyncsmtp.bulk.when import Schedule
-
-    return Schedule(settings.windows, settings.start_at, settings.zone_column)
 
 
 def _taken(parse: Callable[[str], _T], text: str) -> _T:

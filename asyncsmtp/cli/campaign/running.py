@@ -137,7 +137,6 @@ async def _go(
 ) -> _Ended:
     """The run itself."""
     from asyncsmtp.bulk.campaign import Run
-    from asyncsmtp.cli.campaign.pacing import pace_of, schedule_of
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
     from asyncsmtp.client.pool.pool import Pool
@@ -153,8 +152,8 @@ async def _go(
             watch=reporter.watch,
             retry=plan.settings.retry(),
             wait=plan.wait,
-            pace=pace_of(plan.settings, meter.total),
-            schedule=schedule_of(plan.settings),
+            pace=plan.settings.pace(meter.total),
+            schedule=plan.settings.schedule(),
         )
 
         def drain() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,10 @@ from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from asyncsmtp.bulk.pace.pace import Pace
     from asyncsmtp.bulk.pace.rates import Rate
     from asyncsmtp.bulk.retry import Retry
-    from asyncsmtp.bulk.when import Window
+    from asyncsmtp.bulk.when import Schedule, Window
 
 __all__ = ["Settings", "settle"]
 
@@ -99,6 +99,25 @@ class Settings:
 
         given = {"delay": self.retry_delay, "lasting": self.retry_for}
         return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
+
+    def pace(self, left: int) -> Pace:
+        """How fast, with `left` messages to go."""
+        from asyncsmtp.bulk.pace.pace import Pace
+        from asyncsmtp.bulk.pace.rates import Rate
+
+        chosen = list(self.rates)
+        if self.spread_until is not None and left:
+            now = datetime.now(UTC)
+            span = (self.spread_until - max(now, self.start_at or now)).total_seconds()
+            if span > 0:
+                chosen.append(Rate(left / span, 1))
+        return Pace(chosen, self.domain_rates, adapts=self.adapts)
+
+    def schedule(self) -> Schedule:
+        """When."""
+        from asyncsmtp.bulk.when import Schedule
+
+        return Schedule(self.windows, self.start_at, self.zone_column)
 
     def ledger(self, *, sandbox: bool = False) -> Path:
         """Where this campaign's ledger is; a rehearsal in the sandbox has its own."""
