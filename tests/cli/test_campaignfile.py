@@ -52,6 +52,7 @@ def test_every_key_is_read(path: Path) -> None:
         headers = { X-Campaign = "november" }
         reply_to = "desk@example.com"
         return_path = "bounces+{{ token }}@example.com"
+        webhook = "https://example.com/outcomes"
         suppression = ["suppressed.db", "bounced.txt"]
         [relay]
         url = "smtp://news@mail.example.com:587"

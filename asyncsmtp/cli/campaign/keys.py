@@ -143,6 +143,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.return_path": Key("return_path", _text, "--return-path"),
     "campaign.suppression": Key("suppressions", _path_or_paths, "--suppression"),
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
+    "campaign.webhook": Key("webhook", _text, "--webhook"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),
     "relay.dialogue": Key("dialogue", _one_of(*DIALOGUES), "--dialogue"),

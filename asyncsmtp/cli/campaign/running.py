@@ -15,6 +15,7 @@ from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.progress import patience, shown
 
 if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger import Claim, Settlement
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.cli.output.meter import Meter
@@ -137,19 +138,29 @@ async def _go(
 ) -> _Ended:
     """The run itself."""
     from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.cli.campaign.hooks import told_to
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
     from asyncsmtp.client.pool.pool import Pool
 
     trace = Transcript(console.say) if plan.verbose else None
-    async with Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool:
+    async with (
+        told_to(plan.settings.webhook) as tell,
+        Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool,
+    ):
+
+        def watch(claim: Claim, settlement: Settlement) -> None:
+            reporter.watch(claim, settlement)
+            if tell is not None:
+                tell.watch(claim, settlement)
+
         job = Run(
             assembled.composer,
             ledger,
             pool,
             concurrency=plan.settings.concurrency,
             limit=plan.limit,
-            watch=reporter.watch,
+            watch=watch,
             retry=plan.settings.retry(),
             wait=plan.wait,
             pace=plan.settings.pace(meter.total),

@@ -37,7 +37,7 @@ class Settings:
         inline_styles, text_from_html: whether these are done.
         attachments: paths relative to `folder`; one with `{{` is a pattern, a path per row.
         inline: the names of `cid:` URLs and their image files.
-        return_path: where bounces go, as of a Template.
+        return_path: where bounces go, as of a Template. webhook: the URL that outcomes are told to.
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
         where, offset: which rows of the recipients it is for, as of a Selection.
@@ -68,6 +68,7 @@ class Settings:
     reply_to: str | None = None
     suppressions: tuple[Path, ...] = ()
     return_path: str | None = None
+    webhook: str | None = None
     unsubscribe: Unsubscribing | None = None
     relay: str | None = None
     sessions: int = 10

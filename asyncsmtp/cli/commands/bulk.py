@@ -28,6 +28,7 @@ KEY_OF = {
     "subject": "campaign.subject",
     "reply_to": "campaign.reply_to",
     "return_path": "campaign.return_path",
+    "webhook": "campaign.webhook",
     "suppression": "campaign.suppression",
     "name": "campaign.name",
     "email_column": "campaign.email",
@@ -71,6 +72,7 @@ Example:
 @option("--subject", metavar="TEXT", help="Jinja2 too.")
 @option("--reply-to", metavar="MAILBOX", help="Where answers go.")
 @option("--return-path", metavar="MAILBOX", help="Where bounces go: 'bounces+{{ token }}@example.org'")
+@option("--webhook", metavar="URL", help="Tell it each outcome; ASYNCSMTP_WEBHOOK_SECRET signs what is told.")
 @option("--suppression", multiple=True, metavar="LIST", help="Who gets nothing: see asyncsmtp suppress.")
 @option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
 @option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
