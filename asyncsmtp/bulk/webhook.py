@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.ledger import Claim, Settlement
@@ -38,7 +39,7 @@ class Posts(Protocol):
 class Webhook:
     """Tells outcomes as NDJSON, a line each, at least once: `id` is the same where one comes again.
 
-    Its failures are logged and cost the campaign nothing; the ledger has every outcome.
+    Use it within `async with`. Its failures are logged and cost the campaign nothing; the ledger has every outcome.
 
     Args:
         secret: signs each body: `sha256=` and the HMAC in hex, in the header X-Asyncsmtp-Signature.
@@ -54,6 +55,8 @@ class Webhook:
         self._tries = tries
         self._waiting: deque[dict[str, object]] = deque()
         self._some = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def watch(self, claim: Claim, settlement: Settlement) -> None:
         """Take one outcome; the watch of a Run."""
@@ -76,26 +79,38 @@ class Webhook:
         )
         self._some.set()
 
-    async def run(self) -> None:
-        """Tell what there is, until cancelled."""
-        while True:
-            await self._some.wait()
-            if len(self._waiting) < BATCH:
-                await asyncio.sleep(GATHER)
-            await self._tell()
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="asyncsmtp: webhook")
+        return self
 
-    async def finish(self) -> None:
-        """Tell what is left, within `PATIENCE` seconds, once `run` has ended; what is not told then is lost."""
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell what is left, within `PATIENCE` seconds; what is not told then is lost, and counted."""
+        self._ending.set()
+        self._some.set()
+        assert self._task is not None
         try:
-            async with asyncio.timeout(PATIENCE):
-                while self._waiting:
-                    await self._tell()
-        except TimeoutError:
-            pass
+            await asyncio.wait({self._task}, timeout=PATIENCE)
+        finally:
+            self._task.cancel()
+            await asyncio.wait({self._task})
         self.lost += len(self._waiting)
         self._waiting.clear()
         if self.lost:
             logger.warning("%d outcomes could not be told to the webhook: the ledger has them", self.lost)
+
+    async def _run(self) -> None:
+        while self._waiting or not self._ending.is_set():
+            await self._some.wait()
+            if len(self._waiting) < BATCH:
+                try:
+                    async with asyncio.timeout(GATHER):
+                        await self._ending.wait()
+                except TimeoutError:
+                    pass
+            if self._waiting:
+                await self._tell()
 
     async def _tell(self) -> None:
         batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
@@ -110,7 +125,7 @@ class Webhook:
             self.told += len(batch)
         else:
             self.lost += len(batch)
-        if not self._waiting:
+        if not (self._waiting or self._ending.is_set()):
             self._some.clear()
 
     async def _posted(self, body: bytes, headers: dict[str, str]) -> bool:
@@ -150,11 +165,5 @@ async def webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[Webho
         async def posts(body: bytes, headers: dict[str, str]) -> int:
             return int((await client.post(url, content=body, headers=headers)).status_code)
 
-        hook = Webhook(posts, secret)
-        task = asyncio.create_task(hook.run(), name="asyncsmtp: webhook")
-        try:
+        async with Webhook(posts, secret) as hook:
             yield hook
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-            await hook.finish()

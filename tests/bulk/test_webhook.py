@@ -97,12 +97,10 @@ async def test_a_server_that_does_not_answer_costs_the_campaign_nothing(tmp_path
         await asyncio.Event().wait()
         return 200
 
-    hook = Webhook(never)
-    async with campaign(tmp_path, 50) as ledger:
+    async with asyncio.timeout(10), campaign(tmp_path, 50) as ledger, Webhook(never) as hook:
         async with asyncio.timeout(5):
             await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
-        async with asyncio.timeout(8):
-            await hook.finish()
+        assert set((await states(ledger)).values()) == {State.ACCEPTED}
     assert (hook.told, hook.lost) == (0, 50)
 
 
@@ -112,10 +110,9 @@ async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     async def taken(body: bytes, headers: dict[str, str]) -> int:
         return 200
 
-    hook = Webhook(taken)
-    async with campaign(tmp_path, 50) as ledger:
+    monkeypatch.setattr(hooks, "GATHER", 60)
+    async with campaign(tmp_path, 50) as ledger, Webhook(taken) as hook:
         await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
-    await hook.finish()
     assert (hook.told, hook.lost) == (10, 40)
 
 
