@@ -55,6 +55,7 @@ _HOME = {
         "bulk.pace.rates": "Rate",
         "bulk.preflight": "Report preflight",
         "bulk.recipients": "RecipientFile",
+        "bulk.relays": "Relays Share",
         "bulk.retry": "Retry",
         "bulk.rows": "Problem Recipient",
         "bulk.sqlite.ledger": "SqliteLedger",

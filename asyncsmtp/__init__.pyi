@@ -14,6 +14,12 @@ from asyncsmtp.bulk.preflight import (
     preflight as preflight,
 )
 from asyncsmtp.bulk.recipients import RecipientFile as RecipientFile
+from asyncsmtp.bulk.relays import (
+    Relays as Relays,
+)
+from asyncsmtp.bulk.relays import (
+    Share as Share,
+)
 from asyncsmtp.bulk.retry import Retry as Retry
 from asyncsmtp.bulk.rows import (
     Problem as Problem,

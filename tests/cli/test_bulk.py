@@ -525,3 +525,18 @@ def test_markdown_is_html_and_text_and_what_is_missing_is_made(command: Command,
     (campaign.parent / "message.md").write_text("# Hello\n\n{{ nom }}\n", encoding="utf-8")
     campaign.write_text(settings.replace('text = "message.txt"', 'html = "message.md"'), encoding="utf-8")
     assert "message.md, line 3" in command("bulk", campaign, "--dry-run").sentence
+
+
+def test_a_campaign_through_several_relays(command: Command, campaign: Path) -> None:
+    """`[[relays]]`: each takes its share; where one is gone the others take its messages."""
+    with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 gone"})) as gone, serving(ScriptedRelay()) as relay:
+        others = "".join(
+            f'[[relays]]\nurl = "smtp://127.0.0.1:{one.port}?security=none"\nsessions = 1\n' for one in (gone, relay)
+        )
+        campaign.write_text(campaign.read_text("utf-8") + others, encoding="utf-8")
+        ended = command("bulk", campaign, "--yes")
+        assert ended.code == 0, ended.err
+        assert len(relay.received) == 3
+        assert gone.connections == 1
+    asked = command("bulk", campaign, "--name", "again").err
+    assert f"127.0.0.1:{gone.port} and 127.0.0.1:{relay.port}" in asked

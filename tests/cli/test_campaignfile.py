@@ -65,6 +65,11 @@ def test_every_key_is_read(path: Path) -> None:
         pin = "ab"
         client_cert = "ann.pem"
         client_key = "ann.key"
+        [[relays]]
+        url = "smtps://news@other.example.com"
+        weight = 2
+        sessions = 3
+        rate = "5/s"
         [unsubscribe]
         url = "https://example.com/u/{{ token }}"
         secret_file = "secret"
@@ -145,6 +150,11 @@ def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("[[relays]]\nweight = 1", "each is a section with a url"),
+        ("[[relays]]\nurl = 'smtp://x'\nweight = 0", "weight must be a number above 0"),
+        ("[[relays]]\nurl = 'smtp://x'\nsessions = 0", "sessions must be a whole number from 1"),
+        ("[[relays]]\nurl = 'smtp://x'\nhost = 'y'", "unknown key “host”"),
+        ("[[relays]]\nurl = 'smtp://x'\nrate = 'fast'", "“fast” is no rate"),
         ("[limits]\nrate = 30", 'must be a text such as "30/s", or a list of such'),
         ("[limits]\nrate = []", 'must be a text such as "30/s"'),
         ("[limits]\ndomain = 3", "must be tables such as [limits.domain"),

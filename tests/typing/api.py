@@ -54,6 +54,7 @@ from asyncsmtp import (
     RecipientFile,
     RecipientWishes,
     Relay,
+    Relays,
     Reply,
     Report,
     Ret,
@@ -67,6 +68,7 @@ from asyncsmtp import (
     SessionFailed,
     SessionOpened,
     Severity,
+    Share,
     Side,
     Signer,
     SqliteLedger,
@@ -320,7 +322,8 @@ async def campaign(relay: Relay) -> list[Entry]:
             assert_type(unsubscribe_token(way.secret, Mailbox.parse("ann@example.com")), str)
             pace = Pace(Rate.parse_all("30/s, 2000/day"), {"example.com": [Rate(5, 1)]})
             schedule = Schedule((Window.parse("Mon-Fri 09:00-17:00 UTC"),), start_at=same.created_at)
-            run = Run(composer, same, pool, retry=Retry(attempts=3), wait=True, pace=pace, schedule=schedule)
+            through = Relays([Share(pool, 2, Rate.parse_all("5/s")), Share(pool)])
+            run = Run(composer, same, through, retry=Retry(attempts=3), wait=True, pace=pace, schedule=schedule)
             async for claim, settlement in outcomes(run):
                 assert_type((claim.recipient.row, settlement.state), tuple[int, State])
             assert_type(run.comes_at, datetime | None)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
+from asyncsmtp.cli.campaign.shares import shares
 from asyncsmtp.cli.campaign.signing import signatures
 from asyncsmtp.cli.campaign.unsubscribing import unsubscribing
 from asyncsmtp.cli.durations import seconds
@@ -162,6 +163,7 @@ KEYS: Mapping[str, Key] = {
     "limits.time_zone_column": Key("zone_column", _text, "--time-zone-column"),
     "limits.start_at": Key("start_at", moment, "--start-at"),
     "limits.spread_until": Key("spread_until", moment, "--spread-until"),
+    "relays": Key("shares", shares),  # the whole section, which may be there several times
     "unsubscribe": Key("unsubscribe", unsubscribing),  # the whole section
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.for": Key("retry_for", _seconds, "--retry-for"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.campaign.settings import Settings
+from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.relays import relay_of
 
@@ -38,22 +39,40 @@ class Plan:
     as_json: bool = False
     verbose: bool = False
 
+    def relays(self) -> list[tuple[Relay, RelayShare]]:
+        """The relays of the settings with their shares, the first one first; their passwords found.
+
+        Raises:
+            Failed: there is none. BadArgument: a URL is no relay's.
+        """
+        main = [(self.relay(), RelayShare(url="", sessions=self.settings.sessions))] if self.settings.relay else []
+        others = [
+            (self._relay(share.url, share.password_command or self.settings.password_command), share)
+            for share in self.settings.shares
+        ]
+        return main + others or [(self.relay(), RelayShare(url=""))]
+
     def relay(self) -> Relay:
-        """The relay of the settings, its password found.
+        """The first relay of the settings, its password found.
 
         Raises:
             Failed: there is none. BadArgument: its URL is no relay's.
         """
-        if self.settings.relay is None:
-            raise Failed(
-                "no relay was given",
-                "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox",
-            )
+        if self.settings.relay is not None:
+            return self._relay(self.settings.relay, self.settings.password_command)
+        if self.settings.shares:
+            return self.relays()[0][0]
+        raise Failed(
+            "no relay was given",
+            "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox",
+        )
+
+    def _relay(self, url: str, password_command: str | None) -> Relay:
         return relay_of(
-            self.settings.relay,
+            url,
             ca_file=self.settings.ca_file,
             dialogue=self.settings.dialogue,
-            password_command=self.settings.password_command,
+            password_command=password_command,
             source_address=self.settings.source_address,
             proxy=self.settings.proxy,
             pins=self.settings.pins,

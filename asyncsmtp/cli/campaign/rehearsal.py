@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.campaign.running import run
+from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.sandboxes import sandboxed, show
@@ -39,12 +40,13 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
     if await _complete(plan.ledger):
         _afresh(plan.ledger, None if maildir else place)
     async with sandboxed(place) as relay:
+        relays = [(relay, RelayShare(url="", sessions=plan.settings.sessions))]
         try:
-            ended = await run(plan, relay)
+            ended = await run(plan, relays)
         except LedgerMismatch:
             console.say("the campaign changed since the last rehearsal: this one begins afresh")
             _afresh(plan.ledger, None if maildir else place)
-            ended = await run(plan, relay)
+            ended = await run(plan, relays)
     console.say(f"  the mails are in {place}; nothing left this machine")
     if number is not None and ended is not Exit.INTERRUPTED:
         show(place, number, console.say if plan.as_json else console.out)  # stdout is a program's then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Settlement
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.cli.campaign.shares import RelayShare
     from asyncsmtp.cli.output.meter import Meter
     from asyncsmtp.cli.output.reporter import Reporter
     from asyncsmtp.client.settings.relay import Relay
+
+    Relays = Sequence[tuple[Relay, RelayShare]]
 
 __all__ = ["run"]
 
@@ -29,7 +33,7 @@ logging.getLogger("asyncsmtp.campaign").addHandler(logging.NullHandler())  # we 
 GRACE = 60.0  # seconds for what is under way after the first Ctrl-C
 
 
-async def run(plan: Plan, relay: Relay) -> Exit:
+async def run(plan: Plan, relays: Relays) -> Exit:
     """Check everything, ask, send; return what the campaign's state means.
 
     Raises:
@@ -48,14 +52,14 @@ async def run(plan: Plan, relay: Relay) -> Exit:
         in_doubt=InDoubt(plan.settings.in_doubt),
         suppressions=plan.settings.suppressions,
     ) as ledger:
-        await _begin(plan, assembled, ledger, relay)
+        await _begin(plan, assembled, ledger, relays)
         try:
-            return await _send(plan, assembled, ledger, relay)
+            return await _send(plan, assembled, ledger, relays)
         finally:
             _tell_unsettled(ledger)
 
 
-async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> None:
+async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays) -> None:
     """Have the recipients in the ledger, and somebody's word for it."""
     from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.campaign.preflighting import told
@@ -63,7 +67,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
 
     if not ledger.loaded:
         report = await told(assembled, every=False, strict=plan.strict)
-        await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relay)
+        await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relays)
         with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
             await ledger.load(assembled.file.batches())
         await _suppress(ledger)
@@ -79,7 +83,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: 
         )
     async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
         async for entry in left:
-            return await _confirm(plan, ready, entry.address, relay) if ready else None
+            return await _confirm(plan, ready, entry.address, relays) if ready else None
     return None
 
 
@@ -98,15 +102,16 @@ async def _ready(plan: Plan, ledger: SqliteLedger) -> int:
     return counts[State.PENDING] + counts[State.DEFERRED]
 
 
-async def _confirm(plan: Plan, recipients: int, first: str, relay: Relay) -> None:
+async def _confirm(plan: Plan, recipients: int, first: str, relays: Relays) -> None:
     """Ask once before anything leaves."""
     number = recipients if plan.limit is None else min(plan.limit, recipients)
-    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {relay}, the first to {first}"
+    through = " and ".join(str(relay) for relay, _ in relays)
+    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {through}, the first to {first}"
     if not plan.confirmed:
         await ask(f"Send {what}?", f"this would send {what}")
 
 
-async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay) -> Exit:
+async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays) -> Exit:
     """Send what is left, if anything is; whatever happens, the summary is printed."""
     from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.output.meter import Meter
@@ -117,7 +122,7 @@ async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: R
     meter = Meter(left if plan.limit is None else min(plan.limit, left))
     reporter = Reporter(meter, as_json=plan.as_json)
     try:
-        ended = await _go(plan, assembled, ledger, relay, meter, reporter) if left else ended
+        ended = await _go(plan, assembled, ledger, relays, meter, reporter) if left else ended
         counts = await ledger.counts()
         if ended.by_signal is not None and counts[State.PENDING]:
             return ended.by_signal
@@ -134,19 +139,19 @@ class _Ended(NamedTuple):
 
 
 async def _go(
-    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relay: Relay, meter: Meter, reporter: Reporter
+    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays, meter: Meter, reporter: Reporter
 ) -> _Ended:
     """The run itself."""
     from asyncsmtp.bulk.campaign import Run
     from asyncsmtp.cli.campaign.hooks import told_to
+    from asyncsmtp.cli.campaign.shares import opened
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
-    from asyncsmtp.client.pool.pool import Pool
 
     trace = Transcript(console.say) if plan.verbose else None
     async with (
         told_to(plan.settings.webhook) as tell,
-        Pool(relay, sessions=plan.settings.sessions, trace=trace) as pool,
+        opened(relays, trace) as pool,
     ):
 
         def watch(claim: Claim, settlement: Settlement) -> None:

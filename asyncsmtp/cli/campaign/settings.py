@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.cli.campaign.keys import KEYS
+from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
 from asyncsmtp.cli.output.failures import Failed
@@ -41,6 +42,7 @@ class Settings:
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
         where, offset: which rows of the recipients it is for, as of a Selection.
+        shares: further relays.
         relay: the relay's URL; None where only the embedded relay is used.
         adapts: whether complaints of the relay slow the run down.
         zone_column: the column with the recipient's time zone.
@@ -72,6 +74,7 @@ class Settings:
     unsubscribe: Unsubscribing | None = None
     relay: str | None = None
     sessions: int = 10
+    shares: tuple[RelayShare, ...] = ()
     dialogue: str | None = None
     ca_file: Path | None = None
     password_command: str | None = None

@@ -152,7 +152,7 @@ def command(
         return asyncio.run(_only_to(plan, only_to, row, sandbox=sandbox))
     if sandbox:
         return asyncio.run(rehearse(plan, maildir, show))
-    return asyncio.run(run(plan, plan.relay()))
+    return asyncio.run(run(plan, plan.relays()))
 
 
 async def _only_to(plan: Plan, address: str, row: int | None, *, sandbox: bool) -> Exit:

@@ -1,0 +1,129 @@
+"""Several relays for one campaign: each takes its share, and what one cannot take goes to another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from asyncsmtp.bulk.courier import Sends
+from asyncsmtp.bulk.pace.lane import Lane
+from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.errors import BadArgument, ConnectFailed, Refused, SMTPError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.delivery import Delivery
+
+__all__ = ["Relays", "Share"]
+
+logger = logging.getLogger("asyncsmtp.campaign")
+
+REST = 5.0  # seconds for which a relay that failed is passed over, the first time …
+LONGEST_REST = 300.0  # … and each further time for twice as long, up to this
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of the relays.
+
+    Attributes:
+        pool: what sends through it.
+        weight: how many messages of the whole it takes beside the others' weights.
+        rates: each of them holds for this relay.
+    """
+
+    pool: Sends
+    weight: float = 1.0
+    rates: Sequence[Rate] = ()
+
+    def __post_init__(self) -> None:
+        """Raises BadArgument: it would never take a message."""
+        if not self.weight > 0:
+            raise BadArgument(f"a relay of weight {self.weight:g} takes nothing: give one above 0, or leave it out")
+
+
+class _Station:
+    """A relay, its place in the turn, and its health."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.lane = Lane(share.rates)
+        self.credit = 0.0
+        self.rests_until = 0.0
+        self.rest = REST
+
+
+class Relays:
+    """Sends each message through one of several relays, in turns by their weights; a `Sends` for a Run.
+
+    A relay that cannot be reached, or refuses the session, rests for a while, and the message goes through another.
+    A message whose content has ended never does: what is in doubt stays so.
+
+    Args:
+        clock: a monotonic clock, in seconds. wall: seconds since 1970, for rates by the day.
+    """
+
+    def __init__(
+        self,
+        shares: Iterable[Share],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._stations = [_Station(share) for share in shares]
+        if not self._stations:
+            raise BadArgument("there is no relay: give one at least")
+        self._clock = clock
+        self._wall = wall
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        """Send one message, as `Pool.send` does.
+
+        Raises:
+            What the last relay raised, when none could be used. What `Pool.send` raises otherwise.
+        """
+        tried: list[_Station] = []
+        while True:
+            station = await self._next(tried)
+            tried.append(station)
+            try:
+                delivery = await station.share.pool.send(message, before_end=before_end)
+            except (ConnectFailed, Refused) as error:  # of the session: nothing of the message was said
+                self._fails(station, error)
+                if len(tried) == len(self._stations):
+                    raise
+            else:
+                station.rest = REST
+                station.rests_until = 0.0
+                return delivery
+
+    async def _next(self, tried: Sequence[_Station]) -> _Station:
+        """The relay whose turn it is, of those not tried yet; rested ones first; waits for its rates."""
+        while True:
+            now, wall = self._clock(), self._wall()
+            left = [station for station in self._stations if station not in tried]
+            awake = [station for station in left if station.rests_until <= now] or left
+            waits = [station.lane.wait(now, wall) for station in awake]
+            open_ = [station for station, wait in zip(awake, waits, strict=True) if not wait]
+            if open_:
+                station = self._in_turn(open_)
+                station.lane.take(now, wall)
+                return station
+            await asyncio.sleep(min(waits))
+
+    def _in_turn(self, open_: Sequence[_Station]) -> _Station:
+        """Smooth weighted turns: each gains its weight, the richest is taken and pays for all."""
+        for station in open_:
+            station.credit += station.share.weight
+        chosen = max(open_, key=lambda station: station.credit)
+        chosen.credit -= sum(station.share.weight for station in open_)
+        return chosen
+
+    def _fails(self, station: _Station, error: SMTPError) -> None:
+        now = self._clock()
+        if station.rests_until <= now:  # not by each message that was under way
+            station.rests_until = now + station.rest
+            logger.warning("a relay is passed over for %g s: %s", station.rest, error)
+            station.rest = min(2 * station.rest, LONGEST_REST)

@@ -1,0 +1,72 @@
+"""[[relays]] of a campaign file: further relays, each with its share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.campaign.pacing import rates
+from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.courier import Sends
+    from asyncsmtp.bulk.pace.rates import Rate
+    from asyncsmtp.client.observing.trace import Trace
+    from asyncsmtp.client.settings.relay import Relay
+
+__all__ = ["RelayShare", "opened", "shares"]
+
+_NAMES = ("url", "weight", "sessions", "rate", "password_command")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayShare:
+    """One section."""
+
+    url: str
+    weight: float = 1.0
+    sessions: int = 10
+    rates: tuple[Rate, ...] = ()
+    password_command: str | None = None
+
+
+def shares(value: object, folder: Path) -> tuple[RelayShare, ...]:
+    """The kind of the whole section: a table, or several as [[relays]]."""
+    return tuple(_share(table, folder) for table in (value if isinstance(value, list) else [value]))
+
+
+def _share(table: object, folder: Path) -> RelayShare:
+    if not isinstance(table, dict) or not isinstance(table.get("url"), str):
+        raise ValueError("each is a section with a url; several are [[relays]] each")
+    for name in table:
+        if name not in _NAMES:
+            raise ValueError(f"unknown key “{safe_text(name, 60)}”; it may have {', '.join(_NAMES)}")
+    weight, sessions, command = table.get("weight", 1), table.get("sessions", 10), table.get("password_command")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+        raise ValueError("weight must be a number above 0")
+    if isinstance(sessions, bool) or not isinstance(sessions, int) or not 1 <= sessions <= 10_000:
+        raise ValueError("sessions must be a whole number from 1 to 10000")
+    if command is not None and not isinstance(command, str):
+        raise ValueError("password_command must be text, in quotes")
+    given = rates(table["rate"], folder) if "rate" in table else ()
+    return RelayShare(url=table["url"], weight=weight, sessions=sessions, rates=given, password_command=command)
+
+
+@asynccontextmanager
+async def opened(relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None) -> AsyncGenerator[Sends]:
+    """What sends through the relays, until the block ends."""
+    from asyncsmtp.bulk.relays import Relays, Share
+    from asyncsmtp.client.pool.pool import Pool
+
+    async with AsyncExitStack() as stack:
+        pools = [
+            (await stack.enter_async_context(Pool(relay, sessions=share.sessions, trace=trace)), share)
+            for relay, share in relays
+        ]
+        if len(pools) == 1 and not pools[0][1].rates:
+            yield pools[0][0]
+        else:
+            yield Relays(Share(pool, share.weight, share.rates) for pool, share in pools)
