@@ -180,6 +180,13 @@ class Ledger(LedgerReader, Protocol):
         """
         ...
 
+    async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Take in further rows behind those that are there, all of them or none; return the counts of all.
+
+        Their numbers go on. Who is in the ledger already becomes SUPPRESSED, as a second row of a file does.
+        """
+        ...
+
     async def suppress(self) -> int:
         """Have the rows to come that are on a suppression list SUPPRESSED; return how many.
 

@@ -365,6 +365,43 @@ class LedgerConformance:
         async with home.open() as ledger:
             assert [claim.recipient.row for claim in await claim_all(ledger)] == list(range(2, 1200))
 
+    async def test_rows_can_be_added_to_a_campaign_that_was_begun(self, home: Home) -> None:
+        """Their numbers go on; who is there already is not mailed again; what was sent stays so; a crash adds none."""
+        async with home.open() as ledger:
+            await ledger.load(readers(601))
+            first = (await claim_all(ledger))[0]
+            await ledger.mark(first)
+            ledger.settle(accepted(first))
+            more: list[Row] = [
+                recipient(1, "new@example.net"),
+                recipient(2, "reader1@EXAMPLE.net"),
+                Problem(3, 4, "no"),
+            ]
+            counts = await ledger.add(batches(more))
+            assert (counts.total, counts[State.SUPPRESSED], counts[State.REJECTED]) == (604, 1, 1)
+            (new,) = await ledger.claim(10)
+            assert (new.recipient.row, str(new.recipient.mailbox)) == (602, "new@example.net")
+            assert new.message_id.rpartition("@")[2] == first.message_id.rpartition("@")[2]
+            assert new.message_id != first.message_id
+        async with home.open() as ledger:
+            found = await entries(ledger)
+            assert [entry.row for entry in found] == list(range(1, 605))
+            assert found[602].reply == "duplicate of row 1"
+            assert found[0].state is State.ACCEPTED
+            assert len(await claim_all(ledger)) == 601
+
+    async def test_an_addition_that_breaks_off_adds_nothing(self, home: Home) -> None:
+        async def broken() -> AsyncIterator[Sequence[Row]]:
+            yield [recipient(1, "new@example.net")]
+            raise OSError("the file went away")
+
+        async with home.open() as ledger:
+            await ledger.load(readers(3))
+            with pytest.raises(OSError, match="went away"):
+                await ledger.add(broken())
+            assert (await ledger.counts()).total == 3
+            assert len(await claim_all(ledger)) == 3
+
     async def test_a_row_that_is_put_off_lets_the_others_pass(self, home: Home) -> None:
         """It was not tried, and comes when its time has come: in this run, or in a later one."""
         async with home.open() as ledger:

@@ -540,3 +540,43 @@ def test_a_campaign_through_several_relays(command: Command, campaign: Path) -> 
         assert gone.connections == 1
     asked = command("bulk", campaign, "--name", "again").err
     assert f"127.0.0.1:{gone.port} and 127.0.0.1:{relay.port}" in asked
+
+
+def test_recipients_can_be_added_to_a_campaign_that_was_begun(command: Command, campaign: Path) -> None:
+    """`--add`: the new ones are mailed, who had the mail already is not, and the results have all."""
+    (campaign.parent / "more.csv").write_text(
+        "email,name\ndan@example.org,Dan\nANN@EXAMPLE.org,Ann\nann@example.org,A\n"
+    )
+    (campaign.parent / "other.csv").write_text("email\neve@example.org\n")
+    with serving(ScriptedRelay()) as relay:
+        words = ("bulk", campaign, *relay_at(relay), "--yes")
+        assert "--add is for a campaign that was begun" in command(*words, "--add", "more.csv").sentence
+        assert command(*words).code == 0
+        ended = command(*words, "--add", "more.csv")
+        assert ended.code == 0, ended.err
+        assert "3 rows added from more.csv" in ended.err
+        assert "lacks the columns “name”" in command(*words, "--add", "other.csv").sentence
+    new = {message.forward_paths[0] for message in relay.received[3:]}
+    assert {path.partition("@")[0] for path in new} == {"dan", "ANN"}  # a local part is never folded
+    assert [row["state"] for row in results(command, campaign)] == [*["accepted"] * 5, "suppressed"]
+
+
+def test_recipients_come_from_standard_input(campaign: Path) -> None:
+    """They are kept beside the ledger, for their owner alone, so that the same command goes on without them."""
+    settings = campaign.read_text("utf-8").replace('"people.csv"', '"-"')
+    campaign.write_text(settings, encoding="utf-8")
+
+    def run(typed: str, *more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay), "--yes", *more]
+        return subprocess.run(words, input=typed, capture_output=True, text=True, timeout=30, check=False)
+
+    with serving(ScriptedRelay()) as relay:
+        nobody = run("")
+        assert (nobody.returncode, "no recipients on standard input" in nobody.stderr) == (2, True)
+        assert run("email,name\nann@example.org,Ann\nbob@example.org,Bob\n", "--limit", "1").returncode == 0
+        kept = campaign.parent / "news.recipients.csv"
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert run("").returncode == 0
+        assert len(relay.received) == 2
+        assert run("email,name\neve@example.org,Eve\n").returncode == 2  # TF-10: another file
+    assert not list(campaign.parent.glob(".news*"))

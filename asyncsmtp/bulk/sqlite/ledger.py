@@ -20,7 +20,7 @@ from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide
 from asyncsmtp.bulk.sqlite.hand import Hand
-from asyncsmtp.bulk.sqlite.load import Load
+from asyncsmtp.bulk.sqlite.load import Addition, Load
 from asyncsmtp.bulk.sqlite.opening import Opened, prepare
 from asyncsmtp.bulk.sqlite.reader import SqliteReader
 from asyncsmtp.bulk.sqlite.rows import (
@@ -141,7 +141,14 @@ class SqliteLedger:
         """Take in the whole file, or nothing; see `Ledger.load`."""
         if self.loaded:
             raise LedgerError(f"{self.path} holds its recipients already: this is a bug")
-        load = Load(self.name, self._parts, self._from_domain, self._clock())
+        return await self._take_in(Load(self.name, self._parts, self._from_domain, self._clock()), recipients)
+
+    async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Take in further rows; see `Ledger.add`."""
+        self._ready()
+        return await self._take_in(Addition(), recipients)
+
+    async def _take_in(self, load: Load, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
         await self._writer.call(load.begin)
         try:
             async for rows in recipients:

@@ -7,20 +7,21 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from asyncsmtp.bulk.rows import Fields, Problem, Recipient
 from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Load"]
+__all__ = ["Addition", "Load"]
 
 _RECIPIENT = f"INSERT INTO recipient VALUES ({CAMPAIGN}, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _UNIQUE = f"{_RECIPIENT} ON CONFLICT (campaign_id, dedupe) DO NOTHING"
 _DELIVERY = f"INSERT INTO delivery (campaign_id, batch_no, seq, state, reply) VALUES ({CAMPAIGN}, ?, ?, ?, ?)"  # noqa: S608
 _PENDING = (
     "INSERT INTO delivery (campaign_id, batch_no, seq) SELECT campaign_id, batch_no, seq FROM recipient"  # noqa: S608
-    f" WHERE campaign_id = {CAMPAIGN} AND message_id IS NOT NULL ORDER BY batch_no, seq"
+    f" WHERE campaign_id = {CAMPAIGN} AND batch_no >= ? AND seq > ? AND message_id IS NOT NULL ORDER BY batch_no, seq"
 )
 _EARLIER = f"SELECT seq FROM recipient WHERE campaign_id = {CAMPAIGN} AND dedupe = ?"  # noqa: S608
 
@@ -47,12 +48,15 @@ class Load:
         self._created_us = created_us
         self._secret = secrets.token_bytes(32)
         self._prefix = f"{name}\0{self._config}\0".encode("utf-8", "surrogatepass")
+        self._before = 0  # rows that were there
 
     def begin(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
 
     def take(self, connection: sqlite3.Connection, rows: Sequence[Recipient | Problem]) -> None:
         """Insert some rows; what is not to be sent gets its state here, the others theirs at the end."""
+        if self._before:
+            rows = [replace(row, row=row.row + self._before) for row in rows]
         recipients = [row for row in rows if isinstance(row, Recipient)]
         before = connection.total_changes
         connection.executemany(_UNIQUE, map(self._row, recipients))
@@ -67,7 +71,10 @@ class Load:
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The campaign comes last: without it there is nothing to send."""
-        connection.execute(_PENDING)
+        connection.execute(_PENDING, (*_place(self._before + 1)[:1], self._before))
+        self._commit(connection)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT INTO campaign VALUES (?, ?, ?, ?, 1, ?)",
             (CAMPAIGN, self._name, self._secret.hex(), self._created_us, self._config),
@@ -99,6 +106,30 @@ class Load:
                 connection.execute(_RECIPIENT, (batch_no, row, address, None, None, fields))
                 found[row] = earlier
         return found
+
+
+class Addition(Load):
+    """Further rows for a campaign that has some: behind those, by the campaign's own key.
+
+    Their numbers go on behind the last one. Whoever is in the ledger already, in whatever state, is not mailed again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("", {}, "", 0)
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        super().begin(connection)
+        name, secret, config = connection.execute(
+            f"SELECT name, secret, config FROM campaign WHERE id = {CAMPAIGN}"  # noqa: S608
+        ).fetchone()
+        self._secret = bytes.fromhex(secret)
+        self._prefix = f"{name}\0{config}\0".encode("utf-8", "surrogatepass")
+        (self._before,) = connection.execute("SELECT coalesce(max(seq), 0) FROM delivery").fetchone()
+        (other,) = connection.execute("SELECT max(message_id) FROM recipient").fetchone()
+        self._domain = str(other or "@localhost").rpartition("@")[2]
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        connection.execute("COMMIT")
 
 
 def _base32(digest: bytes) -> str:

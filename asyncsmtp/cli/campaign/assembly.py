@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.spooling import spooled
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
@@ -54,11 +56,10 @@ async def assemble(settings: Settings) -> Assembled:
     from asyncsmtp.mail.unsubscribe import unsubscribe_token
     from asyncsmtp.protocol.envelope import Mailbox
 
+    recipients = await asyncio.to_thread(spooled, settings.recipients, settings.folder, settings.name)
     shelf = _Shelf(settings)
     template = _template(settings, shelf)
-    file = RecipientFile(
-        settings.recipients, email=settings.email, delimiter=settings.delimiter, encoding=settings.encoding
-    )
+    file = RecipientFile(recipients, email=settings.email, delimiter=settings.delimiter, encoding=settings.encoding)
     keys = [signature.load() for signature in settings.signatures]
     signer = Signer(*keys) if keys else None
     columns = await file.columns()

@@ -13,6 +13,7 @@ from pathlib import Path
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
 from asyncsmtp.cli.campaign.shares import shares
 from asyncsmtp.cli.campaign.signing import signatures
+from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import unsubscribing
 from asyncsmtp.cli.durations import seconds
 from asyncsmtp.protocol.replies import safe_text
@@ -90,9 +91,9 @@ def _name(value: object, folder: Path) -> str:
 
 
 def _csv(value: object, folder: Path) -> Path:
+    if str(value) == STDIN:
+        return Path(STDIN)
     path = _path(value, folder)
-    if path.name == "-":
-        raise ValueError("cannot be standard input in this version: write the recipients to a .csv file first")
     if kind := _NOT_CSV.get(path.suffix.lower()):
         raise ValueError(f"{path} is {kind}, which this version cannot read: save it as CSV (UTF-8)")
     return path

@@ -26,6 +26,7 @@ class Plan:
         reference: how the campaign is named on a command line.
         limit: rows to try in this run; None for all.
         wait: stay until those deferred were tried again.
+        add: a file with further recipients for a campaign that was begun.
         confirmed: nobody has to be asked.
     """
 
@@ -35,6 +36,7 @@ class Plan:
     limit: int | None = None
     strict: bool = False
     wait: bool = False
+    add: Path | None = None
     confirmed: bool = False
     as_json: bool = False
     verbose: bool = False

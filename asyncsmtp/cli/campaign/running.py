@@ -7,13 +7,16 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.asking import ask
 from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.output.progress import patience, shown
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Settlement
@@ -66,12 +69,16 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays:
     from asyncsmtp.cli.output.summary import counted
 
     if not ledger.loaded:
+        if plan.add is not None:
+            raise Failed("--add is for a campaign that was begun", "begin it without --add, then add the others")
         report = await told(assembled, every=False, strict=plan.strict)
         await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relays)
         with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
             await ledger.load(assembled.file.batches())
         await _suppress(ledger)
         return None
+    if plan.add is not None:
+        await _add(plan.add, assembled, ledger)
     await _suppress(ledger)
     counts, ready = await ledger.counts(), await _ready(plan, ledger)
     console.say(f"{plan.settings.name}: going on with {counted(counts)}")
@@ -85,6 +92,20 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays:
         async for entry in left:
             return await _confirm(plan, ready, entry.address, relays) if ready else None
     return None
+
+
+async def _add(path: Path, assembled: Assembled, ledger: SqliteLedger) -> None:
+    """Take in another file, judged by the same rules; it must have the columns that the template uses."""
+    from asyncsmtp.bulk.recipients import RecipientFile
+
+    more = RecipientFile(path, email=(await assembled.file.heading()).email, rules=assembled.file.rules)
+    missing = set(await assembled.file.columns()) - set(await more.columns())
+    if missing:
+        columns = ", ".join(f"“{safe_text(name, 60)}”" for name in sorted(missing))
+        raise Failed(f"{more.name} lacks the columns {columns}", "give it the columns of the campaign's recipients")
+    before = (await ledger.counts()).total
+    counts = await ledger.add(more.batches())
+    console.say(f"  {console.many(counts.total - before, 'row')} added from {more.name}")
 
 
 async def _suppress(ledger: SqliteLedger) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
+from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
 from asyncsmtp.cli.output.failures import Failed
 
@@ -149,6 +150,8 @@ def settle(file: Mapping[str, object], options: Mapping[str, object], source: Pa
     if "subject" not in given:
         raise _missing("subject", "--subject 'News'", source)
     recipients: Path = given["recipients"]
+    if recipients.name == STDIN and "name" not in given:
+        raise Failed("recipients on standard input have no name", "add --name, which the ledger gets")
     given.setdefault("name", recipients.stem)
     return Settings(folder=source.parent if source else recipients.parent, source=source, **given)
 

@@ -96,6 +96,7 @@ Example:
 @ledger_option
 @option("--dry-run", is_flag=True, help="Compose every message, send none.")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
+@option("--add", type=click.Path(path_type=Path), metavar="CSV", help="Further recipients, for one that was begun.")
 @option("--only-to", metavar="ADDRESS", help="The first row's message (or --limit N) to ADDRESS instead.")
 @option("--row", type=click.IntRange(min=1), metavar="N", help="That row's message, for --only-to.")
 @option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.")
@@ -110,6 +111,7 @@ def command(
     ledger: Path | None,
     dry_run: bool,
     limit: int | None,
+    add: Path | None,
     only_to: str | None,
     row: int | None,
     sandbox: bool,
@@ -142,6 +144,7 @@ def command(
         limit=limit,
         strict=strict,
         wait=wait,
+        add=add,
         confirmed=yes or sandbox,
         as_json=as_json,
         verbose=verbose,
