@@ -15,6 +15,7 @@ from asyncsmtp.bulk.feed import Feed
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.bulk.states import State
@@ -116,6 +117,18 @@ class Run:
     def comes_at(self) -> datetime | None:
         """When a run that did not wait would have gone on, UTC: with a quota, or a window; None: nothing held it up."""
         return self._feed.comes_at
+
+    def pause(self) -> None:
+        """Begin nothing new until `resume`; what is in flight is answered."""
+        self._feed.pause()
+
+    def resume(self) -> None:
+        """Go on, if it was paused."""
+        self._feed.resume()
+
+    def limit(self, rate: Rate) -> None:
+        """Go no faster than this from now on, beside the rates that were given; the last one counts."""
+        self.pace.limit(rate)
 
     def stop(self) -> None:
         """Begin nothing new; `go` returns when what is in flight is answered. A gone relay is not waited for."""

@@ -59,6 +59,8 @@ class Feed:
         self._flying = flying
         self._clock = clock
         self._stopped = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
         self._parked: dict[str, deque[Claim]] = {}
         self._back_at: datetime | None = None  # by then rows that were put off for their domain are due
         self._remembered_at = 0.0
@@ -70,6 +72,16 @@ class Feed:
     def stop(self) -> None:
         """There are no further rows; whoever waits need not wait longer."""
         self._stopped.set()
+        self._going.set()
+
+    def pause(self) -> None:
+        """No further row until `resume`."""
+        if not self.stopped:
+            self._going.clear()
+
+    def resume(self) -> None:
+        """Go on, if it was paused."""
+        self._going.set()
 
     async def rows(self) -> AsyncGenerator[Claim]:
         """Each row when it may begin, until there are no more, or the run is held up and does not wait."""
@@ -84,6 +96,7 @@ class Feed:
                             return
                         self._pace.take(claim.recipient.mailbox.domain)
                         await self._remember()
+                    await self._going.wait()
                     yield claim
         finally:
             await self._remember(at_once=True)

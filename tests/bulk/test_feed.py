@@ -13,6 +13,7 @@ import pytest
 
 from asyncsmtp.bulk import feed
 from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
@@ -214,3 +215,48 @@ async def test_the_start_is_waited_for(tmp_path: Path) -> None:
         run.stop()
         async with asyncio.timeout(5):
             await task
+
+
+async def test_a_run_can_be_paused_and_goes_on(tmp_path: Path) -> None:
+    """What is in flight is answered; nothing new begins; a stop ends a pause too."""
+    pool = Noting()
+    async with ledger_of(tmp_path, ["example.net"] * 30) as ledger:
+        some = asyncio.Event()
+
+        def watch(claim: Claim, settlement: Settlement) -> None:
+            if len(pool.domains) == 10:
+                run.pause()
+                some.set()
+
+        run = Run(Plain(), ledger, pool, concurrency=2, watch=watch)
+        task = asyncio.create_task(run.go())
+        await some.wait()
+        await asyncio.sleep(0.05)
+        before = len(pool.domains)
+        assert 10 <= before <= 13
+        await asyncio.sleep(0.05)
+        assert len(pool.domains) == before
+        run.resume()
+        await task
+        assert len(pool.domains) == 30
+    (tmp_path / "again").mkdir()
+    async with ledger_of(tmp_path / "again", ["example.net"] * 3) as ledger:
+        run = Run(Plain(), ledger, pool)
+        run.pause()
+        task = asyncio.create_task(run.go())
+        await asyncio.sleep(0.05)
+        run.stop()
+        async with asyncio.timeout(5):
+            await task
+        assert len(pool.domains) == 30
+
+
+async def test_a_rate_can_be_set_while_it_runs() -> None:
+    """Beside those that were given; the last one counts."""
+    now = 100.0
+    pace = Pace(Rate.parse_all("100/s"), clock=lambda: now, wall=lambda: now)
+    for rate, spacing in (("1/s", 1.0), ("2/s", 0.5), ("1000/s", 0.01)):
+        pace.limit(Rate.parse(rate))
+        for _ in range(200):
+            pace.take("example.net")
+        assert pace.wait() == pytest.approx(200 * spacing - 0.1, abs=0.02)

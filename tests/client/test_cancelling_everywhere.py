@@ -94,8 +94,11 @@ async def world(dialogue: Dialogue) -> AsyncIterator[World]:
 
 
 async def _ended(world: World) -> None:
-    asyncio.get_running_loop().call_later(0.005, world.session.abort)
-    await world.session.ended()
+    later = asyncio.get_running_loop().call_later(0.005, world.session.abort)
+    try:
+        await world.session.ended()
+    finally:
+        later.cancel()  # who no longer waits goes on with the session
 
 
 async def _retired(world: World) -> Delivery:

@@ -96,7 +96,7 @@ async def test_five_hundred_rows_by_starttls_and_auth(postfix: Postfix, tmp_path
 async def test_running_it_again_tries_the_deferred_one_only(postfix: Postfix, tmp_path: Path) -> None:
     """Resuming is running the same command; what was accepted is not sent twice."""
     campaign = write_campaign(tmp_path, postfix)
-    await asyncsmtp("bulk", campaign, "--yes")
+    await asyncsmtp("bulk", campaign, "--yes", "--retry-delay", "0s")
     postfix.wait_for(498)
     before = len(re.findall("busy@example.com", postfix.log))
     await asyncsmtp("bulk", campaign, "--yes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from asyncsmtp.bulk.pace.lane import Lane
 from asyncsmtp.bulk.pace.rates import Rate
@@ -33,7 +33,7 @@ class Pace:
 
     def __init__(
         self,
-        rates: Iterable[Rate] = (),
+        rates: Sequence[Rate] = (),
         domains: Mapping[str, Iterable[Rate]] | None = None,
         *,
         adapts: bool = True,
@@ -41,6 +41,7 @@ class Pace:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.overall = Lane(rates)
+        self._given = tuple(rates)
         self._rates = {name.lower(): tuple(domain) for name, domain in (domains or {}).items()}
         self._domains = {name: Lane(domain) for name, domain in self._rates.items()}
         self._adapts = adapts
@@ -51,6 +52,10 @@ class Pace:
     def is_open(self) -> bool:
         """Whether nothing holds any message back."""
         return not self._domains and self.overall.is_open
+
+    def limit(self, rate: Rate) -> None:
+        """A further rate for all messages; it takes the place of the last one that was set so."""
+        self.overall.change((*self._given, rate))
 
     def wait(self) -> float:
         """Seconds until the next message, to whomever, may begin."""

@@ -165,6 +165,7 @@ async def _go(
     """The run itself."""
     from asyncsmtp.bulk.campaign import Run
     from asyncsmtp.cli.campaign.hooks import told_to
+    from asyncsmtp.cli.campaign.keyboard import Keyboard, played
     from asyncsmtp.cli.campaign.shares import opened
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
@@ -197,7 +198,7 @@ async def _go(
             job.stop()
             asyncio.get_running_loop().call_later(GRACE, job.cut)
 
-        with interruptible(drain, job.cut) as interruption:
+        with interruptible(drain, job.cut) as interruption, played(Keyboard(job, meter, drain)):
             async with shown(meter):
                 await job.go()
     return _Ended(interruption.exit, job.comes_at)
