@@ -47,6 +47,26 @@ def test_each_key_does_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> Non
     assert "0.64 messages a second at the most" in said
 
 
+def test_in_the_background_the_terminal_is_left_alone(campaign: Path) -> None:
+    """`asyncsmtp bulk … &`: who changes a terminal from the background is stopped, and nobody is mailed."""
+    with serving(ScriptedRelay()) as relay:
+        pid, terminal = pty.fork()
+        if not pid:
+            command = f"{sys.executable} -m asyncsmtp bulk {campaign} {' '.join(relay_at(relay))!r} --yes & wait $!"
+            command = command.replace("'--relay ", "--relay '")
+            os.execv("/bin/bash", ["bash", "-mc", command])
+        drawn = b""
+        try:
+            while octets := os.read(terminal, 65536):
+                drawn += octets
+        except OSError:
+            pass
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0, drawn
+    assert len(relay.received) == 3
+
+
 def test_q_finishes_and_the_terminal_is_as_it_was(campaign: Path) -> None:
     """On a terminal of its own: paused at first, so that nothing is over before the key comes."""
     with serving(ScriptedRelay()) as relay:

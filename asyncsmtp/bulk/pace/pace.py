@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -18,6 +19,7 @@ logger = logging.getLogger("asyncsmtp.campaign")
 
 _CLOSING = 421
 _BUSY = frozenset({450, 451, 452})
+_GREYLISTED = re.compile(rb"gr[ea]y.?list", re.IGNORECASE)  # each recipient by itself: going slower helps nobody
 _ABOUT_THE_MAILBOX = ("4.1.", "4.2.")  # RFC 3463 §3.2, §3.3: nothing that going slower would help
 
 
@@ -144,5 +146,7 @@ class Pace:
 
 
 def _is_busy(reply: Reply) -> bool:
+    if any(map(_GREYLISTED.search, reply.lines)):
+        return False
     status = str(reply.status or "")
     return (reply.code in _BUSY or status.startswith("4.7.")) and not status.startswith(_ABOUT_THE_MAILBOX)

@@ -67,8 +67,11 @@ class Keyboard:
 
 @contextmanager
 def played(keyboard: Keyboard) -> Iterator[None]:
-    """Listen to keys until the block ends, where there is a terminal to type at; it is as it was afterwards."""
-    if not console.interactive() or sys.platform == "win32":
+    """Listen to keys until the block ends, where there is a terminal to type at; it is as it was afterwards.
+
+    Only in the foreground: who touches the terminal from the background is stopped by it.
+    """
+    if not console.interactive() or sys.platform == "win32" or not _in_foreground():
         yield
         return
     import termios
@@ -78,8 +81,8 @@ def played(keyboard: Keyboard) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
 
     def read() -> None:
-        typed = os.read(descriptor, 64)
-        if not typed:
+        typed = os.read(descriptor, 64) if _in_foreground() else b""
+        if not typed:  # the end of the input, or somebody else's
             loop.remove_reader(descriptor)
         for key in typed.decode("ascii", "ignore"):
             keyboard.press(key)
@@ -90,4 +93,12 @@ def played(keyboard: Keyboard) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(descriptor)
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        if _in_foreground():
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False

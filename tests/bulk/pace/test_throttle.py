@@ -96,7 +96,9 @@ def delivery(reply: Reply, stage: str) -> Delivery:
     [
         (421, "4.7.0 too fast", "mail", "all"),
         (421, "4.7.0 too fast", "rcpt", "all"),
-        (451, "4.7.1 greylisted", "rcpt", "domain"),
+        (451, "4.7.1 slow down", "rcpt", "domain"),
+        (451, "4.7.1 Greylisted, try again in 5 minutes", "rcpt", None),
+        (450, "4.2.0 Recipient address rejected: Gray-listed", "rcpt", None),
         (450, "try later", "rcpt", "domain"),
         (452, "4.3.1 no space", "mail", "all"),
         (451, "4.3.0 later", "final", "all"),
