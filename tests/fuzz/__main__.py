@@ -17,7 +17,7 @@ LENGTHS = {"F1": 4096}  # octets of an input; a line of a reply may have 2,048
 def main() -> None:
     """Run one target for so many seconds."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=["F1", "F2", "F3", "F6", "F10"])
+    parser.add_argument("target", choices=["F1", "F2", "F3", "F5", "F6", "F7", "F10"])
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
     try:

@@ -38,7 +38,21 @@ SEEDS: Mapping[str, list[bytes]] = {
             ((0x84, 0x8C, 0x84, 0x85, GO_ON), (0x84, 0x84, 0x84)),
         )
     ],
+    "F5": [
+        "\x00Grüße aus Köln =?utf-8?q?x?= und 日本 ".encode() + b"word " * 40,
+        b"\x00" + b"x" * 1200 + b"\tb",
+        b"\x00=?utf-8?q?foo=0D=0ABcc=3A_z=40x?=",
+        '\x01Zoë, <b@x.example> "Quoted\\" (c)'.encode(),
+        b"\x01a, b" + b" c" * 60,
+        b"\x02" + b"<1@x.example> " * 40,
+        b"\x02a\x00b\x7f\r\nBcc: z@x.example",
+    ],
     "F6": [b"\x01A: b\r\n.\r\n", b"\x02A: b\r\n.", b"\x00A: \n.\r\nMAIL FROM:<>", b"\x05\r.\r\n..\n\r\r\n", b"\x00"],
+    "F7": [
+        b"\x03Subject:  a \t b\n  folded \nFROM : x\n\nbody  line \t\n\n\n end\n\n\n",
+        b"\x00A:\n\n \t \n\t\n",
+        b"\x07A: b\n\n" + b"x \t" * 30 + b"\n" + b" " * 20,
+    ],
     "F10": [
         bytes([mechanism, credentials]) + script
         for mechanism in range(12)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.mail import headers
+from asyncsmtp.mail.signing import canonical
 from asyncsmtp.protocol import content, replies
 from asyncsmtp.protocol.client import ClientProtocol
 from asyncsmtp.protocol.login import _Verdict
@@ -18,7 +20,7 @@ from tests.fuzz.script import END, GO_ON, TOKENS
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS
 
-MUTATIONS = {"F1": 3_000, "F2": 3_000, "F3": 700, "F6": 3_000, "F10": 1_500}
+MUTATIONS = {"F1": 3_000, "F2": 3_000, "F3": 700, "F5": 2_000, "F6": 3_000, "F7": 2_000, "F10": 1_500}
 
 
 def inputs(name: str) -> Iterator[bytes]:
@@ -37,7 +39,7 @@ def inputs(name: str) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_input_breaks_it(name: str) -> None:
-    """F1-F3, F6, F10, without a fuzzer: quick enough for every run."""
+    """F1-F3, F5-F7, F10, without a fuzzer: quick enough for every run."""
     for data in inputs(name):
         TARGETS[name](data)
 
@@ -105,3 +107,20 @@ def test_without_the_fuzzer_the_runner_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 1
     assert "pip install -e '.[fuzz]'" in done.stderr
+
+
+def test_f5_sees_a_field_that_decodes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoded word of the caller's that is passed on: what CVE-2024-6923 was made of."""
+    real = headers.unstructured
+
+    def trusting(name: str, value: str) -> bytes:
+        return f"{name}: {value}\r\n".encode() if "=?" in value and value.isascii() else real(name, value)
+
+    monkeypatch.setattr(headers, "unstructured", trusting)
+    assert broken("F5")
+
+
+def test_f7_sees_a_body_that_is_hashed_by_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = canonical.BodyHash.update
+    monkeypatch.setattr(canonical.BodyHash, "update", lambda self, part: real(self, part.rstrip(b" ")))
+    assert broken("F7")
