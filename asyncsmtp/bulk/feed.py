@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule
-from asyncsmtp.errors import RecipientError
+from asyncsmtp.errors import LedgerError, RecipientError
 
 __all__ = ["Feed"]
 
@@ -92,14 +92,15 @@ class Feed:
             async with aclosing(self._in_turn()) as claims:
                 async for claim in claims:
                     if not self._pace.is_open:
-                        if not await self._held(self._pace.wait):
+                        if not await self._held(self._pace.wait, max(PATIENCE, self._pace.overall.spacing)):
                             return
                         self._pace.take(claim.recipient.mailbox.domain)
                         await self._remember()
                     await self._going.wait()
                     yield claim
         finally:
-            await self._remember(at_once=True)
+            with suppress(LedgerError):  # which ends the run by itself
+                await self._remember(at_once=True)
 
     def _too_early(self) -> float:
         first = self._schedule.start_at
@@ -202,10 +203,10 @@ class Feed:
         await self._sleep(max(0.05, seconds))
         return not self.stopped
 
-    async def _held(self, wait: Callable[[], float]) -> bool:
+    async def _held(self, wait: Callable[[], float], patience: float = PATIENCE) -> bool:
         """Wait as long as `wait` says; False: the run was stopped, or does not wait so long."""
         while not self.stopped and (seconds := wait()) > 0:
-            if seconds > PATIENCE and not self._wait:
+            if seconds > patience and not self._wait:
                 self.comes_at = self._clock() + timedelta(seconds=seconds)
                 return False
             await self._sleep(seconds)

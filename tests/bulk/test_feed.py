@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule, Window
 from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.errors import LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from tests.bulk.ledgers import batches, entries, recipient, states
@@ -260,3 +261,30 @@ async def test_a_rate_can_be_set_while_it_runs() -> None:
         for _ in range(200):
             pace.take("example.net")
         assert pace.wait() == pytest.approx(200 * spacing - 0.1, abs=0.02)
+
+
+async def test_messages_far_apart_are_no_reason_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--spread-until`: ten messages over an hour have six minutes between them, and the run stays for each."""
+    monkeypatch.setattr(feed, "PATIENCE", 0.01)
+    pool = Noting()
+    async with ledger_of(tmp_path, ["example.net"] * 4) as ledger:
+        run = Run(Plain(), ledger, pool, pace=Pace([Rate(5, 1)]))
+        await run.go()
+        assert run.comes_at is None
+    assert len(pool.domains) == 4
+
+
+async def test_a_ledger_that_dies_under_a_quota_ends_the_run_as_itself(tmp_path: Path) -> None:
+    """BL-10: what is counted cannot be written any more, which is no second error."""
+    pool = Noting()
+    async with ledger_of(tmp_path, ["example.net"] * 50) as ledger:
+
+        def watch(claim: Claim, settlement: Settlement) -> None:
+            if len(pool.domains) == 5:
+                ledger._writer._connection.close()
+
+        run = Run(Plain(), ledger, pool, pace=Pace(Rate.parse_all("40/day")), watch=watch, concurrency=2)
+        with pytest.raises(LedgerError):
+            await run.go()
+        with suppress(LedgerError):
+            await ledger.aclose()
