@@ -29,7 +29,7 @@ Example:
 @campaign_argument()
 @ledger_option
 @sandbox_option
-@option("--failed", is_flag=True, help="Rows not accepted only: their own columns, and why.")
+@option("--failed", is_flag=True, help="Rows that failed or wait only: their own columns, and why.")
 @option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
 def command(campaign: Path | None, ledger: Path | None, sandbox: bool, failed: bool, as_json: bool) -> Exit:
     """Print every recipient's outcome as CSV or NDJSON.
@@ -45,7 +45,8 @@ async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.bulk.states import State
 
-    states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT, State.SUPPRESSED) if failed else None
+    # Not the suppressed ones: who gets nothing on purpose must not be mailed by way of the next file.
+    states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT) if failed else None
     line = _line(failed=failed, as_json=as_json)
     harmless = not as_json and console.on_terminal()  # a file gets its cells as they were, a terminal never
     begun = False
@@ -57,7 +58,7 @@ async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
             if not console.out(line(entry), harmless=harmless):
                 return  # nobody reads on
     if failed and not begun:
-        console.say("nobody: every row was accepted, or is still to send")
+        console.say("nobody: every row was accepted, is suppressed, or is still to send")
 
 
 def _line(*, failed: bool, as_json: bool) -> Callable[[Entry], str]:
