@@ -580,3 +580,19 @@ def test_recipients_come_from_standard_input(campaign: Path) -> None:
         assert len(relay.received) == 2
         assert run("email,name\neve@example.org,Eve\n").returncode == 2  # TF-10: another file
     assert not list(campaign.parent.glob(".news*"))
+
+
+def test_an_image_with_a_path_goes_along(command: Command, campaign: Path) -> None:
+    """`<img src="pictures/logo.png">` is shown by cid; one that is missing is an error before anything is sent."""
+    folder = campaign.parent
+    (folder / "pictures").mkdir()
+    (folder / "pictures/logo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "message.html").write_text('<p>{{ name }}</p><img src="pictures/logo.png">', encoding="utf-8")
+    campaign.write_text(campaign.read_text("utf-8") + 'html = "message.html"\n', encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+    (image,) = [part for part in relay.received[0].email.walk() if part.get_content_type() == "image/png"]
+    assert image["Content-ID"] == "<pictures-logo.png>"
+    assert 'src="cid:pictures-logo.png"' in str(relay.received[0].email.get_body(("html",)).get_content())
+    (folder / "pictures/logo.png").unlink()
+    assert "pictures/logo.png: does not exist" in command("bulk", campaign, "--name", "b", "--dry-run").sentence

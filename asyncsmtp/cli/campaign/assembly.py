@@ -118,7 +118,7 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
     from asyncsmtp.mail.attachment import Attachment
     from asyncsmtp.mail.templates.template import Template
 
-    text, html = _parts(settings, shelf)
+    text, html, found = _parts(settings, shelf)
     return Template(
         from_=settings.from_,
         subject=settings.subject,
@@ -129,7 +129,7 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
         attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
         inline={
             cid: Attachment(path.name, shelf.octets(path, f"inline {safe_text(cid)}"))
-            for cid, path in settings.inline.items()
+            for cid, path in {**{cid: settings.folder / path for cid, path in found.items()}, **settings.inline}.items()
         },
         headers=settings.headers,
         reply_to=settings.reply_to,
@@ -139,21 +139,24 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
     )
 
 
-def _parts(settings: Settings, shelf: _Shelf) -> tuple[str | None, str | None]:
-    """The sources of the text and of the HTML, each from its file or made from the other."""
+def _parts(settings: Settings, shelf: _Shelf) -> tuple[str | None, str | None, dict[str, str]]:
+    """The sources of the text and of the HTML, each from its file or made from the other; its images by their paths."""
+    images: dict[str, str] = {}
     text = shelf.text(settings.text, "text") if settings.text else None
     html = shelf.text(settings.html, "html") if settings.html else None
     if settings.html is not None and html is not None:
         from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
+        from asyncsmtp.mail.templates.images import images_by_cid
 
         if settings.html.suffix.lower() in (".md", ".markdown"):
             text = html if text is None else text
             html = html_from_markdown(html)
+        html, images = images_by_cid(html)
         if settings.text_from_html and text is None:
             text = text_from_html(html, settings.html.name)
         if settings.inline_styles:
             html = styles_inlined(html, settings.html.name)
-    return text, html
+    return text, html, images
 
 
 def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | AttachmentPattern:

@@ -1,0 +1,46 @@
+"""Images by a path become images by `cid:`, and nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncsmtp.mail.templates.images import images_by_cid
+
+
+@pytest.mark.parametrize(
+    ("html", "made", "paths"),
+    [
+        ('<img src="logo.png">', '<img src="cid:logo.png">', {"logo.png": "logo.png"}),
+        ("<IMG alt='' SRC = 'a b/ä.png'/>", "<IMG alt='' SRC = 'cid:a-b-.png'/>", {"a-b-.png": "a b/ä.png"}),
+        (
+            '<img src="a%20b.png"><img src="a b.png">',
+            '<img src="cid:a-b.png"><img src="cid:a-b.png">',
+            {"a-b.png": "a b.png"},
+        ),
+        (
+            '<img src="a/b.png"><img src="a b.png">',
+            '<img src="cid:a-b.png"><img src="cid:a-b.png-">',
+            {"a-b.png": "a/b.png", "a-b.png-": "a b.png"},
+        ),
+    ],
+)
+def test_a_relative_path_goes_along(html: str, made: str, paths: dict[str, str]) -> None:
+    assert images_by_cid(html) == (made, paths)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<img src="https://example.org/logo.png">',
+        '<img src="cid:logo">',
+        '<img src="data:image/png;base64,x">',
+        '<img src="//cdn.example.org/x.png">',
+        '<img src="/x.png">',
+        '<img src="{{ picture }}.png">',
+        '<img src="">',
+        '<a href="logo.png"><img alt="src=x">',
+        "<imgsrc='x.png'>",
+    ],
+)
+def test_what_is_elsewhere_or_no_image_is_left_alone(html: str) -> None:
+    assert images_by_cid(html) == (html, {})
