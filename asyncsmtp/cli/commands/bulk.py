@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from asyncsmtp.cli import looping
 from asyncsmtp.cli.campaign.keys import IN_DOUBT
 from asyncsmtp.cli.campaign.onlyto import send_to_one
 from asyncsmtp.cli.campaign.plan import Plan
@@ -154,8 +155,8 @@ def command(
     if only_to is not None:
         return asyncio.run(_only_to(plan, only_to, row, sandbox=sandbox))
     if sandbox:
-        return asyncio.run(rehearse(plan, maildir, show))
-    return asyncio.run(run(plan, plan.relays()))
+        return looping.run(rehearse(plan, maildir, show))
+    return looping.run(run(plan, plan.relays()))
 
 
 async def _only_to(plan: Plan, address: str, row: int | None, *, sandbox: bool) -> Exit:
