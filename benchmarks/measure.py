@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -73,7 +77,7 @@ def run(command: list[str], log: Path) -> Spent:
     The peak is read from the kernel while it runs: `ru_maxrss` would count the parent before the exec too.
     """
     began, peak = time.perf_counter(), 0
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=_compiled()) as process:
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
@@ -83,6 +87,15 @@ def run(command: list[str], log: Path) -> Spent:
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
     return Spent(process.returncode, wall, usage.ru_utime + usage.ru_stime, peak)
+
+
+@cache
+def _compiled() -> dict[str, str]:
+    """The environment, with a folder for compiled modules: as it is once a program has run or been installed."""
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder)
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": folder}
 
 
 def _high_water(pid: int) -> int:

@@ -69,6 +69,7 @@ class Verb(StrEnum):
     CANCEL = "the AUTH cancellation"
 
 
+_MAIL, _RCPT = Verb.MAIL, Verb.RCPT  # on Python 3.11 a member is looked up by a call: these, once for each message
 _NOT_IN_ARGUMENT = re.compile(rb"[\x00-\x1f\x7f]").search
 _LIMIT = dict.fromkeys(Verb, MAX_LINE) | {
     Verb.MAIL: MAX_MAIL_LINE,
@@ -166,16 +167,16 @@ def lhlo(name: str) -> Command:
 
 def mail(reverse_path: Mailbox | None, parameters: Mapping[str, str | None] | None = None) -> Command:
     """MAIL FROM with ESMTP parameters; None is the null reverse-path (RFC 5321 §4.1.1.2, §4.5.5)."""
-    return Command(Verb.MAIL, b"FROM:" + _path(reverse_path) + _parameters(parameters))
+    return Command(_MAIL, b"FROM:" + _path(reverse_path) + _parameters(parameters))
 
 
 def rcpt(forward_path: Mailbox, parameters: Mapping[str, str | None] | None = None) -> Command:
     """RCPT TO with ESMTP parameters (RFC 5321 §4.1.1.3)."""
-    return Command(Verb.RCPT, b"TO:" + _path(forward_path) + _parameters(parameters))
+    return Command(_RCPT, b"TO:" + _path(forward_path) + _parameters(parameters))
 
 
 def _path(mailbox: Mailbox | None) -> bytes:
-    return b"<" + (mailbox.wire.encode("utf-8") if mailbox else b"") + b">"
+    return f"<{mailbox.wire}>".encode() if mailbox else b"<>"
 
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.protocol.codec import MAX_LINE, Transparency
 
-__all__ = ["AnyContent", "Content", "ContentSource", "as_data", "chunks", "transparent"]
+__all__ = ["AnyContent", "Content", "ContentSource", "as_data", "chunks", "has_dots", "transparent"]
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -29,6 +29,7 @@ class Content:
         eight_bit: whether an octet is above 127, so that 8BITMIME is needed (RFC 6152).
         utf8_headers: whether the header section is beyond ASCII, so that SMTPUTF8 is needed (RFC 6531).
         binary: whether it is not canonical, so that BINARYMIME is needed (RFC 3030 §3).
+        dotted: whether a line may begin with a dot; False spares the search for one (RFC 5321 §4.5.2).
     """
 
     parts: tuple[bytes, ...]
@@ -36,6 +37,7 @@ class Content:
     eight_bit: bool
     utf8_headers: bool
     binary: bool = False
+    dotted: bool = field(default=True, compare=False)
 
     @classmethod
     def of(cls, octets: bytes | str, *, fix_eols: bool = False) -> Content:
@@ -52,7 +54,8 @@ class Content:
             octets = _ANY_LINE_END.sub(b"\r\n", octets)
         check(octets)
         parts = (octets,) if octets.endswith(b"\r\n") else (octets, b"\r\n")
-        return cls.trusted(parts, utf8_headers=not _header_section(octets).isascii())
+        beyond_ascii = not _header_section(octets).isascii()
+        return cls(parts, sum(map(len, parts)), not octets.isascii(), beyond_ascii, dotted=has_dots(octets))
 
     @classmethod
     def trusted(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
@@ -150,9 +153,16 @@ def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
     return map(Transparency().pass_on, parts)
 
 
-def as_data(parts: Iterable[bytes]) -> bytes:
+def has_dots(octets: bytes) -> bool:
+    """Whether a line begins with a dot; so it is of a whole content if it is of any part."""
+    return octets.startswith(b".") or b"\n." in octets
+
+
+def as_data(content: Content) -> bytes:
     """The whole content as it stands behind DATA: what `transparent` gives, for one that is in memory anyway."""
-    octets = b"".join(parts)
+    octets = b"".join(content.parts)
+    if not content.dotted:
+        return octets
     if b"\n." in octets:
         octets = octets.replace(b"\n.", b"\n..")
     return b"." + octets if octets.startswith(b".") else octets

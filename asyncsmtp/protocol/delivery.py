@@ -148,8 +148,9 @@ class Delivery:
     @property
     def accepted(self) -> bool:
         """Whether every recipient was accepted."""
-        replies = (self.mail, *self.recipients, *self.finals)
-        return bool(self.finals) and all(reply.positive for reply in replies)
+        if not self.finals:
+            return False
+        return max([reply.code for reply in (self.mail, *self.recipients, *self.finals)]) < 400
 
     def raise_for_refusal(self) -> None:
         """Raise for the first recipient that was not accepted; do nothing when all were.

@@ -81,8 +81,10 @@ class Envelope:
 
     @property
     def needs_smtputf8(self) -> bool:
-        paths = self.forward_paths if self.reverse_path is None else (self.reverse_path, *self.forward_paths)
-        return any(path.needs_smtputf8 for path in paths)
+        for path in self.forward_paths:  # not `any`: each message asks this
+            if path.needs_smtputf8:
+                return True
+        return self.reverse_path is not None and self.reverse_path.needs_smtputf8
 
     @property
     def summary(self) -> str:

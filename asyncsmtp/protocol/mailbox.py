@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from asyncsmtp.errors import RecipientError
@@ -25,6 +25,7 @@ _UTF8 = "\u00a0-\U0010ffff"  # beyond ASCII and the C1 controls, RFC 6531 §3.3
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"')
+_PLAIN = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*)@([A-Za-z0-9.-]+)")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)  # no zone: ipaddress takes any text for one
 _UNSEEN = re.compile(
@@ -51,6 +52,10 @@ class Mailbox:
         Raises:
             RecipientError: with the reason.
         """
+        if (plain := _PLAIN.fullmatch(text)) is not None and len(text) + 2 <= MAX_PATH:  # the way of nearly every one
+            local, domain = plain.groups()
+            if len(local) <= MAX_LOCAL_PART and is_domain(domain):
+                return cls(local, domain)
         if len(text) > 4 * MAX_PATH:
             raise RecipientError("this address is too long: a path has at most 256 octets (RFC 5321 §4.5.3.1.3)")
         if text.lower() == "postmaster":  # RFC 5321 §4.1.1.3: the one name that needs no domain
@@ -68,12 +73,12 @@ class Mailbox:
             raise _not_an_address(text, "a path has at most 256 octets")
         return mailbox
 
-    @cached_property
+    @property
     def wire(self) -> str:
         """The address as it stands in a path, without the angle brackets."""
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
-    @cached_property
+    @property
     def key(self) -> str:
         """What two spellings of one mailbox share: the local part as it is, the domain in lower case."""
         return f"{self.local}@{self.domain.lower()}"
@@ -106,6 +111,7 @@ def _ascii_domain(text: str, domain: str) -> str:
     return domain
 
 
+@lru_cache(maxsize=4096)  # of a list of a million most are at a few
 def is_domain(text: str) -> bool:
     """Whether this is a domain, in ASCII (RFC 5321 §4.1.2)."""
     return len(text) <= MAX_DOMAIN and all(map(_LABEL.fullmatch, text.split(".")))

@@ -129,11 +129,12 @@ class ReplyReader:
         Raises:
             RemoteProtocolError: at the first malformed line, after the replies before it.
         """
-        self._unread.extend((self._tail + data).split(b"\n"))
-        self._tail = self._unread.pop()
-        while self._unread:
-            line = self._unread.popleft()
-            if reply := (not self._lines and self._often.get(line)) or self._read_line(line):
+        unread, often = self._unread, self._often.get
+        unread.extend((self._tail + data).split(b"\n"))
+        self._tail = unread.pop()
+        while unread:
+            line = unread.popleft()
+            if reply := (not self._lines and often(line)) or self._read_line(line):
                 yield reply
         if len(self._tail) > MAX_LINE:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")

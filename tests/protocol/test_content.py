@@ -220,4 +220,6 @@ def test_binary_content_may_have_headers_beyond_ascii() -> None:
 @given(st.lists(st.sampled_from([b".", b"\r\n", b"..", b"a", b"\r\n.\r\n", b""]), max_size=8))
 def test_a_content_in_memory_is_made_transparent_as_one_in_pieces_is(parts: list[bytes]) -> None:
     """RFC 5321 §4.5.2: the same octets by either way."""
-    assert as_data(parts) == b"".join(transparent(parts))
+    stuffed = b"".join(transparent(parts))
+    assert as_data(Content.trusted(tuple(parts))) == stuffed
+    assert as_data(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))

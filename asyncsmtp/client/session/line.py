@@ -188,7 +188,7 @@ class Line:
     def _end_data(self, place: Place) -> None:
         """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
-        parts = (as_data(place.parts),) if transaction.taken and place.parts is not None else ()
+        parts = (as_data(place.whole),) if transaction.taken and place.whole is not None else ()
         transaction.content_ended()
         self._ended_last = place
         end = Said((END_OF_CONTENT,), transaction.answered, answers=transaction.answers_due)
@@ -198,7 +198,7 @@ class Line:
         """The last chunk; in a streamed dialogue with its envelope, unasked."""
         unasked = not place.opened
         said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
-        parts = place.parts if place.parts is not None else (place.rest or b"",)
+        parts = place.whole.parts if place.whole is not None else (place.rest or b"",)
         place.transaction.content_ended(unasked=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)

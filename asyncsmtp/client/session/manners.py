@@ -57,6 +57,9 @@ class _Known(Enum):
     REFUSED = "refused"
 
 
+_PROBING, _PROVED = _Known.PROBING, _Known.PROVED  # looked up once: on Python 3.11 that is a call
+
+
 class Behind:
     """What one session knows of its server, and the probe that finds out.
 
@@ -71,11 +74,11 @@ class Behind:
 
     @property
     def proved(self) -> bool:
-        return self._known is _Known.PROVED
+        return self._known is _PROVED
 
     @property
     def probing(self) -> bool:
-        return self._known is _Known.PROBING
+        return self._known is _PROBING
 
     def probe(self) -> list[Said]:
         """What to say behind a content to find out; nothing once that was tried."""

@@ -22,7 +22,7 @@ class Place:
 
     Attributes:
         opened: its envelope is said; it cannot be taken back without breaking the connection.
-        parts: of content that goes in one write; None of one that is streamed.
+        whole: the content, if it goes in one write; None where it is streamed.
         room: for content too large for one write: done when the sender may begin to stream it.
         streamed: whether all but the end of such a content is written. rest: of it, in chunks, the last one.
         mark: what `before_end` returned, once it was called.
@@ -37,22 +37,22 @@ class Place:
         "content",
         "mark",
         "opened",
-        "parts",
         "rest",
         "room",
         "streamed",
         "transaction",
+        "whole",
     )
 
     def __init__(self, transaction: Transaction, content: AnyContent, before_end: BeforeEnd | None) -> None:
         loop = asyncio.get_running_loop()
         self.transaction = transaction
         self.content = content
-        self.parts = content.parts if isinstance(content, Content) and content.size <= READ_SIZE else None
+        self.whole = content if isinstance(content, Content) and content.size <= READ_SIZE else None
         self.before_end = before_end
         self.opened = False
-        self.room: asyncio.Future[None] | None = loop.create_future() if self.parts is None else None
-        self.streamed = self.parts is not None
+        self.room: asyncio.Future[None] | None = loop.create_future() if self.whole is None else None
+        self.streamed = self.whole is not None
         self.rest: bytes | None = None
         self.mark: asyncio.Future[object] | None = None
         self.booked: asyncio.Future[Delivery] = loop.create_future()

@@ -72,7 +72,7 @@ class Signer:
         signatures = b"".join(_field(key, tags, canonical) for key in reversed(self._keys))
         parts = (signatures + content.parts[0], *content.parts[1:])
         size = content.size + len(signatures)
-        return Content(parts, size, content.eight_bit, content.utf8_headers)
+        return Content(parts, size, content.eight_bit, content.utf8_headers, dotted=content.dotted)
 
     def _hash(self, body: Sequence[_Tail]) -> bytes:
         """Go on from the last state whose parts are those of this body."""

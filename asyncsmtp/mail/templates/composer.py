@@ -12,7 +12,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.templates.filling import Filling, Piece
 from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL
 from asyncsmtp.mail.words import UnfitCharacter
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import Content, has_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Composer:
         self._author = author
         self._head = _joined(head)
         self._body = tuple(_gathered(body))
+        self._dotted = any(has_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
         self._unsubscribe = unsubscribe
@@ -70,13 +71,20 @@ class Composer:
         filling = Filling(to, fields, message_id, date, self._names)
         try:
             head = _filled(self._head, filling)
-            parts = (head, *[_filled(piece, filling) for piece in self._body])
+            parts = [head]
+            dotted = self._dotted or has_dots(head)
+            for piece in self._body:
+                if isinstance(piece, bytes):
+                    parts.append(piece)
+                else:
+                    parts.append(filled := piece(filling))
+                    dotted = dotted or has_dots(filled)
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
             raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
-        content = Content(parts, sum(map(len, parts)), eight_bit=beyond_ascii, utf8_headers=beyond_ascii)
+        content = Content(tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, dotted=dotted)
         if self._signer is not None:
             content = self._signer.signed(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail import headers
@@ -31,6 +32,18 @@ class Fields:
     def text(self, name: str, source: str) -> Piece:
         """A field of text, such as the Subject."""
         return self._field(self._slots(source, name), name, lambda value: headers.field(name, value))
+
+    def date(self) -> Piece:
+        """Date: as a rule one moment for a whole campaign, so it is written again only for another one."""
+        last: tuple[datetime, bytes] | None = None
+
+        def write(filling: Filling) -> bytes:
+            nonlocal last
+            if last is None or last[0] is not filling.date:
+                last = filling.date, headers.date(filling.date)
+            return last[1]
+
+        return write
 
     def author(self, source: str) -> tuple[Mailbox, Piece]:
         """From, and the mailbox in it: the name may differ from row to row, the address may not."""

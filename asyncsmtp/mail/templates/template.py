@@ -97,7 +97,7 @@ class Template:
     def _head(self, fields: Fields) -> tuple[Mailbox, list[Piece]]:
         """The mailbox of the author and the fields before the body's own."""
         author, from_ = fields.author(self.from_)
-        head: list[Piece] = [lambda filling: headers.date(filling.date), from_, fields.recipient(self.to_name)]
+        head: list[Piece] = [fields.date(), from_, fields.recipient(self.to_name)]
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
