@@ -1,4 +1,5 @@
-"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [memory] [pace] [--quick]
+"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [growth] [mailmerge] [memory] [attachment]
+                     [lag] [start] [pace] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -10,35 +11,43 @@ import asyncio
 import platform
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import command, composing, latency, memory, pace, session, sessions
+from benchmarks import command, composing, lag, latency, mailmerging, memory, pace, session, sessions, starting
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
-ALL = ("session", "sessions", "latency", "composing", "command", "memory", "pace")
 HEAD = Row("work", "ours", "peer", "ratio", "target", True)
 
 
 async def rows(wanted: set[str], quick: bool) -> list[Row]:
     """Run each benchmark that is wanted, one after the other."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as folder:
-        if "session" in wanted:
-            found += await session.measure(**({"messages": 300, "turns": 1} if quick else {}))
-        if "sessions" in wanted:
-            found += await sessions.measure(**({"messages": 1_000, "turns": 1} if quick else {}))
-        if "latency" in wanted:
-            found += await latency.measure(**({"messages": 64, "peer_messages": 2} if quick else {}))
-        if "composing" in wanted:
-            found += await composing.measure(**({"messages": 100, "peer_messages": 5, "turns": 1} if quick else {}))
-        if "command" in wanted:
-            few = {"rows": 2_000, "peer_rows": 200, "turns": 1}
-            found += await command.measure(Path(folder) / "command", **(few if quick else {}))
-        if "memory" in wanted:
-            found += await memory.measure(Path(folder) / "memory", **({"rows": 20_000, "few": 1_000} if quick else {}))
-        if "pace" in wanted:
-            found += await pace.measure(Path(folder) / "pace", **({"seconds": 6.0} if quick else {}))
+    with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as name:
+        folder = Path(name)
+        runs: dict[str, tuple[Callable[..., Awaitable[list[Row]]], dict[str, Any]]] = {
+            "session": (session.measure, {"messages": 300, "turns": 1}),
+            "sessions": (sessions.measure, {"messages": 1_000, "turns": 1}),
+            "latency": (latency.measure, {"messages": 64, "peer_messages": 2}),
+            "composing": (composing.measure, {"messages": 100, "peer_messages": 5, "turns": 1}),
+            "command": (partial(command.measure, folder / "command"), {"rows": 2_000, "peer_rows": 200, "turns": 1}),
+            "growth": (partial(command.grow, folder / "growth"), {"sizes": (200, 1_000, 2_000), "turns": 1}),
+            "mailmerge": (
+                partial(mailmerging.measure, folder / "mailmerge"),
+                {"rows": 400, "peer_rows": 8, "turns": 1},
+            ),
+            "memory": (partial(memory.measure, folder / "memory"), {"rows": 20_000, "few": 1_000}),
+            "attachment": (partial(memory.attach, folder / "attachment"), {"rows": 20}),
+            "lag": (partial(lag.measure, folder / "lag"), {"rows": 1_000}),
+            "start": (partial(starting.measure, folder / "start"), {"turns": 1}),
+            "pace": (partial(pace.measure, folder / "pace"), {"seconds": 6.0}),
+        }
+        for word, (measure, few) in runs.items():
+            if not wanted or word in wanted:
+                found += await measure(**(few if quick else {}))
     return found
 
 
@@ -53,7 +62,7 @@ def table(found: list[Row]) -> str:
 
 def main() -> int:
     """Print the table; 1 if a target was missed."""
-    wanted = {word for word in sys.argv[1:] if not word.startswith("-")} or set(ALL)
+    wanted = {word for word in sys.argv[1:] if not word.startswith("-")}
     found = asyncio.run(rows(wanted, "--quick" in sys.argv))
     print(f"Python {platform.python_version()}, to {name()}, median of turns")
     print(table(found))

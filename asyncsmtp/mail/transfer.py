@@ -9,6 +9,7 @@ from __future__ import annotations
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Callable
 from enum import StrEnum
+from io import BytesIO
 
 from asyncsmtp.mail.words import UnfitCharacter, encode
 
@@ -16,6 +17,7 @@ __all__ = ["Transfer", "base64", "lines", "quoted_printable", "soft_broken"]
 
 MAX_LINE = 998  # octets of a line of 7bit, RFC 2045 §2.7
 _OCTETS_OF_A_LINE = 57  # they make 76 of base64
+_BLOCK = 256 * _OCTETS_OF_A_LINE
 _PLAIN = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
 
 
@@ -81,6 +83,13 @@ def soft_broken(octets: bytes) -> bytes:
 
 def base64(octets: bytes) -> bytes:
     """Encode any octets, in lines of 76; the last has its CRLF too."""
+    encoded = BytesIO()
+    for at in range(0, len(octets), _BLOCK):  # not at once: half a million lines apart are three times an attachment
+        encoded.write(_base64_lines(octets[at : at + _BLOCK]))
+    return encoded.getvalue()
+
+
+def _base64_lines(octets: bytes) -> bytes:
     encoded = b2a_base64(octets, newline=False)
     width = _OCTETS_OF_A_LINE // 3 * 4
     return b"".join([encoded[at : at + width] + b"\r\n" for at in range(0, len(encoded), width)])
