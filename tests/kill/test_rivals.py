@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.kill.processes import Campaign, OracleProcess, kill, oracle
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROUNDS = int(os.environ.get("ASYNCSMTP_RIVALS", "3"))  # the long form is 50
+LONG = 20
 RIVALS = 5
 FEW = 50  # rows
 FROZEN = 1.0  # seconds
@@ -33,7 +35,11 @@ def reap(processes: list[subprocess.Popen[bytes]]) -> dict[int, float]:
 
 
 def test_of_five_that_start_at_once_one_sends(tmp_path: Path) -> None:
-    """BL-11: four end with 75 while the one sends, which takes seconds; nobody gets two, and nobody is missing."""
+    """BL-11: four end with 75 while the one sends, which takes seconds; nobody gets two, and nobody is missing.
+
+    In the long form, which wants a quiet machine, within a second of their start: as a rule, for a test is no clock.
+    """
+    slowest = []
     for number in range(ROUNDS):
         with oracle(tmp_path / str(number), "--pause", "0.1") as server:
             campaign = Campaign(tmp_path / f"campaign{number}", FEW, server.port, sessions=2)
@@ -46,9 +52,11 @@ def test_of_five_that_start_at_once_one_sends(tmp_path: Path) -> None:
             codes = [process.returncode for process in processes]
             assert sorted(codes) == [1, 75, 75, 75, 75], campaign.complaints  # some are rejected: 1
             sender = codes.index(1)
-            assert max(at for place, at in ended.items() if place != sender) < ended[sender]
+            slowest.append(max(at for place, at in ended.items() if place != sender))
+            assert slowest[-1] < ended[sender]
             judge(campaign, server)
             assert set(copies(server).values()) == {1}
+    assert ROUNDS < LONG or median(slowest) <= 1.0, slowest
 
 
 def wait_until_it_sends(server: OracleProcess, process: subprocess.Popen[bytes], verdicts: int = 20) -> None:
