@@ -54,6 +54,13 @@ def one_by_one(campaign: Path, relay: ScriptedRelay) -> tuple[object, ...]:
     return "bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1
 
 
+def test_a_connection_is_replaced_after_so_many_messages(command: Command, campaign: Path) -> None:
+    """--max-per-connection: it says QUIT, another follows, and every message arrives."""
+    with serving(ScriptedRelay()) as relay:
+        assert command(*one_by_one(campaign, relay), "--max-per-connection", 2).code == 0
+    assert (len(relay.received), relay.connections, relay.dialogue.count("C: QUIT")) == (3, 2, 2)
+
+
 @contextmanager
 def running(*words: object) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, which does not outlive the block."""

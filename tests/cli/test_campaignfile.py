@@ -57,6 +57,7 @@ def test_every_key_is_read(path: Path) -> None:
         [relay]
         url = "smtp://news@mail.example.com:587"
         sessions = 4
+        max_per_connection = 100
         dialogue = "lockstep"
         ca_file = "ca.pem"
         password_command = "pass show mail"
@@ -69,6 +70,7 @@ def test_every_key_is_read(path: Path) -> None:
         url = "smtps://news@other.example.com"
         weight = 2
         sessions = 3
+        max_per_connection = 50
         rate = "5/s"
         [unsubscribe]
         url = "https://example.com/u/{{ token }}"
@@ -152,6 +154,7 @@ def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected
         ("[[relays]]\nweight = 1", "each is a section with a url"),
         ("[[relays]]\nurl = 'smtp://x'\nweight = 0", "weight must be a number above 0"),
         ("[[relays]]\nurl = 'smtp://x'\nsessions = 0", "sessions must be a whole number from 1"),
+        ("[[relays]]\nurl = 'smtp://x'\nmax_per_connection = 0", "max_per_connection must be a whole number from 1"),
         ("[[relays]]\nurl = 'smtp://x'\nhost = 'y'", "unknown key “host”"),
         ("[[relays]]\nurl = 'smtp://x'\nrate = 'fast'", "“fast” is no rate"),
         ("[limits]\nrate = 30", 'must be a text such as "30/s", or a list of such'),

@@ -148,6 +148,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.webhook": Key("webhook", _text, "--webhook"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),
+    "relay.max_per_connection": Key("max_per_connection", _count, "--max-per-connection"),
     "relay.dialogue": Key("dialogue", _one_of(*DIALOGUES), "--dialogue"),
     "relay.ca_file": Key("ca_file", _path, "--ca-file"),
     "relay.password_command": Key("password_command", _text, "--password-command"),

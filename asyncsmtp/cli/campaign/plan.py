@@ -47,12 +47,18 @@ class Plan:
         Raises:
             Failed: there is none. BadArgument: a URL is no relay's.
         """
-        main = [(self.relay(), RelayShare(url="", sessions=self.settings.sessions))] if self.settings.relay else []
+        main = [(self.relay(), self.own_share)] if self.settings.relay else []
         others = [
             (self._relay(share.url, share.password_command or self.settings.password_command), share)
             for share in self.settings.shares
         ]
         return main + others or [(self.relay(), RelayShare(url=""))]
+
+    @property
+    def own_share(self) -> RelayShare:
+        """That of the relay in [relay]."""
+        settings = self.settings
+        return RelayShare(url="", sessions=settings.sessions, max_per_connection=settings.max_per_connection)
 
     def relay(self) -> Relay:
         """The first relay of the settings, its password found.

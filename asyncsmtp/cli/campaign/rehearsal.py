@@ -6,7 +6,6 @@ from pathlib import Path
 
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.campaign.running import run
-from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.sandboxes import sandboxed, show
@@ -40,7 +39,7 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
     if await _complete(plan.ledger):
         _afresh(plan.ledger, None if maildir else place)
     async with sandboxed(place) as relay:
-        relays = [(relay, RelayShare(url="", sessions=plan.settings.sessions))]
+        relays = [(relay, plan.own_share)]
         try:
             ended = await run(plan, relays)
         except LedgerMismatch:

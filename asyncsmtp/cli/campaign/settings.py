@@ -75,6 +75,7 @@ class Settings:
     unsubscribe: Unsubscribing | None = None
     relay: str | None = None
     sessions: int = 10
+    max_per_connection: int | None = None
     shares: tuple[RelayShare, ...] = ()
     dialogue: str | None = None
     ca_file: Path | None = None

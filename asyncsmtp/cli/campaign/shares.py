@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayShare", "opened", "shares"]
 
-_NAMES = ("url", "weight", "sessions", "rate", "password_command")
+_SESSIONS = 10
+_NAMES = ("url", "weight", "sessions", "max_per_connection", "rate", "password_command")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,8 @@ class RelayShare:
 
     url: str
     weight: float = 1.0
-    sessions: int = 10
+    sessions: int = _SESSIONS
+    max_per_connection: int | None = None
     rates: tuple[Rate, ...] = ()
     password_command: str | None = None
 
@@ -44,15 +46,29 @@ def _share(table: object, folder: Path) -> RelayShare:
     for name in table:
         if name not in _NAMES:
             raise ValueError(f"unknown key “{safe_text(name, 60)}”; it may have {', '.join(_NAMES)}")
-    weight, sessions, command = table.get("weight", 1), table.get("sessions", 10), table.get("password_command")
+    weight, command = table.get("weight", 1), table.get("password_command")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
         raise ValueError("weight must be a number above 0")
-    if isinstance(sessions, bool) or not isinstance(sessions, int) or not 1 <= sessions <= 10_000:
-        raise ValueError("sessions must be a whole number from 1 to 10000")
     if command is not None and not isinstance(command, str):
         raise ValueError("password_command must be text, in quotes")
     given = rates(table["rate"], folder) if "rate" in table else ()
-    return RelayShare(url=table["url"], weight=weight, sessions=sessions, rates=given, password_command=command)
+    return RelayShare(
+        url=table["url"],
+        weight=weight,
+        sessions=_count(table, "sessions") or _SESSIONS,
+        max_per_connection=_count(table, "max_per_connection"),
+        rates=given,
+        password_command=command,
+    )
+
+
+def _count(table: Mapping[str, object], name: str) -> int | None:
+    found = table.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= 10_000:
+        raise ValueError(f"{name} must be a whole number from 1 to 10000")
+    return found
 
 
 @asynccontextmanager
@@ -62,10 +78,11 @@ async def opened(relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None
     from asyncsmtp.client.pool.pool import Pool
 
     async with AsyncExitStack() as stack:
-        pools = [
-            (await stack.enter_async_context(Pool(relay, sessions=share.sessions, trace=trace)), share)
+        made = [
+            (Pool(relay, sessions=share.sessions, messages=share.max_per_connection, trace=trace), share)
             for relay, share in relays
         ]
+        pools = [(await stack.enter_async_context(pool), share) for pool, share in made]
         if len(pools) == 1 and not pools[0][1].rates:
             yield pools[0][0]
         else:

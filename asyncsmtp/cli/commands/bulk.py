@@ -42,6 +42,7 @@ KEY_OF = {
     "password_command": "relay.password_command",
     "dialogue": "relay.dialogue",
     "sessions": "relay.sessions",
+    "max_per_connection": "relay.max_per_connection",
     "concurrency": "limits.concurrency",
     "rate": "limits.rate",
     "window": "limits.window",
@@ -83,6 +84,7 @@ Example:
 @option("--encoding", metavar="NAME", help="Of the CSV, such as cp1252; found out, and said aloud, if not given.")
 @relay_options
 @option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
+@option("--max-per-connection", type=click.IntRange(1, 10_000), metavar="N", help="Messages, then a new connection.")
 @option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
 @option("--in-doubt", type=click.Choice(IN_DOUBT), help="What becomes of rows whose reply was lost (hold).")
 @option("--rate", metavar="RATES", help="'30/s, 2000/day': each of them holds; a day's is remembered.")
