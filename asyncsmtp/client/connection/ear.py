@@ -15,7 +15,7 @@ from typing import Any, Protocol
 __all__ = ["READ_SIZE", "Ear", "Hearer", "Streams", "open_streams", "overhear"]
 
 READ_SIZE = 65_536
-_ROOM = 16_384  # octets: replies to more commands than are ever said at once
+_ROOM = 4_096  # octets: the replies to as many commands as are said at once, as a rule; more take another read
 
 
 class Hearer(Protocol):
