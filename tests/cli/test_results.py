@@ -8,10 +8,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from asyncsmtp.cli.output.records import OUTCOME
 from asyncsmtp.testing import Cue, ScriptedRelay, Stage
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -102,11 +105,57 @@ def test_failed_is_the_original_columns_and_why(command: Command, ran: Path) -> 
     """
     rows = list(csv.DictReader(io.StringIO(command("results", ran, "--failed").out)))
     assert [row["name"] for row in rows] == ["'=cmd|' /C calc'!A0", "Nobody"]
-    assert list(rows[0]) == ["email", "name", "note", "state", "reason"]
-    assert rows[0]["reason"].startswith("550 5.1.1 no")
-    assert "not an address" in rows[1]["reason"]
+    assert list(rows[0]) == ["email", "name", "note", *OUTCOME]
+    assert (rows[0]["code"], rows[0]["status"], rows[0]["attempts"]) == ("550", "5.1.1", "1")
+    assert rows[0]["reply"].endswith("such user")
+    assert rows[0]["host"].startswith("127.0.0.1")
+    assert "not an address" in rows[1]["reply"]
+    assert (rows[1]["code"], rows[1]["attempts"], rows[1]["first_at"]) == ("", "0", "")
     records = [json.loads(line) for line in command("results", ran, "--failed", "--json").out.splitlines()]
     assert records[0]["fields"] == {"email": "=bob@example.org", "name": "=cmd|' /C calc'!A0", "note": "@sum"}
+
+
+def test_each_row_tells_when_it_was_first_tried_and_last_written(command: Command, campaign: Path) -> None:
+    """A row that was deferred and then accepted has two times; one that was never tried has none."""
+    began = datetime.now(UTC)
+    busy = iter([True])
+    with serving(ScriptedRelay({Stage.RCPT: lambda cue: "450 4.2.0 busy" if next(busy, False) else None})) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        words = ("bulk", campaign, "--relay", url, "--yes", "--sessions", "1", "--retry-delay", "1s")
+        assert command(*words, "--limit", "1").code == 75
+        once = json.loads(command("results", campaign, "--json", "--failed").out)
+        assert command(*words, "--wait").code == 0
+    rows = [json.loads(line) for line in command("results", campaign, "--json").out.splitlines()]
+    times = [(datetime.fromisoformat(row["first_at"]), datetime.fromisoformat(row["last_at"])) for row in rows]
+    assert all(began.replace(microsecond=0) <= first <= last <= datetime.now(UTC) for first, last in times)
+    assert rows[0]["attempts"] == 2
+    assert rows[0]["first_at"] == once["first_at"]
+    assert rows[0]["last_at"] > once["last_at"]
+    table = list(csv.DictReader(io.StringIO(command("results", campaign).out)))
+    assert [(row["first_at"], row["last_at"]) for row in table] == [(row["first_at"], row["last_at"]) for row in rows]
+
+
+def test_every_number_of_the_summary_is_that_of_the_results(command: Command, ran: Path) -> None:
+    """The counts of `status`, of its JSON, of CSV, of NDJSON and of --failed are counts of the same rows."""
+    said = command("status", ran).out
+    counts = Counter(json.loads(command("status", ran, "--json").out))
+    as_csv = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran).out)))
+    as_json = Counter(json.loads(line)["state"] for line in command("results", ran, "--json").out.splitlines())
+    failed = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran, "--failed").out)))
+    assert +counts == as_csv == as_json
+    assert failed == Counter({state: as_csv[state] for state in ("deferred", "rejected", "in doubt") if as_csv[state]})
+    assert all(f"{number} {state}" in said for state, number in as_csv.items())
+    assert f"{as_csv.total()} rows" in said
+
+
+def test_a_column_that_the_file_has_already_is_told_apart(command: Command, campaign: Path) -> None:
+    """`failed.csv` is the next campaign's recipients, whose own failures must not be mixed up with the last ones'."""
+    people = "email,name,state,state_2,code\nnobody,Ann,Vienna,x,y\nbob@example.org,Bob,Graz,x,y\n"
+    (campaign.parent / "people.csv").write_text(people, encoding="utf-8")
+    assert command("bulk", campaign, "--sandbox").code == 1
+    (row,) = csv.DictReader(io.StringIO(command("results", campaign, "--sandbox", "--failed").out))
+    assert (row["state"], row["state_2"], row["state_3"]) == ("Vienna", "x", "rejected")
+    assert (row["code"], row["code_2"]) == ("y", "")
 
 
 def test_a_cell_does_nothing_to_a_terminal_and_is_itself_in_a_file(command: Command, campaign: Path) -> None:

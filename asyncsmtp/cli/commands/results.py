@@ -29,7 +29,7 @@ Example:
 @campaign_argument()
 @ledger_option
 @sandbox_option
-@option("--failed", is_flag=True, help="Rows that failed or wait only: their own columns, and why.")
+@option("--failed", is_flag=True, help="Rows that failed or wait only: their own columns, why, and when.")
 @option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
 def command(campaign: Path | None, ledger: Path | None, sandbox: bool, failed: bool, as_json: bool) -> Exit:
     """Print every recipient's outcome as CSV or NDJSON.
@@ -62,16 +62,21 @@ async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
 
 
 def _line(*, failed: bool, as_json: bool) -> Callable[[Entry], str]:
-    from asyncsmtp.cli.output.records import csv_line, json_line, of_entry, reason_of
+    from asyncsmtp.cli.output.records import OUTCOME, csv_line, json_line, of_entry
 
     if as_json:
         return lambda entry: json_line(of_entry(entry) | ({"fields": dict(entry.fields)} if failed else {}))
     if failed:
-        return lambda entry: csv_line((*entry.fields.values(), entry.state, reason_of(entry)))
+
+        def failed_line(entry: Entry) -> str:
+            known = of_entry(entry)
+            return csv_line((*entry.fields.values(), *(known[name] for name in OUTCOME)))
+
+        return failed_line
     return lambda entry: csv_line(of_entry(entry).values())
 
 
 def _header(entry: Entry, *, failed: bool) -> str:
-    from asyncsmtp.cli.output.records import COLUMNS, csv_line
+    from asyncsmtp.cli.output.records import COLUMNS, beside, csv_line
 
-    return csv_line((*entry.fields, "state", "reason") if failed else COLUMNS)
+    return csv_line((*entry.fields, *beside(entry.fields)) if failed else COLUMNS)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Entry, Settlement
 
-__all__ = ["COLUMNS", "csv_line", "json_line", "of_entry", "of_settlement", "reason_of"]
+__all__ = ["COLUMNS", "OUTCOME", "beside", "csv_line", "json_line", "of_entry", "of_settlement", "reason_of"]
 
-COLUMNS = ("row", "email", "state", "code", "status", "reply", "host", "attempts", "doubts", "message_id", "at")
+OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
+COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 def of_entry(entry: Entry) -> dict[str, object]:
-    """What is known of one row, by the names of COLUMNS; `at` is when it was last written, UTC."""
+    """What is known of one row, by the names of COLUMNS; times are UTC, `last_at` is when it was last written."""
     return {
         "row": entry.row,
         "email": entry.address,
@@ -31,8 +34,18 @@ def of_entry(entry: Entry) -> dict[str, object]:
         "attempts": entry.attempts,
         "doubts": entry.doubts,
         "message_id": entry.message_id,
-        "at": entry.last_at.isoformat(timespec="milliseconds") if entry.last_at else None,
+        "first_at": _time(entry.first_at),
+        "last_at": _time(entry.last_at),
     }
+
+
+def beside(columns: Collection[str]) -> list[str]:
+    """The names of OUTCOME beside the columns of a file; one that the file has as well gets a number."""
+    found: list[str] = []
+    for name in OUTCOME:
+        free = (f"{name}_{number}" if number > 1 else name for number in count(1))
+        found.append(next(each for each in free if each not in columns))
+    return found
 
 
 def of_settlement(claim: Claim, settlement: Settlement) -> dict[str, object]:
@@ -70,6 +83,10 @@ def csv_line(cells: Iterable[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([_tame("" if cell is None else str(cell)) for cell in cells])
     return text.getvalue()
+
+
+def _time(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="milliseconds") if time else None
 
 
 def _tame(cell: str) -> str:
