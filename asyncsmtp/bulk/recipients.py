@@ -14,7 +14,7 @@ import aiofiles
 
 from asyncsmtp.bulk.csvfile.csvtext import TextDecoder
 from asyncsmtp.bulk.csvfile.encodings import UTF_8, detected, known
-from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, columns_of, read_heading
+from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, column_named, columns_of, read_heading
 from asyncsmtp.bulk.csvfile.jsonlines import JsonReader
 from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
 from asyncsmtp.bulk.csvfile.workbook import DELIMITER, WORKBOOKS, as_csv
@@ -102,6 +102,14 @@ class RecipientFile:
     async def columns(self) -> tuple[str, ...]:
         """The names of the columns, in order."""
         return (await self.heading()).columns
+
+    async def column(self, wanted: str) -> str:
+        """The column that somebody means by `wanted`, who may have spelt it in another case or with other spaces.
+
+        Raises:
+            RecipientError: there is none, or there are several; with the nearest one.
+        """
+        return column_named(self.name, await self.columns(), wanted)
 
     async def batches(self, size: int = 500) -> AsyncGenerator[Sequence[Recipient | Problem]]:
         """Yield every row of the file, in order, `size` at a time; none is empty.

@@ -20,11 +20,18 @@ class Selection:
     Args:
         where: the condition; None: every row.
         offset: so many rows, from the first on, are left out.
+        called: further names of columns.
     """
 
-    def __init__(self, columns: Sequence[str], where: str | None = None, offset: int = 0) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        where: str | None = None,
+        offset: int = 0,
+        called: Mapping[str, str] | None = None,
+    ) -> None:
         """Raises BadArgument: the condition is none, or names what is no column."""
-        self._columns = Columns(columns)
+        self._columns = Columns(columns, called)
         self._offset = offset
         self._where = where
         self._holds = None if where is None else self._compiled(where)

@@ -72,6 +72,8 @@ def test_every_key_is_read(path: Path) -> None:
         sessions = 3
         max_per_connection = 50
         rate = "5/s"
+        [columns]
+        name = "Full name"
         [unsubscribe]
         url = "https://example.com/u/{{ token }}"
         secret_file = "secret"

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["DELIMITERS", "MAX_COLUMNS", "SAMPLE", "Heading", "columns_of", "read_heading", "sniff"]
+__all__ = ["DELIMITERS", "MAX_COLUMNS", "SAMPLE", "Heading", "column_named", "columns_of", "read_heading", "sniff"]
 
 DELIMITERS = ",;\t|"
 MAX_COLUMNS = 10_000
@@ -71,7 +71,7 @@ def read_heading(
         raise RecipientError(f"{name}: the header runs past {SAMPLE} characters: is a quote in it never closed?")
     columns = columns_of(name, header)
     if email is not None:
-        return Heading(columns, _named(name, columns, email), False, delimiter)
+        return Heading(columns, column_named(name, columns, email), False, delimiter)
     rows: list[list[str]] = []
     with suppress(RecipientError):  # what is wrong with a row is told when the rows are read
         for record in islice(records, _SAMPLE_ROWS):
@@ -146,8 +146,12 @@ def columns_of(name: str, header: Record) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _named(name: str, columns: Sequence[str], wanted: str) -> str:
-    """The column that the user means by `wanted`: exactly it, or it but for case and spaces."""
+def column_named(name: str, columns: Sequence[str], wanted: str) -> str:
+    """The column that the user means by `wanted`: exactly it, or it but for case and spaces.
+
+    Raises:
+        RecipientError: none, or several; with the nearest one, and those that there are.
+    """
     if wanted in columns:
         return wanted
     found = [column for column in columns if _folded(column) == _folded(wanted)]

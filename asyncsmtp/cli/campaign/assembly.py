@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.mapping import EMAIL
 from asyncsmtp.cli.campaign.spooling import spooled
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -63,11 +64,13 @@ async def assemble(settings: Settings) -> Assembled:
     keys = [signature.load() for signature in settings.signatures]
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
-    selection = Selection(columns, settings.where, settings.offset)
+    called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
+    selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
         file.rules = replace(file.rules, selection=selection)
-    composer = template.compile(columns, read=shelf.folder.read, signer=signer)
-    parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings).items()}
+    composer = template.compile(columns, read=shelf.folder.read, signer=signer, called=called)
+    called[EMAIL] = (await file.heading()).email
+    parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings, called).items()}
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
         token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
         parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
@@ -169,8 +172,8 @@ def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | At
     return Attachment(place.name, shelf.octets(place, "attachments"))
 
 
-def _written(settings: Settings) -> dict[str, str]:
-    """The settings that a message shows."""
+def _written(settings: Settings, called: Mapping[str, str]) -> dict[str, str]:
+    """The settings that a message shows, and the columns by what they are called."""
     lists = {"attachments": "\0".join(settings.attachments), "inline": "\0".join(settings.inline)}
     texts = {"from": settings.from_, "subject": settings.subject, "reply_to": settings.reply_to or ""}
     if settings.unsubscribe is not None:
@@ -184,7 +187,8 @@ def _written(settings: Settings) -> dict[str, str]:
     if settings.return_path is not None:
         texts["return_path"] = settings.return_path
     headers = {f"header {name}": value for name, value in settings.headers.items()}
-    return texts | headers | {key: value for key, value in lists.items() if value}
+    columns = {f"column {name}": column for name, column in called.items()}
+    return texts | headers | columns | {key: value for key, value in lists.items() if value}
 
 
 def _digest(octets: bytes) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.cli.campaign.mapping import mapping
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
 from asyncsmtp.cli.campaign.shares import shares
 from asyncsmtp.cli.campaign.signing import signatures
@@ -166,6 +167,7 @@ KEYS: Mapping[str, Key] = {
     "limits.start_at": Key("start_at", moment, "--start-at"),
     "limits.spread_until": Key("spread_until", moment, "--spread-until"),
     "relays": Key("shares", shares),  # the whole section, which may be there several times
+    "columns": Key("columns", mapping, "--column"),  # the whole section
     "unsubscribe": Key("unsubscribe", unsubscribing),  # the whole section
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.for": Key("retry_for", _seconds, "--retry-for"),

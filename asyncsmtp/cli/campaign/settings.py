@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.cli.campaign.keys import KEYS
+from asyncsmtp.cli.campaign.mapping import EMAIL
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
 from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.pace import Pace
@@ -42,6 +44,7 @@ class Settings:
         return_path: where bounces go, as of a Template. webhook: the URL that outcomes are told to.
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
+        columns: what the templates call columns of the recipients, beside those columns' own names.
         where, offset: which rows of the recipients it is for, as of a Selection.
         shares: further relays.
         relay: the relay's URL; None where only the embedded relay is used.
@@ -57,6 +60,7 @@ class Settings:
     subject: str
     recipients: Path
     email: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     encoding: str | None = None
     where: str | None = None
@@ -141,7 +145,13 @@ def settle(file: Mapping[str, object], options: Mapping[str, object], source: Pa
         Failed: a value is not of its kind, or one that every campaign needs is missing.
     """
     given: dict[str, Any] = {KEYS[key].field: value for key, value in file.items()}
-    given |= {KEYS[key].field: _option(key, value) for key, value in options.items() if value not in (None, ())}
+    chosen: dict[str, Any] = {
+        KEYS[key].field: _option(key, value) for key, value in options.items() if value not in (None, ())
+    }
+    if "columns" in chosen:  # each name by itself gives way
+        chosen["columns"] = {**given.get("columns", {}), **chosen["columns"]}
+    given |= chosen
+    _name_the_addresses(given, source)
     if "recipients" not in given:
         raise _missing("recipients", "--recipients people.csv", source)
     if "html" not in given and "text" not in given:
@@ -155,6 +165,17 @@ def settle(file: Mapping[str, object], options: Mapping[str, object], source: Pa
         raise Failed("recipients on standard input have no name", "add --name, which the ledger gets")
     given.setdefault("name", recipients.stem)
     return Settings(folder=source.parent if source else recipients.parent, source=source, **given)
+
+
+def _name_the_addresses(given: dict[str, Any], source: Path | None) -> None:
+    """The column with the addresses, where it is named among the others."""
+    mapped = given.get("columns", {}).get(EMAIL)
+    if mapped is not None and given.setdefault("email", mapped) != mapped:
+        where = f"{source}: " if source else ""
+        raise Failed(
+            f"{where}the addresses are in “{safe_text(given['email'], 60)}” and in “{safe_text(mapped, 60)}”",
+            "name that column once: email in [campaign] (--email-column), or in [columns] (--column)",
+        )
 
 
 def _option(key: str, value: object) -> object:

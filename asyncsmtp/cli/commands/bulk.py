@@ -33,6 +33,7 @@ KEY_OF = {
     "suppression": "campaign.suppression",
     "name": "campaign.name",
     "email_column": "campaign.email",
+    "column": "columns",
     "delimiter": "campaign.delimiter",
     "encoding": "campaign.encoding",
     "where": "campaign.where",
@@ -78,6 +79,7 @@ Example:
 @option("--suppression", multiple=True, metavar="LIST", help="Who gets nothing: see asyncsmtp suppress.")
 @option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
 @option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
+@option("--column", multiple=True, metavar="NAME=COLUMN", help="What templates call a column: name='Full name'")
 @option("--delimiter", metavar="CHARACTER", help="Of the CSV: , ; | or tab.")
 @option("--where", metavar="CONDITION", help='Only such rows: \'country == "AT" and plan != "free"\'')
 @option("--offset", type=click.IntRange(min=0), metavar="N", help="Leave the first N rows out.")

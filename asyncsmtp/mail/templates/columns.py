@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "is_free"]
 
 ROW = "row"  # the name under which a template finds all columns, whatever they are called
 _RESERVED = frozenset({ROW, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
@@ -18,13 +18,15 @@ class Columns:
 
     An identifier that two columns would share belongs to neither; `row["…"]` reaches every column.
 
+    Args:
+        called: further identifiers of columns; such a name belongs to no other column.
     Attributes:
         names: identifier to column.
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], called: Mapping[str, str] | None = None) -> None:
         self._columns = frozenset(columns)
-        self.names: Mapping[str, str] = _identifiers(columns)
+        self.names: Mapping[str, str] = _identifiers(columns) | dict(called or {})
 
     def __contains__(self, column: object) -> bool:
         return column in self._columns
@@ -43,6 +45,11 @@ class Columns:
         if column in self.names:
             return column
         return next((name for name, of in self.names.items() if of == column), f'row["{column}"]')
+
+
+def is_free(name: str) -> bool:
+    """Whether a column may go by that name."""
+    return name.isidentifier() and name.lower() not in _RESERVED
 
 
 def _identifiers(columns: Sequence[str]) -> dict[str, str]:

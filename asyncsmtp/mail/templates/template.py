@@ -64,7 +64,14 @@ class Template:
     return_path: str | None = None
     loader: Loader | None = None
 
-    def compile(self, columns: Sequence[str], *, read: Reader | None = None, signer: Signer | None = None) -> Composer:
+    def compile(
+        self,
+        columns: Sequence[str],
+        *,
+        read: Reader | None = None,
+        signer: Signer | None = None,
+        called: Mapping[str, str] | None = None,
+    ) -> Composer:
         """Do all that does not depend on the recipient, once.
 
         Args:
@@ -72,6 +79,7 @@ class Template:
             read: gives the octets of an attachment by its path; called once for a path that is the same
                 for all, otherwise for each message. Raises OSError.
             signer: signs every message with DKIM, dated as the message is; one signer for one template.
+            called: further names of columns: `{"name": "Full name"}`.
         Raises:
             TemplateError: with the file, the line and the name it is about.
         """
@@ -79,7 +87,7 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = Columns(self._with_our_own(columns))
+        known = Columns(self._with_our_own(columns, called or {}), called)
         plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
         with in_every_row("return_path"):
@@ -87,10 +95,10 @@ class Template:
         body = self._body(known, plain, read)
         return Composer(author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns)
 
-    def _with_our_own(self, columns: Sequence[str]) -> Sequence[str]:
+    def _with_our_own(self, columns: Sequence[str], called: Mapping[str, str]) -> Sequence[str]:
         if self.unsubscribe is None:
             return columns
-        if UNSUBSCRIBE_URL in columns:
+        if UNSUBSCRIBE_URL in columns or UNSUBSCRIBE_URL in called:
             raise TemplateError(f"the recipients have a column “{UNSUBSCRIBE_URL}” of their own: rename it", "header")
         return (*columns, UNSUBSCRIBE_URL)
 
