@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trustme
@@ -21,6 +22,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loops a test runs on: asyncio's, unless it asks for both."""
     return LOOPS if item.get_closest_marker("both_loops") else {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where campaigns share their rates: each test's own."""
+    path = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.bulk.preflight import Composes
 from asyncsmtp.bulk.retry import Retry
 from asyncsmtp.bulk.states import State
@@ -47,6 +48,7 @@ class Run:
             sent are tried again, and the run ends when nothing may be sent for more than a minute.
         pace: how fast; by itself as fast as the relay lets it, whose complaints (421, 45x) slow it down.
         schedule: when; by itself at any time.
+        shared: rates that hold for other campaigns as well, beside the pace.
         clock: the wall clock, UTC.
     Attributes:
         pace: of this run; its rates may be changed at any time.
@@ -66,6 +68,7 @@ class Run:
         wait: bool = False,
         pace: Pace | None = None,
         schedule: Schedule | None = None,
+        shared: SharedRates | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._ledger = ledger
@@ -86,6 +89,7 @@ class Run:
             wait=wait,
             flying=self._senders,
             clock=clock,
+            shared=shared,
         )
 
     async def go(self, hear: Hear | None = None) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import LedgerError, RecipientError
@@ -35,6 +36,7 @@ class Feed:
         wait: whether the run stays for what comes later than `PATIENCE`: quotas, windows, deferred rows.
         flying: the tasks that have a row: each may yet bring one back.
         clock: the wall clock, UTC.
+        shared: rates that hold for other campaigns as well.
     Attributes:
         comes_at: when the run would have gone on, had it been told to wait; None: nothing held it up.
     """
@@ -49,7 +51,9 @@ class Feed:
         wait: bool,
         flying: Collection[asyncio.Task[None]],
         clock: Callable[[], datetime],
+        shared: SharedRates | None = None,
     ) -> None:
+        self._shared = shared
         self.comes_at: datetime | None = None
         self._ledger = ledger
         self._pace = pace
@@ -91,8 +95,8 @@ class Feed:
         try:
             async with aclosing(self._in_turn()) as claims:
                 async for claim in claims:
-                    if not self._pace.is_open:
-                        if not await self._held(self._pace.wait, max(PATIENCE, self._pace.overall.spacing)):
+                    if self._shared is not None or not self._pace.is_open:
+                        if not await self._admitted():
                             return
                         self._pace.take(claim.recipient.mailbox.domain)
                         await self._remember()
@@ -101,6 +105,17 @@ class Feed:
         finally:
             with suppress(LedgerError):  # which ends the run by itself
                 await self._remember(at_once=True)
+
+    async def _admitted(self) -> bool:
+        """Wait until the rates let one more begin; False: the run was stopped, or does not wait so long."""
+        if not await self._held(self._pace.wait, max(PATIENCE, self._pace.overall.spacing)):
+            return False
+        while self._shared is not None and not self.stopped and (seconds := await self._shared.take()) > 0:
+            if seconds > PATIENCE and not self._wait:
+                self.comes_at = self._clock() + timedelta(seconds=seconds)
+                return False
+            await self._sleep(seconds)
+        return not self.stopped
 
     def _too_early(self) -> float:
         first = self._schedule.start_at

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from asyncsmtp.bulk.courier import Sends
 from asyncsmtp.bulk.pace.lane import Lane
 from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import BadArgument, ConnectFailed, Refused, SMTPError
 from asyncsmtp.mail.message import Message
@@ -32,11 +33,13 @@ class Share:
         pool: what sends through it.
         weight: how many messages of the whole it takes beside the others' weights.
         rates: each of them holds for this relay.
+        shared: those that hold for what other campaigns send through it as well.
     """
 
     pool: Sends
     weight: float = 1.0
     rates: Sequence[Rate] = ()
+    shared: SharedRates | None = None
 
     def __post_init__(self) -> None:
         """Raises BadArgument: it would never take a message."""
@@ -53,6 +56,10 @@ class _Station:
         self.credit = 0.0
         self.rests_until = 0.0
         self.rest = REST
+        self.full_until = 0.0  # by what other campaigns sent
+
+    def wait(self, now: float, wall: float) -> float:
+        return max(self.lane.wait(now, wall), self.full_until - now)
 
 
 class Relays:
@@ -105,10 +112,13 @@ class Relays:
             now, wall = self._clock(), self._wall()
             left = [station for station in self._stations if station not in tried]
             awake = [station for station in left if station.rests_until <= now] or left
-            waits = [station.lane.wait(now, wall) for station in awake]
-            open_ = [station for station, wait in zip(awake, waits, strict=True) if not wait]
+            waits = [station.wait(now, wall) for station in awake]
+            open_ = [station for station, wait in zip(awake, waits, strict=True) if wait <= 0]
             if open_:
                 station = self._in_turn(open_)
+                if station.share.shared is not None and (full := await station.share.shared.take()) > 0:
+                    station.full_until = self._clock() + full
+                    continue
                 station.lane.take(now, wall)
                 return station
             await asyncio.sleep(min(waits))

@@ -85,6 +85,7 @@ def test_every_key_is_read(path: Path) -> None:
         concurrency = 7
         rate = ["30/s", "100000/day"]
         adapt = false
+        shared = true
         window = "Mon-Fri 09:00-17:00 Europe/Vienna"
         time_zone_column = "tz"
         start_at = 2026-12-01T09:00:00+01:00

@@ -113,6 +113,10 @@ def _flag(value: object, folder: Path) -> bool:
     return value
 
 
+def _flag_or_path(value: object, folder: Path) -> bool | Path:
+    return value if isinstance(value, bool) else _path(value, folder)
+
+
 def _seconds(value: object, folder: Path) -> float:
     return seconds(value)
 
@@ -161,6 +165,7 @@ KEYS: Mapping[str, Key] = {
     "limits.concurrency": Key("concurrency", _count, "--concurrency"),
     "limits.rate": Key("rates", rates, "--rate"),
     "limits.domain": Key("domain_rates", domain_rates),
+    "limits.shared": Key("shared", _flag_or_path),
     "limits.adapt": Key("adapts", _flag),
     "limits.window": Key("windows", windows, "--window"),
     "limits.time_zone_column": Key("zone_column", _text, "--time-zone-column"),

@@ -27,6 +27,7 @@ class Plan:
         limit: rows to try in this run; None for all.
         wait: stay until those deferred were tried again.
         add: a file with further recipients for a campaign that was begun.
+        rehearses: nothing leaves this machine.
         confirmed: nobody has to be asked.
     """
 
@@ -37,6 +38,7 @@ class Plan:
     strict: bool = False
     wait: bool = False
     add: Path | None = None
+    rehearses: bool = False
     confirmed: bool = False
     as_json: bool = False
     verbose: bool = False

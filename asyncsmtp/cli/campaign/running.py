@@ -167,13 +167,16 @@ async def _go(
     from asyncsmtp.cli.campaign.hooks import told_to
     from asyncsmtp.cli.campaign.keyboard import Keyboard, played
     from asyncsmtp.cli.campaign.shares import opened
+    from asyncsmtp.cli.campaign.sharing import Sharing
     from asyncsmtp.cli.campaign.signals import interruptible
     from asyncsmtp.cli.output.transcript import Transcript
 
     trace = Transcript(console.say) if plan.verbose else None
+    sharing = Sharing(plan.settings.shared if not plan.rehearses else False)
     async with (
         told_to(plan.settings.webhook) as tell,
-        opened(relays, trace) as pool,
+        opened(relays, trace, sharing) as pool,
+        sharing.of([relay for relay, _ in relays], plan.settings.rates) as shared,
     ):
 
         def watch(claim: Claim, settlement: Settlement) -> None:
@@ -192,6 +195,7 @@ async def _go(
             wait=plan.wait,
             pace=plan.settings.pace(meter.total),
             schedule=plan.settings.schedule(),
+            shared=shared,
         )
 
         def drain() -> None:

@@ -48,6 +48,7 @@ class Settings:
         where, offset: which rows of the recipients it is for, as of a Selection.
         shares: further relays.
         relay: the relay's URL; None where only the embedded relay is used.
+        shared: whether, or in which file, campaigns share their rates; None: those of long times, if they can.
         adapts: whether complaints of the relay slow the run down.
         zone_column: the column with the recipient's time zone.
         retry_for, retry_delay: seconds, as `Retry.lasting` and `Retry.delay`; None where they are its own.
@@ -93,6 +94,7 @@ class Settings:
     concurrency: int = 100
     rates: tuple[Rate, ...] = ()
     domain_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
+    shared: bool | Path | None = None
     adapts: bool = True
     windows: tuple[Window, ...] = ()
     zone_column: str | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.campaign.pacing import rates
+from asyncsmtp.cli.campaign.sharing import Sharing
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def _count(table: Mapping[str, object], name: str) -> int | None:
 
 
 @asynccontextmanager
-async def opened(relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None) -> AsyncGenerator[Sends]:
+async def opened(
+    relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None, sharing: Sharing
+) -> AsyncGenerator[Sends]:
     """What sends through the relays, until the block ends."""
     from asyncsmtp.bulk.relays import Relays, Share
     from asyncsmtp.client.pool.pool import Pool
@@ -86,4 +89,8 @@ async def opened(relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None
         if len(pools) == 1 and not pools[0][1].rates:
             yield pools[0][0]
         else:
-            yield Relays(Share(pool, share.weight, share.rates) for pool, share in pools)
+            limits = [await stack.enter_async_context(sharing.of([relay], share.rates)) for relay, share in relays]
+            yield Relays(
+                Share(pool, share.weight, share.rates, shared)
+                for (pool, share), shared in zip(pools, limits, strict=True)
+            )

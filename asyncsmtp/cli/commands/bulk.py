@@ -150,6 +150,7 @@ def command(
         strict=strict,
         wait=wait,
         add=add,
+        rehearses=sandbox,
         confirmed=yes or sandbox,
         as_json=as_json,
         verbose=verbose,

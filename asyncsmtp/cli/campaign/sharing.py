@@ -1,0 +1,59 @@
+"""Which rates a campaign shares with others through the same relay, and in which file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asyncsmtp.cli.output import console
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.pace.rates import Rate
+    from asyncsmtp.bulk.pace.shared import SharedRates
+    from asyncsmtp.client.settings.relay import Relay
+
+__all__ = ["Sharing", "usual_file"]
+
+
+def usual_file() -> Path:
+    """Where campaigns of one user share their rates (XDG Base Directory Specification: user-specific state)."""
+    given = os.environ.get("XDG_STATE_HOME", "")  # a relative one is invalid, and to be ignored
+    home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    return home / "asyncsmtp" / "rates.db"
+
+
+class Sharing:
+    """What `shared` in [limits] means.
+
+    Args:
+        shared: True for all rates, a path for all rates in that file, False for none; None for those of long times,
+            where the usual file can be used.
+    """
+
+    def __init__(self, shared: bool | Path | None) -> None:
+        self._shared = shared
+
+    @asynccontextmanager
+    async def of(self, relays: Sequence[Relay], rates: Sequence[Rate]) -> AsyncGenerator[SharedRates | None]:
+        """The shared rates of some relays together, until the block ends; None: there are none."""
+        from asyncsmtp.bulk.pace.rates import SMOOTH
+
+        wanted = [rate for rate in rates if self._shared or rate.seconds > SMOOTH]
+        if self._shared is False or not wanted:
+            yield None
+            return
+        from asyncsmtp.bulk.pace.shared import SharedRates
+        from asyncsmtp.bulk.sqlite.ratefile import RateFile
+
+        path = self._shared if isinstance(self._shared, Path) else usual_file()
+        name = " ".join(sorted(map(_name, relays)))
+        async with SharedRates(RateFile(path, name, wanted), needed=bool(self._shared), warn=console.say) as shared:
+            yield shared
+
+
+def _name(relay: Relay) -> str:
+    user = f"{relay.login.username}@" if relay.login is not None else ""
+    return f"{user}{relay}".lower()
