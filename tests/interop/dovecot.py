@@ -1,4 +1,4 @@
-"""A Dovecot of the tests' own: submission, which passes everything on to another server, and LMTP.
+"""A Dovecot of the tests' own: submission, which passes everything on to another server, LMTP, and IMAP.
 
 Of its mechanisms, SCRAM with channel binding is left out: it binds by tls-exporter and tls-unique only, and at
 any other type its login process aborts instead of refusing (2.4.1).
@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import time
+from collections.abc import Sequence
 
 from tests.interop.postfix import free_ports
 from tests.interop.server import MAIL_OWNER, PASSWORD, USER, Jailed, Server
@@ -19,7 +21,7 @@ CONFIGURATION = """
 dovecot_config_version = 2.4.1
 dovecot_storage_version = 2.4.1
 log_path = /var/log/dovecot
-protocols = submission lmtp
+protocols = submission lmtp imap
 listen = 127.0.0.1
 hostname = relay.test
 ssl_server_cert_file = /etc/server.pem
@@ -63,6 +65,15 @@ service submission-login {{
     ssl = yes
   }}
 }}
+service imap-login {{
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+}}
 service lmtp {{
   inet_listener lmtp {{
     port = {lmtp}
@@ -83,6 +94,7 @@ class Dovecot(Jailed):
     Attributes:
         lmtp: the port, and lmtp_socket the Unix socket, where mail to ada, bob and eve at example.com is taken, and
             mail to anybody else is refused.
+        imaps: the port where those three read it.
     """
 
     mechanisms = frozenset(
@@ -96,7 +108,7 @@ class Dovecot(Jailed):
 
     def __init__(self, backend: Server) -> None:
         self._backend = backend
-        (self.lmtp,) = free_ports(1)
+        self.lmtp, self.imaps = free_ports(2)
         super().__init__()
         self.lmtp_socket = self.jail.path("/run/dovecot/lmtp")
         self.maildir, self.queues = backend.maildir, backend.queues
@@ -105,14 +117,31 @@ class Dovecot(Jailed):
     def log(self) -> str:
         return self.jail.log + self._backend.log
 
+    def put(self, user: str, mails: Sequence[bytes], folder: str = "") -> None:
+        """Put mails into a mailbox, as its delivery would."""
+        for part in ("new", "cur", "tmp"):
+            self.jail.folder(f"/mail/{user}", MAIL_OWNER)
+            self.jail.folder(f"/mail/{user}/{folder}", MAIL_OWNER)
+            self.jail.folder(f"/mail/{user}/{folder}/{part}", MAIL_OWNER)
+        for number, mail in enumerate(mails):
+            self.jail.write(f"/mail/{user}/{folder}/new/{time.time():.0f}.{number}.test", mail, MAIL_OWNER)
+
+    def flags(self, user: str, folder: str = "") -> list[str]:
+        """The flags of each mail, in the order of their names: "S" is seen."""
+        files = sorted(
+            file for part in ("new", "cur") for file in self.jail.path(f"/mail/{user}/{folder}/{part}").glob("*")
+        )
+        return [file.name.partition(":2,")[2] for file in sorted(files, key=lambda file: file.name)]
+
     def lmtp_mails(self, user: str) -> list[bytes]:
         """What LMTP left in the mailbox of one address; there as soon as it is accepted."""
         return [file.read_bytes() for file in sorted(self.jail.path(f"/mail/{user}/new").glob("*"))]
 
     def clear(self) -> None:
         super().clear()
-        for file in self.jail.path("/mail").glob("*/new/*"):
-            file.unlink()
+        for file in self.jail.path("/mail").rglob("*"):
+            if file.is_file():
+                file.unlink()
 
     def token(self) -> str:
         """An access token that it takes: a JSON Web Token of the user (RFC 7519)."""
@@ -133,6 +162,7 @@ class Dovecot(Jailed):
             submission=self.submission,
             smtps=self.smtps,
             lmtp=self.lmtp,
+            imaps=self.imaps,
         )
         jail.write("/etc/dovecot/dovecot.conf", text)
         users = [USER, *(f"{user}@example.com" for user in LMTP_USERS)]

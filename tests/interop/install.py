@@ -24,7 +24,7 @@ __all__ = ["SERVERS", "absent", "install", "system"]
 SERVERS = {
     "exim": ("exim4-daemon-heavy", "libsasl2-modules", "sasl2-bin"),
     "opensmtpd": ("opensmtpd", "dash"),  # it delivers through /bin/sh
-    "dovecot": ("dovecot-submissiond", "dovecot-lmtpd"),
+    "dovecot": ("dovecot-submissiond", "dovecot-lmtpd", "dovecot-imapd"),
 }
 RELEASE = "trixie"
 MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr, as on a system since Debian 12

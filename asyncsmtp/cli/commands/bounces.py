@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from asyncsmtp.cli.campaign.inbox import Inbox, opened
 from asyncsmtp.cli.campaign.ledgers import Named, named
 from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
 from asyncsmtp.cli.output import console
@@ -28,11 +30,27 @@ Example:
 
 @click.command("bounces", epilog=_EPILOG)
 @campaign_argument()
-@option("--from", "mailbox", type=click.Path(path_type=Path), required=True, help="A Maildir, an mbox, or a folder.")
+@option(
+    "--from", "mailbox", metavar="MAILBOX", required=True, help="A Maildir, an mbox, a folder; imaps://user@host/INBOX"
+)
 @option("--suppress", type=click.Path(path_type=Path), metavar="LIST", help="Put those who do not exist on this list.")
+@option("--since", type=click.DateTime(["%Y-%m-%d"]), metavar="DAY", help="By IMAP: all since then, not the unseen.")
+@option("--seen", is_flag=True, help="By IMAP: mark the reports as seen.")
+@option("--ca-file", type=click.Path(path_type=Path), metavar="FILE", help="CAs to trust beside the system's.")
+@option("--password-command", metavar="COMMAND", help="Prints the password, as 'pass show mail' does.")
 @ledger_option
 @sandbox_option
-def command(campaign: Path | None, mailbox: Path, suppress: Path | None, ledger: Path | None, sandbox: bool) -> Exit:
+def command(
+    campaign: Path | None,
+    mailbox: str,
+    suppress: Path | None,
+    since: datetime | None,
+    seen: bool,
+    ca_file: Path | None,
+    password_command: str | None,
+    ledger: Path | None,
+    sandbox: bool,
+) -> Exit:
     """Read what came back, and write it into the ledger.
 
     Reports by RFC 3464 are matched with rows by the return path, where it has
@@ -40,10 +58,10 @@ def command(campaign: Path | None, mailbox: Path, suppress: Path | None, ledger:
     of the report. Reading the same reports again changes nothing.
     """
     where = named(campaign, ledger, sandbox=sandbox)
-    found = _read(mailbox, _return_path(campaign))
-    changed = asyncio.run(_write(where, found))
-    failures, rows = console.many(len(found), "failure"), console.many(len(changed), "row")
-    console.say(f"{failures} in {mailbox}; {rows} rejected because of it")
+    with opened(mailbox, since, seen=seen, ca_file=ca_file, password_command=password_command) as inbox:
+        number, changed = asyncio.run(_write(where, inbox, _return_path(campaign)))
+    failures, rows = console.many(number, "failure"), console.many(len(changed), "row")
+    console.say(f"{failures} in {inbox}; {rows} rejected because of it")
     if suppress is not None:
         from asyncsmtp.bulk.suppression import Suppressed, SuppressionList
 
@@ -67,27 +85,22 @@ def _return_path(campaign: Path | None) -> ReturnPath | None:
     return None if text is None else ReturnPath(text)
 
 
-def _read(mailbox: Path, path: ReturnPath | None) -> dict[str, Bounce]:
-    """The failures, by what stands for their messages."""
-    from asyncsmtp.bulk.bounces.mailboxes import messages_in
-    from asyncsmtp.bulk.bounces.report import read_report
-
-    found = {}
-    for octets in messages_in(mailbox):
-        for bounce in read_report(octets):
-            tokens = [path.token_in(address) for address in bounce.sent_to] if path else []
-            token = next(filter(None, tokens), None) or bounce.message_id.partition("@")[0]
-            if bounce.failed and token:
-                found[token] = bounce
-    return found
-
-
-async def _write(where: Named, found: dict[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
+async def _write(where: Named, inbox: Inbox, path: ReturnPath | None) -> tuple[int, Sequence[tuple[str, Bounce]]]:
+    """Have the rows of all reports rejected, some thousands at a time; return the number of failures, and the rows."""
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 
     async with await SqliteLedger.read(where.path) as reader:
         name = reader.name
-    if not found:
-        return ()
+    number = 0
+    changed: list[tuple[str, Bounce]] = []
+    batches = inbox.batches(path)
+    batch = await asyncio.to_thread(next, batches, None)
+    if batch is None or not batch.failures:
+        return 0, ()
     async with await SqliteLedger.open(where.path, name=name, from_domain="localhost") as ledger:
-        return await ledger.bounced(found)
+        while batch is not None:
+            number += len(batch.failures)
+            changed += await ledger.bounced(batch.failures)
+            await asyncio.to_thread(inbox.done, batch)  # not before they are in the ledger
+            batch = await asyncio.to_thread(next, batches, None)
+    return number, changed
