@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
-from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.pace.pace import MOMENT, Pace
 from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.when import Schedule
@@ -126,6 +126,12 @@ class Feed:
         while not self.stopped:
             async with aclosing(self._in_window()) as claims:
                 async for claim in claims:
+                    while self._pace.crowded:
+                        for ready in self._ready():
+                            yield ready
+                        await self._sleep(MOMENT)
+                        if self.stopped:
+                            return
                     for ready in self._ready():
                         yield ready
                     if not self._waits_for_its_domain(claim):
@@ -139,7 +145,7 @@ class Feed:
                 return
 
     def _waits_for_its_domain(self, claim: Claim) -> bool:
-        domain = claim.recipient.mailbox.domain
+        domain = self._pace.lane_of(claim.recipient.mailbox.domain)
         wait = self._pace.wait_for(domain)
         parked = self._parked.get(domain)
         if parked is None and not wait:
@@ -155,6 +161,9 @@ class Feed:
 
     def _ready(self) -> list[Claim]:
         """Of each domain that waits, the row that may begin now."""
+        for name in tuple(self._parked):
+            if (lane := self._pace.lane_of(name)) != name:  # its provider is known now
+                self._parked.setdefault(lane, deque()).extend(self._parked.pop(name))
         found = []
         for domain in [name for name in self._parked if not self._pace.wait_for(name)]:
             found.append(self._parked[domain].popleft())

@@ -86,12 +86,15 @@ def test_every_key_is_read(path: Path) -> None:
         rate = ["30/s", "100000/day"]
         adapt = false
         shared = true
+        name_server = "192.0.2.53"
         window = "Mon-Fri 09:00-17:00 Europe/Vienna"
         time_zone_column = "tz"
         start_at = 2026-12-01T09:00:00+01:00
         spread_until = "2026-12-01 17:00"
         [limits.domain."Gmail.com"]
         rate = ["10/s"]
+        [limits.provider."google.com"]
+        rate = "20/s"
         [retry]
         for = "1d12h"
         delay = "90s"

@@ -166,6 +166,8 @@ KEYS: Mapping[str, Key] = {
     "limits.rate": Key("rates", rates, "--rate"),
     "limits.domain": Key("domain_rates", domain_rates),
     "limits.shared": Key("shared", _flag_or_path),
+    "limits.provider": Key("provider_rates", domain_rates),
+    "limits.name_server": Key("name_server", _text),
     "limits.adapt": Key("adapts", _flag),
     "limits.window": Key("windows", windows, "--window"),
     "limits.time_zone_column": Key("zone_column", _text, "--time-zone-column"),

@@ -35,8 +35,8 @@ def windows(value: object, folder: Path) -> tuple[Window, ...]:
 
 
 def domain_rates(value: object, folder: Path) -> Mapping[str, tuple[Rate, ...]]:
-    """The tables of a campaign file below `limits.domain`: each has a rate."""
-    form = 'must be tables such as [limits.domain."example.com"] with a rate'
+    """The tables of a campaign file below `limits.domain` or `limits.provider`: each has a rate."""
+    form = 'must be tables such as [limits.domain."example.com"] or [limits.provider."example.com"] with a rate'
     if not isinstance(value, dict):
         raise ValueError(form)
     found = {}

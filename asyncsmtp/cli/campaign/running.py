@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -175,6 +175,7 @@ async def _go(
     sharing = Sharing(plan.settings.shared if not plan.rehearses else False)
     async with (
         told_to(plan.settings.webhook) as tell,
+        nullcontext() if plan.rehearses else plan.settings.providers() as providers,
         opened(relays, trace, sharing) as pool,
         sharing.of([relay for relay, _ in relays], plan.settings.rates) as shared,
     ):
@@ -193,7 +194,7 @@ async def _go(
             watch=watch,
             retry=plan.settings.retry(),
             wait=plan.wait,
-            pace=plan.settings.pace(meter.total),
+            pace=plan.settings.pace(meter.total, providers),
             schedule=plan.settings.schedule(),
             shared=shared,
         )

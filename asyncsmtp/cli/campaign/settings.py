@@ -7,6 +7,7 @@ latter two.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.pace import Pace
+    from asyncsmtp.bulk.pace.providers import Providers
     from asyncsmtp.bulk.pace.rates import Rate
     from asyncsmtp.bulk.retry import Retry
     from asyncsmtp.bulk.when import Schedule, Window
@@ -49,6 +51,7 @@ class Settings:
         shares: further relays.
         relay: the relay's URL; None where only the embedded relay is used.
         shared: whether, or in which file, campaigns share their rates; None: those of long times, if they can.
+        name_server: who is asked about providers; None for the system's.
         adapts: whether complaints of the relay slow the run down.
         zone_column: the column with the recipient's time zone.
         retry_for, retry_delay: seconds, as `Retry.lasting` and `Retry.delay`; None where they are its own.
@@ -95,6 +98,8 @@ class Settings:
     rates: tuple[Rate, ...] = ()
     domain_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
     shared: bool | Path | None = None
+    provider_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)
+    name_server: str | None = None
     adapts: bool = True
     windows: tuple[Window, ...] = ()
     zone_column: str | None = None
@@ -112,7 +117,15 @@ class Settings:
         given = {"delay": self.retry_delay, "lasting": self.retry_for}
         return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
 
-    def pace(self, left: int) -> Pace:
+    def providers(self) -> AbstractAsyncContextManager[Providers | None]:
+        """What looks up the providers of domains, where there is a limit of one; to be entered."""
+        if not self.provider_rates:
+            return nullcontext()
+        from asyncsmtp.bulk.pace.providers import Providers
+
+        return Providers(self.name_server)
+
+    def pace(self, left: int, providers: Providers | None = None) -> Pace:
         """How fast, with `left` messages to go."""
         from asyncsmtp.bulk.pace.pace import Pace
         from asyncsmtp.bulk.pace.rates import Rate
@@ -123,7 +136,7 @@ class Settings:
             span = (self.spread_until - max(now, self.start_at or now)).total_seconds()
             if span > 0:
                 chosen.append(Rate(left / span, 1))
-        return Pace(chosen, self.domain_rates, adapts=self.adapts)
+        return Pace(chosen, self.domain_rates, providers=self.provider_rates, groups=providers, adapts=self.adapts)
 
     def schedule(self) -> Schedule:
         """When."""

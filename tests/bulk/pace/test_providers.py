@@ -1,0 +1,203 @@
+"""Who takes the mail of a domain, asked of a real name server on loopback; and limits that go by it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.pace import providers
+from asyncsmtp.bulk.pace.pace import Pace
+from asyncsmtp.bulk.pace.providers import CROWD, Providers, provider_of
+from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.states import State
+from asyncsmtp.errors import BadArgument, NotInstalled
+from tests.bulk.ledgers import states
+from tests.bulk.pace.name_server import NameServer, name_server
+from tests.bulk.test_campaign import Plain
+from tests.bulk.test_feed import Noting, ledger_of
+
+ZONE = {
+    "gmail.example": ["5 gmail-smtp-in.l.google.com.", "10 alt1.gmail-smtp-in.l.google.com."],
+    "firm.example": ["20 mx.elsewhere.example.", "1 ASPMX.L.Google.com."],
+    "shop.example": ["10 mx1.example.co.uk."],
+    "two.example": ["10 mx.b.example.", "10 mx.a.example."],
+    "own.example": [],
+    "never.example": ["0 ."],
+}
+
+
+def asking(server: NameServer) -> Providers:
+    return Providers(f"127.0.0.1:{server.port}")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 what is waited for has no event
+            await asyncio.sleep(0.001)
+
+
+async def told(found: Providers, domain: str) -> str:
+    """What is known of a domain in the end."""
+    await until(lambda: found.known(domain) is not None)
+    return str(found.known(domain))
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [
+        ("aspmx.l.google.com.", "google.com"),
+        ("example-com.mail.protection.OUTLOOK.com", "outlook.com"),
+        ("mx1.example.co.uk", "example.co.uk"),
+        ("mx.example.com.au.", "example.com.au"),
+        ("mx.example.at", "example.at"),
+        ("co.uk", "co.uk"),
+        ("mx.co.at.example.com", "example.com"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_the_organisation_is_at_the_end_of_a_host_s_name(host: str, provider: str) -> None:
+    assert provider_of(host) == provider
+
+
+async def test_the_best_mx_says_who_takes_a_domain_s_mail() -> None:
+    """RFC 5321 §5.1: the least preference value; without MX the domain itself; RFC 7505: "." takes none."""
+    async with name_server(ZONE) as server, asking(server) as found:
+        said = {domain: await told(found, domain) for domain in (*ZONE, "unknown.example", "[192.0.2.1]")}
+        again = {domain: found.known(domain) for domain in said}
+    assert said == again
+    assert said == {
+        "gmail.example": "google.com",
+        "firm.example": "google.com",
+        "shop.example": "example.co.uk",
+        "two.example": "a.example",
+        "own.example": "own.example",
+        "never.example": "",
+        "unknown.example": "",
+        "[192.0.2.1]": "",
+    }
+    assert set(server.asked.values()) == {1}  # though each was wanted many times
+    assert "[192.0.2.1]" not in server.asked
+
+
+async def test_a_domain_that_is_not_answered_for_holds_up_no_other() -> None:
+    """Its lookup goes on beside theirs, and ends with the run."""
+    async with name_server(ZONE, silent=frozenset({"dead.example"})) as server, asking(server) as found:
+        assert found.known("dead.example") is None
+        await until(lambda: "dead.example" in server.asked)
+        assert await told(found, "gmail.example") == "google.com"
+
+
+async def test_a_domain_that_is_not_answered_for_stands_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while; and where all are silent, soon nothing is asked any more."""
+    monkeypatch.setattr(providers, "PATIENCE", 0.2)
+    async with name_server(ZONE, silent=frozenset({"dead.example"})) as server, asking(server) as found:
+        assert await told(found, "dead.example") == ""
+        server.silent = None
+        names = [f"n{number}.example" for number in range(60)]
+        for name in names:
+            found.known(name)
+        assert [await told(found, name) for name in names] == [""] * 60
+        assert found.known("later.example") == ""
+    assert "later.example" not in server.asked
+    assert len(server.asked) < 60
+
+
+async def test_so_many_are_asked_for_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty lookups, whatever is wanted; who feeds them is told that it is enough."""
+    monkeypatch.setattr(providers, "PATIENCE", 30.0)
+    async with name_server({}, silent=None) as server, asking(server) as found:
+        for number in range(CROWD):
+            assert not found.crowded
+            found.known(f"n{number}.example")
+        assert found.crowded
+        await until(lambda: len(server.asked) >= providers.AT_ONCE)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(server.asked) == providers.AT_ONCE
+
+
+async def test_a_provider_s_limit_counts_all_its_domains_and_holds_up_no_other(tmp_path: Path) -> None:
+    """Two domains at one provider share its rate; a domain with a limit of its own is not even looked up."""
+    domains = [f"{name}.example" for name in ("gmail", "firm", "own", "limited") for _ in range(15)]
+    pool, loop = Noting(), asyncio.get_running_loop()
+    async with (
+        name_server(ZONE) as server,
+        asking(server) as groups,
+        ledger_of(tmp_path, domains) as ledger,
+    ):
+        pace = Pace(
+            domains={"limited.example": Rate.parse_all("1000/s")},
+            providers={"Google.com": Rate.parse_all("60/s")},
+            groups=groups,
+        )
+        began = loop.time()
+        await Run(Plain(), ledger, pool, pace=pace).go()
+        took = loop.time() - began
+        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+    assert took >= 29 / 60 - 0.1  # thirty messages, a tenth of a second to make up for
+    last_free = max(place for place, domain in enumerate(pool.domains) if domain in ("own.example", "limited.example"))
+    assert len([domain for domain in pool.domains[:last_free] if domain in ("gmail.example", "firm.example")]) < 30
+    assert set(server.asked) == {"gmail.example", "firm.example", "own.example"}
+
+
+async def test_a_day_s_quota_of_a_provider_is_remembered(tmp_path: Path) -> None:
+    """By its name, as a domain's is; the next run goes on counting."""
+    async with name_server(ZONE) as server, asking(server) as groups:
+        said = None
+        for left in (2, 1, 0):
+            pace = Pace(providers={"google.com": Rate.parse_all("2/day")}, groups=groups)
+            pace.recall(said)
+            await told(groups, "firm.example")
+            await told(groups, "gmail.example")
+            assert (pace.wait_for("firm.example") == 0) is (left > 0)
+            pace.take("gmail.example")
+            said = pace.remember()
+
+
+async def test_more_unknown_domains_than_may_wait_hold_up_the_ledger_not_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row arrives, and never were there more lookups open than `crowded` allows."""
+    monkeypatch.setattr(providers, "CROWD", 5)
+    most = 0
+
+    class Watched(Providers):
+        def known(self, domain: str) -> str | None:
+            nonlocal most
+            found = super().known(domain)
+            most = max(most, len(self._asked))
+            return found
+
+    zone = {f"n{number}.example": ["1 mx.google.com."] for number in range(60)}
+    pool = Noting()
+    async with (
+        name_server(zone) as server,
+        Watched(f"127.0.0.1:{server.port}") as groups,
+        ledger_of(tmp_path, [*zone]) as ledger,
+    ):
+        pace = Pace(providers={"google.com": Rate.parse_all("1000/s")}, groups=groups)
+        await Run(Plain(), ledger, pool, pace=pace).go()
+        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+    assert sorted(pool.domains) == sorted(zone)
+    assert most <= 5
+
+
+async def test_nothing_is_looked_up_without_a_provider_s_limit(tmp_path: Path) -> None:
+    pool = Noting()
+    async with name_server(ZONE) as server, asking(server) as groups, ledger_of(tmp_path, ["gmail.example"]) as ledger:
+        await Run(Plain(), ledger, pool, pace=Pace(Rate.parse_all("1000/s"), groups=groups)).go()
+    assert pool.domains == ["gmail.example"]
+    assert not server.asked
+
+
+def test_what_is_missing_or_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadArgument, match=r"the name server ns\.example is no address"):
+        Providers("ns.example")
+    monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)
+    with pytest.raises(NotInstalled, match=r"asyncsmtp\[dns\]"):
+        Providers()
