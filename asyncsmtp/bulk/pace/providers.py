@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.settings.hosts import host_and_port
 from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -45,9 +47,10 @@ class Providers:
 
     Args:
         server: `host:port` of the name server to ask, an address; None for the system's.
+        warn: says when nothing is asked any more.
     """
 
-    def __init__(self, server: str | None = None) -> None:
+    def __init__(self, server: str | None = None, *, warn: Callable[[str], object] = logger.warning) -> None:
         """Raises NotInstalled: dnspython is not there. BadArgument: `server` is no address."""
         try:
             from dns.asyncresolver import Resolver
@@ -61,6 +64,7 @@ class Providers:
                 self._resolver.nameservers = [host]
             except ValueError as error:
                 raise BadArgument(f"the name server {host} is no address: give one such as 192.0.2.1:53") from error
+        self._warn = warn
         self._known: dict[str, str] = {}
         self._asked: set[str] = set()
         self._questions: asyncio.Queue[str] = asyncio.Queue()
@@ -121,7 +125,9 @@ class Providers:
         except (DNSException, OSError, ValueError) as error:
             self._unanswered += 1
             if self._unanswered == SILENCE:
-                logger.warning("name servers do not answer: from now on each domain stands by itself: %s", error)
+                self._warn(
+                    f"name servers do not answer, so limits of providers hold no longer: {safe_text(str(error), 200)}"
+                )
             return ""
         self._unanswered = 0
         _, best = min((record.preference, record.exchange.to_text().lower()) for record in answer)

@@ -19,6 +19,7 @@ from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
+from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
@@ -123,7 +124,7 @@ class Settings:
             return nullcontext()
         from asyncsmtp.bulk.pace.providers import Providers
 
-        return Providers(self.name_server)
+        return Providers(self.name_server, warn=console.say)
 
     def pace(self, left: int, providers: Providers | None = None) -> Pace:
         """How fast, with `left` messages to go."""

@@ -95,8 +95,13 @@ async def test_a_domain_that_is_not_answered_for_holds_up_no_other() -> None:
 async def test_a_domain_that_is_not_answered_for_stands_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while; and where all are silent, soon nothing is asked any more."""
     monkeypatch.setattr(providers, "PATIENCE", 0.2)
-    async with name_server(ZONE, silent=frozenset({"dead.example"})) as server, asking(server) as found:
+    said: list[str] = []
+    async with (
+        name_server(ZONE, silent=frozenset({"dead.example"})) as server,
+        Providers(f"127.0.0.1:{server.port}", warn=said.append) as found,
+    ):
         assert await told(found, "dead.example") == ""
+        assert said == []
         server.silent = None
         names = [f"n{number}.example" for number in range(60)]
         for name in names:
@@ -104,6 +109,8 @@ async def test_a_domain_that_is_not_answered_for_stands_by_itself(monkeypatch: p
         assert [await told(found, name) for name in names] == [""] * 60
         assert found.known("later.example") == ""
     assert "later.example" not in server.asked
+    assert len(said) == 1
+    assert "limits of providers hold no longer" in said[0]
     assert len(server.asked) < 60
 
 
