@@ -30,6 +30,7 @@ async def take(path: Path, rates: str, messages: int) -> None:
     file = Recording(path, "relay", Rate.parse_all(rates))
     file.slots = []
     taken = 0
+    print("ready", flush=True)
     sys.stdin.readline()  # all begin at once
     async with SharedRates(file) as shared:
         while taken < messages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from asyncsmtp.bulk.pace.limits import PARTS, SLACK
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.sqlite.ratefile import AHEAD, HOLD, RateFile
+from asyncsmtp.bulk.sqlite.ratefile import AHEAD, HOLD, RateFile, Reserved
 from asyncsmtp.errors import LedgerError
 
 ROOT = Path(__file__).parents[3]
@@ -38,6 +39,9 @@ def at_once(path: Path, rates: str, messages: int, processes: int = 2) -> Sequen
     pipe = subprocess.PIPE
     running = [subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(processes)]
     for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
@@ -47,10 +51,12 @@ def at_once(path: Path, rates: str, messages: int, processes: int = 2) -> Sequen
 
 
 def test_two_processes_at_once_take_a_day_s_quota_and_no_more(tmp_path: Path) -> None:
-    """Each wants all of it; what one reserved and did not use, the other may have."""
-    first, second = at_once(tmp_path / "rates.db", "300/day", 300)
-    assert first["taken"] + second["taken"] == 300
-    (third,) = at_once(tmp_path / "rates.db", "300/day", 300, processes=1)  # one after another, too
+    """Each wants all of it, again and again; one that comes afterwards gets nothing."""
+    for turn in range(4):
+        path = tmp_path / f"rates{turn}.db"
+        first, second = at_once(path, "300/day", 300)
+        assert first["taken"] + second["taken"] == 300
+    (third,) = at_once(path, "300/day", 300, processes=1)
     assert third["taken"] == 0
 
 
@@ -65,6 +71,24 @@ def test_the_slots_of_an_even_rate_are_never_two_processes_at_once(tmp_path: Pat
     for first in range(0, len(slots), 10):  # in no time are there more than its share, and the slack
         for last in range(first + 1, len(slots)):
             assert last - first <= (slots[last] - slots[first] + late) / 5000
+
+
+def test_nobody_reserves_between_another_s_look_and_its_count(tmp_path: Path) -> None:
+    """The last one of a day, wanted by a second process at just that moment: it waits, and then there is none."""
+    path, rates = tmp_path / "rates.db", Rate.parse_all("1/day")
+    found: list[Reserved] = []
+    other = threading.Thread(target=lambda: found.append(RateFile(path, "a", rates).reserve(1)))
+
+    class Interrupted(RateFile):
+        def _count(self, *arguments: Any) -> None:
+            other.start()
+            other.join(0.2)  # it would be through by now, if it could
+            super()._count(*arguments)
+
+    RateFile(path, "b", rates).reserve(1)  # the file is there
+    assert len(Interrupted(path, "a", rates).reserve(1).times) == 1
+    other.join(10)
+    assert [len(reserved.times) for reserved in found] == [0]
 
 
 async def test_another_relay_s_messages_do_not_count(tmp_path: Path) -> None:
