@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.retry import Retry
-from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.settings.relay import Dialogue

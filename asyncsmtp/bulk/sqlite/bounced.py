@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Mapping
 
 from asyncsmtp.bulk.bounces.report import Bounce
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
 

@@ -6,46 +6,19 @@ and has to get it back from a busy event loop: a statement for each row was seve
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
-from asyncsmtp.bulk.ledger import Settlement
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
-from asyncsmtp.bulk.sqlite.times import microseconds
+from asyncsmtp.bulk.keeping.change import BATCH, Change, Written, groups
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
-from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Change", "salvage", "write"]
+__all__ = ["salvage", "write"]
 
-_MOST = 256  # rows of one statement
-_REPLY = 512  # characters
-_COLUMNS = 11
+_COLUMNS = len(Written._fields)
 _NOBODY = (None,) * _COLUMNS
-
-
-@dataclass(slots=True)
-class Change:
-    """One row goes from one state to another.
-
-    Attributes:
-        before: the state that the row must have; anything else is a bug.
-        tried: what it adds to the attempts.
-        settlement: what came of it; None for a mark, for one taken back, and for a row that is put off.
-        due: of one that is put off: until when, microseconds since 1970.
-        done: resolved when the change is durable.
-    """
-
-    row: int
-    before: State
-    after: State
-    tried: int = 0
-    settlement: Settlement | None = None
-    due: int | None = None
-    done: asyncio.Future[None] | None = None
 
 
 def write(connection: sqlite3.Connection, changes: Sequence[Change], run: int, now: int) -> None:
@@ -56,13 +29,13 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change], run: int, n
     Raises:
         LedgerError: a row was not in the state it had to be in; this is a bug.
     """
-    groups = list(_groups(changes))
-    if len(groups) == 1:  # one statement is a transaction by itself
-        _update(connection, groups[0], run, now)
+    cut = list(groups(changes))
+    if len(cut) == 1:  # one statement is a transaction by itself
+        _update(connection, cut[0], run, now)
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for group in groups:
+        for group in cut:
             _update(connection, group, run, now)
         connection.execute("COMMIT")
     finally:
@@ -93,24 +66,11 @@ def salvage(connection: sqlite3.Connection, changes: Iterable[Change], run: int,
     return left
 
 
-def _groups(changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """Cut where a row comes a second time, or a statement would be too long: within a group the order is free."""
-    group: list[Change] = []
-    rows: set[int] = set()
-    for change in changes:
-        if change.row in rows or len(group) == _MOST:
-            yield group
-            group, rows = [], set()
-        group.append(change)
-        rows.add(change.row)
-    yield group
-
-
 def _update(connection: sqlite3.Connection, group: Sequence[Change], run: int, now: int) -> None:
     size = 1 << (len(group) - 1).bit_length()  # few sizes, so that few statements are ever prepared
     values: list[object] = []
     for change in group:
-        values += _values(change, change.before)
+        values += change.values()
     values += _NOBODY * (size - len(group))
     before = connection.total_changes
     connection.execute(_statement(size), (*values, now, now, run))
@@ -120,19 +80,8 @@ def _update(connection: sqlite3.Connection, group: Sequence[Change], run: int, n
 
 def _one(connection: sqlite3.Connection, change: Change, state: State, run: int, now: int) -> bool:
     before = connection.total_changes
-    connection.execute(_statement(1), (*_values(change, state), now, now, run))
+    connection.execute(_statement(1), (*change.values(state), now, now, run))
     return connection.total_changes != before
-
-
-def _values(change: Change, before: State) -> tuple[object, ...]:
-    said = change.settlement
-    if said is None:
-        put_off = change.due is not None
-        return (change.row, before, change.after, change.tried, 0, None, None, None, None, change.due, put_off)
-    reply, host = safe_text(said.reply, _REPLY), safe_text(said.host, _REPLY)
-    doubt = change.after is State.IN_DOUBT
-    due = None if said.due_at is None else microseconds(said.due_at)
-    return (change.row, before, change.after, change.tried, doubt, said.code, said.status, reply, host, due, False)
 
 
 @cache

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 
+from asyncsmtp.bulk.keeping.hand import Hand
 from asyncsmtp.bulk.ledger import Claim
-from asyncsmtp.bulk.sqlite.hand import Hand
 from asyncsmtp.bulk.sqlite.rows import read_claims, read_due
 from asyncsmtp.bulk.sqlite.suppressed import Suppressions
 from asyncsmtp.bulk.sqlite.writer import Writer

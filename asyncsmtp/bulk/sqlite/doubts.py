@@ -6,8 +6,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.ledger import Decision, InDoubt, Recovery
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 
 __all__ = ["decide", "recover"]

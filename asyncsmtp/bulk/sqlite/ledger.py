@@ -13,19 +13,20 @@ from types import TracebackType
 from typing import Self
 
 from asyncsmtp.bulk.bounces.report import Bounce
+from asyncsmtp.bulk.keeping.columns import CampaignRow
+from asyncsmtp.bulk.keeping.hand import Hand
+from asyncsmtp.bulk.keeping.steps import Steps, Tally
+from asyncsmtp.bulk.keeping.times import when
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt, Settlement
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.sqlite.bounced import write_bounces
-from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide
-from asyncsmtp.bulk.sqlite.hand import Hand
 from asyncsmtp.bulk.sqlite.load import Addition, Load
 from asyncsmtp.bulk.sqlite.opening import Opened, prepare
 from asyncsmtp.bulk.sqlite.reader import SqliteReader
 from asyncsmtp.bulk.sqlite.rows import (
     WINDOW,
-    CampaignRow,
     read_campaign,
     read_counts,
     read_entries,
@@ -34,7 +35,6 @@ from asyncsmtp.bulk.sqlite.rows import (
     read_ready,
     write_memory,
 )
-from asyncsmtp.bulk.sqlite.times import microseconds, when
 from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.bulk.states import Counts, State
 from asyncsmtp.errors import LedgerError
@@ -64,7 +64,7 @@ class SqliteLedger:
         self._from_domain = from_domain
         self._clock = clock
         self._campaign: CampaignRow | None = opened.campaign
-        self._counts = dict(opened.counts)
+        self._tally = Tally(opened.counts)
         self._hand = Hand()
         self._writer = Writer(
             opened.path,
@@ -72,9 +72,10 @@ class SqliteLedger:
             opened.run,
             clock=clock,
             make_room=opened.ballast.drop,
-            written=self._count,
+            written=self._tally.written,
         )
-        self._claims = Claims(self._writer, self._hand, opened.run, clock, self._move)
+        self._steps = Steps(self._writer, self._hand)
+        self._claims = Claims(self._writer, self._hand, opened.run, clock, self._tally.move)
         self.failed = self._writer.failed
 
     @classmethod
@@ -158,9 +159,9 @@ class SqliteLedger:
             if self._writer.failure is None:
                 await asyncio.shield(self._writer.call(load.undo))
             raise
-        self._counts = dict(await self._writer.call(read_counts))
+        self._tally.reset(await self._writer.call(read_counts))
         self._campaign = await self._writer.call(read_campaign)
-        return Counts(self._counts)
+        return self._tally.counts
 
     async def suppress(self) -> int:
         """Have the rows to come that are on a suppression list SUPPRESSED; return how many."""
@@ -178,41 +179,19 @@ class SqliteLedger:
 
     def mark(self, claim: Claim) -> asyncio.Future[None]:
         """Say that the end of this row's content is about to be written; done when that is durable."""
-        row = claim.recipient.row
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        change = Change(row, self._hand.advance(row, State.SENDING), State.SENDING, 1, done=done)
-        self._writer.put(change, urgent=True)
-        return done
+        return self._steps.mark(claim)
 
     def settle(self, settlement: Settlement) -> None:
         """Write what became of a row in hand; durable before any mark made later, within 50 ms in any case."""
-        row, after = settlement.row, settlement.state
-        before = self._hand.advance(row, after)
-        self._hand.drop(row)
-        tried = before is not State.SENDING and (settlement.code is not None or after is State.DEFERRED)
-        self._writer.put(Change(row, before, after, tried, settlement), urgent=False)
+        self._steps.settle(settlement)
 
     def give_back(self, claim: Claim, *, tried: bool = False) -> None:
-        """A row in hand is pending again, and may be claimed again in this run.
-
-        A mark that is durable already is taken back. That is safe here and nowhere else: this process knows
-        that it did not write the end of the content, so there is no point of no return to be in doubt about
-        (delivery invariants I4 and I5); if it dies before this is durable, the row is found SENDING, and held.
-        """
-        if self._writer.failure is not None:
-            return
-        row = claim.recipient.row
-        before = self._hand.give_back(row, tried=tried)
-        marked = before is State.SENDING
-        if marked or tried:
-            after = State.PENDING if marked else before
-            self._writer.put(Change(row, before, after, tried - marked), urgent=False)
+        """A row in hand is pending again, and may be claimed again in this run; see `Ledger.give_back`."""
+        self._steps.give_back(claim, tried=tried)
 
     def put_off(self, claim: Claim, until: datetime) -> None:
         """A row in hand that was not tried is to come at another time, in this run or in a later one."""
-        row = claim.recipient.row
-        state = self._hand.put_off(row)
-        self._writer.put(Change(row, state, state, due=microseconds(until)), urgent=False)
+        self._steps.put_off(claim, until)
 
     async def recall(self, name: str) -> str | None:
         """What an earlier run left under `name`; None: nothing."""
@@ -228,7 +207,7 @@ class SqliteLedger:
 
     async def counts(self) -> Counts:
         """How many rows are in each state, durably."""
-        return Counts(self._counts)
+        return self._tally.counts
 
     async def entries(self, states: Iterable[State] | None = None) -> AsyncGenerator[Entry]:
         """Every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
@@ -261,7 +240,7 @@ class SqliteLedger:
         )
         after = State.PENDING if decision == Decision.RESEND else State.REJECTED
         for before, number in left.items():
-            self._move(before, after, number)
+            self._tally.move(before, after, number)
         self._hand.rewind()
         return left.total()
 
@@ -271,7 +250,7 @@ class SqliteLedger:
         stamp = (self._opened.run, self._clock())
         changed = await self._writer.call(partial(write_bounces, bounces=bounces, stamp=stamp))
         for before, _, _ in changed:
-            self._move(before, State.REJECTED, 1)
+            self._tally.move(before, State.REJECTED, 1)
         return [(address, bounce) for _, address, bounce in changed]
 
     async def aclose(self) -> None:
@@ -300,14 +279,6 @@ class SqliteLedger:
         if self._campaign is None:
             raise LedgerError(f"{self.path} holds no recipients yet: load them first")
         return self._campaign
-
-    def _count(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            self._move(change.before, change.after, 1)
-
-    def _move(self, before: State, after: State, number: int) -> None:
-        self._counts[before] -= number
-        self._counts[after] += number
 
 
 def _let_go(opening: asyncio.Future[Opened]) -> None:

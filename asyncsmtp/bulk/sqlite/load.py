@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
-import json
-import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from asyncsmtp.bulk.rows import Fields, Problem, Recipient
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.keeping.taking import Naming, cells_of, config_of, place_of, problem_of
+from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
-from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Addition", "Load"]
 
@@ -24,10 +21,6 @@ _PENDING = (
     f" WHERE campaign_id = {CAMPAIGN} AND batch_no >= ? AND seq > ? AND message_id IS NOT NULL ORDER BY batch_no, seq"
 )
 _EARLIER = f"SELECT seq FROM recipient WHERE campaign_id = {CAMPAIGN} AND dedupe = ?"  # noqa: S608
-
-_JSON = json.JSONEncoder(check_circular=False).encode
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 
 _Row = tuple[int, int, str | None, str | None, str | None, str]
 
@@ -43,11 +36,9 @@ class Load:
 
     def __init__(self, name: str, parts: Mapping[str, str], from_domain: str, created_us: int) -> None:
         self._name = name
-        self._config = json.dumps({"parts": dict(parts)}, sort_keys=True)
-        self._domain = from_domain
+        self._config = config_of(parts)
         self._created_us = created_us
-        self._secret = secrets.token_bytes(32)
-        self._prefix = f"{name}\0{self._config}\0".encode("utf-8", "surrogatepass")
+        self._naming = Naming(name, self._config, from_domain)
         self._before = 0  # rows that were there
 
     def begin(self, connection: sqlite3.Connection) -> None:
@@ -63,21 +54,19 @@ class Load:
         repeated = len(recipients) - (connection.total_changes - before)
         suppressed = self._repeated(connection, recipients) if repeated else {}
         problems = [row for row in rows if isinstance(row, Problem)]
-        connection.executemany(
-            _RECIPIENT, [(*_place(row.row), None, None, None, _JSON(dict(row.fields))) for row in problems]
-        )
-        connection.executemany(_DELIVERY, [_rejected(problem) for problem in problems])
+        connection.executemany(_RECIPIENT, [(*place_of(row.row), None, None, None, cells_of(row)) for row in problems])
+        connection.executemany(_DELIVERY, [(*place_of(row.row), *problem_of(row)) for row in problems])
         connection.executemany(_DELIVERY, [_suppressed(row, earlier) for row, earlier in suppressed.items()])
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The campaign comes last: without it there is nothing to send."""
-        connection.execute(_PENDING, (*_place(self._before + 1)[:1], self._before))
+        connection.execute(_PENDING, (*place_of(self._before + 1)[:1], self._before))
         self._commit(connection)
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT INTO campaign VALUES (?, ?, ?, ?, 1, ?)",
-            (CAMPAIGN, self._name, self._secret.hex(), self._created_us, self._config),
+            (CAMPAIGN, self._name, self._naming.secret.hex(), self._created_us, self._config),
         )
         connection.execute("COMMIT")
 
@@ -86,15 +75,9 @@ class Load:
             connection.execute("ROLLBACK")
 
     def _row(self, recipient: Recipient) -> _Row:
-        mailbox = recipient.mailbox
-        given = recipient.fields
-        fields = _JSON(dict(zip(given, given.cells, strict=True)) if type(given) is Fields else dict(given))
-        return (*_place(recipient.row), mailbox.wire, mailbox.key, self._message_id(mailbox.key), fields)
-
-    def _message_id(self, key: str) -> str:
-        """Stable over attempts, different for another content, and not to be traced back to the address."""
-        digest = hmac.digest(self._secret, self._prefix + key.encode("utf-8"), "sha256")
-        return f"{_base32(digest)}@{self._domain}"
+        key = recipient.mailbox.key
+        message_id = self._naming.message_id(key)
+        return (*place_of(recipient.row), recipient.mailbox.wire, key, message_id, cells_of(recipient))
 
     def _repeated(self, connection: sqlite3.Connection, recipients: Sequence[Recipient]) -> dict[int, int]:
         """Insert those that name a mailbox of an earlier row, without one; row -> earlier row."""
@@ -122,30 +105,14 @@ class Addition(Load):
         name, secret, config = connection.execute(
             f"SELECT name, secret, config FROM campaign WHERE id = {CAMPAIGN}"  # noqa: S608
         ).fetchone()
-        self._secret = bytes.fromhex(secret)
-        self._prefix = f"{name}\0{config}\0".encode("utf-8", "surrogatepass")
         (self._before,) = connection.execute("SELECT coalesce(max(seq), 0) FROM delivery").fetchone()
         (other,) = connection.execute("SELECT max(message_id) FROM recipient").fetchone()
-        self._domain = str(other or "@localhost").rpartition("@")[2]
+        domain = str(other or "@localhost").rpartition("@")[2]
+        self._naming = Naming(name, config, domain, bytes.fromhex(secret))
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
 
 
-def _base32(digest: bytes) -> str:
-    """The first 26 characters in base 32, by pairs: `base64.b32encode` was half the time of a load."""
-    bits = int.from_bytes(digest[:17], "big") >> 6
-    return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])
-
-
-def _place(row: int) -> tuple[int, int]:
-    return (row - 1) // BATCH, row
-
-
-def _rejected(problem: Problem) -> tuple[int, int, State, str]:
-    state = State.SUPPRESSED if problem.left_out else State.REJECTED
-    return (*_place(problem.row), state, safe_text(problem.reason, 512))
-
-
 def _suppressed(row: int, earlier: int) -> tuple[int, int, State, str]:
-    return (*_place(row), State.SUPPRESSED, f"duplicate of row {earlier}")
+    return (*place_of(row), State.SUPPRESSED, f"duplicate of row {earlier}")

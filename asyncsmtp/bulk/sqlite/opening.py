@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.bulk.keeping.columns import CampaignRow
+from asyncsmtp.bulk.keeping.fingerprint import refuse_changes
 from asyncsmtp.bulk.ledger import InDoubt, Recovery
 from asyncsmtp.bulk.sqlite.doubts import recover
 from asyncsmtp.bulk.sqlite.failures import ledger_error
-from asyncsmtp.bulk.sqlite.fingerprint import refuse_changes
 from asyncsmtp.bulk.sqlite.lock import Lock
 from asyncsmtp.bulk.sqlite.place import Ballast, refuse_network
-from asyncsmtp.bulk.sqlite.rows import CampaignRow, read_campaign, read_counts
+from asyncsmtp.bulk.sqlite.rows import read_campaign, read_counts
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.states import Counts
 from asyncsmtp.errors import LedgerError, LedgerMismatch

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from asyncsmtp.bulk.keeping.columns import CampaignRow
+from asyncsmtp.bulk.keeping.times import when
 from asyncsmtp.bulk.ledger import Entry
 from asyncsmtp.bulk.sqlite.failures import ledger_error
-from asyncsmtp.bulk.sqlite.rows import WINDOW, CampaignRow, read_campaign, read_counts, read_entries, read_next_due
+from asyncsmtp.bulk.sqlite.rows import WINDOW, read_campaign, read_counts, read_entries, read_next_due
 from asyncsmtp.bulk.sqlite.schema import open_ledger
-from asyncsmtp.bulk.sqlite.times import when
 from asyncsmtp.bulk.states import Counts, State
 from asyncsmtp.errors import LedgerEmpty, LedgerError
 

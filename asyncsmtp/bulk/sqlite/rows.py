@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
 
+from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.keeping.columns import CampaignRow, campaign_of, claim_of, entry_of
+from asyncsmtp.bulk.keeping.times import when
 from asyncsmtp.bulk.ledger import Claim, Entry
-from asyncsmtp.bulk.rows import Recipient
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
-from asyncsmtp.bulk.sqlite.times import when
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import Counts, State
-from asyncsmtp.errors import LedgerError
-from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
     "WINDOW",
-    "CampaignRow",
     "read_campaign",
     "read_claims",
     "read_counts",
@@ -67,24 +64,6 @@ WHERE campaign_id = {CAMPAIGN} AND batch_no >= ? AND batch_no < ? AND state IN (
 ORDER BY batch_no, seq"""  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignRow:
-    """The one campaign of a file.
-
-    Attributes:
-        created_us: microseconds since 1970, UTC.
-        run: how often it was opened to be sent.
-        parts: what the fingerprint is made of: name -> digest.
-        batches: how many batches of rows it has.
-    """
-
-    name: str
-    created_us: int
-    run: int
-    parts: Mapping[str, str]
-    batches: int
-
-
 def read_campaign(connection: sqlite3.Connection) -> CampaignRow | None:
     """The file's campaign; None before the load, and after one that broke off."""
     row = connection.execute(
@@ -96,11 +75,7 @@ def read_campaign(connection: sqlite3.Connection) -> CampaignRow | None:
         f"SELECT max(batch_no) FROM delivery WHERE campaign_id = {CAMPAIGN}"  # noqa: S608
     ).fetchone()
     name, created_us, run, config = row
-    try:
-        parts = {str(name): str(digest) for name, digest in json.loads(config)["parts"].items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise LedgerError("the ledger's campaign is damaged: restore a copy of the file") from error
-    return CampaignRow(name, created_us, run, parts, 0 if last is None else last + 1)
+    return campaign_of(name, created_us, run, config, last)
 
 
 def read_counts(connection: sqlite3.Connection) -> Counts:
@@ -112,12 +87,12 @@ def read_claims(connection: sqlite3.Connection, after: int, run: int, limit: int
     """The next rows behind row `after` that `run` may send, in file order, with the state of each."""
     place = ((after - 1) // BATCH if after else -1, after)
     found = connection.execute(_CLAIMS, (*place, run, limit)).fetchall()
-    return [_claim(run, *columns) for columns in found]
+    return [claim_of(run, *columns) for columns in found]
 
 
 def read_due(connection: sqlite3.Connection, now: int, run: int, limit: int) -> list[tuple[Claim, State]]:
     """The rows whose time has come at `now`, microseconds since 1970, by their times."""
-    return [_claim(run, *columns) for columns in connection.execute(_DUE, (now, limit)).fetchall()]
+    return [claim_of(run, *columns) for columns in connection.execute(_DUE, (now, limit)).fetchall()]
 
 
 def read_next_due(connection: sqlite3.Connection, run: int) -> datetime | None:
@@ -128,58 +103,10 @@ def read_next_due(connection: sqlite3.Connection, run: int) -> datetime | None:
     return None if due is None else when(due)
 
 
-def _claim(
-    run: int,
-    row: int,
-    address: str,
-    message_id: str,
-    fields: str,
-    attempts: int,
-    state: int,
-    first_us: int | None,
-    epoch: int,
-) -> tuple[Claim, State]:
-    try:
-        recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
-    except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
-        raise _damaged(row) from error
-    if first_us is None:
-        return Claim(recipient, message_id, attempts + 1), State(state)
-    again = epoch == run and state == State.DEFERRED
-    return Claim(recipient, message_id, attempts + 1, when(first_us), again), State(state)
-
-
 def read_entries(connection: sqlite3.Connection, first: int, states: Collection[State]) -> list[Entry]:
     """The rows in one of `states` in `WINDOW` batches from batch `first` on."""
     wanted = json.dumps([int(state) for state in states])
-    return [_entry(*columns) for columns in connection.execute(_ENTRIES, (first, first + WINDOW, wanted))]
-
-
-def _entry(
-    row: int,
-    address: str,
-    message_id: str,
-    state: int,
-    attempts: int,
-    doubts: int,
-    code: int | None,
-    status: str | None,
-    reply: str,
-    host: str,
-    first_us: int | None,
-    last_us: int | None,
-    next_us: int | None,
-    fields: str,
-) -> Entry:
-    first_at = None if first_us is None else when(first_us)
-    last_at = None if last_us is None else when(last_us)
-    due_at = None if next_us is None else when(next_us)
-    try:
-        columns = json.loads(fields)
-    except (ValueError, TypeError) as error:
-        raise _damaged(row) from error
-    numbers = (State(state), attempts, doubts, code, status)
-    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns, due_at)
+    return [entry_of(*columns) for columns in connection.execute(_ENTRIES, (first, first + WINDOW, wanted))]
 
 
 def read_ready(connection: sqlite3.Connection, now: int, run: int) -> int:
@@ -197,7 +124,3 @@ def read_memory(connection: sqlite3.Connection, name: str) -> str | None:
 def write_memory(connection: sqlite3.Connection, name: str, value: str) -> None:
     """Leave something for the next run; durable when it returns."""
     connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (name, value))
-
-
-def _damaged(row: int) -> LedgerError:
-    return LedgerError(f"row {row} of the ledger is damaged: restore a copy of the file")

@@ -14,12 +14,11 @@ from pathlib import Path
 from asyncsmtp.bulk.sqlite.failures import ledger_error
 from asyncsmtp.errors import LedgerError
 
-__all__ = ["BATCH", "CAMPAIGN", "connect", "open_ledger"]
+__all__ = ["CAMPAIGN", "connect", "open_ledger"]
 
 APPLICATION_ID = 0x61534D54  # "aSMT"
 VERSION = 2
 CAMPAIGN = 1  # the id of the campaign in its file
-BATCH = 500  # rows of one batch_no
 BUSY_SECONDS = 5.0  # how long one statement waits for a program that locks the file
 _PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON")
 _PRAGMAS_TO_WRITE = ("synchronous = FULL", "cache_size = -16000")

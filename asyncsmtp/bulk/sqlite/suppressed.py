@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from asyncsmtp.bulk.sqlite.schema import BATCH, CAMPAIGN
+from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.suppression import SuppressionList, is_text, key_of, read_text
 from asyncsmtp.errors import SuppressionError

@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.ledger import Settlement
-from asyncsmtp.bulk.sqlite.changes import Change, salvage, write
+from asyncsmtp.bulk.sqlite.changes import salvage, write
 from asyncsmtp.bulk.sqlite.failures import is_busy, is_full, ledger_error
 from asyncsmtp.errors import LedgerError
 

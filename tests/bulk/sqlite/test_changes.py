@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.ledger import Settlement
-from asyncsmtp.bulk.sqlite.changes import Change, salvage, write
+from asyncsmtp.bulk.sqlite.changes import salvage, write
 from asyncsmtp.bulk.sqlite.load import Load
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.states import State

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.sqlite import writer
-from asyncsmtp.bulk.sqlite.changes import Change
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.sqlite.writer import Writer

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from asyncsmtp.bulk.keeping.hand import Hand
 from asyncsmtp.bulk.ledger import Claim
-from asyncsmtp.bulk.sqlite.hand import Hand
 from asyncsmtp.bulk.states import FOLLOWS, State
 from asyncsmtp.errors import LedgerError
 from tests.bulk.ledgers import recipient

@@ -1,4 +1,4 @@
-"""Times in the file: whole microseconds since 1970, UTC."""
+"""Times in a ledger: whole microseconds since 1970, UTC."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.bulk.sqlite.fingerprint import refuse_changes
+from asyncsmtp.bulk.keeping.fingerprint import refuse_changes
 from asyncsmtp.errors import LedgerMismatch
 
 BEGAN = {"message.html": "a", "people.csv": "b", "logo.png": "c", "subject": "d"}
