@@ -7,6 +7,7 @@ mailbox, so `Ann@EXAMPLE.com` and `Ann@example.com` are one; `@example.com` stan
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -148,6 +149,15 @@ class SuppressionList:
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
         return [Suppressed(address, reason) for address, reason in found]
+
+    def reasons(self, keys: Iterable[str]) -> dict[str, str]:
+        """Of these keys, which `key_of` gives, those that are listed, each with why."""
+        find = "SELECT key, reason FROM suppression WHERE key IN (SELECT value FROM json_each(?))"
+        with closing(self._open()) as connection:
+            try:
+                return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
 
     def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         self.create()

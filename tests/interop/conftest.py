@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -13,16 +12,9 @@ from tests.interop.exim import Exim
 from tests.interop.install import absent
 from tests.interop.opensmtpd import OpenSmtpd
 from tests.interop.postfix import Postfix, missing
+from tests.interop.requiring import required
 from tests.interop.served_postfix import ServedPostfix
 from tests.interop.server import Server
-
-
-def required(reason: str | None) -> None:
-    """Skip what needs a server that cannot run here, saying why; or fail, where the servers are required."""
-    if reason and os.environ.get("ASYNCSMTP_REQUIRE_INTEROP"):
-        pytest.fail(f"ASYNCSMTP_REQUIRE_INTEROP is set, but {reason}", pytrace=False)
-    if reason:
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.keeping.textlists import TextLists
 from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.suppression import SuppressionList, is_text, key_of, read_text
-from asyncsmtp.errors import SuppressionError
+from asyncsmtp.bulk.suppression import SuppressionList, is_text
 
 __all__ = ["Suppressions"]
-
-_log = logging.getLogger("asyncsmtp.ledger")
 
 # The domain of a key, its @ included: whatever stands after the last one, which a quoted local part may have too.
 _DOMAIN = "substr(r.dedupe, length(rtrim(r.dedupe, replace(r.dedupe, '@', ''))))"
@@ -39,7 +36,7 @@ class Suppressions:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._texts = {path: (0, 0) for path in paths if is_text(path)}
+        self._texts = TextLists(paths)
         self._databases = [path for path in paths if not is_text(path)]
 
     def __bool__(self) -> bool:
@@ -82,23 +79,7 @@ class Suppressions:
         return left
 
     def _read_texts(self, connection: sqlite3.Connection, *, anew: bool = False) -> None:
-        """Read the files of text again, if one has changed; one that cannot be read now keeps its former entries."""
-        try:
-            facts = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in self._texts}
-        except OSError as error:
-            if anew:
-                raise SuppressionError(f"there is no suppression list {error.filename}: correct its name") from error
-            _log.warning("a suppression list is gone; its entries are kept: %s", error)
-            return
-        if facts == self._texts and not anew:
-            return
-        try:
-            entries = [(key_of(entry.address), entry.reason) for path in facts for entry in read_text(path)]
-        except SuppressionError as error:
-            if anew:
-                raise
-            _log.warning("a suppression list cannot be read; its former entries are kept: %s", error)
-            return
-        connection.execute("DELETE FROM temp.written")
-        connection.executemany("INSERT OR IGNORE INTO temp.written VALUES (?, ?)", entries)
-        self._texts = facts
+        entries = self._texts.read(anew=anew)
+        if entries is not None:
+            connection.execute("DELETE FROM temp.written")
+            connection.executemany("INSERT OR IGNORE INTO temp.written VALUES (?, ?)", entries)
