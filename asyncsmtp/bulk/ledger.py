@@ -8,7 +8,7 @@ sent, that the relay answered, or that nobody knows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -137,7 +137,7 @@ class LedgerReader(Protocol):
         """How many rows are in each state."""
         ...
 
-    def entries(self, states: Iterable[State] | None = None) -> AsyncIterator[Entry]:
+    def entries(self, states: Iterable[State] | None = None) -> AsyncGenerator[Entry]:
         """Every row in one of `states` (None: all), in file order, in bounded memory."""
         ...
 

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.keys import DIALOGUES
+from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.errors import BadArgument
 
 __all__ = [
     "campaign_argument",
@@ -62,6 +65,16 @@ def campaign_argument(*, required: bool = False) -> Callable[[_Function], _Funct
 verbose_option = option("-v", "--verbose", is_flag=True, help="Show the dialogue, secrets masked.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON object per result on stdout.")
 sandbox_option = option("--sandbox", is_flag=True, help="The rehearsal in the sandbox, not the real campaign.")
+
+
+def _place(text: str) -> Path | Database:
+    """Of a ledger. Failed, not ValueError, of which click would tell with the value: there may be a password in it."""
+    try:
+        return Database.parse(text) if text.startswith(SCHEMES) else Path(text)
+    except BadArgument as error:
+        raise Failed(str(error)) from None
+
+
 ledger_option = option(
-    "--ledger", type=click.Path(path_type=Path), metavar="FILE", help="The ledger, where it is elsewhere."
+    "--ledger", type=_place, metavar="FILE|URL", help="The ledger, where it is elsewhere: a file, postgresql://…"
 )

@@ -54,6 +54,7 @@ def test_every_key_is_read(path: Path) -> None:
         return_path = "bounces+{{ token }}@example.com"
         webhook = "https://example.com/outcomes"
         suppression = ["suppressed.db", "bounced.txt"]
+        ledger = "postgresql://news@db.example.com/mail"
         [relay]
         url = "smtp://news@mail.example.com:587"
         sessions = 4

@@ -102,12 +102,10 @@ class Postgres:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def freeze(self) -> None:
-        """Nobody new is let in until `thaw`."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+    def start_again(self) -> None:
+        """Start it, if it was killed."""
+        if self._process.poll() is not None:
+            self.start()
 
     def stop(self) -> None:
         """End it, and forget all that was in it."""

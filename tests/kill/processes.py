@@ -24,7 +24,7 @@ subject = "For {{{{ name }}}}"
 recipients = "people.csv"
 email = "email"
 text = "message.txt"
-
+{ledger}
 [relay]
 url = "smtp://127.0.0.1:{port}?security=none"
 sessions = {sessions}
@@ -85,6 +85,7 @@ class Campaign:
 
     Args:
         home: the folder that has the package to run; None for the one that is installed.
+        ledger: the URL of a database; None: a file of its own.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Campaign:
         in_doubt: str = "hold",
         dialogue: str = "pipelined",
         home: Path | None = None,
+        ledger: str | None = None,
     ) -> None:
         self.folder, self.home = folder, home
         self.recipients = [f"{'nobody' if row % 10 == 0 else 'somebody'}{row}@example.com" for row in range(rows)]
@@ -106,6 +108,7 @@ class Campaign:
         (folder / "message.txt").write_text("Dear {{ name }},\nthis is\nfor {{ email }}\n")
         settings = {"port": port, "sessions": sessions, "concurrency": 4 * sessions}
         settings |= {"in_doubt": in_doubt, "dialogue": dialogue}
+        settings |= {"ledger": f'ledger = "{ledger}"\n' if ledger else ""}
         (folder / "campaign.toml").write_text(CAMPAIGN.format(**settings))
 
     @property

@@ -30,6 +30,7 @@ __all__ = ["ANSWER", "PATIENCE", "Session", "held_back", "owner", "take_lock"]
 PATIENCE = 120.0  # seconds that the database may be away
 DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds before each further try; the last one again and again
 ANSWER = 60.0  # seconds for one transaction
+LOOKS, LOOK = 4, 0.1  # how often the lock is looked at before it is another's; seconds in between
 
 _log = logging.getLogger("asyncsmtp.ledger")
 _T = TypeVar("_T")
@@ -52,13 +53,15 @@ def owner() -> str:
 
 
 async def take_lock(connection: Connection, database: Database) -> None:
-    """Take the campaign's lock at once, or not at all.
+    """Take the campaign's lock, or not at all.
 
     Raises:
         LedgerBusy: another process has it; the message says which.
     """
-    if await _locks(connection, database):
-        return
+    for _ in range(LOOKS):  # the server may not have noticed yet that one has died
+        if await _locks(connection, database):
+            return
+        await asyncio.sleep(LOOK)
     found = await connection.execute(
         "SELECT owner FROM lease JOIN campaign ON id = campaign_id WHERE name = %s", (database.campaign,)
     )

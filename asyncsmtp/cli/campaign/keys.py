@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.mapping import mapping
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
 from asyncsmtp.cli.campaign.shares import shares
@@ -17,6 +18,7 @@ from asyncsmtp.cli.campaign.signing import signatures
 from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import unsubscribing
 from asyncsmtp.cli.durations import seconds
+from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "Key"]
@@ -107,6 +109,16 @@ def _delimiter(value: object, folder: Path) -> str:
     return text
 
 
+def _ledger(value: object, folder: Path) -> Path | Database:
+    text = str(value)
+    if not text.startswith(SCHEMES):
+        return _path(value, folder)
+    try:
+        return Database.parse(text)
+    except BadArgument as error:
+        raise ValueError(str(error)) from None
+
+
 def _flag(value: object, folder: Path) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
@@ -150,6 +162,7 @@ KEYS: Mapping[str, Key] = {
     "campaign.return_path": Key("return_path", _text, "--return-path"),
     "campaign.suppression": Key("suppressions", _path_or_paths, "--suppression"),
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
+    "campaign.ledger": Key("kept_in", _ledger, "--ledger"),
     "campaign.webhook": Key("webhook", _text, "--webhook"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli.campaign.settings import Settings
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.output.failures import Failed
@@ -32,7 +33,7 @@ class Plan:
     """
 
     settings: Settings
-    ledger: Path
+    ledger: Path | Database
     reference: str
     limit: int | None = None
     strict: bool = False

@@ -35,16 +35,17 @@ async def rehearse(plan: Plan, maildir: Path | None, number: int | None) -> Exit
     """
     from asyncsmtp.errors import LedgerMismatch
 
+    ledger = plan.settings.rehearsal
     place = maildir or plan.settings.folder / f"{plan.settings.name}.sandbox.maildir"
-    if await _complete(plan.ledger):
-        _afresh(plan.ledger, None if maildir else place)
+    if await _complete(ledger):
+        _afresh(ledger, None if maildir else place)
     async with sandboxed(place) as relay:
         relays = [(relay, plan.own_share)]
         try:
             ended = await run(plan, relays)
         except LedgerMismatch:
             console.say("the campaign changed since the last rehearsal: this one begins afresh")
-            _afresh(plan.ledger, None if maildir else place)
+            _afresh(ledger, None if maildir else place)
             ended = await run(plan, relays)
     console.say(f"  the mails are in {place}; nothing left this machine")
     if number is not None and ended is not Exit.INTERRUPTED:

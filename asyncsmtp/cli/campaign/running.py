@@ -19,8 +19,7 @@ from asyncsmtp.cli.output.progress import patience, shown
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Claim, Settlement
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.cli.campaign.shares import RelayShare
     from asyncsmtp.cli.output.meter import Meter
@@ -43,11 +42,11 @@ async def run(plan: Plan, relays: Relays) -> Exit:
         Failed, SMTPError: the run could not begin, or could not go on; what was recorded stays recorded.
     """
     from asyncsmtp.bulk.ledger import InDoubt
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.cli.campaign.assembly import assemble
+    from asyncsmtp.cli.campaign.ledgers import opened
 
     assembled = await assemble(plan.settings)
-    async with await SqliteLedger.open(
+    async with await opened(
         plan.ledger,
         name=plan.settings.name,
         from_domain=assembled.composer.author.domain,
@@ -62,7 +61,7 @@ async def run(plan: Plan, relays: Relays) -> Exit:
             _tell_unsettled(ledger)
 
 
-async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays) -> None:
+async def _begin(plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays) -> None:
     """Have the recipients in the ledger, and somebody's word for it."""
     from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.campaign.preflighting import told
@@ -94,7 +93,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays:
     return None
 
 
-async def _add(path: Path, assembled: Assembled, ledger: SqliteLedger) -> None:
+async def _add(path: Path, assembled: Assembled, ledger: Ledger) -> None:
     """Take in another file, judged by the same rules; it must have the columns that the template uses."""
     from asyncsmtp.bulk.recipients import RecipientFile
 
@@ -108,12 +107,12 @@ async def _add(path: Path, assembled: Assembled, ledger: SqliteLedger) -> None:
     console.say(f"  {console.many(counts.total - before, 'row')} added from {more.name}")
 
 
-async def _suppress(ledger: SqliteLedger) -> None:
+async def _suppress(ledger: Ledger) -> None:
     if number := await ledger.suppress():
         console.say(f"  {console.many(number, 'row')} on a suppression list: nothing for them")
 
 
-async def _ready(plan: Plan, ledger: SqliteLedger) -> int:
+async def _ready(plan: Plan, ledger: Ledger) -> int:
     """How many rows this run has to do with: those whose time is yet to come, if it waits for them."""
     from asyncsmtp.bulk.states import State
 
@@ -132,7 +131,7 @@ async def _confirm(plan: Plan, recipients: int, first: str, relays: Relays) -> N
         await ask(f"Send {what}?", f"this would send {what}")
 
 
-async def _send(plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays) -> Exit:
+async def _send(plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays) -> Exit:
     """Send what is left, if anything is; whatever happens, the summary is printed."""
     from asyncsmtp.bulk.states import State
     from asyncsmtp.cli.output.meter import Meter
@@ -160,7 +159,7 @@ class _Ended(NamedTuple):
 
 
 async def _go(
-    plan: Plan, assembled: Assembled, ledger: SqliteLedger, relays: Relays, meter: Meter, reporter: Reporter
+    plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays, meter: Meter, reporter: Reporter
 ) -> _Ended:
     """The run itself."""
     from asyncsmtp.bulk.campaign import Run
@@ -209,7 +208,7 @@ async def _go(
     return _Ended(interruption.exit, job.comes_at)
 
 
-async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter, comes_at: datetime | None) -> None:
+async def _summarize(plan: Plan, ledger: Ledger, meter: Meter, comes_at: datetime | None) -> None:
     from asyncsmtp.cli.output.summary import counted, next_steps, run_lines
 
     counts = await ledger.counts()
@@ -220,7 +219,7 @@ async def _summarize(plan: Plan, ledger: SqliteLedger, meter: Meter, comes_at: d
         console.say(f"  next: {step}")
 
 
-def _tell_unsettled(ledger: SqliteLedger) -> None:
+def _tell_unsettled(ledger: Ledger) -> None:
     """A broken ledger: what it could not take is told, so that it is not lost with this process."""
     if ledger.unsettled:
         console.say("these outcomes are known, but the ledger could not take them:")

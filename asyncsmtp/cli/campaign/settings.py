@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli.campaign.keys import KEYS
+from asyncsmtp.cli.campaign.ledgers import of_campaign
 from asyncsmtp.cli.campaign.mapping import EMAIL
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
@@ -39,6 +41,7 @@ class Settings:
 
     Attributes:
         folder: where templates, attachments and the ledger are.
+        kept_in: the ledger, where it is elsewhere.
         source: the campaign file; None when everything came from options.
         html: Jinja2 in HTML, or in Markdown by its name (.md), which is the text as well then.
         inline_styles, text_from_html: whether these are done.
@@ -64,6 +67,7 @@ class Settings:
     from_: str
     subject: str
     recipients: Path
+    kept_in: Path | Database | None = None
     email: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str | None = None
@@ -145,9 +149,16 @@ class Settings:
 
         return Schedule(self.windows, self.start_at, self.zone_column)
 
-    def ledger(self, *, sandbox: bool = False) -> Path:
+    def ledger(self, *, sandbox: bool = False) -> Path | Database:
         """Where this campaign's ledger is; a rehearsal in the sandbox has its own."""
-        return self.folder / f"{self.name}{'.sandbox' if sandbox else ''}.ledger"
+        if sandbox:
+            return self.rehearsal
+        return self.folder / f"{self.name}.ledger" if self.kept_in is None else of_campaign(self.kept_in, self.name)
+
+    @property
+    def rehearsal(self) -> Path:
+        """The ledger of a rehearsal in the sandbox: a file, whatever the campaign has."""
+        return self.folder / f"{self.name}.sandbox.ledger"
 
 
 def settle(file: Mapping[str, object], options: Mapping[str, object], source: Path | None = None) -> Settings:

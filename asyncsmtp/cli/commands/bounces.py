@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli.campaign.inbox import Inbox, opened
-from asyncsmtp.cli.campaign.ledgers import Named, named
+from asyncsmtp.cli.campaign.ledgers import Named, decided, named, read
 from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
@@ -48,7 +49,7 @@ def command(
     seen: bool,
     ca_file: Path | None,
     password_command: str | None,
-    ledger: Path | None,
+    ledger: Path | Database | None,
     sandbox: bool,
 ) -> Exit:
     """Read what came back, and write it into the ledger.
@@ -87,17 +88,15 @@ def _return_path(campaign: Path | None) -> ReturnPath | None:
 
 async def _write(where: Named, inbox: Inbox, path: ReturnPath | None) -> tuple[int, Sequence[tuple[str, Bounce]]]:
     """Have the rows of all reports rejected, some thousands at a time; return the number of failures, and the rows."""
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-
-    async with await SqliteLedger.read(where.path) as reader:
-        name = reader.name
+    async with await read(where.place):
+        pass  # it is there, before anything is fetched
     number = 0
     changed: list[tuple[str, Bounce]] = []
     batches = inbox.batches(path)
     batch = await asyncio.to_thread(next, batches, None)
     if batch is None or not batch.failures:
         return 0, ()
-    async with await SqliteLedger.open(where.path, name=name, from_domain="localhost") as ledger:
+    async with await decided(where.place) as ledger:
         while batch is not None:
             number += len(batch.failures)
             changed += await ledger.bounced(batch.failures)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli import looping
 from asyncsmtp.cli.campaign.keys import IN_DOUBT
+from asyncsmtp.cli.campaign.ledgers import of_campaign
 from asyncsmtp.cli.campaign.onlyto import send_to_one
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.campaign.rehearsal import dry, rehearse
@@ -113,7 +115,7 @@ Example:
 @verbose_option
 def command(
     campaign: Path | None,
-    ledger: Path | None,
+    ledger: Path | Database | None,
     dry_run: bool,
     limit: int | None,
     add: Path | None,
@@ -132,7 +134,8 @@ def command(
     """Mail everyone in a CSV; run it again to resume.
 
     Everything is checked before the first message leaves. Each recipient's
-    outcome is in the ledger, NAME.ledger beside the campaign, whatever happens.
+    outcome is in the ledger, NAME.ledger beside the campaign or a database,
+    whatever happens.
     """
     if not sandbox and (maildir or show):
         raise Failed("--maildir and --show are about the sandbox", "add --sandbox")
@@ -141,7 +144,7 @@ def command(
     if row and not only_to:
         raise Failed("--row is about --only-to", "add --only-to me@example.org")
     settings = _settings(campaign, options)
-    place = ledger or settings.ledger(sandbox=sandbox)
+    place = of_campaign(ledger, settings.name) if ledger else settings.ledger(sandbox=sandbox)
     plan = Plan(
         settings=settings,
         ledger=place,
@@ -179,7 +182,7 @@ def _settings(campaign: Path | None, options: dict[str, object]) -> Settings:
     return settle(campaignfile.read(campaign) if campaign else {}, given, campaign)
 
 
-def _reference(campaign: Path | None, ledger: Path, *, sandbox: bool) -> str:
+def _reference(campaign: Path | None, ledger: Path | Database, *, sandbox: bool) -> str:
     if campaign is None:
         return f"--ledger {ledger}"
     return f"{campaign} --sandbox" if sandbox else str(campaign)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.campaign.ledgers import Named, named
+from asyncsmtp.bulk.postgres.place import Database
+from asyncsmtp.cli.campaign.ledgers import Named, decided, named
 from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.asking import ask
 from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Decision, Entry
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.ledger import Decision, Entry, Ledger
     from asyncsmtp.bulk.states import State
 
 __all__ = ["command"]
@@ -41,7 +41,7 @@ Example:
 @option("--yes", is_flag=True, help="Do not ask.")
 def command(
     campaign: Path | None,
-    ledger: Path | None,
+    ledger: Path | Database | None,
     sandbox: bool,
     decision: str | None,
     rows: tuple[int, ...],
@@ -59,13 +59,10 @@ def command(
 
 async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], state: str, *, yes: bool) -> Exit:
     from asyncsmtp.bulk.ledger import Decision
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.bulk.states import State
 
     chosen = State[state.replace("-", "_").upper()]
-    async with await SqliteLedger.read(where.path) as reader:
-        name = reader.name
-    async with await SqliteLedger.open(where.path, name=name, from_domain="localhost") as ledger:
+    async with await decided(where.place) as ledger:
         found = await _found(ledger, chosen, rows)
         if not found.number:
             console.say(f"no row is {chosen}" + (" among those named" if rows else ""))
@@ -105,7 +102,7 @@ class _Found:
             console.out(f"  … and {self.number - len(self.first):,} more")
 
 
-async def _found(ledger: SqliteLedger, state: State, rows: tuple[int, ...]) -> _Found:
+async def _found(ledger: Ledger, state: State, rows: tuple[int, ...]) -> _Found:
     found = _Found()
     async for entry in ledger.entries((state,)):
         if not rows or entry.row in rows:

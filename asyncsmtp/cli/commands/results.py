@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.campaign.ledgers import named
+from asyncsmtp.bulk.postgres.place import Database
+from asyncsmtp.cli.campaign.ledgers import named, read
 from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
@@ -31,18 +32,17 @@ Example:
 @sandbox_option
 @option("--failed", is_flag=True, help="Rows that failed or wait only: their own columns, why, and when.")
 @option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
-def command(campaign: Path | None, ledger: Path | None, sandbox: bool, failed: bool, as_json: bool) -> Exit:
+def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, failed: bool, as_json: bool) -> Exit:
     """Print every recipient's outcome as CSV or NDJSON.
 
     In the order of the recipients. Cells that a spreadsheet would take for a
     formula begin with an apostrophe; NDJSON has them as they are.
     """
-    asyncio.run(_print(named(campaign, ledger, sandbox=sandbox).path, failed=failed, as_json=as_json))
+    asyncio.run(_print(named(campaign, ledger, sandbox=sandbox).place, failed=failed, as_json=as_json))
     return Exit.ACCEPTED
 
 
-async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+async def _print(place: Path | Database, *, failed: bool, as_json: bool) -> None:
     from asyncsmtp.bulk.states import State
 
     # Not the suppressed ones: who gets nothing on purpose must not be mailed by way of the next file.
@@ -50,7 +50,7 @@ async def _print(path: Path, *, failed: bool, as_json: bool) -> None:
     line = _line(failed=failed, as_json=as_json)
     harmless = not as_json and console.on_terminal()  # a file gets its cells as they were, a terminal never
     begun = False
-    async with await SqliteLedger.read(path) as ledger:
+    async with await read(place) as ledger:
         async for entry in ledger.entries(states):
             if not begun and not as_json:
                 console.out(_header(entry, failed=failed), harmless=harmless)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.campaign.ledgers import Named, named
+from asyncsmtp.bulk.postgres.place import Database
+from asyncsmtp.cli.campaign.ledgers import Named, named, read
 from asyncsmtp.cli.options import campaign_argument, json_option, ledger_option, sandbox_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
@@ -32,7 +33,7 @@ Example:
 @ledger_option
 @sandbox_option
 @json_option
-def command(campaign: Path | None, ledger: Path | None, sandbox: bool, as_json: bool) -> Exit:
+def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, as_json: bool) -> Exit:
     """Count a campaign's recipients by outcome.
 
     Also while it runs. With --json: one object, the number of rows by state.
@@ -42,7 +43,6 @@ def command(campaign: Path | None, ledger: Path | None, sandbox: bool, as_json: 
 
 
 async def _tell(where: Named, *, as_json: bool) -> None:
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.bulk.states import Counts, State
     from asyncsmtp.cli.output.meter import MAX_REASONS
     from asyncsmtp.cli.output.records import reason_of
@@ -50,7 +50,7 @@ async def _tell(where: Named, *, as_json: bool) -> None:
 
     reasons: Counter[tuple[State, str]] = Counter()
     try:
-        async with await SqliteLedger.read(where.path) as ledger:
+        async with await read(where.place) as ledger:
             counts, due = await ledger.counts(), await ledger.next_due()
             async for entry in ledger.entries((State.DEFERRED, State.REJECTED, State.IN_DOUBT)):
                 reason = (entry.state, reason_of(entry))

@@ -1,0 +1,116 @@
+"""The command with a ledger in a database: the same commands, by the same names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from tests.cli.conftest import CAMPAIGN
+from tests.cli.ended import Command
+from tests.cli.serving import serving
+from tests.interop.postgres import Postgres, missing, running
+from tests.interop.requiring import required
+
+SECRET = "correct-horse"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    required(missing())
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def postgres(server: Postgres) -> Postgres:
+    server.clear()
+    return server
+
+
+@pytest.fixture
+def shared(campaign: Path, postgres: Postgres) -> Path:
+    """The campaign, with its ledger in the database."""
+    campaign.write_text(f'{CAMPAIGN}ledger = "{postgres.url}"\n', encoding="utf-8")
+    return campaign
+
+
+def url(relay: ScriptedRelay) -> tuple[str, str]:
+    return "--relay", f"smtp://127.0.0.1:{relay.port}?security=none"
+
+
+def test_a_campaign_is_sent_looked_at_and_decided_about(command: Command, shared: Path) -> None:
+    """One row is in doubt; a person has it sent again, and everybody has the message."""
+    assert command("status", shared).out == "not begun yet\n"
+    with serving(ScriptedRelay({Stage.DOT: {1: (UNSAID, Fin())}})) as relay:
+        ended = command("bulk", shared, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1)
+    assert ended.code == 1, ended.err
+    counts = json.loads(command("status", shared, "--json").out)
+    assert (counts["accepted"], counts["in doubt"]) == (2, 1)
+    assert "1 row to be sent again" in command("resolve", shared, "--resend", "--yes").err
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", shared, *url(relay), "--yes").code == 0
+    lines = [json.loads(line) for line in command("results", shared, "--json").out.splitlines()]
+    assert [(line["email"], line["state"]) for line in lines] == [
+        ("ann@example.org", "accepted"),
+        ("bob@example.org", "accepted"),
+        ("cid@example.org", "accepted"),
+    ]
+    assert not list(shared.parent.glob("*.ledger*"))
+
+
+def test_a_database_is_named_outright(command: Command, campaign: Path, postgres: Postgres) -> None:
+    """Without a campaign file: of the only campaign there is, or of the one behind the #."""
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url).code == 0
+        assert len(command("results", "--ledger", postgres.url).out.splitlines()) == 4
+        campaign.write_text(campaign.read_text().replace('"news"', '"offers"'))
+        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url, "--limit", 1).code == 0
+    ended = command("results", "--ledger", postgres.url)
+    assert "several campaigns (news, offers)" in ended.err
+    assert json.loads(command("status", "--ledger", f"{postgres.url}#offers", "--json").out)["pending"] == 2
+    assert "another campaign than offers" in command("bulk", campaign, "--ledger", f"{postgres.url}#news").err
+
+
+def test_a_rehearsal_stays_on_this_machine(command: Command, shared: Path, postgres: Postgres) -> None:
+    """The sandbox is for trying out, so nothing of it is in the database."""
+    assert command("bulk", shared, "--sandbox").code == 0
+    assert command("bulk", shared, "--sandbox").code == 0  # afresh
+    assert command("status", shared).out == "not begun yet\n"
+    assert (shared.parent / "news.sandbox.ledger").exists()
+
+
+@pytest.mark.parametrize("place", ["news:{}@db.example/mail", "db.example/mail?user=news&password={}"])
+def test_a_password_in_the_url_is_refused_and_not_shown(command: Command, campaign: Path, place: str) -> None:
+    """What stands on a command line, or in a file that is kept with others, others can read."""
+    text = f"postgresql://{place.format(SECRET)}"
+    campaign.write_text(f'{CAMPAIGN}ledger = "{text}"\n', encoding="utf-8")
+    for ended in (command("status", "--ledger", text), command("status", campaign), command("bulk", campaign)):
+        assert ended.code == 2
+        assert "there is a password in the ledger's URL" in ended.err
+        assert SECRET not in ended.err + ended.out
+
+
+def test_a_server_that_is_not_there_is_named(command: Command, campaign: Path) -> None:
+    """The ledger, exit 74: nothing was sent."""
+    ended = command("bulk", campaign, "--relay", "smtp://127.0.0.1:1?security=none", "--yes", "--ledger",
+                    "postgresql://127.0.0.1:1/mail")  # fmt: skip
+    assert ended.code == 74
+    assert "postgresql://127.0.0.1:1/mail" in ended.err
+    assert "see whether the database runs" in ended.err
+
+
+def test_without_the_driver_it_says_what_to_install(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("asyncsmtp.bulk.postgres.")]:
+        if not name.endswith(".place"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    ended = command("status", "--ledger", "postgresql://127.0.0.1:1/mail")
+    assert ended.code == 2
+    assert "pip install 'asyncsmtp[postgres]'" in ended.err
