@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -97,9 +97,14 @@ class Postgres:
             assert time.monotonic() < end, self.log[-4000:]
             time.sleep(0.05)
 
-    def kill(self) -> None:
-        """SIGKILL to the server; its children end when they see that it is gone."""
+    def kill(self, *, all_at_once: bool = True) -> None:
+        """SIGKILL to the server; to its children as well, or they end when they see that it is gone."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if all_at_once else []
         self._process.send_signal(signal.SIGKILL)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
         self._process.wait()
 
     def start_again(self) -> None:

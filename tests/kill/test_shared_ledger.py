@@ -45,7 +45,7 @@ def test_a_database_that_dies_loses_no_outcome(tmp_path: Path, postgres: Postgre
                     time.sleep(chance.uniform(0.0, 0.01))
                     if process.poll() is not None:
                         break
-                    postgres.kill()
+                    postgres.kill(all_at_once=chance.random() < 0.5)
                     kills += 1
                     time.sleep(chance.uniform(0.0, 0.2))
                     postgres.start()

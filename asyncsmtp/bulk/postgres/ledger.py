@@ -150,7 +150,7 @@ class PostgresLedger:
             if self._writer.failure is None:
                 await asyncio.shield(self._writer.once(load.undo))
             raise
-        self._tally.reset(await self._writer.read(partial(read_counts, stamp=self._stamp())))
+        await self._writer.read(self._recount)
         self._campaign = await self._writer.read(partial(read_campaign, stamp=self._stamp()))
         return self._tally.counts
 
@@ -193,8 +193,8 @@ class PostgresLedger:
         await self._writer.write(partial(write_memory, stamp=self._stamp(), name=name, value=value))
 
     async def flush(self) -> None:
-        """Wait until everything said so far is durable."""
-        await self._writer.read(_nothing)
+        """Wait until everything said so far is durable; the rows are counted anew, as others may have decided some."""
+        await self._writer.read(self._recount)
 
     async def counts(self) -> Counts:
         """How many rows are in each state, durably."""
@@ -263,6 +263,9 @@ class PostgresLedger:
     ) -> None:
         await self.aclose()
 
+    async def _recount(self, connection: Connection) -> None:
+        self._tally.reset(await read_counts(connection, self._stamp()))
+
     def _stamp(self) -> dict[str, object]:
         return self._session.stamp
 
@@ -272,7 +275,3 @@ class PostgresLedger:
         if self._campaign is None:
             raise LedgerError(f"{self.database} holds no recipients yet: load them first")
         return self._campaign
-
-
-async def _nothing(connection: Connection) -> None:
-    """The writer does things in their order, so whoever waits for this one waits for all before it."""

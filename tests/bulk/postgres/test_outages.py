@@ -103,6 +103,9 @@ async def test_who_lost_its_campaign_finds_out_before_its_next_mark(home: Cluste
             (claim,) = await other.claim(5)
             await other.mark(claim)
             other.settle(accepted(claim))
+            await other.flush()
+            counts = await other.counts()
+            assert (counts[State.ACCEPTED], counts[State.IN_DOUBT], counts.total) == (2, 1, 3)
 
 
 async def test_a_late_answer_changes_nothing_that_was_decided_since(home: Cluster) -> None:
