@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from tests.bulk.bounces.test_report import report
 from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving
+from tests.cli.test_bounces import TOKEN
 from tests.interop.postgres import Postgres, missing, running
 from tests.interop.requiring import required
 
@@ -76,6 +79,27 @@ def test_a_database_is_named_outright(command: Command, campaign: Path, postgres
     assert "another campaign than offers" in command("bulk", campaign, "--ledger", f"{postgres.url}#news").err
 
 
+def test_what_came_back_is_written_into_the_database(command: Command, shared: Path) -> None:
+    """By the Message-ID; a second time changes nothing."""
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", shared, *url(relay), "--yes").code == 0
+    first = json.loads(command("results", shared, "--json").out.splitlines()[0])
+    inbox = shared.parent / "inbox"
+    inbox.mkdir()
+    text = report("text/rfc822-headers").replace(TOKEN, b"desk@example.org").replace(b"xyz@", b"%s@")
+    (inbox / "1").write_bytes(text % first["message_id"].partition("@")[0].encode())
+    assert "1 row rejected because of it" in command("bounces", shared, "--from", inbox).err
+    assert "0 rows rejected because of it" in command("bounces", shared, "--from", inbox).err
+    assert json.loads(command("status", shared, "--json").out)["rejected"] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://db1:5432,db2:5432/mail?user=n", "postgresql:///mail", "postgres://n@[::1]:5432/mail#news"]
+)
+def test_a_url_without_a_password_is_taken(text: str) -> None:
+    assert str(Database.parse(text)) == text
+
+
 def test_a_rehearsal_stays_on_this_machine(command: Command, shared: Path, postgres: Postgres) -> None:
     """The sandbox is for trying out, so nothing of it is in the database."""
     assert command("bulk", shared, "--sandbox").code == 0
@@ -84,7 +108,17 @@ def test_a_rehearsal_stays_on_this_machine(command: Command, shared: Path, postg
     assert (shared.parent / "news.sandbox.ledger").exists()
 
 
-@pytest.mark.parametrize("place", ["news:{}@db.example/mail", "db.example/mail?user=news&password={}"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "news:{}@db.example/mail",
+        "news:1/{}@db.example/mail",
+        "news:?{}#@db.example",
+        "db.example/mail?user=news&password={}",
+        "db.example/mail?sslpassword={}",
+        "news:{}@[::1",
+    ],
+)
 def test_a_password_in_the_url_is_refused_and_not_shown(command: Command, campaign: Path, place: str) -> None:
     """What stands on a command line, or in a file that is kept with others, others can read."""
     text = f"postgresql://{place.format(SECRET)}"

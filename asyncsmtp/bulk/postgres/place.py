@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from asyncsmtp.errors import BadArgument
 
 __all__ = ["SCHEMES", "Database"]
 
 SCHEMES = ("postgresql://", "postgres://")
+
+# Also one with /, ? or # in it, which no URL may have: behind a port there may be an @ only in what follows the ?.
+_PASSWORD = re.compile(r"\w+://[^@:/?#]*:(?:(?!\d{1,5}(?:,[^@/?#]*)?[/?#])[^@]*|[^@?]*)@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,13 @@ class Database:
         """
         if not text.startswith(SCHEMES):
             raise BadArgument("the ledger's URL must begin with postgresql://")
-        try:
-            parts = urlsplit(text)
-            secret = parts.password is not None or any("password" in key for key in parse_qs(parts.query))
-        except ValueError:
-            raise BadArgument("the ledger's URL cannot be read: write postgresql://user@host/database") from None
-        if secret:
+        if _PASSWORD.match(text) or "password=" in text.lower():
             raise BadArgument(
                 "there is a password in the ledger's URL, where others can read it: change it, leave it out of the URL,"
                 " and put the new one into ~/.pgpass or PGPASSWORD"
             )
-        return cls(text.partition("#")[0], unquote(parts.fragment))
+        url, _, campaign = text.partition("#")
+        return cls(url, unquote(campaign))
 
     def __str__(self) -> str:
         return f"{self.url}#{self.campaign}" if self.campaign else self.url

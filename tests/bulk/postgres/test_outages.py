@@ -108,6 +108,18 @@ async def test_who_lost_its_campaign_finds_out_before_its_next_mark(home: Cluste
             assert (counts[State.ACCEPTED], counts[State.IN_DOUBT], counts.total) == (2, 1, 3)
 
 
+async def test_the_lease_keeps_out_who_lost_it_though_his_connection_stands(home: Cluster) -> None:
+    """BL-17: each mark is a compare-and-set on the epoch, whatever became of the lock."""
+    async with home.open() as stale:
+        await stale.load(readers(1))
+        (claim,) = await stale.claim(1)
+        home.server.execute("UPDATE asyncsmtp.lease SET epoch = epoch + 1, owner = 'pid 7 on elsewhere'")
+        with pytest.raises(LedgerError, match="pid 7 on elsewhere went on with the campaign “news”"):
+            await stale.mark(claim)
+    async with home.open() as other:
+        assert await states(other) == {1: State.PENDING}
+
+
 async def test_a_late_answer_changes_nothing_that_was_decided_since(home: Cluster) -> None:
     """BL-19: a person had the row sent again, so it is the new run's."""
     async with home.open() as stale:
