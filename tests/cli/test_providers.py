@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from asyncsmtp.testing import ScriptedRelay
-from tests.bulk.pace.name_server import NameServer, name_server
 from tests.bulk.pace.test_providers import ZONE
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at
+from tests.name_server import naming
 
 PEOPLE = "email,name\nann@gmail.example,Ann\nbob@firm.example,Bob\ncid@own.example,Cid\n"
-
-
-@contextmanager
-def naming() -> Iterator[NameServer]:
-    """The name server, on a thread and a loop of its own."""
-    loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    servers: list[NameServer] = []
-
-    async def serve() -> None:
-        async with name_server(ZONE) as server:
-            servers.append(server)
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield servers[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
 
 
 def test_a_provider_s_quota_is_one_for_all_its_domains(command: Command, campaign: Path) -> None:
     """One a day for Google: of two rows at two domains one waits till tomorrow; the third is not Google's."""
     (campaign.parent / "people.csv").write_text(PEOPLE, encoding="utf-8")
     limits = '[limits]\nname_server = "127.0.0.1:{}"\n[limits.provider."google.com"]\nrate = "1/day"\n'
-    with naming() as server, serving(ScriptedRelay()) as relay:
+    with naming(ZONE) as server, serving(ScriptedRelay()) as relay:
         campaign.write_text(campaign.read_text("utf-8") + limits.format(server.port), encoding="utf-8")
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
         assert ended.code == 75, ended.err

@@ -15,6 +15,8 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.bulk.preflight import Report
     from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.cli.campaign.settings import Settings
+    from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.message import Message
 
 __all__ = ["check_campaign", "exit_of", "told"]
@@ -22,36 +24,50 @@ __all__ = ["check_campaign", "exit_of", "told"]
 SHOWN = 20  # rows of each kind that are named
 
 
-async def check_campaign(path: Path, *, as_json: bool = False) -> Exit:
+async def check_campaign(
+    path: Path, *, as_json: bool = False, dns: bool = False, name_server: str | None = None
+) -> Exit:
     """Read a campaign file and everything it names; compose every message; print what was found.
 
     Args:
         as_json: print what a provider would object to as NDJSON on stdout, the rest on stderr.
+        dns: ask what is published of the sender; `name_server` rather than the system's.
     """
     from asyncsmtp.cli.campaign import campaignfile
     from asyncsmtp.cli.campaign.assembly import assemble
     from asyncsmtp.cli.campaign.settings import settle
+    from asyncsmtp.mail.checks.rules import Weight, check
 
     settings = settle(campaignfile.read(path), {}, path)
     report = await told(await assemble(settings), every=True, write=console.say if as_json else console.out)
-    objected = report.sample is not None and _objections(report.sample, as_json=as_json)
+    found = check(report.sample) if report.sample is not None else []
+    if dns and report.sample is not None:
+        found += await _published(settings, report.sample, name_server)
+    for finding in found:
+        _print(finding, as_json=as_json)
+    if not dns:
+        console.say("  what DNS says of the sender was not asked: --dns does")
     console.say(f"  next: asyncsmtp bulk {path} --sandbox")
+    objected = any(finding.weight is Weight.OBJECTION for finding in found)
     return Exit.SOME_FAILED if objected else exit_of(report)
 
 
-def _objections(sample: Message, *, as_json: bool) -> bool:
-    """Print what a provider would say of the first message; whether it would object to anything."""
-    from asyncsmtp.cli.output.records import json_line
-    from asyncsmtp.mail.checks.rules import Weight, check
+async def _published(settings: Settings, sample: Message, name_server: str | None) -> list[Finding]:
+    from asyncsmtp.cli.campaign.asking import answered, sender_of
+    from asyncsmtp.mail.checks.published import check_published
 
-    found = check(sample)
-    for finding in found:
-        if as_json:
-            console.out(json_line({name: str(getattr(finding, name)) for name in finding.__slots__}), harmless=False)
-        else:
-            console.out(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
-            console.out(f"    {finding.advice}")
-    return any(finding.weight is Weight.OBJECTION for finding in found)
+    with patience("asking the name system"):
+        return await answered(check_published(sender_of(settings, sample)), name_server)
+
+
+def _print(finding: Finding, *, as_json: bool) -> None:
+    from asyncsmtp.cli.output.records import json_line
+
+    if as_json:
+        console.out(json_line({name: str(getattr(finding, name)) for name in finding.__slots__}), harmless=False)
+    else:
+        console.out(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
+        console.out(f"    {finding.advice}")
 
 
 def exit_of(report: Report) -> Exit:

@@ -29,7 +29,7 @@ PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 _EPILOG = """\b
 Examples:
   asyncsmtp check --relay smtp://127.0.0.1:2525?security=none
-  asyncsmtp check demo/campaign.toml
+  asyncsmtp check demo/campaign.toml --dns
 """
 
 
@@ -39,6 +39,8 @@ Examples:
 @option("--quit-after", type=click.Choice(PHASES), default="login", show_default=True, help="How far to go.")
 @option("--from", "from_", metavar="ADDRESS", help="For --quit-after mail and rcpt.")
 @option("--to", metavar="ADDRESS", help="For --quit-after rcpt: whether the relay would take it.")
+@option("--dns", is_flag=True, help="Ask what is published of the sender: SPF, DKIM, DMARC, MX, PTR.")
+@option("--name-server", metavar="ADDRESS", help="Ask this one: 192.0.2.1:53.")
 @option("--json", "as_json", is_flag=True, help="What a provider would object to, as NDJSON.")
 @verbose_option
 def command(
@@ -50,6 +52,8 @@ def command(
     quit_after: str,
     from_: str | None,
     to: str | None,
+    dns: bool,
+    name_server: str | None,
     as_json: bool,
     verbose: bool,
 ) -> Exit:
@@ -57,7 +61,8 @@ def command(
 
     With --relay: connect, TLS, what the relay offers, login. With a campaign:
     every row of the recipients and every template, and what a provider would
-    object to in the first message; then the exit code is 1.
+    object to in the first message, and with --dns in what is published of the
+    sender; then the exit code is 1.
     """
     if campaign is None and relay is None:
         raise Failed(
@@ -72,7 +77,9 @@ def command(
     if campaign is not None:
         from asyncsmtp.cli.campaign.preflighting import check_campaign
 
-        return asyncio.run(check_campaign(campaign, as_json=as_json))
+        return asyncio.run(
+            check_campaign(campaign, as_json=as_json, dns=dns or name_server is not None, name_server=name_server)
+        )
     return Exit.ACCEPTED
 
 

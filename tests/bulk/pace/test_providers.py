@@ -17,9 +17,9 @@ from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import BadArgument, NotInstalled
 from tests.bulk.ledgers import states
-from tests.bulk.pace.name_server import NameServer, name_server
 from tests.bulk.test_campaign import Plain
 from tests.bulk.test_feed import Noting, ledger_of
+from tests.name_server import NameServer, name_server
 
 ZONE = {
     "gmail.example": ["5 gmail-smtp-in.l.google.com.", "10 alt1.gmail-smtp-in.l.google.com."],
