@@ -82,6 +82,9 @@ def test_every_key_is_read(path: Path) -> None:
         domain = "example.com"
         selector = "s1"
         key = "dkim.pem"
+        [smime]
+        certificate = "news.pem"
+        key = "news.key"
         [limits]
         concurrency = 7
         rate = ["30/s", "100000/day"]
@@ -164,6 +167,9 @@ def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected
         ("[[relays]]\nurl = 'smtp://x'\nmax_per_connection = 0", "max_per_connection must be a whole number from 1"),
         ("[[relays]]\nurl = 'smtp://x'\nhost = 'y'", "unknown key “host”"),
         ("[[relays]]\nurl = 'smtp://x'\nrate = 'fast'", "“fast” is no rate"),
+        ("[smime]\ncertificate = 'a.pem'", "key is missing"),
+        ("[smime]\ncertificate = 'a.pem'\nkey = 'a.key'\npassword = 'x'", "unknown key “password”"),
+        ("[smime]\ncertificate = 3", "certificate must be the name of a file"),
         ("[limits]\nrate = 30", 'must be a text such as "30/s", or a list of such'),
         ("[limits]\nrate = []", 'must be a text such as "30/s"'),
         ("[limits]\ndomain = 3", "must be tables such as [limits.domain"),

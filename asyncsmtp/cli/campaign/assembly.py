@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.campaign.mapping import EMAIL
+from asyncsmtp.cli.campaign.sealing import remarks
 from asyncsmtp.cli.campaign.spooling import spooled
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -68,14 +69,18 @@ async def assemble(settings: Settings) -> Assembled:
     selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
         file.rules = replace(file.rules, selection=selection)
-    composer = template.compile(columns, read=shelf.folder.read, signer=signer, called=called)
+    seal = settings.sealing.load() if settings.sealing else None
+    composer = template.compile(columns, read=shelf.folder.read, signer=signer, seal=seal, called=called)
     called[EMAIL] = (await file.heading()).email
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings, called).items()}
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
         token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
         parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
     parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
+    if seal is not None:
+        parts["smime"] = _digest(seal.certificate)
     weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    weak += tuple(remarks(seal, composer.author)) if seal is not None else ()
     return Assembled(file, composer, parts | shelf.digests, weak)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.mapping import mapping
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
+from asyncsmtp.cli.campaign.sealing import sealing
 from asyncsmtp.cli.campaign.shares import shares
 from asyncsmtp.cli.campaign.signing import signatures
 from asyncsmtp.cli.campaign.spooling import STDIN
@@ -189,6 +190,7 @@ KEYS: Mapping[str, Key] = {
     "relays": Key("shares", shares),  # the whole section, which may be there several times
     "columns": Key("columns", mapping, "--column"),  # the whole section
     "unsubscribe": Key("unsubscribe", unsubscribing),  # the whole section
+    "smime": Key("sealing", sealing),  # the whole section
     "dkim": Key("signatures", signatures),  # the whole section, which may be there several times
     "retry.for": Key("retry_for", _seconds, "--retry-for"),
     "retry.delay": Key("retry_delay", _seconds, "--retry-delay"),

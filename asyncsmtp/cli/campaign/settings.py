@@ -17,6 +17,7 @@ from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.campaign.ledgers import of_campaign
 from asyncsmtp.cli.campaign.mapping import EMAIL
+from asyncsmtp.cli.campaign.sealing import Sealing
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.campaign.spooling import STDIN
@@ -99,6 +100,7 @@ class Settings:
     client_cert: Path | None = None
     client_key: Path | None = None
     signatures: tuple[Signature, ...] = ()
+    sealing: Sealing | None = None
     concurrency: int = 100
     rates: tuple[Rate, ...] = ()
     domain_rates: Mapping[str, tuple[Rate, ...]] = field(default_factory=dict)

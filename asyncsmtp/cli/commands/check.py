@@ -29,7 +29,7 @@ PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 _EPILOG = """\b
 Examples:
   asyncsmtp check --relay smtp://127.0.0.1:2525?security=none
-  asyncsmtp check demo/campaign.toml --dns
+  asyncsmtp check demo/campaign.toml
 """
 
 

@@ -18,6 +18,7 @@ from asyncsmtp.protocol.envelope import Envelope, Mailbox
 if TYPE_CHECKING:
     from asyncsmtp.mail.returnpath import ReturnPath
     from asyncsmtp.mail.signing.dkim import Signer
+    from asyncsmtp.mail.signing.smime import Seal
     from asyncsmtp.mail.unsubscribe import Unsubscribe
 
 __all__ = ["Composer"]
@@ -38,6 +39,7 @@ class Composer:
         *,
         unsubscribe: Unsubscribe | None = None,
         return_path: ReturnPath | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self._author = author
         self._head = _joined(head)
@@ -47,6 +49,7 @@ class Composer:
         self._signer = signer
         self._unsubscribe = unsubscribe
         self._return_path = return_path
+        self._seal = seal
 
     @property
     def author(self) -> Mailbox:
@@ -85,7 +88,9 @@ class Composer:
             raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, dotted=dotted)
-        if self._signer is not None:
+        if self._seal is not None:
+            content = self._seal.signed(content)
+        if self._signer is not None:  # over what became of the body
             content = self._signer.signed(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)
         return Message(Envelope(reverse_path, (to,)), content)

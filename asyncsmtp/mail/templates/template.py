@@ -11,6 +11,7 @@ from asyncsmtp.mail import headers, mime
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
 from asyncsmtp.mail.returnpath import ReturnPath
 from asyncsmtp.mail.signing.dkim import Signer
+from asyncsmtp.mail.signing.smime import Seal
 from asyncsmtp.mail.templates.attaching import attachment_part
 from asyncsmtp.mail.templates.columns import Columns
 from asyncsmtp.mail.templates.composer import Composer
@@ -70,6 +71,7 @@ class Template:
         *,
         read: Reader | None = None,
         signer: Signer | None = None,
+        seal: Seal | None = None,
         called: Mapping[str, str] | None = None,
     ) -> Composer:
         """Do all that does not depend on the recipient, once.
@@ -79,6 +81,7 @@ class Template:
             read: gives the octets of an attachment by its path; called once for a path that is the same
                 for all, otherwise for each message. Raises OSError.
             signer: signs every message with DKIM, dated as the message is; one signer for one template.
+            seal: signs every body with S/MIME, before the signer.
             called: further names of columns: `{"name": "Full name"}`.
         Raises:
             TemplateError: with the file, the line and the name it is about.
@@ -93,7 +96,9 @@ class Template:
         with in_every_row("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
         body = self._body(known, plain, read)
-        return Composer(author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns)
+        return Composer(
+            author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns, seal=seal
+        )
 
     def _with_our_own(self, columns: Sequence[str], called: Mapping[str, str]) -> Sequence[str]:
         if self.unsubscribe is None:
