@@ -225,6 +225,29 @@ def test_the_type_of_a_file_follows_from_its_name(name: str, type_: str) -> None
     assert Attachment(name, b"").type == type_
 
 
+@pytest.mark.parametrize(
+    ("octets", "type_"),
+    [
+        (b"%PDF-1.7\n1 0 obj", "application/pdf"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "image/png"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(20), "image/jpeg"),
+        (b"PK\x03\x04" + bytes(40), "application/zip"),
+        ("Grüße\r\n\tan alle\n".encode(), "text/plain"),
+        (b"BM, as the message began", "text/plain"),
+        (b"x" * 8191 + "ß".encode(), "text/plain"),
+        ("Grüße".encode("cp1252"), "application/octet-stream"),
+        (b"text with a \x00", "application/octet-stream"),
+        (bytes(range(256)), "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+@pytest.mark.parametrize("name", ["file", "file.unknown"])
+def test_where_the_name_says_nothing_the_octets_do(name: str, octets: bytes, type_: str) -> None:
+    """And only there: a name that says something is what its owner meant."""
+    assert Attachment(name, octets).type == type_
+    assert Attachment("a.csv", octets).type == "text/csv"
+
+
 @pytest.mark.parametrize("type_", ["image", "image/", "/png", "image/png; x=y", "image/p\r\nX: y", "ü/x", "a/b/c"])
 def test_a_type_that_is_none_is_refused(type_: str) -> None:
     """It is written into a header."""

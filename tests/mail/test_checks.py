@@ -57,6 +57,7 @@ BAD = {
     "return-path": message(b"", return_path="bounces@relay.example"),
     "image-only": message(html='<p>News</p><img src="https://example.org/all.png" alt="everything">'),
     "alternatives": message(html=HTML.replace(' alt="Example"', "")),
+    "disguised-file": message(attachments=(Attachment("terms.pdf", b"\x89PNG\r\n\x1a\n" + bytes(30)),)),
     "large": message(attachments=(Attachment("film.bin", b"x" * 9_000_000),)),
     "long-html": message(html=HTML + "<p>and more</p>" * 7_000),
     "eight-bit": Message(

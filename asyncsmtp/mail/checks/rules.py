@@ -159,6 +159,14 @@ def _active(seen: Seen) -> _Said:
         yield f"{safe_text(found, 80)} is a kind of file that providers refuse", "link to it, or send another kind"
 
 
+def _disguised(seen: Seen) -> _Said:
+    for name, said, found in seen.disguised[:1]:
+        yield (
+            f"{safe_text(name, 80)} is said to be {said}, and is {found} by its octets",
+            "give it the name that fits, or the file that was meant",
+        )
+
+
 def _subject(seen: Seen) -> _Said:
     subject = str(seen.message["Subject"] or "").strip()
     if not subject:
@@ -183,6 +191,7 @@ RULES: Mapping[str, tuple[Weight, Callable[[Seen], _Said]]] = {
     "insecure-link": (Weight.OBJECTION, _insecure),
     "script": (Weight.OBJECTION, _script),
     "active-file": (Weight.OBJECTION, _active),
+    "disguised-file": (Weight.OBJECTION, _disguised),
     "subject": (Weight.OBJECTION, _subject),
 }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
 
+from asyncsmtp.mail.contenttype import type_by_content
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 
 __all__ = ["Html", "Seen", "see"]
 
+_CERTAIN = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "application/x-msdownload"})
 _HIDDEN = frozenset({"style", "script", "head", "title"})
 
 
@@ -62,6 +65,7 @@ class Seen:
         author: the domain in From. reverse: that of the reverse-path; both in lower case.
         signed: of each DKIM signature its domain, and the names of the fields it covers, in lower case.
         files: the names of the attachments.
+        disguised: of those whose octets are another kind of file than they are said to be: name, said, found.
     """
 
     message: EmailMessage
@@ -74,6 +78,7 @@ class Seen:
     reverse: str
     signed: tuple[tuple[str, frozenset[str]], ...]
     files: tuple[str, ...]
+    disguised: tuple[tuple[str, str, str], ...]
 
 
 def see(message: Message) -> Seen:
@@ -96,7 +101,16 @@ def see(message: Message) -> Seen:
         "" if reverse is None else reverse.domain.lower(),
         tuple(_signature(str(value)) for value in parsed.get_all("DKIM-Signature", [])),
         tuple(part.get_filename() or "" for part in parsed.iter_attachments()),
+        tuple(_disguised(parsed)),
     )
+
+
+def _disguised(parsed: EmailMessage) -> Iterator[tuple[str, str, str]]:
+    for part in parsed.iter_attachments():
+        octets = part.get_payload(decode=True)
+        found = type_by_content(octets) if isinstance(octets, bytes) else None
+        if found in _CERTAIN and found != (said := part.get_content_type()):
+            yield part.get_filename() or "", said, found
 
 
 def _signature(value: str) -> tuple[str, frozenset[str]]:
