@@ -1,14 +1,19 @@
-"""F3: whatever a server says, and when, each message has a result or an error of ours, and nothing is left over."""
+"""F3: whatever a server says, and when, each message has a result or an error of ours, and nothing is left over.
+
+Also where the session logs in, where the server half closes, and where a sender is cancelled at any turn of the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 from asyncsmtp.client.session.session import Session
+from asyncsmtp.client.settings.login import Login
 from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.credentials import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
@@ -21,20 +26,21 @@ DIALOGUES = tuple(Dialogue)
 MOST_SECONDS = 6 * 3600.0  # of virtual time; the limits of all stages of three messages are less
 ENDS = (b"\r\n.\r\n", b" LAST\r\n")
 BEGUN = (b"\r\nDATA\r\n", b"BDAT ")
+PASSWORD = "hunter2-c4n4ry"
 _loop: VirtualLoop | None = None
 
 
 def target(data: bytes) -> None:
-    """One octet for the dialogue, recipients and size; the rest is what the server says, turn by turn."""
+    """An octet for the dialogue, recipients and size, one for login and cancelling; the rest the server says."""
     global _loop
-    if not data:
+    if len(data) < 2:
         return
     if _loop is None:
         _loop = VirtualLoop()
-    _loop.run_until_complete(_play(_loop, data[0], data[1:]))
+    _loop.run_until_complete(_play(_loop, data[0], data[1], data[2:]))
 
 
-async def _play(loop: VirtualLoop, settings: int, script: bytes) -> None:
+async def _play(loop: VirtualLoop, settings: int, moves: int, script: bytes) -> None:
     transport = MemoryTransport(loop, turns(script))
     relay = Relay(
         "relay.example",
@@ -43,6 +49,8 @@ async def _play(loop: VirtualLoop, settings: int, script: bytes) -> None:
         dialogue=DIALOGUES[settings % 3],
         opener=lambda host, port: memory_streams(transport),
         lmtp=bool(settings & 4),
+        login=Login("ann", Secret(PASSWORD)) if moves & 1 else None,
+        cleartext_login=True,
     )
     body = b"x" * 76 + b"\r\n"
     content = Content.of(b"Subject: fuzz\r\n\r\n" + body * (2_000 if settings & 8 else 1))
@@ -51,9 +59,13 @@ async def _play(loop: VirtualLoop, settings: int, script: bytes) -> None:
     faults: list[object] = []
     loop.set_exception_handler(lambda _, context: faults.append(context))
     began = loop.time()
+    results: list[object] = []
     try:
         async with Session(relay) as session:
-            results = await asyncio.gather(*map(session.send, messages), return_exceptions=True)
+            senders = [loop.create_task(session.send(message)) for message in messages]
+            if moves & 2:
+                _cancel_later(loop, senders[(moves >> 2) % len(senders)], moves >> 4)
+            results += await asyncio.gather(*senders, return_exceptions=True)
     except SMTPError as error:
         results = [error]
     assert not faults
@@ -62,9 +74,20 @@ async def _play(loop: VirtualLoop, settings: int, script: bytes) -> None:
     assert len(asyncio.all_tasks(loop)) == 1
     if len(messages) == 1 and body in transport.written and any(end in transport.written for end in ENDS):
         assert isinstance(results[0], Delivery | DeliveryInDoubt), repr(results[0])  # never "nothing was delivered"
+    cancelled = [result for result in results if isinstance(result, asyncio.CancelledError)]
+    assert len(cancelled) <= bool(moves & 2)
     for result in results:
-        assert isinstance(result, Delivery | SMTPError), repr(result)
+        assert isinstance(result, Delivery | SMTPError | asyncio.CancelledError), repr(result)
+        assert PASSWORD not in str(result)
         if isinstance(result, Delivery) and result.content_sent:
             assert any(end in transport.written for end in ENDS)
         if isinstance(result, DeliveryInDoubt):  # WI-14: a reply that comes too early claims what cannot be
             assert any(begun in transport.written for begun in BEGUN)
+
+
+def _cancel_later(loop: VirtualLoop, sender: asyncio.Task[Delivery], turns: int) -> None:
+    """Cancel a sender after so many turns of the loop: before its envelope, within it, behind its content."""
+    if turns:
+        loop.call_soon(_cancel_later, loop, sender, turns - 1)
+    else:
+        sender.cancel()

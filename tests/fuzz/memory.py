@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from asyncsmtp.client.settings.relay import OpenedStreams
+from tests.fuzz.script import HALF_CLOSED
 
 __all__ = ["MemoryTransport", "VirtualLoop", "memory_streams"]
 
@@ -28,6 +29,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def pass_time(self, seconds: float) -> None:
         self._now += seconds
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """At once: a thread would be heard of through the selector, which is none."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 class _Selector(selectors.SelectSelector):
@@ -73,6 +83,9 @@ class MemoryTransport(asyncio.Transport):
         self._alarm = self._loop.call_later(self.MINUTE, self._speak) if said else None
         if said is None:
             self.abort()
+        elif said is HALF_CLOSED:
+            if not self._protocol.eof_received():
+                self.abort()
         elif said:
             self._protocol.data_received(said)
 

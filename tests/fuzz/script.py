@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["END", "GO_ON", "TOKENS", "turns"]
+__all__ = ["END", "GO_ON", "HALF_CLOSED", "HALF_CLOSES", "TOKENS", "turns"]
 
 TOKENS = dict(
     enumerate(
@@ -25,10 +25,13 @@ TOKENS = dict(
             b"334 \r\n",
             b"235 2.7.0 welcome\r\n",
             b"535 5.7.8 no\r\n",
+            b"250-relay.example\r\n250-PIPELINING\r\n250 AUTH PLAIN LOGIN SCRAM-SHA-256\r\n",
         ],
         start=0x80,
     )
 )
+HALF_CLOSED = b"(end of file)"  # a turn: it says nothing more, and still listens
+HALF_CLOSES = 0xFD
 GO_ON = 0xFE  # what follows comes only when the client has said something more, or its time is up
 END = 0xFF  # the server hangs up
 
@@ -37,11 +40,11 @@ def turns(data: bytes) -> Iterator[bytes | None]:
     """What the server says at a time; None when it hangs up."""
     said = bytearray()
     for octet in data:
-        if octet in (GO_ON, END):
+        if octet in (GO_ON, HALF_CLOSES, END):
             yield bytes(said)
             said.clear()
-            if octet == END:
-                yield None
+            if octet != GO_ON:
+                yield None if octet == END else HALF_CLOSED
                 return
         else:
             said += TOKENS.get(octet, bytes((octet,)))

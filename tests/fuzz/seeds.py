@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz.script import END, GO_ON
+from tests.fuzz.script import END, GO_ON, HALF_CLOSES
 
 __all__ = ["SEEDS"]
 
 _OPENED = (0x80, GO_ON, 0x81, GO_ON)
+_LOGGED_IN = (0x80, GO_ON, 0x90, GO_ON, 0x8E, GO_ON)
 _ENVELOPE = (0x84, 0x84, 0x85, GO_ON)
 _ALL = (0x84, 0x84, 0x84, 0x84, 0x85, GO_ON)
 
@@ -29,14 +30,24 @@ SEEDS: Mapping[str, list[bytes]] = {
         b"x\n\n \n-\nA_B\nAUTH=\nauth\tplain",
     ],
     "F3": [
-        bytes([settings, *_OPENED, *turn, *_ALL, *rest])
-        for settings in (0, 1, 2, 5, 9, 10, 0xF1, 0xFA)
-        for turn, rest in (
-            (_ENVELOPE, (0x84, GO_ON, 0x8B)),
-            ((0x84, 0x86, 0x89, GO_ON), (0x84, END)),
-            ((0x84, 0x84, 0x85, 0x85, GO_ON), (0x87, GO_ON, 0x88)),
-            ((0x84, 0x8C, 0x84, 0x85, GO_ON), (0x84, 0x84, 0x84)),
-        )
+        *(
+            bytes([settings, moves, *(_LOGGED_IN if moves & 1 else _OPENED), *turn, *_ALL, *rest])
+            for settings in (0, 1, 2, 5, 9, 10, 0xF1, 0xFA)
+            for moves in (0, 1, 0x12, 0x22, 0x42, 0x66, 0xA3)
+            for turn, rest in (
+                (_ENVELOPE, (0x84, GO_ON, 0x8B)),
+                ((0x84, 0x86, 0x89, GO_ON), (0x84, END)),
+                ((0x84, 0x84, 0x85, 0x85, GO_ON), (0x87, GO_ON, 0x88)),
+                ((0x84, 0x8C, 0x84, 0x85, GO_ON), (0x84, 0x84, 0x84)),
+                ((0x84, 0x84, 0x85, GO_ON), (0x84, HALF_CLOSES)),
+            )
+        ),
+        *(
+            bytes([settings, moves, *(_LOGGED_IN if moves & 1 else _OPENED), *_ENVELOPE, 0x84, end, 0x8B])
+            for settings in (0, 1, 8)
+            for moves in (*range(4), *range(0x12, 0x100, 0x10))
+            for end in (GO_ON, HALF_CLOSES)
+        ),
     ],
     "F5": [
         "\x00Grüße aus Köln =?utf-8?q?x?= und 日本 ".encode() + b"word " * 40,
