@@ -6,16 +6,16 @@ import shutil
 import sys
 from itertools import count
 from pathlib import Path
-from statistics import median
 
 from benchmarks import campaigns
-from benchmarks.measure import Cost, Row, in_turn, run
+from benchmarks.measure import Cost, Row, in_turn, middle, run
 from benchmarks.sink import sink
 
 __all__ = ["bulk", "grow", "measure"]
 
 SESSIONS = 20
 OCTETS = 8_000
+FEW = 5_000  # rows
 USUAL = Path(__file__).with_name("usual_script.py")
 
 
@@ -45,8 +45,8 @@ async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 5_000, turn
             f"{mine.rate:,.0f}",
             f"{theirs.rate:,.0f} (the usual script)",
             f"{ratio:.1f} x",
-            ">= 10 x, and 5,000/s",
-            ratio >= 10 and mine.rate >= 5_000,
+            ">= 10 x",
+            ratio >= 10,
         ),
         Row(
             "the same: CPU µs a message",
@@ -60,30 +60,40 @@ async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 5_000, turn
 
 
 async def grow(folder: Path, sizes: tuple[int, ...] = (1_000, 10_000, 100_000), turns: int = 3) -> list[Row]:
-    """CPU a message for more and more rows, less what a run of a single one costs: its start."""
+    """CPU a message for more and more rows, less what a run of a single one costs: its start.
+
+    The fewer the rows, the more the variance of the start weighs: so few are run so much more often.
+    """
+    numbers = count()
     with sink() as port:
-        _cpu(folder / "warm", 1, port, 0)  # what is compiled once is not of any size
-        cpu = {
-            rows: median(_cpu(folder / str(rows), rows, port, turn) for turn in range(turns)) for rows in (1, *sizes)
-        }
-    each = {rows: (cpu[rows] - cpu[1]) / (rows - 1) for rows in sizes}
-    few, many = each[sizes[0]], each[sizes[-1]]
+
+        def once(rows: int) -> Cost:
+            here = folder / str(next(numbers))
+            return bulk(campaigns.write(here, rows, port, sessions=SESSIONS, octets=OCTETS), rows)
+
+        once(1)  # what is compiled once is not of any size
+        costs = {rows: middle([once(rows) for _ in range(turns * (5 if rows < FEW else 1))]) for rows in (1, *sizes)}
+    start, last = costs[1].cpu, sizes[-1]
+    each = {rows: (costs[rows].cpu - start) / (rows - 1) for rows in sizes}
     spread = max(abs(cost / each[sizes[1]] - 1) for cost in each.values())
     return [
         Row(
+            f"the whole command, {last:,} rows of 8 KB: messages/s",
+            f"{costs[last].rate:,.0f}",
+            "-",
+            "-",
+            ">= 5,000",
+            costs[last].rate >= 5_000,
+        ),
+        Row(
             f"CPU µs a message of {', '.join(f'{rows:,}' for rows in sizes)} rows, less the start",
             ", ".join(f"{cost * 1e6:,.0f}" for cost in each.values()),
-            f"{cpu[1] * 1e3:,.0f} ms (the start)",
-            f"{many / few:.2f} x",
+            f"{start * 1e3:,.0f} ms (the start)",
+            f"{each[last] / each[sizes[0]]:.2f} x",
             "± 10 %",
             spread <= 0.1,
-        )
+        ),
     ]
-
-
-def _cpu(folder: Path, rows: int, port: int, turn: int) -> float:
-    campaign = campaigns.write(folder / str(turn), rows, port, sessions=SESSIONS, octets=OCTETS)
-    return bulk(campaign, rows).cpu
 
 
 def bulk(campaign: Path, rows: int) -> Cost:

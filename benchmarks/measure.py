@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Cost", "Row", "Spent", "in_turn", "run"]
+__all__ = ["Cost", "Row", "Spent", "in_turn", "middle", "run"]
 
 
 @dataclass(frozen=True, slots=True)
