@@ -589,6 +589,23 @@ def test_recipients_come_from_standard_input(campaign: Path) -> None:
     assert not list(campaign.parent.glob(".news*"))
 
 
+def test_an_image_may_differ_from_row_to_row(command: Command, campaign: Path) -> None:
+    """inline = { photo = "photos/{{ name }}.png" }: read row by row, from the campaign's folder only (TF-07)."""
+    folder = campaign.parent
+    (folder / "photos").mkdir()
+    for name in ("Ann", "Bob"):
+        (folder / f"photos/{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + name.encode())
+    (folder / "message.html").write_text('<p>{{ name }}</p><img src="cid:photo" alt="you">', encoding="utf-8")
+    keys = 'html = "message.html"\ninline = { photo = "photos/{{ name }}.png" }\n'
+    campaign.write_text(campaign.read_text("utf-8") + keys, encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert ended.code == 1  # there is no picture of Cid
+    found = [part for mail in relay.received for part in mail.email.walk() if part["Content-ID"] == "<photo>"]
+    assert sorted(part.get_payload(decode=True)[8:] for part in found) == [b"Ann", b"Bob"]
+    assert "photos/Cid.png cannot be read" in command("results", campaign, "--failed").out
+
+
 def test_an_image_with_a_path_goes_along(command: Command, campaign: Path) -> None:
     """`<img src="pictures/logo.png">` is shown by cid; one that is missing is an error before anything is sent."""
     folder = campaign.parent

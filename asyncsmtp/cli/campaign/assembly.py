@@ -123,7 +123,6 @@ class _Shelf:
 
 
 def _template(settings: Settings, shelf: _Shelf) -> Template:
-    from asyncsmtp.mail.attachment import Attachment
     from asyncsmtp.mail.templates.template import Template
 
     text, html, found = _parts(settings, shelf)
@@ -136,7 +135,7 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
         html_name=settings.html.name if settings.html else "html",
         attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
         inline={
-            cid: Attachment(path.name, shelf.octets(path, f"inline {safe_text(cid)}"))
+            cid: _image(settings, shelf, cid, path)
             for cid, path in {**{cid: settings.folder / path for cid, path in found.items()}, **settings.inline}.items()
         },
         headers=settings.headers,
@@ -177,9 +176,25 @@ def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | At
     return Attachment(place.name, shelf.octets(place, "attachments"))
 
 
+def _image(settings: Settings, shelf: _Shelf, cid: str, path: Path) -> Attachment | AttachmentPattern:
+    """The same for an image that the HTML shows."""
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+
+    if pattern := _pattern(settings, path):
+        return AttachmentPattern(pattern)
+    return Attachment(path.name, shelf.octets(path, f"inline {safe_text(cid)}"))
+
+
+def _pattern(settings: Settings, path: Path) -> str:
+    """The path below the campaign's folder, if it differs from row to row; else nothing."""
+    shown = (path.relative_to(settings.folder) if path.is_relative_to(settings.folder) else path).as_posix()
+    return shown if "{{" in shown or "{%" in shown else ""
+
+
 def _written(settings: Settings, called: Mapping[str, str]) -> dict[str, str]:
     """The settings that a message shows, and the columns by what they are called."""
-    lists = {"attachments": "\0".join(settings.attachments), "inline": "\0".join(settings.inline)}
+    images = [*settings.inline, *filter(None, (_pattern(settings, path) for path in settings.inline.values()))]
+    lists = {"attachments": "\0".join(settings.attachments), "inline": "\0".join(images)}
     texts = {"from": settings.from_, "subject": settings.subject, "reply_to": settings.reply_to or ""}
     if settings.unsubscribe is not None:
         texts["unsubscribe"] = settings.unsubscribe.url

@@ -1,6 +1,8 @@
-"""Attachments whose path differs from row to row."""
+"""Attachments and images whose path differs from row to row."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from asyncsmtp.errors import MessageError, TemplateError
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
@@ -13,20 +15,26 @@ from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["attachment_part"]
 
+Octets = tuple[bytes, ...]
+
 
 def attachment_part(
-    wanted: Attachment | AttachmentPattern, columns: Columns, sandbox: Sandbox, read: Reader | None
+    wanted: Attachment | AttachmentPattern,
+    columns: Columns,
+    sandbox: Sandbox,
+    read: Reader | None,
+    write: Callable[[Attachment], Octets] = attached,
 ) -> Entity:
     """The part for a file: encoded now if it is the same for all, otherwise when it is filled."""
     if isinstance(wanted, Attachment):
-        return attached(wanted)
+        return write(wanted)
     path = slots(wanted.path, wanted.path, columns, sandbox)
     if read is None:
         raise TemplateError("nothing was given to read this attachment with", wanted.path)
     if path.constant is None:
-        return (lambda filling: b"".join(attached(_read(path(filling), read))),)
+        return (lambda filling: b"".join(write(_read(path(filling), read))),)
     with in_every_row(wanted.path):
-        return attached(_read(path.constant, read))
+        return write(_read(path.constant, read))
 
 
 def _read(path: str, read: Reader) -> Attachment:

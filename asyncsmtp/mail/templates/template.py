@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from asyncsmtp.errors import MessageError, TemplateError
 from asyncsmtp.mail import headers, mime
@@ -57,7 +58,7 @@ class Template:
     text_name: str = "text"
     html_name: str = "html"
     attachments: tuple[Attachment | AttachmentPattern, ...] = ()
-    inline: Mapping[str, Attachment] = field(default_factory=dict)
+    inline: Mapping[str, Attachment | AttachmentPattern] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     to_name: str | None = None
@@ -134,7 +135,10 @@ class Template:
             self._check_images(self.html)
             html = _text("html", self.html, self.html_name, columns, Sandbox(autoescape=True, load=self.loader))
         with in_every_row("inline"):
-            images = [mime.inlined(cid, image) for cid, image in self.inline.items()]
+            images = [
+                attachment_part(image, columns, plain, read, partial(mime.inlined, cid))
+                for cid, image in self.inline.items()
+            ]
         files = [attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
         return mime.body(text, html, images, files, self._seed())
 
