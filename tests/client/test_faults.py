@@ -72,6 +72,10 @@ FAULTS: dict[str, Move] = {
 }
 
 
+LATE = "took too long"
+TRIES = 4
+
+
 @pytest.mark.parametrize("occurrence", [1, 4])
 @pytest.mark.parametrize("dialogue", BY_DATA)
 @pytest.mark.parametrize(
@@ -79,16 +83,19 @@ FAULTS: dict[str, Move] = {
 )
 async def test_no_fault_makes_us_believe_what_is_not(stage: Stage, dialogue: Dialogue, occurrence: int) -> None:
     """WI-03 to WI-13, W-55 to W-63: six messages through one session, and a fault at one stage of one of them."""
-    complaints = await asyncio.gather(
-        *(
-            _ordeal(name, stage, move, dialogue, occurrence)
-            for name, move in FAULTS.items()
-            if not (stage is Stage.DOT and name == "250 and no more")  # that is an acceptance
-            and not (stage is Stage.DOT and name == "421 in front")  # that one refuses, and takes it nevertheless
-            and not (stage is Stage.BODY and name in ("421 in front", "421 behind"))  # as does that
-        )
-    )
-    assert [complaint for some in complaints for complaint in some] == []
+    ordeals = [
+        (name, move)
+        for name, move in FAULTS.items()
+        if not (stage is Stage.DOT and name == "250 and no more")  # that is an acceptance
+        and not (stage is Stage.DOT and name == "421 in front")  # that one refuses, and takes it nevertheless
+        and not (stage is Stage.BODY and name in ("421 in front", "421 behind"))  # as does that
+    ]
+    for _ in range(TRIES):  # who is late on a busy machine has another try; whoever is wrong has none
+        found = await asyncio.gather(*(_ordeal(name, stage, move, dialogue, occurrence) for name, move in ordeals))
+        complaints = [complaint for some in found for complaint in some]
+        if not all(LATE in complaint for complaint in complaints) or not complaints:
+            break
+    assert complaints == []
 
 
 async def _ordeal(name: str, stage: Stage, move: Move, dialogue: Dialogue, occurrence: int) -> list[str]:
@@ -104,7 +111,7 @@ async def _ordeal(name: str, stage: Stage, move: Move, dialogue: Dialogue, occur
         await session.aclose()
         taken = Counter(path for received in server.received for path in received.forward_paths)
     limit = (1.0 if stage is Stage.RSET else LIMIT) + GRACE  # the probe's RSET has a second
-    complaints = [] if took < limit else [f"{name}: took {took:.2f} s"]
+    complaints = [] if took < limit else [f"{name}: {LATE}, {took:.2f} s"]
     doubts = 0
     for number, result in enumerate(results):
         complaints += [

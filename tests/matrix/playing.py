@@ -34,7 +34,7 @@ from tests.matrix.tables import (
 
 GRACE = 0.5  # seconds an ending may take beyond its stage's limit
 PLENTY = 10.0
-TRIES = 4
+TRIES = 8
 _STAGES = ("greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "block", "end", "rset", "tls")
 PATIENT = replace(Timeouts(connect=PLENTY, quit=0.1, close=0.1), **dict.fromkeys(_STAGES, PLENTY))
 LOGIN = Login("ann", Secret("s3cret"))
