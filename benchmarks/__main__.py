@@ -29,8 +29,8 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="asyncsmtp-benchmarks-") as name:
         folder = Path(name)
         runs: dict[str, tuple[Callable[..., Awaitable[list[Row]]], dict[str, Any]]] = {
-            "session": (session.measure, {"messages": 300, "turns": 1}),
-            "sessions": (sessions.measure, {"messages": 1_000, "turns": 1}),
+            "session": (session.measure, {"messages": 800, "turns": 1}),
+            "sessions": (sessions.measure, {"messages": 2_000, "turns": 1}),
             "latency": (latency.measure, {"messages": 64, "peer_messages": 2}),
             "composing": (composing.measure, {"messages": 100, "peer_messages": 5, "turns": 1}),
             "command": (partial(command.measure, folder / "command"), {"rows": 2_000, "peer_rows": 200, "turns": 1}),

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Cost", "Row", "Spent", "in_turn", "middle", "run"]
+__all__ = ["Cost", "Row", "Spent", "compiled", "in_turn", "middle", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def run(command: list[str], log: Path) -> Spent:
     The peak is read from the kernel while it runs: `ru_maxrss` would count the parent before the exec too.
     """
     began, peak = time.perf_counter(), 0
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=_compiled()) as process:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=compiled()) as process:
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
@@ -90,7 +90,7 @@ def run(command: list[str], log: Path) -> Spent:
 
 
 @cache
-def _compiled() -> dict[str, str]:
+def compiled() -> dict[str, str]:
     """The environment, with a folder for compiled modules: as it is once a program has run or been installed."""
     folder = tempfile.mkdtemp(prefix="compiled-")
     atexit.register(shutil.rmtree, folder)

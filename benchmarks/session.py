@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
-import aiosmtplib
-
-from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
 from benchmarks.measure import Cost, Row, in_turn
+from benchmarks.sending import sent
 from benchmarks.sink import sink
 
 __all__ = ["measure"]
 
-HEAD = b"From: <news@example.org>\r\nTo: <ada@example.com>\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n\r\n"
-LETTER = HEAD + (b"The quick brown fox jumps over the lazy dog, again and again.\r\n" * 15)
 WAITING = 8  # messages that wait for the session, as in a campaign
+AT_LEAST = 5.0
 
 
-async def measure(messages: int = 3_000, turns: int = 7) -> list[Row]:
-    """Messages a second and CPU a message of each, in the same loop, to the same sink."""
+async def measure(messages: int = 8_000, turns: int = 7) -> list[Row]:
+    """Messages a second and CPU a message of each, to the same sink; see `sending` for what was freed before."""
     with sink() as port:
-        relay = Relay("127.0.0.1", port, Security.PLAINTEXT)
-        async with Session(relay) as session, peer_on(port) as peer:
 
-            async def waiting() -> Cost:
-                return await ours(session, messages, WAITING)
-
-            async def alone() -> Cost:
-                return await ours(session, messages, 1)
+        async def costs(waiting: int, *options: str) -> tuple[Cost, Cost]:
+            async def ours() -> Cost:
+                return sent("asyncsmtp", port, messages, *options, waiting=waiting)
 
             async def theirs() -> Cost:
-                return await aiosmtplib_sends(peer, messages)
+                return sent("aiosmtplib", port, messages // 4, *options)
 
-            together = await in_turn(waiting, theirs, turns)
-            one = await in_turn(alone, theirs, turns)
+            return await in_turn(ours, theirs, turns)
+
+        together, alone, kind = await costs(WAITING), await costs(1), await costs(WAITING, "--after-large")
     return [
-        *rows(f"one session, 1 KB, {WAITING} messages waiting", *together, at_least=5.0),
-        *rows("the same, each message awaited", *one, at_least=None),
+        *rows(f"one session, 1 KB, {WAITING} messages waiting", *together, at_least=AT_LEAST),
+        *rows("the same, each message awaited", *alone, at_least=None),
+        *rows(f"the same, {WAITING} waiting, where something large was freed before", *kind, at_least=None),
     ]
-
-
-def peer_on(port: int) -> aiosmtplib.SMTP:
-    """The peer: one connection, kept."""
-    return aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False)
 
 
 def rows(work: str, mine: Cost, theirs: Cost, at_least: float | None) -> list[Row]:
@@ -73,28 +56,3 @@ def rows(work: str, mine: Cost, theirs: Cost, at_least: float | None) -> list[Ro
             cost >= least,
         ),
     ]
-
-
-async def ours(session: Session, messages: int, waiting: int) -> Cost:
-    """Send the messages by so many tasks over one session."""
-    envelope, content = Envelope.of("news@example.org", ["ada@example.com"]), Content.of(LETTER)
-    left = iter(range(messages))
-
-    async def sender() -> None:
-        for _ in left:
-            assert (await session.transact(envelope, content)).accepted
-
-    began, used = time.perf_counter(), time.process_time()
-    async with asyncio.TaskGroup() as senders:
-        for _ in range(waiting):
-            senders.create_task(sender())
-    return Cost(messages, time.perf_counter() - began, time.process_time() - used)
-
-
-async def aiosmtplib_sends(peer: aiosmtplib.SMTP, messages: int) -> Cost:
-    """The same by the peer, which sends one at a time."""
-    began, used = time.perf_counter(), time.process_time()
-    for _ in range(messages):
-        refused, _ = await peer.sendmail("news@example.org", ["ada@example.com"], LETTER)
-        assert not refused
-    return Cost(messages, time.perf_counter() - began, time.process_time() - used)

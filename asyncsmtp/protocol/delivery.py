@@ -148,9 +148,13 @@ class Delivery:
     @property
     def accepted(self) -> bool:
         """Whether every recipient was accepted."""
-        if not self.finals:
-            return False
-        return max([reply.code for reply in (self.mail, *self.recipients, *self.finals)]) < 400
+        for reply in self.recipients:  # not `all`: each message asks this
+            if not reply.positive:
+                return False
+        for reply in self.finals:
+            if not reply.positive:
+                return False
+        return self.mail.positive and bool(self.finals)
 
     def raise_for_refusal(self) -> None:
         """Raise for the first recipient that was not accepted; do nothing when all were.

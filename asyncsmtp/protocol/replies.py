@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from asyncsmtp.errors import RemoteProtocolError
@@ -45,19 +45,22 @@ _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply: a three-digit code and one text per line, as octets without code or line end."""
+    """One reply: a three-digit code and one text per line, as octets without code or line end.
+
+    Attributes:
+        positive: whether the command was taken, at least so far (2yz or 3yz).
+    """
 
     code: int
     lines: tuple[bytes, ...] = (b"",)
+    positive: bool = field(init=False, repr=False, compare=False)  # kept: asked for several times a message
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positive", self.code < 400)
 
     @property
     def severity(self) -> Severity:
         return Severity(self.code // 100)
-
-    @property
-    def positive(self) -> bool:
-        """Whether the command was taken, at least so far (2yz or 3yz)."""
-        return self.code < 400
 
     @property
     def status(self) -> EnhancedStatus | None:

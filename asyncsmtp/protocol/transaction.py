@@ -217,9 +217,10 @@ class Transaction:
         self._unanswered += 1
         return bdat(octets, last=False)
 
-    def content_ended(self, *, unasked: bool = False) -> None:
+    def content_ended(self, *, unasked: bool = False) -> int:
         """The end of the content is about to be said: from here on the message may be delivered.
 
+        Returns how many replies that has: one, or one for each accepted recipient.
         Args:
             unasked: it goes out with the envelope, as a chunk, before any recipient is accepted.
         """
@@ -227,7 +228,9 @@ class Transaction:
             raise LocalProtocolError(f"the end of a content in phase {self.phase.value}")
         self.phase = _ENDED
         self.was_sent = self.taken or unasked
-        self._unanswered += self.answers_due
+        answers = self.answers_due
+        self._unanswered += answers
+        return answers
 
     @property
     def caught_up(self) -> bool:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 def place(*paths: str) -> tuple[Place, tuple[Command, ...]]:
     """A place whose whole envelope is said, and what was said."""
     made = message(to=paths or None)
-    taken = Place(Transaction(made.envelope), made.content, None)
+    taken = Place(Transaction(made.envelope), made.content, None, asyncio.get_running_loop())
     return taken, taken.transaction.say()
 
 

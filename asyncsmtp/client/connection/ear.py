@@ -9,6 +9,7 @@ hearer: each read is heard in the turn that brought it.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -96,6 +97,7 @@ class StreamProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def __init__(self, ear: Ear, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(ear, loop=loop)
+        self._ear = weakref.ref(ear)  # as asyncio has it: a session that nobody holds ends its connection
         self._room = memoryview(bytearray(_ROOM))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -104,7 +106,8 @@ class StreamProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the transport when it has read."""
-        self.data_received(bytes(self._room[:nbytes]))
+        if (ear := self._ear()) is not None:
+            ear.feed_data(bytes(self._room[:nbytes]))
 
 
 Streams = tuple[Ear, asyncio.StreamWriter]

@@ -41,4 +41,4 @@ def fitted(
         chunked=line.chunked or content.binary,
         lmtp=lmtp,
     )
-    return Place(transaction, content, before_end)
+    return Place(transaction, content, before_end, line.loop)

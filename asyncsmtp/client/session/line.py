@@ -46,7 +46,7 @@ class Line:
         self._host = str(relay)
         self._tls = tls
         self._wire = wire
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._places: deque[Place] = deque()  # not written to the end yet; the head has the turn
         self._unbooked: deque[Place] = deque()  # opened, in the order in which they were
         self._ended_last: Place | None = None
@@ -85,7 +85,7 @@ class Line:
             place.leave()
             if self._places and self._places[0].before_end is not None:
                 # Behind this step: the sender records its result before the next one is marked.
-                self._loop.call_soon(self._advance)
+                self.loop.call_soon(self._advance)
 
     # --- saying ---
 
@@ -189,9 +189,9 @@ class Line:
         """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
         parts = (as_data(place.whole),) if transaction.taken and place.whole is not None else ()
-        transaction.content_ended()
+        answers = transaction.content_ended()
         self._ended_last = place
-        end = Said((END_OF_CONTENT,), transaction.answered, answers=transaction.answers_due)
+        end = Said((END_OF_CONTENT,), transaction.answered, answers=answers)
         self._wire.say([end, *self._what_follows()], behind=parts)
 
     def _end_chunks(self, place: Place) -> None:
@@ -199,10 +199,10 @@ class Line:
         unasked = not place.opened
         said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
         parts = place.whole.parts if place.whole is not None else (place.rest or b"",)
-        place.transaction.content_ended(unasked=unasked)
+        answers = place.transaction.content_ended(unasked=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)
-        said.append(Said((last,), place.transaction.answered, answers=place.transaction.answers_due))
+        said.append(Said((last,), place.transaction.answered, answers=answers))
         self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:
@@ -274,7 +274,7 @@ class Line:
             if place in self._places:
                 self._places.remove(place)
                 # It may have been the head when the last reply came, and have held the others up.
-                self._loop.call_soon(self._advance)
+                self.loop.call_soon(self._advance)
         elif transaction.was_sent:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error

@@ -44,8 +44,13 @@ class Place:
         "whole",
     )
 
-    def __init__(self, transaction: Transaction, content: AnyContent, before_end: BeforeEnd | None) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        transaction: Transaction,
+        content: AnyContent,
+        before_end: BeforeEnd | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.transaction = transaction
         self.content = content
         self.whole = content if isinstance(content, Content) and content.size <= READ_SIZE else None
