@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import datetime
 
 from asyncsmtp.bulk.breaker import Breaker
@@ -184,7 +183,7 @@ class Run:
         try:
             settlement = await self._courier.deliver(hand)
             if not self._breaker.admits(settlement):
-                settlement = replace(settlement, state=State.DEFERRED)
+                settlement = settlement._replace(state=State.DEFERRED)
             self._ledger.settle(settlement)
         except LedgerError as error:
             self._end(error)

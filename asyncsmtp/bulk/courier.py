@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -135,8 +135,8 @@ class Courier:
         now = self._clock()
         if self._retry.is_over(claim.attempt, claim.first_at, now):
             reply = f"given up after attempt {claim.attempt}: {settlement.reply}"
-            return replace(settlement, state=State.REJECTED, reply=reply)
-        return replace(settlement, due_at=self._retry.due(claim.attempt, now))
+            return settlement._replace(state=State.REJECTED, reply=reply)
+        return settlement._replace(due_at=self._retry.due(claim.attempt, now))
 
     def _mark(self, hand: Hand) -> asyncio.Future[None]:
         """Before the end of the content: once it is done the ledger says that the relay may have the message."""
@@ -161,9 +161,14 @@ def _may_pass(error: SMTPError) -> bool:
 
 def _relays(claim: Claim, delivery: Delivery) -> Settlement:
     """What the relay answered, as a line of the ledger."""
-    (reply,), (outcome,) = delivery.replies(), delivery.outcomes
-    status = str(reply.status) if reply.status else None
-    return Settlement(claim.recipient.row, State.of(outcome), reply.code, status, _one_line(reply.text), delivery.host)
+    if delivery.accepted:  # the way of nearly every row
+        reply, state = delivery.finals[0], State.ACCEPTED
+    else:
+        (reply,), (outcome,) = delivery.replies(), delivery.outcomes
+        state = State.of(outcome)
+    status = reply.status
+    said = None if status is None else str(status)
+    return Settlement(claim.recipient.row, state, reply.code, said, _one_line(reply.text), delivery.host)
 
 
 def _ours(claim: Claim, state: State, error: SMTPError) -> Settlement:

@@ -100,7 +100,8 @@ class Feed:
                             return
                         self._pace.take(claim.recipient.mailbox.domain)
                         await self._remember()
-                    await self._going.wait()
+                    if not self._going.is_set():
+                        await self._going.wait()
                     yield claim
         finally:
             with suppress(LedgerError):  # which ends the run by itself
@@ -124,8 +125,11 @@ class Feed:
     async def _in_turn(self) -> AsyncGenerator[Claim]:
         """Each row when its domain lets it; those of other domains pass those that wait."""
         while not self.stopped:
-            async with aclosing(self._in_window()) as claims:
+            async with aclosing(self._claims() if self._schedule.always else self._in_window()) as claims:
                 async for claim in claims:
+                    if self._pace.is_open and not self._parked:
+                        yield claim
+                        continue
                     while self._pace.crowded:
                         for ready in self._ready():
                             yield ready

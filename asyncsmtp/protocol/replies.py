@@ -76,7 +76,7 @@ class Reply:
     @property
     def text(self) -> str:
         """The lines as text, joined by newlines. Foreign: show it through `safe_text` only."""
-        return "\n".join(line.decode("utf-8", "backslashreplace") for line in self.lines)
+        return b"\n".join(self.lines).decode("utf-8", "backslashreplace")
 
     def without(self, secrets: Iterable[bytes]) -> Reply:
         """The same, each of `secrets` starred out, in the order in which they are given."""

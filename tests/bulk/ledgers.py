@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement
@@ -42,7 +41,7 @@ def accepted(claim: Claim) -> Settlement:
 
 
 def deferred(claim: Claim, due_at: datetime | None = None) -> Settlement:
-    return replace(settled(claim, State.DEFERRED, 451, "4.7.1", "4.7.1 Greylisted, come back"), due_at=due_at)
+    return settled(claim, State.DEFERRED, 451, "4.7.1", "4.7.1 Greylisted, come back")._replace(due_at=due_at)
 
 
 def rejected(claim: Claim) -> Settlement:

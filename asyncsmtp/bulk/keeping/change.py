@@ -20,19 +20,23 @@ _REPLY = 512  # characters
 
 
 class Written(NamedTuple):
-    """The values of one change, in the order of the statements' columns."""
+    """The values of one change, in the order of the statements' columns; 0 and "" where there is nothing to say.
+
+    Plain numbers and texts: a driver looks for an adapter for anything else, be it None, a bool or a State, which
+    costs ten times as much, with the interpreter's lock held.
+    """
 
     seq: int
     old: int
     new: int
-    tried: int
-    doubt: int
-    code: int | None
-    status: str | None
-    reply: str | None
-    host: str | None
-    due: int | None
-    put_off: bool
+    tried: int = 0
+    doubt: int = 0
+    code: int = 0
+    status: str = ""
+    reply: str = ""
+    host: str = ""
+    due: int = 0
+    put_off: int = 0
 
 
 @dataclass(slots=True)
@@ -57,15 +61,14 @@ class Change:
 
     def values(self, before: State | None = None) -> Written:
         """What is written; `before` where the row has another state than it was to have."""
-        old = self.before if before is None else before
+        old, new = int(self.before if before is None else before), int(self.after)
         said, tried = self.settlement, int(self.tried)
         if said is None:
-            put_off = self.due is not None
-            return Written(self.row, old, self.after, tried, 0, None, None, None, None, self.due, put_off)
+            return Written(self.row, old, new, tried, due=self.due or 0, put_off=int(self.due is not None))
         reply, host = safe_text(said.reply, _REPLY), safe_text(said.host, _REPLY)
         doubt = int(self.after is State.IN_DOUBT)
-        due = None if said.due_at is None else microseconds(said.due_at)
-        return Written(self.row, old, self.after, tried, doubt, said.code, said.status, reply, host, due, False)
+        due = 0 if said.due_at is None else microseconds(said.due_at)
+        return Written(self.row, old, new, tried, doubt, said.code or 0, said.status or "", reply, host, due)
 
 
 def groups(changes: Sequence[Change]) -> Iterator[list[Change]]:

@@ -15,6 +15,8 @@ from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["CampaignRow", "campaign_of", "claim_of", "entry_of"]
 
+_STATES = tuple(State)  # by their numbers: a third of what the call costs
+
 
 @dataclass(frozen=True, slots=True)
 class CampaignRow:
@@ -60,9 +62,9 @@ def claim_of(
     except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
         raise _damaged(row) from error
     if first_us is None:
-        return Claim(recipient, message_id, attempts + 1), State(state)
+        return Claim(recipient, message_id, attempts + 1), _STATES[state]
     again = epoch == run and state == State.DEFERRED
-    return Claim(recipient, message_id, attempts + 1, when(first_us), again), State(state)
+    return Claim(recipient, message_id, attempts + 1, when(first_us), again), _STATES[state]
 
 
 def entry_of(
@@ -89,7 +91,7 @@ def entry_of(
         columns = json.loads(fields)
     except (ValueError, TypeError) as error:
         raise _damaged(row) from error
-    numbers = (State(state), attempts, doubts, code, status)
+    numbers = (_STATES[state], attempts, doubts, code, status)
     return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns, due_at)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from asyncsmtp.bulk.ledger import Claim
@@ -101,7 +101,7 @@ class Hand:
         if before is State.SENDING:
             held.state = State.PENDING
         if tried:
-            held.claim = replace(held.claim, attempt=held.claim.attempt + 1)
+            held.claim = held.claim._replace(attempt=held.claim.attempt + 1)
         held.idle = True
         heapq.heappush(self._idle, row)
         return before

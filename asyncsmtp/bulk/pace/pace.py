@@ -116,7 +116,7 @@ class Pace:
         """Take the relay's answer to notice: it may go slower from now on, or faster again."""
         if not self._adapts:
             return
-        if Outcome.DEFERRED not in delivery.outcomes:
+        if delivery.accepted or Outcome.DEFERRED not in delivery.outcomes:
             self._well(domain)
             return
         (reply,) = delivery.replies()

@@ -12,7 +12,7 @@ from asyncsmtp.errors import LedgerError
 
 __all__ = ["salvage", "write"]
 
-_TYPES = {"code": "smallint", "status": "text", "reply": "text", "host": "text", "put_off": "boolean"}
+_TYPES = {"code": "smallint", "status": "text", "reply": "text", "host": "text"}
 _ARRAYS = ", ".join(f"%({name})s::{_TYPES.get(name, 'bigint')}[]" for name in Written._fields)
 _MARKED = f"({State.SENDING:d}, {State.IN_DOUBT:d})"
 
@@ -22,11 +22,11 @@ _HELD_BY_US = f"(j.old = {State.SENDING:d} AND d.state IN {_MARKED} AND d.epoch 
 
 _UPDATE = f"""
 UPDATE delivery AS d SET state = j.new, attempts = greatest(0, d.attempts + j.tried), doubts = d.doubts + j.doubt,
-  code = CASE WHEN j.put_off THEN d.code ELSE j.code END,
-  status = CASE WHEN j.put_off THEN d.status ELSE j.status END,
-  reply = CASE WHEN j.put_off THEN d.reply ELSE j.reply END,
-  host = CASE WHEN j.put_off THEN d.host ELSE j.host END,
-  next_us = j.due,
+  code = CASE j.put_off WHEN 1 THEN d.code ELSE nullif(j.code, 0) END,
+  status = CASE j.put_off WHEN 1 THEN d.status ELSE nullif(j.status, '') END,
+  reply = CASE j.put_off WHEN 1 THEN d.reply ELSE nullif(j.reply, '') END,
+  host = CASE j.put_off WHEN 1 THEN d.host ELSE nullif(j.host, '') END,
+  next_us = nullif(j.due, 0),
   first_us = CASE WHEN d.attempts + j.tried <= 0 THEN NULL
     WHEN j.tried > 0 THEN coalesce(d.first_us, t.now) ELSE d.first_us END,
   updated_us = greatest(coalesce(d.updated_us, 0), t.now), epoch = %(run)s
@@ -76,14 +76,10 @@ async def salvage(connection: Connection, changes: Iterable[Change], stamp: Stam
 
 
 async def _update(connection: Connection, group: Sequence[Change], stamp: Stamp, *, fresh: bool) -> set[int]:
-    columns = zip(*(map(_plain, change.values()) for change in group), strict=True)
+    columns = zip(*(change.values() for change in group), strict=True)
     values = dict(zip(Written._fields, map(list, columns), strict=True))
     found = await connection.execute(_UPDATE, {**stamp, **values, "fresh": fresh})
     return {row for (row,) in await found.fetchall()}
-
-
-def _plain(value: object) -> object:
-    return int(value) if isinstance(value, State) else value
 
 
 async def _found(connection: Connection, rows: list[int], stamp: Stamp) -> dict[int, tuple[int, int]]:

@@ -18,7 +18,8 @@ from asyncsmtp.errors import LedgerError
 __all__ = ["salvage", "write"]
 
 _COLUMNS = len(Written._fields)
-_NOBODY = (None,) * _COLUMNS
+_NOBODY = Written(0, -1, -1)  # rows are counted from 1
+_STEP = 8  # sizes of statements: few, so that few are ever prepared, and little is filled up
 
 
 def write(connection: sqlite3.Connection, changes: Sequence[Change], run: int, now: int) -> None:
@@ -67,7 +68,7 @@ def salvage(connection: sqlite3.Connection, changes: Iterable[Change], run: int,
 
 
 def _update(connection: sqlite3.Connection, group: Sequence[Change], run: int, now: int) -> None:
-    size = 1 << (len(group) - 1).bit_length()  # few sizes, so that few statements are ever prepared
+    size = -(-len(group) // _STEP) * _STEP
     values: list[object] = []
     for change in group:
         values += change.values()
@@ -90,8 +91,11 @@ def _statement(size: int) -> str:
     return (
         f"WITH j(seq, old, new, tried, doubt, code, status, reply, host, due, put_off) AS (VALUES {rows})"  # noqa: S608
         " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.doubt,"
-        " code = iif(put_off, delivery.code, j.code), status = iif(put_off, delivery.status, j.status),"
-        " reply = iif(put_off, delivery.reply, j.reply), host = iif(put_off, delivery.host, j.host), next_us = j.due,"
+        " code = iif(put_off, delivery.code, nullif(j.code, 0)),"
+        " status = iif(put_off, delivery.status, nullif(j.status, '')),"
+        " reply = iif(put_off, delivery.reply, nullif(j.reply, '')),"
+        " host = iif(put_off, delivery.host, nullif(j.host, '')),"
+        " next_us = nullif(j.due, 0),"
         " first_us = CASE WHEN attempts + j.tried <= 0 THEN NULL"
         " WHEN j.tried > 0 THEN coalesce(first_us, ?) ELSE first_us END,"
         " updated_us = max(coalesce(updated_us, 0), ?), epoch = ?"

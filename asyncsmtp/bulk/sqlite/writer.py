@@ -1,8 +1,8 @@
 """The one thread that owns the ledger's connection, and commits in groups.
 
 The next transaction takes whatever was said during the last one, so the cost of a commit is shared by as
-many as wait for it, with nothing to tune. A failed commit is never tried again: after a failed fsync the
-system may report success for octets that it has dropped.
+many as wait for it; where they come thick and fast it waits two milliseconds for more. A failed commit is
+never tried again: after a failed fsync the system may report success for octets that it has dropped.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from asyncsmtp.errors import LedgerError
 __all__ = ["Writer"]
 
 RIDE = 0.05  # seconds that a settlement may wait for a mark to ride with
+GATHER = 0.002  # seconds from one commit to the next …
+MANY = 16  # … after one of so many changes: where they come thick and fast each commit has more of them
 PATIENCE = 60.0  # seconds that another program may keep the file locked
 
 _log = logging.getLogger("asyncsmtp.ledger")
@@ -78,6 +80,8 @@ class Writer:
         self._doing: list[Change | _Call[Any]] = []
         self._left: list[Change] = []  # after a failure: what was not written
         self._wake = threading.Event()
+        self._began_at = 0.0  # seconds, by a monotonic clock: when the last turn began
+        self._crowded = False  # whether that had many changes
         self._ride: asyncio.TimerHandle | None = None
         self._failure: LedgerError | None = None
         self._closing = False
@@ -149,6 +153,7 @@ class Writer:
         try:
             while not self._closing or self._queue:
                 self._wake.wait()
+                self._gather()
                 self._wake.clear()
                 self._turn()
         except BaseException as error:  # whatever it is, everyone who waits must hear of it
@@ -157,9 +162,16 @@ class Writer:
             self._connection.close()
         self._tell(_resolve, self._ended, None)
 
+    def _gather(self) -> None:
+        """Let the next commit grow where the last was large: what it costs is shared by more."""
+        if self._crowded and not self._closing:
+            time.sleep(max(0.0, self._began_at + GATHER - time.monotonic()))
+
     def _turn(self) -> None:
         """Do what is queued now; what comes meanwhile is the next turn's."""
+        self._began_at = time.monotonic()
         left = len(self._queue)
+        self._crowded = left >= MANY
         while left:
             self._take(left)
             left -= len(self._doing)

@@ -196,15 +196,19 @@ class Pool:
     async def _submit(
         self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: Watch | None
     ) -> Delivery:
-        deferrals = 0
+        deferrals, time = 0, asyncio.get_running_loop().time
         while True:
-            service, fresh = await self._serve(slot, seen)
+            self._connector.check()
+            service, fresh = slot.service, False
+            if service is None or not service.serves(time()):
+                service, fresh = await self._serve(slot, seen)
+            service.take()
             try:
                 delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
                 # Where it was fresh: so each connection that breaks gives one message up at the most, and this ends.
                 if fresh or message.content.spent:
-                    self._connector.backoff.failed(asyncio.get_running_loop().time())
+                    self._connector.backoff.failed(time())
                     raise
                 _tell(watch, error)
                 continue
@@ -236,21 +240,15 @@ class Pool:
         self._room.accepted()
 
     async def _serve(self, slot: Slot, seen: int) -> tuple[Service, bool]:
-        """Take the slot's session; also say whether it was opened for this message, which has seen so many failures."""
-        self._connector.check()
-        time = asyncio.get_running_loop().time
-        if not slot.serves(time()):
-            async with slot.opening:
-                if not slot.serves(time()):
-                    if slot.service is not None:
-                        await slot.service.over()  # the ceiling holds
-                    slot.service = Service(await self._open(slot, seen), self._lifespan)
-                    slot.service.take()
-                    self._slots.watch()
-                    return slot.service, True
-        assert slot.service is not None
-        slot.service.take()
-        return slot.service, False
+        """A session for the slot; also whether it was opened for this message, which has seen so many failures."""
+        async with slot.opening:
+            if slot.service is not None:
+                if slot.service.serves(asyncio.get_running_loop().time()):
+                    return slot.service, False  # while we waited for our turn here
+                await slot.service.over()  # the ceiling holds
+            slot.service = Service(await self._open(slot, seen), self._lifespan)
+            self._slots.watch()
+            return slot.service, True
 
     async def _open(self, slot: Slot, seen: int) -> Session:
         if slot.barred:  # while we waited for our turn here

@@ -45,6 +45,7 @@ class Service:
         "_lifespan",
         "_old_at",
         "_quiet",
+        "_time",
         "_unanswered",
         "session",
         "welcomed",
@@ -57,7 +58,8 @@ class Service:
         self.welcomed = False
         self._left = min(lifespan.messages or UNLIMITED, announced or UNLIMITED)
         self._lifespan = lifespan
-        self._idle_since = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._idle_since = self._time()
         self._old_at = self._idle_since + lifespan.age
         self._unanswered = 0
         self._quiet = asyncio.Event()
@@ -108,7 +110,7 @@ class Service:
         """A sender has its result, or left."""
         self._unanswered -= 1
         if not self._unanswered:
-            self._idle_since = asyncio.get_running_loop().time()
+            self._idle_since = self._time()
             if self._leaving is not None:
                 self._quiet.set()
 

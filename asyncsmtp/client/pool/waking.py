@@ -8,12 +8,12 @@ from collections.abc import Callable
 __all__ = ["Wakefulness"]
 
 GAP = 30.0  # seconds of sleep after which an idle session is not trusted
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def _boot_time() -> float:
     """Seconds since the machine was started, sleep counted; where there is no such clock, nobody can tell."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Wakefulness:
