@@ -106,8 +106,12 @@ class StreamProtocol(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the transport when it has read."""
+        self.data_received(bytes(self._room[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Called by a transport that has room of its own, as uvloop's."""
         if (ear := self._ear()) is not None:
-            ear.feed_data(bytes(self._room[:nbytes]))
+            ear.feed_data(data)
 
 
 Streams = tuple[Ear, asyncio.StreamWriter]
