@@ -125,6 +125,23 @@ def test_the_final_reply_is_the_first_of_them() -> None:
     assert Delivery(BOTH, NO, (), ()).final is None
 
 
+@pytest.mark.parametrize(
+    ("delivery", "accepted"),
+    [
+        (Delivery(BOTH, OK, (OK, OK), (OK,), True), True),
+        (Delivery(BOTH, OK, (OK, OK), (OK, OK), True), True),
+        (Delivery(BOTH, NO, (), ()), False),
+        (Delivery(BOTH, OK, (OK, NO), (OK,), True), False),
+        (Delivery(BOTH, OK, (OK, OK), (SPAM,), True), False),
+        (Delivery(BOTH, OK, (OK, OK), (OK, SPAM), True), False),
+        (Delivery(BOTH, OK, (OK, OK), ()), False),
+    ],
+)
+def test_accepted_are_all_or_it_is_not(delivery: Delivery, accepted: bool) -> None:
+    """MAIL, each RCPT and each reply to the content; and there must be one."""
+    assert delivery.accepted is accepted
+
+
 def test_an_lmtp_relay_judges_each() -> None:
     """RFC 2033 §4.2: a refused recipient has no reply of its own behind the content."""
     envelope = Envelope.of("a@example.org", ["a@example.net", "b@example.net", "c@example.net"])

@@ -1,34 +1,26 @@
-"""The steps of the rows in hand, each as a change for the writer: the same rules whatever keeps the rows."""
+"""The steps of the rows in hand, each as a change to be written: the same rules whatever keeps the rows."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
 from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.keeping.hand import Hand
+from asyncsmtp.bulk.keeping.queue import Queue
 from asyncsmtp.bulk.keeping.times import microseconds
 from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.states import Counts, State
-from asyncsmtp.errors import LedgerError
 
 __all__ = ["Steps", "Tally"]
-
-
-class _Writes(Protocol):
-    @property
-    def failure(self) -> LedgerError | None: ...
-
-    def put(self, change: Change, *, urgent: bool) -> None: ...
 
 
 class Steps:
     """Takes rows from state to state: `Ledger.mark`, `settle`, `give_back` and `put_off`."""
 
-    def __init__(self, writer: _Writes, hand: Hand) -> None:
-        self._writer = writer
+    def __init__(self, queue: Queue, hand: Hand) -> None:
+        self._queue = queue
         self._hand = hand
 
     def mark(self, claim: Claim) -> asyncio.Future[None]:
@@ -36,7 +28,7 @@ class Steps:
         row = claim.recipient.row
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         change = Change(row, self._hand.advance(row, State.SENDING), State.SENDING, 1, done=done)
-        self._writer.put(change, urgent=True)
+        self._queue.put(change, urgent=True)
         return done
 
     def settle(self, settlement: Settlement) -> None:
@@ -45,7 +37,7 @@ class Steps:
         before = self._hand.advance(row, after)
         self._hand.drop(row)
         tried = before is not State.SENDING and (settlement.code is not None or after is State.DEFERRED)
-        self._writer.put(Change(row, before, after, tried, settlement), urgent=False)
+        self._queue.put(Change(row, before, after, tried, settlement), urgent=False)
 
     def give_back(self, claim: Claim, *, tried: bool) -> None:
         """A row in hand is pending again, and may be claimed again in this run.
@@ -54,20 +46,20 @@ class Steps:
         that it did not write the end of the content, so there is no point of no return to be in doubt about
         (delivery invariants I4 and I5); if it dies before this is durable, the row is found SENDING, and held.
         """
-        if self._writer.failure is not None:
+        if self._queue.failure is not None:
             return
         row = claim.recipient.row
         before = self._hand.give_back(row, tried=tried)
         marked = before is State.SENDING
         if marked or tried:
             after = State.PENDING if marked else before
-            self._writer.put(Change(row, before, after, tried - marked), urgent=False)
+            self._queue.put(Change(row, before, after, tried - marked), urgent=False)
 
     def put_off(self, claim: Claim, until: datetime) -> None:
         """A row in hand that was not tried is to come at another time, in this run or in a later one."""
         row = claim.recipient.row
         state = self._hand.put_off(row)
-        self._writer.put(Change(row, state, state, due=microseconds(until)), urgent=False)
+        self._queue.put(Change(row, state, state, due=microseconds(until)), urgent=False)
 
 
 class Tally:

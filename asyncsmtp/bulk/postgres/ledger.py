@@ -8,15 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from asyncsmtp.bulk.bounces.report import Bounce
-from asyncsmtp.bulk.keeping.columns import CampaignRow
-from asyncsmtp.bulk.keeping.hand import Hand
-from asyncsmtp.bulk.keeping.steps import Steps, Tally
-from asyncsmtp.bulk.keeping.times import when
-from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt, Settlement
+from asyncsmtp.bulk.keeping.keeper import Keeper
+from asyncsmtp.bulk.keeping.steps import Tally
+from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt
 from asyncsmtp.bulk.postgres.claims import Claims
 from asyncsmtp.bulk.postgres.doubts import decide, write_bounces
 from asyncsmtp.bulk.postgres.driver import Connection
@@ -37,7 +34,6 @@ from asyncsmtp.bulk.postgres.rows import (
 from asyncsmtp.bulk.postgres.writer import Writer
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
-from asyncsmtp.errors import LedgerError
 
 __all__ = ["PostgresLedger"]
 
@@ -46,7 +42,7 @@ def _database_clock() -> int | None:
     return None
 
 
-class PostgresLedger:
+class PostgresLedger(Keeper):
     """A `Ledger` in a database, where one process at a time may have a campaign in hand.
 
     While the database is away, outcomes are kept in memory and written when it is back; no further row is marked. It
@@ -59,19 +55,21 @@ class PostgresLedger:
         self, database: Database, opened: Opened, parts: Mapping[str, str], from_domain: str, lists: Sequence[Path]
     ) -> None:
         """Use `open`."""
+        tally = Tally(opened.counts)
+        self._writer = Writer(opened.session, written=tally.written)
+        super().__init__(
+            database,
+            database.campaign,
+            recovery=opened.recovery,
+            campaign=opened.campaign,
+            tally=tally,
+            queue=self._writer.queue,
+        )
         self.database = database
-        self.name = database.campaign
-        self.recovery = opened.recovery
         self._session = opened.session
         self._parts = parts
         self._from_domain = from_domain
-        self._campaign: CampaignRow | None = opened.campaign
-        self._tally = Tally(opened.counts)
-        self._hand = Hand()
-        self._writer = Writer(opened.session, written=self._tally.written)
-        self._steps = Steps(self._writer, self._hand)
-        self._claims = Claims(self._writer, self._hand, opened.run, self._stamp, self._tally.move, lists)
-        self.failed = self._writer.failed
+        self._claims = Claims(self._writer, self._hand, opened.run, self._stamp, tally.move, lists)
 
     @classmethod
     async def open(
@@ -114,25 +112,9 @@ class PostgresLedger:
             raise
         return ledger
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the campaign's rows are in it."""
-        return self._campaign is not None
-
-    @property
-    def created_at(self) -> datetime:
-        """When they were loaded, UTC; the same in every run."""
-        return when(self._ready().created_us)
-
-    @property
-    def unsettled(self) -> Sequence[Settlement]:
-        """After a failure: the outcomes that are not in the database, oldest first."""
-        return self._writer.unsettled
-
     async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
         """Take in the whole file, or nothing; see `Ledger.load`."""
-        if self.loaded:
-            raise LedgerError(f"{self.database} holds its recipients already: this is a bug")
+        self._to_be_loaded()
         return await self._take_in(Load(self._stamp(), self.name, self._parts, self._from_domain), recipients)
 
     async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
@@ -147,7 +129,7 @@ class PostgresLedger:
                 await self._writer.once(partial(load.take, rows=rows))
             await self._writer.once(load.finish)
         except BaseException:
-            if self._writer.failure is None:
+            if self._queue.failure is None:
                 await asyncio.shield(self._writer.once(load.undo))
             raise
         await self._writer.read(self._recount)
@@ -168,22 +150,6 @@ class PostgresLedger:
         """How many rows `claim` would give, one after the other, by now."""
         return await self._writer.read(partial(read_ready, stamp=self._stamp()))
 
-    def mark(self, claim: Claim) -> asyncio.Future[None]:
-        """Say that the end of this row's content is about to be written; done when that is durable."""
-        return self._steps.mark(claim)
-
-    def settle(self, settlement: Settlement) -> None:
-        """Write what became of a row in hand; durable before any mark made later, soon in any case."""
-        self._steps.settle(settlement)
-
-    def give_back(self, claim: Claim, *, tried: bool = False) -> None:
-        """A row in hand is pending again, and may be claimed again in this run; see `Ledger.give_back`."""
-        self._steps.give_back(claim, tried=tried)
-
-    def put_off(self, claim: Claim, until: datetime) -> None:
-        """A row in hand that was not tried is to come at another time, in this run or in a later one."""
-        self._steps.put_off(claim, until)
-
     async def recall(self, name: str) -> str | None:
         """What an earlier run left under `name`; None: nothing."""
         return await self._writer.read(partial(read_memory, stamp=self._stamp(), name=name))
@@ -195,10 +161,6 @@ class PostgresLedger:
     async def flush(self) -> None:
         """Wait until everything said so far is durable; the rows are counted anew, as others may have decided some."""
         await self._writer.read(self._recount)
-
-    async def counts(self) -> Counts:
-        """How many rows are in each state, durably."""
-        return self._tally.counts
 
     async def entries(self, states: Iterable[State] | None = None) -> AsyncGenerator[Entry]:
         """Every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
@@ -230,48 +192,23 @@ class PostgresLedger:
                 stamp=self._stamp(),
             )
         )
-        after = State.PENDING if decision == Decision.RESEND else State.REJECTED
-        for before, number in left.items():
-            self._tally.move(before, after, number)
-        self._hand.rewind()
-        return left.total()
+        return self._decided(decision, left)
 
     async def bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
         """Have rows whose messages came back REJECTED; see `Ledger.bounced`."""
         self._ready()
         changed = await self._writer.write(partial(write_bounces, bounces=bounces, stamp=self._stamp()))
-        for before, _, _ in changed:
-            self._tally.move(before, State.REJECTED, 1)
-        return [(address, bounce) for _, address, bounce in changed]
+        return self._came_back(changed)
 
     async def aclose(self) -> None:
-        """Write what waits, and let go of the campaign; a second time does nothing. Rows in hand stay as they are.
-
-        Raises:
-            LedgerError: writing failed just now; `unsettled` has the outcomes.
-        """
-        told = self._writer.failure
+        """Write what waits, and let go of the campaign; see `Keeper.aclose`."""
+        told = self._queue.failure
         await self._writer.aclose()
-        if told is None and self._writer.failure is not None:
-            raise self._writer.failure
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        if told is None and self._queue.failure is not None:
+            raise self._queue.failure
 
     async def _recount(self, connection: Connection) -> None:
         self._tally.reset(await read_counts(connection, self._stamp()))
 
     def _stamp(self) -> dict[str, object]:
         return self._session.stamp
-
-    def _ready(self) -> CampaignRow:
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        if self._campaign is None:
-            raise LedgerError(f"{self.database} holds no recipients yet: load them first")
-        return self._campaign

@@ -9,15 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from asyncsmtp.bulk.bounces.report import Bounce
-from asyncsmtp.bulk.keeping.columns import CampaignRow
-from asyncsmtp.bulk.keeping.hand import Hand
-from asyncsmtp.bulk.keeping.steps import Steps, Tally
-from asyncsmtp.bulk.keeping.times import when
-from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt, Settlement
+from asyncsmtp.bulk.keeping.keeper import Keeper
+from asyncsmtp.bulk.keeping.steps import Tally
+from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt
 from asyncsmtp.bulk.rows import Problem, Recipient
 from asyncsmtp.bulk.sqlite.bounced import write_bounces
 from asyncsmtp.bulk.sqlite.claims import Claims
@@ -37,7 +34,6 @@ from asyncsmtp.bulk.sqlite.rows import (
 )
 from asyncsmtp.bulk.sqlite.writer import Writer
 from asyncsmtp.bulk.states import Counts, State
-from asyncsmtp.errors import LedgerError
 
 __all__ = ["SqliteLedger"]
 
@@ -46,7 +42,7 @@ def _wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-class SqliteLedger:
+class SqliteLedger(Keeper):
     """A `Ledger` in one file, which one process at a time may open.
 
     Beside the file are `.lock` (stays), `.ballast` (until it is closed), and SQLite's `-wal` and `-shm`.
@@ -56,27 +52,29 @@ class SqliteLedger:
 
     def __init__(self, opened: Opened, name: str, parts: Mapping[str, str], from_domain: str, clock: Callable[[], int]):
         """Use `open`."""
-        self.path = opened.path
-        self.name = name
-        self.recovery = opened.recovery
-        self._opened = opened
-        self._parts = parts
-        self._from_domain = from_domain
-        self._clock = clock
-        self._campaign: CampaignRow | None = opened.campaign
-        self._tally = Tally(opened.counts)
-        self._hand = Hand()
+        tally = Tally(opened.counts)
         self._writer = Writer(
             opened.path,
             opened.connection,
             opened.run,
             clock=clock,
             make_room=opened.ballast.drop,
-            written=self._tally.written,
+            written=tally.written,
         )
-        self._steps = Steps(self._writer, self._hand)
-        self._claims = Claims(self._writer, self._hand, opened.run, clock, self._tally.move)
-        self.failed = self._writer.failed
+        super().__init__(
+            opened.path,
+            name,
+            recovery=opened.recovery,
+            campaign=opened.campaign,
+            tally=tally,
+            queue=self._writer.queue,
+        )
+        self.path = opened.path
+        self._opened = opened
+        self._parts = parts
+        self._from_domain = from_domain
+        self._clock = clock
+        self._claims = Claims(self._writer, self._hand, opened.run, clock, tally.move)
 
     @classmethod
     async def open(
@@ -123,25 +121,9 @@ class SqliteLedger:
             raise
         return ledger
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the campaign's rows are in it."""
-        return self._campaign is not None
-
-    @property
-    def created_at(self) -> datetime:
-        """When they were loaded, UTC; the same in every run."""
-        return when(self._ready().created_us)
-
-    @property
-    def unsettled(self) -> Sequence[Settlement]:
-        """After a failure: the outcomes that are not in the file, oldest first."""
-        return self._writer.unsettled
-
     async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
         """Take in the whole file, or nothing; see `Ledger.load`."""
-        if self.loaded:
-            raise LedgerError(f"{self.path} holds its recipients already: this is a bug")
+        self._to_be_loaded()
         return await self._take_in(Load(self.name, self._parts, self._from_domain, self._clock()), recipients)
 
     async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
@@ -156,7 +138,7 @@ class SqliteLedger:
                 await self._writer.call(partial(load.take, rows=rows))
             await self._writer.call(load.finish)
         except BaseException:
-            if self._writer.failure is None:
+            if self._queue.failure is None:
                 await asyncio.shield(self._writer.call(load.undo))
             raise
         self._tally.reset(await self._writer.call(read_counts))
@@ -177,22 +159,6 @@ class SqliteLedger:
         """How many rows `claim` would give, one after the other, by now."""
         return await self._writer.call(partial(read_ready, now=self._clock(), run=self._opened.run))
 
-    def mark(self, claim: Claim) -> asyncio.Future[None]:
-        """Say that the end of this row's content is about to be written; done when that is durable."""
-        return self._steps.mark(claim)
-
-    def settle(self, settlement: Settlement) -> None:
-        """Write what became of a row in hand; durable before any mark made later, within 50 ms in any case."""
-        self._steps.settle(settlement)
-
-    def give_back(self, claim: Claim, *, tried: bool = False) -> None:
-        """A row in hand is pending again, and may be claimed again in this run; see `Ledger.give_back`."""
-        self._steps.give_back(claim, tried=tried)
-
-    def put_off(self, claim: Claim, until: datetime) -> None:
-        """A row in hand that was not tried is to come at another time, in this run or in a later one."""
-        self._steps.put_off(claim, until)
-
     async def recall(self, name: str) -> str | None:
         """What an earlier run left under `name`; None: nothing."""
         return await self._writer.call(partial(read_memory, name=name))
@@ -204,10 +170,6 @@ class SqliteLedger:
     async def flush(self) -> None:
         """Wait until everything said so far is durable."""
         await self._writer.call(lambda connection: None)
-
-    async def counts(self) -> Counts:
-        """How many rows are in each state, durably."""
-        return self._tally.counts
 
     async def entries(self, states: Iterable[State] | None = None) -> AsyncGenerator[Entry]:
         """Every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
@@ -238,47 +200,22 @@ class SqliteLedger:
                 stamp=(self._opened.run, self._clock()),
             )
         )
-        after = State.PENDING if decision == Decision.RESEND else State.REJECTED
-        for before, number in left.items():
-            self._tally.move(before, after, number)
-        self._hand.rewind()
-        return left.total()
+        return self._decided(decision, left)
 
     async def bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
         """Have rows whose messages came back REJECTED; see `Ledger.bounced`."""
         self._ready()
         stamp = (self._opened.run, self._clock())
         changed = await self._writer.call(partial(write_bounces, bounces=bounces, stamp=stamp))
-        for before, _, _ in changed:
-            self._tally.move(before, State.REJECTED, 1)
-        return [(address, bounce) for _, address, bounce in changed]
+        return self._came_back(changed)
 
     async def aclose(self) -> None:
-        """Write what waits, and let go of the file; a second time does nothing. Rows in hand stay as they are.
-
-        Raises:
-            LedgerError: writing failed just now; `unsettled` has the outcomes.
-        """
-        told = self._writer.failure
+        """Write what waits, and let go of the file; see `Keeper.aclose`."""
+        told = self._queue.failure
         await self._writer.aclose()
         await asyncio.to_thread(self._opened.release)
-        if told is None and self._writer.failure is not None:
-            raise self._writer.failure
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def _ready(self) -> CampaignRow:
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        if self._campaign is None:
-            raise LedgerError(f"{self.path} holds no recipients yet: load them first")
-        return self._campaign
+        if told is None and self._queue.failure is not None:
+            raise self._queue.failure
 
 
 def _let_go(opening: asyncio.Future[Opened]) -> None:

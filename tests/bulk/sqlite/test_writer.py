@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.keeping import queue
 from asyncsmtp.bulk.keeping.change import Change
-from asyncsmtp.bulk.sqlite import writer
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.sqlite.writer import Writer
@@ -53,7 +53,7 @@ async def test_what_waits_is_one_commit(pen: Writer, commits: Commits) -> None:
     await asyncio.sleep(0)
     marks = [mark(row) for row in range(1, 1001)]
     for change in marks:
-        pen.put(change, urgent=True)
+        pen.queue.put(change, urgent=True)
     await asyncio.gather(busy, *(change.done for change in marks if change.done))
     assert len(commits) <= 3
     assert [row for rows in commits for row in rows] == list(range(1, 1001))
@@ -61,15 +61,15 @@ async def test_what_waits_is_one_commit(pen: Writer, commits: Commits) -> None:
 
 async def test_a_settlement_waits_for_a_mark(pen: Writer, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs no commit of its own."""
-    monkeypatch.setattr(writer, "RIDE", 3600.0)
+    monkeypatch.setattr(queue, "RIDE", 3600.0)
     first, second = mark(1), mark(2)
-    pen.put(first, urgent=True)
+    pen.queue.put(first, urgent=True)
     assert first.done is not None
     await first.done
-    pen.put(Change(1, State.SENDING, State.ACCEPTED), urgent=False)
+    pen.queue.put(Change(1, State.SENDING, State.ACCEPTED), urgent=False)
     await asyncio.sleep(0.05)
     assert commits == [[1]]
-    pen.put(second, urgent=True)
+    pen.queue.put(second, urgent=True)
     assert second.done is not None
     await second.done
     assert commits == [[1], [1, 2]]
@@ -79,7 +79,7 @@ async def test_one_row_may_change_often_in_one_commit(pen: Writer, commits: Comm
     """Marked, taken back, marked again: the order of what concerns one row is kept."""
     last = mark(1)
     for change in (mark(1), mark(2), Change(1, State.SENDING, State.PENDING, -1), last):
-        pen.put(change, urgent=change is last)
+        pen.queue.put(change, urgent=change is last)
     assert last.done is not None
     await last.done
     assert commits == [[1, 2, 1, 1]]
@@ -89,11 +89,11 @@ async def test_one_row_may_change_often_in_one_commit(pen: Writer, commits: Comm
 
 async def test_calls_and_changes_keep_their_order(pen: Writer) -> None:
     """Who asks after a change sees it."""
-    pen.put(mark(1), urgent=False)
+    pen.queue.put(mark(1), urgent=False)
     before = pen.call(lambda connection: connection.execute("SELECT sum(state) FROM delivery").fetchone())
     asking = asyncio.create_task(before)
     await asyncio.sleep(0)
-    pen.put(mark(2), urgent=True)
+    pen.queue.put(mark(2), urgent=True)
     assert await asking == (1,)
 
 
@@ -111,17 +111,17 @@ async def test_one_wrong_row_ends_it(pen: Writer, commits: Commits) -> None:
     changes = [mark(row) for row in range(1, 601)]
     changes[550].before = State.DEFERRED
     for change in changes:
-        pen.put(change, urgent=change is changes[-1])
+        pen.queue.put(change, urgent=change is changes[-1])
     found = await asyncio.gather(*(change.done for change in changes if change.done), return_exceptions=True)
     assert all(isinstance(error, LedgerError) for error in found)
-    assert "row 551 is pending in the ledger, not deferred" in str(pen.failure)
+    assert "row 551 is pending in the ledger, not deferred" in str(pen.queue.failure)
     assert commits == []
 
 
 async def test_it_cannot_be_used_once_it_is_closed(pen: Writer) -> None:
     await pen.aclose()
     with pytest.raises(LedgerError, match="is closed already"):
-        pen.put(mark(1), urgent=True)
+        pen.queue.put(mark(1), urgent=True)
     with pytest.raises(LedgerError, match="is closed already"):
         await pen.call(lambda connection: None)
 
