@@ -1,31 +1,37 @@
 """The public names for type checkers; `__init__.py` loads the same ones when they are first used."""
 
-from asyncsmtp.bulk.campaign import Run as Run
 from asyncsmtp.bulk.ledger import Entry as Entry
 from asyncsmtp.bulk.ledger import InDoubt as InDoubt
 from asyncsmtp.bulk.ledger import Ledger as Ledger
-from asyncsmtp.bulk.outcomes import outcomes as outcomes
 from asyncsmtp.bulk.pace.pace import Pace as Pace
 from asyncsmtp.bulk.pace.rates import Rate as Rate
-from asyncsmtp.bulk.preflight import (
+from asyncsmtp.bulk.recipients.file import RecipientFile as RecipientFile
+from asyncsmtp.bulk.recipients.preflight import (
     Report as Report,
 )
-from asyncsmtp.bulk.preflight import (
+from asyncsmtp.bulk.recipients.preflight import (
     preflight as preflight,
 )
-from asyncsmtp.bulk.recipients import RecipientFile as RecipientFile
-from asyncsmtp.bulk.relays import (
-    Relays as Relays,
-)
-from asyncsmtp.bulk.relays import (
-    Share as Share,
-)
-from asyncsmtp.bulk.retry import Retry as Retry
-from asyncsmtp.bulk.rows import (
+from asyncsmtp.bulk.recipients.rows import (
     Problem as Problem,
 )
-from asyncsmtp.bulk.rows import (
+from asyncsmtp.bulk.recipients.rows import (
     Recipient as Recipient,
+)
+from asyncsmtp.bulk.running.campaign import Run as Run
+from asyncsmtp.bulk.running.outcomes import outcomes as outcomes
+from asyncsmtp.bulk.running.relays import (
+    Relays as Relays,
+)
+from asyncsmtp.bulk.running.relays import (
+    Share as Share,
+)
+from asyncsmtp.bulk.running.retry import Retry as Retry
+from asyncsmtp.bulk.running.when import (
+    Schedule as Schedule,
+)
+from asyncsmtp.bulk.running.when import (
+    Window as Window,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
 from asyncsmtp.bulk.states import State as State
@@ -34,12 +40,6 @@ from asyncsmtp.bulk.suppression import (
 )
 from asyncsmtp.bulk.suppression import (
     SuppressionList as SuppressionList,
-)
-from asyncsmtp.bulk.when import (
-    Schedule as Schedule,
-)
-from asyncsmtp.bulk.when import (
-    Window as Window,
 )
 from asyncsmtp.client.observing.events import (
     Event as Event,

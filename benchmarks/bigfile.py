@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from asyncsmtp.bulk.preflight import preflight
-from asyncsmtp.bulk.recipients import RecipientFile
+from asyncsmtp.bulk.recipients.file import RecipientFile
+from asyncsmtp.bulk.recipients.preflight import preflight
 from benchmarks.measure import Spent, run
 
 __all__ = ["read", "write"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.recipients import RecipientFile
+from asyncsmtp.bulk.recipients.file import RecipientFile
+from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.settings.relay import Relay

@@ -9,11 +9,11 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
-from asyncsmtp.bulk.retry import Retry
-from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool

@@ -70,9 +70,15 @@ def _entry(name: str) -> Iterator[str]:
     elif not issubclass(made, Exception):
         if is_dataclass(made):
             yield f"  - has {', '.join(f'`{each.name}`' for each in fields(made) if not each.name.startswith('_'))}"
-        for method, value in vars(made).items():
+        for method, value in _members(made).items():
             if not method.startswith("_") and (line := _member(method, value)):
                 yield f"  - {line}"
+
+
+def _members(made: type) -> dict[str, object]:
+    """Its own, and what it has from a base that is the package's too."""
+    bases = [base for base in made.__mro__ if base.__module__.startswith(f"{asyncsmtp.__name__}.")]
+    return {name: value for base in reversed(bases) for name, value in vars(base).items()}
 
 
 def _member(name: str, value: object) -> str | None:

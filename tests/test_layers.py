@@ -22,6 +22,7 @@ BELOW |= {
 BELOW["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version is the package's
 STOREYS = {  # within a floor, its folders; a file beside them may use them all
     "client": ("settings", "observing", "connection", "session", "pool"),
+    "bulk": ("csvfile", "recipients", "bounces", "keeping", "postgres", "sqlite", "pace", "running"),
     "cli": ("output", "campaign", "commands"),
 }
 PURE = {"errors", "protocol", "mail"}
@@ -121,6 +122,7 @@ def test_a_file_is_one_idea(path: Path) -> None:
         ("asyncsmtp.mail.headers", "from ..client import relay"),
         ("asyncsmtp.client.pool.pool", "from asyncsmtp import bulk"),
         ("asyncsmtp.client.session.session", "from asyncsmtp.client.pool.pool import Pool"),
+        ("asyncsmtp.bulk.keeping.steps", "from asyncsmtp.bulk.sqlite.writer import Writer"),
         ("asyncsmtp.testing.relay", "from asyncsmtp.mail.message import Message"),
         ("asyncsmtp.bulk.ledger", "if TYPE_CHECKING:\n    from asyncsmtp.cli.main import main"),
         ("asyncsmtp.protocol.client", "import socket"),
@@ -142,7 +144,7 @@ def test_the_checker_sees_each_kind_of_fault(module: str, source: str) -> None:
         ("asyncsmtp.errors", "if TYPE_CHECKING:\n    from asyncsmtp.protocol.replies import Reply"),
         ("asyncsmtp.client.pool.pool", "from asyncsmtp.client.session.session import Session"),
         ("asyncsmtp.client.session.session", "import asyncio"),
-        ("asyncsmtp.bulk.campaign", "from asyncsmtp.mail.message import Message"),
+        ("asyncsmtp.bulk.running.campaign", "from asyncsmtp.mail.message import Message"),
     ],
 )
 def test_the_checker_lets_the_drawing_pass(module: str, source: str) -> None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from asyncsmtp.bulk.bounces.report import Bounce
-from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 
 __all__ = [

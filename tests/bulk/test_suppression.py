@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
-from tests.bulk.test_campaign import Plain
-from tests.bulk.test_feed import Noting
+from tests.bulk.running.test_campaign import Plain
+from tests.bulk.running.test_feed import Noting
 
 NAMES = [
     "ann@example.com",

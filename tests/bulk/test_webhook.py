@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk import webhook as hooks
-from asyncsmtp.bulk.campaign import Run
+from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.webhook import SIGNATURE, Webhook, webhook
 from asyncsmtp.errors import BadArgument, NotInstalled
 from tests.bulk.ledgers import states
-from tests.bulk.test_campaign import Plain, campaign
-from tests.bulk.test_storms import YES, Saying
+from tests.bulk.running.test_campaign import Plain, campaign
+from tests.bulk.running.test_storms import YES, Saying
 
 
 class Server:

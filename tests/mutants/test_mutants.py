@@ -85,7 +85,7 @@ MUTANTS = {
     "M6: a message is said to be accepted before its reply": Mutant(
         (
             (
-                "bulk/courier.py",
+                "bulk/running/courier.py",
                 "                return _ours(claim, State.IN_DOUBT, error)\n",
                 "                return _ours(claim, State.ACCEPTED, error)\n",
             ),

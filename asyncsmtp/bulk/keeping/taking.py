@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 
 from asyncsmtp.bulk.keeping.change import BATCH
-from asyncsmtp.bulk.rows import Fields, Problem, Recipient
+from asyncsmtp.bulk.recipients.rows import Fields, Problem, Recipient
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
 

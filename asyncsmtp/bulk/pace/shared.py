@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.bulk.sqlite.ratefile import AHEAD, HOLD, RateFile, Reserved
+from asyncsmtp.bulk.pace.ratefile import AHEAD, HOLD, RateFile, Reserved
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["SharedRates"]

@@ -32,7 +32,7 @@ from asyncsmtp.bulk.postgres.rows import (
     write_memory,
 )
 from asyncsmtp.bulk.postgres.writer import Writer
-from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 
 __all__ = ["PostgresLedger"]
@@ -201,7 +201,11 @@ class PostgresLedger(Keeper):
         return self._came_back(changed)
 
     async def aclose(self) -> None:
-        """Write what waits, and let go of the campaign; see `Keeper.aclose`."""
+        """Write what waits, and let go of the campaign; a second time does nothing. Rows in hand stay as they are.
+
+        Raises:
+            LedgerError: writing failed just now; `unsettled` has the outcomes.
+        """
         told = self._queue.failure
         await self._writer.aclose()
         if told is None and self._queue.failure is not None:

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.bounces.report import Bounce
 from asyncsmtp.bulk.keeping.keeper import Keeper
 from asyncsmtp.bulk.keeping.steps import Tally
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt
-from asyncsmtp.bulk.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.sqlite.bounced import write_bounces
 from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide
@@ -210,7 +210,11 @@ class SqliteLedger(Keeper):
         return self._came_back(changed)
 
     async def aclose(self) -> None:
-        """Write what waits, and let go of the file; see `Keeper.aclose`."""
+        """Write what waits, and let go of the file; a second time does nothing. Rows in hand stay as they are.
+
+        Raises:
+            LedgerError: writing failed just now; `unsettled` has the outcomes.
+        """
         told = self._queue.failure
         await self._writer.aclose()
         await asyncio.to_thread(self._opened.release)

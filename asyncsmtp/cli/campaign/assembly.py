@@ -16,7 +16,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.cli.campaign.settings import Settings
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
     from asyncsmtp.mail.templates.template import Composer, Template
@@ -40,7 +40,7 @@ class Assembled:
 
     async def fingerprint(self) -> dict[str, str]:
         """All the parts; reads the recipients once through."""
-        from asyncsmtp.bulk.recipients import digest_of
+        from asyncsmtp.bulk.recipients.file import digest_of
 
         return {**self.parts, Path(self.file.path).name: await digest_of(self.file.path)}
 
@@ -52,8 +52,8 @@ async def assemble(settings: Settings) -> Assembled:
         Failed: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
         TemplateError: the template.
     """
-    from asyncsmtp.bulk.recipients import RecipientFile
-    from asyncsmtp.bulk.selection import Selection
+    from asyncsmtp.bulk.recipients.file import RecipientFile
+    from asyncsmtp.bulk.recipients.selection import Selection
     from asyncsmtp.mail.signing.dkim import Signer
     from asyncsmtp.mail.unsubscribe import unsubscribe_token
     from asyncsmtp.protocol.envelope import Mailbox

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asyncsmtp.cli.output import console
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.bulk.running.campaign import Run
     from asyncsmtp.cli.output.meter import Meter
 
 __all__ = ["HELP", "Keyboard", "played"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.bulk.postgres.place import Database
+from asyncsmtp.cli.campaign.whose import of_campaign
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
     from asyncsmtp.bulk.sqlite.reader import SqliteReader
 
-__all__ = ["Named", "decided", "named", "of_campaign", "opened", "read"]
+__all__ = ["Named", "decided", "named", "opened", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +46,6 @@ def named(campaign: Path | None, ledger: Path | Database | None, *, sandbox: boo
     if ledger is not None:
         return Named(of_campaign(ledger, settings.name), f"{campaign} --ledger {ledger}")
     return Named(settings.ledger(sandbox=sandbox), f"{campaign}{' --sandbox' if sandbox else ''}")
-
-
-def of_campaign(place: Path | Database, name: str) -> Path | Database:
-    """A database holds many campaigns: it is this one.
-
-    Raises:
-        Failed: the URL names another.
-    """
-    if isinstance(place, Path):
-        return place
-    if place.campaign not in ("", name):
-        raise Failed(f"{place} is the ledger of another campaign than {name}", "leave out what follows the #")
-    return replace(place, campaign=name)
 
 
 async def opened(

@@ -12,7 +12,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.when import Window
+    from asyncsmtp.bulk.running.when import Window
 
 __all__ = ["domain_rates", "moment", "rates", "windows"]
 
@@ -28,7 +28,7 @@ def rates(value: object, folder: Path) -> tuple[Rate, ...]:
 
 def windows(value: object, folder: Path) -> tuple[Window, ...]:
     """`"Mon-Fri 09:00-17:00 Europe/Vienna"`, or a list of such; from a command line separated by semicolons."""
-    from asyncsmtp.bulk.when import Window
+    from asyncsmtp.bulk.running.when import Window
 
     texts = [part for text in _texts(value, '"Mon-Fri 09:00-17:00"') for part in text.split(";")]
     return tuple(_taken(Window.parse, text) for text in texts)

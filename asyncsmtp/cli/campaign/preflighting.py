@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.progress import patience
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.preflight import Report
+    from asyncsmtp.bulk.recipients.preflight import Report
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.cli.campaign.settings import Settings
     from asyncsmtp.mail.checks.rules import Finding
@@ -86,7 +86,7 @@ async def told(
     Raises:
         Failed: nobody would be mailed. RecipientError, TemplateError: as `preflight` does.
     """
-    from asyncsmtp.bulk.preflight import preflight
+    from asyncsmtp.bulk.recipients.preflight import preflight
 
     with patience(f"reading {assembled.file.name}"):
         report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)

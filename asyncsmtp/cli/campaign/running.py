@@ -95,7 +95,7 @@ async def _begin(plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relay
 
 async def _add(path: Path, assembled: Assembled, ledger: Ledger) -> None:
     """Take in another file, judged by the same rules; it must have the columns that the template uses."""
-    from asyncsmtp.bulk.recipients import RecipientFile
+    from asyncsmtp.bulk.recipients.file import RecipientFile
 
     more = RecipientFile(path, email=(await assembled.file.heading()).email, rules=assembled.file.rules)
     missing = set(await assembled.file.columns()) - set(await more.columns())
@@ -162,7 +162,7 @@ async def _go(
     plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays, meter: Meter, reporter: Reporter
 ) -> _Ended:
     """The run itself."""
-    from asyncsmtp.bulk.campaign import Run
+    from asyncsmtp.bulk.running.campaign import Run
     from asyncsmtp.cli.campaign.hooks import told_to
     from asyncsmtp.cli.campaign.keyboard import Keyboard, played
     from asyncsmtp.cli.campaign.shares import opened

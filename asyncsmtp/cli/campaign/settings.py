@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli.campaign.keys import KEYS
-from asyncsmtp.cli.campaign.ledgers import of_campaign
 from asyncsmtp.cli.campaign.mapping import EMAIL
 from asyncsmtp.cli.campaign.sealing import Sealing
 from asyncsmtp.cli.campaign.shares import RelayShare
 from asyncsmtp.cli.campaign.signing import Signature
 from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import Unsubscribing
+from asyncsmtp.cli.campaign.whose import of_campaign
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.pace import Pace
     from asyncsmtp.bulk.pace.providers import Providers
     from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.retry import Retry
-    from asyncsmtp.bulk.when import Schedule, Window
+    from asyncsmtp.bulk.running.retry import Retry
+    from asyncsmtp.bulk.running.when import Schedule, Window
 
 __all__ = ["Settings", "settle"]
 
@@ -119,7 +119,7 @@ class Settings:
 
     def retry(self) -> Retry:
         """When what is refused for the moment is tried again."""
-        from asyncsmtp.bulk.retry import Retry
+        from asyncsmtp.bulk.running.retry import Retry
 
         given = {"delay": self.retry_delay, "lasting": self.retry_for}
         return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
@@ -147,7 +147,7 @@ class Settings:
 
     def schedule(self) -> Schedule:
         """When."""
-        from asyncsmtp.bulk.when import Schedule
+        from asyncsmtp.bulk.running.when import Schedule
 
         return Schedule(self.windows, self.start_at, self.zone_column)
 

@@ -13,8 +13,8 @@ from asyncsmtp.cli.campaign.sharing import Sharing
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.courier import Sends
     from asyncsmtp.bulk.pace.rates import Rate
+    from asyncsmtp.bulk.running.courier import Sends
     from asyncsmtp.client.observing.trace import Trace
     from asyncsmtp.client.settings.relay import Relay
 
@@ -77,7 +77,7 @@ async def opened(
     relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None, sharing: Sharing
 ) -> AsyncGenerator[Sends]:
     """What sends through the relays, until the block ends."""
-    from asyncsmtp.bulk.relays import Relays, Share
+    from asyncsmtp.bulk.running.relays import Relays, Share
     from asyncsmtp.client.pool.pool import Pool
 
     async with AsyncExitStack() as stack:

@@ -45,8 +45,8 @@ class Sharing:
         if self._shared is False or not wanted:
             yield None
             return
+        from asyncsmtp.bulk.pace.ratefile import RateFile
         from asyncsmtp.bulk.pace.shared import SharedRates
-        from asyncsmtp.bulk.sqlite.ratefile import RateFile
 
         path = self._shared if isinstance(self._shared, Path) else usual_file()
         name = " ".join(sorted(map(_name, relays)))

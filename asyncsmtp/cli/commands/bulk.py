@@ -10,12 +10,12 @@ import click
 from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.cli import looping
 from asyncsmtp.cli.campaign.keys import IN_DOUBT
-from asyncsmtp.cli.campaign.ledgers import of_campaign
 from asyncsmtp.cli.campaign.onlyto import send_to_one
 from asyncsmtp.cli.campaign.plan import Plan
 from asyncsmtp.cli.campaign.rehearsal import dry, rehearse
 from asyncsmtp.cli.campaign.running import run
 from asyncsmtp.cli.campaign.settings import Settings, settle
+from asyncsmtp.cli.campaign.whose import of_campaign
 from asyncsmtp.cli.options import campaign_argument, json_option, ledger_option, option, relay_options, verbose_option
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.failures import Failed

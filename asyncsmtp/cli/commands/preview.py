@@ -83,7 +83,7 @@ async def _preview(path: Path, row: int | None, folder: Path | None, limit: int 
 
 
 def _composed(assembled: Assembled, row: object) -> Message | None:
-    from asyncsmtp.bulk.rows import Recipient
+    from asyncsmtp.bulk.recipients.rows import Recipient
 
     if not isinstance(row, Recipient):
         return None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.preflight import preflight
-from asyncsmtp.bulk.recipients import RecipientFile
+from asyncsmtp.bulk.recipients.file import RecipientFile
+from asyncsmtp.bulk.recipients.preflight import preflight
 from asyncsmtp.errors import RecipientError
 
 READ: dict[str, tuple[bytes, int, list[str]]] = {  # octets, recipients, problems

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asyncsmtp.bulk.csvfile.jsonlines import JsonReader
 from asyncsmtp.bulk.csvfile.records import MAX_RECORD, Record
-from asyncsmtp.bulk.recipients import Problem, RecipientFile
+from asyncsmtp.bulk.recipients.file import Problem, RecipientFile
 from asyncsmtp.errors import RecipientError
 
 GOOD = '{"email": "a@example.org", "n": 1.50, "on": true}\n\n{"email": "b@example.org", "on": null}\n'

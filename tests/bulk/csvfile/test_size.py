@@ -21,8 +21,8 @@ MAY_GROW = 20_000_000  # a third of the file; what is read at once, and what is 
 
 READER = """
 import asyncio, sys
-from asyncsmtp.bulk.preflight import preflight
-from asyncsmtp.bulk.recipients import RecipientFile
+from asyncsmtp.bulk.recipients.preflight import preflight
+from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.errors import RecipientError
 try:
     report = asyncio.run(preflight(RecipientFile(sys.argv[1])))

@@ -9,7 +9,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from asyncsmtp.bulk.recipients import Problem, Recipient, RecipientFile
+from asyncsmtp.bulk.recipients.file import Problem, Recipient, RecipientFile
 from asyncsmtp.errors import NotInstalled, RecipientError
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.pace import providers
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.providers import CROWD, Providers, provider_of
 from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import BadArgument, NotInstalled
 from tests.bulk.ledgers import states
-from tests.bulk.test_campaign import Plain
-from tests.bulk.test_feed import Noting, ledger_of
+from tests.bulk.running.test_campaign import Plain
+from tests.bulk.running.test_feed import Noting, ledger_of
 from tests.name_server import NameServer, name_server
 
 ZONE = {

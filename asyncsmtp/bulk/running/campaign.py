@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 
-from asyncsmtp.bulk.breaker import Breaker
-from asyncsmtp.bulk.courier import Courier, Hand, Sends, utc_now
-from asyncsmtp.bulk.feed import Feed
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
-from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.preflight import Composes
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.recipients.preflight import Composes
+from asyncsmtp.bulk.running.breaker import Breaker
+from asyncsmtp.bulk.running.courier import Courier, Hand, Sends, utc_now
+from asyncsmtp.bulk.running.feed import Feed
+from asyncsmtp.bulk.running.outage import Outage
+from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.running.when import Schedule
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Hear", "Run", "Watch"]

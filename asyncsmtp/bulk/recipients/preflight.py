@@ -11,7 +11,7 @@ from typing import Protocol
 
 from asyncsmtp.bulk.csvfile.duplicates import Duplicates
 from asyncsmtp.bulk.csvfile.heading import Heading
-from asyncsmtp.bulk.recipients import Problem, Recipient, RecipientFile
+from asyncsmtp.bulk.recipients.file import Problem, Recipient, RecipientFile
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.envelope import Mailbox

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import CampaignHalted
@@ -19,7 +19,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.replies import EnhancedStatus, Reply
 from tests.bulk.ledgers import entries, states
-from tests.bulk.test_campaign import Plain, campaign
+from tests.bulk.running.test_campaign import Plain, campaign
 
 YES = Reply(250, (b"2.0.0 ok",))
 BLOCKED = Reply(550, (b"5.7.1 your address is blocked",))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.outage import Outage
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd

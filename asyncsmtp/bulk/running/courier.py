@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
-from asyncsmtp.bulk.outage import Outage
 from asyncsmtp.bulk.pace.pace import Pace
-from asyncsmtp.bulk.preflight import Composes
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.recipients.preflight import Composes
+from asyncsmtp.bulk.running.outage import Outage
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import (

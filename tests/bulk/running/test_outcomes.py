@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.outcomes import outcomes
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.outcomes import outcomes
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.protocol.replies import Reply
 from tests.bulk.ledgers import states
-from tests.bulk.test_campaign import Gated, Plain, campaign
-from tests.bulk.test_storms import BLOCKED, LATER, YES, Saying
+from tests.bulk.running.test_campaign import Gated, Plain, campaign
+from tests.bulk.running.test_storms import BLOCKED, LATER, YES, Saying
 
 NO = Reply(550, (b"5.1.1 no such user",))
 

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk import feed
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.running import feed
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.when import Schedule, Window
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.when import Schedule, Window
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from tests.bulk.ledgers import batches, entries, recipient, states
-from tests.bulk.test_campaign import Plain
-from tests.bulk.test_storms import YES
+from tests.bulk.running.test_campaign import Plain
+from tests.bulk.running.test_storms import YES
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 

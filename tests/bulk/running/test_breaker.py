@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncsmtp.bulk.breaker import MOST, SPAN, Breaker
 from asyncsmtp.bulk.ledger import Settlement
+from asyncsmtp.bulk.running.breaker import MOST, SPAN, Breaker
 from asyncsmtp.bulk.states import State
 
 FINE = Settlement(1, State.ACCEPTED, 250, "2.0.0", "ok", "relay.example")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.preflight import preflight
-from asyncsmtp.bulk.recipients import Recipient, RecipientFile, Rules, digest_of
+from asyncsmtp.bulk.recipients.file import Recipient, RecipientFile, Rules, digest_of
+from asyncsmtp.bulk.recipients.preflight import preflight
 from asyncsmtp.errors import RecipientError, TemplateError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.when import Schedule, Window
+from asyncsmtp.bulk.running.when import Schedule, Window
 from asyncsmtp.errors import BadArgument, RecipientError
 
 VIENNA = ZoneInfo("Europe/Vienna")

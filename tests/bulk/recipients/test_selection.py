@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.preflight import preflight
-from asyncsmtp.bulk.recipients import RecipientFile, Rules
-from asyncsmtp.bulk.selection import Selection
+from asyncsmtp.bulk.recipients.file import RecipientFile, Rules
+from asyncsmtp.bulk.recipients.preflight import preflight
+from asyncsmtp.bulk.recipients.selection import Selection
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import BadArgument

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.ledger import Claim, Settlement
+from asyncsmtp.bulk.running.campaign import Run
 
 __all__ = ["outcomes"]
 

@@ -18,7 +18,7 @@ from asyncsmtp.bulk.csvfile.heading import SAMPLE, Heading, column_named, column
 from asyncsmtp.bulk.csvfile.jsonlines import JsonReader
 from asyncsmtp.bulk.csvfile.records import Reads, Record, RecordReader
 from asyncsmtp.bulk.csvfile.workbook import DELIMITER, WORKBOOKS, as_csv
-from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
+from asyncsmtp.bulk.recipients.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.recipients import Problem, Recipient, RecipientFile, Rules, digest_of
+from asyncsmtp.bulk.recipients.file import Problem, Recipient, RecipientFile, Rules, digest_of
 from asyncsmtp.errors import RecipientError
 
 PEOPLE = (

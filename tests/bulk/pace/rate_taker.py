@@ -1,6 +1,6 @@
 """One of several processes at one rate: takes until there is nothing left, and prints what it got as JSON.
 
-python -m tests.bulk.sqlite.rate_taker FILE RATES MESSAGES
+python -m tests.bulk.pace.rate_taker FILE RATES MESSAGES
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+from asyncsmtp.bulk.pace.ratefile import RateFile
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.sqlite.ratefile import RateFile
 
 
 class Recording(RateFile):

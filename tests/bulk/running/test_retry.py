@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.errors import BadArgument
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -14,9 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.keeping.change import Change
-from asyncsmtp.bulk.retry import Retry
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.settings.relay import Dialogue
@@ -26,7 +26,7 @@ from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.mail.unsubscribe import Unsubscribe
 from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
 from tests.bulk.ledgers import readers
-from tests.bulk.test_campaign import Plain, campaign
+from tests.bulk.running.test_campaign import Plain, campaign
 from tests.client.support import relay_of
 
 ROWS = 60

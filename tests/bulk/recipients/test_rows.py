@@ -7,7 +7,7 @@ import json
 import pytest
 
 from asyncsmtp.bulk.csvfile.records import Record
-from asyncsmtp.bulk.rows import Fields, Judge, Problem, Recipient, Rules
+from asyncsmtp.bulk.recipients.rows import Fields, Judge, Problem, Recipient, Rules
 from asyncsmtp.protocol.envelope import Mailbox
 
 COLUMNS = ("name", "email", "city")

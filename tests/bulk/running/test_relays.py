@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.campaign import Run
 from asyncsmtp.bulk.pace.rates import Rate
-from asyncsmtp.bulk.relays import LONGEST_REST, REST, Relays, Share
+from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.relays import LONGEST_REST, REST, Relays, Share
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.place import BeforeEnd
@@ -19,8 +19,8 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
 from tests.bulk.ledgers import states
-from tests.bulk.test_campaign import Plain, campaign
-from tests.bulk.test_storms import YES
+from tests.bulk.running.test_campaign import Plain, campaign
+from tests.bulk.running.test_storms import YES
 from tests.client.support import message, relay_of
 
 

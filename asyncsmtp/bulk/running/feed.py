@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import MOMENT, Pace
 from asyncsmtp.bulk.pace.shared import SharedRates
+from asyncsmtp.bulk.running.when import Schedule
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.when import Schedule
 from asyncsmtp.errors import LedgerError, RecipientError
 
 __all__ = ["Feed"]

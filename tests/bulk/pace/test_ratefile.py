@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from asyncsmtp.bulk.pace.limits import PARTS, SLACK
+from asyncsmtp.bulk.pace.ratefile import AHEAD, HOLD, RateFile, Reserved
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.sqlite.ratefile import AHEAD, HOLD, RateFile, Reserved
 from asyncsmtp.errors import LedgerError
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ class Wall:
 
 def at_once(path: Path, rates: str, messages: int, processes: int = 2) -> Sequence[dict[str, Any]]:
     """Have processes take at once; return what each got."""
-    words = [sys.executable, "-m", "tests.bulk.sqlite.rate_taker", str(path), rates, str(messages)]
+    words = [sys.executable, "-m", "tests.bulk.pace.rate_taker", str(path), rates, str(messages)]
     pipe = subprocess.PIPE
     running = [subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(processes)]
     for process in running:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from asyncsmtp.bulk.csvfile.addresses import mailbox_in, oddity_of
 from asyncsmtp.bulk.csvfile.records import Record
-from asyncsmtp.bulk.selection import Selection
+from asyncsmtp.bulk.recipients.selection import Selection
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
