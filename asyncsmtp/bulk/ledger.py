@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from asyncsmtp.bulk.bounces.report import Bounce
+from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from asyncsmtp.errors import MessageError
 from asyncsmtp.protocol.codec import MAX_LINE, Transparency
 
-__all__ = ["AnyContent", "Content", "ContentSource", "as_data", "chunks", "has_dots", "transparent"]
+__all__ = ["AnyContent", "Content", "ContentSource", "Cutter", "as_data", "chunks", "has_dots", "transparent"]
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -168,13 +168,31 @@ def as_data(content: Content) -> bytes:
     return b"." + octets if octets.startswith(b".") else octets
 
 
+class Cutter:
+    """Cuts content that comes in parts: each piece but the last has exactly `octets`."""
+
+    __slots__ = ("_octets", "_pending")
+
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+        self._pending = bytearray()
+
+    def cut(self, part: bytes) -> Iterator[bytes]:
+        """The pieces that are full, and not the last."""
+        for start in range(0, len(part), self._octets):
+            self._pending += part[start : start + self._octets]
+            if len(self._pending) > self._octets:
+                yield bytes(self._pending[: self._octets])
+                del self._pending[: self._octets]
+
+    def rest(self) -> bytes:
+        """The last piece, maybe empty."""
+        return bytes(self._pending)
+
+
 def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:
-    """Cut content: each piece but the last has exactly `octets`; at least one, maybe empty."""
-    pending = bytearray()
+    """Cut content, see `Cutter`; at least one piece, maybe empty."""
+    cutter = Cutter(octets)
     for part in parts:
-        for start in range(0, len(part), octets):
-            pending += part[start : start + octets]
-            if len(pending) > octets:
-                yield bytes(pending[:octets])
-                del pending[:octets]
-    yield bytes(pending)
+        yield from cutter.cut(part)
+    yield cutter.rest()

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import Message
 
+from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["MOST_OCTETS", "Bounce", "read_report"]
+__all__ = ["MOST_OCTETS", "read_report"]
 
 MOST_OCTETS = 2 * 1024 * 1024  # of a report that are looked at; the original may follow
 _MOST_WORDS = 300  # characters of a diagnostic
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
 _ID = re.compile(r"<([^<>@\s]{1,200}@[^<>@\s]{1,200})>")
 _TO = ("Delivered-To", "X-Original-To", "Envelope-To", "To")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounce:
-    """What a report says of one recipient.
-
-    Attributes:
-        recipient: the final one, as the report has it; "" when it names none.
-        failed: whether the message was not, and will not be, delivered to him; False for a delay or a success.
-        status: the enhanced status code, such as "5.1.1"; "" when there is none.
-        words: what the mail system said, harmless.
-        message_id: of the message it is about, without angle brackets; "" when the report does not have it.
-        sent_to: the addresses that the report itself was sent to: one of them may be a return path of ours.
-    """
-
-    recipient: str
-    failed: bool
-    status: str
-    words: str
-    message_id: str
-    sent_to: tuple[str, ...]
-
-    @property
-    def permanent(self) -> bool:
-        """Whether no later message will arrive there either: what a suppression list is for."""
-        return self.failed and self.status.startswith("5.1.")
 
 
 def read_report(octets: bytes) -> Iterator[Bounce]:

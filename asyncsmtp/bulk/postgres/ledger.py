@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from asyncsmtp.bulk.bounces.report import Bounce
+from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.keeping.keeper import Keeper
 from asyncsmtp.bulk.keeping.steps import Tally
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from asyncsmtp.bulk.bounces.report import Bounce
+from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State

@@ -15,8 +15,8 @@ from asyncsmtp.cli.secrets import password
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
+    from asyncsmtp.bulk.bounces.bounce import Bounce
     from asyncsmtp.bulk.bounces.imap import ImapFolder
-    from asyncsmtp.bulk.bounces.report import Bounce
     from asyncsmtp.mail.returnpath import ReturnPath
 
 __all__ = ["Batch", "Inbox", "opened"]

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+from asyncsmtp.client.cancelling import being_cancelled
 from asyncsmtp.client.connection.ear import Ear
 from asyncsmtp.client.observing.trace import Side, Trace
 from asyncsmtp.client.settings.relay import Relay
@@ -178,8 +179,7 @@ class Wire:
         except (OSError, TimeoutError):
             pass
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if being_cancelled():
                 raise
             # else it was closed before: the limit on that cancelled what asyncio lets everyone wait for
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from asyncsmtp.client.cancelling import being_cancelled
 from asyncsmtp.client.connection.failover import Hosts
 from asyncsmtp.client.observing.trace import Trace
 from asyncsmtp.client.observing.witness import Witness
@@ -91,7 +92,7 @@ class Connector:
             raise
         except asyncio.CancelledError:
             session.abort()  # it may have been opened in the very turn in which its message was given up
-            if self._closing and not _being_cancelled():
+            if self._closing and not being_cancelled():
                 raise _closed() from None
             raise
         finally:
@@ -121,9 +122,3 @@ class Connector:
 
 def _closed() -> SMTPError:
     return LocalProtocolError("the pool is closed")
-
-
-def _being_cancelled() -> bool:
-    """Whether somebody cancels the task we are in."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -11,7 +11,7 @@ from asyncsmtp.client.connection.wire import Said, Wire
 from asyncsmtp.client.session.place import Place
 from asyncsmtp.errors import MessageError, ReplyTimeout
 from asyncsmtp.protocol.codec import Transparency
-from asyncsmtp.protocol.content import AnyContent, Content, chunks
+from asyncsmtp.protocol.content import AnyContent, Content, Cutter, chunks
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["stream"]
@@ -62,14 +62,12 @@ async def _blocks(content: AnyContent, patience: float) -> AsyncGenerator[bytes]
         for chunk in chunks(content.parts, READ_SIZE):
             yield chunk
         return
-    pending = bytearray()
+    cutter = Cutter(READ_SIZE)
     async with aclosing(content.blocks()) as given:
         while (block := await _next(given, patience)) is not None:
-            pending += block
-            while len(pending) > READ_SIZE:
-                yield bytes(pending[:READ_SIZE])
-                del pending[:READ_SIZE]
-    yield bytes(pending)
+            for piece in cutter.cut(block):
+                yield piece
+    yield cutter.rest()
 
 
 async def _next(given: AsyncGenerator[bytes], patience: float) -> bytes | None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.bounces.mailboxes import messages_in
-from asyncsmtp.bulk.bounces.report import Bounce, read_report
+from asyncsmtp.bulk.bounces.report import read_report
 from asyncsmtp.errors import BadArgument
 
 REPORT = """\
