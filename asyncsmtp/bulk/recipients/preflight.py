@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from asyncsmtp.bulk.csvfile.duplicates import Duplicates
 from asyncsmtp.bulk.csvfile.heading import Heading
+from asyncsmtp.bulk.ports import Composes
 from asyncsmtp.bulk.recipients.file import Problem, Recipient, RecipientFile
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["Composes", "Report", "preflight"]
-
-
-class Composes(Protocol):
-    """What pre-flight asks of a composer."""
-
-    def compose(
-        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
-    ) -> Message:
-        """Compose the message of one row; RecipientError when this row cannot have one."""
-        ...
+__all__ = ["Report", "preflight"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.recipients.preflight import Composes
+from asyncsmtp.bulk.ports import Composes, Sends
 from asyncsmtp.bulk.running.breaker import Breaker
-from asyncsmtp.bulk.running.courier import Courier, Hand, Sends, utc_now
+from asyncsmtp.bulk.running.courier import Courier, Hand, utc_now
 from asyncsmtp.bulk.running.feed import Feed
 from asyncsmtp.bulk.running.outage import Outage
 from asyncsmtp.bulk.running.retry import Retry

@@ -7,15 +7,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
-from asyncsmtp.bulk.recipients.preflight import Composes
+from asyncsmtp.bulk.ports import Composes, Sends
 from asyncsmtp.bulk.running.outage import Outage
 from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
-from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
     CertificateRefused,
@@ -34,19 +32,11 @@ from asyncsmtp.errors import (
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
-__all__ = ["Courier", "Hand", "Sends"]
+__all__ = ["Courier", "Hand"]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
 TRIES = 3  # for a message whose connection broke before the point of no return
-
-
-class Sends(Protocol):
-    """What a run asks of a pool."""
-
-    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
-        """Send one message, as `Pool.send` does."""
-        ...
 
 
 @dataclass(slots=True)

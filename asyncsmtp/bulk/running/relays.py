@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from asyncsmtp.bulk.pace.lane import Lane
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.running.courier import Sends
+from asyncsmtp.bulk.ports import Sends
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import BadArgument, ConnectFailed, Refused, SMTPError
 from asyncsmtp.mail.message import Message

@@ -14,7 +14,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.running.courier import Sends
+    from asyncsmtp.bulk.ports import Sends
     from asyncsmtp.client.observing.trace import Trace
     from asyncsmtp.client.settings.relay import Relay
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from asyncsmtp.bulk.keeping import queue
 from asyncsmtp.bulk.keeping.change import Change
+from asyncsmtp.bulk.sqlite import writer
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.sqlite.schema import open_ledger
 from asyncsmtp.bulk.sqlite.writer import Writer
@@ -57,6 +59,37 @@ async def test_what_waits_is_one_commit(pen: Writer, commits: Commits) -> None:
     await asyncio.gather(busy, *(change.done for change in marks if change.done))
     assert len(commits) <= 3
     assert [row for rows in commits for row in rows] == list(range(1, 1001))
+
+
+async def test_behind_a_large_commit_the_next_one_gathers(
+    pen: Writer, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where changes come thick and fast each commit has more of them; behind a small one nothing is waited for."""
+    monkeypatch.setattr(writer, "GATHER", 0.5)
+    all_queued = threading.Event()
+    busy = asyncio.create_task(pen.call(lambda connection: all_queued.wait()))
+    await asyncio.sleep(0)
+    await committed(pen, range(1, writer.MANY + 1), meanwhile=all_queued.set)
+    await busy
+    first, second = mark(101), mark(102)
+    pen.queue.put(first, urgent=True)
+    await asyncio.sleep(0.05)
+    pen.queue.put(second, urgent=True)
+    await asyncio.gather(*(change.done for change in (first, second) if change.done))
+    assert commits == [[*range(1, writer.MANY + 1)], [101, 102]]
+    for row in (103, 104):
+        async with asyncio.timeout(0.4):
+            await committed(pen, [row])
+    assert commits[2:] == [[103], [104]]
+
+
+async def committed(pen: Writer, rows: Iterable[int], meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Mark the rows, and wait until that is durable."""
+    marks = [mark(row) for row in rows]
+    for change in marks:
+        pen.queue.put(change, urgent=True)
+    meanwhile()
+    await asyncio.gather(*(change.done for change in marks if change.done))
 
 
 async def test_a_settlement_waits_for_a_mark(pen: Writer, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> None:
