@@ -106,3 +106,11 @@ async def test_a_session_needs_some_time(limit: str) -> None:
     async with ScriptedRelay() as server:
         with pytest.raises(ValueError, match="more than 0 s"):
             Pool(relay_of(server), **{limit: 0.0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", ["idle", "age"])
+async def test_a_session_takes_the_message_it_was_opened_for_however_short_its_time(limit: str) -> None:
+    """A process that is held up between the two must not have it leave with that message in its line."""
+    async with pooling(pool={"sessions": 1, limit: 1e-9}) as (_, pool):
+        for n in range(3):
+            assert (await pool.send(message(n))).accepted

@@ -203,6 +203,8 @@ class Pool:
             if service is None or not service.serves(time()):
                 service, fresh = await self._serve(slot, seen)
             service.take()
+            if fresh:
+                self._slots.watch()
             try:
                 delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
@@ -247,7 +249,6 @@ class Pool:
                     return slot.service, False  # while we waited for our turn here
                 await slot.service.over()  # the ceiling holds
             slot.service = Service(await self._open(slot, seen), self._lifespan)
-            self._slots.watch()
             return slot.service, True
 
     async def _open(self, slot: Slot, seen: int) -> Session:
