@@ -173,8 +173,8 @@ class DeliveryInDoubt(SMTPError):
     """The content was sent and its reply never came: the relay may have the message (RFC 1047).
 
     asyncsmtp never sends such a message again by itself. `__cause__` is what broke the dialogue. Where a message went
-    in parts, `envelope` is the part in doubt, and `delivery` has what became of those before it; this part, and all
-    behind it, count as deferred there. None where there are none.
+    in parts, `envelope` is the part in doubt, or the one that was given up, and `delivery` has what became of those
+    before it; this part, and all behind it, count as deferred there. None where there are none.
     """
 
     in_doubt: ClassVar[bool] = True

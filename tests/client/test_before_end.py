@@ -209,3 +209,20 @@ async def test_a_sender_that_dies_without_its_result_does_not_hold_up_the_next()
         with pytest.raises(SMTPError):
             await first
         assert (await second).accepted
+
+
+@pytest.mark.parametrize("dialogue", Dialogue)
+async def test_a_connection_that_breaks_as_it_returns_leaves_no_doubt(
+    dialogue: Dialogue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The transport knows it already, and tells us after the turn in which the end would be written."""
+    async with playing(relay={"dialogue": dialogue}) as (server, session):
+
+        async def mark() -> None:
+            assert session._wire is not None
+            asyncio.get_running_loop().call_soon(session._wire.writer.transport.abort)
+
+        with pytest.raises(ConnectionLost):
+            await session.send(message(), before_end=mark)
+    assert server.received == []
+    assert "Exception in callback" not in caplog.text

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from asyncsmtp.client.sending import send
+from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolFull, ReplyTimeout
-from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import QUICK, big, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -95,3 +97,16 @@ async def test_other_limits_keep_their_own_names() -> None:
         with pytest.raises(PoolFull):
             await made.send(message(2), deadline=30)
         await first
+
+
+async def test_it_holds_for_a_further_try() -> None:
+    """Off from the mark of the first one on, it would not end a second one that nobody answers."""
+    script: Mapping[Stage, Rule] = {Stage.MAIL: {2: "452 4.5.3 enough for one session"}, Stage.GREETING: {2: Hang()}}
+    async with (
+        pooling(script, relay={"dialogue": Dialogue.STREAMED}, pool={"sessions": 1}) as (server, pool),
+        asyncio.timeout(5),
+    ):
+        assert (await pool.send(message(1))).accepted
+        with pytest.raises(DeadlineExceeded):
+            await pool.send(message(2), deadline=SOON)
+    assert len(server.received) == 1

@@ -13,12 +13,12 @@ import pytest
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.client.session.sources import FileContent, StreamContent
 from asyncsmtp.client.settings.relay import Dialogue, Relay
-from asyncsmtp.errors import ConnectionLost, MessageError, NotOffered, ReplyTimeout
+from asyncsmtp.errors import ConnectionLost, MessageError, NotOffered, ReplyTimeout, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening import Security
-from asyncsmtp.testing import Deaf, Fin, ScriptedRelay, Stage
+from asyncsmtp.testing import Deaf, Fin, Rst, ScriptedRelay, Stage
 from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving, takes_all
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -232,3 +232,61 @@ async def test_a_source_that_is_cancelled_is_closed() -> None:
         async with asyncio.timeout(5):
             await closed.wait()
     assert server.received == []
+
+
+async def silent() -> AsyncIterator[bytes]:
+    """A source that begins, and says nothing more."""
+    yield HEAD
+    await asyncio.Event().wait()
+
+
+@DIALOGUES
+async def test_a_connection_that_is_lost_is_noticed_though_the_source_is_silent(dialogue: Dialogue) -> None:
+    """It was the source that was blamed, after as long as a relay may take to read a block."""
+    stage = Stage.BDAT if dialogue is Dialogue.STREAMED else Stage.BODY
+    async with playing({stage: Rst()}, relay={"dialogue": dialogue}) as (_, session), asyncio.timeout(5):
+        with pytest.raises(ConnectionLost):
+            await session.send(mail(StreamContent(two_blocks_then_silent())))
+
+
+async def two_blocks_then_silent() -> AsyncIterator[bytes]:
+    yield HEAD + LINE * 2_000
+    await asyncio.Event().wait()
+
+
+async def test_a_session_that_is_closed_does_not_wait_for_a_silent_source() -> None:
+    async with playing() as (server, session), asyncio.timeout(5):
+        sending = asyncio.create_task(session.send(mail(StreamContent(silent()))))
+        await server.wait_for_stage(Stage.DATA)
+        await session.aclose()
+        with pytest.raises(SMTPError):
+            await sending
+
+
+async def test_a_pool_drains_in_its_time_though_a_source_is_silent() -> None:
+    async with pooling() as (server, pool), asyncio.timeout(5):
+        sending = asyncio.create_task(pool.send(mail(StreamContent(silent()))))
+        await server.wait_for_stage(Stage.DATA)
+        assert not await pool.drain(0.1)
+        with pytest.raises(SMTPError):
+            await sending
+
+
+async def test_a_source_keeps_its_own_timeouts() -> None:
+    """It is asked in the task that sends: a timeout that it holds over its blocks is that task's."""
+
+    async def limited() -> AsyncIterator[bytes]:
+        async with asyncio.timeout(5):
+            yield HEAD
+            yield LINE
+
+    async def impatient() -> AsyncIterator[bytes]:
+        yield HEAD
+        async with asyncio.timeout(0.05):
+            await asyncio.Event().wait()
+
+    async with playing() as (server, session):
+        assert (await session.send(mail(StreamContent(limited())))).accepted
+        with pytest.raises(TimeoutError):
+            await session.send(mail(StreamContent(impatient())))
+    assert len(server.received) == 1

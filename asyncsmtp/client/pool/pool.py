@@ -15,7 +15,7 @@ from asyncsmtp.client.pool.room import NoRoom, Room, is_no_room
 from asyncsmtp.client.pool.service import Lifespan, Service
 from asyncsmtp.client.pool.slot import Slot, Slots
 from asyncsmtp.client.pool.waking import Wakefulness
-from asyncsmtp.client.session.deadline import by
+from asyncsmtp.client.session.deadline import by, counts_again
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.session import Session
@@ -200,9 +200,9 @@ class Pool:
         while True:
             self._connector.check()
             service, fresh = slot.service, False
-            if service is None or not service.serves(time()):
+            if service is None or not service.serves(time()) or not service.lasts(message.envelope):
                 service, fresh = await self._serve(slot, seen)
-            service.take()
+            service.take(message.envelope)
             if fresh:
                 self._slots.watch()
             try:
@@ -213,12 +213,14 @@ class Pool:
                     self._connector.backoff.failed(time())
                     raise
                 _tell(watch, error)
+                counts_again(before_end)
                 continue
             except ReplyTimeout as error:
                 if not (self._manners.loses_commands and service.session.pipelined):
                     raise
                 self._slots.retire_pipelined()  # they would lose commands too; the next ones say one at a time
                 _tell(watch, error)
+                counts_again(before_end)
                 continue
             finally:
                 service.give_back()
@@ -233,6 +235,7 @@ class Pool:
             deferrals += delivery.mail.code != CLOSING
             service.retire()
             _tell(watch, delivery.mail)
+            counts_again(before_end)
 
     def _welcomed(self, service: Service) -> None:
         """The relay has taken a message's envelope."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from asyncsmtp.client.session.parts import transactions
 from asyncsmtp.client.session.session import Session
+from asyncsmtp.protocol.envelope import Envelope
 
 __all__ = ["Lifespan", "Service"]
 
@@ -43,6 +45,8 @@ class Service:
         "_leaving",
         "_left",
         "_lifespan",
+        "_limits",
+        "_most",
         "_old_at",
         "_quiet",
         "_time",
@@ -52,11 +56,11 @@ class Service:
     )
 
     def __init__(self, session: Session, lifespan: Lifespan) -> None:
-        said = session.extensions.limits
-        announced = said.mail_max if said is not None else None
+        self._limits = session.extensions.limits
+        announced = self._limits.mail_max if self._limits is not None else None
         self.session = session
         self.welcomed = False
-        self._left = min(lifespan.messages or UNLIMITED, announced or UNLIMITED)
+        self._left = self._most = min(lifespan.messages or UNLIMITED, announced or UNLIMITED)
         self._lifespan = lifespan
         self._time = asyncio.get_running_loop().time
         self._idle_since = self._time()
@@ -98,10 +102,17 @@ class Service:
         self.retire()
         return False
 
-    def take(self) -> Session:
+    def lasts(self, envelope: Envelope) -> bool:
+        """Whether it may be said on this session, all parts of it; else it begins to leave. A new one has to do."""
+        if transactions(envelope, self._limits) <= self._left or self._left == self._most:
+            return True
+        self.retire()
+        return False
+
+    def take(self, envelope: Envelope) -> Session:
         """Hand it one message more; `give_back` follows when that is answered."""
         self._unanswered += 1
-        self._left -= 1
+        self._left -= transactions(envelope, self._limits)
         if self._left <= 0:
             self.retire()
         return self.session

@@ -13,7 +13,44 @@ from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import DeadlineExceeded
 from asyncsmtp.protocol.delivery import Delivery
 
-__all__ = ["by"]
+__all__ = ["Mark", "by", "counts_again"]
+
+
+class Mark:
+    """What a message with a limit awaits before the end of its content: from then on the limit is off."""
+
+    def __init__(self, before_end: BeforeEnd | None, limit: asyncio.Timeout, hard: bool) -> None:
+        self._before_end = before_end
+        self._limit = limit
+        self._at = limit.when()
+        self._hard = hard
+
+    async def __call__(self) -> None:
+        """The sender's own mark, within the time."""
+        if self._before_end is not None:
+            await self._before_end()
+        await self.passed()
+
+    async def passed(self) -> None:
+        """The same for a further part, for which the sender marks nothing."""
+        if not self._hard:
+            self._limit.reschedule(None)
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is over, and the message is being given up for it."""
+        return self._limit.expired()
+
+    def counts_again(self) -> None:
+        """What was marked did not come to pass, or a further part is to go: the time counts on."""
+        if not self._hard and not self.over:
+            self._limit.reschedule(self._at)
+
+
+def counts_again(before_end: BeforeEnd | None) -> None:
+    """Another try begins, or another part: a limit that was off is on again."""
+    if isinstance(before_end, Mark):
+        before_end.counts_again()
 
 
 async def by(
@@ -25,16 +62,9 @@ async def by(
         DeadlineExceeded: they are over, and nothing was delivered.
         DeliveryInDoubt: they are over, it is `hard`, and the relay may have the message. And what `send` raises.
     """
-
-    async def mark() -> None:
-        if before_end is not None:
-            await before_end()
-        if not hard:
-            limit.reschedule(None)
-
     try:
         async with asyncio.timeout(seconds) as limit:
-            return await send(mark)
+            return await send(Mark(before_end, limit, hard))
     except TimeoutError as error:
         if limit.expired() and type(error) is TimeoutError:
             raise DeadlineExceeded(seconds) from None

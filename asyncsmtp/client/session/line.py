@@ -91,7 +91,7 @@ class Line:
 
     def _advance(self, _: object = None) -> None:
         """Say whatever may be said now."""
-        while self._places and self._wire.failure is None and self._doom is None:
+        while self._places and self._wire.alive and self._doom is None:  # else everyone is told soon, if not yet
             if not self._advance_head(self._places[0]):
                 return
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 
+from asyncsmtp.client.session.deadline import Mark, counts_again
 from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, ReplyTimeout
+from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.protocol.content import AnyContent
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Limits
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["in_parts", "is_too_long"]
+__all__ = ["in_parts", "is_too_long", "transactions"]
 
 Transacts = Callable[[Envelope, AnyContent, BeforeEnd | None], Coroutine[None, None, Delivery]]
-
-LATER = Reply(450, (b"the connection was lost before this recipient was named",))  # what no relay said
 
 
 def is_too_long(envelope: Envelope, limits: Limits) -> bool:
@@ -24,43 +24,72 @@ def is_too_long(envelope: Envelope, limits: Limits) -> bool:
     return limits.rcpt_max is not None and len(envelope.forward_paths) > limits.rcpt_max and not envelope.all_or_nothing
 
 
+def transactions(envelope: Envelope, limits: Limits | None) -> int:
+    """How many a message takes: one, unless it goes in parts."""
+    if limits is None or limits.rcpt_max is None or not is_too_long(envelope, limits):
+        return 1
+    return -(-len(envelope.forward_paths) // limits.rcpt_max)
+
+
 async def in_parts(
     envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None, limits: Limits, transact: Transacts
 ) -> Delivery:
     """Send to as many recipients at a time as the relay takes; `before_end` is called once, for the first part.
 
-    Recipients whose part could not be said any more after another's was are deferred: they have nothing.
+    Once a part was sent no failure may hide what became of it: recipients whose part could not be sent any more are
+    deferred, with the reason. They have nothing.
 
     Raises:
         What `transact` raises for the first part. DeliveryInDoubt: also for a later one; its envelope is that part's,
-        and its `delivery` has what became of the others.
+        and its `delivery` has what became of the others. Likewise where it is cancelled when others have the message.
     """
     most = limits.rcpt_max or len(envelope.forward_paths)
     done: list[Delivery] = []
+    why = ""
     for begin in range(0, len(envelope.forward_paths), most):
         part = envelope.part(range(begin, min(begin + most, len(envelope.forward_paths))))
         if done and content.spent:
-            break  # a stream that has run dry
-        try:
-            done.append(await transact(part, content, None if done else before_end))
-        except (ConnectionLost, ReplyTimeout):
-            if not done:
-                raise
+            why = "the content was a stream, which cannot be read again"
             break
+        try:
+            done.append(await transact(part, content, _mark(before_end, first=not done)))
         except DeliveryInDoubt as doubt:
             if done:
-                doubt.delivery = _joined(envelope, done)
+                doubt.delivery = _joined(envelope, done, "the part before it, or this one, is in doubt")
             raise
-    return _joined(envelope, done)
+        except Exception as error:
+            if not done:
+                raise
+            why = str(error)
+            break
+        except asyncio.CancelledError as cancelled:
+            if isinstance(before_end, Mark) and before_end.over and done:
+                why = "its time was over"
+                break
+            if not any(Outcome.ACCEPTED in delivery.outcomes for delivery in done):
+                raise
+            given_up = DeliveryInDoubt(part, "the sender gave up waiting")
+            given_up.delivery = _joined(envelope, done, "the sender gave up waiting")
+            raise given_up from cancelled
+    return _joined(envelope, done, why)
 
 
-def _joined(envelope: Envelope, done: list[Delivery]) -> Delivery:
-    """One delivery of several, in their order; who is in none of them is deferred."""
+def _mark(before_end: BeforeEnd | None, *, first: bool) -> BeforeEnd | None:
+    """What a part awaits before its end: the sender's mark is asked for once, a limit of his holds for each."""
+    if first:
+        return before_end
+    counts_again(before_end)
+    return before_end.passed if isinstance(before_end, Mark) else None
+
+
+def _joined(envelope: Envelope, done: list[Delivery], why: str) -> Delivery:
+    """One delivery of several, in their order; who is in none of them is deferred, for this reason."""
     first = next((delivery for delivery in done if delivery.mail.positive), done[0])
     if not first.mail.positive:  # of every part: no recipient was named
         return Delivery(envelope, first.mail, (), (), False, first.host, first.tls)
     fates = [fate for delivery in done for fate in _fates(delivery)]
-    fates += [(LATER, None)] * (len(envelope.forward_paths) - len(fates))
+    later = Reply(450, (f"not sent: {why}".encode(),))  # what no relay said
+    fates += [(later, None)] * (len(envelope.forward_paths) - len(fates))
     finals = tuple(final for _, final in fates if final is not None)
     sent = any(delivery.content_sent for delivery in done)
     return Delivery(envelope, first.mail, tuple(reply for reply, _ in fates), finals, sent, first.host, first.tls)

@@ -11,7 +11,7 @@ from asyncsmtp.client.connection.wire import Said, Wire
 from asyncsmtp.client.session.place import Place
 from asyncsmtp.errors import MessageError, ReplyTimeout
 from asyncsmtp.protocol.codec import Transparency
-from asyncsmtp.protocol.content import AnyContent, Content, Cutter, chunks
+from asyncsmtp.protocol.content import Content, Cutter, chunks
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["stream"]
@@ -32,7 +32,7 @@ async def stream(place: Place, wire: Wire) -> None:
         return
     dots = None if transaction.chunked else Transparency()
     clock = _Clock(wire, place.content.size)
-    async with aclosing(_blocks(place.content, wire.block_limit)) as blocks:
+    async with aclosing(_blocks(place, wire)) as blocks:
         async for block in blocks:
             if transaction.phase is not Phase.CONTENT:
                 return  # refused while the source was waited for
@@ -56,26 +56,45 @@ async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
         await wire.make_room()
 
 
-async def _blocks(content: AnyContent, patience: float) -> AsyncGenerator[bytes]:
+async def _blocks(place: Place, wire: Wire) -> AsyncGenerator[bytes]:
     """The content in blocks of READ_SIZE octets, the last one as it comes; one at least, maybe empty."""
+    content = place.content
     if isinstance(content, Content):
         for chunk in chunks(content.parts, READ_SIZE):
             yield chunk
         return
     cutter = Cutter(READ_SIZE)
     async with aclosing(content.blocks()) as given:
-        while (block := await _next(given, patience)) is not None:
+        while (block := await _next(given, place, wire)) is not None:
             for piece in cutter.cut(block):
                 yield piece
     yield cutter.rest()
 
 
-async def _next(given: AsyncGenerator[bytes], patience: float) -> bytes | None:
-    """One block of a source; None at its end."""
+async def _next(given: AsyncGenerator[bytes], place: Place, wire: Wire) -> bytes | None:
+    """One block of a source; None at its end, and where the message is decided while the source is silent.
+
+    The source is asked in this task, never in another: it may hold what belongs to a task, such as a timeout.
+    """
+    patience = wire.block_limit
+
+    def decided(_: object) -> None:
+        if not limit.expired():
+            limit.reschedule(0.0)
+
     try:
-        async with asyncio.timeout(patience):
-            return await anext(given, None)
+        async with asyncio.timeout(patience) as limit:
+            place.booked.add_done_callback(decided)
+            try:
+                return await anext(given, None)
+            finally:
+                place.booked.remove_done_callback(decided)
     except TimeoutError as error:
+        if place.booked.done():
+            wire.check()
+            return None
+        if not limit.expired():
+            raise  # the source's own
         why = f"the source of the content gave nothing for {patience:g} s: nothing was delivered"
         raise MessageError(why) from error
 
