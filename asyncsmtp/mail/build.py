@@ -55,13 +55,14 @@ def build(
         raise MessageError("exactly one address is expected", "From")
     if not any(named.values()):
         raise MessageError("there is no recipient in To, Cc or Bcc", "To")
+    fields.check_extras(headers or {})
     shown = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": _addresses("Reply-To", reply_to)}
     head = [
         fields.date(date),
         *(fields.addresses(name, values) for name, values in shown.items() if values),
         fields.unstructured("Subject", subject),
         fields.message_id(message_id),
-        *(_extra(name, value) for name, value in (headers or {}).items()),
+        *(fields.field(name, value) for name, value in (headers or {}).items()),
         b"MIME-Version: 1.0\r\n",
     ]
     body = mime.body(
@@ -83,8 +84,3 @@ def _addresses(name: str, values: Addresses) -> tuple[Address, ...]:
         return tuple(address for text in texts for address in Address.parse_list(text))
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
-
-
-def _extra(name: str, value: str) -> bytes:
-    fields.check_extra(name)
-    return fields.field(name, value)

@@ -19,6 +19,7 @@ from asyncsmtp.protocol.replies import safe_text
 __all__ = [
     "addresses",
     "check_extra",
+    "check_extras",
     "check_name",
     "content_id",
     "date",
@@ -147,6 +148,16 @@ def check_extra(name: str) -> None:
     low = name.lower()
     if low in _OURS or low.startswith(("content-", "resent-")):
         raise MessageError("this header is not for free use: it follows from the message itself", name)
+
+
+def check_extras(names: Iterable[str]) -> None:
+    """Refuse what `check_extra` refuses, and a name that is there twice: to a reader the case is no difference."""
+    seen: dict[str, str] = {}
+    for name in names:
+        check_extra(name)
+        if (low := name.lower()) in seen:
+            raise MessageError(f"this header is here twice, also as “{seen[low]}”: take one of them out", name)
+        seen[low] = name
 
 
 def fold(name: str, words: Iterable[tuple[str, str]]) -> bytes:

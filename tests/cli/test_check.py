@@ -276,3 +276,12 @@ def test_the_sample_passes_every_rule(command: Command) -> None:
     ended = command("check", "demo/campaign.toml", "--json")
     assert [json.loads(line)["rule"] for line in ended.out.splitlines()] == ["unsigned"]
     assert ended.code == 0, ended.err
+
+
+def test_a_header_that_is_there_twice_is_refused(command: Command, campaign: Path) -> None:
+    """Names that differ in case alone are one field, of which readers take either."""
+    twice = 'headers = { Feedback-ID = "a:b", feedback-id = "c:d" }\n'
+    campaign.write_text(campaign.read_text("utf-8") + twice, encoding="utf-8")
+    ended = command("check", campaign)
+    assert ended.code == 2
+    assert ended.sentence.endswith("also as “Feedback-ID”: take one of them out")

@@ -187,6 +187,7 @@ def test_an_address_beyond_ascii_makes_the_message_need_smtputf8() -> None:
         ({"subject": "a\udcff"}, "Subject"),
         ({"headers": {"X-A": "a\nb"}}, "X-A"),
         ({"headers": {"Bcc": "z@x.example"}}, "Bcc"),
+        ({"headers": {"List-ID": "<a.example>", "list-id": "<b.example>"}}, "list-id"),
         ({"headers": {"X\r\nBcc: z": "1"}}, None),
         ({"message_id": "a b@c"}, "Message-ID"),
         ({"html": "x", "inline": {"a>b": FILE[0]}}, "cid"),

@@ -106,6 +106,15 @@ def test_a_free_header_cannot_be_one_that_follows_from_the_message(name: str) ->
         headers.check_extra(name)
 
 
+def test_a_free_header_is_there_once() -> None:
+    """Feedback-ID and feedback-id are one field to who reads them."""
+    headers.check_extras(["Feedback-ID", "List-ID"])
+    with pytest.raises(MessageError, match=r"^List-Id: .* twice, also as “List-ID”: take one of them out"):
+        headers.check_extras(["List-ID", "Feedback-ID", "List-Id"])
+    with pytest.raises(MessageError):
+        headers.check_extras(["Bcc"])
+
+
 def test_long_identifiers_are_folded_between_not_encoded() -> None:
     """MH-18: the standard library makes encoded words of References, and threads fall apart."""
     ids = [f"<{letter * 70}@x.example>" for letter in "abc"]

@@ -89,6 +89,8 @@ def test_a_secret_is_not_shown() -> None:
 def test_what_would_be_there_twice_is_refused() -> None:
     with pytest.raises(TemplateError, match="written from \\[unsubscribe\\] already"):
         composed(plain(unsubscribe=WAY, headers={"List-Unsubscribe": "<https://example.org/>"}))
+    with pytest.raises(TemplateError, match="here twice, also as “List-ID”"):
+        composed(plain(headers={"List-ID": "<a.example.org>", "list-id": "<b.example.org>"}))
     with pytest.raises(TemplateError, match="have a column “unsubscribe_url” of their own"):
         composed(plain(unsubscribe=WAY), unsubscribe_url="x")
     with pytest.raises(TemplateError, match="unsubscribe_url"):

@@ -118,9 +118,10 @@ class Template:
         head.append(lambda filling: headers.message_id(filling.message_id))
         if (unsubscribe := self.unsubscribe) is not None:
             head.append(lambda filling: unsubscribe.fields(filling.to))
+        with in_every_row("headers"):
+            headers.check_extras(self.headers)
         for name, source in self.headers.items():
             with in_every_row("headers"):
-                headers.check_extra(name)
                 if self.unsubscribe is not None and name.lower().startswith("list-unsubscribe"):
                     raise MessageError("this header is written from [unsubscribe] already: take one of them out", name)
             head.append(fields.text(name, source))
