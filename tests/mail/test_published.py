@@ -135,6 +135,12 @@ def test_a_policy_may_stand_at_the_organisation() -> None:
     assert [finding.rule for finding in answered(check_published(sender), without)] == ["dmarc"]
 
 
+def test_a_policy_of_a_whole_kind_is_nobody_s_own() -> None:
+    """Of example.co.uk nothing is said by co.uk."""
+    zone: Zone = {("_dmarc.co.uk", "TXT"): ("v=DMARC1; p=none; rua=mailto:a@b.c",)}
+    assert "dmarc" in [finding.rule for finding in found(zone, Sender("example.co.uk", "example.org"))]
+
+
 def test_a_domain_without_mx_takes_mail_at_its_address() -> None:
     """RFC 5321 §5.1; and a bounce domain of its own is asked about as well."""
     assert found({MX: (), ("example.org", "A"): ("192.0.2.7",)}) == []

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.settings.hosts import host_and_port
 from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
-__all__ = ["Providers", "provider_of"]
+__all__ = ["Providers"]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
@@ -24,18 +25,6 @@ CROWD = 100  # domains that are being looked up: further rows wait until there a
 PATIENCE = 5.0  # seconds for one lookup, in all
 SILENCE = 10  # lookups, one after the other, that were not answered: from then on nothing is asked
 KEPT = 50_000  # domains whose provider is remembered
-
-# Under a country's two letters, what stands for a kind of organisation and not for one: example.co.uk
-_KINDS = frozenset({"ac", "co", "com", "edu", "go", "gob", "gov", "gv", "mil", "ne", "net", "or", "org", "sch"})
-
-
-def provider_of(host: str) -> str:
-    """The organisation in the name of a host: its last two labels, three where the last but one is a kind of them.
-
-    `aspmx.l.google.com` is `google.com`, `mx1.example.co.uk` is `example.co.uk`.
-    """
-    labels = host.rstrip(".").lower().split(".")
-    return ".".join(labels[-3 if len(labels[-1]) == 2 and labels[-2:-1] and labels[-2] in _KINDS else -2 :])
 
 
 class Providers:
@@ -121,7 +110,7 @@ class Providers:
             return ""
         except NoAnswer:
             self._unanswered = 0
-            return provider_of(domain)
+            return organizational_domain(domain)
         except (DNSException, OSError, ValueError) as error:
             self._unanswered += 1
             if self._unanswered == SILENCE:
@@ -131,4 +120,4 @@ class Providers:
             return ""
         self._unanswered = 0
         _, best = min((record.preference, record.exchange.to_text().lower()) for record in answer)
-        return "" if best == "." else provider_of(best)
+        return "" if best == "." else organizational_domain(best)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from asyncsmtp.mail.checks.asking import Asking, Question, Unanswered
 from asyncsmtp.mail.checks.rules import Finding, Weight
 from asyncsmtp.mail.checks.spf import Address, addresses_of, read_spf
+from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["PUBLISHED", "Sender", "check_published"]
@@ -93,7 +94,8 @@ def _dkim(sender: Sender) -> Asking[list[_Said]]:
 
 def _dmarc(sender: Sender) -> Asking[list[_Said]]:
     labels = sender.author.split(".")
-    for start in range(max(1, len(labels) - 1)):  # up to two labels: what is above is nobody's own
+    own = organizational_domain(sender.author).count(".") + 1  # what is above is nobody's own
+    for start in range(max(1, len(labels) - own + 1)):
         domain = ".".join(labels[start:])
         texts = [text for text in (yield Question(f"_dmarc.{domain}", "TXT")) if _tags(text).get("v") == "DMARC1"]
         if len(texts) > 1:

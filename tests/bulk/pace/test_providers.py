@@ -11,7 +11,7 @@ import pytest
 
 from asyncsmtp.bulk.pace import providers
 from asyncsmtp.bulk.pace.pace import Pace
-from asyncsmtp.bulk.pace.providers import CROWD, Providers, provider_of
+from asyncsmtp.bulk.pace.providers import CROWD, Providers
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.states import State
@@ -45,23 +45,6 @@ async def told(found: Providers, domain: str) -> str:
     """What is known of a domain in the end."""
     await until(lambda: found.known(domain) is not None)
     return str(found.known(domain))
-
-
-@pytest.mark.parametrize(
-    ("host", "provider"),
-    [
-        ("aspmx.l.google.com.", "google.com"),
-        ("example-com.mail.protection.OUTLOOK.com", "outlook.com"),
-        ("mx1.example.co.uk", "example.co.uk"),
-        ("mx.example.com.au.", "example.com.au"),
-        ("mx.example.at", "example.at"),
-        ("co.uk", "co.uk"),
-        ("mx.co.at.example.com", "example.com"),
-        ("localhost", "localhost"),
-    ],
-)
-def test_the_organisation_is_at_the_end_of_a_host_s_name(host: str, provider: str) -> None:
-    assert provider_of(host) == provider
 
 
 async def test_the_best_mx_says_who_takes_a_domain_s_mail() -> None:
