@@ -9,10 +9,12 @@ import pytest
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.checks.rules import RULES, Weight, check
 from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.signing.smime import Seal
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.mail.unsubscribe import Unsubscribe
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from tests.mail.test_smime import Papers
 
 WAY = Unsubscribe("https://example.org/u/{{ token }}", b"0123456789abcdef")
 SIGNED = (
@@ -20,6 +22,7 @@ SIGNED = (
     b" h=From:List-Unsubscribe:List-Unsubscribe-Post; b=x\r\n"
 )
 TEXT = "The news of this week, in as many words as it takes to say something to somebody who reads.\n"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(30)
 HTML = f'<p>{TEXT}</p><img src="https://example.org/logo.png" alt="Example"><a href="https://example.org/">more</a>'
 GOOD: dict[str, object] = {
     "from_": "News <news@example.org>",
@@ -30,8 +33,8 @@ GOOD: dict[str, object] = {
 }
 
 
-def message(signature: bytes = SIGNED, **changed: object) -> Message:
-    composer = Template(**{**GOOD, **changed}).compile(())  # type: ignore[arg-type]
+def message(signature: bytes = SIGNED, *, seal: Seal | None = None, **changed: object) -> Message:
+    composer = Template(**{**GOOD, **changed}).compile((), seal=seal)  # type: ignore[arg-type]
     made = composer.compose(
         Mailbox.parse("ann@example.net"), {}, message_id="a@example.org", date=datetime(2026, 3, 1, tzinfo=UTC)
     )
@@ -57,7 +60,7 @@ BAD = {
     "return-path": message(b"", return_path="bounces@relay.example"),
     "image-only": message(html='<p>News</p><img src="https://example.org/all.png" alt="everything">'),
     "alternatives": message(html=HTML.replace(' alt="Example"', "")),
-    "disguised-file": message(attachments=(Attachment("terms.pdf", b"\x89PNG\r\n\x1a\n" + bytes(30)),)),
+    "disguised-file": message(attachments=(Attachment("terms.pdf", PNG),)),
     "large": message(attachments=(Attachment("film.bin", b"x" * 9_000_000),)),
     "long-html": message(html=HTML + "<p>and more</p>" * 7_000),
     "eight-bit": Message(
@@ -66,6 +69,9 @@ BAD = {
     ),
     "insecure-link": message(html=HTML.replace('href="https', 'href="HTTP')),
     "script": message(html=HTML.replace('https://example.org/"', 'javascript:alert(1)"')),
+    "relative-link": message(html=HTML.replace('href="https://example.org/"', 'href="offers.html"')),
+    "relative-image": message(html=HTML.replace("https://example.org/logo.png", "logo.png")),
+    "form": message(html=HTML + '<form action="/answer"><input name="answer"></form>'),
     "active-file": message(attachments=(Attachment("invoice.pdf.EXE", b"MZ"),)),
     "subject": message(subject="BUY THIS NOW"),
 }
@@ -89,13 +95,147 @@ def test_no_message_is_bad_for_more_than_its_own_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "aligned"), [("example.org", True), ("news.example.org", False), ("ample.org", False)]
+    ("domain", "aligned"), [("example.org", True), ("mail.example.org", True), ("ample.org", False)]
 )
-def test_a_signature_is_aligned_by_its_domain_or_one_above(domain: str, aligned: bool) -> None:
+@pytest.mark.parametrize("author", ["example.org", "news.example.org"])
+def test_a_signature_is_aligned_by_a_domain_of_the_same_organisation(domain: str, aligned: bool, author: str) -> None:
     """RFC 7489 §3.1.1, as far as it goes without the list of public suffixes."""
-    assert ("aligned" not in found(message(SIGNED.replace(b"d=example.org", f"d={domain}".encode())))) is aligned
-    below = message(from_="News <news@mail.example.org>")
-    assert "aligned" not in found(below)
+    signature = SIGNED.replace(b"d=example.org", f"d={domain}".encode())
+    assert found(message(signature, from_=f"News <news@{author}>")) == (set() if aligned else {"aligned"})
+
+
+def test_bounces_may_go_to_another_host_of_the_same_organisation() -> None:
+    """RFC 7489 §3.1.2; without a signature the reverse-path is all that DMARC has."""
+    made = message(b"", from_="News <news@news.example.org>", return_path="b@bounces.example.org")
+    assert found(made) == {"unsigned"}
+
+
+def way_out(list_unsubscribe: str, post: str = "List-Unsubscribe=One-Click") -> Message:
+    """With a way out that the campaign wrote by itself."""
+    return message(unsubscribe=None, headers={"List-Unsubscribe": list_unsubscribe, "List-Unsubscribe-Post": post})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<https://example.org/u>",
+        "<mailto:leave@example.org>, <https://example.org/u>",
+        "<HTTPS://example.org/u> (by hand)",
+    ],
+)
+def test_a_way_out_may_be_written_by_hand(written: str) -> None:
+    assert check(way_out(written)) == []
+    assert check(way_out(written, "list-unsubscribe=one-click")) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad"),
+    [
+        ("unsubscribe", way_out("https://example.org/u")),
+        ("unsubscribe", way_out("<https://example.org/u>, mailto:leave@example.org")),
+        ("unsubscribe", way_out("<leave@example.org>")),
+        ("one-click", way_out("<https://example.org/u>", "yes")),
+        ("one-click", way_out("<mailto:leave@example.org>")),
+        ("one-click", way_out("<http://example.org/u>")),
+    ],
+)
+def test_a_way_out_that_leads_nowhere_is_told(rule: str, bad: Message) -> None:
+    """RFC 2369 §2: URLs in angle brackets. RFC 8058 §3.1: one of them https, and one value of List-Unsubscribe-Post."""
+    assert found(bad) == {rule}
+
+
+@pytest.mark.parametrize(
+    ("rule", "more"),
+    [
+        ("script", "<script>alert(1)</script>"),
+        ("script", '<script src="x.js"></script>'),
+        ("script", '<p onclick="x()">and</p>'),
+        ("script", "<svg ONLOAD=x()></svg>"),
+        ("script", '<a href="vbscript:x">and</a>'),
+        ("form", "<form></form>"),
+        ("relative-link", '<a href="/offers">and</a>'),
+        ("relative-link", '<a href="//example.org/offers">and</a>'),
+        ("relative-link", '<a href="www.example.org">and</a>'),
+        ("relative-link", '<a href="file:///C:/offers.html">and</a>'),
+        ("relative-image", '<img src="/logo.png" alt="">'),
+        ("relative-image", '<img src=logo.png alt="">'),
+        ("relative-image", '<img src="file:///C:/logo.png" alt="">'),
+        ("relative-image", r'<img src="C:\logo.png" alt="">'),
+        (
+            "relative-image",
+            '<img src="https://example.org/a.png" srcset="https://example.org/b.png 1x,c.png 2x" alt="">',
+        ),
+        ("relative-image", '<table background="logo.png"></table>'),
+        ("relative-image", """<div style="background: URL( 'logo.png' )"></div>"""),
+        ("relative-image", "<style>p { background: url(logo.png) }</style>"),
+        ("insecure-link", '<table background="http://example.org/logo.png"></table>'),
+    ],
+)
+def test_html_that_no_mailbox_can_show_is_told(rule: str, more: str) -> None:
+    assert found(message(html=HTML + more)) == {rule}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '<a href="#top">up</a><a href="mailto:a@example.org">write</a><a href="tel:+43123">call</a><a name="top"></a>',
+        '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" alt>',
+        '<img src="https://example.org/a,b.png" srcset="https://example.org/c,d 1x, https://example.org/e 2x" alt="">',
+        """<p style="background: url('https://example.org/a.png')" on Online>and</p>""",
+        "<style>v\\:* { behavior: url(#default#VML) } p { background: url() }</style>",
+        '<script type="application/ld+json">{"@type": "Order"}</script>',
+        "<!-- <script></script> <img src=logo.png> --><!--[if mso]><p onclick=x()><![endif]-->",
+    ],
+)
+def test_html_that_mailboxes_show_passes(more: str) -> None:
+    assert check(message(html=HTML + more)) == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<!doctype html><head><title>News</title><style>p {}</style><body>",
+        "<head><meta charset=utf-8><title>News</title>",
+        "<html><head></head><body>",
+    ],
+)
+def test_a_head_ends_where_the_body_begins(head: str) -> None:
+    """The HTML standard leaves `</head>` and `<body>` to whoever likes to write them."""
+    assert check(message(html=head + HTML)) == []
+
+
+def test_a_head_says_nothing_to_a_reader() -> None:
+    html = f'<head><title>{TEXT}</title><style>/* {TEXT} */</style></head><img src="https://example.org/a.png" alt="">'
+    assert found(message(html=html)) == {"image-only"}
+
+
+@pytest.mark.parametrize(
+    "name", ["a.hta", "a.vbe", "a.apk", "a.dll", "a.pif", "a.cpl", "a.chm", "a.xll", "a.reg", "a.exe."]
+)
+def test_a_file_that_providers_refuse_is_told(name: str) -> None:
+    """By its name alone, and once: that it is a program is no disguise."""
+    program = b"MZ" + bytes(100)
+    assert found(message(attachments=(Attachment(name, program, type="application/octet-stream"),))) == {"active-file"}
+
+
+@pytest.mark.parametrize("name", ["terms.pdf", "list.csv", "price.js.txt", "day.ics", "report.docx", "all.zip", "exe"])
+def test_a_file_that_people_send_passes(name: str) -> None:
+    assert check(message(attachments=(Attachment(name, b"one,two\n"),))) == []
+
+
+@pytest.mark.parametrize("bad", ["active-file", "disguised-file"])
+def test_what_smime_signs_is_looked_at(bad: str) -> None:
+    """RFC 8551 §3.5.3: all of the body is the first part of multipart/signed, and its signature is a file as well."""
+    file = {"active-file": Attachment("a.exe", b"MZ"), "disguised-file": Attachment("a.pdf", PNG)}[bad]
+    seal = Papers().seal()
+    assert found(message(seal=seal, attachments=(file,))) == {bad}
+    assert check(message(seal=seal, attachments=(Attachment("a.png", PNG),))) == []
+
+
+def test_an_image_within_the_html_is_looked_at() -> None:
+    html = HTML.replace("https://example.org/logo.png", "cid:logo")
+    assert check(message(html=html, inline={"logo": Attachment("logo.png", PNG)})) == []
+    assert found(message(html=html, inline={"logo": Attachment("logo.gif", PNG)})) == {"disguised-file"}
 
 
 def test_hostile_html_is_no_trap() -> None:
