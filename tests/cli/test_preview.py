@@ -53,4 +53,42 @@ def test_a_row_that_cannot_be_shown_says_why(command: Command, campaign: Path) -
     assert "“nobody” is not an e-mail address" in command("preview", campaign, "--row", 4).sentence
     assert "has no row 9" in command("preview", campaign, "--row", 9).sentence
     assert "--limit is about --eml" in command("preview", campaign, "--limit", 2).sentence
-    assert command("preview", campaign, "--eml", "out").err == "3 messages in out; nothing was sent\n"
+    first, last = command("preview", campaign, "--eml", "out").err.splitlines()
+    assert first.startswith("1 row cannot be mailed: row 4 (line 5): “nobody” is not an e-mail address")
+    assert last == "3 messages in out; nothing was sent"
+
+
+@pytest.fixture
+def dated(campaign: Path) -> Path:
+    """A campaign of four rows whose first two have no date where the text wants one; the third has no address."""
+    rows = "a@example.net,soon\nb@example.net,later\nnobody,2026-03-01\nd@example.net,2026-03-01\n"
+    (campaign.parent / "people.csv").write_text("email,name\n" + rows, encoding="utf-8")
+    (campaign.parent / "message.txt").write_text("Since {{ name|date }}\n", encoding="utf-8")
+    return campaign
+
+
+def test_a_row_that_cannot_be_composed_is_skipped_as_it_will_be(command: Command, dated: Path) -> None:
+    """What `bulk` leaves out does not keep the others from being looked at; it is said."""
+    ended = command("preview", dated)
+    assert (ended.code, ended.out.splitlines()[0]) == (0, "row 4")
+    assert "3 rows cannot be mailed: the first is row 1 (line 2): " in ended.err
+    assert "“soon” is no date" in ended.err
+    ended = command("preview", dated, "--eml", "out")
+    assert ended.code == 0, ended.err
+    assert [file.name for file in Path("out").iterdir()] == ["row-4.eml"]
+    assert "3 rows cannot be mailed" in ended.err
+
+
+def test_the_row_that_was_asked_for_must_be_one_that_can_be_composed(command: Command, dated: Path) -> None:
+    ended = command("preview", dated, "--row", 2)
+    assert ended.code == 2
+    assert "row 2 (line 3): " in ended.sentence
+    assert command("preview", dated, "--row", 4).err == ""
+
+
+def test_where_no_row_can_be_shown_the_first_reason_is_told(command: Command, dated: Path) -> None:
+    (dated.parent / "people.csv").write_text("email,name\na@example.net,soon\n", encoding="utf-8")
+    ended = command("preview", dated)
+    assert ended.code == 2
+    assert "has no row to show" in ended.sentence
+    assert "1 row cannot be mailed: row 1 (line 2): " in ended.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
+    from asyncsmtp.bulk.recipients.rows import Problem, Recipient
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.mail.message import Message
 
@@ -39,7 +40,7 @@ def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None
     """Show messages as they would be sent; send nothing.
 
     On the terminal: the header, and the parts as they read. Message-IDs and
-    dates are those of a preview.
+    dates are those of a preview. Rows that cannot be mailed are skipped.
     """
     if limit is not None and eml is None:
         raise Failed("--limit is about --eml", "add --eml DIR, or choose one message with --row")
@@ -52,48 +53,90 @@ async def _preview(path: Path, row: int | None, folder: Path | None, limit: int 
     from asyncsmtp.cli.campaign.settings import settle
 
     assembled = await assemble(settle(campaignfile.read(path), {}, path))
-    shown = 0
+    shown, skipped = 0, _Skipped()
     if folder is not None:
         _make(folder)
+    async with aclosing(_messages(assembled, row, skipped)) as messages:
+        async for number, message in messages:
+            shown += 1
+            if folder is None:
+                _show(number, message)
+                break
+            await asyncio.to_thread(_write, folder / f"row-{number}.eml", message)
+            if shown == limit:
+                break
+    skipped.tell()
+    if not shown:
+        raise Failed(f"{assembled.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check")
+    if folder is not None:
+        console.say(f"{console.many(shown, 'message')} in {folder}; nothing was sent")
+    return Exit.ACCEPTED
+
+
+class _Skipped:
+    """The rows that nobody will be mailed for, as the pre-flight counts them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first: Problem | None = None
+
+    def add(self, problem: Problem) -> None:
+        if not problem.left_out:
+            self._count += 1
+            self._first = self._first or problem
+
+    def tell(self) -> None:
+        if self._first is not None:
+            first = f"{self._first}" if self._count == 1 else f"the first is {self._first}"
+            console.say(f"{console.many(self._count, 'row')} cannot be mailed: {first}")
+
+
+async def _messages(assembled: Assembled, row: int | None, skipped: _Skipped) -> AsyncGenerator[tuple[int, Message]]:
+    """The messages with the numbers of their rows: all that can be composed, or the one of `row`.
+
+    Raises:
+        Failed: the one of `row` cannot.
+    """
+    from asyncsmtp.bulk.recipients.rows import Problem
+
     async with aclosing(assembled.file.batches()) as batches:
         async for batch in batches:
             for one in batch:
                 if row is not None and one.row != row:
                     continue
                 message = _composed(assembled, one)
-                if message is None:
-                    if row is not None:
-                        raise Failed(f"{assembled.file.name}, {one}", "correct the row, or choose another")
-                    continue
-                shown += 1
-                if folder is None:
-                    console.out(f"row {one.row}")
-                    for line in _lines(message):
-                        console.out(line)
-                    return Exit.ACCEPTED
-                await asyncio.to_thread(_write, folder / f"row-{one.row}.eml", message)
-                if shown == limit:
-                    break
-            if folder is not None and (shown == limit or (row is not None and shown)):
-                break
-    if not shown:
-        raise Failed(f"{assembled.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check")
-    console.say(f"{console.many(shown, 'message')} in {folder}; nothing was sent")
-    return Exit.ACCEPTED
+                if not isinstance(message, Problem):
+                    yield one.row, message
+                elif row is not None:
+                    raise Failed(f"{assembled.file.name}, {message}", "correct the row, or choose another")
+                else:
+                    skipped.add(message)
+                if row is not None:
+                    return
 
 
-def _composed(assembled: Assembled, row: object) -> Message | None:
-    from asyncsmtp.bulk.recipients.rows import Recipient
+def _composed(assembled: Assembled, row: Recipient | Problem) -> Message | Problem:
+    from asyncsmtp.bulk.recipients.rows import Problem
+    from asyncsmtp.errors import RecipientError
 
-    if not isinstance(row, Recipient):
-        return None
-    return assembled.composer.compose(
-        row.mailbox,
-        row.fields,
-        message_id=f"preview.{row.row}@{assembled.composer.author.domain}",
-        date=datetime.now(UTC),
-        row=row.row,
-    )
+    if isinstance(row, Problem):
+        return row
+    try:
+        return assembled.composer.compose(
+            row.mailbox,
+            row.fields,
+            message_id=f"preview.{row.row}@{assembled.composer.author.domain}",
+            date=datetime.now(UTC),
+            row=row.row,
+        )
+    except RecipientError as error:
+        return Problem(row.row, row.line, error.reason)
+
+
+def _show(row: int, message: Message) -> None:
+    console.out(f"row {row}")
+    for line in _lines(message):
+        console.out(line)
 
 
 def _lines(message: Message) -> Iterator[str]:
