@@ -47,6 +47,8 @@ def build(
     Raises:
         MessageError: a header or part cannot stand as it is; `field` names it.
     """
+    if inline and html is None:
+        raise MessageError("there are images, but no HTML to show them: give html, or make them attachments", "inline")
     if text is None and html is None:
         text = ""
     author = _addresses("From", from_)

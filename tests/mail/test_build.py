@@ -191,6 +191,8 @@ def test_an_address_beyond_ascii_makes_the_message_need_smtputf8() -> None:
         ({"headers": {"X\r\nBcc: z": "1"}}, None),
         ({"message_id": "a b@c"}, "Message-ID"),
         ({"html": "x", "inline": {"a>b": FILE[0]}}, "cid"),
+        ({"text": "x", "inline": IMAGE}, "inline"),
+        ({"inline": IMAGE}, "inline"),
     ],
 )
 def test_what_cannot_stand_is_named(arguments: dict[str, object], field: str | None) -> None:
