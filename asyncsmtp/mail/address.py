@@ -14,7 +14,7 @@ from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Address", "each_once"]
+__all__ = ["Address", "each_once", "with_domain"]
 
 MAX_LIST = 1 << 20  # characters of a list of addresses: some 20,000 of them
 
@@ -73,6 +73,17 @@ def each_once(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
     for address in addresses:
         found.setdefault(address.mailbox.key, address.mailbox)
     return tuple(found.values())
+
+
+def with_domain(mailbox: Mailbox) -> Mailbox:
+    """The same mailbox, which must not be a bare postmaster: only a recipient may be one (RFC 5321 §4.1.1.3).
+
+    Raises:
+        RecipientError: it is.
+    """
+    if not mailbox.domain:
+        raise RecipientError(f"“{mailbox}” has no domain: write {mailbox}@ and your domain")
+    return mailbox
 
 
 def _pieces(text: str) -> Iterator[re.Match[str]]:

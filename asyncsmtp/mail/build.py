@@ -8,7 +8,7 @@ from datetime import datetime
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers as fields
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address, each_once
+from asyncsmtp.mail.address import Address, each_once, with_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
@@ -51,14 +51,14 @@ def build(
         raise MessageError("there are images, but no HTML to show them: give html, or make them attachments", "inline")
     if text is None and html is None:
         text = ""
-    author = _addresses("From", from_)
+    author, answered = _senders("From", from_), _senders("Reply-To", reply_to)
     named = {name: _addresses(name, values) for name, values in (("To", to), ("Cc", cc), ("Bcc", bcc))}
     if len(author) != 1:
         raise MessageError("exactly one address is expected", "From")
     if not any(named.values()):
         raise MessageError("there is no recipient in To, Cc or Bcc", "To")
     fields.check_extras(headers or {})
-    shown = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": _addresses("Reply-To", reply_to)}
+    shown = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": answered}
     head = [
         fields.date(date),
         *(fields.addresses(name, values) for name, values in shown.items() if values),
@@ -86,3 +86,14 @@ def _addresses(name: str, values: Addresses) -> tuple[Address, ...]:
         return tuple(address for text in texts for address in Address.parse_list(text))
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
+
+
+def _senders(name: str, values: Addresses) -> tuple[Address, ...]:
+    found = _addresses(name, values)
+    try:
+        for address in found:
+            with_domain(address.mailbox)
+    except RecipientError as error:
+        raise MessageError(error.reason, name) from error
+    return found
+

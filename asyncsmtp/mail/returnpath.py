@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncsmtp.errors import MessageError, RecipientError
+from asyncsmtp.mail.address import with_domain
 from asyncsmtp.mail.unsubscribe import TOKEN
 from asyncsmtp.protocol.envelope import Mailbox
 
@@ -25,7 +26,7 @@ class ReturnPath:
         if len(after) > 1:
             raise MessageError("{{ token }} may stand there once", "return_path")
         try:
-            mailbox = Mailbox.parse(TOKEN.sub(_LONGEST, text))
+            mailbox = with_domain(Mailbox.parse(TOKEN.sub(_LONGEST, text)))
         except RecipientError as error:
             raise MessageError(error.reason, "return_path") from None
         if after and "@" not in self._after:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.address import Address, with_domain
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
@@ -65,7 +65,7 @@ class Unsubscribe:
                 f"the secret of the tokens has {len(self.secret)} octets: give {LEAST_SECRET} or more",
                 "List-Unsubscribe",
             )
-        if self.mailto is not None and not Address.parse(self.mailto).mailbox.wire.isascii():
+        if self.mailto is not None and not with_domain(Address.parse(self.mailto).mailbox).wire.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
     def url_of(self, mailbox: Mailbox) -> str:

@@ -429,3 +429,14 @@ def test_a_disk_that_fills_up_in_the_middle(command: Command, campaign: Path) ->
     states = [json.loads(line)["state"] for line in command("results", campaign, "--json").out.splitlines()]
     assert set(states) == {"accepted", "in doubt"}
     assert len(relay.received) + len(rest.received) <= 100 <= len(states) + states.count("in doubt")
+
+
+@pytest.mark.parametrize(("key", "field"), [("from", "From"), ("reply_to", "Reply-To"), ("return_path", "return_path")])
+def test_an_address_of_the_sender_without_a_domain(command: Command, campaign: Path, key: str, field: str) -> None:
+    """Told once, rather than by refusing every row when it is sent."""
+    replaced(campaign, 'from = "Example News <news@example.org>"\n', "")
+    settings = {"from": "news@example.org", key: "postmaster"}
+    replaced(campaign, "[campaign]\n", "[campaign]\n" + "".join(f'{k} = "{v}"\n' for k, v in settings.items()))
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert ended.sentence.startswith(f"{field}: “postmaster” has no domain")

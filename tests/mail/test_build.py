@@ -178,6 +178,8 @@ def test_an_address_beyond_ascii_makes_the_message_need_smtputf8() -> None:
     ("arguments", "field"),
     [
         ({"from_": "nobody"}, "From"),
+        ({"from_": "postmaster"}, "From"),
+        ({"reply_to": "postmaster"}, "Reply-To"),
         ({"from_": "a@x.example, b@x.example"}, "From"),
         ({"to": "bob"}, "To"),
         ({"to": ()}, "To"),

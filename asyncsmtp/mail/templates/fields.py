@@ -8,7 +8,7 @@ from datetime import datetime
 
 from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.address import Address, with_domain
 from asyncsmtp.mail.templates.columns import Columns
 from asyncsmtp.mail.templates.filling import Filling, Piece
 from asyncsmtp.mail.templates.sandbox import Sandbox
@@ -51,7 +51,7 @@ class Fields:
         if _is_template(address):
             raise TemplateError("the address must be the same for every row; only the name may differ", "From")
         with in_every_row("From"):
-            mailbox = Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox
+            mailbox = with_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
         if not _is_template(name):
             return mailbox, headers.addresses("From", [Address.parse(source)])
         return mailbox, self._named("From", name, lambda filling: mailbox)
@@ -64,10 +64,13 @@ class Fields:
         """Reply-To: addresses as they stand, or one whose name or address differs from row to row."""
         if not _is_template(source):
             with in_every_row("Reply-To"):
-                return headers.addresses("Reply-To", Address.parse_list(source))
+                answered = Address.parse_list(source)
+                for each in answered:
+                    with_domain(each.mailbox)
+                return headers.addresses("Reply-To", answered)
         name, address = _halves(source)
         wanted = self._slots(address, "Reply-To")
-        return self._named("Reply-To", name, lambda filling: Mailbox.parse(wanted(filling).strip()))
+        return self._named("Reply-To", name, lambda filling: with_domain(Mailbox.parse(wanted(filling).strip())))
 
     def _named(self, field: str, name: str, mailbox: Callable[[Filling], Mailbox]) -> Piece:
         shown = self._slots(name, field)
