@@ -18,7 +18,7 @@ from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.errors import BadArgument, NotInstalled
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["SIGNATURE", "Posts", "Webhook", "webhook"]
+__all__ = ["SIGNATURE", "Posts", "Webhook", "check_url", "webhook"]
 
 SIGNATURE = "X-Asyncsmtp-Signature"
 BATCH = 500  # outcomes of one request
@@ -147,6 +147,17 @@ class Webhook:
         return False
 
 
+def check_url(url: str) -> None:
+    """Raise BadArgument for what is no http or https URL."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets around what is no IPv6 address, a port that is none
+        usable = False
+    if not usable:
+        raise BadArgument(f"“{safe_text(url, 100)}” is no URL for a webhook: give one that begins with https://")
+
+
 @asynccontextmanager
 async def webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[Webhook]:
     """A webhook at a URL, told until the block ends.
@@ -154,8 +165,7 @@ async def webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[Webho
     Raises:
         BadArgument: it is no http or https URL. NotInstalled: what speaks HTTP is optional, and not there.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise BadArgument(f"“{safe_text(url, 100)}” is no URL for a webhook: give one that begins with https://")
+    check_url(url)
     try:
         httpx = import_module("httpx")
     except ImportError:

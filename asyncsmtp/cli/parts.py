@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
@@ -119,10 +120,12 @@ def _attachment(option: str, path: str) -> Attachment:
 def _octets(option: str, path: str) -> bytes:
     """A file, or standard input for `-`."""
     try:
-        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).expanduser().open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if path == "-" else place(path, Path()).open("rb") as file:
             octets = file.read(MAX_OCTETS + 1)
     except OSError as error:
         raise Failed(f"{option} {safe_text(path)}: {str(error.strerror).lower()}", _AGAIN) from error
+    except ValueError as error:
+        raise Failed(f"{option} {error}", _AGAIN) from error
     if len(octets) > MAX_OCTETS:
         raise Failed(f"{option} {safe_text(path)}: no relay takes so much", _AGAIN)
     return octets

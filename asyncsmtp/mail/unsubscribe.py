@@ -56,8 +56,9 @@ class Unsubscribe:
                 "the URL must have {{ token }} in it, once: it says who unsubscribes", "List-Unsubscribe"
             )
         written = TOKEN.sub("token", self.url)
-        if not _URL.fullmatch(written) or not urlsplit(written).hostname:
-            raise MessageError(f"“{safe_text(self.url, 100)}” is no URL", "List-Unsubscribe")
+        if not _URL.fullmatch(written) or not _names_a_host(written):
+            why = "is no URL: write one such as https://example.org/u/{{ token }}"
+            raise MessageError(f"“{safe_text(self.url, 100)}” {why}", "List-Unsubscribe")
         if not written.startswith("https://"):
             raise MessageError("the URL must begin with https:// (RFC 8058 §3.1)", "List-Unsubscribe")
         if len(self.secret) < LEAST_SECRET:
@@ -82,3 +83,11 @@ class Unsubscribe:
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair
         # "List-Unsubscribe=One-Click"."
         return octets + b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if self.one_click else octets
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets around what is no IPv6 address, a port that is none
+        return False

@@ -116,7 +116,10 @@ async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (hook.told, hook.lost) == (10, 40)
 
 
-@pytest.mark.parametrize("url", ["", "ftp://example.org/", "https://", "example.org", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://example.org/", "https://", "https://[bad/", "https://example.org:99999/", "example.org", "\x1b[2J"],
+)
 async def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(BadArgument, match="is no URL for a webhook"):
         async with webhook(url):

@@ -431,6 +431,84 @@ def test_a_disk_that_fills_up_in_the_middle(command: Command, campaign: Path) ->
     assert len(relay.received) + len(rest.received) <= 100 <= len(states) + states.count("in doubt")
 
 
+SECRET = '[unsubscribe]\nurl = "https://example.org/u/{{ token }}"\nsecret_file = '
+SMIME = '[smime]\ncertificate = "crt"\nkey = '
+SEND = ("--relay", "smtp://127.0.0.1:1?security=none", "--from", "a@example.org", "--to", "b@example.org")
+DKIM = '[dkim]\ndomain = "example.org"\nselector = "s"\nkey = '
+
+
+@pytest.mark.parametrize(("path", "why"), [("~nobody-here/x", "home"), ("a\\u0000b", "NUL")])
+@pytest.mark.parametrize(
+    ("before", "key"),
+    [
+        ("html = ", "[campaign] html"),
+        ("attachments = [", "[campaign] attachments"),
+        ("inline.logo = ", "[campaign] inline"),
+        ("suppression = ", "[campaign] suppression"),
+        ("ledger = ", "[campaign] ledger"),
+        ("[relay]\nca_file = ", "[relay] ca_file"),
+        ("[limits]\nshared = ", "[limits] shared"),
+        (SECRET, "[unsubscribe]: secret_file"),
+        (SMIME, "[smime]: key"),
+        (DKIM, "[dkim]: key"),
+    ],
+)
+def test_a_path_that_no_file_can_have(
+    command: Command, campaign: Path, before: str, key: str, path: str, why: str
+) -> None:
+    """The home of somebody unknown, or a NUL: a mistake in the file like any other, told with its key."""
+    with campaign.open("a", encoding="utf-8") as file:
+        file.write(f'{before}"{path}"' + ("]" if before.endswith("[") else "") + "\n")
+    ended = command("check", campaign)
+    assert ended.code == 2, ended.err
+    assert ended.sentence.startswith(f"{campaign}, {key}: ")
+    assert why in ended.sentence
+    assert "\n  next: correct it in the file" in ended.err
+
+
+def test_an_option_whose_path_no_file_can_have(command: Command, campaign: Path) -> None:
+    """Where no shell has expanded it, as in a variable of the environment."""
+    ended = command("bulk", campaign, "--dry-run", "--text", "~nobody-here/x")
+    assert (ended.code, ended.sentence.startswith("--text “~nobody-here/x”")) == (2, True)
+    ended = command("send", *SEND, "--text", "@~nobody-here/x")
+    assert (ended.code, ended.sentence.startswith("--text “~nobody-here/x”")) == (2, True)
+
+
+def test_an_image_whose_path_no_file_can_have(command: Command, campaign: Path) -> None:
+    """It stands in the HTML, not in the campaign file."""
+    replaced(campaign, 'text = "message.txt"', 'html = "message.html"')
+    (campaign.parent / "message.html").write_text('<img src="a%00.png">', encoding="utf-8")
+    ended = command("check", campaign)
+    assert ended.code == 2, ended.err
+    assert "a\\x00.png" in ended.sentence
+
+
+@pytest.mark.parametrize(
+    ("before", "key"),
+    [("webhook = ", "[campaign] webhook: "), ('[unsubscribe]\nsecret_file = "secret"\nurl = ', "[unsubscribe]: url: ")],
+)
+@pytest.mark.parametrize("host", ["[bad", "example.org:99999", "\u2100.example"])
+def test_a_url_with_a_host_or_port_that_is_none(
+    command: Command, campaign: Path, before: str, key: str, host: str
+) -> None:
+    """Brackets around what is no IPv6 address are a mistake in the file, not one of ours."""
+    with campaign.open("a", encoding="utf-8") as file:
+        file.write(f'{before}"https://{host}/{{{{ token }}}}"\n')
+    ended = command("check", campaign)
+    assert ended.code == 2, ended.err
+    assert ended.sentence.startswith(f"{campaign}, {key}“https://{host}/")
+    assert "is no URL" in ended.sentence
+
+
+def test_a_wrong_address_for_unsubscriptions(command: Command, campaign: Path) -> None:
+    """The key, before the secret is asked for."""
+    with campaign.open("a", encoding="utf-8") as file:
+        file.write(f'{SECRET}"secret"\nmailto = "unsubscribe"\n')
+    ended = command("check", campaign)
+    assert ended.code == 2, ended.err
+    assert ended.sentence.startswith(f"{campaign}, [unsubscribe]: mailto: “unsubscribe”")
+
+
 @pytest.mark.parametrize(("key", "field"), [("from", "From"), ("reply_to", "Reply-To"), ("return_path", "return_path")])
 def test_an_address_of_the_sender_without_a_domain(command: Command, campaign: Path, key: str, field: str) -> None:
     """Told once, rather than by refusing every row when it is sent."""

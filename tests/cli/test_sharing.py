@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,20 @@ def test_a_folder_that_cannot_be_written_is_told(
         ended = command("bulk", run, *relay_at(relay), "--yes", "--rate", "5/day")
     assert ended.code == (74 if shared else 0)
     assert ("rates are not shared with other campaigns" in ended.err) is not bool(shared)
+    assert len(relay.received) == (0 if shared else 3)
+
+
+@pytest.mark.parametrize("shared", ["", "shared = true\n"])
+def test_a_user_without_a_home_is_told(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    """As in a container that runs under any number: nothing that a user has to report."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with serving(ScriptedRelay()) as relay:
+        run = named(campaign, "run", f"[limits]\n{shared}")
+        ended = command("bulk", run, *relay_at(relay), "--yes", "--rate", "5/day")
+    assert ended.code == (2 if shared else 0), ended.err
+    assert "there is no home" in ended.err
     assert len(relay.received) == (0 if shared else 3)

@@ -97,6 +97,8 @@ def test_a_url_may_carry_settings() -> None:
         ("lmtp+unix:///", "no Unix socket"),
         ("lmtp+unix://relay.example/run/lmtp", "no Unix socket"),
         ("lmtp+unix:///run/%00", "no path"),
+        ("smtps://relay.example?ca-file=a%00b", "no path"),
+        ("smtps://relay.example?client-cert=a%00b", "no path"),
         ("lmtp+unix:///run/lmtp#part", "part"),
         ("lmtps://relay.example", "smtp://host"),
         ("smtp+unix://ann:secret@/run/smtp", "password"),

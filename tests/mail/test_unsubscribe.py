@@ -72,6 +72,8 @@ def test_a_token_has_nothing_of_the_address_in_it(secret: bytes, address: str) -
         ("https://example.org/{{ token }} x", SECRET, None, "is no URL"),
         ("https://example.org/{{ email }}/{{ token }}", SECRET, None, "is no URL"),
         ("https:///{{ token }}", SECRET, None, "is no URL"),
+        ("https://[bad/{{ token }}", SECRET, None, "is no URL"),
+        ("https://example.org:99999/{{ token }}", SECRET, None, "is no URL"),
         ("https://example.org/{{ token }}", b"short", None, "the secret of the tokens has 5 octets"),
         ("https://example.org/{{ token }}", SECRET, "b\u00fc@example.org", "must be ASCII"),
     ],

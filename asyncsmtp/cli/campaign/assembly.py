@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.campaign.mapping import EMAIL
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.sealing import remarks
 from asyncsmtp.cli.campaign.spooling import spooled
 from asyncsmtp.cli.output.failures import Failed
@@ -98,8 +99,9 @@ class _Shelf:
         """A file that the settings name; any place will do, since whoever wrote them chose it."""
         try:
             octets = path.read_bytes()
-        except OSError as error:
-            why = "does not exist" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        except (OSError, ValueError) as error:  # ValueError: HTML can name an image by a path that no file has
+            why = str(error.strerror if isinstance(error, OSError) else error).lower()
+            why = "does not exist" if isinstance(error, FileNotFoundError) else why
             advice = "correct the name or its rights, then run the same command again"
             raise Failed(f"{self._where}{role}: {safe_text(str(path))}: {why}", advice) from error
         below = path.is_relative_to(self.folder.root)
@@ -172,8 +174,8 @@ def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | At
 
     if "{{" in path or "{%" in path:
         return AttachmentPattern(path)
-    place = settings.folder / Path(path).expanduser()
-    return Attachment(place.name, shelf.octets(place, "attachments"))
+    file = place(path, settings.folder)
+    return Attachment(file.name, shelf.octets(file, "attachments"))
 
 
 def _image(settings: Settings, shelf: _Shelf, cid: str, path: Path) -> Attachment | AttachmentPattern:

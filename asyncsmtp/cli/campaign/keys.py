@@ -13,6 +13,7 @@ from pathlib import Path
 from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.mapping import mapping
 from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.sealing import sealing
 from asyncsmtp.cli.campaign.shares import shares
 from asyncsmtp.cli.campaign.signing import signatures
@@ -37,7 +38,7 @@ def _text(value: object, folder: Path) -> str:
 
 
 def _path(value: object, folder: Path) -> Path:
-    return folder / Path(str(value) if isinstance(value, Path) else _text(value, folder)).expanduser()
+    return place(value if isinstance(value, Path) else _text(value, folder), folder)
 
 
 def _count(value: object, folder: Path) -> int:
@@ -56,6 +57,13 @@ def _texts(value: object, folder: Path) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list of texts, such as ["terms.pdf"]')
     return tuple(_text(item, folder) for item in value)
+
+
+def _attachments(value: object, folder: Path) -> tuple[str, ...]:
+    paths = _texts(value, folder)
+    for path in paths:
+        place(path, folder)
+    return paths
 
 
 def _text_or_texts(value: object, folder: Path) -> tuple[str, ...]:
@@ -120,6 +128,17 @@ def _ledger(value: object, folder: Path) -> Path | Database:
         raise ValueError(str(error)) from None
 
 
+def _webhook(value: object, folder: Path) -> str:
+    from asyncsmtp.bulk.webhook import check_url
+
+    url = _text(value, folder)
+    try:
+        check_url(url)
+    except BadArgument as error:
+        raise ValueError(str(error)) from None
+    return url
+
+
 def _flag(value: object, folder: Path) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
@@ -157,14 +176,14 @@ KEYS: Mapping[str, Key] = {
     "campaign.text": Key("text", _path, "--text"),
     "campaign.inline_styles": Key("inline_styles", _flag),
     "campaign.text_from_html": Key("text_from_html", _flag),
-    "campaign.attachments": Key("attachments", _texts),
+    "campaign.attachments": Key("attachments", _attachments),
     "campaign.inline": Key("inline", _paths),
     "campaign.headers": Key("headers", _table),
     "campaign.return_path": Key("return_path", _text, "--return-path"),
     "campaign.suppression": Key("suppressions", _path_or_paths, "--suppression"),
     "campaign.reply_to": Key("reply_to", _text, "--reply-to"),
     "campaign.ledger": Key("kept_in", _ledger, "--ledger"),
-    "campaign.webhook": Key("webhook", _text, "--webhook"),
+    "campaign.webhook": Key("webhook", _webhook, "--webhook"),
     "relay.url": Key("relay", _text, "--relay"),
     "relay.sessions": Key("sessions", _count, "--sessions"),
     "relay.max_per_connection": Key("max_per_connection", _count, "--max-per-connection"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.private import octets_of
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -71,7 +72,7 @@ def sealing(value: object, folder: Path) -> Sealing:
             raise ValueError(f"unknown key “{safe_text(name, 60)}”; it may have {', '.join(_NAMES)}")
         if not isinstance(file, str) or not file.strip() or "-----BEGIN" in file:
             raise ValueError(f"{name} must be the name of a file")
-    paths = {name: folder / Path(file).expanduser() for name, file in value.items()}
+    paths = {name: place(file, folder, name) for name, file in value.items()}
     for name in ("certificate", "key"):
         if name not in paths:
             raise ValueError(f"{name} is missing")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.rates import Rate
@@ -19,9 +20,17 @@ __all__ = ["Sharing", "usual_file"]
 
 
 def usual_file() -> Path:
-    """Where campaigns of one user share their rates (XDG Base Directory Specification: user-specific state)."""
+    """Where campaigns of one user share their rates (XDG Base Directory Specification: user-specific state).
+
+    Raises:
+        Failed: the user has no home.
+    """
     given = os.environ.get("XDG_STATE_HOME", "")  # a relative one is invalid, and to be ignored
-    home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    try:
+        home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    except RuntimeError:
+        why = "there is no home to keep the rates in that campaigns share"
+        raise Failed(why, "set HOME or XDG_STATE_HOME; or name a file, or false, as shared in [limits]") from None
     return home / "asyncsmtp" / "rates.db"
 
 
@@ -48,7 +57,14 @@ class Sharing:
         from asyncsmtp.bulk.pace.ratefile import RateFile
         from asyncsmtp.bulk.pace.shared import SharedRates
 
-        path = self._shared if isinstance(self._shared, Path) else usual_file()
+        try:
+            path = self._shared if isinstance(self._shared, Path) else usual_file()
+        except Failed as failed:
+            if self._shared:
+                raise
+            console.say(f"rates are not shared with other campaigns: {failed}")
+            yield None
+            return
         name = " ".join(sorted(map(_name, relays)))
         async with SharedRates(RateFile(path, name, wanted), needed=bool(self._shared), warn=console.say) as shared:
             yield shared

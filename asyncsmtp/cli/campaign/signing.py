@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.private import octets_of
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -80,5 +81,5 @@ def _signature(table: object, folder: Path) -> Signature:
             raise ValueError(f"{name} is missing")
     if ("key" in texts) == ("key_env" in texts):
         raise ValueError("needs either key, a file, or key_env, the name of an environment variable")
-    key = folder / Path(texts["key"]).expanduser() if "key" in texts else None
+    key = place(texts["key"], folder, "key") if "key" in texts else None
     return Signature(domain=texts["domain"], selector=texts["selector"], key=key, key_env=texts.get("key_env"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.private import octets_of
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
@@ -69,7 +70,22 @@ def unsubscribing(value: object, folder: Path) -> Unsubscribing:
             raise ValueError(f"{name} must be text, in quotes")
     if "url" not in value:
         raise ValueError('url is missing, such as url = "https://example.org/u/{{ token }}"')
-    secret = folder / Path(value["secret_file"]).expanduser() if "secret_file" in value else None
+    _check("url", value["url"])
+    _check("mailto", value["url"], value.get("mailto"))
+    secret = place(value["secret_file"], folder, "secret_file") if "secret_file" in value else None
     return Unsubscribing(
         url=value["url"], mailto=value.get("mailto"), one_click=value.get("one_click", True), secret_file=secret
     )
+
+
+def _check(name: str, url: str, mailto: str | None = None) -> None:
+    """What can be said before the secret is read: some secret stands for it."""
+    from asyncsmtp.errors import MessageError, RecipientError
+    from asyncsmtp.mail.unsubscribe import LEAST_SECRET, Unsubscribe
+
+    try:
+        Unsubscribe(url, bytes(LEAST_SECRET), mailto)
+    except RecipientError as error:
+        raise ValueError(f"{name}: {error.reason}") from None
+    except MessageError as error:
+        raise ValueError(f"{name}: {str(error).removeprefix('List-Unsubscribe: ')}") from None

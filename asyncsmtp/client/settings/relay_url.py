@@ -71,7 +71,7 @@ def settings_of(
         **({"unix_path": _unix_path(url, parts)} if unix else _hosts(url, parts)),
         "security": _choice(Security, "security", query.get("security", security)),
         "login": _login(unquote(user), password, token, query.get("auth")),
-        "ca_file": Path(query["ca-file"]) if "ca-file" in query else None,
+        "ca_file": _file("ca-file", query),
         "verify_name": query.get("verify-name"),
         "verify": _yes("verify", query.get("verify", "yes")),
         "pins": tuple(query["pin"].split(",")) if "pin" in query else (),
@@ -116,10 +116,15 @@ def _certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> C
         if "client-key" in query:
             raise BadArgument("a client-key needs its client-cert beside it in a relay's URL")
         return None
-    key = Path(query["client-key"]) if "client-key" in query else None
-    return ClientCertificate(
-        Path(query["client-cert"]), key, Secret(passphrase) if isinstance(passphrase, str) else passphrase
-    )
+    certificate, key = _file("client-cert", query), _file("client-key", query)
+    assert certificate is not None
+    return ClientCertificate(certificate, key, Secret(passphrase) if isinstance(passphrase, str) else passphrase)
+
+
+def _file(key: str, query: Mapping[str, str]) -> Path | None:
+    if "\0" in (path := query.get(key, "")):
+        raise BadArgument(f"“{safe_text(path, 80)}” is no path, which {key} in a relay's URL must be")
+    return Path(path) if key in query else None
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
