@@ -96,4 +96,3 @@ def _senders(name: str, values: Addresses) -> tuple[Address, ...]:
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
     return found
-
