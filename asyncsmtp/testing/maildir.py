@@ -21,7 +21,7 @@ _IN_THIS_PROCESS = count(1)
 
 
 class Maildir:
-    """A folder with `tmp`, `new` and `cur`, made if it is not there.
+    """A folder with `tmp`, `new` and `cur`, made if it is not there, for the eyes of its owner.
 
     Each mail is the content octet for octet, CRLF included, below the lines that final delivery adds:
     `Return-Path` (RFC 5321 §4.4) and a `Delivered-To` for each forward-path. Files of other programs are left alone.
@@ -29,8 +29,9 @@ class Maildir:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold everyone's mail, and their tokens
         for folder in ("tmp", "new", "cur"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
+            (self.path / folder).mkdir(mode=0o700, exist_ok=True)
         self._tmp = os.fspath(self.path / "tmp")
         self._new = os.fspath(self.path / "new")
         self._host = os.uname().nodename.replace("/", "_").replace(":", "_") or "localhost"
@@ -45,7 +46,7 @@ class Maildir:
         name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_IN_THIS_PROCESS):09}.{self._host}"
         written = f"{self._tmp}/{name}"
         try:
-            with open(written, "xb", buffering=0) as file:
+            with open(written, "xb", buffering=0, opener=_for_the_owner) as file:
                 _write_all(file.fileno(), _delivery_lines(message) + message.content)
             os.rename(written, f"{self._new}/{name}")
         except OSError:
@@ -61,6 +62,10 @@ class Maildir:
     def __len__(self) -> int:
         """How many mails there are."""
         return sum(1 for folder in ("new", "cur") for _ in os.scandir(self.path / folder))
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write_all(file: int, octets: bytes) -> None:

@@ -53,6 +53,24 @@ def test_what_came_back_is_rejected_by_its_return_path_or_its_message_id(
     assert command("status", campaign, "--json").out.count('"rejected": 2') == 1
 
 
+def test_a_report_that_was_heard_says_nothing_of_a_message_that_was_sent_since(
+    command: Command, campaign: Path, sent: dict[str, str]
+) -> None:
+    """Both attempts have one Message-ID; a Maildir is read from its beginning each time."""
+    inbox = campaign.parent / "inbox"
+    inbox.mkdir()
+    token = sent["ann@example.org"].partition("@")[0].encode()
+    (inbox / "1").write_bytes(report().replace(TOKEN, b"bounces+" + token + b"@example.org"))
+    assert "1 row rejected because of it" in command("bounces", campaign, "--from", inbox).err
+    assert command("resolve", campaign, "--state", "rejected", "--resend", "--yes").code == 0
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
+    assert "0 rows rejected because of it" in command("bounces", campaign, "--from", inbox).err
+    assert command("status", campaign, "--json").out.count('"accepted": 3') == 1
+    (inbox / "2").write_bytes(report().replace(TOKEN, b"bounces+" + token + b"@example.org") + b"\n")
+    assert "1 row rejected because of it" in command("bounces", campaign, "--from", inbox).err
+
+
 def test_a_mailbox_without_reports_changes_nothing(command: Command, campaign: Path, sent: dict[str, str]) -> None:
     assert "0 failures in people.csv; 0 rows" in command("bounces", campaign, "--from", "people.csv").err
     assert "cannot be read" in command("bounces", campaign, "--from", "none").sentence

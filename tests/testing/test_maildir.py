@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mailbox
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_a_mail_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         maildir.keep(MESSAGE)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    """A rehearsal's mails hold every recipient, and the tokens by which one leaves the list."""
+    before = os.umask(0o022)
+    try:
+        folder = Maildir(tmp_path / "mails")
+        folder.keep(Received("from@example.org", ("to@example.net",), b"Subject: x\r\n\r\nhi\r\n"))
+    finally:
+        os.umask(before)
+    made = [folder.path, *folder.path.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in made} == {0}

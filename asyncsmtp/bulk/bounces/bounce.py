@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Bounce"]
 
@@ -18,6 +18,7 @@ class Bounce:
         words: what the mail system said, harmless.
         message_id: of the message it is about, without angle brackets; "" when the report does not have it.
         sent_to: the addresses that the report itself was sent to: one of them may be a return path of ours.
+        report: tells one report from another, by its octets.
     """
 
     recipient: str
@@ -26,6 +27,7 @@ class Bounce:
     words: str
     message_id: str
     sent_to: tuple[str, ...]
+    report: str = field(default="", compare=False)
 
     @property
     def permanent(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import Message
+from hashlib import sha256
 
 from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.protocol.replies import safe_text
@@ -29,10 +31,10 @@ def read_report(octets: bytes) -> Iterator[Bounce]:
         status = next((part for part in report.walk() if part.get_content_type() in _STATUSES), None)
         if status is None:
             return
-        about, to = _about(report), tuple(_addresses(report))
+        about, to, name = _about(report), tuple(_addresses(report)), sha256(octets).hexdigest()[:32]
         for fields in _blocks(status):
             if bounce := _bounce(fields, about, to):
-                yield bounce
+                yield replace(bounce, report=name)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return  # a message that is made to be misread
 

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.keeping.heard import is_known, memory_of, remembered
 from asyncsmtp.bulk.ledger import Decision, InDoubt, Recovery
 from asyncsmtp.bulk.postgres.driver import Connection
+from asyncsmtp.bulk.postgres.rows import read_memory, write_memory
 from asyncsmtp.bulk.postgres.schema import NOW
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
@@ -89,7 +91,8 @@ async def write_bounces(
 ) -> list[tuple[State, str, Bounce]]:
     """Have the rows whose messages came back REJECTED, within the caller's transaction; return state and address.
 
-    Rows that were accepted, or in doubt, only: a second report changes nothing.
+    Rows that were accepted, or in doubt, only: a second report changes nothing. Nor does one that was heard before a
+    person had the row sent again: both messages have the same Message-ID.
 
     Args:
         bounces: by the left part of the message's Message-ID.
@@ -97,9 +100,13 @@ async def write_bounces(
     changed: list[tuple[State, str, Bounce]] = []
     async for row, state, message_id, address in _mailed(connection, stamp, {State.ACCEPTED, State.IN_DOUBT}):
         bounce = bounces.get(message_id.partition("@")[0])
-        if bounce is not None:
+        if bounce is None:
+            continue
+        memory = await read_memory(connection, stamp, memory_of(row))
+        if not is_known(memory, bounce):
             said = {"status": bounce.status or None, "reply": safe_text(f"came back: {bounce.words}", 512)}
             await connection.execute(_BOUNCED, {**stamp, **said, "row": row, "state": int(state)})
+            await write_memory(connection, stamp, memory_of(row), remembered(memory, bounce))
             changed.append((state, address, bounce))
     return changed
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.keeping.change import BATCH
+from asyncsmtp.bulk.keeping.heard import is_known, memory_of, remembered
+from asyncsmtp.bulk.sqlite.rows import read_memory, write_memory
 from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
@@ -30,7 +32,8 @@ def write_bounces(
 ) -> list[tuple[State, str, Bounce]]:
     """Have the rows whose messages came back REJECTED; return the state and the address of each. One transaction.
 
-    Rows that were accepted, or in doubt, only: a second report changes nothing.
+    Rows that were accepted, or in doubt, only: a second report changes nothing. Nor does one that was heard before a
+    person had the row sent again: both messages have the same Message-ID.
 
     Args:
         bounces: by the left part of the message's Message-ID.
@@ -43,10 +46,11 @@ def write_bounces(
         for batch in range(last + 1):
             for row, state, message_id, address in connection.execute(_SENT, (batch,)).fetchall():
                 bounce = bounces.get(str(message_id).partition("@")[0])
-                if bounce is not None:
+                if bounce is not None and not is_known(memory := read_memory(connection, memory_of(row)), bounce):
                     reply = safe_text(f"came back: {bounce.words}", 512)
                     place = ((row - 1) // BATCH, row, state)
                     connection.execute(_BOUNCED, (bounce.status or None, reply, *stamp, *place))
+                    write_memory(connection, memory_of(row), remembered(memory, bounce))
                     changed.append((State(state), address, bounce))
         connection.execute("COMMIT")
     finally:
