@@ -72,7 +72,12 @@ class Message:
     def _readdressed(
         self, sender: str | Mailbox | None, recipients: Iterable[str | Mailbox] | str | Mailbox | None
     ) -> Message:
-        reverse_path = self.envelope.reverse_path if sender is None else sender
-        forward_paths = self.envelope.forward_paths if recipients is None else recipients
-        asked = self.envelope.recipient_wishes if recipients is None else ()
-        return Message(Envelope.of(reverse_path, forward_paths).wishing(self.envelope.wishes, asked), self.content)
+        before = self.envelope
+        envelope = Envelope.of(
+            before.reverse_path if sender is None else sender,
+            before.forward_paths if recipients is None else recipients,
+            wishes=before.wishes,
+            recipient_wishes=before.recipient_wishes if recipients is None else (),
+            all_or_nothing=before.all_or_nothing,
+        )
+        return Message(envelope, self.content)

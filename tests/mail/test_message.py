@@ -397,6 +397,13 @@ def test_other_recipients_do_not_inherit_wishes() -> None:
     assert (others.wishes, others.recipient_wishes) == (BY_MONDAY, ())
 
 
+@pytest.mark.parametrize("changed", [{"sender": "z@x.example"}, {"recipients": ["d@x.example", "e@x.example"]}])
+def test_all_or_nothing_holds_for_other_addresses_too(changed: dict[str, Any]) -> None:
+    """Who asked for it would not find out that half of the message went."""
+    made = Message(Envelope.of("a@x.example", "b@x.example", all_or_nothing=True), Content.of(b"\r\n"))
+    assert Message.of(made, **changed).envelope.all_or_nothing
+
+
 @pytest.mark.parametrize("charset", ["no-such-charset", "utf-8"])
 def test_an_unknown_charset_is_an_error_not_a_traceback(charset: str) -> None:
     """The library raises LookupError."""
