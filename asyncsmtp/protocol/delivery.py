@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
 
-from asyncsmtp.errors import DeliveryRefused
+from asyncsmtp.errors import BadArgument, DeliveryRefused
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, Command, mail, rcpt
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
-from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.replies import Reply, safe_text
 
 __all__ = ["Delivery", "Outcome", "TlsFacts"]
 
 TOO_BIG = frozenset({"5.2.3", "5.3.4"})  # for the mailbox, for the system: RFC 3463 §3.3, §3.4
+SOME = 3  # recipients that an error names
 
 
 class Outcome(StrEnum):
@@ -118,11 +119,15 @@ class Delivery:
         return repeat(self.finals[0]) if len(self.finals) == 1 else iter(self.finals)
 
     def reply(self, path: Mailbox | str) -> Reply:
-        """The reply that decided the fate of `path`; of the first, where it is there twice."""
+        """The reply that decided the fate of `path`; of the first, where it is there twice.
+
+        Raises:
+            BadArgument: it is no recipient. Any spelling of its domain will do; one that is the same comes first.
+        """
         return self.replies()[self._place(path)]
 
     def outcome(self, path: Mailbox | str) -> Outcome:
-        """What became of `path`; of the first, where it is there twice."""
+        """What became of `path`; of the first, where it is there twice. Raises as `reply`."""
         return self.outcomes[self._place(path)]
 
     @property
@@ -167,7 +172,22 @@ class Delivery:
                 raise DeliveryRefused(self, decisive or rcpt(path), reply)
 
     def _place(self, path: Mailbox | str) -> int:
-        return list(map(str, self.envelope.forward_paths)).index(str(path))
+        """Where `path` stands in the envelope: as it is written, else in any spelling of its domain."""
+        try:
+            return list(map(str, self.envelope.forward_paths)).index(str(path))
+        except ValueError:
+            pass
+        try:
+            key = Mailbox.parse(str(path)).key
+            return [forward_path.key for forward_path in self.envelope.forward_paths].index(key)
+        except ValueError:  # no recipient, or no address at all
+            raise self._no_recipient(path) from None
+
+    def _no_recipient(self, path: Mailbox | str) -> BadArgument:
+        paths = self.envelope.forward_paths
+        some = ", ".join(safe_text(str(path), 80) for path in paths[:SOME])
+        more = f" and {len(paths) - SOME} more" if len(paths) > SOME else ""
+        return BadArgument(f"“{safe_text(str(path), 80)}” is no recipient of this message: ask about {some}{more}")
 
     def _decisive(self) -> tuple[Command | None, ...]:
         """For each forward-path the command whose reply decided; None stands for its RCPT."""

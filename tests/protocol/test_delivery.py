@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.errors import DeliveryRefused
+from asyncsmtp.errors import BadArgument, DeliveryRefused
 from asyncsmtp.protocol.commands import Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsFacts
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
@@ -67,6 +67,41 @@ def test_a_recipient_is_found_by_mailbox_or_by_text() -> None:
     delivery = Delivery(BOTH, OK, (OK, NO), (OK,), True, "relay:25", "TLSv1.3")
     assert delivery.reply(BOB) == OK
     assert delivery.outcome(Mailbox.parse(CAROL)) is REJECTED
+
+
+@pytest.mark.parametrize("said", ["bob@b\u00fccher.example", "bob@XN--BCHER-KVA.example", "bob@xn--bcher-kva.example"])
+def test_a_recipient_is_found_however_its_domain_is_written(said: str) -> None:
+    """The envelope has it in A-labels; the caller knows what he wrote."""
+    delivery = Delivery(Envelope.of(None, ["ann@example.net", "bob@b\u00fccher.example"]), OK, (OK, NO), (OK,), True)
+    assert delivery.outcome(said) is REJECTED
+    assert delivery.reply(said) == NO
+
+
+def test_two_spellings_of_a_recipient_stay_apart() -> None:
+    """What is written in the very same way comes first."""
+    delivery = Delivery(Envelope.of(None, ["bob@Example.net", BOB]), OK, (OK, NO), (OK,), True)
+    assert (delivery.outcome("bob@Example.net"), delivery.outcome(BOB)) == (ACCEPTED, REJECTED)
+    assert delivery.outcome("bob@EXAMPLE.NET") is ACCEPTED
+
+
+@pytest.mark.parametrize("stranger", ["Bob@example.net", Mailbox.parse("dan@example.net"), "bob", "bob\r\n"])
+def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
+    """A local part in other case is another mailbox (RFC 5321 §2.4)."""
+    delivery = Delivery(BOTH, OK, (OK, NO), (OK,), True)
+    named = str(stranger).replace("\r\n", "")
+    for ask in (delivery.outcome, delivery.reply):
+        with pytest.raises(
+            BadArgument, match=rf"“{named}.*” is no recipient of this message.*{BOB}.*{CAROL}"
+        ) as caught:
+            ask(stranger)
+        assert "\r" not in str(caught.value)
+
+
+def test_of_many_recipients_a_few_are_named() -> None:
+    """The message of an error is for reading."""
+    delivery = Delivery(Envelope.of(None, [f"r{number}@example.net" for number in range(250)]), NO, (), ())
+    with pytest.raises(BadArgument, match=r"ask about r0@example.net, r1@example.net, r2@example.net and 247 more$"):
+        delivery.outcome(BOB)
 
 
 def test_the_same_recipient_twice_is_two_recipients() -> None:
