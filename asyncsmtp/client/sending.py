@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from asyncsmtp.client.observing.events import OnEvent
@@ -41,25 +42,32 @@ async def send(
         relay: a Relay, or its URL.
         sock: a socket that is connected to it; it is closed at the end.
         trace: is given each line of the dialogue. on_event: what happens, see `client.events`.
-        deadline: seconds until the end of the content must be written. hard: and its reply be there.
+        deadline: seconds until the end of the content must be written, connecting included, and not QUIT. hard: and
+            its reply be there.
     Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
     DeliveryInDoubt where somebody was accepted.
     """
     made = Message.of(message)
     reached = Relay.from_url(relay) if isinstance(relay, str) else relay
     session = Session(reached, sock=sock, trace=trace, on_event=on_event)
-    if deadline is None:
-        return await _send(session, made)
-    return await by(deadline, hard, None, lambda mark: _send(session, made, mark))
-
-
-async def _send(session: Session, made: Message, before_end: BeforeEnd | None = None) -> Delivery:
     delivery = None
     try:
-        async with session:
-            delivery = await session.send(made, before_end=before_end)
+        async with aclosing(session):
+            delivery = await _deliver(session, made, deadline, hard)
     except asyncio.CancelledError as error:
         if delivery is None or Outcome.ACCEPTED not in delivery.outcomes:
             raise
         raise DeliveryInDoubt(made.envelope, "the sender gave up waiting for the end of the session") from error
     return delivery
+
+
+async def _deliver(session: Session, made: Message, deadline: float | None, hard: bool) -> Delivery:
+    """All that the deadline is about: QUIT comes behind the answer, and has a limit of its own."""
+
+    async def connect_and_send(before_end: BeforeEnd | None) -> Delivery:
+        await session.connect()
+        return await session.send(made, before_end=before_end)
+
+    if deadline is None:
+        return await connect_and_send(None)
+    return await by(deadline, hard, None, connect_and_send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from asyncsmtp.client.sending import send
 from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolFull, ReplyTimeout
 from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, Rule, ScriptedRelay, Stage, Wait
-from tests.client.support import QUICK, big, message, playing, pooling, relay_of
+from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -83,6 +84,27 @@ async def test_connecting_is_a_part_of_it() -> None:
             await send(message(), relay=relay_of(server), deadline=SOON)
     async with ScriptedRelay() as server:
         assert (await send(message(), relay=relay_of(server), deadline=30)).accepted
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("rcpt", ["250 ok", "550 5.1.1 no such user"])
+async def test_saying_quit_is_no_part_of_it(rcpt: str, hard: bool) -> None:
+    """The answer is there: a relay that is slow to say goodbye has a limit of its own."""
+    leaves = replace(PATIENT, quit=3 * SOON)
+    async with ScriptedRelay({Stage.RCPT: rcpt, Stage.QUIT: Hang()}) as server:
+        delivery = await send(message(), relay=relay_of(server, timeouts=leaves), deadline=SOON, hard=hard)
+    assert delivery.recipients[0].code == int(rcpt[:3])
+
+
+async def test_whoever_is_cancelled_as_the_session_says_quit_is_told_of_the_message() -> None:
+    """With a limit too: the sender gave up, not the relay."""
+    leaves = replace(PATIENT, quit=5.0)
+    async with ScriptedRelay({Stage.QUIT: Hang()}) as server:
+        sending = asyncio.create_task(send(message(), relay=relay_of(server, timeouts=leaves), deadline=30))
+        await server.wait_for_stage(Stage.QUIT)
+        sending.cancel()
+        with pytest.raises(DeliveryInDoubt, match="the end of the session"):
+            await sending
 
 
 async def test_other_limits_keep_their_own_names() -> None:
