@@ -40,16 +40,21 @@ async def send(
     Args:
         message: a Message, or an `email.message` one with its envelope taken from its headers.
         relay: a Relay, or its URL.
-        sock: a socket that is connected to it; it is closed at the end.
+        sock: a socket that is connected to it; it is closed at the end, whatever comes of it.
         trace: is given each line of the dialogue. on_event: what happens, see `client.events`.
         deadline: seconds until the end of the content must be written, connecting included, and not QUIT. hard: and
             its reply be there.
     Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
     DeliveryInDoubt where somebody was accepted.
     """
-    made = Message.of(message)
-    reached = Relay.from_url(relay) if isinstance(relay, str) else relay
-    session = Session(reached, sock=sock, trace=trace, on_event=on_event)
+    try:
+        made = Message.of(message)
+        reached = Relay.from_url(relay) if isinstance(relay, str) else relay
+        session = Session(reached, sock=sock, trace=trace, on_event=on_event)
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        raise
     delivery = None
     try:
         async with aclosing(session):

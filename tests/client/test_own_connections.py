@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
+from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +21,12 @@ from asyncsmtp.errors import (
     AuthenticationRefused,
     BadArgument,
     ConnectFailed,
+    DeadlineExceeded,
     LocalProtocolError,
+    MessageError,
     ReplyTimeout,
     StartTlsInjection,
+    TokenFailed,
 )
 from asyncsmtp.protocol.opening import Security
 from asyncsmtp.testing import ScriptedRelay
@@ -137,8 +143,98 @@ async def test_a_socket_is_closed_where_nothing_can_begin(server: ScriptedRelay,
 
 
 async def test_a_socket_leads_to_one_host_by_one_way(server: ScriptedRelay) -> None:
-    with socket.socket() as sock, pytest.raises(BadArgument, match="one host"):
-        Session(Relay("one.example", standby=("two.example",)), sock=sock)
+    """There is no session then: it stays the caller's."""
+    with socket.socket() as sock:
+        with pytest.raises(BadArgument, match="one host"):
+            Session(Relay("one.example", standby=("two.example",)), sock=sock)
+        assert sock.fileno() != -1
+
+
+async def no_token() -> str:
+    raise LookupError("no token today")
+
+
+async def slow_token() -> str:
+    await asyncio.sleep(60)
+    return ""
+
+
+def with_token(server: ScriptedRelay, token: Callable[[], Awaitable[str]]) -> Relay:
+    return relay_of(server, login=Login("ann", token=token), cleartext_login=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ({"relay": "gopher://relay.example"}, ValueError),
+        ({"relay": Relay("one.example", standby=("two.example",))}, BadArgument),
+        ({"message": EmailMessage()}, MessageError),
+        ({"message": None}, AttributeError),
+        ({"deadline": "soon"}, TypeError),
+    ],
+)
+async def test_send_closes_a_socket_that_it_has_no_use_for(
+    server: ScriptedRelay, what: dict[str, Any], error: type[Exception]
+) -> None:
+    """It was given to `send`, whatever becomes of that."""
+    sock = connected(server)
+    with pytest.raises(error):
+        await send(**{"message": message(), "relay": relay_of(server), "sock": sock} | what)
+    assert sock.fileno() == -1
+
+
+async def test_send_closes_a_socket_for_which_there_is_no_token(server: ScriptedRelay) -> None:
+    """The source of tokens fails, or is too slow for the caller's limit."""
+    sock = connected(server)
+    with pytest.raises(TokenFailed):
+        await send(message(), relay=with_token(server, no_token), sock=sock)
+    assert sock.fileno() == -1
+    sock = connected(server)
+    with pytest.raises(DeadlineExceeded):
+        await send(message(), relay=with_token(server, slow_token), sock=sock, deadline=0.05)
+    assert sock.fileno() == -1
+
+
+async def test_a_session_closes_a_socket_for_which_there_is_no_token(server: ScriptedRelay) -> None:
+    """Also where nobody waits for the token any more."""
+    sock = connected(server)
+    with pytest.raises(TokenFailed):
+        await Session(with_token(server, no_token), sock=sock).connect()
+    assert sock.fileno() == -1
+    sock = connected(server)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await Session(with_token(server, slow_token), sock=sock).connect()
+    assert sock.fileno() == -1
+
+
+async def test_a_session_that_is_closed_before_it_connects_closes_its_socket(server: ScriptedRelay) -> None:
+    """It is closed with the session; connecting then does not go another way."""
+    sock = connected(server)
+    session = Session(relay_of(server), sock=sock)
+    await session.aclose()
+    assert sock.fileno() == -1
+    with pytest.raises(BadArgument, match="the socket is closed"):
+        await session.connect()
+
+
+async def test_closing_a_session_that_waits_for_its_token_leaves_the_socket_to_it() -> None:
+    """Whoever connects has it in hand, and is not to find it closed."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def token() -> str:
+        asked.set()
+        await answered.wait()
+        return "token"
+
+    async with ScriptedRelay(users={"ann": "token"}, mechanisms=["XOAUTH2"]) as server:
+        session = Session(with_token(server, token), sock=connected(server))
+        connecting = asyncio.ensure_future(session.connect())
+        await asked.wait()
+        await session.aclose()
+        answered.set()
+        await connecting
+        await session.aclose()
 
 
 async def test_cancelled_round_by_round_a_socket_is_closed(

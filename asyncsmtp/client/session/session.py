@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.connection.failover import Hosts
 from asyncsmtp.client.connection.opening import in_context, open_on
+from asyncsmtp.client.connection.own import OwnSocket
 from asyncsmtp.client.connection.tls import tls_facts
 from asyncsmtp.client.connection.transport import connect
 from asyncsmtp.client.connection.wire import Wire
@@ -27,7 +28,7 @@ from asyncsmtp.client.session.parts import in_parts, is_too_long
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.wallet import Wallet
 from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.errors import BadArgument, LocalProtocolError, SMTPError
+from asyncsmtp.errors import LocalProtocolError, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import AnyContent
@@ -54,7 +55,7 @@ class Session:
 
     Args:
         relay: where to, and the policy.
-        sock: a socket that is connected to the relay. It serves this one session, and is closed with it.
+        sock: connected to the relay, for this one session, and closed with it however that ends; yours if this raises.
         trace: is given each line of the dialogue.
         on_event: is called with what happens, see `client.events`. witness: the same of a pool, for its sessions.
         manners: what earlier sessions learnt about the relay; a pool shares one.
@@ -78,10 +79,8 @@ class Session:
         hosts: Hosts | None = None,
         witness: Witness | None = None,
     ) -> None:
-        if sock is not None and (relay.standby or relay.proxy or relay.opener):
-            raise BadArgument("a socket of your own leads to one host, by one way: no standby, no proxy and no opener")
         self.relay = relay
-        self._sock = sock
+        self._own = OwnSocket(sock, relay)
         self._hosts = hosts if hosts is not None else Hosts(relay)
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
@@ -152,18 +151,18 @@ class Session:
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
-        with self._life.opening():
+        with self._life.opening(), self._own:
             await self._hosts.reach(self._connect_and_log_in)
         self._life.opened(str(self.relay), self.tls_facts)
 
     async def _connect_and_log_in(self, host: Relay) -> TlsFacts | None:
         self.relay = host
-        await self._wallet.log_in(self._connect, again=self._sock is None)  # a socket of the caller's serves once
+        await self._wallet.log_in(self._connect, again=self._own.sock is None)  # a socket of the caller's serves once
         return self.tls_facts
 
     async def _connect(self, credentials: Credentials | None) -> None:
         self._asking.begin()
-        ear, writer = await connect(self.relay, self._sock)
+        ear, writer = await connect(self.relay, self._own.take())
         self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._asking.hear, trace=self._trace)
         try:
             await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
@@ -189,6 +188,7 @@ class Session:
         Messages that are not answered yet are broken off: have their senders finish first.
         """
         if self._wire is None:
+            self._own.drop()
             return
         if self.busy:
             self.abort()
