@@ -219,8 +219,8 @@ def test_messages_are_spread_over_the_time_that_is_given(command: Command, campa
     assert datetime.now().astimezone() >= start + timedelta(seconds=0.9)  # three messages, half a second apart
 
 
-def results(command: Command, campaign: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in command("results", campaign, "--json").out.splitlines()]
+def results(command: Command, campaign: Path, *words: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in command("results", campaign, "--json", *words).out.splitlines()]
 
 
 def test_a_deferred_row_weighs_more_than_a_rejected_one(command: Command, campaign: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -38,6 +38,7 @@ class RecipientFile:
 
     Attributes:
         rules: what a row must have beside an address; set it before the first batch, when the template is known.
+        names: what rows call a column instead of its name in the heading; set it before the first batch.
         digest: SHA-256 of the file's octets as hexadecimal, known after the first whole pass. A later
             pass over a file that has changed since ends in a RecipientError.
     """
@@ -67,6 +68,7 @@ class RecipientFile:
         self.path = os.fspath(path)
         self.name = safe_text(self.path)
         self.rules = rules or Rules()
+        self.names: Mapping[str, str] = {}
         self.digest: str | None = None
         self._email = email
         self._delimiter = delimiter
@@ -121,7 +123,8 @@ class RecipientFile:
             RecipientError: after the batches before it, when the rest cannot be trusted, or the file changed.
         """
         heading = await self.heading()
-        judge = Judge(heading.columns, heading.email, self.rules)
+        called = {column: self.names.get(column, column) for column in heading.columns}
+        judge = Judge(tuple(called.values()), called[heading.email], self.rules)
         reader: Reads = JsonReader(self.name) if self._json else RecordReader(self.name, heading.delimiter)
         digest = hashlib.sha256()
         batch: list[Recipient | Problem] = []

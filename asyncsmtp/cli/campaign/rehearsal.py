@@ -14,11 +14,18 @@ __all__ = ["dry", "rehearse"]
 
 
 async def dry(plan: Plan) -> Exit:
-    """Read every row and compose every message; nothing is opened but files, and no ledger is made."""
+    """Read every row and compose every message; nothing is opened but files, and no ledger is made.
+
+    With a file to be added, of that file.
+    """
+    from asyncsmtp.cli.campaign.adding import with_recipients
     from asyncsmtp.cli.campaign.assembly import assemble
     from asyncsmtp.cli.campaign.preflighting import exit_of, told
 
-    report = await told(await assemble(plan.settings), every=True, strict=plan.strict, write=console.out)
+    assembled = await assemble(plan.settings)
+    if plan.add is not None:
+        assembled = await with_recipients(plan.add, assembled, plan.settings)
+    report = await told(assembled, every=True, strict=plan.strict, write=console.out)
     console.say("nothing was sent (--dry-run)")
     console.say(f"  next: asyncsmtp bulk {plan.reference} --sandbox" if plan.settings.source else "  next: --sandbox")
     return exit_of(report)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncsmtp.cli.campaign.plan import Plan
@@ -16,7 +15,6 @@ from asyncsmtp.cli.output.asking import ask
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.output.progress import patience, shown
-from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
@@ -63,48 +61,72 @@ async def run(plan: Plan, relays: Relays) -> Exit:
 
 async def _begin(plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays) -> None:
     """Have the recipients in the ledger, and somebody's word for it."""
-    from asyncsmtp.bulk.states import State
+    from asyncsmtp.cli.campaign.adding import with_recipients
+
+    if plan.add is not None:
+        if not ledger.loaded:
+            raise Failed("--add is for a campaign that was begun", "begin it without --add, then add the others")
+        await _add(plan, await with_recipients(plan.add, assembled, plan.settings), ledger, relays)
+    elif ledger.loaded:
+        await _go_on(plan, ledger, relays)
+    else:
+        await _load(plan, assembled, ledger, relays)
+
+
+async def _load(plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays) -> None:
     from asyncsmtp.cli.campaign.preflighting import told
+
+    report = await told(assembled, every=False, strict=plan.strict)
+    await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relays)
+    with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
+        await ledger.load(assembled.file.batches())
+    await _suppress(ledger)
+
+
+async def _go_on(plan: Plan, ledger: Ledger, relays: Relays) -> None:
+    await _suppress(ledger)
+    await _tell_of(plan, ledger)
+    if (ready := await _ready(plan, ledger)) and (first := await _first(ledger)):
+        await _confirm(plan, ready, first, relays)
+
+
+async def _add(plan: Plan, more: Assembled, ledger: Ledger, relays: Relays) -> None:
+    """Take in another file, once it was checked and somebody's word was given for what is in it and what is left."""
+    from asyncsmtp.cli.campaign.preflighting import told
+
+    report = await told(more, every=False, strict=plan.strict)
+    await _suppress(ledger)
+    await _tell_of(plan, ledger)
+    ready = await _ready(plan, ledger)
+    first = await _first(ledger) if ready else ""
+    await _confirm(plan, ready + report.recipients, first or str(report.first and report.first.mailbox), relays)
+    with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
+        await ledger.add(more.file.batches())
+    console.say(f"  {console.many(report.rows, 'row')} added from {more.file.name}")
+    await _suppress(ledger)
+
+
+async def _tell_of(plan: Plan, ledger: Ledger) -> None:
+    """What is known of a campaign that goes on."""
     from asyncsmtp.cli.output.summary import counted
 
-    if not ledger.loaded:
-        if plan.add is not None:
-            raise Failed("--add is for a campaign that was begun", "begin it without --add, then add the others")
-        report = await told(assembled, every=False, strict=plan.strict)
-        await _confirm(plan, report.recipients, str(report.first and report.first.mailbox), relays)
-        with patience(f"taking {console.many(report.rows, 'row')} into the ledger"):
-            await ledger.load(assembled.file.batches())
-        await _suppress(ledger)
-        return None
-    if plan.add is not None:
-        await _add(plan.add, assembled, ledger)
-    await _suppress(ledger)
-    counts, ready = await ledger.counts(), await _ready(plan, ledger)
-    console.say(f"{plan.settings.name}: going on with {counted(counts)}")
+    console.say(f"{plan.settings.name}: going on with {counted(await ledger.counts())}")
     if ledger.recovery.found:
         console.say(f"  {console.many(ledger.recovery.found, 'row')} under way when the last run ended: in doubt")
     if ledger.recovery.resent:
         console.say(
             f"  {console.many(ledger.recovery.resent, 'row')} in doubt to be sent once more (in_doubt = resend)"
         )
+
+
+async def _first(ledger: Ledger) -> str:
+    """The address of the first row that is left; "" where none is."""
+    from asyncsmtp.bulk.states import State
+
     async with aclosing(ledger.entries((State.PENDING, State.DEFERRED))) as left:
         async for entry in left:
-            return await _confirm(plan, ready, entry.address, relays) if ready else None
-    return None
-
-
-async def _add(path: Path, assembled: Assembled, ledger: Ledger) -> None:
-    """Take in another file, judged by the same rules; it must have the columns that the template uses."""
-    from asyncsmtp.bulk.recipients.file import RecipientFile
-
-    more = RecipientFile(path, email=(await assembled.file.heading()).email, rules=assembled.file.rules)
-    missing = set(await assembled.file.columns()) - set(await more.columns())
-    if missing:
-        columns = ", ".join(f"“{safe_text(name, 60)}”" for name in sorted(missing))
-        raise Failed(f"{more.name} lacks the columns {columns}", "give it the columns of the campaign's recipients")
-    before = (await ledger.counts()).total
-    counts = await ledger.add(more.batches())
-    console.say(f"  {console.many(counts.total - before, 'row')} added from {more.name}")
+            return entry.address
+    return ""
 
 
 async def _suppress(ledger: Ledger) -> None:
@@ -125,8 +147,9 @@ async def _ready(plan: Plan, ledger: Ledger) -> int:
 async def _confirm(plan: Plan, recipients: int, first: str, relays: Relays) -> None:
     """Ask once before anything leaves."""
     number = recipients if plan.limit is None else min(plan.limit, recipients)
+    most = "" if plan.add is None else "up to "  # who is added may be in the ledger already
     through = " and ".join(str(relay) for relay, _ in relays)
-    what = f"{console.many(number, 'message')} from {plan.settings.from_} through {through}, the first to {first}"
+    what = f"{most}{console.many(number, 'message')} from {plan.settings.from_} through {through}, the first to {first}"
     if not plan.confirmed:
         await ask(f"Send {what}?", f"this would send {what}")
 

@@ -85,6 +85,18 @@ async def test_rules_set_after_the_header_was_read_hold_for_the_rows(tmp_path: P
     assert isinstance((await rows_of(file))[0], Recipient)
 
 
+async def test_rows_call_a_column_as_they_are_told_to(tmp_path: Path) -> None:
+    """Also the one with the address; the heading has the file's own names."""
+    path = tmp_path / "people.csv"
+    path.write_bytes(b"E-Mail,name\nann@example.org,Ann\n")
+    file = RecipientFile(path)
+    file.names = {"E-Mail": "email"}
+    (row,) = [row async for batch in file.batches() for row in batch]
+    assert isinstance(row, Recipient)
+    assert dict(row.fields) == {"email": "ann@example.org", "name": "Ann"}
+    assert (await file.heading()).email == "E-Mail"
+
+
 async def test_the_digest_is_that_of_the_octets(tmp_path: Path) -> None:
     """TF-10: the ledger compares it on resume; the mark and the line ends are part of it."""
     path = written(tmp_path, PEOPLE)
