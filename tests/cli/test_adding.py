@@ -129,6 +129,17 @@ def test_who_was_mailed_already_is_nothing_odd(begun: Begun) -> None:
     assert begun.subjects() == ["News for Dan"]
 
 
+def test_the_offset_is_of_the_first_file_and_the_condition_of_all(begun: Begun) -> None:
+    """`offset` counts the rows to begin behind; a file that is added has no such rows, but `where` is about each."""
+    begun.settle("offset = 2\nwhere = \"name != 'Eve'\"\n")
+    begun.begin()
+    ended = begun.add(b"email,name\ndan@example.org,Dan\neve@example.org,Eve\n", "--yes")
+    assert ended.code == 0, ended.err
+    assert "2 rows · 1 to be mailed · 1 left out" in ended.err
+    assert begun.subjects() == ["News for Dan"]
+    assert [row["state"] for row in begun.added()] == ["accepted", "suppressed"]
+
+
 def test_its_columns_may_be_spelt_otherwise(begun: Begun) -> None:
     """[columns] bears another case and other spaces, and the results have one spelling of them all."""
     begun.people(b"E-Mail,Full name\nann@example.org,Ann\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 
 from asyncsmtp.errors import BadArgument
 from asyncsmtp.mail.templates.columns import Columns
@@ -38,6 +39,12 @@ class Selection:
 
     def __bool__(self) -> bool:
         return self._holds is not None or self._offset > 0
+
+    def of_another_file(self) -> Selection:
+        """The same for rows that come behind those of the first file, in which the offset was counted already."""
+        another = copy(self)
+        another._offset = 0
+        return another
 
     def left_out(self, row: int, fields: Mapping[str, str]) -> str:
         """Why that row is left out; "" when it is not.

@@ -26,14 +26,10 @@ async def with_recipients(path: Path, assembled: Assembled, settings: Settings) 
     """
     from asyncsmtp.bulk.recipients.file import RecipientFile
 
-    first = await assembled.file.heading()
-    file = RecipientFile(
-        path,
-        email=first.email,
-        delimiter=settings.delimiter,
-        encoding=settings.encoding,
-        rules=assembled.file.rules,
-    )
+    first, rules = await assembled.file.heading(), assembled.file.rules
+    if rules.selection is not None:
+        rules = replace(rules, selection=rules.selection.of_another_file())
+    file = RecipientFile(path, email=first.email, delimiter=settings.delimiter, encoding=settings.encoding, rules=rules)
     file.names = _spelt(file.name, await file.columns(), first.columns)
     return replace(assembled, file=file)
 
