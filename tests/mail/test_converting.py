@@ -97,6 +97,39 @@ def test_a_tag_that_would_be_lost_is_an_error() -> None:
         styles_inlined(html)
 
 
+@pytest.mark.parametrize(
+    ("html", "made"),
+    [
+        ('<table><tr {% if 4 > 3 %}bgcolor="red"{% endif %}><td>z</td></tr></table>', '<tr bgcolor="red" >'),
+        ('<a title="a > b" {% if a %}href="b"{% endif %}>x</a>', '<a title="a > b" href="b" >x</a>'),
+        ("<title>{% if a %}News{% endif %}</title>", "<title>News</title>"),
+        ("<textarea>{% if a %}x{% endif %}</textarea>", "<textarea>x</textarea>"),
+        ("<!--[if mso]>{% if a %}<table>{% endif %}<![endif]-->", "<!--[if mso]><table><![endif]-->"),
+        ('<p title="{{ "a>b" }}" {% if a %}hidden{% endif %}>x</p>', '<p title="a&gt;b" hidden style="color: red;">'),
+    ],
+)
+def test_inlining_styles_leaves_a_condition_where_it_is(html: str, made: str) -> None:
+    """In a tag, in what has no markup and in a comment it is a word; only between tags can it be a comment."""
+    inlined = styles_inlined(f"<html><head><style>p {{color: red}}</style></head><body>{html}</body></html>")
+    assert made in composed(inlined, None, a="y")["html"]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<table>\n{{ a|safe }}<tr><td>x</td></tr></table>",
+        '<p>\n<b {% if a %} title="1" {% else %} title="2" {% endif %}>x</b></p>',
+        '<i>\n<p {% if a %} style="margin: 0" {% endif %}>x</p></i>',
+        '<i>\n<p {% if a %}style="margin: 0"{% endif %}>x</p></i>',
+    ],
+)
+def test_inlining_styles_never_moves_a_tag_silently(html: str) -> None:
+    """A parser takes text out of a table, drops a second attribute, and a style written into one may be conditional."""
+    with pytest.raises(TemplateError, match="inlining styles would") as raised:
+        styles_inlined(f"<html><head><style>p {{color: red}}</style></head><body>{html}</body></html>", "m.html")
+    assert (raised.value.file, raised.value.line) == ("m.html", 2)
+
+
 @pytest.mark.parametrize(("module", "make"), [("inscriptis", text_from_html), ("css_inline", styles_inlined)])
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, module: str, make: object) -> None:
     monkeypatch.setitem(sys.modules, module, None)

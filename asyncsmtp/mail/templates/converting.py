@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from asyncsmtp.errors import NotInstalled, TemplateError
+from asyncsmtp.mail.templates.around import first_moved
 from asyncsmtp.mail.templates.protecting import Protected
 
 __all__ = ["html_from_markdown", "styles_inlined", "text_from_html"]
@@ -37,9 +38,11 @@ def html_from_markdown(source: str) -> str:
 def text_from_html(source: str, file: str = "html") -> str:
     """A text to read from HTML: paragraphs, lists, tables; links with their addresses, images by their alt.
 
+    A condition holds in the text what it holds in the HTML, whether it stands in a paragraph or around rows of a table.
+
     Raises:
         NotInstalled: what does it is optional, and not there.
-        TemplateError: a part of the template would be lost.
+        TemplateError: a condition would be lost, or would hold something else.
     """
     try:
         inscriptis = import_module("inscriptis")
@@ -70,5 +73,17 @@ def styles_inlined(source: str, file: str = "html") -> str:
     inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
     inlined: str = inliner.inline(protected.text)
     if (lost := protected.lost(inlined)) is not None:
-        raise TemplateError(f"{lost} stands where inlining styles would lose it: move it out of the style sheet", file)
+        why = "stands where inlining styles would lose or move it"
+        raise TemplateError(
+            f"{protected.tags[lost]} {why}: move it out of the style sheet, or into a cell of the table",
+            file,
+            protected.line(lost),
+        )
+    if (moved := first_moved(protected, inlined)) is not None:
+        why = "is around attributes that inlining styles would write elsewhere"
+        raise TemplateError(
+            f'{protected.tags[moved]} {why}: write it into the value, class="{{% if … %}}big{{% endif %}}"',
+            file,
+            protected.line(moved),
+        )
     return protected.restored(inlined)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 
+from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
+
 __all__ = ["Protected"]
 
-_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
-_RAW = re.compile(r"\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
+_STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
+_TAG = re.compile(
+    r"\{%[-+]?\s*raw\s*-?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}"
+    r"|\{\#.*?\#\}"
+    rf"|\{{\{{(?:{_STRING}|(?!\}}\}}).)*+\}}\}}"
+    rf"|\{{%(?:{_STRING}|(?!%\}}).)*+%\}}",
+    re.DOTALL,
+)
+_FIXED = frozenset({"div", "li", "table", "td", "th"})
 
 
 class Protected:
@@ -17,6 +26,8 @@ class Protected:
 
     Attributes:
         text: the source with words for tags.
+        word: the pattern of a word; its group is the number.
+        tags: what they stand for, by the numbers in them.
     """
 
     def __init__(self, source: str, *, statements_as_comments: bool = False) -> None:
@@ -26,43 +37,82 @@ class Protected:
             statements_as_comments: `{% … %}` between the tags of HTML becomes a comment, which may stand where text
                 may not: between two rows of a table.
         """
-        self._word = "jinja"
-        while self._word in source.lower():
-            self._word += "x"
-        self._tags: list[str] = []
-        self._comments = statements_as_comments
-        text = _RAW.sub(lambda found: self._keep(found[0]), source)
-        self.text = _TAG.sub(lambda found: self._hide(text, found), text)
+        self.stem = "jinja"
+        while self.stem in source.lower():
+            self.stem += "x"
+        self.tags: list[str] = []
+        self._lines: list[int] = []
+        self._bare: set[int] = set()  # attributes without a value: what writes HTML gives them an empty one
+        self._comments: set[int] = set()
+        self.word = re.compile(rf"{self.stem}(\d+)z")
+        self.text = _TAG.sub(self._hide, source)
+        if statements_as_comments:
+            self.text = self._with_comments()
 
     def restored(self, text: str) -> str:
         """What was made of `text`, with the tags where their words are; a word that is gone is gone with its tag."""
-        return re.sub(
-            rf"<!--{self._word}(\d+)z-->|{self._word}(\d+)z", lambda found: self._tags[int(found[1] or found[2])], text
-        )
 
-    def lost(self, text: str) -> str | None:
-        """The first tag whose word is no longer in `text`, or there twice; None: all are there once."""
-        for number, tag in enumerate(self._tags):
-            if len(re.findall(rf"{self._word}{number}z", text)) != 1:
-                return tag
-        return None
+        def tag(found: re.Match[str]) -> str:
+            number = int(found[1] or found[2])
+            return self.tags[number] + ("" if number in self._bare else found[3] or "")
+
+        return re.sub(rf'<!--{self.stem}(\d+)z-->|{self.stem}(\d+)z(="")?', tag, text)
+
+    def lost(self, text: str) -> int | None:
+        """The first tag that is not in HTML made of `text` where it was and as it was; None: all are."""
+        made, there = self._skeleton(text), self._skeleton(self.text)
+        if made != there:
+            same = next((n for n, pair in enumerate(zip(made, there, strict=False)) if pair[0] != pair[1]), 0)
+            numbers = [item for item in [*there[same:], *there[::-1]] if isinstance(item, int)]
+            return numbers[0] if numbers else None
+        changed = (number for number in sorted(self._comments) if f"<!--{self.stem}{number}z-->" not in text)
+        return next(changed, None)
+
+    def line(self, number: int) -> int:
+        """The line of the source, from 1, on which a tag begins."""
+        return self._lines[number]
+
+    def numbers(self, text: str) -> list[int]:
+        """The tags whose words are in `text`, in order."""
+        return [int(number) for number in self.word.findall(text)]
+
+    def is_statement(self, number: int) -> bool:
+        """Whether a tag is a condition, a loop and the like; not an expression, a comment, or what is raw."""
+        return self.tags[number].startswith("{%") and not re.match(r"\{%[-+]?\s*raw\b", self.tags[number])
 
     def is_only_statements(self, text: str) -> bool:
         """Whether `text` has nothing but words of statements and white space."""
         words = text.split()
-        found = [re.fullmatch(rf"{self._word}(\d+)z", word) for word in words]
-        return bool(words) and all(
-            one is not None and self._tags[int(one[1])].startswith(("{%", "{#")) for one in found
-        )
+        found = [self.word.fullmatch(word) for word in words]
+        return bool(words) and all(one is not None and self.tags[int(one[1])].startswith(("{%", "{#")) for one in found)
 
-    def _hide(self, source: str, found: re.Match[str]) -> str:
-        word = self._keep(found[0])
-        if not self._comments or found[0].startswith("{{"):
-            return word
-        before = source[: found.start()]
-        inside = before.rfind("<") > before.rfind(">")  # of a tag, where no comment can be
-        return word if inside else f"<!--{word}-->"
+    def _hide(self, found: re.Match[str]) -> str:
+        self.tags.append(found[0])
+        self._lines.append(found.string.count("\n", 0, found.start()) + 1)
+        return f"{self.stem}{len(self.tags) - 1}z"
 
-    def _keep(self, tag: str) -> str:
-        self._tags.append(tag)
-        return f"{self._word}{len(self._tags) - 1}z"
+    def _skeleton(self, html: str) -> list[int | str]:
+        """The words, and the elements between them that no parser adds, doubles or moves unless it moves a word."""
+        items: list[int | str] = []
+        for token in tokens(html):
+            numbers = self.numbers(token.text)
+            items += sorted(numbers) if token.kind is Kind.TAG else numbers  # the order in a tag is another question
+            if token.name in _FIXED and token.kind is Kind.TAG and not token.closing:
+                items.append(token.name)
+        return items
+
+    def _with_comments(self) -> str:
+        pieces = []
+        for token in tokens(self.text):
+            if token.kind is Kind.TAG:
+                bare = (self.numbers(each.name) for each in attributes(token) if each.value is None)
+                self._bare.update(numbers[-1] for numbers in bare if numbers)
+            pieces.append(self.word.sub(self._comment, token.text) if token.kind is Kind.TEXT else token.text)
+        return "".join(pieces)
+
+    def _comment(self, word: re.Match[str]) -> str:
+        number = int(word[1])
+        if self.tags[number].startswith("{{"):
+            return word[0]
+        self._comments.add(number)
+        return f"<!--{word[0]}-->"
