@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -127,6 +128,88 @@ def test_inlining_styles_never_moves_a_tag_silently(html: str) -> None:
     """A parser takes text out of a table, drops a second attribute, and a style written into one may be conditional."""
     with pytest.raises(TemplateError, match="inlining styles would") as raised:
         styles_inlined(f"<html><head><style>p {{color: red}}</style></head><body>{html}</body></html>", "m.html")
+    assert (raised.value.file, raised.value.line) == ("m.html", 2)
+
+
+@pytest.mark.parametrize(
+    ("html", "vip", "plain"),
+    [
+        (
+            "<table><tr><td>a</td></tr>{% if vip %}<tr><td>b</td></tr>{% else %}<tr><td>c</td></tr>{% endif %}</table>",
+            "a\nb\n",
+            "a\nc\n",
+        ),
+        ("c<ul>{% if vip %}<li>a</li>{% endif %}<li>b</li></ul>d", "c\n  * a\n  * b\nd\n", "c\n  * b\nd\n"),
+        ("c<ul><li>a<ul>{% if vip %}<li>b</li>{% endif %}</ul></li></ul>", "c\n  * a\n      + b\n", "c\n  * a\n"),
+        ("<table><tr><td>a</td>{% if vip %}<td>b</td>{% endif %}</tr></table>", "a    b\n", "a\n"),
+        ("<table><tr><td>{% if vip %}a</td></tr>{% endif %}<tr><td>b</td></tr></table>", "a\nb\n", "b\n"),
+        ("<table>{% for x in row %}<tr><td>{{ x }}</td></tr>{% endfor %}</table>", "vip\n", "vip\n"),
+        ('<p class="{% if vip %}a{% endif %}">b</p><!-- {% if vip %}x{% endif %} -->', "b\n", "b\n"),
+        ('<a href="{% if vip %}a{% else %}b{% endif %}">{% if vip %}c{% endif %}d</a>', "[cd](a)\n", "[d](b)\n"),
+        ('<div style="display:none">{% if vip %}x{% else %}y{% endif %}</div>z{# c #}', "z\n", "z\n"),
+    ],
+)
+def test_a_condition_holds_in_the_text_what_it_holds_in_the_html(html: str, vip: str, plain: str) -> None:
+    """Between rows and items what makes the text discards words; what nobody reads, it may discard."""
+    text = text_from_html(html)
+    made = [composed(None, text, vip=cell)["plain"] for cell in ("x", "")]
+    assert [re.sub(r"[^\S\n]+\n", "\n", each).strip("\n") + "\n" for each in made] == [vip, plain]
+
+
+_PIECES = st.recursive(
+    st.sampled_from(["x", "<br>", "{{ b }}", "<p>y</p>", '<a href="u">z</a>']),
+    lambda inner: st.lists(
+        st.builds(
+            str.replace,
+            st.sampled_from(
+                [
+                    "@",
+                    "<table><tr><td>@</td></tr></table>",
+                    "<table>{% if a %}<tr><td>@</td></tr>{% endif %}<tr><td>v</td><td>w</td></tr></table>",
+                    "<table><tr><td>v<br>w</td>{% if a %}<td>@</td>{% else %}<td>u</td>{% endif %}</tr></table>",
+                    "<ul><li>v</li>{% if not a %}<li>@</li>{% endif %}</ul>",
+                    "{% if a %}@{% else %}t{% endif %}",
+                    "{% for i in b %}<div>@</div>{% endfor %}",
+                    '<p class="{% if a %}s{% endif %}">@</p>',
+                ]
+            ),
+            st.just("@"),
+            inner,
+        ),
+        max_size=3,
+    ).map("".join),
+    max_leaves=8,
+)
+
+
+@given(_PIECES, st.sampled_from(["", "1"]))
+def test_a_text_filled_in_is_the_text_of_what_was_filled_in(html: str, a: str) -> None:
+    """Apart from white space; or it is an error before anything is sent."""
+    columns = {"a": a, "b": "mn"}
+    try:
+        text = text_from_html(html)
+    except TemplateError:
+        return
+    filled = composed(f"{html}<p>.</p>", None, **columns)["html"]
+    expected = text_from_html(filled).split()[:-1]
+    assert "".join(composed(None, text, **columns)["plain"].split()) == "".join(expected)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "\n<ol>{% if a %}<li>x</li>{% endif %}</ol>",
+        '\n<a {% if a %} href="x" {% endif %}>y</a>',
+        "\n<!-- {% if a %} -->x<!-- {% endif %} -->",
+        '\n<p style="{% if a %}display: none{% endif %}">y</p>',
+        "\n<table><tr><td>{% if a %}x<br>y{% endif %}</td><td>z</td></tr></table>",
+        "<p>\n<!-- {% set b = 1 %} --></p>",
+    ],
+)
+def test_a_condition_that_a_text_would_lose_is_an_error(html: str) -> None:
+    """What it guards would go to everyone, or what it does not guard would not."""
+    with pytest.raises(TemplateError, match=r'a text of your own(: text = "message.txt")?$') as raised:
+        text_from_html(html, "m.html")
     assert (raised.value.file, raised.value.line) == ("m.html", 2)
 
 

@@ -9,7 +9,9 @@ from importlib import import_module
 
 from asyncsmtp.errors import NotInstalled, TemplateError
 from asyncsmtp.mail.templates.around import first_moved
+from asyncsmtp.mail.templates.enclosing import check_enclosed
 from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.templates.rows import Rows
 
 __all__ = ["html_from_markdown", "styles_inlined", "text_from_html"]
 
@@ -50,9 +52,12 @@ def text_from_html(source: str, file: str = "html") -> str:
     except ImportError:
         raise NotInstalled("making a text of HTML", "asyncsmtp[html]") from None
     protected = Protected(source)
-    made: str = inscriptis.get_text(protected.text, config.ParserConfig(display_links=True, display_images=True))
+    rows = Rows(protected, file)
+    settings = config.ParserConfig(display_links=True, display_images=True)
+    check_enclosed(protected, rows.text, lambda html: str(inscriptis.get_text(html, settings)), file)
+    made: str = inscriptis.get_text(rows.text, settings)
     text = "\n".join(line.rstrip() for line in made.splitlines()).strip() + "\n"
-    return protected.restored(text)
+    return protected.restored(rows.taken_out(text))
 
 
 def styles_inlined(source: str, file: str = "html") -> str:
