@@ -57,6 +57,24 @@ def test_markdown_is_a_page_and_a_text() -> None:
     assert "Thank you" not in composed(html_from_markdown(MARKDOWN), MARKDOWN, name="", city="", no="", vip="")["html"]
 
 
+@pytest.mark.parametrize(
+    ("markdown", "html"),
+    [
+        (
+            "Out: <{{ u }}>, *now*",
+            '<p>Out: <a href="https://e.org/?a=1&amp;b">https://e.org/?a=1&amp;b</a>, <em>now</em></p>',
+        ),
+        ("<{{ u }}>\n*x*", '<p><a href="https://e.org/?a=1&amp;b">https://e.org/?a=1&amp;b</a>\n<em>x</em></p>'),
+        ("<{{ u }}/a>", '<a href="https://e.org/?a=1&amp;b/a">https://e.org/?a=1&amp;b/a</a>'),
+        ("`<{{ u }}>` {{ u }}:", "<p><code>&lt;https://e.org/?a=1&amp;b&gt;</code> https://e.org/?a=1&amp;b:</p>"),
+        ("<{% if u %}b{% endif %}>x</b>", "<b>x</b>"),
+    ],
+)
+def test_an_address_between_angle_brackets_is_a_link(markdown: str, html: str) -> None:
+    """Without its value nothing says that it is one."""
+    assert html in composed(html_from_markdown(markdown), None, u="https://e.org/?a=1&b")["html"]
+
+
 def test_a_cell_is_neither_markdown_nor_html() -> None:
     """TF-05: what stands in a cell is shown as it is."""
     html = composed(html_from_markdown("Hello {{ name }}"), None, name="**<b>x</b>** [a](javascript:b)")["html"]

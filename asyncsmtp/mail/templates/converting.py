@@ -5,6 +5,8 @@ What is made are templates again: the tags of Jinja2 stand in them as they did i
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from importlib import import_module
 
 from asyncsmtp.errors import NotInstalled, TemplateError
@@ -23,18 +25,34 @@ def html_from_markdown(source: str) -> str:
 
     A cell is a value in it, as in every HTML template: neither Markdown nor HTML in a cell means anything. A statement
     (`{% if vip %}`) on a line of its own parts paragraphs, as an empty line does; it cannot stand between the rows of a
-    table: write such a table in HTML.
+    table: write such a table in HTML. `<{{ url }}>` is a link, as `<https://example.org>` is.
     """
     from markdown_it import MarkdownIt  # most campaigns have none: a tenth of what a start takes
 
     protected = Protected(source)
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    lines = [f"\n{line}\n" if protected.is_only_statements(line) else line for line in protected.text.split("\n")]
+    source, schemeless = _with_autolinks(protected)
+    lines = [f"\n{line}\n" if protected.is_only_statements(line) else line for line in source.split("\n")]
     tokens = markdown.parse("\n".join(lines))
     for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if opening.type == "paragraph_open" and protected.is_only_statements(inline.content):
             opening.hidden = closing.hidden = True  # {% if … %} on a line of its own is no paragraph
-    return protected.restored(_PAGE.format(markdown.renderer.render(tokens, markdown.options, {})))
+    return protected.restored(schemeless(_PAGE.format(markdown.renderer.render(tokens, markdown.options, {}))))
+
+
+def _with_autolinks(protected: Protected) -> tuple[str, Callable[[str], str]]:
+    """The text in which `<{{ url }}>` is an autolink, by a scheme that its word lacks; and what takes it out again."""
+    linked: list[str] = []
+
+    def with_scheme(found: re.Match[str]) -> str:
+        if not protected.tags[int(found[2])].startswith("{{"):
+            return found[0]
+        linked.append(found[1])
+        return f"<{found[1]}:{found[3]}>"
+
+    text = re.sub(rf"<({protected.word.pattern})([^\s<>]*)>", with_scheme, protected.text)
+    schemes = re.compile(rf"({'|'.join(linked) or '(?!)'}):")
+    return text, lambda made: schemes.sub(r"\1", made)
 
 
 def text_from_html(source: str, file: str = "html") -> str:
