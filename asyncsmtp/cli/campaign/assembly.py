@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsmtp.cli.campaign.mapping import EMAIL
+from asyncsmtp.cli.campaign.parts import Parts, Written
 from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.sealing import remarks
 from asyncsmtp.cli.campaign.spooling import spooled
@@ -56,17 +57,21 @@ async def assemble(settings: Settings) -> Assembled:
     from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.bulk.recipients.selection import Selection
     from asyncsmtp.mail.signing.dkim import Signer
+    from asyncsmtp.mail.templates.columns import Columns
     from asyncsmtp.mail.unsubscribe import unsubscribe_token
     from asyncsmtp.protocol.envelope import Mailbox
 
     recipients = await asyncio.to_thread(spooled, settings.recipients, settings.folder, settings.name)
     shelf = _Shelf(settings)
-    template = _template(settings, shelf)
+    written = Written.of(settings, shelf.text)
     file = RecipientFile(recipients, email=settings.email, delimiter=settings.delimiter, encoding=settings.encoding)
     keys = [signature.load() for signature in settings.signatures]
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
     called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
+    template = _template(
+        settings, shelf, written.parts(settings, Columns(_known(settings, columns), called), shelf.included)
+    )
     selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
         file.rules = replace(file.rules, selection=selection)
@@ -124,21 +129,30 @@ class _Shelf:
         return octets.decode("utf-8-sig")
 
 
-def _template(settings: Settings, shelf: _Shelf) -> Template:
+def _known(settings: Settings, columns: Sequence[str]) -> Sequence[str]:
+    """The names that a template may use."""
+    from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL
+
+    return columns if settings.unsubscribe is None else list(dict.fromkeys([*columns, UNSUBSCRIBE_URL]))
+
+
+def _template(settings: Settings, shelf: _Shelf, parts: Parts) -> Template:
     from asyncsmtp.mail.templates.template import Template
 
-    text, html, found = _parts(settings, shelf)
     return Template(
         from_=settings.from_,
         subject=settings.subject,
-        text=text,
-        html=html,
-        text_name=(settings.text or settings.html or Path("text")).name,
-        html_name=settings.html.name if settings.html else "html",
+        text=parts.text,
+        html=parts.html,
+        text_name=parts.text_name,
+        html_name=parts.html_name,
         attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
         inline={
             cid: _image(settings, shelf, cid, path)
-            for cid, path in {**{cid: settings.folder / path for cid, path in found.items()}, **settings.inline}.items()
+            for cid, path in {
+                **{cid: settings.folder / path for cid, path in parts.images.items()},
+                **settings.inline,
+            }.items()
         },
         headers=settings.headers,
         reply_to=settings.reply_to,
@@ -146,26 +160,6 @@ def _template(settings: Settings, shelf: _Shelf) -> Template:
         return_path=settings.return_path,
         loader=shelf.included,
     )
-
-
-def _parts(settings: Settings, shelf: _Shelf) -> tuple[str | None, str | None, dict[str, str]]:
-    """The sources of the text and of the HTML, each from its file or made from the other; its images by their paths."""
-    images: dict[str, str] = {}
-    text = shelf.text(settings.text, "text") if settings.text else None
-    html = shelf.text(settings.html, "html") if settings.html else None
-    if settings.html is not None and html is not None:
-        from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
-        from asyncsmtp.mail.templates.images import images_by_cid
-
-        if settings.html.suffix.lower() in (".md", ".markdown"):
-            text = html if text is None else text
-            html = html_from_markdown(html)
-        html, images = images_by_cid(html)
-        if settings.text_from_html and text is None:
-            text = text_from_html(html, settings.html.name)
-        if settings.inline_styles:
-            html = styles_inlined(html, settings.html.name)
-    return text, html, images
 
 
 def _attachment(settings: Settings, shelf: _Shelf, path: str) -> Attachment | AttachmentPattern:

@@ -20,12 +20,15 @@ __all__ = ["html_from_markdown", "styles_inlined", "text_from_html"]
 _PAGE = '<!doctype html>\n<html>\n<head><meta charset="utf-8"></head>\n<body>\n{}</body>\n</html>\n'
 
 
-def html_from_markdown(source: str) -> str:
+def html_from_markdown(source: str, page: str = _PAGE) -> str:
     """A page from Markdown (CommonMark, and tables); the Markdown itself is a good text part.
 
     A cell is a value in it, as in every HTML template: neither Markdown nor HTML in a cell means anything. A statement
     (`{% if vip %}`) on a line of its own parts paragraphs, as an empty line does; it cannot stand between the rows of a
     table: write such a table in HTML. `<{{ url }}>` is a link, as `<https://example.org>` is.
+
+    Args:
+        page: what is around it, with `{}` for it; `"{}"` for a part of a page.
     """
     from markdown_it import MarkdownIt  # most campaigns have none: a tenth of what a start takes
 
@@ -37,7 +40,7 @@ def html_from_markdown(source: str) -> str:
     for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if opening.type == "paragraph_open" and protected.is_only_statements(inline.content):
             opening.hidden = closing.hidden = True  # {% if … %} on a line of its own is no paragraph
-    return protected.restored(schemeless(_PAGE.format(markdown.renderer.render(tokens, markdown.options, {}))))
+    return protected.restored(schemeless(page.format(markdown.renderer.render(tokens, markdown.options, {}))))
 
 
 def _with_autolinks(protected: Protected) -> tuple[str, Callable[[str], str]]:

@@ -6,10 +6,10 @@ import re
 
 from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
 
-__all__ = ["Protected"]
+__all__ = ["TAG", "Protected"]
 
 _STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
-_TAG = re.compile(
+TAG = re.compile(
     r"\{%[-+]?\s*raw\s*-?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}"
     r"|\{\#.*?\#\}"
     rf"|\{{\{{(?:{_STRING}|(?!\}}\}}).)*+\}}\}}"
@@ -45,7 +45,7 @@ class Protected:
         self._bare: set[int] = set()  # attributes without a value: what writes HTML gives them an empty one
         self._comments: set[int] = set()
         self.word = re.compile(rf"{self.stem}(\d+)z")
-        self.text = _TAG.sub(self._hide, source)
+        self.text = TAG.sub(self._hide, source)
         if statements_as_comments:
             self.text = self._with_comments()
 
