@@ -22,6 +22,23 @@ from asyncsmtp.mail.templates.images import images_by_cid
             '<img src="cid:a-b.png"><img src="cid:a-b.png-">',
             {"a-b.png": "a/b.png", "a-b.png-": "a b.png"},
         ),
+        ("<img src=logo.png alt=a>", '<img src="cid:logo.png" alt=a>', {"logo.png": "logo.png"}),
+        (
+            '<img alt="a > b" data-src="x.png" src="logo.png">',
+            '<img alt="a > b" data-src="x.png" src="cid:logo.png">',
+            {"logo.png": "logo.png"},
+        ),
+        ('<img src="a&amp;b.png">', '<img src="cid:a-b.png">', {"a-b.png": "a&b.png"}),
+        (
+            '<img {% if a > "b" %}hidden{% endif %} src="logo.png">',
+            '<img {% if a > "b" %}hidden{% endif %} src="cid:logo.png">',
+            {"logo.png": "logo.png"},
+        ),
+        (
+            "{% if a %}<img src='a.png'>{% else %}<img src='b.png'>{% endif %}",
+            "{% if a %}<img src='cid:a.png'>{% else %}<img src='cid:b.png'>{% endif %}",
+            {"a.png": "a.png", "b.png": "b.png"},
+        ),
     ],
 )
 def test_a_relative_path_goes_along(html: str, made: str, paths: dict[str, str]) -> None:
@@ -40,6 +57,9 @@ def test_a_relative_path_goes_along(html: str, made: str, paths: dict[str, str])
         '<img src="">',
         '<a href="logo.png"><img alt="src=x">',
         "<imgsrc='x.png'>",
+        '<img data-src="x.png">',
+        '<!-- <img src="x.png"> --><!--[if mso]><img src="x.png"><![endif]--><title><img src="x.png"></title>',
+        "{# <img src='x.png'> #}{% raw %}<img src='x.png'>{% endraw %}",
     ],
 )
 def test_what_is_elsewhere_or_no_image_is_left_alone(html: str) -> None:
