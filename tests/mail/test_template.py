@@ -292,6 +292,26 @@ def test_nothing_is_included_from_elsewhere(source: str) -> None:
     refused(text=source, loader=load)
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (UnicodeDecodeError("utf-8", b"a\nGr\xfc", 4, 5, "x"), "“foot” cannot be included: its line 2 is not UTF-8"),
+        (
+            PermissionError(13, "A symbolic link is on the way"),
+            "“foot” cannot be included: a symbolic link is on the way:",
+        ),
+        (FileNotFoundError(2, "No such file"), "“foot” is not to be found"),
+        (KeyError("foot"), "“foot” is not to be found"),
+    ],
+)
+def test_an_included_file_that_cannot_be_read_says_why(error: Exception, why: str) -> None:
+    def load(path: str) -> str:
+        raise error
+
+    said = str(refused(text="\n{% include 'foot' %}", loader=load))
+    assert said.startswith(f"message.txt, line 2: {why}")
+
+
 def test_without_a_folder_nothing_is_included() -> None:
     """The advice says what is missing."""
     assert "no folder" in str(refused(text="{% include 'footer' %}"))

@@ -13,6 +13,7 @@ from jinja2.meta import find_undeclared_variables
 from asyncsmtp.errors import TemplateError
 from asyncsmtp.mail.templates.columns import ROW, Columns
 from asyncsmtp.mail.templates.sandbox import Sandbox
+from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["check_names", "column_of", "depends_on_row", "parse", "syntax_of"]
 
@@ -84,7 +85,18 @@ def _source(name: str, file: str, line: int, sandbox: Sandbox) -> str:
     try:
         return sandbox.loader.get_source(sandbox, name)[0]
     except TemplateNotFound as error:
-        raise TemplateError(f"“{name}” is not to be found in the folder of the template", file, line, name) from error
+        raise TemplateError(f"“{name}” {_why(error.__cause__)}", file, line, name) from error
+
+
+def _why(cause: BaseException | None) -> str:
+    """What is wrong with a file that cannot be included."""
+    if isinstance(cause, UnicodeDecodeError):
+        line = cause.object.count(b"\n", 0, cause.start) + 1
+        return f"cannot be included: its line {line} is not UTF-8: save it as UTF-8"
+    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, FileNotFoundError):
+        why = safe_text(cause.strerror[:1].lower() + cause.strerror[1:])
+        return f"cannot be included: {why}: put the file itself into the folder of the template, for you to read"
+    return "is not to be found in the folder of the template"
 
 
 def _defined(tree: nodes.Template) -> Iterator[str]:
