@@ -35,6 +35,7 @@ def as_it_is(source: str, path: str) -> str:
         "{% extends 'base' %}{% block body -%} {{ super() }} {% include 'foot' %} {%- endblock %}",
         "{% extends 'child' %}{% block in %}({{ super() }}){% endblock %}{% block none %}n{% endblock %}",
         "{% extends 'base' %}{% block body %}{% block in %}J{% endblock %}{% endblock %}",
+        "{% extends 'base' %}{% set b = a ~ 'x' %}\n{% block head %}{{ b }}{% endblock %}",
         "{% extends 'strict' %}{% block x %}x{% endblock %}",
     ],
 )
@@ -53,7 +54,7 @@ def test_a_file_is_made_what_it_must_be_before_it_is_put_in_place() -> None:
     ("source", "why"),
     [
         ("\n{% import 'foot' as f %}", "m, line 2: “foot” is imported"),
-        ("{% extends 'base' %}{% set b = 1 %}", "{% set b = 1 %} stands in a template that extends"),
+        ("{% extends 'base' %}{% macro b() %}c{% endmacro %}", "{% macro b() %} stands in a template that extends"),
         ("{% if a %}{% extends 'base' %}{% endif %}", "{% if a %} stands in"),
         ("{% extends 'base' %}{% block in %}{{ self.head() }}{% endblock %}", "{{ self.head() }} stands in"),
     ],

@@ -23,6 +23,7 @@ _BLOCK = re.compile(r"\{%[-+]?\s*block\s+(\w+)[^%]*%\}")
 _END_OF_BLOCK = re.compile(r"\{%[-+]?\s*endblock\b[^%]*%\}")
 _SUPER = re.compile(r"\{\{[-+]?\s*super\(\)\s*[-+]?\}\}")
 _OF_THE_PARENT = re.compile(r"\bsuper\b|\bself\b")
+_SET = re.compile(r"\{%[-+]?\s*set\s+[\w\s,]+=(?!=).*%\}", re.DOTALL)
 _NAMES = re.compile(r"\{%[-+]?\s*(?:set|macro|import|from)\b")
 
 Made = Callable[[str, str], str]
@@ -48,7 +49,7 @@ def joined(source: str, file: str, read: Loader, made: Made) -> str:
         read: gives a file by its path.
         made: what becomes of a file, given its source and its path, before it is put in place.
     Raises:
-        TemplateError: the files cannot be made one: it imports, or has more than blocks beside `extends`.
+        TemplateError: the files cannot be made one: it imports, or has more beside `extends` than blocks and `set`.
     """
 
     def put(tag: re.Match[str]) -> str:
@@ -107,17 +108,18 @@ class _Block:
 
 
 def _extended(base: str, own: str, file: str) -> str:
-    """The base with the blocks of the template that extends it."""
+    """The base with the blocks of the template that extends it, which first sets its names."""
     mine = {block.name: block for block in _blocks(own, outermost=False)}
     outside = own
     for block in reversed(list(_blocks(own, outermost=True))):
         outside = outside[: block.start] + outside[block.end :]
-    beside = [tag[0] for tag in TAG.finditer(outside) if tag[0].startswith("{%")]
+    set_ = [tag[0] for tag in TAG.finditer(outside) if _SET.fullmatch(tag[0])]
+    beside = [tag[0] for tag in TAG.finditer(outside) if tag[0].startswith("{%") and tag[0] not in set_]
     parental = [tag[0] for tag in TAG.finditer(_SUPER.sub("", own)) if _OF_THE_PARENT.search(tag[0])]
     if beside or parental:
         tag = (beside + parental)[0]
         raise TemplateError(f"{tag} stands in a template that extends another, {_CANNOT}: write it into a block", file)
-    return _filled(base, mine)
+    return "".join(set_) + _filled(base, mine)
 
 
 def _filled(base: str, mine: dict[str, _Block]) -> str:

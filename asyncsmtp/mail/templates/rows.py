@@ -48,14 +48,15 @@ class Rows:
 
     def taken_out(self, text: str) -> str:
         """The text made of it: a statement that has a line of its own begins the next one instead."""
-        alone = re.compile(rf"^[^\S\n]*([*+o-] )?((?:{self._protected.word.pattern}[^\S\n]*)+)\n", re.MULTILINE)
+        words = rf"((?:{self._protected.word.pattern}[^\S\n]*)+)"
 
         def begun(found: re.Match[str]) -> str:
             numbers = self._protected.numbers(found[0])
             whole = all(map(self._protected.is_statement, numbers)) and (not found[1] or numbers[0] in self._items)
             return found[2].rstrip() if whole else found[0]
 
-        return alone.sub(begun, text)
+        begins = re.sub(rf"\A(){words}\n+", begun, text)
+        return re.sub(rf"^[^\S\n]*([*+o-] )?{words}\n", begun, begins, flags=re.MULTILINE)
 
     def _with_rows(self, text: str, inside: str) -> str:
         return self._protected.word.sub(lambda word: self._row(word, inside), text)
