@@ -162,6 +162,7 @@ def test_inlining_styles_never_moves_a_tag_silently(html: str) -> None:
         ("<table><tr><td>a</td>{% if vip %}<td>b</td>{% endif %}</tr></table>", "a    b\n", "a\n"),
         ("<table><tr><td>{% if vip %}a</td></tr>{% endif %}<tr><td>b</td></tr></table>", "a\nb\n", "b\n"),
         ("<table>{% for x in row %}<tr><td>{{ x }}</td></tr>{% endfor %}</table>", "vip\n", "vip\n"),
+        ("<p>{% raw %}<b>{{ a }}{% if %}</b>{% endraw %}</p>", "{{ a }}{% if %}\n", "{{ a }}{% if %}\n"),
         ("{% set v = vip %}<html><body><p>{{ v }}a</p></body></html>", "xa\n", "a\n"),
         ('<p class="{% if vip %}a{% endif %}">b</p><!-- {% if vip %}x{% endif %} -->', "b\n", "b\n"),
         ('<a href="{% if vip %}a{% else %}b{% endif %}">{% if vip %}c{% endif %}d</a>', "[cd](a)\n", "[d](b)\n"),
@@ -241,7 +242,21 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 @given(
     st.lists(
-        st.sampled_from(["{{ a }}", "{% if b %}", "{% endif %}", "{# c #}", "text", "jinja", "<p>", "\n", "jinja0z"])
+        st.sampled_from(
+            [
+                "{{ a }}",
+                "{% if b %}",
+                "{% endif %}",
+                "{# c #}",
+                "{% raw %}",
+                "{% endraw %}",
+                "text",
+                "jinja",
+                "<p>",
+                "\n",
+                "jinja0z",
+            ]
+        )
     )
 )
 def test_what_is_protected_comes_back(pieces: list[str]) -> None:

@@ -28,6 +28,11 @@ from asyncsmtp.mail.templates.images import images_by_cid
             '<img alt="a > b" data-src="x.png" src="cid:logo.png">',
             {"logo.png": "logo.png"},
         ),
+        (
+            "{% raw %}<img src='a.png'>{{ x }}{% endraw %}",
+            "{% raw %}<img src='cid:a.png'>{{ x }}{% endraw %}",
+            {"a.png": "a.png"},
+        ),
         ('<img src="a&amp;b.png">', '<img src="cid:a-b.png">', {"a-b.png": "a&b.png"}),
         (
             '<img {% if a > "b" %}hidden{% endif %} src="logo.png">',
@@ -59,7 +64,7 @@ def test_a_relative_path_goes_along(html: str, made: str, paths: dict[str, str])
         "<imgsrc='x.png'>",
         '<img data-src="x.png">',
         '<!-- <img src="x.png"> --><!--[if mso]><img src="x.png"><![endif]--><title><img src="x.png"></title>',
-        "{# <img src='x.png'> #}{% raw %}<img src='x.png'>{% endraw %}",
+        "{# <img src='x.png'> #}",
     ],
 )
 def test_what_is_elsewhere_or_no_image_is_left_alone(html: str) -> None:

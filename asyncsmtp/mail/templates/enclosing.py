@@ -16,7 +16,7 @@ from asyncsmtp.mail.templates.protecting import Protected
 __all__ = ["check_enclosed"]
 
 _KEYWORD = re.compile(r"\{%[-+]?\s*(\w+)")
-_OPEN = frozenset({"autoescape", "block", "call", "filter", "for", "if", "macro", "with"})
+_OPEN = frozenset({"autoescape", "block", "call", "filter", "for", "if", "macro", "raw", "with"})
 _BETWEEN = frozenset({"elif", "else"})
 _SHOWN = frozenset({"alt", "href", "title"})
 _ADVICE = 'write it inside a paragraph, a cell or an item, or write a text of your own: text = "message.txt"'

@@ -9,6 +9,7 @@ from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
 __all__ = ["TAG", "Protected"]
 
 _STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
+_RAW = re.compile(r"(\{%[-+]?\s*raw\s*-?%\})(.*?)(\{%[-+]?\s*endraw\s*[-+]?%\})", re.DOTALL)
 TAG = re.compile(
     r"\{%[-+]?\s*raw\s*-?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}"
     r"|\{\#.*?\#\}"
@@ -45,7 +46,8 @@ class Protected:
         self._bare: set[int] = set()  # attributes without a value: what writes HTML gives them an empty one
         self._comments: set[int] = set()
         self.word = re.compile(rf"{self.stem}(\d+)z")
-        self.text = TAG.sub(self._hide, source)
+        self._literal: set[int] = set()  # between `raw` and `endraw`
+        self.text = TAG.sub(lambda found: self._hidden(found[0], found), source)
         if statements_as_comments:
             self.text = self._with_comments()
 
@@ -77,8 +79,8 @@ class Protected:
         return [int(number) for number in self.word.findall(text)]
 
     def is_statement(self, number: int) -> bool:
-        """Whether a tag is a condition, a loop and the like; not an expression, a comment, or what is raw."""
-        return self.tags[number].startswith("{%") and not re.match(r"\{%[-+]?\s*raw\b", self.tags[number])
+        """Whether a tag is a condition, a loop and the like; not an expression or a comment, and none that is raw."""
+        return self.tags[number].startswith("{%") and number not in self._literal
 
     def is_only_statements(self, text: str) -> bool:
         """Whether `text` has nothing but words of statements and white space."""
@@ -86,9 +88,18 @@ class Protected:
         found = [self.word.fullmatch(word) for word in words]
         return bool(words) and all(one is not None and self.tags[int(one[1])].startswith(("{%", "{#")) for one in found)
 
-    def _hide(self, found: re.Match[str]) -> str:
-        self.tags.append(found[0])
-        self._lines.append(found.string.count("\n", 0, found.start()) + 1)
+    def _hidden(self, tag: str, where: re.Match[str]) -> str:
+        """A word for a tag; for what is raw, which is HTML all the same, one for each end and each tag between."""
+        if (raw := _RAW.fullmatch(tag)) is None:
+            return self._hide(tag, where)
+        opening, before = self._hide(raw[1], where), len(self.tags)
+        between = TAG.sub(lambda found: self._hide(found[0], where), raw[2])
+        self._literal.update(range(before, len(self.tags)))
+        return opening + between + self._hide(raw[3], where)
+
+    def _hide(self, tag: str, where: re.Match[str]) -> str:
+        self.tags.append(tag)
+        self._lines.append(where.string.count("\n", 0, where.start()) + 1)
         return f"{self.stem}{len(self.tags) - 1}z"
 
     def _skeleton(self, html: str) -> list[int | str]:
