@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 
@@ -174,6 +175,14 @@ def test_a_condition_holds_in_the_text_what_it_holds_in_the_html(html: str, vip:
     text = text_from_html(html)
     made = [composed(None, text, vip=cell)["plain"] for cell in ("x", "")]
     assert [re.sub(r"[^\S\n]+\n", "\n", each).strip("\n") + "\n" for each in made] == [vip, plain]
+
+
+@pytest.mark.parametrize("made", [text_from_html, styles_inlined])
+def test_braces_that_are_shown_are_no_tags(made: Callable[[str], str]) -> None:
+    """Written as references in the HTML, they are characters in what is made of it."""
+    html = "<p>&#123;&#123; a &#125;&#125; &#123;% if &#123;# &#123;{{ a }}</p>"
+    parts = composed(made(html), made(html), a="x")
+    assert all("{{ a }} {% if {# {x" in part for part in parts.values())
 
 
 _PIECES = st.recursive(

@@ -17,6 +17,9 @@ TAG = re.compile(
     rf"|\{{%(?:{_STRING}|(?!%\}}).)*+%\}}",
     re.DOTALL,
 )
+_RAW_BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}")
+_BRACE = re.compile(r"\{(?=[{%#]|\Z)")
+_SHOWN_BRACE = '{{ "{" }}'
 _FIXED = frozenset({"div", "li", "table", "td", "th"})
 
 
@@ -52,13 +55,20 @@ class Protected:
             self.text = self._with_comments()
 
     def restored(self, text: str) -> str:
-        """What was made of `text`, with the tags where their words are; a word that is gone is gone with its tag."""
+        """What was made of `text`, with the tags where their words are; a word that is gone is gone with its tag.
 
-        def tag(found: re.Match[str]) -> str:
+        Braces that are no tag, but written as `&#123;` perhaps, stay as they are shown.
+        """
+        pieces, done, is_raw = [], 0, False
+        for found in re.finditer(rf'<!--{self.stem}(\d+)z-->|{self.stem}(\d+)z(="")?', text):
+            between = text[done : found.start()]
             number = int(found[1] or found[2])
-            return self.tags[number] + ("" if number in self._bare else found[3] or "")
-
-        return re.sub(rf'<!--{self.stem}(\d+)z-->|{self.stem}(\d+)z(="")?', tag, text)
+            pieces.append(between if is_raw else _BRACE.sub(_SHOWN_BRACE, between))
+            pieces.append(self.tags[number] + ("" if number in self._bare else found[3] or ""))
+            if number not in self._literal:
+                is_raw = _RAW_BEGIN.fullmatch(self.tags[number]) is not None
+            done = found.end()
+        return "".join(pieces) + _BRACE.sub(_SHOWN_BRACE, text[done:])
 
     def lost(self, text: str) -> int | None:
         """The first tag that is not in HTML made of `text` where it was and as it was; None: all are."""
