@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncsmtp.cli.campaign.bodies import Bodies, Written
 from asyncsmtp.cli.campaign.mapping import EMAIL
-from asyncsmtp.cli.campaign.parts import Parts, Written
 from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.sealing import remarks
 from asyncsmtp.cli.campaign.spooling import spooled
@@ -70,7 +70,7 @@ async def assemble(settings: Settings) -> Assembled:
     columns = await file.columns()
     called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
     template = _template(
-        settings, shelf, written.parts(settings, Columns(_known(settings, columns), called), shelf.included)
+        settings, shelf, written.bodies(settings, Columns(_known(settings, columns), called), shelf.included)
     )
     selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
@@ -136,21 +136,21 @@ def _known(settings: Settings, columns: Sequence[str]) -> Sequence[str]:
     return columns if settings.unsubscribe is None else list(dict.fromkeys([*columns, UNSUBSCRIBE_URL]))
 
 
-def _template(settings: Settings, shelf: _Shelf, parts: Parts) -> Template:
+def _template(settings: Settings, shelf: _Shelf, bodies: Bodies) -> Template:
     from asyncsmtp.mail.templates.template import Template
 
     return Template(
         from_=settings.from_,
         subject=settings.subject,
-        text=parts.text,
-        html=parts.html,
-        text_name=parts.text_name,
-        html_name=parts.html_name,
+        text=bodies.text,
+        html=bodies.html,
+        text_name=bodies.text_name,
+        html_name=bodies.html_name,
         attachments=tuple(_attachment(settings, shelf, path) for path in settings.attachments),
         inline={
             cid: _image(settings, shelf, cid, path)
             for cid, path in {
-                **{cid: settings.folder / path for cid, path in parts.images.items()},
+                **{cid: settings.folder / path for cid, path in bodies.images.items()},
                 **settings.inline,
             }.items()
         },

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.templates.columns import Columns
     from asyncsmtp.mail.templates.sandbox import Loader
 
-__all__ = ["Parts", "Written"]
+__all__ = ["Bodies", "Written"]
 
 _MARKDOWN = frozenset({".md", ".markdown"})
 _HTML = frozenset({".htm", ".html"})
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Bodies:
     """What a template is made of.
 
     Attributes:
@@ -49,7 +49,7 @@ class Written:
         text = read(settings.text, "text") if settings.text else None
         return cls(text, read(settings.html, "html") if settings.html else None)
 
-    def parts(self, settings: Settings, columns: Columns, include: Loader) -> Parts:
+    def bodies(self, settings: Settings, columns: Columns, include: Loader) -> Bodies:
         """Make each part that is wanted from the one it is made of.
 
         Args:
@@ -59,12 +59,12 @@ class Written:
         """
         text_name = (settings.text or settings.html or Path("text")).name
         if self.html is None or settings.html is None:
-            return Parts(self.text, self.html, text_name)
+            return Bodies(self.text, self.html, text_name)
         name = settings.html.name
         _check(self.html, name, columns, include)
         making = _Making(self.html, name, include, is_markdown=settings.html.suffix.lower() in _MARKDOWN)
         try:
-            made = making.parts(self.text, to_text=settings.text_from_html, to_styles=settings.inline_styles)
+            made = making.bodies(self.text, to_text=settings.text_from_html, to_styles=settings.inline_styles)
         except TemplateError as error:
             if making.as_written or error.line is None or error.file != name:
                 raise
@@ -97,7 +97,7 @@ class _Making:
         self._files = loaded(source, include)
         self.as_written = not is_markdown
 
-    def parts(self, text: str | None, *, to_text: bool, to_styles: bool) -> Parts:
+    def bodies(self, text: str | None, *, to_text: bool, to_styles: bool) -> Bodies:
         from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
         from asyncsmtp.mail.templates.images import images_by_cid
 
@@ -114,8 +114,8 @@ class _Making:
         if to_styles:
             html = styles_inlined(html, self._name)
         if to_styles or not self.as_written:
-            return Parts(text, html, self._name, f"{self._name} as sent", images)
-        return Parts(text, html, self._name, self._name, images)
+            return Bodies(text, html, self._name, f"{self._name} as sent", images)
+        return Bodies(text, html, self._name, self._name, images)
 
     def _markdown_as_text(self) -> str:
         """The Markdown; HTML that it includes would be no text."""
