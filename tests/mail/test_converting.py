@@ -233,6 +233,7 @@ def test_a_text_filled_in_is_the_text_of_what_was_filled_in(html: str, a: str) -
         '\n<p style="{% if a %}display: none{% endif %}">y</p>',
         "\n<table><tr><td>{% if a %}x<br>y{% endif %}</td><td>z</td></tr></table>",
         "<p>\n<!-- {% set b = 1 %} --></p>",
+        "<table><tr><td>x<br>\n{% set b = 1 %}y</td><td>{{ b }}<br>z</td></tr></table>",
     ],
 )
 def test_a_condition_that_a_text_would_lose_is_an_error(html: str) -> None:

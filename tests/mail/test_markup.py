@@ -18,6 +18,8 @@ from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
         ("1 < 2", [Kind.TEXT]),
         ("<!doctype html><!-- <p> --><!--[if mso]><p><![endif]--><!-->x", [Kind.COMMENT] * 4 + [Kind.TEXT]),
         ("<title>a <b> c</TITLE >d", [Kind.TAG, Kind.RAW, Kind.TAG, Kind.TEXT]),
+        ("<p>a <b <!-- c", [Kind.TAG, Kind.TEXT, Kind.COMMENT]),
+        ("<a " * 100_000, [Kind.TEXT]),
         ("<style></style><textarea><", [Kind.TAG, Kind.TAG, Kind.TAG, Kind.RAW]),
     ],
 )

@@ -6,6 +6,7 @@ Texts are told apart by words, one for each: made into text like the rest, they 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -36,14 +37,13 @@ def check_enclosed(protected: Protected, html: str, made: Callable[[str], str], 
     if not any(map(protected.is_statement, range(len(protected.tags)))):
         return
     marked = _Marked(protected, html)
-    before, after = marked.items(marked.html), marked.items(made(marked.html))
-    left = set(after)
+    before, after = _Order(marked.items(marked.html)), _Order(marked.items(made(marked.html)))
     for block in _blocks(protected):
         words = [f"{protected.stem}{number}z" for number in block]
-        there = [word for word in words if word in left]
-        if not there and not left.intersection(_between(before, words[0], words[-1])) and len(words) > 1:
+        gone = len(words) > 1 and not any(word in after.at for word in words)
+        if gone and not any(item in after.at for item in before.between(words[0], words[-1])):
             continue
-        kept = there == words and all(after.count(word) == 1 for word in words) and _same(before, after, words)
+        kept = all(after.count[word] == 1 for word in words) and _same(before, after, words)
         if not kept:
             tag = protected.tags[block[0]]
             why = "stands where a text made of HTML would lose it, or show its text elsewhere"
@@ -107,17 +107,26 @@ def _blocks(protected: Protected) -> Iterator[list[int]]:
             yield [number]
 
 
-def _between(items: list[str], first: str, last: str) -> list[str]:
-    return items[items.index(first) : items.index(last)] if first in items and last in items else []
+class _Order:
+    """Words in the order in which they stand somewhere."""
+
+    def __init__(self, items: list[str]) -> None:
+        self.items = items
+        self.count = Counter(items)
+        self.at = {item: index for index, item in reversed(list(enumerate(items)))}
+
+    def between(self, first: str | None, last: str) -> list[str]:
+        """What stands from one word, or from the beginning, to another."""
+        begin = 0 if first is None else self.at.get(first, len(self.items))
+        return self.items[begin : self.at.get(last, 0)]
 
 
-def _same(before: list[str], after: list[str], words: list[str]) -> bool:
-    """Whether between each two of the words stands the same, as far as it is there at all."""
-    left = set(after)
+def _same(before: _Order, after: _Order, words: list[str]) -> bool:
+    """Whether between each two of the words, or before the only one, stands the same, as far as it is there at all."""
+    spans: list[tuple[str | None, str]] = list(pairwise(words)) if len(words) > 1 else [(None, words[0])]
     return all(
-        after.index(one) < after.index(two)
-        and left.intersection(_between(before, one, two)) == set(_between(after, one, two))
-        for one, two in pairwise(words)
+        {item for item in before.between(one, two) if item in after.at} == set(after.between(one, two))
+        for one, two in spans
     )
 
 

@@ -15,6 +15,7 @@ _TOKEN = re.compile(
     |<[!?/][^>]*>""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
+_UNCLOSED = re.compile(r"<!--.*(?P<name>(?!))?", re.DOTALL)  # what may come where no tag ends any more
 _ATTRIBUTE = re.compile(
     r"""(?P<name>[^\s/>=][^\s/>=]*)(?:\s*=\s*(?:"(?P<d>[^"]*)"|'(?P<s>[^']*)'|(?P<u>[^\s>"']+)))?"""
 )
@@ -54,8 +55,8 @@ class Attribute:
 
 def tokens(html: str) -> Iterator[Token]:
     """All of the HTML in pieces, in order; joined they are what was given."""
-    position = 0
-    while (found := _TOKEN.search(html, position)) is not None:
+    position, last = 0, html.rfind(">")
+    while (found := (_TOKEN if position <= last else _UNCLOSED).search(html, position)) is not None:
         if found.start() > position:
             yield Token(Kind.TEXT, html[position : found.start()], position)
         position = found.end()
