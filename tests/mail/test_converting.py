@@ -164,7 +164,7 @@ def test_inlining_styles_never_moves_a_tag_silently(html: str) -> None:
         ("<table><tr><td>{% if vip %}a</td></tr>{% endif %}<tr><td>b</td></tr></table>", "a\nb\n", "b\n"),
         ("<table>{% for x in row %}<tr><td>{{ x }}</td></tr>{% endfor %}</table>", "vip\n", "vip\n"),
         ("<p>{% raw %}<b>{{ a }}{% if %}</b>{% endraw %}</p>", "{{ a }}{% if %}\n", "{{ a }}{% if %}\n"),
-        ("{% set v = vip %}<html><body><p>{{ v }}a</p></body></html>", "xa\n", "a\n"),
+        ("{# c #}{% set v = vip %}\n<html><body><p>{{ v }}a</p></body></html>", "xa\n", "a\n"),
         ('<p class="{% if vip %}a{% endif %}">b</p><!-- {% if vip %}x{% endif %} -->', "b\n", "b\n"),
         ('<a href="{% if vip %}a{% else %}b{% endif %}">{% if vip %}c{% endif %}d</a>', "[cd](a)\n", "[d](b)\n"),
         ('<div style="display:none">{% if vip %}x{% else %}y{% endif %}</div>z{# c #}', "z\n", "z\n"),

@@ -52,8 +52,9 @@ class Rows:
 
         def begun(found: re.Match[str]) -> str:
             numbers = self._protected.numbers(found[0])
-            whole = all(map(self._protected.is_statement, numbers)) and (not found[1] or numbers[0] in self._items)
-            return found[2].rstrip() if whole else found[0]
+            silent = not any(self._protected.tags[number].startswith("{{") for number in numbers)
+            whole = silent and (not found[1] or numbers[0] in self._items)
+            return "".join(found[2].split()) if whole else found[0]
 
         begins = re.sub(rf"\A(){words}\n+", begun, text)
         return re.sub(rf"^[^\S\n]*([*+o-] )?{words}\n", begun, begins, flags=re.MULTILINE)
