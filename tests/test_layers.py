@@ -21,6 +21,7 @@ BELOW |= {
 }
 BELOW["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version is the package's
 STOREYS = {  # within a floor, its folders; a file beside them may use them all
+    "mail": ("signing", "templates", "converting", "checks"),
     "client": ("settings", "observing", "connection", "session", "pool"),
     "bulk": ("csvfile", "recipients", "bounces", "keeping", "postgres", "sqlite", "pace", "running"),
     "cli": ("output", "campaign", "commands"),

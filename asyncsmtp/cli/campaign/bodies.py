@@ -88,7 +88,7 @@ class _Making:
     """
 
     def __init__(self, source: str, name: str, include: Loader, *, is_markdown: bool) -> None:
-        from asyncsmtp.mail.templates.joining import loaded
+        from asyncsmtp.mail.converting.joining import loaded
 
         self._source = source
         self._name = name
@@ -98,8 +98,8 @@ class _Making:
         self.as_written = not is_markdown
 
     def bodies(self, text: str | None, *, to_text: bool, to_styles: bool) -> Bodies:
-        from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
-        from asyncsmtp.mail.templates.images import images_by_cid
+        from asyncsmtp.mail.converting.conversions import html_from_markdown, styles_inlined, text_from_html
+        from asyncsmtp.mail.converting.images import images_by_cid
 
         html = self._source
         if self._is_markdown:
@@ -122,7 +122,7 @@ class _Making:
         return self._joined(self._source, _as_text) if self._some(_HTML) else self._source
 
     def _files_need_making(self) -> bool:
-        from asyncsmtp.mail.templates.images import images_by_cid
+        from asyncsmtp.mail.converting.images import images_by_cid
 
         return self._some(_MARKDOWN) or any(images_by_cid(source)[1] for source in self._files.values())
 
@@ -130,7 +130,7 @@ class _Making:
         return any(_suffix(path) in suffixes for path in self._files)
 
     def _joined(self, source: str, made: Callable[[str, str], str]) -> str:
-        from asyncsmtp.mail.templates.joining import joined
+        from asyncsmtp.mail.converting.joining import joined
 
         whole = joined(source, self._name, self._include, made)
         self.as_written = False
@@ -138,13 +138,13 @@ class _Making:
 
 
 def _as_html(source: str, path: str) -> str:
-    from asyncsmtp.mail.templates.converting import html_from_markdown
+    from asyncsmtp.mail.converting.conversions import html_from_markdown
 
     return html_from_markdown(source, "{}") if _suffix(path) in _MARKDOWN else source
 
 
 def _as_text(source: str, path: str) -> str:
-    from asyncsmtp.mail.templates.converting import text_from_html
+    from asyncsmtp.mail.converting.conversions import text_from_html
 
     return text_from_html(source, path) if _suffix(path) in _HTML else source
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import NotInstalled, TemplateError
-from asyncsmtp.mail.templates.converting import html_from_markdown, styles_inlined, text_from_html
-from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.converting.conversions import html_from_markdown, styles_inlined, text_from_html
+from asyncsmtp.mail.converting.protecting import Protected
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import unescape
 
-from asyncsmtp.mail.templates.markup import Attribute, Kind, Token, attributes, tokens
-from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.converting.markup import Attribute, Kind, Token, attributes, tokens
+from asyncsmtp.mail.converting.protecting import Protected
 
 __all__ = ["first_moved"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from asyncsmtp.errors import TemplateError
-from asyncsmtp.mail.templates.markup import Kind, Token, attributes, tokens
-from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.converting.markup import Kind, Token, attributes, tokens
+from asyncsmtp.mail.converting.protecting import Protected
 
 __all__ = ["check_enclosed"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from asyncsmtp.errors import TemplateError
-from asyncsmtp.mail.templates.protecting import TAG
+from asyncsmtp.mail.converting.protecting import TAG
 from asyncsmtp.mail.templates.sandbox import Loader
 
 __all__ = ["joined", "loaded"]

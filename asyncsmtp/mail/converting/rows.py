@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from asyncsmtp.errors import TemplateError
-from asyncsmtp.mail.templates.markup import Kind, Token, tokens
-from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.converting.markup import Kind, Token, tokens
+from asyncsmtp.mail.converting.protecting import Protected
 
 __all__ = ["Rows"]
 

@@ -6,8 +6,8 @@ import re
 from html import unescape
 from urllib.parse import unquote
 
-from asyncsmtp.mail.templates.markup import Attribute, Kind, Token, attributes, tokens
-from asyncsmtp.mail.templates.protecting import Protected
+from asyncsmtp.mail.converting.markup import Attribute, Kind, Token, attributes, tokens
+from asyncsmtp.mail.converting.protecting import Protected
 
 __all__ = ["images_by_cid"]
 

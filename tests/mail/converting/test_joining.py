@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.errors import TemplateError
-from asyncsmtp.mail.templates.joining import joined, loaded
+from asyncsmtp.mail.converting.joining import joined, loaded
 from asyncsmtp.mail.templates.sandbox import Sandbox
 
 FILES = {

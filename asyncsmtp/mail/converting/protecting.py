@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
+from asyncsmtp.mail.converting.markup import Kind, attributes, tokens
 
 __all__ = ["TAG", "Protected"]
 

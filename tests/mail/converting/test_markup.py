@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.mail.templates.markup import Kind, attributes, tokens
+from asyncsmtp.mail.converting.markup import Kind, attributes, tokens
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 from asyncsmtp.errors import NotInstalled, TemplateError
-from asyncsmtp.mail.templates.around import first_moved
-from asyncsmtp.mail.templates.enclosing import check_enclosed
-from asyncsmtp.mail.templates.protecting import Protected
-from asyncsmtp.mail.templates.rows import Rows
+from asyncsmtp.mail.converting.around import first_moved
+from asyncsmtp.mail.converting.enclosing import check_enclosed
+from asyncsmtp.mail.converting.protecting import Protected
+from asyncsmtp.mail.converting.rows import Rows
 
 __all__ = ["html_from_markdown", "styles_inlined", "text_from_html"]
 

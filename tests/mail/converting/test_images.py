@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.mail.templates.images import images_by_cid
+from asyncsmtp.mail.converting.images import images_by_cid
 
 
 @pytest.mark.parametrize(
