@@ -18,6 +18,7 @@ __all__ = ["COLUMNS", "OUTCOME", "beside", "csv_line", "json_line", "of_entry", 
 OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
 COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
 
+_LINE_END = "\r\n"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
@@ -80,9 +81,9 @@ def csv_line(cells: Iterable[object]) -> str:
     A cell that a spreadsheet would calculate gets an apostrophe before it; an address such as
     `=x@example.org` as well, which JSON leaves as it is.
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([_tame("" if cell is None else str(cell)) for cell in cells])
-    return text.getvalue()
+    text = io.StringIO()  # older writers quote a line break only where it is in their own line end
+    csv.writer(text, lineterminator=_LINE_END).writerow([_tame("" if cell is None else str(cell)) for cell in cells])
+    return text.getvalue().removesuffix(_LINE_END)
 
 
 def _time(time: datetime | None) -> str | None:
