@@ -65,26 +65,47 @@ def is_text(path: Path) -> bool:
 def read_text(path: Path) -> Iterator[Suppressed]:
     """The entries of a file of text: an address a line, or the first cell of a CSV whose second is the reason.
 
+    Each line stands for itself: a quote that is not closed on it is an error, lest it hide the entries behind it.
     Empty lines, lines that begin with # and a first line without an @ are none.
 
     Raises:
-        SuppressionError: the file cannot be read, or a line is no address; it names the line.
+        SuppressionError: the file cannot be read, or a line is no entry; it names the line.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, cells in enumerate(csv.reader(file), 1):
-                address = cells[0].strip() if cells else ""
-                if not address or address.startswith("#") or (line == 1 and "@" not in address):
-                    continue
-                key_of(address)
-                yield Suppressed(address, cells[1].strip() if len(cells) > 1 else "")
-    except RecipientError as error:
-        raise SuppressionError(f"{path}, line {line}: {error.reason}: correct the line") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            for line, text in enumerate(file, 1):
+                if (entry := _entry(f"{path}, line {line}", text.rstrip("\n"), first=line == 1)) is not None:
+                    yield entry
+    except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or safe_text(str(error), 100)
         raise SuppressionError(
             f"the suppression list {path} cannot be read: {why}: correct its name or its text"
         ) from error
+
+
+def _entry(where: str, text: str, *, first: bool) -> Suppressed | None:
+    """The entry of one line; None where it has none."""
+    if text.lstrip().startswith("#"):
+        return None
+    try:
+        cells = next(csv.reader((text,), strict=True))
+        address = cells[0].strip() if cells else ""
+        if not address or (first and "@" not in address):
+            return None
+        key_of(address)
+    except RecipientError as error:
+        raise SuppressionError(f"{where}: {error.reason}: correct the line") from None
+    except csv.Error as error:
+        raise SuppressionError(f"{where}: {_explained(error)}") from None
+    return Suppressed(address, safe_text(cells[1].strip(), _REASON) if len(cells) > 1 else "")
+
+
+def _explained(error: csv.Error) -> str:
+    if "unexpected end" in str(error):
+        return "a quote is opened and not closed: close it on its line, or write one that is text twice, within quotes"
+    if "expected after" in str(error):
+        return "text follows a closing quote: write a quote inside quotes twice"
+    return f"{error}: shorten the line"
 
 
 class SuppressionList:

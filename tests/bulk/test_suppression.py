@@ -190,3 +190,30 @@ def test_a_file_of_text_may_be_a_csv_with_comments(tmp_path: Path) -> None:
         '\ufeffemail,reason\n\n# left\nann@example.com,"bounced, twice"\n @example.net \n', encoding="utf-8"
     )
     assert list(read_text(path)) == [Suppressed("ann@example.com", "bounced, twice"), Suppressed("@example.net")]
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        (b'# left\nann@example.com,"wrote: never again\nbob@example.com,moved\n', "line 2: a quote is opened and not "),
+        (b'ann@example.com\r\n\r\nbob@example.com,"a\r\nb"\r\n', "line 3: a quote is opened and not closed: close it"),
+        (b'ann@example.com,"never" again\n', "line 1: text follows a closing quote: write a quote inside quotes twice"),
+        (b'ann@example.com\n"bob@example.com', "line 2: a quote is opened and not closed"),
+        (b"ann@example.com," + b"x" * 200_000, "line 1: .*field limit.*: shorten the line"),
+    ],
+)
+async def test_a_quote_hides_nobody_who_is_listed_behind_it(tmp_path: Path, octets: bytes, said: str) -> None:
+    """Each line stands for itself; a list of which some would be let through is not used at all."""
+    path = tmp_path / "no.csv"
+    path.write_bytes(octets)
+    with pytest.raises(SuppressionError, match=f"no.csv, {said}"):
+        await opened(tmp_path, path)
+
+
+def test_a_reason_in_a_file_of_text_is_harmless_and_short(tmp_path: Path) -> None:
+    """It is shown by `status` and `results`, as one in a database is."""
+    path = tmp_path / "no.csv"
+    path.write_text(f"ann@example.com,\x1b[31mgone\nbob@example.com,{'x' * 1000}\n", encoding="utf-8")
+    red, long = read_text(path)
+    assert red.reason == "\\x1b[31mgone"
+    assert len(long.reason) == 200
