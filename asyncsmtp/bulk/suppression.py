@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from asyncsmtp.bulk.csvfile.formulas import plain, untamed
+from asyncsmtp.bulk.csvfile.writing import record_of
 from asyncsmtp.errors import RecipientError, SuppressionError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Suppressed", "SuppressionList", "is_text", "key_of", "read_text"]
+__all__ = ["Suppressed", "SuppressionList", "is_text", "key_of", "read_text", "text_line"]
 
 APPLICATION_ID = 0x61535550  # "aSUP"
 TEXT = frozenset({".txt", ".csv", ".list"})
@@ -66,7 +68,8 @@ def read_text(path: Path) -> Iterator[Suppressed]:
     """The entries of a file of text: an address a line, or the first cell of a CSV whose second is the reason.
 
     Each line stands for itself: a quote that is not closed on it is an error, lest it hide the entries behind it.
-    Empty lines, lines that begin with # and a first line without an @ are none.
+    Empty lines, lines that begin with # and a first line without an @ are none. The apostrophe by which a
+    spreadsheet, or `asyncsmtp results`, keeps an address from being calculated is no part of it.
 
     Raises:
         SuppressionError: the file cannot be read, or a line is no entry; it names the line.
@@ -83,13 +86,19 @@ def read_text(path: Path) -> Iterator[Suppressed]:
         ) from error
 
 
+def text_line(entry: Suppressed) -> str:
+    """The line of a file of text that `read_text` reads as this entry, without its end; addresses stand as they are."""
+    remark = entry.address.startswith("#")
+    return record_of((plain(entry.address), plain(entry.reason)), quoted=remark)
+
+
 def _entry(where: str, text: str, *, first: bool) -> Suppressed | None:
     """The entry of one line; None where it has none."""
     if text.lstrip().startswith("#"):
         return None
     try:
         cells = next(csv.reader((text,), strict=True))
-        address = cells[0].strip() if cells else ""
+        address, reason = (untamed(cell.strip()).strip() for cell in (*cells, "", "")[:2])
         if not address or (first and "@" not in address):
             return None
         key_of(address)
@@ -97,7 +106,7 @@ def _entry(where: str, text: str, *, first: bool) -> Suppressed | None:
         raise SuppressionError(f"{where}: {error.reason}: correct the line") from None
     except csv.Error as error:
         raise SuppressionError(f"{where}: {_explained(error)}") from None
-    return Suppressed(address, safe_text(cells[1].strip(), _REASON) if len(cells) > 1 else "")
+    return Suppressed(address, safe_text(reason, _REASON))
 
 
 def _explained(error: csv.Error) -> str:
@@ -143,7 +152,8 @@ class SuppressionList:
         """
         us = int((at or datetime.now(UTC)).timestamp() * 1e6)
         rows = [
-            (key_of(entry.address), entry.address.strip(), safe_text(entry.reason, _REASON), us) for entry in entries
+            (key_of(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _REASON), us)
+            for entry in entries
         ]
         return self._change("INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 

@@ -8,14 +8,17 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text
+from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text, text_line
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
 from tests.bulk.running.test_campaign import Plain
@@ -217,3 +220,30 @@ def test_a_reason_in_a_file_of_text_is_harmless_and_short(tmp_path: Path) -> Non
     red, long = read_text(path)
     assert red.reason == "\\x1b[31mgone"
     assert len(long.reason) == 200
+
+
+ADDRESSES = st.sampled_from(
+    [
+        *("@example.edu", "+x@example.com", "'+x@example.com", "''=x@example.com", "-@example.com", "=a@example.com"),
+        *("#x@example.com", '"a, b"@example.com', '"#"@example.com', "o'hara@example.com", "'@example.edu"),
+        *("@b\u00fccher.example", "ann@EXAMPLE.com"),
+    ]
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(ADDRESSES, st.text("'=+-@#,\"\t\r\n a\x1b\xa0", max_size=8)), unique_by=lambda one: one[0]))
+def test_a_list_that_was_printed_is_the_same_list(tmp_path: Path, given: list[tuple[str, str]]) -> None:
+    """Nobody who is on it is let through by way of the file, whatever his address or the reason begins with."""
+    kept = SuppressionList(tmp_path / f"{uuid4()}.db")
+    kept.add([Suppressed(*one) for one in given])
+    path = tmp_path / "printed.csv"
+    path.write_text("".join(f"{line}\n" for line in ["address,reason", *map(text_line, kept.entries())]), "utf-8")
+    assert list(read_text(path)) == kept.entries()
+
+
+def test_a_list_from_a_spreadsheet_has_its_domains(tmp_path: Path) -> None:
+    """An apostrophe before what a spreadsheet takes for a formula is none of the address."""
+    path = tmp_path / "no.csv"
+    path.write_text("'@example.edu,'=left\n '+x@example.com\n", encoding="utf-8")
+    assert list(read_text(path)) == [Suppressed("@example.edu", "=left"), Suppressed("+x@example.com")]

@@ -115,6 +115,25 @@ def test_failed_is_the_original_columns_and_why(command: Command, ran: Path) -> 
     assert records[0]["fields"] == {"email": "=bob@example.org", "name": "=cmd|' /C calc'!A0", "note": "@sum"}
 
 
+def test_failed_rows_are_the_same_people_in_the_next_campaign(command: Command, campaign: Path) -> None:
+    """The apostrophe that keeps a spreadsheet from calculating is none of the address, nor of any other cell."""
+    people = campaign.parent / "people.csv"
+    people.write_text("email,name\n+x@example.com,\"-A\nB\"\n'y@example.com,'B\n", encoding="utf-8")
+    refusing = ScriptedRelay({Stage.RCPT: lambda cue: "550 5.1.1 no such user"})
+    with serving(refusing) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        assert command("bulk", campaign, "--relay", url, "--yes", "--subject", "News").code == 1
+    failed = command("results", campaign, "--failed").out
+    assert "'+x@example.com,\"'-A" in failed
+    people.write_text(failed, encoding="utf-8")
+    with serving(ScriptedRelay()) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        ended = command("bulk", campaign, "--relay", url, "--yes", "--ledger", "again.ledger", "--subject", "News")
+    assert ended.code == 0, ended.err
+    sent = {path: message for message in relay.received for path in message.forward_paths}
+    assert sorted(sent) == ["'y@example.com", "+x@example.com"]
+
+
 def test_each_row_tells_when_it_was_first_tried_and_last_written(command: Command, campaign: Path) -> None:
     """A row that was deferred and then accepted has two times; one that was never tried has none."""
     began = datetime.now(UTC)

@@ -35,8 +35,19 @@ def test_a_list_is_printed_imported_and_shortened(command: Command, tmp_path: Pa
     assert "3 entries added to no.db, 0 there before" in ended.err
     assert command("suppress", "no.db", "bob@example.org", "--remove").err == "1 entry removed from no.db\n"
     printed = command("suppress", "no.db").out.splitlines()
-    assert printed == ["address,reason", "'@example.net,moved", "ann@example.org,bounced"]
+    assert printed == ["address,reason", "@example.net,moved", "ann@example.org,bounced"]
     assert json.loads(command("suppress", "no.db", "--json").out.splitlines()[0])["address"] == "@example.net"
+
+
+def test_a_printed_list_stops_the_same_people(command: Command, campaign: Path) -> None:
+    """`suppress a.db > b.csv`: a domain, and addresses that look like a formula or a remark."""
+    people = ["ann@example.edu", "+x@example.com", "#y@example.com"]
+    (campaign.parent / "people.csv").write_text("\n".join(["email,name", *(f"{who},A" for who in people)]), "utf-8")
+    command("suppress", "a.db", "@example.edu", *people[1:], "--reason", "=left")
+    (campaign.parent / "b.csv").write_text(command("suppress", "a.db").out, encoding="utf-8")
+    command("bulk", campaign, "--sandbox", "--suppression", "b.csv")
+    rows = [json.loads(line) for line in command("results", campaign, "--sandbox", "--json").out.splitlines()]
+    assert [(row["state"], row["reply"]) for row in rows] == [("suppressed", "on a suppression list: =left")] * 3
 
 
 def test_what_is_wrong_is_told(command: Command, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from asyncsmtp.bulk.csvfile.formulas import may_hold_tamed, untamed
 from asyncsmtp.errors import RecipientError
 
 __all__ = ["MAX_CELL", "MAX_RECORD", "Reads", "Record", "RecordReader"]
@@ -21,6 +22,7 @@ class Record(NamedTuple):
     Attributes:
         row: 0 for the header, then from 1. A line with nothing on it is no record and is not counted.
         line: the physical line on which the record begins, from 1.
+        cells: as they were meant: without the apostrophe that keeps a spreadsheet from calculating one.
         fault: why the cells cannot be trusted; empty when they can.
     """
 
@@ -65,7 +67,7 @@ class RecordReader:
                 records before it.
         """
         text = self._rest + text
-        nul = "\0" in text
+        nul, apostrophes = "\0" in text, may_hold_tamed(text)
         lines = list(io.StringIO(text, newline=""))  # ends: CR LF, LF, CR; str.splitlines knows others
         # a last line may go on, and a last CR may be half a CR LF
         tail = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
@@ -86,6 +88,8 @@ class RecordReader:
                 self._check_size(size, cells, self._line + begin)
             if nul and not fault and any("\0" in cell for cell in cells):
                 fault = "holds a NUL character: is this text? take it out, or export the file again"
+            if apostrophes:
+                cells = [untamed(cell) for cell in cells]
             if cells or fault:
                 yield Record(self._row, self._line + begin, cells, fault)
                 self._row += 1

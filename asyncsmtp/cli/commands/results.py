@@ -36,7 +36,8 @@ def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool
     """Print every recipient's outcome as CSV or NDJSON.
 
     In the order of the recipients. Cells that a spreadsheet would take for a
-    formula begin with an apostrophe; NDJSON has them as they are.
+    formula begin with an apostrophe, which is taken off again where the file
+    is read as recipients; NDJSON has them as they are.
     """
     asyncio.run(_print(named(campaign, ledger, sandbox=sandbox).place, failed=failed, as_json=as_json))
     return Exit.ACCEPTED

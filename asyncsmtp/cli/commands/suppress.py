@@ -74,12 +74,13 @@ def _read(file: Path, reason: str) -> list[Suppressed]:
 
 
 def _print(entries: list[Suppressed], *, as_json: bool) -> None:
-    from asyncsmtp.cli.output.records import csv_line, json_line
+    from asyncsmtp.bulk.suppression import text_line
+    from asyncsmtp.cli.output.records import json_line
 
     harmless = not as_json and console.on_terminal()
     if not as_json:
         console.out("address,reason")
     for entry in entries:
-        line = json_line({"address": entry.address, "reason": entry.reason})
-        if not console.out(line if as_json else csv_line((entry.address, entry.reason)), harmless=harmless):
+        record = {"address": entry.address, "reason": entry.reason}
+        if not console.out(json_line(record) if as_json else text_line(entry), harmless=harmless):
             return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
+
+from asyncsmtp.bulk.csvfile.formulas import tamed
+from asyncsmtp.bulk.csvfile.writing import record_of
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Entry, Settlement
@@ -17,9 +18,6 @@ __all__ = ["COLUMNS", "OUTCOME", "beside", "csv_line", "json_line", "of_entry", 
 
 OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
 COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
-
-_LINE_END = "\r\n"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 def of_entry(entry: Entry) -> dict[str, object]:
@@ -78,17 +76,11 @@ def json_line(record: Mapping[str, object]) -> str:
 def csv_line(cells: Iterable[object]) -> str:
     """One record of CSV (RFC 4180) without its line end; no cell begins a formula.
 
-    A cell that a spreadsheet would calculate gets an apostrophe before it; an address such as
-    `=x@example.org` as well, which JSON leaves as it is.
+    A cell that a spreadsheet would calculate gets an apostrophe before it, an address such as `=x@example.org` as
+    well; it is taken off again where such a file is read as recipients. JSON has neither.
     """
-    text = io.StringIO()  # older writers quote a line break only where it is in their own line end
-    csv.writer(text, lineterminator=_LINE_END).writerow([_tame("" if cell is None else str(cell)) for cell in cells])
-    return text.getvalue().removesuffix(_LINE_END)
+    return record_of(tamed("" if cell is None else str(cell)) for cell in cells)
 
 
 def _time(time: datetime | None) -> str | None:
     return time.isoformat(timespec="milliseconds") if time else None
-
-
-def _tame(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
