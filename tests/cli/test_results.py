@@ -177,6 +177,31 @@ def test_a_column_that_the_file_has_already_is_told_apart(command: Command, camp
     assert (row["code"], row["code_2"]) == ("y", "")
 
 
+def failed_of_two_files(command: Command, campaign: Path, *words: str) -> list[dict[str, str]]:
+    """The second file has its columns in another order, and one more, by a name of ours."""
+    (campaign.parent / "people.csv").write_text(
+        "email,name,no\nann@example.org,Ann,1\nnobody,Bob,2\n", encoding="utf-8"
+    )
+    (campaign.parent / "more.csv").write_text(
+        "no,email,state,name\n3,no one,Graz,Cid\n4,dan@example.org,Linz,Dan\n", encoding="utf-8"
+    )
+    assert command("bulk", campaign, *words).code == 1
+    ended = command("bulk", campaign, *words, "--add", "more.csv")
+    assert ended.code == 1, ended.err
+    return list(csv.DictReader(io.StringIO(command("results", campaign, "--failed").out)))
+
+
+def test_rows_of_several_files_have_their_cells_under_their_names(command: Command, campaign: Path) -> None:
+    """The header has the columns of all of them, by their first appearance; a row that lacks one has an empty cell."""
+    with serving(ScriptedRelay()) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        first, second = failed_of_two_files(command, campaign, "--relay", url, "--yes")
+    assert list(first) == ["email", "name", "no", "state", "state_2", *OUTCOME[1:]]
+    own = ("email", "name", "no", "state", "state_2")
+    assert [first[name] for name in own] == ["nobody", "Bob", "2", "", "rejected"]
+    assert [second[name] for name in own] == ["no one", "Cid", "3", "Graz", "rejected"]
+
+
 def test_a_cell_does_nothing_to_a_terminal_and_is_itself_in_a_file(command: Command, campaign: Path) -> None:
     """CT-01: `results --failed` shows cells as they stood in the file: ESC, BEL, OSC and all."""
     hostile = "\x1b]0;owned\x07"

@@ -16,6 +16,7 @@ from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bounces import TOKEN
+from tests.cli.test_results import failed_of_two_files
 from tests.interop.postgres import Postgres, missing, running
 from tests.interop.requiring import required
 
@@ -91,6 +92,19 @@ def test_what_came_back_is_written_into_the_database(command: Command, shared: P
     assert "1 row rejected because of it" in command("bounces", shared, "--from", inbox).err
     assert "0 rows rejected because of it" in command("bounces", shared, "--from", inbox).err
     assert json.loads(command("status", shared, "--json").out)["rejected"] == 1
+
+
+def test_rows_of_several_files_have_their_cells_under_their_names(command: Command, shared: Path) -> None:
+    with serving(ScriptedRelay()) as relay:
+        first, second = failed_of_two_files(command, shared, *url(relay), "--yes")
+    assert [first[name] for name in ("email", "name", "no", "state", "state_2")] == [
+        "nobody",
+        "Bob",
+        "2",
+        "",
+        "rejected",
+    ]
+    assert [second[name] for name in ("email", "name", "no", "state")] == ["no one", "Cid", "3", "Graz"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Entry
+    from asyncsmtp.bulk.ledger import Entry, LedgerReader
+    from asyncsmtp.bulk.states import State
 
 __all__ = ["command"]
 
@@ -48,13 +49,18 @@ async def _print(place: Path | Database, *, failed: bool, as_json: bool) -> None
 
     # Not the suppressed ones: who gets nothing on purpose must not be mailed by way of the next file.
     states = (State.DEFERRED, State.REJECTED, State.IN_DOUBT) if failed else None
-    line = _line(failed=failed, as_json=as_json)
     harmless = not as_json and console.on_terminal()  # a file gets its cells as they were, a terminal never
     begun = False
     async with await read(place) as ledger:
+        if as_json:
+            header, line = _json(failed=failed)
+        elif failed:
+            header, line = _failed(await _columns(ledger, states))
+        else:
+            header, line = _all()
         async for entry in ledger.entries(states):
-            if not begun and not as_json:
-                console.out(_header(entry, failed=failed), harmless=harmless)
+            if not begun and header:
+                console.out(header, harmless=harmless)
             begun = True
             if not console.out(line(entry), harmless=harmless):
                 return  # nobody reads on
@@ -62,22 +68,30 @@ async def _print(place: Path | Database, *, failed: bool, as_json: bool) -> None
         console.say("nobody: every row was accepted, is suppressed, or is still to send")
 
 
-def _line(*, failed: bool, as_json: bool) -> Callable[[Entry], str]:
-    from asyncsmtp.cli.output.records import OUTCOME, csv_line, json_line, of_entry
-
-    if as_json:
-        return lambda entry: json_line(of_entry(entry) | ({"fields": dict(entry.fields)} if failed else {}))
-    if failed:
-
-        def failed_line(entry: Entry) -> str:
-            known = of_entry(entry)
-            return csv_line((*entry.fields.values(), *(known[name] for name in OUTCOME)))
-
-        return failed_line
-    return lambda entry: csv_line(of_entry(entry).values())
+async def _columns(ledger: LedgerReader, states: Iterable[State] | None) -> dict[str, None]:
+    """Those of all the files whose rows are in one of the states, in the order of their first appearance."""
+    found: dict[str, None] = {}
+    async for entry in ledger.entries(states):
+        found |= dict.fromkeys(entry.fields)
+    return found
 
 
-def _header(entry: Entry, *, failed: bool) -> str:
-    from asyncsmtp.cli.output.records import COLUMNS, beside, csv_line
+# What is printed first, if anything, and the line of each entry.
 
-    return csv_line((*entry.fields, *beside(entry.fields)) if failed else COLUMNS)
+
+def _json(*, failed: bool) -> tuple[str, Callable[[Entry], str]]:
+    from asyncsmtp.cli.output.records import json_line, of_entry
+
+    return "", lambda entry: json_line(of_entry(entry) | ({"fields": dict(entry.fields)} if failed else {}))
+
+
+def _failed(columns: dict[str, None]) -> tuple[str, Callable[[Entry], str]]:
+    from asyncsmtp.cli.output.records import beside, csv_line, failed_cells
+
+    return csv_line((*columns, *beside(columns))), lambda entry: csv_line(failed_cells(entry, columns))
+
+
+def _all() -> tuple[str, Callable[[Entry], str]]:
+    from asyncsmtp.cli.output.records import COLUMNS, csv_line, of_entry
+
+    return csv_line(COLUMNS), lambda entry: csv_line(of_entry(entry).values())

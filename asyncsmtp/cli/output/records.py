@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 
 from asyncsmtp.bulk.csvfile.formulas import tamed
 from asyncsmtp.bulk.csvfile.writing import record_of
+from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger import Claim, Entry, Settlement
 
-__all__ = ["COLUMNS", "OUTCOME", "beside", "csv_line", "json_line", "of_entry", "of_settlement", "reason_of"]
+__all__ = [
+    "COLUMNS",
+    "OUTCOME",
+    "beside",
+    "csv_line",
+    "failed_cells",
+    "json_line",
+    "of_entry",
+    "of_settlement",
+    "reason_of",
+]
 
 OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
 COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
@@ -45,6 +56,18 @@ def beside(columns: Collection[str]) -> list[str]:
         free = (f"{name}_{number}" if number > 1 else name for number in count(1))
         found.append(next(each for each in free if each not in columns))
     return found
+
+
+def failed_cells(entry: Entry, columns: Mapping[str, None]) -> list[object]:
+    """One row that failed: its own cells under these columns, empty where it has none, then those of OUTCOME.
+
+    Raises:
+        Failed: it has a column that is not among them: rows of another file came while the ledger was read.
+    """
+    if not entry.fields.keys() <= columns.keys():
+        raise Failed("rows with other columns were added while the results were read", "run the same command again")
+    known = of_entry(entry)
+    return [*(entry.fields.get(name) for name in columns), *(known[name] for name in OUTCOME)]
 
 
 def of_settlement(claim: Claim, settlement: Settlement) -> dict[str, object]:
