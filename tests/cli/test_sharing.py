@@ -48,6 +48,18 @@ def test_several_relays_have_their_quotas_each(command: Command, campaign: Path)
     assert (len(one.received), len(other.received)) == (2, 2)
 
 
+def test_a_relay_s_quota_ends_the_run_as_the_campaign_s_does(command: Command, campaign: Path) -> None:
+    """What is held up for more than a minute: exit code 75, and when it goes on."""
+    with serving(ScriptedRelay()) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        run = named(campaign, "run", f'[[relays]]\nurl = "{url}"\nrate = "2/h"\n')
+        ended = command("bulk", run, "--yes")
+        assert ended.code == 75
+        assert "still to send: 1; the first is due at" in ended.err
+        assert command("bulk", run, "--yes").code == 75
+    assert len(relay.received) == 2
+
+
 def test_a_rehearsal_takes_nothing_of_a_quota(command: Command, campaign: Path, state_home: Path) -> None:
     assert command("bulk", campaign, "--sandbox", "--rate", "3/day").code == 0
     assert list(state_home.iterdir()) == []

@@ -12,7 +12,7 @@ from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
-from asyncsmtp.bulk.ports import Composes, Sends
+from asyncsmtp.bulk.ports import Composes, Paced, Sends
 from asyncsmtp.bulk.running.breaker import Breaker
 from asyncsmtp.bulk.running.courier import Courier, Hand, utc_now
 from asyncsmtp.bulk.running.feed import Feed
@@ -38,6 +38,7 @@ class Run:
 
     Args:
         ledger: loaded. Its `created_at` is the Date of every message, so that a second attempt has the same octets.
+        pool: what sends; where it has rates of its own, as `Relays` has, the run waits for them as for the pace.
         concurrency: messages in flight at the most, from composing to the relay's last word.
         limit: attempts to make in this run; None for all.
         watch: called with each outcome as it is recorded. When it raises, nothing new is begun, what is in flight is
@@ -89,6 +90,7 @@ class Run:
             flying=self._senders,
             clock=clock,
             shared=shared,
+            paced=pool if isinstance(pool, Paced) else None,
         )
 
     async def go(self, hear: Hear | None = None) -> None:
@@ -182,6 +184,9 @@ class Run:
         """Take one row to its outcome; nothing but being cancelled gets out of here, for it would cut the others."""
         try:
             settlement = await self._courier.deliver(hand)
+            if settlement is None:
+                self._feed.take_back(hand.claim)
+                return
             if not self._breaker.admits(settlement):
                 settlement = settlement._replace(state=State.DEFERRED)
             self._ledger.settle(settlement)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
-from asyncsmtp.bulk.ports import Composes, Sends
+from asyncsmtp.bulk.ports import Composes, Paced, Sends
 from asyncsmtp.bulk.running.outage import Outage
 from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
@@ -70,15 +70,18 @@ class Courier:
     ) -> None:
         self._composer = composer
         self._ledger = ledger
-        self._pool = pool
+        self._send = pool.offer if isinstance(pool, Paced) else pool.send
+        self._broken: dict[int, int] = {}  # connections that broke under rows that came back
         self._outage = outage
         self._retry = retry
         self._pace = pace
         self._clock = clock
         self._date = ledger.created_at
 
-    async def deliver(self, hand: Hand) -> Settlement:
+    async def deliver(self, hand: Hand) -> Settlement | None:
         """Compose and send one row's message; every answer about this row is a value.
+
+        None: no relay may take it now by its rates; this row was not delivered.
 
         Raises:
             SMTPError: it is not about this row but about the campaign; this row was not delivered.
@@ -88,10 +91,10 @@ class Courier:
             message = self._compose(claim)
         except (RecipientError, MessageError) as error:
             return _ours(claim, State.REJECTED, error)
-        broken = 0
+        broken = self._broken.pop(claim.recipient.row, 0)
         while True:
             try:
-                delivery = await self._pool.send(message, before_end=lambda: self._mark(hand))
+                delivery = await self._send(message, before_end=lambda: self._mark(hand))
             except DeliveryInDoubt as error:
                 logger.warning("row %d is in doubt: %s", claim.recipient.row, error.__cause__ or error)
                 return _ours(claim, State.IN_DOUBT, error)
@@ -109,6 +112,10 @@ class Courier:
                 if not (_may_pass(error) and await self._outage.wait()):
                     raise
             else:
+                if delivery is None:
+                    if broken:
+                        self._broken[claim.recipient.row] = broken
+                    return None
                 self._outage.works()
                 self._pace.heard(claim.recipient.mailbox.domain, delivery)
                 settlement = _relays(claim, delivery)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import MOMENT, Pace
 from asyncsmtp.bulk.pace.shared import SharedRates
+from asyncsmtp.bulk.ports import Paced
 from asyncsmtp.bulk.running.when import Schedule
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError, RecipientError
@@ -37,6 +38,7 @@ class Feed:
         flying: the tasks that have a row: each may yet bring one back.
         clock: the wall clock, UTC.
         shared: rates that hold for other campaigns as well.
+        paced: what sends, where it has rates of its own; rows may then come back by `take_back`.
     Attributes:
         comes_at: when the run would have gone on, had it been told to wait; None: nothing held it up.
     """
@@ -52,8 +54,15 @@ class Feed:
         flying: Collection[asyncio.Task[None]],
         clock: Callable[[], datetime],
         shared: SharedRates | None = None,
+        paced: Paced | None = None,
     ) -> None:
-        self._shared = shared
+        self._takes: list[Callable[[], Awaitable[float]]] = []
+        if paced is not None:
+            self._takes.append(paced.take_turn)
+        if shared is not None:
+            self._takes.append(shared.take)
+        self._some_come_back = paced is not None
+        self._came_back = False
         self.comes_at: datetime | None = None
         self._ledger = ledger
         self._pace = pace
@@ -87,6 +96,13 @@ class Feed:
         """Go on, if it was paused."""
         self._going.set()
 
+    def take_back(self, claim: Claim) -> None:
+        """A row that was given out could not begin after all, and nothing of it was sent: it comes again."""
+        self._ledger.give_back(claim)
+        self._came_back = True
+        if self._left is not None:
+            self._left += 1
+
     async def rows(self) -> AsyncGenerator[Claim]:
         """Each row when it may begin, until there are no more, or the run is held up and does not wait."""
         while not self.stopped and (seconds := self._too_early()) > 0:
@@ -95,7 +111,7 @@ class Feed:
         try:
             async with aclosing(self._in_turn()) as claims:
                 async for claim in claims:
-                    if self._shared is not None or not self._pace.is_open:
+                    if self._takes or not self._pace.is_open:
                         if not await self._admitted():
                             return
                         self._pace.take(claim.recipient.mailbox.domain)
@@ -111,11 +127,12 @@ class Feed:
         """Wait until the rates let one more begin; False: the run was stopped, or does not wait so long."""
         if not await self._held(self._pace.wait, max(PATIENCE, self._pace.overall.spacing)):
             return False
-        while self._shared is not None and not self.stopped and (seconds := await self._shared.take()) > 0:
-            if seconds > PATIENCE and not self._wait:
-                self.comes_at = self._clock() + timedelta(seconds=seconds)
-                return False
-            await self._sleep(seconds)
+        for take in self._takes:
+            while not self.stopped and (seconds := await take()) > 0:
+                if seconds > PATIENCE and not self._wait:
+                    self.comes_at = self._clock() + timedelta(seconds=seconds)
+                    return False
+                await self._sleep(seconds)
         return not self.stopped
 
     def _too_early(self) -> float:
@@ -145,7 +162,7 @@ class Feed:
                     yield ready
                 if self._parked and not await self._held(self._next_domain):
                     return
-            if self.comes_at is not None or self._left == 0 or not await self._something_comes():
+            if self.comes_at is not None or not await self._something_comes():
                 return
 
     def _waits_for_its_domain(self, claim: Claim) -> bool:
@@ -216,9 +233,15 @@ class Feed:
 
     async def _something_comes(self) -> bool:
         """Wait until a row is due, if it is one to wait for; False: none is."""
-        if self._wait and self._flying:  # each may be deferred yet, and be the first to be due
+        deferred = self._wait and self._left != 0  # each in flight may be yet, and be the first to be due
+        if (deferred or self._some_come_back) and self._flying:
             await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
             return True
+        if self._came_back:
+            self._came_back = False
+            return True
+        if self._left == 0:
+            return False
         due = await self._ledger.next_due()
         if due is None:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,11 +60,17 @@ class _Station:
         self.full_until = 0.0  # by what other campaigns sent
 
     def wait(self, now: float, wall: float) -> float:
+        """Seconds until its rates let a message begin."""
         return max(self.lane.wait(now, wall), self.full_until - now)
+
+    def rests(self, now: float) -> bool:
+        return self.rests_until > now
 
 
 class Relays:
     """Sends each message through one of several relays, in turns by their weights; a `Sends` for a Run.
+
+    It is `Paced` as well: a run that has to wait for the relays' rates does so before it begins a message.
 
     A relay that cannot be reached, or refuses the session, rests for a while, and the message goes through another.
     A message whose content has ended never does: what is in doubt stays so.
@@ -82,46 +89,87 @@ class Relays:
         self._stations = [_Station(share) for share in shares]
         if not self._stations:
             raise BadArgument("there is no relay: give one at least")
+        self._turns: deque[_Station] = deque()  # taken, for the messages that begin next
         self._clock = clock
         self._wall = wall
 
     async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
-        """Send one message, as `Pool.send` does.
+        """Send one message, as `Pool.send` does, once a relay's rates let it.
+
+        Raises:
+            What the last relay raised, when none could be used. What `Pool.send` raises otherwise.
+        """
+        while True:
+            seconds = await self.take_turn()
+            if seconds > 0:
+                await asyncio.sleep(seconds)
+            elif (delivery := await self.offer(message, before_end=before_end)) is not None:
+                return delivery
+
+    async def take_turn(self) -> float:
+        """Take a turn for one message; return 0, or the seconds until a relay may take it or has rested."""
+        found = await self._choose(())
+        if isinstance(found, _Station):
+            self._turns.append(found)
+            return 0.0
+        return found
+
+    async def offer(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery | None:
+        """Send one message in the turn that was taken first; None: none that is left may take it now.
 
         Raises:
             What the last relay raised, when none could be used. What `Pool.send` raises otherwise.
         """
         tried: list[_Station] = []
-        while True:
-            station = await self._next(tried)
-            tried.append(station)
+        found = self._turn() or await self._choose(tried)
+        while isinstance(found, _Station):
+            tried.append(found)
             try:
-                delivery = await station.share.pool.send(message, before_end=before_end)
+                delivery = await found.share.pool.send(message, before_end=before_end)
             except (ConnectFailed, Refused) as error:  # of the session: nothing of the message was said
-                self._fails(station, error)
+                self._fails(found, error)
                 if len(tried) == len(self._stations):
                     raise
             else:
-                station.rest = REST
-                station.rests_until = 0.0
+                found.rest = REST
+                found.rests_until = 0.0
                 return delivery
+            found = await self._choose(tried)
+        return None
 
-    async def _next(self, tried: Sequence[_Station]) -> _Station:
-        """The relay whose turn it is, of those not tried yet; rested ones first; waits for its rates."""
+    def _turn(self) -> _Station | None:
+        """The relay whose turn was taken first; None where it has failed since and another has not."""
+        if not self._turns:
+            return None
+        station, now = self._turns.popleft(), self._clock()
+        better = station.rests(now) and not all(each.rests(now) for each in self._stations)
+        return None if better else station
+
+    async def _choose(self, tried: Sequence[_Station]) -> _Station | float:
+        """The relay whose turn it is, of those not tried yet; or the seconds until there may be one of all."""
         while True:
             now, wall = self._clock(), self._wall()
-            left = [station for station in self._stations if station not in tried]
-            awake = [station for station in left if station.rests_until <= now] or left
-            waits = [station.wait(now, wall) for station in awake]
-            open_ = [station for station, wait in zip(awake, waits, strict=True) if wait <= 0]
-            if open_:
-                station = self._in_turn(open_)
-                if station.share.shared is not None and (full := await station.share.shared.take()) > 0:
-                    station.full_until = self._clock() + full
-                    continue
-                station.lane.take(now, wall)
-                return station
-            await asyncio.sleep(min(waits))
+            open_ = [station for station in self._candidates(tried, now, wall) if station.wait(now, wall) <= 0]
+            if not open_:
+                return self._earliest(now, wall)
+            station = self._in_turn(open_)
+            if station.share.shared is not None and (full := await station.share.shared.take()) > 0:
+                station.full_until = self._clock() + full
+                continue
+            station.lane.take(now, wall)
+            return station
+
+    def _candidates(self, tried: Sequence[_Station], now: float, wall: float) -> Sequence[_Station]:
+        """Those not tried that have rested; where none has, and none waits for its rates, all that are left."""
+        left = [station for station in self._stations if station not in tried]
+        awake = [station for station in left if not station.rests(now)]
+        if awake or any(station.wait(now, wall) > 0 for station in left):
+            return awake
+        return left
+
+    def _earliest(self, now: float, wall: float) -> float:
+        """Seconds until the first relay has rested and its rates let a message begin."""
+        return min(max(each.wait(now, wall), each.rests_until - now) for each in self._stations)
 
     def _in_turn(self, open_: Sequence[_Station]) -> _Station:
         """Smooth weighted turns: each gains its weight, the richest is taken and pays for all."""
@@ -132,6 +180,8 @@ class Relays:
         return chosen
 
     def _fails(self, station: _Station, error: SMTPError) -> None:
+        if len(self._stations) == 1:  # there is none to rest for: whoever sends decides when to try again
+            return
         now = self._clock()
         if station.rests_until <= now:  # not by each message that was under way
             station.rests_until = now + station.rest

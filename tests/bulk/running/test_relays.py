@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.running import feed, relays
 from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.relays import LONGEST_REST, REST, Relays, Share
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.errors import BadArgument, ConnectFailed, DeliveryInDoubt, SMTPError
+from asyncsmtp.errors import BadArgument, ConnectFailed, ConnectionLost, DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
@@ -23,20 +26,26 @@ from tests.bulk.running.test_campaign import Plain, campaign
 from tests.bulk.running.test_storms import YES
 from tests.client.support import message, relay_of
 
+HOURLY = Rate.parse_all("1/h")
+
 
 class Station:
-    """A pool that accepts, or raises what it is told to."""
+    """A pool that accepts, or raises what it is told to: `times` times, or always."""
 
-    def __init__(self, error: SMTPError | None = None) -> None:
+    def __init__(self, error: SMTPError | None = None, times: int | None = None) -> None:
         self.error = error
+        self.times = times
         self.taken = 0
         self.asked = 0
 
     async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
         self.asked += 1
+        fails = self.times is None or self.asked <= self.times
         await asyncio.sleep(0)
-        if self.error is not None:
+        if self.error is not None and fails:
             raise self.error
+        if before_end is not None:
+            await before_end()
         self.taken += 1
         return Delivery(message.envelope, YES, (YES,), (YES,))
 
@@ -125,3 +134,119 @@ async def test_a_campaign_through_two_relays_one_of_which_dies(tmp_path: Path) -
     took = [*one.received, *two.received]
     assert len({each.forward_paths for each in took}) == len(took) == 200
     assert len(two.received) > 2 * len(one.received)
+
+
+async def in_time(going: Coroutine[object, object, None]) -> None:
+    """Await what must not hang."""
+    async with asyncio.timeout(5):
+        await going
+
+
+async def test_a_run_ends_where_the_rate_of_its_only_relay_does(tmp_path: Path) -> None:
+    """As with the run's own rates: it says when it would have gone on."""
+    pool = Station()
+    async with campaign(tmp_path, 6) as ledger:
+        run = Run(Plain(), ledger, Relays([Share(pool, rates=Rate.parse_all("2/h"))]))
+        await in_time(run.go())
+        found = Counter((await states(ledger)).values())
+    assert found == {State.ACCEPTED: 2, State.PENDING: 4}
+    assert run.comes_at is not None
+    assert timedelta(minutes=59) < run.comes_at - datetime.now(UTC) < timedelta(minutes=62)
+
+
+async def test_a_run_that_waits_for_a_relay_s_rate_is_stopped_at_once(tmp_path: Path) -> None:
+    pool, first = Station(), asyncio.Event()
+    async with campaign(tmp_path, 6) as ledger:
+        through = Relays([Share(pool, rates=HOURLY)])
+        run = Run(Plain(), ledger, through, wait=True, watch=lambda *outcome: first.set())
+        task = asyncio.create_task(run.go())
+        await first.wait()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        run.stop()
+        async with asyncio.timeout(1):
+            await task
+        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 1, State.PENDING: 5}
+
+
+async def test_a_run_waits_a_moment_for_an_even_rate(tmp_path: Path) -> None:
+    pool = Station()
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Relays([Share(pool, rates=Rate.parse_all("100/s"))]))
+        await in_time(run.go())
+    assert pool.taken == 20
+    assert run.comes_at is None
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+async def test_a_run_goes_on_with_a_relay_that_has_rested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """Nobody waits for the hour of the other one; a row that came back is no further attempt of the limit."""
+    monkeypatch.setattr(relays, "REST", 0.05)
+    pools = [Station(), Station(ConnectFailed("down"), times=1)]
+    async with campaign(tmp_path, 4) as ledger:
+        run = Run(Plain(), ledger, Relays([Share(pools[0], rates=HOURLY), Share(pools[1])]), limit=limit)
+        await in_time(run.go())
+    assert [pool.taken for pool in pools] == [1, 3]
+    assert run.comes_at is None
+
+
+async def test_a_run_ends_when_one_relay_is_used_up_and_the_other_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that were on their way are pending again."""
+    monkeypatch.setattr(relays, "REST", 0.02)
+    monkeypatch.setattr(feed, "PATIENCE", 0.1)
+    pools = [Station(), Station(ConnectFailed("down"))]
+    async with campaign(tmp_path, 3) as ledger:
+        run = Run(Plain(), ledger, Relays([Share(pools[0], rates=HOURLY), Share(pools[1])]))
+        await in_time(run.go())
+        found = Counter((await states(ledger)).values())
+    assert found == {State.ACCEPTED: 1, State.PENDING: 2}
+    assert run.comes_at is not None
+    assert run.comes_at - datetime.now(UTC) < timedelta(seconds=1)
+    assert pools[1].asked < 12
+
+
+async def test_a_message_begun_before_goes_through_a_relay_that_has_rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a run it is waited for, and no longer than that."""
+    monkeypatch.setattr(relays, "REST", 0.05)
+    pools = [Station(), Station(ConnectFailed("down"), times=1)]
+    through = Relays([Share(pools[0], rates=HOURLY), Share(pools[1])])
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(through.send(message()) for _ in range(4)))
+    assert [pool.taken for pool in pools] == [1, 3]
+
+
+async def test_two_that_are_gone_end_the_run_though_one_has_a_rate(tmp_path: Path) -> None:
+    """The one that was tried has used up its rate by that, which is no reason to wait for it."""
+    pools = [Station(ConnectFailed("one")), Station(ConnectFailed("two"))]
+    through = Relays([Share(pools[0], rates=HOURLY), Share(pools[1])])
+    async with campaign(tmp_path, 1) as ledger:
+        with pytest.raises(ConnectFailed):
+            await in_time(Run(Plain(), ledger, through).go())
+    assert [pool.asked for pool in pools] == [1, 1]
+
+
+async def test_a_relay_that_rests_is_tried_before_a_message_is_given_up() -> None:
+    """The last resort, though the one that failed just now has used up its rate by that."""
+    now = 100.0
+    pools = [Station(), Station(ConnectFailed("two"))]
+    shares = [Share(pools[0], rates=Rate.parse_all("3/h")), Share(pools[1])]
+    through = Relays(shares, clock=lambda: now, wall=lambda: now)
+    await through.send(message())
+    await through.send(message())
+    assert [pool.taken for pool in pools] == [2, 0]
+    pools[0].error, pools[1].error = ConnectFailed("one"), None
+    await through.send(message())
+    assert [pool.taken for pool in pools] == [2, 1]
+
+
+async def test_what_broke_is_counted_though_the_row_came_back(tmp_path: Path) -> None:
+    """A row that breaks every connection is deferred after three of them, whatever the rate."""
+    pool = Station(ConnectionLost("lost"), times=3)
+    async with campaign(tmp_path, 2) as ledger:
+        run = Run(Plain(), ledger, Relays([Share(pool, rates=Rate.parse_all("20/s"))]), concurrency=1)
+        await in_time(run.go())
+        assert await states(ledger) == {1: State.DEFERRED, 2: State.ACCEPTED}
