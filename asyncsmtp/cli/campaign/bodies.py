@@ -88,30 +88,31 @@ class _Making:
     """
 
     def __init__(self, source: str, name: str, include: Loader, *, is_markdown: bool) -> None:
-        from asyncsmtp.mail.converting.joining import loaded
-
         self._source = source
         self._name = name
         self._include = include
         self._is_markdown = is_markdown
-        self._files = loaded(source, include)
+        self._files = _loaded(source, include)
         self.as_written = not is_markdown
 
     def bodies(self, text: str | None, *, to_text: bool, to_styles: bool) -> Bodies:
-        from asyncsmtp.mail.converting.conversions import html_from_markdown, styles_inlined, text_from_html
-        from asyncsmtp.mail.converting.images import images_by_cid
-
         html = self._source
         if self._is_markdown:
             text = self._markdown_as_text() if text is None else text
+            from asyncsmtp.mail.converting.conversions import html_from_markdown
+
             html = html_from_markdown(html)
         to_text = to_text and text is None
         if self._files and (to_text or to_styles or self._files_need_making()):
             html = self._joined(html, _as_html)
-        html, images = images_by_cid(html)
+        html, images = _with_images(html)
         if to_text:
+            from asyncsmtp.mail.converting.conversions import text_from_html
+
             text = text_from_html(html, self._name)
         if to_styles:
+            from asyncsmtp.mail.converting.conversions import styles_inlined
+
             html = styles_inlined(html, self._name)
         if to_styles or not self.as_written:
             return Bodies(text, html, self._name, f"{self._name} as sent", images)
@@ -122,9 +123,7 @@ class _Making:
         return self._joined(self._source, _as_text) if self._some(_HTML) else self._source
 
     def _files_need_making(self) -> bool:
-        from asyncsmtp.mail.converting.images import images_by_cid
-
-        return self._some(_MARKDOWN) or any(images_by_cid(source)[1] for source in self._files.values())
+        return self._some(_MARKDOWN) or any(_with_images(source)[1] for source in self._files.values())
 
     def _some(self, suffixes: frozenset[str]) -> bool:
         return any(_suffix(path) in suffixes for path in self._files)
@@ -135,6 +134,24 @@ class _Making:
         whole = joined(source, self._name, self._include, made)
         self.as_written = False
         return whole
+
+
+def _loaded(source: str, include: Loader) -> dict[str, str]:
+    """The files that it includes or extends."""
+    if "{%" not in source:
+        return {}
+    from asyncsmtp.mail.converting.joining import loaded
+
+    return loaded(source, include)
+
+
+def _with_images(html: str) -> tuple[str, dict[str, str]]:
+    """As `images_by_cid`; most campaigns show none."""
+    if "<img" not in html.lower():
+        return html, {}
+    from asyncsmtp.mail.converting.images import images_by_cid
+
+    return images_by_cid(html)
 
 
 def _as_html(source: str, path: str) -> str:
