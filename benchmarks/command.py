@@ -60,7 +60,7 @@ async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 5_000, turn
 
 
 async def grow(folder: Path, sizes: tuple[int, ...] = (1_000, 10_000, 100_000), turns: int = 3) -> list[Row]:
-    """CPU a message for more and more rows, less what a run of a single one costs: its start.
+    """CPU a message for more and more rows, less what a run costs that has one for each session: its start.
 
     The fewer the rows, the more the variance of the start weighs: so few are run so much more often.
     """
@@ -72,9 +72,13 @@ async def grow(folder: Path, sizes: tuple[int, ...] = (1_000, 10_000, 100_000), 
             return bulk(campaigns.write(here, rows, port, sessions=SESSIONS, octets=OCTETS), rows)
 
         once(1)  # what is compiled once is not of any size
-        costs = {rows: middle([once(rows) for _ in range(turns * (5 if rows < FEW else 1))]) for rows in (1, *sizes)}
-    start, last = costs[1].cpu, sizes[-1]
-    each = {rows: (costs[rows].cpu - start) / (rows - 1) for rows in sizes}
+        measured: dict[int, list[Cost]] = {rows: [] for rows in (SESSIONS, *sizes)}
+        for _ in range(turns):  # the sizes in turn, so that a busy minute hits them all
+            for rows, costs_of in measured.items():
+                costs_of += [once(rows) for _ in range(5 if rows < FEW else 1)]
+        costs = {rows: middle(costs_of) for rows, costs_of in measured.items()}
+    start, last = costs[SESSIONS].cpu, sizes[-1]
+    each = {rows: (costs[rows].cpu - start) / (rows - SESSIONS) for rows in sizes}
     spread = max(abs(cost / each[sizes[1]] - 1) for cost in each.values())
     return [
         Row(
