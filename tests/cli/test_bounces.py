@@ -26,13 +26,17 @@ def sent(command: Command, campaign: Path) -> dict[str, str]:
     return {row["email"]: row["message_id"] for row in rows}
 
 
+def by_return_path(message_id: str) -> bytes:
+    """A report on that message, sent to its return path."""
+    return report().replace(TOKEN, b"bounces+" + message_id.partition("@")[0].encode() + b"@example.org")
+
+
 def test_what_came_back_is_rejected_by_its_return_path_or_its_message_id(
     command: Command, campaign: Path, sent: dict[str, str]
 ) -> None:
     inbox = campaign.parent / "inbox"
     inbox.mkdir()
-    token = sent["ann@example.org"].partition("@")[0].encode()
-    (inbox / "1").write_bytes(report().replace(TOKEN, b"bounces+" + token + b"@example.org"))
+    (inbox / "1").write_bytes(by_return_path(sent["ann@example.org"]))
     by_id = report("text/rfc822-headers").replace(TOKEN, b"desk@example.org").replace(b"xyz@", b"%s@")
     (inbox / "2").write_bytes(by_id % sent["bob@example.org"].partition("@")[0].encode())
     (inbox / "3").write_bytes(report())  # somebody made this up
@@ -59,15 +63,14 @@ def test_a_report_that_was_heard_says_nothing_of_a_message_that_was_sent_since(
     """Both attempts have one Message-ID; a Maildir is read from its beginning each time."""
     inbox = campaign.parent / "inbox"
     inbox.mkdir()
-    token = sent["ann@example.org"].partition("@")[0].encode()
-    (inbox / "1").write_bytes(report().replace(TOKEN, b"bounces+" + token + b"@example.org"))
+    (inbox / "1").write_bytes(by_return_path(sent["ann@example.org"]))
     assert "1 row rejected because of it" in command("bounces", campaign, "--from", inbox).err
     assert command("resolve", campaign, "--state", "rejected", "--resend", "--yes").code == 0
     with serving(ScriptedRelay()) as relay:
         assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
     assert "0 rows rejected because of it" in command("bounces", campaign, "--from", inbox).err
     assert command("status", campaign, "--json").out.count('"accepted": 3') == 1
-    (inbox / "2").write_bytes(report().replace(TOKEN, b"bounces+" + token + b"@example.org") + b"\n")
+    (inbox / "2").write_bytes(by_return_path(sent["ann@example.org"]) + b"\n")
     assert "1 row rejected because of it" in command("bounces", campaign, "--from", inbox).err
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import Message
 from hashlib import sha256
@@ -33,8 +32,8 @@ def read_report(octets: bytes) -> Iterator[Bounce]:
             return
         about, to, name = _about(report), tuple(_addresses(report)), sha256(octets).hexdigest()[:32]
         for fields in _blocks(status):
-            if bounce := _bounce(fields, about, to):
-                yield replace(bounce, report=name)
+            if bounce := _bounce(fields, about, to, name):
+                yield bounce
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return  # a message that is made to be misread
 
@@ -50,7 +49,7 @@ def _blocks(status: Message) -> Iterator[Message]:
         yield from (part for part in payload if isinstance(part, Message))
 
 
-def _bounce(fields: Message, message_id: str, to: tuple[str, ...]) -> Bounce | None:
+def _bounce(fields: Message, message_id: str, to: tuple[str, ...], report: str) -> Bounce | None:
     action = str(fields.get("Action", "")).strip().lower()
     if not action:
         return None
@@ -64,6 +63,7 @@ def _bounce(fields: Message, message_id: str, to: tuple[str, ...]) -> Bounce | N
         safe_text(words or action, _MOST_WORDS),
         message_id,
         to,
+        report,
     )
 
 

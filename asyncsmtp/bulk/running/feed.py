@@ -129,10 +129,8 @@ class Feed:
             return False
         for take in self._takes:
             while not self.stopped and (seconds := await take()) > 0:
-                if seconds > PATIENCE and not self._wait:
-                    self.comes_at = self._clock() + timedelta(seconds=seconds)
+                if not await self._waited(seconds, PATIENCE):
                     return False
-                await self._sleep(seconds)
         return not self.stopped
 
     def _too_early(self) -> float:
@@ -142,7 +140,7 @@ class Feed:
     async def _in_turn(self) -> AsyncGenerator[Claim]:
         """Each row when its domain lets it; those of other domains pass those that wait."""
         while not self.stopped:
-            async with aclosing(self._claims() if self._schedule.always else self._in_window()) as claims:
+            async with aclosing(self._in_window() if self._schedule.windows else self._claims()) as claims:
                 async for claim in claims:
                     if self._pace.is_open and not self._parked:
                         yield claim
@@ -202,7 +200,7 @@ class Feed:
                 if self._schedule.differs:
                     if self._is_put_off(claim):
                         continue
-                elif self._schedule.windows and not await self._held(self._closed):
+                elif not await self._held(self._closed):
                     return
                 yield claim
 
@@ -257,11 +255,17 @@ class Feed:
     async def _held(self, wait: Callable[[], float], patience: float = PATIENCE) -> bool:
         """Wait as long as `wait` says; False: the run was stopped, or does not wait so long."""
         while not self.stopped and (seconds := wait()) > 0:
-            if seconds > patience and not self._wait:
-                self.comes_at = self._clock() + timedelta(seconds=seconds)
+            if not await self._waited(seconds, patience):
                 return False
-            await self._sleep(seconds)
         return not self.stopped
+
+    async def _waited(self, seconds: float, patience: float) -> bool:
+        """Wait so long, or a part of it; False: that is longer than the run waits."""
+        if seconds > patience and not self._wait:
+            self.comes_at = self._clock() + timedelta(seconds=seconds)
+            return False
+        await self._sleep(seconds)
+        return True
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -83,11 +83,6 @@ class Schedule:
     zone_column: str | None = None
 
     @property
-    def always(self) -> bool:
-        """Whether a message may begin at any time, once it is not too early."""
-        return not self.windows
-
-    @property
     def differs(self) -> bool:
         """Whether it depends on the recipient when his message may begin."""
         return self.zone_column is not None and any(window.zone is None for window in self.windows)

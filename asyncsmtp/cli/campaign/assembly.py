@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ async def assemble(settings: Settings) -> Assembled:
     from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.bulk.recipients.selection import Selection
     from asyncsmtp.mail.signing.dkim import Signer
-    from asyncsmtp.mail.templates.columns import Columns
+    from asyncsmtp.mail.templates.columns import known_columns
     from asyncsmtp.mail.unsubscribe import unsubscribe_token
     from asyncsmtp.protocol.envelope import Mailbox
 
@@ -69,9 +69,8 @@ async def assemble(settings: Settings) -> Assembled:
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
     called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
-    template = _template(
-        settings, shelf, written.bodies(settings, Columns(_known(settings, columns), called), shelf.included)
-    )
+    known = known_columns(columns, called, unsubscribes=settings.unsubscribe is not None)
+    template = _template(settings, shelf, written.bodies(settings, known, shelf.included))
     selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
         file.rules = replace(file.rules, selection=selection)
@@ -127,13 +126,6 @@ class _Shelf:
         octets = self.folder.read(path)
         self.digests[path] = _digest(octets)
         return octets.decode("utf-8-sig")
-
-
-def _known(settings: Settings, columns: Sequence[str]) -> Sequence[str]:
-    """The names that a template may use."""
-    from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL
-
-    return columns if settings.unsubscribe is None else list(dict.fromkeys([*columns, UNSUBSCRIBE_URL]))
 
 
 def _template(settings: Settings, shelf: _Shelf, bodies: Bodies) -> Template:

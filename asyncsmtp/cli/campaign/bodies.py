@@ -61,8 +61,10 @@ class Written:
         if self.html is None or settings.html is None:
             return Bodies(self.text, self.html, text_name)
         name = settings.html.name
-        _check(self.html, name, columns, include)
-        making = _Making(self.html, name, include, is_markdown=settings.html.suffix.lower() in _MARKDOWN)
+        is_markdown = settings.html.suffix.lower() in _MARKDOWN
+        if is_markdown or settings.text_from_html or settings.inline_styles or "{%" in self.html:
+            _check(self.html, name, columns, include)  # else it is compiled in these very lines
+        making = _Making(self.html, name, include, is_markdown=is_markdown)
         try:
             made = making.bodies(self.text, to_text=settings.text_from_html, to_styles=settings.inline_styles)
         except TemplateError as error:
@@ -98,9 +100,9 @@ class _Making:
     def bodies(self, text: str | None, *, to_text: bool, to_styles: bool) -> Bodies:
         html = self._source
         if self._is_markdown:
-            text = self._markdown_as_text() if text is None else text
             from asyncsmtp.mail.converting.conversions import html_from_markdown
 
+            text = self._markdown_as_text() if text is None else text
             html = html_from_markdown(html)
         to_text = to_text and text is None
         if self._files and (to_text or to_styles or self._files_need_making()):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.mapping import mapping
-from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, windows
+from asyncsmtp.cli.campaign.pacing import domain_rates, moment, rates, taken, windows
 from asyncsmtp.cli.campaign.places import place
 from asyncsmtp.cli.campaign.sealing import sealing
 from asyncsmtp.cli.campaign.shares import shares
@@ -20,7 +20,6 @@ from asyncsmtp.cli.campaign.signing import signatures
 from asyncsmtp.cli.campaign.spooling import STDIN
 from asyncsmtp.cli.campaign.unsubscribing import unsubscribing
 from asyncsmtp.cli.durations import seconds
-from asyncsmtp.errors import BadArgument
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DIALOGUES", "IN_DOUBT", "KEYS", "Key"]
@@ -122,20 +121,14 @@ def _ledger(value: object, folder: Path) -> Path | Database:
     text = str(value)
     if not text.startswith(SCHEMES):
         return _path(value, folder)
-    try:
-        return Database.parse(text)
-    except BadArgument as error:
-        raise ValueError(str(error)) from None
+    return taken(Database.parse, text)
 
 
 def _webhook(value: object, folder: Path) -> str:
     from asyncsmtp.bulk.webhook import check_url
 
     url = _text(value, folder)
-    try:
-        check_url(url)
-    except BadArgument as error:
-        raise ValueError(str(error)) from None
+    taken(check_url, url)
     return url
 
 

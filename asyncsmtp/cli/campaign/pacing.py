@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.rates import Rate
     from asyncsmtp.bulk.running.when import Window
 
-__all__ = ["domain_rates", "moment", "rates", "windows"]
+__all__ = ["domain_rates", "moment", "rates", "taken", "windows"]
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ def rates(value: object, folder: Path) -> tuple[Rate, ...]:
     """`"30/s, 2000/day"`, or a list of such."""
     from asyncsmtp.bulk.pace.rates import Rate
 
-    return tuple(rate for text in _texts(value, '"30/s"') for rate in _taken(Rate.parse_all, text))
+    return tuple(rate for text in _texts(value, '"30/s"') for rate in taken(Rate.parse_all, text))
 
 
 def windows(value: object, folder: Path) -> tuple[Window, ...]:
@@ -31,7 +31,7 @@ def windows(value: object, folder: Path) -> tuple[Window, ...]:
     from asyncsmtp.bulk.running.when import Window
 
     texts = [part for text in _texts(value, '"Mon-Fri 09:00-17:00"') for part in text.split(";")]
-    return tuple(_taken(Window.parse, text) for text in texts)
+    return tuple(taken(Window.parse, text) for text in texts)
 
 
 def domain_rates(value: object, folder: Path) -> Mapping[str, tuple[Rate, ...]]:
@@ -64,7 +64,8 @@ def moment(value: object, folder: Path) -> datetime:
     return value.astimezone(UTC)
 
 
-def _taken(parse: Callable[[str], _T], text: str) -> _T:
+def taken(parse: Callable[[str], _T], text: str) -> _T:
+    """What `parse` makes of it, a BadArgument told as the ValueError that names the key."""
     try:
         return parse(text)
     except BadArgument as error:

@@ -28,7 +28,7 @@ class Capacity:
         if not self.full:
             self._taken += 1
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = asyncio.get_running_loop().create_future()
         (self._waiters.appendleft if first else self._waiters.append)(waiter)
         try:
             await waiter  # whoever ends the wait has counted it

@@ -198,6 +198,7 @@ class Pool:
     ) -> Delivery:
         deferrals, time = 0, asyncio.get_running_loop().time
         while True:
+            counts_again(before_end)
             self._connector.check()
             service, fresh = slot.service, False
             if service is None or not service.serves(time()) or not service.lasts(message.envelope):
@@ -213,14 +214,12 @@ class Pool:
                     self._connector.backoff.failed(time())
                     raise
                 _tell(watch, error)
-                counts_again(before_end)
                 continue
             except ReplyTimeout as error:
                 if not (self._manners.loses_commands and service.session.pipelined):
                     raise
                 self._slots.retire_pipelined()  # they would lose commands too; the next ones say one at a time
                 _tell(watch, error)
-                counts_again(before_end)
                 continue
             finally:
                 service.give_back()
@@ -235,7 +234,6 @@ class Pool:
             deferrals += delivery.mail.code != CLOSING
             service.retire()
             _tell(watch, delivery.mail)
-            counts_again(before_end)
 
     def _welcomed(self, service: Service) -> None:
         """The relay has taken a message's envelope."""

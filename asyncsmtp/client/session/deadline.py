@@ -48,7 +48,7 @@ class Mark:
 
 
 def counts_again(before_end: BeforeEnd | None) -> None:
-    """Another try begins, or another part: a limit that was off is on again."""
+    """A try begins, or a further part: a limit that was off since the mark of another one is on again."""
     if isinstance(before_end, Mark):
         before_end.counts_again()
 

@@ -14,19 +14,14 @@ from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Limits
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["in_parts", "is_too_long", "transactions"]
+__all__ = ["in_parts", "transactions"]
 
 Transacts = Callable[[Envelope, AnyContent, BeforeEnd | None], Coroutine[None, None, Delivery]]
 
 
-def is_too_long(envelope: Envelope, limits: Limits) -> bool:
-    """Whether the relay takes fewer recipients at once, and they need not all be in one transaction."""
-    return limits.rcpt_max is not None and len(envelope.forward_paths) > limits.rcpt_max and not envelope.all_or_nothing
-
-
 def transactions(envelope: Envelope, limits: Limits | None) -> int:
-    """How many a message takes: one, unless it goes in parts."""
-    if limits is None or limits.rcpt_max is None or not is_too_long(envelope, limits):
+    """How many a message takes: one, unless the relay takes fewer recipients at once and they may go in parts."""
+    if limits is None or limits.rcpt_max is None or envelope.all_or_nothing:
         return 1
     return -(-len(envelope.forward_paths) // limits.rcpt_max)
 

@@ -24,7 +24,7 @@ from asyncsmtp.client.session.fitting import fitted
 from asyncsmtp.client.session.lifetime import Lifetime
 from asyncsmtp.client.session.line import Line
 from asyncsmtp.client.session.manners import Manners
-from asyncsmtp.client.session.parts import in_parts, is_too_long
+from asyncsmtp.client.session.parts import in_parts, transactions
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.wallet import Wallet
 from asyncsmtp.client.settings.relay import Relay
@@ -263,7 +263,7 @@ class Session:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         wire.check()
         offered, lmtp = wire.protocol.extensions, self.relay.lmtp
-        if offered.limits is not None and is_too_long(envelope, offered.limits):
+        if offered.limits is not None and transactions(envelope, offered.limits) > 1:
             return in_parts(envelope, content, before_end, offered.limits, self._join)
         place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_facts)
         self._life.messages += 1

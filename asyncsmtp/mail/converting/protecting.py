@@ -9,15 +9,16 @@ from asyncsmtp.mail.converting.markup import Kind, attributes, tokens
 __all__ = ["TAG", "Protected"]
 
 _STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
-_RAW = re.compile(r"(\{%[-+]?\s*raw\s*-?%\})(.*?)(\{%[-+]?\s*endraw\s*[-+]?%\})", re.DOTALL)
+_RAW_BEGINS, _RAW_ENDS = r"\{%[-+]?\s*raw\s*-?%\}", r"\{%[-+]?\s*endraw\s*[-+]?%\}"
+_RAW = re.compile(rf"({_RAW_BEGINS})(.*?)({_RAW_ENDS})", re.DOTALL)
+_RAW_BEGIN = re.compile(_RAW_BEGINS)
 TAG = re.compile(
-    r"\{%[-+]?\s*raw\s*-?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}"
+    rf"{_RAW_BEGINS}.*?{_RAW_ENDS}"
     r"|\{\#.*?\#\}"
     rf"|\{{\{{(?:{_STRING}|(?!\}}\}}).)*+\}}\}}"
     rf"|\{{%(?:{_STRING}|(?!%\}}).)*+%\}}",
     re.DOTALL,
 )
-_RAW_BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}")
 _BRACE = re.compile(r"\{(?=[{%#]|\Z)")
 _SHOWN_BRACE = '{{ "{" }}'
 _FIXED = frozenset({"div", "li", "table", "td", "th"})

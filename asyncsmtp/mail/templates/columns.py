@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-__all__ = ["Columns", "is_free"]
+from asyncsmtp.errors import TemplateError
+from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL
+
+__all__ = ["Columns", "is_free", "known_columns"]
 
 ROW = "row"  # the name under which a template finds all columns, whatever they are called
 _RESERVED = frozenset({ROW, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
@@ -45,6 +48,19 @@ class Columns:
         if column in self.names:
             return column
         return next((name for name, of in self.names.items() if of == column), f'row["{column}"]')
+
+
+def known_columns(columns: Sequence[str], called: Mapping[str, str], *, unsubscribes: bool) -> Columns:
+    """What a template may name: the columns, and `unsubscribe_url` where there is one.
+
+    Raises:
+        TemplateError: the recipients have a column of that name.
+    """
+    if not unsubscribes:
+        return Columns(columns, called)
+    if UNSUBSCRIBE_URL in columns or UNSUBSCRIBE_URL in called:
+        raise TemplateError(f"the recipients have a column “{UNSUBSCRIBE_URL}” of their own: rename it", "header")
+    return Columns((*columns, UNSUBSCRIBE_URL), called)
 
 
 def is_free(name: str) -> bool:

@@ -14,14 +14,14 @@ from asyncsmtp.mail.returnpath import ReturnPath
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import Seal
 from asyncsmtp.mail.templates.attaching import attachment_part
-from asyncsmtp.mail.templates.columns import Columns
+from asyncsmtp.mail.templates.columns import Columns, known_columns
 from asyncsmtp.mail.templates.composer import Composer
 from asyncsmtp.mail.templates.fields import Fields, in_every_row
 from asyncsmtp.mail.templates.filling import Piece
 from asyncsmtp.mail.templates.sandbox import Loader, Sandbox
 from asyncsmtp.mail.templates.slots import slots
 from asyncsmtp.mail.templates.textpart import text_part
-from asyncsmtp.mail.unsubscribe import UNSUBSCRIBE_URL, Unsubscribe
+from asyncsmtp.mail.unsubscribe import Unsubscribe
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["Composer", "Template"]
@@ -91,7 +91,7 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = Columns(self._with_our_own(columns, called or {}), called)
+        known = known_columns(columns, called or {}, unsubscribes=self.unsubscribe is not None)
         plain = Sandbox(autoescape=False, load=self.loader)
         author, head = self._head(Fields(known, plain))
         with in_every_row("return_path"):
@@ -100,13 +100,6 @@ class Template:
         return Composer(
             author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns, seal=seal
         )
-
-    def _with_our_own(self, columns: Sequence[str], called: Mapping[str, str]) -> Sequence[str]:
-        if self.unsubscribe is None:
-            return columns
-        if UNSUBSCRIBE_URL in columns or UNSUBSCRIBE_URL in called:
-            raise TemplateError(f"the recipients have a column “{UNSUBSCRIBE_URL}” of their own: rename it", "header")
-        return (*columns, UNSUBSCRIBE_URL)
 
     def _head(self, fields: Fields) -> tuple[Mailbox, list[Piece]]:
         """The mailbox of the author and the fields before the body's own."""
