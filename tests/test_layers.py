@@ -130,7 +130,7 @@ def test_a_file_is_one_idea(path: Path) -> None:
         ("asyncsmtp.mail.headers", "from os import urandom"),
         ("asyncsmtp.mail.headers", "date = datetime.now(UTC)"),
         ("asyncsmtp.client.session.session", "import smtplib"),
-        ("asyncsmtp.client.settings.relay", "import subprocess"),
+        ("asyncsmtp.client.config.relay", "import subprocess"),
         ("asyncsmtp.cli.secrets", "run(line, shell=True)"),
     ],
 )

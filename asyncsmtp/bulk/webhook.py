@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SIGNATURE", "Posts", "Webhook", "check_url", "webhook"]
@@ -148,14 +148,14 @@ class Webhook:
 
 
 def check_url(url: str) -> None:
-    """Raise BadArgument for what is no http or https URL."""
+    """Raise InvalidArgument for what is no http or https URL."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # brackets around what is no IPv6 address, a port that is none
         usable = False
     if not usable:
-        raise BadArgument(f"“{safe_text(url, 100)}” is no URL for a webhook: give one that begins with https://")
+        raise InvalidArgument(f"“{safe_text(url, 100)}” is no URL for a webhook: give one that begins with https://")
 
 
 @asynccontextmanager
@@ -163,13 +163,13 @@ async def webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[Webho
     """A webhook at a URL, told until the block ends.
 
     Raises:
-        BadArgument: it is no http or https URL. NotInstalled: what speaks HTTP is optional, and not there.
+        InvalidArgument: it is no http or https URL. MissingDependency: what speaks HTTP is optional, and not there.
     """
     check_url(url)
     try:
         httpx = import_module("httpx")
     except ImportError:
-        raise NotInstalled("telling outcomes to a webhook", "asyncsmtp[http]") from None
+        raise MissingDependency("telling outcomes to a webhook", "asyncsmtp[http]") from None
     async with httpx.AsyncClient(timeout=PATIENCE, follow_redirects=False) as client:
 
         async def posts(body: bytes, headers: dict[str, str]) -> int:

@@ -11,23 +11,23 @@ from contextlib import nullcontext
 import pytest
 import trustme
 
+from asyncsmtp.client.config.login_config import Login, Token, TokenSource
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session import wallet as wallets
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.client.session.wallet import Wallet
-from asyncsmtp.client.settings.login import Login, Token, TokenSource
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
-    BadArgument,
     ConnectFailed,
-    NotOffered,
+    ExtensionNotSupported,
+    InvalidArgument,
     Refused,
-    RelayUnproved,
+    ServerNotAuthenticated,
     TokenFailed,
 )
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Bearer, External, Password, Secret
+from asyncsmtp.protocol.auth.sasl import Bearer, External, Password, Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Fin, Scram, ScriptedRelay, Stage
 from tests.client.support import Trail, message, relay_of
 
@@ -173,7 +173,7 @@ async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(ser
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms) as server:
         with pytest.raises(AuthenticationRefused) as refused:
             await log_in(server, ANN)
-    assert isinstance(refused.value, RelayUnproved) is server_side.skips_proof
+    assert isinstance(refused.value, ServerNotAuthenticated) is server_side.skips_proof
     verbs = [line.split()[1] for line in server.dialogue if line.startswith("C: ")]
     assert verbs.count("AUTH") == 1
     assert "MAIL" not in verbs
@@ -195,7 +195,7 @@ async def test_a_million_iterations_do_not_stop_the_event_loop() -> None:
     async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-512": server_side}) as server:
         watching = asyncio.create_task(watch())
         began = asyncio.get_running_loop().time()
-        with pytest.raises(RelayUnproved):
+        with pytest.raises(ServerNotAuthenticated):
             await log_in(server, ANN)
         took = asyncio.get_running_loop().time() - began
         watching.cancel()
@@ -401,7 +401,7 @@ async def test_a_relay_that_hangs_up_behind_a_refused_token_gets_the_fresh_one()
 )
 def test_a_login_that_cannot_be_meant_is_refused(settings: dict[str, object], why: str) -> None:
     """Before any connection."""
-    with pytest.raises(BadArgument, match=why):
+    with pytest.raises(InvalidArgument, match=why):
         Login(**settings)  # type: ignore[arg-type]
 
 
@@ -410,7 +410,7 @@ def test_a_url_may_name_the_mechanisms() -> None:
     relay = Relay.from_url("smtps://ann@relay.example?auth=cram-md5,PLAIN", password="x")
     assert relay.login == Login("ann", Secret("x"), mechanisms=("CRAM-MD5", "PLAIN"))
     for wrong in ("", "PLAIN,", "NTLM"):
-        with pytest.raises(BadArgument, match="is no mechanism known here"):
+        with pytest.raises(InvalidArgument, match="is no mechanism known here"):
             Relay.from_url(f"smtps://ann@relay.example?auth={wrong}", password="x")
 
 
@@ -433,7 +433,7 @@ async def test_a_wallet_holds_what_the_login_has() -> None:
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
     """AU-05, W-53: nothing weaker is used instead."""
     async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
-        with pytest.raises(NotOffered, match="when only SCRAM-SHA-256 may be used"):
+        with pytest.raises(ExtensionNotSupported, match="when only SCRAM-SHA-256 may be used"):
             await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))
     assert server.auth_attempts == []
 

@@ -12,7 +12,7 @@ import pytest
 
 from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapPlace
 from asyncsmtp.bulk.bounces.report import MOST_OCTETS
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
 from tests.bulk.bounces.test_report import report
 from tests.cli.conftest import campaign, command  # noqa: F401 fixtures
 from tests.cli.ended import Command

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from asyncsmtp.errors import (
     AuthenticationRefused,
-    BadArgument,
-    NotOffered,
-    OutOfStep,
+    ExtensionNotSupported,
+    InvalidArgument,
     Refused,
-    RelayUnproved,
+    ServerNotAuthenticated,
     SMTPError,
+    UnexpectedReply,
 )
+from asyncsmtp.protocol.auth.auth import MAX_ROUNDS, log_in
+from asyncsmtp.protocol.auth.sasl import NAMES, Bearer, Channel, Credentials, External, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol
 from asyncsmtp.protocol.commands import ehlo
-from asyncsmtp.protocol.login import MAX_ROUNDS, log_in
-from asyncsmtp.protocol.sasl import NAMES, Bearer, Channel, Credentials, External, Password, Secret
 from asyncsmtp.testing import Scram
 
 ANN = Password("ann", Secret("hunter2"))
@@ -136,7 +136,7 @@ def test_a_235_before_the_proof_is_no_success(rounds: int) -> None:
     if rounds:
         final = relay.against(Scram("sha256", skips_proof=True), {"ann": "hunter2"})
         assert final == b"235 welcome"
-    with pytest.raises(RelayUnproved, match="235 welcome to AUTH before it had proved") as unproved:
+    with pytest.raises(ServerNotAuthenticated, match="235 welcome to AUTH before it had proved") as unproved:
         relay.answer(b"235 welcome")
     assert isinstance(unproved.value, AuthenticationRefused)
     assert unproved.value.reply.code == 235
@@ -212,7 +212,7 @@ def test_what_we_broke_off_cannot_succeed(positive: bytes) -> None:
     """AU-06: RFC 4954 §4 has 501 behind `*`."""
     relay = Relay("LOGIN")
     assert not relay.answer(b"334 !!!")
-    with pytest.raises(OutOfStep):
+    with pytest.raises(UnexpectedReply):
         relay.answer(positive)
 
 
@@ -279,13 +279,13 @@ def test_a_login_that_is_not_offered_is_not_tried(
     offered: str, credentials: Credentials, wanted: tuple[str, ...], why: str
 ) -> None:
     """W-53: nothing is said, and the error tells what to look at."""
-    with pytest.raises(NotOffered, match=why):
+    with pytest.raises(ExtensionNotSupported, match=why):
         Relay(offered, credentials, wanted)
 
 
 def test_a_secret_that_breaks_a_frame_is_found_before_auth() -> None:
     """AU-13: for LOGIN, whose password comes last."""
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Relay("LOGIN", Password("ann", Secret("a\0b")))
 
 
@@ -327,7 +327,7 @@ def test_no_challenges_break_a_login(mechanism: str, replies: list[bytes], more:
     credentials = TOKEN if mechanism in ("OAUTHBEARER", "XOAUTH2") else External() if mechanism == "EXTERNAL" else ANN
     relay = Relay(" ".join([mechanism, *more]), credentials, (mechanism, "LOGIN"))
     error = outcome(relay, replies)
-    assert error is None or isinstance(error, Refused | OutOfStep)
+    assert error is None or isinstance(error, Refused | UnexpectedReply)
     if credentials != External():
         assert "hunter2" not in "".join(traceback.format_exception(error))
     attempts = [line.split()[1].decode() for line in relay.said if line.startswith(b"AUTH ")]

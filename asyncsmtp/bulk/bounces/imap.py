@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from asyncsmtp.bulk.bounces.report import MOST_OCTETS
-from asyncsmtp.client.settings.hosts import host_and_port, split_url
-from asyncsmtp.errors import BadArgument, CertificateRefused, ConnectFailed, NotInstalled
+from asyncsmtp.client.config.proxy import host_and_port, split_url
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Secret
 
 if TYPE_CHECKING:
     from imapclient import IMAPClient
@@ -28,7 +28,7 @@ WINDOW = 5_000  # messages that one search is about
 _FORM = "write imaps://user@host/INBOX"
 
 
-class LoginRefused(BadArgument):
+class LoginRefused(InvalidArgument):
     """The server takes another user or another password."""
 
 
@@ -49,17 +49,17 @@ class ImapPlace:
         """Take `imaps://user@host:993/Folder` (RFC 5092 §2), `%XX` decoded.
 
         Raises:
-            BadArgument: it is none, has a password (which is not repeated), or a character that would end a command.
+            InvalidArgument: not an IMAP URL, or one with a password (which is not repeated) or a control character.
         """
         parts = split_url(url)
         user, _, hosts = parts.netloc.rpartition("@")
         shown = safe_text(url, 80)
         if parts.scheme != "imaps" or not user or parts.query or parts.fragment:
-            raise BadArgument(f"“{shown}” is no folder of an IMAP server: {_FORM}")
+            raise InvalidArgument(f"“{shown}” is no folder of an IMAP server: {_FORM}")
         host, port = host_and_port(hosts)
         place = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
         if not (place.user + place.host + place.folder).isprintable():
-            raise BadArgument(f"“{shown}” holds a control character: {_FORM}")
+            raise InvalidArgument(f"“{shown}” holds a control character: {_FORM}")
         return place
 
 
@@ -86,14 +86,14 @@ class ImapFolder:
         """Connect, log in, open the folder.
 
         Raises:
-            NotInstalled: the library is not there. ConnectFailed: the server, or its certificate.
-            LoginRefused: the password. BadArgument: the folder.
+            MissingDependency: the library is not there. ConnectFailed: the server, or its certificate.
+            LoginRefused: the password. InvalidArgument: the folder.
         """
         try:
             from imapclient import IMAPClient
             from imapclient.exceptions import IMAPClientError, LoginError
         except ImportError:
-            raise NotInstalled("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
+            raise MissingDependency("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
         place = self._place
         try:
             context = _context(self._ca_file)
@@ -114,7 +114,7 @@ class ImapFolder:
             client.shutdown()
             if isinstance(error, client.AbortError):
                 raise _lost(place, error) from error
-            raise BadArgument(f"{place} cannot be opened: {safe_text(str(error), 200)}") from error
+            raise InvalidArgument(f"{place} cannot be opened: {safe_text(str(error), 200)}") from error
         except OSError as error:
             client.shutdown()
             raise _lost(place, error) from error
@@ -181,7 +181,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
         if ca_file is not None:
             context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise BadArgument(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from error
+        raise InvalidArgument(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from error
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:  # a common name proves no host (RFC 9525 §2)
         context.hostname_checks_common_name = False
     return context

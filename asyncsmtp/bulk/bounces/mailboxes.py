@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asyncsmtp.bulk.bounces.report import MOST_OCTETS
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 __all__ = ["messages_in"]
 
@@ -15,7 +15,7 @@ def messages_in(place: Path) -> Iterator[bytes]:
     """The octets of each message, as far as a report is looked at; blocks. Nothing is marked, moved or removed.
 
     Raises:
-        BadArgument: there is no such place, or it cannot be read.
+        InvalidArgument: there is no such place, or it cannot be read.
     """
     try:
         if place.is_dir():
@@ -29,7 +29,7 @@ def messages_in(place: Path) -> Iterator[bytes]:
             yield from _mbox(place)
     except OSError as error:
         why = str(error.strerror or error).lower()
-        raise BadArgument(
+        raise InvalidArgument(
             f"{place} cannot be read: {why}: name a Maildir, an mbox file or a folder of messages"
         ) from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
 
-from asyncsmtp.errors import NotInstalled, RecipientError
+from asyncsmtp.errors import MissingDependency, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DELIMITER", "WORKBOOKS", "as_csv"]
@@ -28,7 +28,7 @@ def as_csv(path: str, name: str) -> Iterator[str]:
     """The text, in pieces; blocks. An empty row is an empty line, so that lines are the rows of the sheet.
 
     Raises:
-        NotInstalled: what reads workbooks is optional, and not there.
+        MissingDependency: what reads workbooks is optional, and not there.
         RecipientError: it is no workbook, or is protected.
     """
     sheet = _first_sheet(path, name)
@@ -51,7 +51,7 @@ def _first_sheet(path: str, name: str) -> _Sheet:
     try:
         import python_calamine
     except ImportError:
-        raise NotInstalled(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
+        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
     try:
         sheet: _Sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
     except Exception as error:  # whatever the reader makes of a file that is none

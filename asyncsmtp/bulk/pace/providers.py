@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.settings.hosts import host_and_port
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.client.config.proxy import host_and_port
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
 
@@ -40,11 +40,11 @@ class Providers:
     """
 
     def __init__(self, server: str | None = None, *, warn: Callable[[str], object] = logger.warning) -> None:
-        """Raises NotInstalled: dnspython is not there. BadArgument: `server` is no address."""
+        """Raises MissingDependency: dnspython is not there. InvalidArgument: `server` is no address."""
         try:
             from dns.asyncresolver import Resolver
         except ImportError:
-            raise NotInstalled("limits by provider", "asyncsmtp[dns]") from None
+            raise MissingDependency("limits by provider", "asyncsmtp[dns]") from None
         self._resolver: Resolver = Resolver(configure=server is None)
         if server is not None:
             host, port = host_and_port(server)
@@ -52,7 +52,7 @@ class Providers:
                 self._resolver.port = port or 53
                 self._resolver.nameservers = [host]
             except ValueError as error:
-                raise BadArgument(f"the name server {host} is no address: give one such as 192.0.2.1:53") from error
+                raise InvalidArgument(f"the name server {host} is no address: give one such as 192.0.2.1:53") from error
         self._warn = warn
         self._known: dict[str, str] = {}
         self._asked: set[str] = set()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.mail.templates.columns import Columns
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.mail.templates.variables import Columns
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Selection"]
@@ -31,7 +31,7 @@ class Selection:
         offset: int = 0,
         called: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises BadArgument: the condition is none, or names what is no column."""
+        """Raises InvalidArgument: the condition is none, or names what is no column."""
         self._columns = Columns(columns, called)
         self._offset = offset
         self._where = where
@@ -50,7 +50,7 @@ class Selection:
         """Why that row is left out; "" when it is not.
 
         Raises:
-            BadArgument: the condition fails on this row.
+            InvalidArgument: the condition fails on this row.
         """
         if row <= self._offset:
             return f"left out: before row {self._offset + 1}"
@@ -60,7 +60,7 @@ class Selection:
         try:
             holds = self._holds(**named, row=dict(fields))
         except Exception as error:  # what an expression raises is anything
-            raise BadArgument(f"--where fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
+            raise InvalidArgument(f"--where fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
         return "" if holds else f"left out: not {safe_text(str(self._where), 200)}"
 
     def _compiled(self, where: str) -> Callable[..., object]:
@@ -73,8 +73,10 @@ class Selection:
             parsed: Template = environment.parse("{{" + where + "}}")
             holds = environment.compile_expression(where, undefined_to_none=False)
         except TemplateSyntaxError as error:
-            raise BadArgument(f"--where is no condition: {safe_text(str(error.message), 200)}") from None
+            raise InvalidArgument(f"--where is no condition: {safe_text(str(error.message), 200)}") from None
         for name in sorted(meta.find_undeclared_variables(parsed)):
             if name not in self._columns.names and name != "row":
-                raise BadArgument(f"--where: there is no column “{safe_text(name, 60)}”; {self._columns.advice(name)}")
+                raise InvalidArgument(
+                    f"--where: there is no column “{safe_text(name, 60)}”; {self._columns.advice(name)}"
+                )
         return holds

@@ -20,8 +20,8 @@ from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,
     DeliveryInDoubt,
+    ExtensionNotSupported,
     MessageError,
-    NotOffered,
     RecipientError,
     Refused,
     RemoteProtocolError,
@@ -144,7 +144,7 @@ class Courier:
 
 def _about_the_message(error: SMTPError) -> bool:
     """Whether the error concerns this one message, not the relay."""
-    if isinstance(error, NotOffered):
+    if isinstance(error, ExtensionNotSupported):
         return error.extension not in ("STARTTLS", "AUTH")
     return isinstance(error, MessageError | RecipientError)
 

@@ -14,7 +14,7 @@ from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.bulk.ports import Sends
 from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.errors import BadArgument, ConnectFailed, Refused, SMTPError
+from asyncsmtp.errors import ConnectFailed, InvalidArgument, Refused, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
@@ -43,9 +43,9 @@ class Share:
     shared: SharedRates | None = None
 
     def __post_init__(self) -> None:
-        """Raises BadArgument: it would never take a message."""
+        """Raises InvalidArgument: it would never take a message."""
         if not self.weight > 0:
-            raise BadArgument(f"a relay of weight {self.weight:g} takes nothing: give one above 0, or leave it out")
+            raise InvalidArgument(f"a relay of weight {self.weight:g} takes nothing: give one above 0, or leave it out")
 
 
 class _Station:
@@ -88,7 +88,7 @@ class Relays:
     ) -> None:
         self._stations = [_Station(share) for share in shares]
         if not self._stations:
-            raise BadArgument("there is no relay: give one at least")
+            raise InvalidArgument("there is no relay: give one at least")
         self._turns: deque[_Station] = deque()  # taken, for the messages that begin next
         self._clock = clock
         self._wall = wall

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Schedule", "Window", "zone_of"]
@@ -34,7 +34,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Take a window as people type it. Raises BadArgument: it is none; the message shows some."""
+        """Take a window as people type it. Raises InvalidArgument: it is none; the message shows some."""
         found = _FORM.fullmatch(text.strip())
         try:
             if found is None:
@@ -42,7 +42,9 @@ class Window:
             begin, end = time(int(found[2]), int(found[3])), _end(int(found[4]), int(found[5]))
             days = _days(found[1])
         except ValueError:
-            raise BadArgument(f"“{safe_text(text, 60)}” is no window of the week: give one such as {_FORMS}") from None
+            raise InvalidArgument(
+                f"“{safe_text(text, 60)}” is no window of the week: give one such as {_FORMS}"
+            ) from None
         return cls(days, begin, end, zone_of(found[6]) if found[6] else None)
 
     def opens(self, now: datetime, zone: ZoneInfo | None = None) -> datetime:
@@ -99,17 +101,19 @@ class Schedule:
         name = (fields or {}).get(self.zone_column or "", "").strip()
         try:
             zone = zone_of(name) if name else None
-        except BadArgument as error:
+        except InvalidArgument as error:
             raise RecipientError(f"column {self.zone_column}: {error}") from None
         return min(window.opens(first, zone) for window in self.windows)
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone by its name. Raises BadArgument: there is none of that name."""
+    """A time zone by its name. Raises InvalidArgument: there is none of that name."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise BadArgument(f"“{safe_text(name, 60)}” is no time zone: give one such as Europe/Vienna or UTC") from None
+        raise InvalidArgument(
+            f"“{safe_text(name, 60)}” is no time zone: give one such as Europe/Vienna or UTC"
+        ) from None
 
 
 def _end(hour: int, minute: int) -> time:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncsmtp.client.settings.hosts import host_and_port, split_url
-from asyncsmtp.errors import BadArgument, NotInstalled
-from asyncsmtp.mail.checks.asking import Answer, Asking, Question, Unanswered
+from asyncsmtp.client.config.proxy import host_and_port, split_url
+from asyncsmtp.errors import InvalidArgument, MissingDependency
+from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
     from dns.rdata import Rdata
 
     from asyncsmtp.cli.campaign.settings import Settings
-    from asyncsmtp.mail.checks.published import Sender
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
     from asyncsmtp.mail.message import Message
 
 __all__ = ["answered", "sender_of"]
@@ -23,16 +23,16 @@ PATIENCE = 5.0  # seconds for one question, in all
 _T = TypeVar("_T")
 
 
-def sender_of(settings: Settings, sample: Message) -> Sender:
+def sender_of(settings: Settings, sample: Message) -> SenderDomain:
     """Who sends a campaign, by its settings and one of its messages."""
-    from asyncsmtp.mail.checks.published import Sender
-    from asyncsmtp.mail.checks.seen import see
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.parsed_message import parse_message
 
-    seen = see(sample)
+    seen = parse_message(sample)
     urls = [url for url in (settings.relay, *(share.url for share in settings.shares)) if url is not None]
     places = [place for url in urls for place in split_url(url).netloc.rpartition("@")[2].split(",") if place]
     keys = [signature.load() for signature in settings.signatures]
-    return Sender(
+    return SenderDomain(
         author=seen.author,
         reverse=seen.reverse or seen.author,
         keys=[(key.name, key.record) for key in keys],
@@ -40,23 +40,23 @@ def sender_of(settings: Settings, sample: Message) -> Sender:
     )
 
 
-async def answered(asking: Asking[_T], server: str | None = None) -> _T:
+async def answered(asking: DnsQueries[_T], server: str | None = None) -> _T:
     """Ask until it asks no more; return what it comes to. A question that comes again is asked once.
 
     Args:
         server: `host:port` of the name server, an address; None for the system's.
     Raises:
-        NotInstalled: dnspython is not there. BadArgument: `server` is no address.
+        MissingDependency: dnspython is not there. InvalidArgument: `server` is no address.
     """
     resolver = _resolver(server)
-    known: dict[Question, Answer | Unanswered] = {}
+    known: dict[DnsQuestion, DnsAnswer | DnsQueryFailed] = {}
     try:
         question = next(asking)
         while True:
             if question not in known:
                 known[question] = await _ask(resolver, question)
             answer = known[question]
-            question = asking.throw(answer) if isinstance(answer, Unanswered) else asking.send(answer)
+            question = asking.throw(answer) if isinstance(answer, DnsQueryFailed) else asking.send(answer)
     except StopIteration as end:
         result: _T = end.value
         return result
@@ -67,7 +67,7 @@ def _resolver(server: str | None) -> Resolver:
         from dns.asyncresolver import Resolver
         from dns.exception import DNSException
     except ImportError:
-        raise NotInstalled("asking the name system", "asyncsmtp[dns]") from None
+        raise MissingDependency("asking the name system", "asyncsmtp[dns]") from None
     try:
         resolver = Resolver(configure=server is None)
         if server is not None:
@@ -75,11 +75,13 @@ def _resolver(server: str | None) -> Resolver:
             resolver.port = port or 53
             resolver.nameservers = [host]
     except (DNSException, ValueError) as error:
-        raise BadArgument(f"the name server {server or ''} cannot be asked: give an address, 192.0.2.1:53") from error
+        raise InvalidArgument(
+            f"the name server {server or ''} cannot be asked: give an address, 192.0.2.1:53"
+        ) from error
     return resolver
 
 
-async def _ask(resolver: Resolver, question: Question) -> Answer | Unanswered:
+async def _ask(resolver: Resolver, question: DnsQuestion) -> DnsAnswer | DnsQueryFailed:
     from dns.exception import DNSException
     from dns.resolver import NXDOMAIN, NoAnswer
     from dns.reversename import from_address
@@ -90,7 +92,7 @@ async def _ask(resolver: Resolver, question: Question) -> Answer | Unanswered:
     except (NXDOMAIN, NoAnswer):
         return ()
     except (DNSException, OSError, ValueError) as error:
-        return Unanswered(question, type(error).__name__)
+        return DnsQueryFailed(question, type(error).__name__)
     return tuple(map(_TEXTS.get(question.kind, str), found))
 
 

@@ -54,10 +54,10 @@ async def check_campaign(
 
 async def _published(settings: Settings, sample: Message, name_server: str | None) -> list[Finding]:
     from asyncsmtp.cli.campaign.asking import answered, sender_of
-    from asyncsmtp.mail.checks.published import check_published
+    from asyncsmtp.mail.checks.dns_rules import check_dns
 
     with patience("asking the name system"):
-        return await answered(check_published(sender_of(settings, sample)), name_server)
+        return await answered(check_dns(sender_of(settings, sample)), name_server)
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:

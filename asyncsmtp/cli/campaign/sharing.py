@@ -14,7 +14,7 @@ from asyncsmtp.cli.output.failures import Failed
 if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.rates import Rate
     from asyncsmtp.bulk.pace.shared import SharedRates
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["Sharing", "usual_file"]
 

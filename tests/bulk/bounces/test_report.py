@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from asyncsmtp.bulk.bounces.bounce import Bounce
 from asyncsmtp.bulk.bounces.mailboxes import messages_in
 from asyncsmtp.bulk.bounces.report import read_report
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 REPORT = """\
 Return-Path: <>
@@ -114,5 +114,5 @@ def test_mailboxes_of_every_kind_give_the_same_messages(tmp_path: Path) -> None:
         assert [bounce.status for bounce in found] == ["5.1.1", "4.4.1"] * number
     assert b"\nFrom here\n" in next(messages_in(mbox))
     assert (maildir / "new" / "1").exists()
-    with pytest.raises(BadArgument, match="cannot be read: no such file"):
+    with pytest.raises(InvalidArgument, match="cannot be read: no such file"):
         list(messages_in(tmp_path / "none"))

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.pace.providers import CROWD, Providers
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.states import State
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from tests.bulk.ledgers import states
 from tests.bulk.running.test_campaign import Plain
 from tests.bulk.running.test_feed import Noting, ledger_of
@@ -186,8 +186,8 @@ async def test_nothing_is_looked_up_without_a_provider_s_limit(tmp_path: Path) -
 
 
 def test_what_is_missing_or_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadArgument, match=r"the name server ns\.example is no address"):
+    with pytest.raises(InvalidArgument, match=r"the name server ns\.example is no address"):
         Providers("ns.example")
     monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)
-    with pytest.raises(NotInstalled, match=r"asyncsmtp\[dns\]"):
+    with pytest.raises(MissingDependency, match=r"asyncsmtp\[dns\]"):
         Providers()
