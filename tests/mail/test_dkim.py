@@ -178,7 +178,7 @@ def test_a_body_that_all_share_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -
     """25 MB to 1,000 recipients must not be hashed 1,000 times."""
     taken: list[int] = []
 
-    class Counting(dkim.BodyHash):
+    class Counting(signing.BodyHash):
         def update(self, part: bytes) -> None:
             taken.append(len(part))
             super().update(part)

@@ -142,9 +142,9 @@ def test_a_long_challenge_is_read() -> None:
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-06, W-52: four are answered, though the mechanism would go on."""
     from asyncsmtp.protocol.auth import sasl
-    from asyncsmtp.protocol.auth.sasl import Channel, Dialogue, Mechanism
+    from asyncsmtp.protocol.auth.sasl import Channel, Mechanism, SaslDialogue
 
-    def patient(credentials: Credentials, channel: Channel) -> Dialogue:
+    def patient(credentials: Credentials, channel: Channel) -> SaslDialogue:
         while True:
             yield b"yes"
 

@@ -6,10 +6,10 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
 
-from asyncsmtp.testing import Mail, Maildir, Received, received
+from asyncsmtp.testing import Maildir, Received, StoredMail, render
 
 
-def kept(folder: Path, content: bytes) -> Mail:
+def kept(folder: Path, content: bytes) -> StoredMail:
     maildir = Maildir(folder)
     maildir.keep(Received("ann@example.org", ("bob@example.net",), content))
     return next(maildir.mails())
@@ -32,7 +32,7 @@ def letter() -> EmailMessage:
 
 def test_headers_parts_and_text_are_shown(tmp_path: Path) -> None:
     """The origin exercise: the mail that arrived, text and image."""
-    assert received(kept(tmp_path, letter().as_bytes())) == (
+    assert render(kept(tmp_path, letter().as_bytes())) == (
         "From:       Ann Müller <ann@example.org>\n"
         "To:         bob@example.net\n"
         "Subject:    Grüße\n"
@@ -62,7 +62,7 @@ def test_a_hostile_mail_cannot_steer_the_terminal(tmp_path: Path) -> None:
         "\r\n"
         "a\x1b[31m\x9b31m\x08\r\n"
     ).encode()
-    shown = received(kept(tmp_path, content))
+    shown = render(kept(tmp_path, content))
     assert all(character.isprintable() or character == "\n" for character in shown)
     assert r"a\x1b[31m\x9b31m\x08" in shown
 
@@ -82,11 +82,11 @@ def test_a_mail_that_is_hardly_one_is_shown_all_the_same(tmp_path: Path) -> None
             b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\ntext\r\n",
         ]
     ):
-        assert "Envelope:   <ann@example.org> to bob@example.net" in received(kept(tmp_path / str(number), content))
+        assert "Envelope:   <ann@example.org> to bob@example.net" in render(kept(tmp_path / str(number), content))
 
 
 def test_long_lines_and_long_texts_are_cut(tmp_path: Path) -> None:
     """A screen is not a pager."""
-    shown = received(kept(tmp_path, b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n" + b"z\r\n" * 1000))
+    shown = render(kept(tmp_path, b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n" + b"z\r\n" * 1000))
     assert max(map(len, shown.splitlines())) == 512
     assert shown.endswith("… and 801 lines more\n")
