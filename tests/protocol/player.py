@@ -9,7 +9,7 @@ from asyncsmtp.errors import ProtocolError, SMTPError, UnexpectedReply
 from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command
-from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.protocol.content import Content, dot_stuff
 from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
@@ -76,7 +76,7 @@ class Client:
         self._go_on()
 
     def hang_up(self) -> None:
-        self.error = self.error or self.protocol.ended()
+        self.error = self.error or self.protocol.receive_eof()
 
     def results(self) -> tuple[tuple[str, ...], ...]:
         """For each message the fate of each recipient, as the line of a session would book it."""
@@ -86,9 +86,9 @@ class Client:
     def _result(self, transaction: Transaction) -> tuple[str, ...]:
         void = isinstance(self.error, UnexpectedReply)
         claimed = isinstance(self.error, UnexpectedReply) and self.error.claims_acceptance
-        if transaction.decided and not void:
-            return tuple(map(str, transaction.delivery().outcomes))
-        if transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT):
+        if transaction.is_decided and not void:
+            return tuple(map(str, transaction.build_delivery().outcomes))
+        if transaction.content_sent or (claimed and transaction.phase is Phase.CONTENT):
             return ("in doubt",)
         return ("not sent",)
 
@@ -96,7 +96,7 @@ class Client:
         self.error = error
         self._opening = False
         self._due = None
-        if not isinstance(error, ProtocolError) and self.protocol.allows(QUIT):
+        if not isinstance(error, ProtocolError) and self.protocol.can_send(QUIT):
             self._say(None, (QUIT,))
 
     def _say(self, transaction: Transaction | None, group: Iterable[Command]) -> None:
@@ -112,7 +112,7 @@ class Client:
         if transaction is None:
             self._due = exchange.reply
         else:
-            transaction.answered(exchange.command, exchange.reply)
+            transaction.receive_reply(exchange.command, exchange.reply)
 
     def _go_on(self) -> None:
         if self._opening and self._due is not None and self.protocol.state is not ProtocolState.TLS:
@@ -130,10 +130,10 @@ class Client:
 
     def _send(self) -> None:
         current = self.transactions[-1] if self.transactions else None
-        if current is None or current.phase is Phase.OVER:
+        if current is None or current.phase is Phase.DONE:
             current = self._begin()
         if current is None:
-            if self.protocol.allows(QUIT):
+            if self.protocol.can_send(QUIT):
                 self._say(None, (QUIT,))
             return
         if current.phase is Phase.CONTENT:
@@ -153,12 +153,12 @@ class Client:
         return self.transactions[-1]
 
     def _write(self, transaction: Transaction) -> None:
-        self.content_due = b"".join(transparent(self._content.parts)) if transaction.taken else b""
+        self.content_due = b"".join(dot_stuff(self._content.parts)) if transaction.has_accepted_recipient else b""
         self._said += self.content_due
-        transaction.content_ended()
+        transaction.end_content()
         self._say(transaction, (END_OF_CONTENT,))
         if self._behind_the_dot and (following := self._begin()) is not None:
-            self._say(following, following.say(behind_content=True))
+            self._say(following, following.say(after_content=True))
 
 
 def credentials(settings: dict[str, str]) -> Credentials | None:

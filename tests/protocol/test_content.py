@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, as_data, check, chunks, transparent
+from asyncsmtp.protocol.content import Content, dot_stuff_content, check, split_chunks, dot_stuff
 from tests.protocol.cutting import at
 
 END = b"\r\n.\r\n"
@@ -23,7 +23,7 @@ def stuffed(content: bytes) -> bytes:
 
 def image(parts: tuple[bytes, ...]) -> bytes:
     """What goes out after 354."""
-    return b"".join(transparent(parts)) + b".\r\n"
+    return b"".join(dot_stuff(parts)) + b".\r\n"
 
 
 def received(octets: bytes) -> bytes:
@@ -143,13 +143,13 @@ def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, 
 
 def test_content_in_memory_can_be_sent_again() -> None:
     """What a stream cannot, once it was begun."""
-    assert not Content.of(b"Subject: x\r\n").spent
+    assert not Content.of(b"Subject: x\r\n").is_consumed
 
 
 def test_trusted_content_shares_its_parts() -> None:
     """A composer has checked them; the static ones are in every message."""
     static = b"A: b\r\n\r\n"
-    content = Content.trusted((static, b"hello\r\n"))
+    content = Content.from_canonical((static, b"hello\r\n"))
     assert content.parts[0] is static
     assert content == Content((static, b"hello\r\n"), 15, False, False)
 
@@ -157,7 +157,7 @@ def test_trusted_content_shares_its_parts() -> None:
 @given(LINES, st.lists(st.integers(0, 100), max_size=10))
 def test_transparency_does_not_depend_on_where_the_parts_are_cut(content: bytes, places: list[int]) -> None:
     """WO-08, P3: the same as line by line in one piece, and as the relay reads it."""
-    sent = b"".join(transparent(at(content, places)))
+    sent = b"".join(dot_stuff(at(content, places)))
     assert sent == stuffed(content)
     assert received(sent + b".\r\nMORE\r\n") == content
 
@@ -173,7 +173,7 @@ def test_the_end_of_mail_data_is_there_once(text: str) -> None:
 def test_parts_without_a_leading_dot_are_not_copied() -> None:
     """The hot path of a bulk mailer writes shared parts as they are."""
     part = b"a.\r\nb\r\n"
-    assert next(transparent((part,))) is part
+    assert next(dot_stuff((part,))) is part
 
 
 @given(LINES, st.lists(st.integers(0, 100), max_size=5), st.integers(1, 30))
@@ -204,7 +204,7 @@ def test_no_content_is_one_empty_chunk() -> None:
 )
 def test_octets_that_are_not_canonical_are_binary(octets: bytes, binary: bool) -> None:
     """WO-06, RFC 3030 §3: they are taken as they are, and what is asked of the relay follows from that."""
-    content = Content.of_any(octets)
+    content = Content.from_binary(octets)
     assert bytes(content) == octets
     assert content.size == len(octets)
     assert content.binary is binary
@@ -213,13 +213,13 @@ def test_octets_that_are_not_canonical_are_binary(octets: bytes, binary: bool) -
 
 def test_binary_content_may_have_headers_beyond_ascii() -> None:
     """RFC 6531: SMTPUTF8 is needed all the same."""
-    assert Content.of_any("Subject: é\n\n".encode()).utf8_headers
-    assert not Content.of_any(b"Subject: e\r\n\r\n\xff").utf8_headers
+    assert Content.from_binary("Subject: é\n\n".encode()).utf8_headers
+    assert not Content.from_binary(b"Subject: e\r\n\r\n\xff").utf8_headers
 
 
 @given(st.lists(st.sampled_from([b".", b"\r\n", b"..", b"a", b"\r\n.\r\n", b""]), max_size=8))
 def test_a_content_in_memory_is_made_transparent_as_one_in_pieces_is(parts: list[bytes]) -> None:
     """RFC 5321 §4.5.2: the same octets by either way."""
-    stuffed = b"".join(transparent(parts))
-    assert as_data(Content.trusted(tuple(parts))) == stuffed
-    assert as_data(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))
+    stuffed = b"".join(dot_stuff(parts))
+    assert dot_stuff_content(Content.from_canonical(tuple(parts))) == stuffed
+    assert dot_stuff_content(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))

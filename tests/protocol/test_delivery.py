@@ -184,7 +184,7 @@ def test_an_lmtp_relay_judges_each() -> None:
     envelope = Envelope.of("a@example.org", ["a@example.net", "b@example.net", "c@example.net"])
     delivery = Delivery(envelope, OK, (OK, NO, OK), (OK, LATER), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED, DEFERRED)
-    assert delivery.replies() == (OK, NO, LATER)
+    assert delivery.replies == (OK, NO, LATER)
 
 
 @pytest.mark.parametrize(("verified", "said"), [(True, "verified"), (False, "not verified")])

@@ -96,6 +96,6 @@ def test_a_part_keeps_each_recipients_wishes() -> None:
     """WI-22: what is sent again later asks for the same as before."""
     three = ["bob@example.net", "carol@example.net", "bob@example.net"]
     envelope = Envelope.of(None, three, mail_options=HEADERS, rcpt_options=[ALWAYS, None, NEVER])
-    part = envelope.part([2, 0])
+    part = envelope.subset([2, 0])
     assert part == Envelope.of(None, [three[2], three[0]], mail_options=HEADERS, rcpt_options=[NEVER, ALWAYS])
     assert Envelope.of(None, three).part([1]) == Envelope.of(None, three[1])

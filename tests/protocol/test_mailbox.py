@@ -45,7 +45,7 @@ from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
 def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> None:
     """N-09, D-22, WO-04, MH-07, W-68 and W-72: but for a domain beyond ASCII, which goes in A-labels."""
     mailbox = Mailbox.parse(text)
-    assert mailbox.wire == str(mailbox) == (wire or text)
+    assert mailbox.address == str(mailbox) == (wire or text)
     assert Mailbox.parse(str(mailbox)) == mailbox
 
 
@@ -181,7 +181,7 @@ def test_what_is_parsed_is_sent_and_parsed_the_same(text: str) -> None:
         return
     assert Mailbox.parse(str(mailbox)) == mailbox
     assert mailbox.local == text.rpartition("@")[0] or mailbox.domain == ""
-    outside = mailbox.wire.replace(mailbox.local, "") if mailbox.local.startswith('"') else mailbox.wire
+    outside = mailbox.address.replace(mailbox.local, "") if mailbox.local.startswith('"') else mailbox.address
     assert not set(outside) & set("<> \r\n\0\t,;")
 
 

@@ -201,7 +201,7 @@ def test_what_the_limits_allow_is_sent(limits: str) -> None:
     assert mail_parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
 
 
-BINARY = Content.of_any(b"Subject: photo\r\n\r\n\x00\n\xff")
+BINARY = Content.from_binary(b"Subject: photo\r\n\r\n\x00\n\xff")
 
 
 def test_binary_content_is_declared() -> None:

@@ -17,7 +17,7 @@ REPLIES = st.builds(Reply, st.integers(200, 599), st.lists(TEXT, min_size=1, max
 
 def read(*reads: bytes) -> list[Reply]:
     reader = ReplyReader()
-    return [reply for octets in reads for reply in reader.replies(octets)]
+    return [reply for octets in reads for reply in reader.receive(octets)]
 
 
 def outcome(reads: list[bytes]) -> tuple[list[Reply], str]:
@@ -25,10 +25,10 @@ def outcome(reads: list[bytes]) -> tuple[list[Reply], str]:
     found: list[Reply] = []
     try:
         for octets in reads:
-            found.extend(reader.replies(octets))
+            found.extend(reader.receive(octets))
     except RemoteProtocolError as error:
         return found, str(error)
-    return found, f"idle: {reader.idle}"
+    return found, f"idle: {_reader.is_empty}"
 
 
 def wire(reply: Reply) -> bytes:
@@ -142,24 +142,24 @@ def test_replies_before_a_malformed_one_are_yielded_first() -> None:
 def test_idle_means_that_nothing_is_left_over(octets: bytes, idle: bool) -> None:
     """TL-01: one octet behind the 220 to STARTTLS is one too many, and so is half a reply."""
     reader = ReplyReader()
-    list(reader.replies(octets))
-    assert reader.idle is idle
+    list(reader.receive(octets))
+    assert _reader.is_empty is idle
 
 
 def test_idle_counts_the_replies_that_are_not_taken_yet() -> None:
     """TL-01: the second reply of a read is there before anyone asks for it."""
     reader = ReplyReader()
-    replies = reader.replies(b"220 go\r\n250 injected\r\n")
+    replies = reader.receive(b"220 go\r\n250 injected\r\n")
     next(replies)
-    assert not reader.idle
+    assert not _reader.is_empty
 
 
 @pytest.mark.parametrize("left", [b"", b"2", b"250 half", b"250-a\r\n", b"250-a\r\n250"])
 def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
     """W-28: the relay was speaking SMTP and went away; that is not a broken rule."""
     reader = ReplyReader()
-    list(reader.replies(left))
-    assert reader.unfinished() is None
+    list(reader.receive(left))
+    assert reader.receive_eof() is None
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
 def test_octets_of_another_protocol_say_which_port_is_meant(left: bytes, hint: str) -> None:
     """WI-15: a wrong port is the usual reason, and the remedy is known."""
     reader = ReplyReader()
-    list(reader.replies(left))
-    assert hint in str(reader.unfinished())
+    list(reader.receive(left))
+    assert hint in str(reader.receive_eof())
     with pytest.raises(RemoteProtocolError) as refused:
         read(left + b"\r\n")
     assert hint in str(refused.value) or left == b"hello"

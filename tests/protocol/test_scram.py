@@ -121,11 +121,11 @@ def test_names_are_prepared_and_quoted() -> None:
 
 def test_passwords_are_prepared() -> None:
     """RFC 5802 §2.2: the soft hyphen and the compatibility form are the same password."""
-    finals = []
+    content_replies = []
     for password in ("pencil", "pen\u00adcil", "ｐencil"):
         dialogue, _ = begun(credentials=Password("user", Secret(password)))
-        finals.append(dialogue.send(FIRST))
-    assert len(set(finals)) == 1
+        content_replies.append(dialogue.send(FIRST))
+    assert len(set(content_replies)) == 1
 
 
 def test_a_password_that_cannot_be_prepared_is_refused_and_not_shown() -> None:

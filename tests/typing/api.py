@@ -255,7 +255,7 @@ def asking() -> Message:
     )
     bob = RcptOptions(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
     envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], rcpt_options=[bob, None])
-    assert_type(envelope.part([0]), Envelope)
+    assert_type(envelope.subset([0]), Envelope)
     assert_type(envelope.with_options(MailOptions(auth="<>"), RcptOptions(Notify.NEVER)), Envelope)
     return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), mail_options=mail_options)
 
@@ -266,7 +266,7 @@ async def not_in_memory() -> list[Message]:
     file = await FileContent.scan("mail.eml", fix_eols=True)
     assert_type(file.size, int)
     stream = StreamContent([b"Subject: hello\r\n", b"\r\n"], size=18, eight_bit=False)
-    assert_type(stream.spent, bool)
+    assert_type(stream.is_consumed, bool)
     return [Message(envelope, file), Message(envelope, stream)]
 
 
