@@ -24,7 +24,7 @@ from asyncsmtp.cli.campaign import campaignfile
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.client.connection import tls
 from asyncsmtp.client.events import otel, types
-from asyncsmtp.testing import OFFERS, NO_REPLY, DEFAULT_REPLY, StageContext, Fin, Action, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Action, Fin, ScriptedRelay, Stage, StageContext
 from asyncsmtp.testing.plugin import RelayInThread
 
 pytest_plugins = ["pytester"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StageContext, Fin, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 
@@ -391,7 +391,10 @@ def test_an_interruption_drains_and_the_same_command_goes_on(
 
 def test_a_second_interruption_cuts_and_says_who_is_in_doubt(command: Command, campaign: Path) -> None:
     """BL-16: a message whose reply has not come is in doubt, and never pending again by itself."""
-    with serving(ScriptedRelay({Stage.END_OF_DATA: (Wait(30),)})) as relay, running(*one_by_one(campaign, relay)) as process:
+    with (
+        serving(ScriptedRelay({Stage.END_OF_DATA: (Wait(30),)})) as relay,
+        running(*one_by_one(campaign, relay)) as process,
+    ):
         wait_for(lambda: relay.count_stage(Stage.END_OF_DATA) > 0, process)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.cli.output.records import OUTCOME
-from asyncsmtp.testing import StageContext, ScriptedRelay, Stage
+from asyncsmtp.testing import ScriptedRelay, Stage, StageContext
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 

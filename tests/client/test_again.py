@@ -13,7 +13,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, LocalProtocolError, Refused, ReplyTimeout
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import StopReading, Fin, HalfClose, ScriptedRelay, Stage
+from asyncsmtp.testing import Fin, HalfClose, ScriptedRelay, Stage, StopReading
 from tests.client.support import QUICK, big, commands, message, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -17,7 +17,7 @@ from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, StopReading, Hang, Action, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, StopReading, Wait
 from tests.client.support import BY_DATA, big, message, playing, pooling, relay_of, rounds, serving, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

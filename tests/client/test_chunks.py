@@ -11,7 +11,7 @@ from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, UnexpectedReply
 from asyncsmtp.protocol.delivery import Outcome
-from asyncsmtp.testing import NO_REPLY, StageContext, Fin, Action, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import NO_REPLY, Action, Fin, Rst, ScriptedRelay, Stage, StageContext, Wait
 from asyncsmtp.testing.server_profiles import GO_SMTP
 from tests.client.support import Trail, big, message, playing, relay_of, token, told
 
@@ -95,7 +95,11 @@ async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None
 async def test_a_chunk_refused_with_others_unanswered_ends_the_message_and_the_next_go_on() -> None:
     """RFC 3030 §2: its own RSET is still said, also where its mark was never made (once it waited for ever)."""
     never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    script = {Stage.BDAT: lambda context: "452 4.3.1 full" if b"LAST" not in context.line and context.occurrence == 1 else None}
+    script = {
+        Stage.BDAT: lambda context: (
+            "452 4.3.1 full" if b"LAST" not in context.line and context.occurrence == 1 else None
+        )
+    }
     async with playing(script, relay=STREAMED, on_accept=token) as (_, session), asyncio.timeout(10):  # type: ignore[arg-type]
         large = session.send(big(200_000, 1), before_end=lambda: never)
         first, second = await asyncio.gather(large, session.send(message(2)))

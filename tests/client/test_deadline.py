@@ -11,7 +11,7 @@ import pytest
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.sending import send
 from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolTimeout, ReplyTimeout
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StopReading, Hang, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Hang, Rule, ScriptedRelay, Stage, StopReading, Wait
 from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -69,7 +69,10 @@ async def test_the_senders_own_mark_is_awaited_and_counts() -> None:
 
 async def test_waiting_for_a_session_is_a_part_of_it() -> None:
     """Nothing was said, so the session that is busy does not notice."""
-    async with pooling({Stage.END_OF_DATA: {1: (Wait(3 * SOON), DEFAULT_REPLY)}}, pool={"sessions": 1, "depth": 1}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: {1: (Wait(3 * SOON), DEFAULT_REPLY)}}, pool={"sessions": 1, "depth": 1}) as (
+        server,
+        pool,
+    ):
         first = asyncio.create_task(pool.send(message(1)))
         await server.wait_for_stage(Stage.END_OF_DATA)
         with pytest.raises(DeadlineExceeded):

@@ -35,7 +35,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, Fin, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of, rounds, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

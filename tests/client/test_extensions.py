@@ -20,7 +20,7 @@ from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.esmtp_options import DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import OFFERS, NO_REPLY, StageContext, Fin, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, OFFERS, Fin, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -212,7 +212,7 @@ async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls)
         async with Session(relay) as session:
             said = len(server.dialogue)
-            with pytest.raises(LocalProtocolError, match="STARTTLS may not be said"):
+            with pytest.raises(LocalProtocolError, match="STARTTLS may not be sent"):
                 await session.ask(STARTTLS)
             assert len(server.dialogue) == said
             assert (await session.send(message())).accepted

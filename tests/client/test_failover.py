@@ -30,7 +30,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, Fin, Hang, Action, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import PATIENT, message
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -18,7 +18,20 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StopReading, SendSlowly, Fin, HalfClose, Hang, Action, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    Fin,
+    HalfClose,
+    Hang,
+    Rst,
+    ScriptedRelay,
+    SendSlowly,
+    Stage,
+    StopReading,
+    Wait,
+)
 from tests.client.support import (
     BY_DATA,
     GRACE,
@@ -79,7 +92,9 @@ TRIES = 4
 @pytest.mark.parametrize("occurrence", [1, 4])
 @pytest.mark.parametrize("dialogue", BY_DATA)
 @pytest.mark.parametrize(
-    "stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END_OF_DATA, Stage.RSET], ids=lambda stage: stage.value
+    "stage",
+    [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END_OF_DATA, Stage.RSET],
+    ids=lambda stage: stage.value,
 )
 async def test_no_fault_makes_us_believe_what_is_not(stage: Stage, dialogue: Dialogue, occurrence: int) -> None:
     """WI-03 to WI-13, W-55 to W-63: six messages through one session, and a fault at one stage of one of them."""
@@ -349,7 +364,10 @@ async def test_a_refusal_before_the_end_of_the_content_is_a_refusal(reply: bytes
 
 async def test_a_relay_that_stops_reading_is_a_timeout_of_one_block() -> None:
     """RE-01: no progress within the limit; never the final dot."""
-    async with playing({Stage.BODY: StopReading()}, relay={"timeouts": QUICK}, receive_buffer=8192) as (server, session):
+    async with playing({Stage.BODY: StopReading()}, relay={"timeouts": QUICK}, receive_buffer=8192) as (
+        server,
+        session,
+    ):
         began = asyncio.get_running_loop().time()
         with pytest.raises(ReplyTimeout, match="content") as caught:
             await session.send(big(20_000_000))
@@ -407,7 +425,9 @@ async def test_nothing_listens() -> None:
 
 async def test_a_thousand_failed_connects_leave_nothing() -> None:
     """RE-07; the fixture counts tasks and sockets."""
-    async with ScriptedRelay({Stage.GREETING: lambda context: (Fin(), Rst(), "554 no")[context.occurrence % 3]}) as server:
+    async with ScriptedRelay(
+        {Stage.GREETING: lambda context: (Fin(), Rst(), "554 no")[context.occurrence % 3]}
+    ) as server:
         for _ in range(60):
             await asyncio.gather(*(Session(relay_of(server)).connect() for _ in range(5)), return_exceptions=True)
         await until(lambda: not server.open_connections)

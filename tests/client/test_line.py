@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, Hang, Action, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, Stage, StageContext, Wait
 from tests.client.support import QUICK, big, commands, message, playing, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

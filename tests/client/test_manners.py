@@ -12,7 +12,18 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, SMTPError
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StageContext, DiscardInput, Action, RefuseInput, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    DiscardInput,
+    RefuseInput,
+    Rst,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    Wait,
+)
 from tests.client.support import commands, message, playing, pooling, relay_of, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -147,7 +158,10 @@ async def test_a_late_reply_to_the_probe_is_never_another_commands() -> None:
 
 
 async def test_what_one_session_learnt_the_pool_knows() -> None:
-    async with ScriptedRelay({Stage.END_OF_DATA: (DEFAULT_REPLY, DiscardInput())}) as server, Pool(relay_of(server), sessions=1) as pool:
+    async with (
+        ScriptedRelay({Stage.END_OF_DATA: (DEFAULT_REPLY, DiscardInput())}) as server,
+        Pool(relay_of(server), sessions=1) as pool,
+    ):
         await asyncio.gather(*(pool.send(message(n)) for n in range(10)))
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(pool.send(message(n)) for n in range(20, 40)))

@@ -15,7 +15,7 @@ from asyncsmtp.client.session.sources import FileContent, StreamContent
 from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.testing import OFFERS, NO_REPLY, DEFAULT_REPLY, Hang, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Hang, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -21,7 +21,18 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StageContext, StopReading, Fin, Hang, Action, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    Fin,
+    Hang,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    StopReading,
+    Wait,
+)
 from tests.client.support import QUICK, commands, message, playing, pooling, relay_of, rounds, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -77,7 +88,9 @@ async def test_a_refused_message_leaves_its_session_in_use() -> None:
 @pytest.mark.parametrize("depth", [1, 4])
 async def test_a_server_that_closes_after_each_message_costs_nobody_anything(wait: float, depth: int) -> None:
     """WI-24: a session that died in between is replaced, and the message sent again, unseen."""
-    script = {Stage.END_OF_DATA: (DEFAULT_REPLY, Wait(wait), Fin())} if wait else {Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}
+    script = (
+        {Stage.END_OF_DATA: (DEFAULT_REPLY, Wait(wait), Fin())} if wait else {Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}
+    )
     async with pooling(script, on_accept=token, pool={"sessions": 2, "depth": depth}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(30)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(30)]

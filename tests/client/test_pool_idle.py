@@ -28,7 +28,10 @@ async def test_an_idle_session_says_quit_by_itself() -> None:
 
 
 async def test_a_message_keeps_its_session_from_being_idle() -> None:
-    async with pooling({Stage.END_OF_DATA: (Wait(0.15), DEFAULT_REPLY)}, pool={"sessions": 1, "idle": 0.05}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: (Wait(0.15), DEFAULT_REPLY)}, pool={"sessions": 1, "idle": 0.05}) as (
+        server,
+        pool,
+    ):
         deliveries = [await pool.send(message(n)) for n in range(3)]
         assert all(delivery.accepted for delivery in deliveries)
         assert server.connections == 1

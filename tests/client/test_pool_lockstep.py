@@ -11,7 +11,7 @@ from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ReplyTimeout
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, DiscardInput, Hang, Action, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, DiscardInput, Hang, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import LIMIT, QUICK, commands, message, pooling, relay_of, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

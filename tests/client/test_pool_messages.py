@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, Hang, Action, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import commands, message, pooling, relay_of, rounds, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -18,7 +18,7 @@ from asyncsmtp.client.pool import backoff, ceiling
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
 from asyncsmtp.protocol.auth.sasl import Secret
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, Fin, Hang, Action, Rst, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import message, pooling, relay_of, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -97,7 +97,10 @@ async def test_one_session_more_is_tried_once_the_others_have_worked_for_a_while
     rule = Crowded(2, "421 4.7.0 too many")
     events: list[Event] = []
     settings = {"sessions": 4, "depth": 1, "on_event": events.append}
-    async with pooling({Stage.GREETING: rule, Stage.END_OF_DATA: (Wait(0.002), DEFAULT_REPLY)}, pool=settings) as (server, pool):
+    async with pooling({Stage.GREETING: rule, Stage.END_OF_DATA: (Wait(0.002), DEFAULT_REPLY)}, pool=settings) as (
+        server,
+        pool,
+    ):
         rule.server = server
         await asyncio.gather(*(pool.send(message(n)) for n in range(10)))
         assert pool.counts.allowed <= 2

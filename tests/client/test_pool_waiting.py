@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncsmtp.errors import PoolTimeout
-from asyncsmtp.testing import DEFAULT_REPLY, CallRule, StageContext, Hang, Action, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, CallRule, Hang, Stage, StageContext, Wait
 from tests.client.support import message, pooling, rounds, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

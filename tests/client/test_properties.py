@@ -21,7 +21,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StageContext, Fin, Action, Rst, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Action, Fin, Rst, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import message, relay_of, rounds, token, until
 
 EXAMPLES = settings(
@@ -124,7 +124,9 @@ FAULTS = st.dictionaries(
     st.integers(1, 12),  # the occasion
     st.tuples(
         st.sampled_from([Stage.EHLO, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_DATA, Stage.RSET]),
-        st.sampled_from([Fin(), Rst(), (NO_REPLY, Fin()), "451 4.3.0 later", "421 4.3.2 closing", (DEFAULT_REPLY, Fin())]),
+        st.sampled_from(
+            [Fin(), Rst(), (NO_REPLY, Fin()), "451 4.3.0 later", "421 4.3.2 closing", (DEFAULT_REPLY, Fin())]
+        ),
     ),
     max_size=4,
 )

@@ -16,7 +16,7 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, InsecureConnection, Refused, SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, Fin, Hang, Action, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import QUICK, Trail, commands, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -24,7 +24,19 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, DEFAULT_REPLY, StageContext, Fin, HalfClose, Hang, Action, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    Fin,
+    HalfClose,
+    Hang,
+    Rst,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    Wait,
+)
 from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -397,7 +409,10 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
     """N-04, D-06, WI-11: its text is in the next error."""
-    async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
+    async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (
+        _server,
+        session,
+    ):
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost, match="maintenance"):
             await session.send(message())
@@ -419,7 +434,10 @@ async def test_noop_asks_for_a_sign_of_life(server: ScriptedRelay) -> None:
 
 async def test_noops_at_once_each_get_their_own_reply() -> None:
     """W-33: seven commands by gather on one session."""
-    async with playing({Stage.NOOP: lambda context: f"250 noop {context.occurrence}"}) as (_server, session), asyncio.timeout(5):
+    async with (
+        playing({Stage.NOOP: lambda context: f"250 noop {context.occurrence}"}) as (_server, session),
+        asyncio.timeout(5),
+    ):
         replies = await asyncio.gather(*(session.noop() for _ in range(7)))
         assert [reply.text for reply in replies] == [f"noop {n}" for n in range(1, 8)]
         assert (await session.send(message())).accepted

@@ -18,7 +18,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import StopReading, Fin, Rst, ScriptedRelay, Stage
+from asyncsmtp.testing import Fin, Rst, ScriptedRelay, Stage, StopReading
 from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving, takes_all
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

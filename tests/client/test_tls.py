@@ -24,7 +24,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, StopReading, SendSlowly, Fin, Hang, Action, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, SendSlowly, Stage, StopReading, Wait
 from tests.client.support import GRACE, LIMIT, QUICK, Trail, commands, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

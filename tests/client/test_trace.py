@@ -13,7 +13,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, Fin, DiscardInput, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, DiscardInput, Fin, ScriptedRelay, Stage, StageContext
 from tests.client.support import QUICK, Trail, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -127,7 +127,10 @@ async def test_tls_that_proves_nothing_is_a_warning_once_a_pool(
 async def test_a_relay_that_loses_commands_is_a_warning_once_a_pool(caplog: pytest.LogCaptureFixture) -> None:
     """WI-18: mail goes on, slower; a person can spare it the time of finding out."""
     settings = {"sessions": 3, "depth": 2}
-    async with pooling({Stage.MAIL: (DEFAULT_REPLY, DiscardInput())}, relay={"timeouts": QUICK}, pool=settings) as (_, pool):
+    async with pooling({Stage.MAIL: (DEFAULT_REPLY, DiscardInput())}, relay={"timeouts": QUICK}, pool=settings) as (
+        _,
+        pool,
+    ):
         await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "loses commands" in warning
@@ -143,6 +146,9 @@ async def test_without_debug_the_log_is_not_written(caplog: pytest.LogCaptureFix
 async def test_a_relay_that_goes_after_its_221_has_not_failed(trail: Trail) -> None:
     """Most do, in the same segment; whoever reads the dialogue would wonder."""
     for _ in range(20):
-        async with ScriptedRelay({Stage.QUIT: (DEFAULT_REPLY, Fin())}) as server, Session(relay_of(server), trace=trail):
+        async with (
+            ScriptedRelay({Stage.QUIT: (DEFAULT_REPLY, Fin())}) as server,
+            Session(relay_of(server), trace=trail),
+        ):
             pass
     assert [line for line in trail.lines if line.startswith("=")] == []

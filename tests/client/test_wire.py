@@ -9,7 +9,7 @@ import pytest
 
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, ReplyTimeout, SMTPError
-from asyncsmtp.testing import DEFAULT_REPLY, SendSlowly, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Hang, ScriptedRelay, SendSlowly, Stage, Wait
 from tests.client.support import LIMIT, QUICK, message, playing, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

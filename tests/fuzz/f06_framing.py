@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, split_chunks, dot_stuff
+from asyncsmtp.protocol.content import Content, dot_stuff, split_chunks
 
 __all__ = ["target"]
 

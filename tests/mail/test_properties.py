@@ -15,7 +15,7 @@ from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import BodyHash
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.protocol.content import ContentNormalizer, Content, DotStuffer, dot_stuff_content, split_chunks
+from asyncsmtp.protocol.content import Content, ContentNormalizer, DotStuffer, dot_stuff_content, split_chunks
 from asyncsmtp.protocol.envelope import Mailbox
 
 LINE = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=120)
@@ -104,7 +104,11 @@ def test_no_codec_minds_where_its_octets_are_cut(octets: bytes, places: list[int
     octets = octets.replace(b"\0", b"")
     pieces = list(cut(octets, places))
     dots, whole_dots = DotStuffer(), DotStuffer()
-    assert b"".join(map(dots.feed, pieces)) == whole_dots.feed(octets) == dot_stuff_content(Content.from_canonical(tuple(pieces)))
+    assert (
+        b"".join(map(dots.feed, pieces))
+        == whole_dots.feed(octets)
+        == dot_stuff_content(Content.from_canonical(tuple(pieces)))
+    )
     mended, whole = ContentNormalizer(fix_eols=True), ContentNormalizer(fix_eols=True)
     assert b"".join([*map(mended.feed, pieces), mended.end()]) == whole.feed(octets) + whole.end()
     assert (mended.size, mended.eight_bit, mended.utf8_headers) == (whole.size, whole.eight_bit, whole.utf8_headers)

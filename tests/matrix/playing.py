@@ -14,7 +14,7 @@ from asyncsmtp.client.config.relay import Login, Relay, Timeouts
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
-from asyncsmtp.testing import StageContext, Action, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Action, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import big, message, relay_of, token
 from tests.matrix.oracle import allowed, ending, opening_errors, untrue
 from tests.matrix.tables import (

@@ -10,7 +10,7 @@ from typing import Final
 
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, StageContext, SendSlowly, Fin, Hang, Action, Rst, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, SendSlowly, Stage, StageContext
 
 LIMIT: Final = 0.5  # seconds for the stage at which the relay stalls; every other has plenty
 

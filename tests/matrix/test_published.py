@@ -15,7 +15,7 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, Fin, Hang, Action, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rule, ScriptedRelay, Stage
 from tests.client.support import message, relay_of
 
 pytestmark = [pytest.mark.both_loops]
@@ -76,7 +76,10 @@ NEGOTIATION: Mapping[str, Case] = {
     "half a record": ((b"\x16\x03\x03\x00\x7a\x02", Fin()), (ConnectFailed, StartTlsInjection)),
 }
 BUFFERING: Mapping[str, Case] = {
-    "the answer to EHLO behind the 220": ((DEFAULT_REPLY, b"250-relay.example\r\n250 AUTH PLAIN\r\n"), (StartTlsInjection,)),
+    "the answer to EHLO behind the 220": (
+        (DEFAULT_REPLY, b"250-relay.example\r\n250 AUTH PLAIN\r\n"),
+        (StartTlsInjection,),
+    ),
 }
 OTHER: Mapping[str, Case] = {
     "STARTTLS stripped from EHLO": (b"250-relay.example\r\n250 SIZE\r\n", (ExtensionNotSupported,))

@@ -132,7 +132,8 @@ def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
     """PC-h: it was streamed, and is refused with all of its envelope; who takes it nevertheless delivers to nobody."""
     for last in (NO, OK):
         transaction = Transaction(TWO, chunked=True)
-        for command, reply in zip((*transaction.commands_to_send(), LAST), (NO, Reply(503), Reply(503), last), strict=True):
+        commands = (*transaction.commands_to_send(), LAST)
+        for command, reply in zip(commands, (NO, Reply(503), Reply(503), last), strict=True):
             if command.verb is Verb.MAIL:
                 transaction.end_content(before_replies=True)
             transaction.receive_reply(command, reply)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import LocalProtocolError, RemoteProtocolError, StartTlsInjection, UnexpectedReply
-from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, ClientProtocol, Exchange, ProtocolState
+from asyncsmtp.protocol.client import ALLOWED_COMMANDS, ENDS_GROUP, NEXT_STATE, ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import (
     DATA,
     END_OF_CONTENT,
@@ -105,14 +105,14 @@ def test_a_command_is_said_in_the_states_that_list_it(state: ProtocolState, verb
     if state is ProtocolState.CONNECTED:
         hear(protocol, b"554 no")  # the greeting is answered, and leads nowhere
     assert protocol.state is protocol.expected_state is state
-    assert protocol.can_send(command(verb)) is (verb in ALLOWED[state])
-    if verb in ALLOWED[state]:
+    assert protocol.can_send(command(verb)) is (verb in ALLOWED_COMMANDS[state])
+    if verb in ALLOWED_COMMANDS[state]:
         assert protocol.send(command(verb)) == bytes(command(verb))
-        assert protocol.expected_state is AFTER.get(verb, state)
+        assert protocol.expected_state is NEXT_STATE.get(verb, state)
         assert protocol.state is state
         assert protocol.pending[-1] is command(verb) or protocol.pending[-1] == command(verb)
     else:
-        with pytest.raises(LocalProtocolError, match=f"may not be said in state {state}"):
+        with pytest.raises(LocalProtocolError, match=f"may not be sent in state {state}"):
             protocol.send(command(verb))
         assert not protocol.pending
 
@@ -163,7 +163,7 @@ def test_a_whole_transaction_is_one_group() -> None:
 
 
 def test_a_refused_first_rcpt_leaves_the_way_that_the_second_opens() -> None:
-    """`ahead` is folded again over what is still pending."""
+    """`expected_state` is folded again over what is still pending."""
     protocol = pipelined(MAIL, RCPT, RCPT)
     hear(protocol, b"250 ok", b"550 no")
     assert (protocol.state, protocol.expected_state) == (ProtocolState.MAIL, ProtocolState.RCPT)
@@ -213,7 +213,7 @@ def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
 
 
 def test_a_chunk_that_is_taken_leaves_open_what_the_chunk_behind_it_leads_to() -> None:
-    """RFC 3030 §4.2: chunks may be pipelined; `ahead` has counted on each of them when it was said."""
+    """RFC 3030 §4.2: chunks may be pipelined; `expected_state` has counted on each of them when it was said."""
     protocol = pipelined(MAIL, RCPT, command(Verb.BDAT), LAST)
     hear(protocol, b"250 sender", b"250 recipient", b"250 chunk")
     assert (protocol.state, protocol.expected_state) == (ProtocolState.BDAT, ProtocolState.READY)
@@ -252,9 +252,9 @@ def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: ProtocolState, verb
     code = int(answer[:3])
     if code in TAKES.get(state, {}).get(verb, range(200, 300)):
         assert hear(protocol, answer)[0].reply.code == code
-        assert protocol.state is (ProtocolState.AUTH if code == 334 else AFTER.get(verb, state))
+        assert protocol.state is (ProtocolState.AUTH if code == 334 else NEXT_STATE.get(verb, state))
     else:
-        with pytest.raises(UnexpectedReply, match="which is no answer to it"):
+        with pytest.raises(UnexpectedReply, match="which is not a valid reply to it"):
             hear(protocol, answer)
         assert protocol.state is ProtocolState.CLOSED
 
@@ -267,7 +267,7 @@ def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: ProtocolState, verb
 def test_a_reply_to_nothing_ends_the_dialogue(state: ProtocolState, answer: bytes) -> None:
     """WI-06, W-30: in one segment with the last reply or later, of one line or of many, cut anywhere."""
     protocol = in_state(state)
-    with pytest.raises(UnexpectedReply, match="though nothing was asked"):
+    with pytest.raises(UnexpectedReply, match="although no command was waiting for a reply"):
         hear(protocol, answer)
     assert protocol.state is protocol.expected_state is ProtocolState.CLOSED
     protocol = in_state(state)
@@ -301,7 +301,7 @@ def test_a_closed_dialogue_stays_closed() -> None:
 
 def test_an_acceptance_before_the_end_of_the_content_is_none() -> None:
     """WI-14: it may be the message's, it may be anyone's."""
-    with pytest.raises(UnexpectedReply, match="before the content had ended") as claimed:
+    with pytest.raises(UnexpectedReply, match="before the end of data was sent") as claimed:
         hear(in_state(ProtocolState.DATA), b"250 queued")
     assert claimed.value.claims_acceptance
     with pytest.raises(UnexpectedReply) as stray:
@@ -347,7 +347,7 @@ def test_an_octet_behind_the_220_to_starttls_is_an_attack(reads: list[bytes]) ->
     for pieces in (reads, [octet.to_bytes() for octet in b"".join(reads)]):
         protocol = ready(b"STARTTLS")
         protocol.send(STARTTLS)
-        with pytest.raises(StartTlsInjection, match="octets in clear"):
+        with pytest.raises(StartTlsInjection, match="plaintext bytes"):
             for _ in (exchange for octets in pieces for exchange in protocol.receive(octets)):
                 pass
         assert protocol.state is ProtocolState.CLOSED
@@ -375,7 +375,7 @@ def test_a_handshake_makes_everything_forgotten() -> None:
 
 def test_a_handshake_must_have_been_asked_for() -> None:
     """W-43: our bug, said at once."""
-    with pytest.raises(LocalProtocolError, match="STARTTLS did not ask for"):
+    with pytest.raises(LocalProtocolError, match="without a positive reply to STARTTLS"):
         ready().tls_started()
 
 
@@ -391,10 +391,10 @@ def test_under_tls_there_is_no_starttls(implicit: bool) -> None:
     hear(protocol, b"250-relay", b"250 STARTTLS")
     assert protocol.extensions.starttls
     assert not protocol.can_send(STARTTLS)
-    with pytest.raises(LocalProtocolError, match="STARTTLS may not be said in state ready"):
+    with pytest.raises(LocalProtocolError, match="STARTTLS may not be sent in state ready"):
         protocol.send(STARTTLS)
     assert not protocol.pending
-    assert all(protocol.can_send(command(verb)) for verb in ALLOWED[ProtocolState.READY] - {Verb.STARTTLS})
+    assert all(protocol.can_send(command(verb)) for verb in ALLOWED_COMMANDS[ProtocolState.READY] - {Verb.STARTTLS})
 
 
 @pytest.mark.parametrize(("reply", "state"), [(b"220 again", ProtocolState.GREETED), (b"550 no", ProtocolState.READY)])

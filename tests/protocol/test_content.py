@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, dot_stuff_content, check, split_chunks, dot_stuff
-from tests.protocol.cutting import at
+from asyncsmtp.protocol.content import (
+    Content,
+    check_canonical,
+    dot_stuff,
+    dot_stuff_content,
+    split_chunks,
+)
+from tests.protocol.splitting import at
 
 END = b"\r\n.\r\n"
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".a", b"a.", b"a", b"QUIT", b"\xff"]), max_size=12).map(
@@ -81,15 +87,15 @@ def test_text_has_its_line_ends_normalised_and_smuggles_nothing(smuggled: str) -
 @pytest.mark.parametrize(
     ("octets", "why"),
     [
-        (b"a\n.\nb\r\n", "a bare LF at octet 1 "),
-        (b"a\r.\rb\r\n", "a bare CR at octet 1 "),
-        (b"ab\r\n.\n\r\n", "a bare LF at octet 5 "),
-        (b"a\r\r\nb\r\n", "a bare CR at octet 1 "),
-        (b"\n", "a bare LF at octet 0 "),
-        (b"ab\r", "a bare CR at octet 2 "),
-        (b"a\n\r\n\rb", "a bare LF at octet 1 "),
-        (b"a\r\n\0.\r\n", "a NUL at octet 3 "),
-        (b"a" * 999, "line 1 of the content has more than 998 octets"),
+        (b"a\n.\nb\r\n", "a bare LF at byte 1 "),
+        (b"a\r.\rb\r\n", "a bare CR at byte 1 "),
+        (b"ab\r\n.\n\r\n", "a bare LF at byte 5 "),
+        (b"a\r\r\nb\r\n", "a bare CR at byte 1 "),
+        (b"\n", "a bare LF at byte 0 "),
+        (b"ab\r", "a bare CR at byte 2 "),
+        (b"a\n\r\n\rb", "a bare LF at byte 1 "),
+        (b"a\r\n\0.\r\n", "a NUL at byte 3 "),
+        (b"a" * 999, "line 1 of the content has more than 998 bytes"),
         (b"a\r\n" + b"b" * 999 + b"\r\n", "line 2 "),
         (b"a\r\n" * 5000 + b"b" * 100_000 + b"\r\nc\r\n", "line 5001 "),
         (b"a" * 998 + b"\r\n" + b"b" * 3000 + b"\r\n", "line 2 "),
@@ -101,7 +107,7 @@ def test_octets_that_are_not_canonical_are_refused_with_the_place(octets: bytes,
         Content.of(octets)
     assert why in str(refused.value)
     with pytest.raises(MessageError):
-        check(octets)
+        check_canonical(octets)
 
 
 @pytest.mark.parametrize("octets", [b"a" * 998, b"a" * 998 + b"\r\n", (b"a" * 998 + b"\r\n") * 3, b"\x0b\x0c\x85\r\n"])
@@ -179,7 +185,7 @@ def test_parts_without_a_leading_dot_are_not_copied() -> None:
 @given(LINES, st.lists(st.integers(0, 100), max_size=5), st.integers(1, 30))
 def test_chunks_have_the_size_that_was_asked_for(content: bytes, places: list[int], octets: int) -> None:
     """WO-11, P3: but the last one, and there is always a last one."""
-    found = list(chunks(at(content, places), octets))
+    found = list(split_chunks(at(content, places), octets))
     assert b"".join(found) == content
     assert all(len(chunk) == octets for chunk in found[:-1])
     assert 0 < len(found[-1]) <= octets
@@ -187,7 +193,7 @@ def test_chunks_have_the_size_that_was_asked_for(content: bytes, places: list[in
 
 def test_no_content_is_one_empty_chunk() -> None:
     """WO-11: `BDAT 0 LAST`."""
-    assert list(chunks((), 10)) == [b""]
+    assert list(split_chunks((), 10)) == [b""]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
     named = str(stranger).replace("\r\n", "")
     for ask in (delivery.outcome, delivery.reply):
         with pytest.raises(
-            InvalidArgument, match=rf"“{named}.*” is no recipient of this message.*{BOB}.*{CAROL}"
+            InvalidArgument, match=rf"“{named}.*” is not a recipient of this message.*{BOB}.*{CAROL}"
         ) as caught:
             ask(stranger)
         assert "\r" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_of_many_recipients_a_few_are_named() -> None:
     """The message of an error is for reading."""
     delivery = Delivery(Envelope.of(None, [f"r{number}@example.net" for number in range(250)]), NO, (), ())
     with pytest.raises(
-        InvalidArgument, match=r"ask about r0@example.net, r1@example.net, r2@example.net and 247 more$"
+        InvalidArgument, match=r"use one of r0@example.net, r1@example.net, r2@example.net and 247 more$"
     ):
         delivery.outcome(BOB)
 
@@ -158,8 +158,8 @@ def test_what_is_left_of_a_batch_is_an_envelope() -> None:
 
 def test_the_final_reply_is_the_first_of_them() -> None:
     """There is one, but from an LMTP relay; none where it never came to the content."""
-    assert Delivery(BOTH, OK, (OK, OK), (SPAM, OK), True).final == SPAM
-    assert Delivery(BOTH, NO, (), ()).final is None
+    assert Delivery(BOTH, OK, (OK, OK), (SPAM, OK), True).content_reply == SPAM
+    assert Delivery(BOTH, NO, (), ()).content_reply is None
 
 
 @pytest.mark.parametrize(

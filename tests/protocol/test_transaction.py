@@ -50,7 +50,7 @@ def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
 def test_each_recipient_is_said_with_its_own_parameters() -> None:
     """W-81."""
     each = ({"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob@example.net"}, {"NOTIFY": "NEVER"}, {})
-    group = Transaction(THREE, {"RET": "HDRS"}, each).say()
+    group = Transaction(THREE, {"RET": "HDRS"}, each).commands_to_send()
     assert [bytes(command) for command in group[:-1]] == [
         b"MAIL FROM:<> RET=HDRS\r\n",
         b"RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bob@example.net\r\n",
@@ -164,7 +164,7 @@ def test_a_content_ends_when_it_is_due_and_once() -> None:
 def test_there_is_no_delivery_before_it_is_decided(replies: tuple[Reply, ...]) -> None:
     """Our bug otherwise."""
     with pytest.raises(LocalProtocolError, match="not decided yet"):
-        after(ONE, *replies).delivery()
+        after(ONE, *replies).build_delivery()
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_pipelined_and_lockstep_deliver_the_same(mail: Reply, rcpts: list[Reply]
 
 def test_data_is_one_command_for_all() -> None:
     """A constant, not made anew for each message."""
-    assert Transaction(ONE).say()[-1] is DATA
+    assert Transaction(ONE).commands_to_send()[-1] is DATA
 
 
 ALL = Envelope.of(None, ["bob@example.net", "carol@example.net", "dave@example.net"], all_or_nothing=True)
@@ -315,5 +315,5 @@ def test_all_or_nothing_clears_where_one_is_refused(pipelined: bool, chunked: bo
 def test_all_or_nothing_and_one_recipient_is_as_ever() -> None:
     """There is nobody to leave out."""
     one = Envelope.of(None, "bob@example.net", all_or_nothing=True)
-    delivery = after(one, OK, NO, OK).delivery()
+    delivery = after(one, OK, NO, OK).build_delivery()
     assert (delivery.outcomes, delivery.aborted) == ((Outcome.REJECTED,), False)

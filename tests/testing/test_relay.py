@@ -10,7 +10,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from asyncsmtp.testing import OFFERS, DEFAULT_REPLY, MessageNotAccepted, Received, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, OFFERS, MessageNotAccepted, Received, ScriptedRelay, Stage, Wait
 from tests.testing.peer import Peer, codes
 
 ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
@@ -29,9 +29,7 @@ async def test_a_message_is_kept_with_its_envelope() -> None:
         await peer.greet()
         await send(peer, "Subject: News\r\n\r\nHello\r\n.\r\n")
         assert relay.received == [
-            Received(
-                "ann@example.org", ("bob@example.net",), b"Subject: News\r\n\r\nHello\r\n", rcpt_parameters=({},)
-            )
+            Received("ann@example.org", ("bob@example.net",), b"Subject: News\r\n\r\nHello\r\n", rcpt_parameters=({},))
         ]
         assert relay.received[0].email["Subject"] == "News"
 
@@ -90,7 +88,7 @@ async def test_nothing_but_crlf_dot_crlf_ends_the_content(end: str) -> None:
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await send(peer, f"a{end}MAIL FROM:<eve@example.org>\r\n.\r\n")
-        dot_stuff = end.replace("\r\n.", "\r\n")
+        transparent = end.replace("\r\n.", "\r\n")
         assert relay.received[0].content == f"a{transparent}MAIL FROM:<eve@example.org>\r\n".encode()
 
 
@@ -151,7 +149,7 @@ async def test_pipelining_that_was_not_offered_is_noted() -> None:
     async with ScriptedRelay(offers=()) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE)
-        assert relay.pipelining_violations == ["mail with 27 octets behind it"]
+        assert relay.pipelining_violations == ["mail with 27 bytes after it"]
 
 
 async def test_chunks_are_taken_by_count_and_joined() -> None:
@@ -474,7 +472,7 @@ async def test_commands_in_clear_behind_starttls_are_not_obeyed(
         await peer.reply()
         await peer.start_tls(client_tls)
         assert codes(await peer.say(ENVELOPE[0])) == [503]
-        assert relay.pipelining_violations == ["starttls with 39 octets behind it"]
+        assert relay.pipelining_violations == ["starttls with 39 bytes after it"]
 
 
 @pytest.mark.both_loops

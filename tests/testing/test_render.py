@@ -11,7 +11,7 @@ from asyncsmtp.testing import Maildir, Received, StoredMail, render
 
 def kept(folder: Path, content: bytes) -> StoredMail:
     maildir = Maildir(folder)
-    maildir.keep(Received("ann@example.org", ("bob@example.net",), content))
+    maildir.add(Received("ann@example.org", ("bob@example.net",), content))
     return next(maildir.mails())
 
 

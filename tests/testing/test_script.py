@@ -8,21 +8,21 @@ import ssl
 import pytest
 
 from asyncsmtp.testing import (
-    NO_REPLY,
     DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
     CallRule,
-    StageContext,
-    StopReading,
-    SendSlowly,
-    Fin,
     DiscardInput,
+    Fin,
     HalfClose,
     Hang,
-    Action,
     RefuseInput,
     Rst,
     ScriptedRelay,
+    SendSlowly,
     Stage,
+    StageContext,
+    StopReading,
     Wait,
 )
 from tests.testing.peer import Peer, codes
@@ -43,19 +43,20 @@ async def test_a_reply_is_said_instead_of_the_usual_one_and_acted_upon() -> None
 
 async def test_a_rule_may_decide_by_what_was_said() -> None:
     """A callable gets a context, and None means as usual."""
-    cues: list[StageContext] = []
+    contexts: list[StageContext] = []
 
     def rule(context: StageContext) -> Action | None:
-        cues.append(context)
+        contexts.append(context)
         return "450 4.2.0 greylisted" if b"two@" in context.line else None
 
     async with ScriptedRelay({Stage.RCPT: rule}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         assert codes(await peer.say(*ENVELOPE, "RCPT TO:<two@example.net>")) == [250, 250, 450]
-    assert [(context.occurrence, context.occurrence_on_connection, context.connection) for context in cues] == [(1, 1, 1), (2, 2, 1)]
-    assert cues[1].reverse_path == "ann@example.org"
-    assert cues[1].forward_paths == ("bob@example.net",)
-    assert cues[0].behind == b"RCPT TO:<two@example.net>\r\n"
+    seen = [(c.occurrence, c.occurrence_on_connection, c.connection) for c in contexts]
+    assert seen == [(1, 1, 1), (2, 2, 1)]
+    assert contexts[1].reverse_path == "ann@example.org"
+    assert contexts[1].forward_paths == ("bob@example.net",)
+    assert contexts[0].pipelined_input == b"RCPT TO:<two@example.net>\r\n"
 
 
 async def test_occurrences_are_counted_over_connections_and_on_each() -> None:
@@ -237,7 +238,10 @@ async def test_the_content_may_be_answered_before_its_end(early: str, kept: int)
 
 async def test_a_421_into_the_content_is_a_refusal_also_behind_the_usual_silence() -> None:
     """Where the usual is to say nothing, the first words count."""
-    async with ScriptedRelay({Stage.BODY: (DEFAULT_REPLY, "421 4.3.2 down")}) as relay, await Peer.connect(relay) as peer:
+    async with (
+        ScriptedRelay({Stage.BODY: (DEFAULT_REPLY, "421 4.3.2 down")}) as relay,
+        await Peer.connect(relay) as peer,
+    ):
         await peer.greet()
         await peer.say(*ENVELOPE, "DATA")
         peer.write("x\r\n.\r\n")

@@ -23,7 +23,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.testing import StageContext, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from tests.bulk.ledgers import readers
 from tests.bulk.running.test_campaign import Plain, campaign
 from tests.client.support import relay_of

@@ -14,7 +14,7 @@ from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
-from tests.protocol.cutting import Cut, whole
+from tests.protocol.splitting import Cut, whole
 from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene
 
@@ -36,12 +36,12 @@ class Client:
         self.content_due = b""
         self.error: SMTPError | None = None
         self.transactions: list[Transaction] = []
-        self._behind_the_dot = scene.is_set("behind-the-dot")
+        self._pipelines_content = scene.is_set("behind-the-dot")
         self._content = Content.of(scene.content)
         self._messages = deque(scene.messages)
-        self._heard_by: deque[Transaction | None] = deque()
-        self._said = bytearray()
-        self._due: Reply | None = None
+        self._receivers: deque[Transaction | None] = deque()
+        self._sent = bytearray()
+        self._reply: Reply | None = None
         self._opening = True
         opening = OpeningOptions(
             NAME,
@@ -52,30 +52,30 @@ class Client:
         )
         self._steps = open_session(self.protocol, opening)
         next(self._steps)
-        self._heard_by.append(None)
+        self._receivers.append(None)
 
-    def take(self) -> bytes:
+    def take_sent(self) -> bytes:
         """What was said since the last time."""
-        said = bytes(self._said)
-        self._said.clear()
+        said = bytes(self._sent)
+        self._sent.clear()
         return said
 
-    def hear(self, octets: bytes) -> None:
+    def receive(self, octets: bytes) -> None:
         """One read; then go on as far as that allows. What comes after a broken rule is not read any more."""
         if isinstance(self.error, ProtocolError):
             return
         try:
             for exchange in self.protocol.receive(octets):
-                self._take(exchange)
-            self._go_on()
+                self._handle(exchange)
+            self._continue()
         except SMTPError as error:
             self._end(error)
 
-    def shake_hands(self) -> None:
+    def start_tls(self) -> None:
         self.protocol.tls_started()
-        self._go_on()
+        self._continue()
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         self.error = self.error or self.protocol.receive_eof()
 
     def results(self) -> tuple[tuple[str, ...], ...]:
@@ -95,33 +95,33 @@ class Client:
     def _end(self, error: SMTPError) -> None:
         self.error = error
         self._opening = False
-        self._due = None
+        self._reply = None
         if not isinstance(error, ProtocolError) and self.protocol.can_send(QUIT):
             self._say(None, (QUIT,))
 
     def _say(self, transaction: Transaction | None, group: Iterable[Command]) -> None:
         for command in group:
-            self._said += self.protocol.send(command)
-            self._heard_by.append(transaction)
+            self._sent += self.protocol.send(command)
+            self._receivers.append(transaction)
 
-    def _take(self, exchange: Exchange) -> None:
+    def _handle(self, exchange: Exchange) -> None:
         if exchange.command is None:
             return
-        early = not self._heard_by  # refused while the content was being written
-        transaction = self.transactions[-1] if early else self._heard_by.popleft()
+        early = not self._receivers  # refused while the content was being written
+        transaction = self.transactions[-1] if early else self._receivers.popleft()
         if transaction is None:
-            self._due = exchange.reply
+            self._reply = exchange.reply
         else:
             transaction.receive_reply(exchange.command, exchange.reply)
 
-    def _go_on(self) -> None:
-        if self._opening and self._due is not None and self.protocol.state is not ProtocolState.TLS:
+    def _continue(self) -> None:
+        if self._opening and self._reply is not None and self.protocol.state is not ProtocolState.TLS:
             self._open()
         if not self._opening and self.error is None and self.protocol.state is not ProtocolState.CLOSED:
             self._send()
 
     def _open(self) -> None:
-        reply, self._due = self._due, None
+        reply, self._reply = self._reply, None
         assert reply is not None
         try:
             self._say(None, (self._steps.send(reply),))
@@ -139,7 +139,7 @@ class Client:
         if current.phase is Phase.CONTENT:
             self._write(current)
         else:
-            self._say(current, current.say())
+            self._say(current, current.commands_to_send())
 
     def _begin(self) -> Transaction | None:
         if not self._messages:
@@ -154,11 +154,11 @@ class Client:
 
     def _write(self, transaction: Transaction) -> None:
         self.content_due = b"".join(dot_stuff(self._content.parts)) if transaction.has_accepted_recipient else b""
-        self._said += self.content_due
+        self._sent += self.content_due
         transaction.end_content()
         self._say(transaction, (END_OF_CONTENT,))
-        if self._behind_the_dot and (following := self._begin()) is not None:
-            self._say(following, following.say(after_content=True))
+        if self._pipelines_content and (following := self._begin()) is not None:
+            self._say(following, following.commands_to_send(after_content=True))
 
 
 def credentials(settings: dict[str, str]) -> Credentials | None:
@@ -178,13 +178,13 @@ def play(scene: Scene, cut: Cut = whole) -> Client:
     for step in scene.transcript.steps:
         if isinstance(step, ServerStep):
             for octets in cut(step.octets):
-                client.hear(octets)
+                client.receive(octets)
         elif isinstance(step, ClientStep):
             if client.protocol.state is ProtocolState.TLS:
-                client.shake_hands()
+                client.start_tls()
             content = client.content_due if step.commands[0] == "." else b""
-            assert client.take() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)
+            assert client.take_sent() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)
         else:
-            client.hang_up()
-    assert client.take() == b"", "the client says more than the transcript"
+            client.close()
+    assert client.take_sent() == b"", "the client says more than the transcript"
     return client

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import ContentNormalizer, Content, DotStuffer
+from asyncsmtp.protocol.content import Content, ContentNormalizer, DotStuffer
 
 
 def passed(judge: ContentNormalizer, *blocks: bytes) -> bytes:
@@ -48,11 +48,11 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
 @pytest.mark.parametrize(
     ("blocks", "why"),
     [
-        ((b"a\r", b"b\r\n"), "a bare CR at octet 1"),
-        ((b"a\r\n", b"\nb"), "a bare LF at octet 3"),
-        ((b"abc", b"\r"), "a bare CR at octet 3"),
-        ((b"a\r\n", b"b\0"), "a NUL at octet 4"),
-        ((b"x" * 500, b"x" * 499), "a line of more than 998 octets ends at or behind octet 500"),
+        ((b"a\r", b"b\r\n"), "a bare CR at byte 1"),
+        ((b"a\r\n", b"\nb"), "a bare LF at byte 3"),
+        ((b"abc", b"\r"), "a bare CR at byte 3"),
+        ((b"a\r\n", b"b\0"), "a NUL at byte 4"),
+        ((b"x" * 500, b"x" * 499), "a line of more than 998 bytes ends at or behind octet 500"),
     ],
 )
 def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], why: str) -> None:
