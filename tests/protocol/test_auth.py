@@ -112,10 +112,10 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (ServerScram("sha256", alter_challenge=replacing(b"i=4096", b"i=1")), "1 iterations"),
         (ServerScram("sha256", alter_challenge=replacing(b"r=a-nonce", b"r=another")), "does not extend the client's"),
         (ServerScram("sha256", nonce=b""), "does not extend the client's"),
-        (ServerScram("sha256", alter_challenge=lambda challenge: b"m=x," + challenge), "an extension"),
+        (ServerScram("sha256", alter_challenge=lambda challenge: b"m=x," + challenge), "an unknown extension"),
         (ServerScram("sha256", alter_challenge=lambda challenge: b"e=other-error"), "the relay reports other-error"),
         (ServerScram("sha256", alter_challenge=replacing(b"v=", b"v=AAAA")), "did not prove"),
-        (ServerScram("sha256", alter_challenge=replacing(b"s=", b"s=!")), "not SCRAM"),
+        (ServerScram("sha256", alter_challenge=replacing(b"s=", b"s=!")), "not valid SCRAM"),
     ],
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "bad salt"],
 )

@@ -52,7 +52,7 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
         ((b"a\r\n", b"\nb"), "a bare LF at byte 3"),
         ((b"abc", b"\r"), "a bare CR at byte 3"),
         ((b"a\r\n", b"b\0"), "a NUL at byte 4"),
-        ((b"x" * 500, b"x" * 499), "a line of more than 998 bytes ends at or behind octet 500"),
+        ((b"x" * 500, b"x" * 499), "a line of more than 998 bytes ends at or after byte 500"),
     ],
 )
 def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], why: str) -> None:

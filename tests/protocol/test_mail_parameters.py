@@ -147,12 +147,12 @@ def test_tls_is_not_required_of_others_on_a_session_without() -> None:
         (
             "FUTURERELEASE 100 2031-06-01T12:00:00Z",
             {"hold_until": NOON + timedelta(seconds=1)},
-            "2031-06-01T12:00:01Z is asked for, the relay holds until 2031-06-01T12:00:00Z",
+            "2031-06-01T12:00:01Z is requested, the relay holds until 2031-06-01T12:00:00Z",
         ),
         (
             "FUTURERELEASE 100 2031-06-01T12:00:00Z",
             {"hold_until": datetime(2031, 6, 1, 12, tzinfo=timezone(-timedelta(hours=1)))},
-            "2031-06-01T13:00:00Z is asked for",
+            "2031-06-01T13:00:00Z is requested",
         ),
     ],
 )
@@ -184,8 +184,8 @@ TWO_DOMAINS = Envelope.of(None, ["bob@example.net", "carol@EXAMPLE.net", "dave@e
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ("RCPTMAX=2", "the message has 3, the relay takes 2 at once .RCPTMAX.: send it in parts"),
-        ("RCPTDOMAINMAX=1", "the recipients have 2, the relay takes 1 .RCPTDOMAINMAX.: send the message domain by"),
+        ("RCPTMAX=2", "the message has 3, the relay accepts 2 at once .RCPTMAX.: send it in parts"),
+        ("RCPTDOMAINMAX=1", "the recipients have 2, the relay accepts 1 .RCPTDOMAINMAX.: send the message domain by"),
         ("RCPTMAX=3 RCPTDOMAINMAX=1", "so many domains"),
     ],
 )

@@ -148,7 +148,7 @@ def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             yield b"yes"
 
-    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, fits=lambda *_: True),))
+    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, is_usable=lambda *_: True),))
     relay = login(ANN, b"PATIENT")
     assert not relay.answer(*[b"334 QUJD"] * 5)
     assert relay.said[1:] == [b"AUTH PATIENT eWVz\r\n", *[b"eWVz\r\n"] * 4, b"*\r\n"]

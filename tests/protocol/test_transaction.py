@@ -156,7 +156,7 @@ def test_a_content_ends_when_it_is_due_and_once() -> None:
         transaction.end_content()
     transaction = after(ONE, OK, OK, GO)
     transaction.end_content()
-    with pytest.raises(LocalProtocolError, match="phase ended"):
+    with pytest.raises(LocalProtocolError, match="phase awaiting result"):
         transaction.end_content()
 
 
