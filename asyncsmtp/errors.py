@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # errors carry the values of the floor above; only the type c
 __all__ = [
     "AllHostsFailed",
     "AuthenticationRefused",
+    "CampaignHalted",
     "CertificateRefused",
     "ConnectFailed",
     "ConnectionLost",
@@ -75,6 +76,7 @@ __all__ = [
     "SMTPError",
     "ServerNotAuthenticated",
     "StartTlsInjection",
+    "SuppressionError",
     "TemplateError",
     "TokenFailed",
     "UnexpectedReply",

@@ -21,7 +21,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import StageContext, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from benchmarks.measure import Row
 
 __all__ = ["measure"]

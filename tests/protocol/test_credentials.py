@@ -65,3 +65,14 @@ def test_a_channel_does_not_show_what_goes_into_a_proof() -> None:
     assert repr(Channel("relay.example", 587, b"certificate", "secret nonce")) == (
         "Channel(host='relay.example', port=587, plus=False)"
     )
+
+
+def test_a_str_is_a_secret_where_one_is_meant() -> None:
+    """It is hidden from then on; any other type is the caller's mistake."""
+    assert Password("ann", "hunter2") == Password("ann", Secret("hunter2"))
+    assert Bearer("ann", "hunter2") == Bearer("ann", Secret("hunter2"))
+    assert "hunter2" not in repr((Password("ann", "hunter2", "bob"), Bearer("ann", "hunter2")))
+    secret = Secret("hunter2")
+    assert Secret.of(secret) is secret
+    with pytest.raises(TypeError, match="a secret must be a str or a Secret, not bytes"):
+        Secret.of(b"hunter2")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 
 from asyncsmtp.errors import DeliveryRefused, InvalidArgument
 from asyncsmtp.protocol.commands import Verb
-from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
+from asyncsmtp.protocol.delivery import Delivery, Outcome, RecipientResult, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.esmtp_options import RcptOptions
 from asyncsmtp.protocol.replies import Reply
@@ -192,3 +192,49 @@ def test_what_protected_a_session_reads_well(verified: bool, said: str) -> None:
     """As a line of the dialogue has it; the fingerprint is for comparing, not for reading."""
     facts = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
     assert str(facts) == f"TLSv1.3, TLS_AES_256_GCM_SHA384, certificate {said}"
+
+
+def test_a_delivery_is_iterated_by_recipient() -> None:
+    """In the order of the envelope; the same recipient twice has two results."""
+    delivery = Delivery(Envelope.of(None, [BOB, CAROL, BOB]), OK, (OK, NO, LATER), (OK,), True)
+    assert [(r.address, r.outcome, r.reply) for r in delivery] == [
+        (BOB, ACCEPTED, OK),
+        (CAROL, REJECTED, NO),
+        (BOB, DEFERRED, LATER),
+    ]
+    assert next(iter(delivery)) == RecipientResult(Mailbox.parse(BOB), ACCEPTED, OK)
+    assert len(delivery) == 3
+
+
+@pytest.mark.parametrize(
+    ("delivery", "refused"),
+    [
+        (Delivery(BOTH, OK, (OK, OK), (OK,), True), ()),
+        (Delivery(BOTH, OK, (OK, NO), (OK,), True), (CAROL,)),
+        (Delivery(BOTH, OK, (LATER, OK), (OK,), True), (BOB,)),
+        (Delivery(BOTH, OK, (OK, OK), (SPAM,), True), (BOB, CAROL)),
+        (Delivery(BOTH, OK, (OK, NO), ()), (BOB, CAROL)),
+        (Delivery(BOTH, NO, (), ()), (BOB, CAROL)),
+    ],
+)
+def test_the_recipients_that_were_not_accepted_are_listed(delivery: Delivery, refused: tuple[str, ...]) -> None:
+    """Deferred ones too; a delivery is true where there is none of them."""
+    assert delivery.refused == tuple(map(Mailbox.parse, refused))
+    assert bool(delivery) is (not refused)
+
+
+def test_a_delivery_is_short_in_a_traceback() -> None:
+    """Counts and the relay; no address, no text of a reply."""
+    assert repr(Delivery(BOTH, OK, (OK, NO), (OK,), True, "relay.example:587")) == (
+        "<Delivery: 1 accepted, 1 rejected by relay.example:587>"
+    )
+    assert repr(Delivery(BOTH, OK, (LATER, LATER), ())) == "<Delivery: 2 deferred>"
+
+
+def test_the_message_does_not_count_in_comparisons() -> None:
+    """It is there to tell deliveries apart, and shown nowhere."""
+    message = object()
+    delivery = Delivery(BOTH, OK, (OK, OK), (OK,), True, message=message)
+    assert delivery.message is message
+    assert delivery == Delivery(BOTH, OK, (OK, OK), (OK,), True)
+    assert "object" not in repr(delivery)

@@ -55,6 +55,7 @@ from asyncsmtp import (
     RcptOptions,
     Recipient,
     RecipientFile,
+    RecipientResult,
     Relay,
     Relays,
     Reply,
@@ -276,6 +277,11 @@ async def one() -> Delivery:
     assert_type(delivery.outcomes, tuple[Outcome, ...])
     assert_type(delivery.outcome("bob@example.com"), Outcome)
     assert_type(delivery.deferred, Envelope | None)
+    assert_type(delivery.refused, tuple[Mailbox, ...])
+    for result in delivery:
+        assert_type(result, RecipientResult)
+        print(assert_type(result.address, str), assert_type(result.outcome, Outcome), assert_type(result.reply, Reply))
+    print(len(delivery), bool(delivery), assert_type(delivery.message, object | None), asyncsmtp.__version__)
     delivery.raise_for_refusal()
     return delivery
 
