@@ -1,6 +1,6 @@
 """Tools for testing mail code: a scripted relay, a player of transcripts, and a sandbox that stores mail."""
 
-from asyncsmtp.testing.policy import OFFERS, ServerScram
+from asyncsmtp.testing.policy import OFFERS, MechanismFactory, ServerScram
 from asyncsmtp.testing.received import AuthAttempt, Maildir, MessageNotAccepted, Received, StoredMail, render
 from asyncsmtp.testing.relay import ScriptedRelay
 from asyncsmtp.testing.sandbox import Sandbox
@@ -9,6 +9,7 @@ from asyncsmtp.testing.script import (
     NO_REPLY,
     Action,
     CallRule,
+    DefaultReply,
     DiscardInput,
     Fin,
     HalfClose,
@@ -23,7 +24,14 @@ from asyncsmtp.testing.script import (
     StopReading,
     Wait,
 )
-from asyncsmtp.testing.transcript import Transcript, TranscriptRelay
+from asyncsmtp.testing.transcript import (
+    ClientStep,
+    ConnectionEnd,
+    ServerStep,
+    Transcript,
+    TranscriptRelay,
+    TranscriptStep,
+)
 
 __all__ = [
     "DEFAULT_REPLY",
@@ -32,11 +40,15 @@ __all__ = [
     "Action",
     "AuthAttempt",
     "CallRule",
+    "ClientStep",
+    "ConnectionEnd",
+    "DefaultReply",
     "DiscardInput",
     "Fin",
     "HalfClose",
     "Hang",
     "Maildir",
+    "MechanismFactory",
     "MessageNotAccepted",
     "Received",
     "RefuseInput",
@@ -46,6 +58,7 @@ __all__ = [
     "ScriptedRelay",
     "SendSlowly",
     "ServerScram",
+    "ServerStep",
     "Stage",
     "StageContext",
     "Step",
@@ -53,6 +66,7 @@ __all__ = [
     "StoredMail",
     "Transcript",
     "TranscriptRelay",
+    "TranscriptStep",
     "Wait",
     "render",
 ]

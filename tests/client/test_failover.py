@@ -91,7 +91,7 @@ async def test_a_handshake_that_fails_gives_way_to_the_next(
 async def test_when_none_takes_us_each_is_named_with_its_reason() -> None:
     nobody = await unused()
     async with ScriptedRelay({Stage.GREETING: "421 4.3.2 full"}) as busy:
-        with pytest.raises(AllHostsFailed, match="none of 2 hosts took us") as caught:
+        with pytest.raises(AllHostsFailed, match="all 2 hosts of the relay failed") as caught:
             await Session(relay_of(nobody, busy)).connect()
         error = caught.value
         assert [host for host, _ in error.failures] == [f"127.0.0.1:{nobody}", f"127.0.0.1:{busy.port}"]
