@@ -14,9 +14,9 @@ from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Address", "each_once", "with_domain"]
+__all__ = ["Address", "deduplicate", "require_domain"]
 
-MAX_LIST = 1 << 20  # characters of a list of addresses: some 20,000 of them
+MAX_LIST_LENGTH = 1 << 20  # characters of a list of addresses: some 20,000 of them
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[^"<>,]+|[<>,"]', re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -51,23 +51,23 @@ class Address:
         Raises:
             RecipientError: for the first that is not one, with the reason.
         """
-        if len(text) > MAX_LIST:
+        if len(text) > MAX_LIST_LENGTH:
             raise RecipientError("this list of addresses is too long")
         if found := _CONTROL.search(text):
             what = "a line break" if found[0] in "\r\n" else f"the control character U+{ord(found[0]):04X}"
             raise RecipientError(f"“{safe_text(text, 80)}” holds {what}")
-        return tuple(map(cls._of_one, _split(text))) if text.strip() else ()
+        return tuple(map(cls._parse_one, _split_at_commas(text))) if text.strip() else ()
 
     @classmethod
-    def _of_one(cls, text: str) -> Address:
+    def _parse_one(cls, text: str) -> Address:
         text = text.strip(" \t")
         if not text.endswith(">"):
             return cls("", Mailbox.parse(text))
-        opening = _opening_bracket(text)
-        return cls(_display_name(text, text[:opening]), Mailbox.parse(text[opening + 1 : -1]))
+        opening = _find_opening_bracket(text)
+        return cls(_parse_display_name(text, text[:opening]), Mailbox.parse(text[opening + 1 : -1]))
 
 
-def each_once(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
+def deduplicate(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
     """The mailboxes in their order; one that is named again is one recipient all the same."""
     found: dict[str, Mailbox] = {}
     for address in addresses:
@@ -75,7 +75,7 @@ def each_once(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
     return tuple(found.values())
 
 
-def with_domain(mailbox: Mailbox) -> Mailbox:
+def require_domain(mailbox: Mailbox) -> Mailbox:
     """The same mailbox, which must not be a bare postmaster: only a recipient may be one (RFC 5321 §4.1.1.3).
 
     Raises:
@@ -86,7 +86,7 @@ def with_domain(mailbox: Mailbox) -> Mailbox:
     return mailbox
 
 
-def _pieces(text: str) -> Iterator[re.Match[str]]:
+def _tokenize(text: str) -> Iterator[re.Match[str]]:
     """Quoted strings whole, delimiters alone, and what is between."""
     for piece in _PIECE.finditer(text):
         if piece[0] == '"':
@@ -94,10 +94,10 @@ def _pieces(text: str) -> Iterator[re.Match[str]]:
         yield piece
 
 
-def _split(text: str) -> Iterator[str]:
+def _split_at_commas(text: str) -> Iterator[str]:
     """Cut at each comma that is neither between quotes nor between angle brackets."""
     start, bracketed = 0, False
-    for piece in _pieces(text):
+    for piece in _tokenize(text):
         if piece[0] == "," and not bracketed:
             yield text[start : piece.start()]
             start = piece.end()
@@ -106,15 +106,15 @@ def _split(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _opening_bracket(text: str) -> int:
+def _find_opening_bracket(text: str) -> int:
     """Where the one `<` stands; the one `>` is known to be at the end."""
-    brackets = [piece for piece in _pieces(text) if piece[0] in "<>"]
+    brackets = [piece for piece in _tokenize(text) if piece[0] in "<>"]
     if [piece[0] for piece in brackets] != ["<", ">"]:
         raise RecipientError(f"“{safe_text(text, 80)}” must have one address in one pair of angle brackets")
     return brackets[0].start()
 
 
-def _display_name(text: str, phrase: str) -> str:
+def _parse_display_name(text: str, phrase: str) -> str:
     words = []
     for quoted, plain in _WORD.findall(phrase):
         if not _SPECIALS.isdisjoint(plain):

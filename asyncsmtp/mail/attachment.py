@@ -9,21 +9,21 @@ from functools import cache
 from mimetypes import MimeTypes
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.headers import encode
+from asyncsmtp.mail.headers import encode_utf8
 
 __all__ = [
-    "OCTETS",
+    "OCTET_STREAM",
     "Attachment",
     "AttachmentPattern",
-    "Reader",
-    "base_name",
-    "disposition",
-    "type_by_content",
-    "type_of",
+    "AttachmentReader",
+    "detect_type",
+    "format_disposition",
+    "guess_type",
+    "sanitize_filename",
 ]
 
-OCTETS = "application/octet-stream"  # nobody knows what it is
-_KNOWN_LATE = {  # to some of the interpreters we run on, not to others
+OCTET_STREAM = "application/octet-stream"  # nobody knows what it is
+_EXTRA_TYPES = {  # to some of the interpreters we run on, not to others
     ".avif": "image/avif",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     ".ics": "text/calendar",
@@ -33,32 +33,32 @@ _KNOWN_LATE = {  # to some of the interpreters we run on, not to others
     ".webp": "image/webp",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_LOOKED_AT = 8192  # octets from the beginning
-_IN_TEXT = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x1B, *range(0x20, 0x100)} - {0x7F})
-_NO_TEXT = bytes(octet for octet in range(0x100) if octet not in _IN_TEXT)
+_SNIFF_LENGTH = 8192  # octets from the beginning
+_TEXT_BYTES = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x1B, *range(0x20, 0x100)} - {0x7F})
+_NON_TEXT_BYTES = bytes(octet for octet in range(0x100) if octet not in _TEXT_BYTES)
 
 
 @cache
 def _types() -> MimeTypes:
     types = MimeTypes()
-    for suffix, type_ in _KNOWN_LATE.items():
+    for suffix, type_ in _EXTRA_TYPES.items():
         types.add_type(type_, suffix)
     return types
 
 
-def type_of(name: str, octets: bytes) -> str:
+def guess_type(name: str, octets: bytes) -> str:
     """Such as `application/pdf`; what is packed is what it is packed with, or unknown."""
     guessed, packed = _types().guess_type(name)
     if packed:
-        return "application/gzip" if packed == "gzip" else OCTETS
-    return guessed or type_by_content(octets) or OCTETS
+        return "application/gzip" if packed == "gzip" else OCTET_STREAM
+    return guessed or detect_type(octets) or OCTET_STREAM
 
 
-def type_by_content(octets: bytes) -> str | None:
+def detect_type(octets: bytes) -> str | None:
     """What the octets begin with tells; text is what reads as UTF-8 without a control; None for what nobody knows."""
     import filetype
 
-    start = octets[:_LOOKED_AT]
+    start = octets[:_SNIFF_LENGTH]
     found: str | None = filetype.guess_mime(start)
     if found == "application/pdf":  # which may be all ASCII
         return found
@@ -66,37 +66,37 @@ def type_by_content(octets: bytes) -> str | None:
 
 
 def _is_text(start: bytes) -> bool:
-    if start.translate(None, _NO_TEXT) != start:
+    if start.translate(None, _NON_TEXT_BYTES) != start:
         return False
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:
-        return len(start) == _LOOKED_AT and error.start > _LOOKED_AT - 4  # cut within a character
+        return len(start) == _SNIFF_LENGTH and error.start > _SNIFF_LENGTH - 4  # cut within a character
     return True
 
 
-MAX_NAME = 200  # octets; file systems take 255
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # a system strips them, or hides the file
-_SHORT = re.compile(r"[ -~]{1,50}")
-_SEGMENT = 60  # octets of a continuation, so that its line stays below 78
+MAX_NAME_LENGTH = 200  # octets; file systems take 255
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_EDGE_CHARACTERS = re.compile(r"^[\s.]+|[\s.]+$")  # a system strips them, or hides the file
+_PLAIN_NAME = re.compile(r"[ -~]{1,50}")
+_MAX_SEGMENT = 60  # octets of a continuation, so that its line stays below 78
 _ATTRIBUTE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
 
 
-def base_name(name: str) -> str:
+def sanitize_filename(name: str) -> str:
     """The name without folders and without characters that hide, reorder or break; never empty, never long."""
-    name = _EDGES.sub("", _UNSEEN.sub("_", re.split(r"[/\\]", name)[-1])) or "attachment"
-    if len(encode(name)) <= MAX_NAME:
+    name = _EDGE_CHARACTERS.sub("", _INVISIBLE.sub("_", re.split(r"[/\\]", name)[-1])) or "attachment"
+    if len(encode_utf8(name)) <= MAX_NAME_LENGTH:
         return name
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(encode(suffix)) > 20:
+    if not dot or len(encode_utf8(suffix)) > 20:
         stem, dot, suffix = name, "", ""
-    return _EDGES.sub("", encode(stem)[: MAX_NAME - 21].decode("utf-8", "ignore") + dot + suffix)
+    return _EDGE_CHARACTERS.sub("", encode_utf8(stem)[: MAX_NAME_LENGTH - 21].decode("utf-8", "ignore") + dot + suffix)
 
 
-def disposition(kind: str, name: str) -> bytes:
+def format_disposition(kind: str, name: str) -> bytes:
     """`Content-Disposition: kind; filename=…` from a base name."""
-    if _SHORT.fullmatch(name) and "=?" not in name:
+    if _PLAIN_NAME.fullmatch(name) and "=?" not in name:
         quoted = re.sub(r'(["\\])', r"\\\1", name)
         return f'Content-Disposition: {kind}; filename="{quoted}"\r\n'.encode("ascii")
     segments = _segments(name)
@@ -112,14 +112,14 @@ def _segments(name: str) -> list[str]:
     """Percent-encoded, cut between characters (RFC 2231 §3, §4)."""
     segments = [""]
     for character in name:
-        written = "".join(chr(octet) if octet in _ATTRIBUTE else f"%{octet:02X}" for octet in encode(character))
-        if len(segments[-1]) + len(written) > _SEGMENT:
+        written = "".join(chr(octet) if octet in _ATTRIBUTE else f"%{octet:02X}" for octet in encode_utf8(character))
+        if len(segments[-1]) + len(written) > _MAX_SEGMENT:
             segments.append("")
         segments[-1] += written
     return segments
 
 
-_OPAQUE = ("message/", "multipart/")  # 7bit, 8bit or binary only, RFC 2045 §6.4
+_NOT_BASE64_TYPES = ("message/", "multipart/")  # 7bit, 8bit or binary only, RFC 2045 §6.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ class Attachment:
     type: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", base_name(self.name))
-        type_ = self.type.lower() or type_of(self.name, self.data)
-        object.__setattr__(self, "type", OCTETS if type_.startswith(_OPAQUE) else type_)
+        object.__setattr__(self, "name", sanitize_filename(self.name))
+        type_ = self.type.lower() or guess_type(self.name, self.data)
+        object.__setattr__(self, "type", OCTET_STREAM if type_.startswith(_NOT_BASE64_TYPES) else type_)
         main, slash, sub = self.type.partition("/")
         if not (slash and main.replace("-", "").isalnum() and _is_token(sub) and self.type.isascii()):
             raise MessageError(f"the type of {self.name} must look like image/png")
@@ -152,7 +152,7 @@ class AttachmentPattern:
     path: str
 
 
-Reader = Callable[[str], bytes]
+AttachmentReader = Callable[[str], bytes]
 
 
 def _is_token(text: str) -> bool:

@@ -23,18 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address, each_once
-from asyncsmtp.mail.mime import MAX_LINE, quoted_printable
+from asyncsmtp.mail.address import Address, deduplicate
+from asyncsmtp.mail.mime import MAX_LINE_LENGTH, encode_quoted_printable
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
-__all__ = ["addresses_of", "content_of", "content_of_octets", "envelope_of", "head_of"]
+__all__ = [
+    "content_from_bytes",
+    "content_from_message",
+    "extract_envelope",
+    "parse_address_field",
+    "parse_header_section",
+]
 
 
-def envelope_of(
+def extract_envelope(
     message: ParsedMessage,
     sender: str | Mailbox | None = None,
     recipients: Iterable[str | Mailbox] | str | Mailbox | None = None,
@@ -53,7 +59,7 @@ def envelope_of(
     return Envelope.of(reverse_path, forward_paths)
 
 
-def addresses_of(value: object) -> tuple[Address, ...]:
+def parse_address_field(value: object) -> tuple[Address, ...]:
     """The addresses of one header field, groups opened.
 
     Raises:
@@ -66,7 +72,7 @@ def addresses_of(value: object) -> tuple[Address, ...]:
     return tuple(Address(each.display_name or "", Mailbox.parse(each.addr_spec)) for each in value.addresses)
 
 
-def head_of(octets: bytes) -> ParsedMessage:
+def parse_header_section(octets: bytes) -> ParsedMessage:
     """The header of a finished message, read but not changed."""
     return BytesHeaderParser(policy=default).parsebytes(octets)
 
@@ -90,7 +96,7 @@ def _author(message: ParsedMessage, block: str) -> Mailbox:
 
 
 def _recipients(message: ParsedMessage, block: str) -> tuple[Mailbox, ...]:
-    found = each_once(address for name in ("To", "Cc", "Bcc") for address in _named(message, block + name))
+    found = deduplicate(address for name in ("To", "Cc", "Bcc") for address in _named(message, block + name))
     if not found:
         raise MessageError("there is no recipient in To, Cc or Bcc", f"{block}To")
     return found
@@ -98,7 +104,7 @@ def _recipients(message: ParsedMessage, block: str) -> tuple[Mailbox, ...]:
 
 def _named(message: ParsedMessage, name: str) -> list[Address]:
     try:
-        return [address for value in message.get_all(name, []) for address in addresses_of(value)]
+        return [address for value in message.get_all(name, []) for address in parse_address_field(value)]
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
 
@@ -108,7 +114,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", re.IGNORECASE | re.MULTILINE)
 
 
-def content_of(message: ParsedMessage) -> Content:
+def content_from_message(message: ParsedMessage) -> Content:
     """Write a message, without Bcc, as canonical octets, of seven bits where that is possible.
 
     The message itself is not changed.
@@ -133,7 +139,7 @@ def content_of(message: ParsedMessage) -> Content:
     return Content.of(octets.getvalue())
 
 
-def content_of_octets(octets: bytes) -> Content:
+def content_from_bytes(octets: bytes) -> Content:
     """Take a finished message as it is, but for Bcc and line ends that are not CRLF."""
     head, blank, body = _LINE_END.sub(b"\r\n", octets).partition(b"\r\n\r\n")
     return Content.of(_BCC.sub(b"", head + b"\r\n") + blank[2:] + body)
@@ -146,10 +152,10 @@ def _break_long_lines(message: ParsedMessage) -> None:
         if part.get_content_maintype() != "text" or transfer not in ("7bit", "8bit"):
             continue
         payload = part.get_payload(decode=True)
-        if isinstance(payload, bytes) and max(map(len, _LINE_END.split(payload))) > MAX_LINE:
+        if isinstance(payload, bytes) and max(map(len, _LINE_END.split(payload))) > MAX_LINE_LENGTH:
             del part["Content-Transfer-Encoding"]
             part["Content-Transfer-Encoding"] = "quoted-printable"
-            part.set_payload(quoted_printable(_LINE_END.sub(b"\n", payload)).decode("ascii"))
+            part.set_payload(encode_quoted_printable(_LINE_END.sub(b"\n", payload)).decode("ascii"))
 
 
 def _set_boundaries(message: ParsedMessage) -> None:
@@ -172,16 +178,16 @@ def _field(name: str, value: object) -> bytes | None:
             return None
         if isinstance(value, AddressHeader) or not str(value).isascii():
             try:
-                return headers.addresses(name, addresses_of(value))
+                return headers.format_addresses(name, parse_address_field(value))
             except RecipientError:
                 return None
-    return headers.field(name, str(value)) if isinstance(value, UnstructuredHeader) else None
+    return headers.format_field(name, str(value)) if isinstance(value, UnstructuredHeader) else None
 
 
 def _one_field(name: str, octets: bytes) -> bytes:
     """Refuse what would be read as more, or as the end of the header section."""
     first, *more = octets.removesuffix(b"\r\n").split(b"\r\n")
-    headers.check_name(name)
+    headers.check_header_name(name)
     begins = first.startswith(name.encode("ascii") + b":")
     if not begins or any(not line.startswith((b" ", b"\t")) for line in more) or _bare(first, *more):
         raise MessageError("a line break in it would begin another header", name)

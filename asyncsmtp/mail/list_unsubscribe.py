@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address, with_domain
+from asyncsmtp.mail.address import Address, require_domain
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["TOKEN", "UNSUBSCRIBE_URL", "Unsubscribe", "unsubscribe_token"]
+__all__ = ["TOKEN_PLACEHOLDER", "UNSUBSCRIBE_URL_VARIABLE", "Unsubscribe", "unsubscribe_token"]
 
-UNSUBSCRIBE_URL = "unsubscribe_url"  # the name under which a template finds it
-TOKEN = re.compile(r"\{\{ *token *\}\}")
-LEAST_SECRET = 16  # octets
+UNSUBSCRIBE_URL_VARIABLE = "unsubscribe_url"  # the name under which a template finds it
+TOKEN_PLACEHOLDER = re.compile(r"\{\{ *token *\}\}")
+MIN_SECRET_LENGTH = 16  # octets
 _LENGTH = 26  # characters of base 32: 130 bits
 _URL = re.compile(r"[!#$%&'()*+\-./0-9:;=?@A-Z\[\]_a-z~]+")
 
@@ -51,41 +51,41 @@ class Unsubscribe:
 
     def __post_init__(self) -> None:
         """Raises MessageError: this could not stand in a header, or anybody could unsubscribe anybody."""
-        if len(TOKEN.findall(self.url)) != 1:
+        if len(TOKEN_PLACEHOLDER.findall(self.url)) != 1:
             raise MessageError(
                 "the URL must have {{ token }} in it, once: it says who unsubscribes", "List-Unsubscribe"
             )
-        written = TOKEN.sub("token", self.url)
-        if not _URL.fullmatch(written) or not _names_a_host(written):
+        written = TOKEN_PLACEHOLDER.sub("token", self.url)
+        if not _URL.fullmatch(written) or not _has_host(written):
             why = "is no URL: write one such as https://example.org/u/{{ token }}"
             raise MessageError(f"“{safe_text(self.url, 100)}” {why}", "List-Unsubscribe")
         if not written.startswith("https://"):
             raise MessageError("the URL must begin with https:// (RFC 8058 §3.1)", "List-Unsubscribe")
-        if len(self.secret) < LEAST_SECRET:
+        if len(self.secret) < MIN_SECRET_LENGTH:
             raise MessageError(
-                f"the secret of the tokens has {len(self.secret)} octets: give {LEAST_SECRET} or more",
+                f"the secret of the tokens has {len(self.secret)} octets: give {MIN_SECRET_LENGTH} or more",
                 "List-Unsubscribe",
             )
-        if self.mailto is not None and not with_domain(Address.parse(self.mailto).mailbox).wire.isascii():
+        if self.mailto is not None and not require_domain(Address.parse(self.mailto).mailbox).wire.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
-    def url_of(self, mailbox: Mailbox) -> str:
+    def url_for(self, mailbox: Mailbox) -> str:
         """The URL of one recipient."""
-        return TOKEN.sub(unsubscribe_token(self.secret, mailbox), self.url)
+        return TOKEN_PLACEHOLDER.sub(unsubscribe_token(self.secret, mailbox), self.url)
 
     def fields(self, mailbox: Mailbox) -> bytes:
         """List-Unsubscribe, and List-Unsubscribe-Post where one click is enough."""
-        ways = [f"<{self.url_of(mailbox)}>"]
+        ways = [f"<{self.url_for(mailbox)}>"]
         if self.mailto is not None:
             to = Address.parse(self.mailto).mailbox.wire
             ways.append(f"<mailto:{to}?subject={unsubscribe_token(self.secret, mailbox)}>")
-        octets = headers.tokens("List-Unsubscribe", ", ".join(ways))
+        octets = headers.format_tokens("List-Unsubscribe", ", ".join(ways))
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair
         # "List-Unsubscribe=One-Click"."
         return octets + b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if self.one_click else octets
 
 
-def _names_a_host(url: str) -> bool:
+def _has_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0

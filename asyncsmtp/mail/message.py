@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers as fields
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address, each_once, with_domain
+from asyncsmtp.mail.address import Address, deduplicate, require_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.protocol.content import AnyContent, Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
@@ -71,9 +71,13 @@ class Message:
         from asyncsmtp.mail import email_message  # the library's parser is slow to load
 
         if isinstance(message, bytes):
-            head = email_message.head_of(message)
-            return cls(email_message.envelope_of(head, sender, recipients), email_message.content_of_octets(message))
-        return cls(email_message.envelope_of(message, sender, recipients), email_message.content_of(message))
+            head = email_message.parse_header_section(message)
+            return cls(
+                email_message.extract_envelope(head, sender, recipients), email_message.content_from_bytes(message)
+            )
+        return cls(
+            email_message.extract_envelope(message, sender, recipients), email_message.content_from_message(message)
+        )
 
     def _readdressed(
         self, sender: str | Mailbox | None, recipients: Iterable[str | Mailbox] | str | Mailbox | None
@@ -130,26 +134,26 @@ def build(
         raise MessageError("exactly one address is expected", "From")
     if not any(named.values()):
         raise MessageError("there is no recipient in To, Cc or Bcc", "To")
-    fields.check_extras(headers or {})
+    fields.check_extra_headers(headers or {})
     shown = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": answered}
     head = [
-        fields.date(date),
-        *(fields.addresses(name, values) for name, values in shown.items() if values),
-        fields.unstructured("Subject", subject),
-        fields.message_id(message_id),
-        *(fields.field(name, value) for name, value in (headers or {}).items()),
+        fields.format_date(date),
+        *(fields.format_addresses(name, values) for name, values in shown.items() if values),
+        fields.format_unstructured("Subject", subject),
+        fields.format_message_id(message_id),
+        *(fields.format_field(name, value) for name, value in (headers or {}).items()),
         b"MIME-Version: 1.0\r\n",
     ]
-    body = mime.body(
-        None if text is None else mime.text_entity("plain", text),
-        None if html is None else mime.text_entity("html", html),
-        [mime.inlined(cid, image) for cid, image in (inline or {}).items()],
-        [mime.attached(attachment) for attachment in attachments],
+    body = mime.build_body(
+        None if text is None else mime.build_text_entity("plain", text),
+        None if html is None else mime.build_text_entity("html", html),
+        [mime.encode_inline_image(cid, image) for cid, image in (inline or {}).items()],
+        [mime.encode_attachment(attachment) for attachment in attachments],
         seed=b"".join(head),
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
     content = Content.trusted(parts, utf8_headers=not parts[0].isascii())
-    paths = each_once(address for values in named.values() for address in values)
+    paths = deduplicate(address for values in named.values() for address in values)
     return Message(Envelope(author[0].mailbox, paths), content)
 
 
@@ -165,7 +169,7 @@ def _senders(name: str, values: Addresses) -> tuple[Address, ...]:
     found = _addresses(name, values)
     try:
         for address in found:
-            with_domain(address.mailbox)
+            require_domain(address.mailbox)
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
     return found

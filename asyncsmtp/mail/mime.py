@@ -19,8 +19,8 @@ from io import BytesIO
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.attachment import Attachment, disposition
-from asyncsmtp.mail.headers import UnencodableCharacter, encode
+from asyncsmtp.mail.attachment import Attachment, format_disposition
+from asyncsmtp.mail.headers import UnencodableCharacter, encode_utf8
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
@@ -29,15 +29,15 @@ __all__ = [
     "RowValues",
     "SlotEncoder",
     "TransferEncoding",
-    "attached",
-    "base64",
-    "body",
-    "inlined",
-    "lines",
-    "quoted_printable",
-    "soft_broken",
-    "text_entity",
-    "text_fields",
+    "build_body",
+    "build_text_entity",
+    "encode_attachment",
+    "encode_base64",
+    "encode_inline_image",
+    "encode_quoted_printable",
+    "encode_with_soft_break",
+    "format_text_headers",
+    "normalize_line_ends",
 ]
 
 
@@ -75,9 +75,9 @@ class RowValues:
 SlotEncoder = Callable[[RowValues], bytes]
 Piece = bytes | SlotEncoder
 
-MAX_LINE = 998  # octets of a line of 7bit, RFC 2045 §2.7
-_OCTETS_OF_A_LINE = 57  # they make 76 of base64
-_BLOCK = 256 * _OCTETS_OF_A_LINE
+MAX_LINE_LENGTH = 998  # octets of a line of 7bit, RFC 2045 §2.7
+_BYTES_PER_LINE = 57  # they make 76 of base64
+_BLOCK = 256 * _BYTES_PER_LINE
 _PLAIN = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
 
 
@@ -98,20 +98,20 @@ class TransferEncoding(StrEnum):
     @classmethod
     def of_any(cls, text: str) -> TransferEncoding:
         """The shorter of the two that carry any text, judged by this one."""
-        octets = encode(text)
+        octets = encode_utf8(text)
         escaped = octets.translate(None, _PLAIN)  # each takes 3 octets; base64 takes 4/3 for all
         return cls.QUOTED_PRINTABLE if 6 * len(escaped) <= len(octets) else cls.BASE64
 
     def apply(self, text: str) -> bytes:
         """Encode text whose line ends are LF, see `lines`."""
-        return _ENCODERS[self](encode(text))
+        return _ENCODERS[self](encode_utf8(text))
 
 
 def _is_plain(octets: bytes) -> bool:
-    return not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE
+    return not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE_LENGTH
 
 
-def lines(text: str) -> str:
+def normalize_line_ends(text: str) -> str:
     """Bring all line ends to LF, the form the encoders take.
 
     Raises:
@@ -122,26 +122,26 @@ def lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def seven_bit(octets: bytes) -> bytes:
+def encode_7bit(octets: bytes) -> bytes:
     return octets.replace(b"\n", b"\r\n")
 
 
-def quoted_printable(octets: bytes) -> bytes:
+def encode_quoted_printable(octets: bytes) -> bytes:
     """Encode lines that end with LF; each line by itself, so that texts may be encoded line by line."""
     if b" \n" in octets or b"\t\n" in octets:  # b2a_qp would make these lines too long
         return b"\r\n".join([b2a_qp(line).replace(b"\n", b"\r\n") for line in octets.split(b"\n")])
     return b2a_qp(octets).replace(b"\n", b"\r\n")
 
 
-def soft_broken(octets: bytes) -> bytes:
+def encode_with_soft_break(octets: bytes) -> bytes:
     """The same, ending with a soft line break: whatever comes next begins a line (RFC 2045 §6.7 (5)).
 
     An `=` is always written `=3D` with room for it on its line, and its `=` is a soft break in itself.
     """
-    return quoted_printable(octets + b"=")[:-2] + b"\r\n"
+    return encode_quoted_printable(octets + b"=")[:-2] + b"\r\n"
 
 
-def base64(octets: bytes) -> bytes:
+def encode_base64(octets: bytes) -> bytes:
     """Encode any octets, in lines of 76; the last has its CRLF too."""
     encoded = BytesIO()
     for at in range(0, len(octets), _BLOCK):  # not at once: half a million lines apart are three times an attachment
@@ -151,52 +151,52 @@ def base64(octets: bytes) -> bytes:
 
 def _base64_lines(octets: bytes) -> bytes:
     encoded = b2a_base64(octets, newline=False)
-    width = _OCTETS_OF_A_LINE // 3 * 4
+    width = _BYTES_PER_LINE // 3 * 4
     return b"".join([encoded[at : at + width] + b"\r\n" for at in range(0, len(encoded), width)])
 
 
 def _base64_text(octets: bytes) -> bytes:
-    return base64(octets.replace(b"\n", b"\r\n"))  # the canonical form of text has CRLF, RFC 2045 §6.8
+    return encode_base64(octets.replace(b"\n", b"\r\n"))  # the canonical form of text has CRLF, RFC 2045 §6.8
 
 
 _ENCODERS: dict[TransferEncoding, Callable[[bytes], bytes]] = {
-    TransferEncoding.SEVEN_BIT: seven_bit,
-    TransferEncoding.QUOTED_PRINTABLE: quoted_printable,
+    TransferEncoding.SEVEN_BIT: encode_7bit,
+    TransferEncoding.QUOTED_PRINTABLE: encode_quoted_printable,
     TransferEncoding.BASE64: _base64_text,
 }
 
 Entity = tuple[Piece, ...]
 
 
-def text_fields(subtype: str, transfer: TransferEncoding) -> bytes:
+def format_text_headers(subtype: str, transfer: TransferEncoding) -> bytes:
     """The header of a text part; the charset is UTF-8, of which ASCII is a part."""
     return f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {transfer}\r\n\r\n'.encode(
         "ascii"
     )
 
 
-def text_entity(subtype: str, text: str) -> tuple[bytes]:
+def build_text_entity(subtype: str, text: str) -> tuple[bytes]:
     """A text that is the same for everyone; it ends with a line end, as the body of a message must."""
-    text = lines(text)
+    text = normalize_line_ends(text)
     text = text if text.endswith("\n") else text + "\n"
     transfer = TransferEncoding.of(text)
-    return (text_fields(subtype, transfer) + transfer.apply(text),)
+    return (format_text_headers(subtype, transfer) + transfer.apply(text),)
 
 
-def attached(attachment: Attachment) -> tuple[bytes, bytes]:
+def encode_attachment(attachment: Attachment) -> tuple[bytes, bytes]:
     """A file for the reader to save."""
-    return _base64_entity(attachment, disposition("attachment", attachment.name))
+    return _base64_entity(attachment, format_disposition("attachment", attachment.name))
 
 
-def inlined(cid: str, image: Attachment) -> tuple[bytes, bytes]:
+def encode_inline_image(cid: str, image: Attachment) -> tuple[bytes, bytes]:
     """A file that the HTML shows with `cid:name`."""
-    return _base64_entity(image, headers.content_id(cid) + disposition("inline", image.name))
+    return _base64_entity(image, headers.format_content_id(cid) + format_disposition("inline", image.name))
 
 
 def _base64_entity(attachment: Attachment, fields: bytes) -> tuple[bytes, bytes]:
     type_ = attachment.type + _charset(attachment)
     start = f"Content-Type: {type_}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
-    return start + fields + b"\r\n", base64(attachment.data)
+    return start + fields + b"\r\n", encode_base64(attachment.data)
 
 
 def _charset(attachment: Attachment) -> str:
@@ -209,7 +209,7 @@ def _charset(attachment: Attachment) -> str:
     return '; charset="utf-8"'
 
 
-def body(
+def build_body(
     text: Entity | None,
     html: Entity | None,
     inline: Sequence[Entity],
@@ -223,13 +223,13 @@ def body(
     """
     digest = blake2b(seed, digest_size=12).hexdigest()
     if html is not None and inline:
-        html = multipart("related", f"=_{digest}_r", [html, *inline])
+        html = build_multipart("related", f"=_{digest}_r", [html, *inline])
     shown = [entity for entity in (text, html) if entity is not None]
-    whole = shown[0] if len(shown) == 1 else multipart("alternative", f"=_{digest}_a", shown)
-    return multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
+    whole = shown[0] if len(shown) == 1 else build_multipart("alternative", f"=_{digest}_a", shown)
+    return build_multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
 
 
-def multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:
+def build_multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:
     """Entities one after the other (RFC 2046 §5.1.1). `boundary` must not occur in them."""
     pieces: list[Piece] = []
     start = f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n\r\n'

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from asyncsmtp.errors import MessageError, RecipientError
-from asyncsmtp.mail.address import with_domain
-from asyncsmtp.mail.list_unsubscribe import TOKEN
+from asyncsmtp.mail.address import require_domain
+from asyncsmtp.mail.list_unsubscribe import TOKEN_PLACEHOLDER
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["ReturnPath"]
 
-_LONGEST = "a" * 26  # what the left part of a Message-ID of a campaign is made of
+_SAMPLE_TOKEN = "a" * 26  # what the left part of a Message-ID of a campaign is made of
 
 
 class ReturnPath:
@@ -21,12 +21,12 @@ class ReturnPath:
 
     def __init__(self, text: str) -> None:
         """Raises MessageError: it makes no mailbox."""
-        self._before, *after = TOKEN.split(text)
+        self._before, *after = TOKEN_PLACEHOLDER.split(text)
         self._after = "".join(after)
         if len(after) > 1:
             raise MessageError("{{ token }} may stand there once", "return_path")
         try:
-            mailbox = with_domain(Mailbox.parse(TOKEN.sub(_LONGEST, text)))
+            mailbox = require_domain(Mailbox.parse(TOKEN_PLACEHOLDER.sub(_SAMPLE_TOKEN, text)))
         except RecipientError as error:
             raise MessageError(error.reason, "return_path") from None
         if after and "@" not in self._after:
@@ -41,7 +41,7 @@ class ReturnPath:
         token = message_id.partition("@")[0]
         return Mailbox(f"{self._before}{token}{self._after.rpartition('@')[0]}", self._domain)
 
-    def token_in(self, address: str) -> str | None:
+    def parse_token(self, address: str) -> str | None:
         """The token in an address that `of` made; None: it made no such address."""
         local, _, domain = address.rpartition("@")
         end = self._after.rpartition("@")[0]

@@ -36,7 +36,7 @@ def zone(campaign: Path) -> dict[str | tuple[str, str], list[str]]:
     path.write_bytes(pem)
     path.chmod(0o600)
     campaign.write_text(campaign.read_text("utf-8") + WAY_OUT + SECTIONS, encoding="utf-8")
-    record = DkimKey.of_pem("example.org", "s1", pem).record
+    record = DkimKey.from_pem("example.org", "s1", pem).record
     strings = " ".join(f'"{record[at : at + 200]}"' for at in range(0, len(record), 200))  # one has 255 octets at most
     return {
         ("example.org", "TXT"): ['"v=spf1 ip4:8.8.4.4 " "-all"'],

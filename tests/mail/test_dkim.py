@@ -6,20 +6,26 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import sha256
+from itertools import pairwise
 
 import dkim
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from dkim.canonicalization import Relaxed
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message, build
 from asyncsmtp.mail.signing import dkim as signing
-from asyncsmtp.mail.signing.dkim import DkimKey, Signer
+from asyncsmtp.mail.signing.dkim import BodyHash, DkimKey, Signer, canonicalize_field, split_fields
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from tests.mail import dkim_verifier
 from tests.mail.dkim_verifier import verdicts
 
 DATE = datetime(2025, 11, 3, 9, 0, tzinfo=UTC)
@@ -39,7 +45,7 @@ def rsa_key() -> rsa.RSAPrivateKey:
 @cache
 def keys() -> tuple[DkimKey, DkimKey]:
     edwards = ed25519.Ed25519PrivateKey.generate()
-    return DkimKey.of_pem("example.com", "r1", pem(rsa_key())), DkimKey.of_pem("example.com", "e1", pem(edwards))
+    return DkimKey.from_pem("example.com", "r1", pem(rsa_key())), DkimKey.from_pem("example.com", "e1", pem(edwards))
 
 
 def records() -> dict[str, str]:
@@ -196,9 +202,9 @@ def test_a_body_that_all_share_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -
 def test_a_name_that_would_end_its_tag_is_refused(name: str) -> None:
     """MH-10."""
     with pytest.raises(MessageError, match="selector"):
-        DkimKey.of_pem("example.com", name, pem(rsa_key()))
+        DkimKey.from_pem("example.com", name, pem(rsa_key()))
     with pytest.raises(MessageError, match="domain"):
-        DkimKey.of_pem(f"{name}.example.com" if name else "com", "s1", pem(rsa_key()))
+        DkimKey.from_pem(f"{name}.example.com" if name else "com", "s1", pem(rsa_key()))
 
 
 @pytest.mark.parametrize(
@@ -215,13 +221,13 @@ def test_a_name_that_would_end_its_tag_is_refused(name: str) -> None:
 def test_a_key_that_cannot_sign_is_refused(make: Callable[[], bytes], why: str) -> None:
     """Before anything is sent, with what to do."""
     with pytest.raises(MessageError, match=why):
-        DkimKey.of_pem("example.com", "s1", make())
+        DkimKey.from_pem("example.com", "s1", make())
 
 
 def test_a_key_of_the_older_form_is_read() -> None:
     """PKCS#1, `BEGIN RSA PRIVATE KEY`."""
     old = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    assert DkimKey.of_pem("example.com", "r1", old) == keys()[0]
+    assert DkimKey.from_pem("example.com", "r1", old) == keys()[0]
 
 
 def test_a_short_rsa_key_is_weak() -> None:
@@ -236,3 +242,38 @@ def test_a_signer_needs_a_key() -> None:
     """An empty list must not send unsigned mail."""
     with pytest.raises(MessageError, match="no key"):
         Signer()
+
+
+LINES = st.lists(st.binary(max_size=12).map(lambda line: line.translate(None, b"\r\n\0")), max_size=8)
+BLANKS = st.lists(st.text(" \tab.", max_size=8).map(str.encode), max_size=8)
+BODIES = st.one_of(LINES, BLANKS).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
+
+
+@given(BODIES, st.lists(st.integers(0, 100), max_size=4))
+@example(b"", [])
+@example(b" \t\r\n\r\n", [1])
+@example(b"a \t\r\n\r\n", [2])
+@example(b" C \r\nD \t E\r\n\r\n\r\n", [3, 4])
+def test_a_body_hashes_as_two_others_say_wherever_it_is_cut(body: bytes, cuts: list[int]) -> None:
+    """F7, P3: dkimpy and the RFC's steps agree with ours, and the cuts do not matter."""
+    hash_ = BodyHash()
+    edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    for start, end in pairwise(edges):
+        hash_.update(body[start:end])
+    assert hash_.digest() == sha256(Relaxed.canonicalize_body(body)).digest()
+    assert hash_.digest() == sha256(dkim_verifier.relaxed_body(body)).digest()
+
+
+@given(st.lists(st.text("a \t:é", max_size=12), min_size=1, max_size=4))
+def test_a_field_is_written_as_two_others_write_it(words: list[str]) -> None:
+    """F7: folded anywhere, with white space anywhere."""
+    field = b"X-Some \t:" + "\r\n ".join(words).encode()
+    [(name, value)] = Relaxed.canonicalize_headers([(b"X-Some \t", field.partition(b":")[2] + b"\r\n")])
+    assert canonicalize_field(field) + b"\r\n" == name + b":" + value
+    assert canonicalize_field(field) + b"\r\n" == dkim_verifier.relaxed_field(field)
+
+
+def test_a_field_keeps_its_folded_lines() -> None:
+    """A line that begins with white space belongs to the one above."""
+    fields = split_fields(b"Subject: a\r\n b\r\n\tc\r\nTO: d\r\n")
+    assert fields == [(b"subject", b"Subject: a\r\n b\r\n\tc"), (b"to", b"TO: d")]

@@ -194,7 +194,9 @@ def relays() -> list[Relay]:
             timeouts=Timeouts(greeting=30.0),
         ),
         Relay("mail.example.org", ca_file=Path("ca.pem"), timeouts=Timeouts.interactive()),
-        Relay("mail.example.org", masked=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")),
+        Relay(
+            "mail.example.org", ignored_extensions=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")
+        ),
     ]
 
 
@@ -301,7 +303,7 @@ async def campaign(relay: Relay) -> list[Entry]:
     """A campaign by hand: the file, the template, the ledger, the run."""
     people = RecipientFile("people.csv", email="email")
     template = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}")
-    key = DkimKey.of_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
+    key = DkimKey.from_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
     signer = Signer(key)
     assert_type((key.name, key.record, key.algorithm, key.bits, key.weak), tuple[str, str, str, int, bool])
     composer: Composer = template.compile(["email", "name"], signer=signer)

@@ -12,7 +12,7 @@ from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.auth.sasl import NAMES
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["ClientCertificate", "Login", "Token", "TokenSource", "normal_fingerprint"]
+__all__ = ["ClientCertificate", "Login", "Token", "TokenSource", "normalize_fingerprint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ClientCertificate:
 _SHA_256 = re.compile(r"[0-9a-f]{64}")
 
 
-def normal_fingerprint(text: str) -> str:
+def normalize_fingerprint(text: str) -> str:
     """A SHA-256 fingerprint as 64 small hex digits; it may come with colons and capitals, as OpenSSL prints it.
 
     Raises:

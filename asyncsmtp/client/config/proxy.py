@@ -12,7 +12,7 @@ from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Proxy", "ProxyKind", "check_port", "has_password", "host_and_port", "split_url"]
+__all__ = ["Proxy", "ProxyKind", "check_port", "has_password", "parse_host_port", "split_url"]
 
 _USER = r"(?:[a-z0-9+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # with what should be the scheme before it or not
 _OTHERS = r"(?:,(?:\[[0-9a-f:.]*\]|[^/?#@:,\[]*)(?::\d{1,5})?)*"  # further hosts and ports
@@ -47,7 +47,7 @@ def split_url(url: str) -> SplitResult:
         raise InvalidArgument(f"“{safe_text(url, 80)}” has a host that is none: write smtp://host:587") from error
 
 
-def host_and_port(text: str) -> tuple[str, int | None]:
+def parse_host_port(text: str) -> tuple[str, int | None]:
     """A host, and its port where one is given: `name`, `name:587`, `192.0.2.1`, `[2001:db8::1]:587`.
 
     Raises:
@@ -70,7 +70,7 @@ def check_port(port: int | None) -> None:
         raise InvalidArgument(f"{port} is no port: 1 to 65535")
 
 
-_MOST_SOCKS = 255  # octets of a user name and of a password (RFC 1929 §2)
+_MAX_SOCKS_CREDENTIAL = 255  # octets of a user name and of a password (RFC 1929 §2)
 
 
 class ProxyKind(StrEnum):
@@ -80,7 +80,7 @@ class ProxyKind(StrEnum):
     HTTP = "http"
 
 
-_PORTS = {ProxyKind.SOCKS5: 1080, ProxyKind.HTTP: 8080}
+_DEFAULT_PORTS = {ProxyKind.SOCKS5: 1080, ProxyKind.HTTP: 8080}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,11 @@ class Proxy:
         said = (self.username, self.password.reveal() if self.password is not None else "")
         if any(ord(character) < 32 or ord(character) == 127 for text in said for character in text):
             raise InvalidArgument("a control character in the user name or the password of the proxy")
-        if self.kind is ProxyKind.SOCKS5 and not all(text.isascii() and len(text) <= _MOST_SOCKS for text in said):
+        if self.kind is ProxyKind.SOCKS5 and not all(
+            text.isascii() and len(text) <= _MAX_SOCKS_CREDENTIAL for text in said
+        ):
             raise InvalidArgument(
-                f"SOCKS takes a user name and a password of ASCII, {_MOST_SOCKS} octets each at the most"
+                f"SOCKS takes a user name and a password of ASCII, {_MAX_SOCKS_CREDENTIAL} octets each at the most"
             )
         if self.kind is ProxyKind.HTTP and ":" in self.username:
             raise InvalidArgument("a colon in the user name of an HTTP proxy, which ends there (RFC 7617 §2)")
@@ -133,9 +135,9 @@ class Proxy:
             parts = urlsplit(url)
             kind, port = ProxyKind(parts.scheme), parts.port
         except ValueError as error:
-            raise _no_proxy(url) from error
+            raise _invalid_proxy(url) from error
         if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-            raise _no_proxy(url)
+            raise _invalid_proxy(url)
         secret = Secret(password) if isinstance(password, str) else password
         return cls(kind, unquote(parts.hostname), port, unquote(parts.username or ""), secret)
 
@@ -146,12 +148,12 @@ class Proxy:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port, the usual one filled in."""
-        return self.host, self.port or _PORTS[self.kind]
+        return self.host, self.port or _DEFAULT_PORTS[self.kind]
 
     def __str__(self) -> str:
         host, port = self.address
         return safe_text(f"{self.kind}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), 280)
 
 
-def _no_proxy(url: str) -> InvalidArgument:
+def _invalid_proxy(url: str) -> InvalidArgument:
     return InvalidArgument(f"“{safe_text(url, 80)}” is no proxy: write socks5://host:1080 or http://host:8080")

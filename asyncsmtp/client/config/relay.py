@@ -15,15 +15,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote
 
-from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normal_fingerprint
-from asyncsmtp.client.config.proxy import Proxy, check_port, host_and_port, split_url
+from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normalize_fingerprint
+from asyncsmtp.client.config.proxy import Proxy, check_port, parse_host_port, split_url
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.commands import Verb, ehlo
 from asyncsmtp.protocol.opening_handshake import Security, XClient
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Dialogue", "Login", "OpenedStreams", "Opener", "Relay", "Timeouts", "Token", "TokenSource", "settings_of"]
+__all__ = [
+    "Dialogue",
+    "Login",
+    "OpenedStreams",
+    "Opener",
+    "Relay",
+    "Timeouts",
+    "Token",
+    "TokenSource",
+    "parse_relay_url",
+]
 
 
 class Dialogue(StrEnum):
@@ -75,10 +85,10 @@ class Timeouts:
 
     def limit(self, verb: Verb) -> float:
         """Seconds from when `verb` is the oldest command unanswered until its whole reply must be in."""
-        return float(getattr(self, _STAGE[verb]))
+        return float(getattr(self, _STAGE_BY_VERB[verb]))
 
 
-_STAGE = {
+_STAGE_BY_VERB = {
     Verb.GREETING: "greeting",
     Verb.EHLO: "ehlo",
     Verb.HELO: "ehlo",
@@ -101,14 +111,14 @@ _STAGE = {
     Verb.QUIT: "quit",
 }
 
-_SCHEMES = {  # with the security, unless the URL says another
+_SECURITY_BY_SCHEME = {  # with the security, unless the URL says another
     "smtp": Security.STARTTLS,
     "smtps": Security.IMPLICIT_TLS,
     "lmtp": Security.PLAINTEXT,
     "smtp+unix": Security.PLAINTEXT,
     "lmtp+unix": Security.PLAINTEXT,
 }
-_QUERY = frozenset(
+_QUERY_KEYS = frozenset(
     {
         "auth",
         "ca-file",
@@ -126,7 +136,7 @@ _QUERY = frozenset(
 )
 
 
-def settings_of(
+def parse_relay_url(
     url: str,
     password: str | Secret | None = None,
     token: TokenSource | None = None,
@@ -139,25 +149,25 @@ def settings_of(
         InvalidArgument: with the part of the URL that is wrong. A password in the URL is refused.
     """
     parts = split_url(url)
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SECURITY_BY_SCHEME:
         raise InvalidArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
-    security, unix = _SCHEMES[parts.scheme], parts.scheme.endswith("+unix")
+    security, unix = _SECURITY_BY_SCHEME[parts.scheme], parts.scheme.endswith("+unix")
     if (parts.path.strip("/") and not unix) or parts.fragment:
         raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” means nothing in a relay's URL")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := query.keys() - _QUERY:
+    if unknown := query.keys() - _QUERY_KEYS:
         raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is no setting of a relay's URL")
     user = parts.netloc.rpartition("@")[0]
     return {
-        **({"unix_path": _unix_path(url, parts)} if unix else _hosts(url, parts)),
-        "security": _choice(Security, "security", query.get("security", security)),
-        "login": _login(unquote(user), password, token, query.get("auth")),
-        "ca_file": _file("ca-file", query),
+        **({"unix_path": _parse_unix_path(url, parts)} if unix else _parse_hosts(url, parts)),
+        "security": _parse_choice(Security, "security", query.get("security", security)),
+        "login": _build_login(unquote(user), password, token, query.get("auth")),
+        "ca_file": _parse_path("ca-file", query),
         "verify_name": query.get("verify-name"),
-        "verify": _yes("verify", query.get("verify", "yes")),
+        "verify": _parse_yes_no("verify", query.get("verify", "yes")),
         "pins": tuple(query["pin"].split(",")) if "pin" in query else (),
-        "client_certificate": _certificate(query, passphrase),
-        "dialogue": _choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
+        "client_certificate": _parse_client_certificate(query, passphrase),
+        "dialogue": _parse_choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
         "name": query.get("name"),
         "lmtp": parts.scheme.startswith("lmtp"),
         "source_address": query.get("source-address"),
@@ -165,23 +175,25 @@ def settings_of(
     }
 
 
-def _unix_path(url: str, parts: SplitResult) -> Path:
+def _parse_unix_path(url: str, parts: SplitResult) -> Path:
     if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
         raise InvalidArgument(f"“{safe_text(url, 80)}” names no Unix socket: write lmtp+unix:///path/to/socket")
     return Path(unquote(parts.path))
 
 
-def _hosts(url: str, parts: SplitResult) -> dict[str, Any]:
+def _parse_hosts(url: str, parts: SplitResult) -> dict[str, Any]:
     """The first host with its port, and those that stand by for it."""
     named = parts.netloc.rpartition("@")[2]
     if not named:
         raise InvalidArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
     first, *others = named.split(",")
-    host, port = host_and_port(first)
+    host, port = parse_host_port(first)
     return {"host": host, "port": port, "fallback_hosts": tuple(others)}
 
 
-def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login | None:
+def _build_login(
+    username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None
+) -> Login | None:
     if not username:
         return Login.by_certificate() if auth is not None and auth.upper() == "EXTERNAL" else None
     if password is None and token is None:
@@ -192,17 +204,17 @@ def _login(username: str, password: str | Secret | None, token: TokenSource | No
     return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
 
 
-def _certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> ClientCertificate | None:
+def _parse_client_certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> ClientCertificate | None:
     if "client-cert" not in query:
         if "client-key" in query:
             raise InvalidArgument("a client-key needs its client-cert beside it in a relay's URL")
         return None
-    certificate, key = _file("client-cert", query), _file("client-key", query)
+    certificate, key = _parse_path("client-cert", query), _parse_path("client-key", query)
     assert certificate is not None
     return ClientCertificate(certificate, key, Secret(passphrase) if isinstance(passphrase, str) else passphrase)
 
 
-def _file(key: str, query: Mapping[str, str]) -> Path | None:
+def _parse_path(key: str, query: Mapping[str, str]) -> Path | None:
     if "\0" in (path := query.get(key, "")):
         raise InvalidArgument(f"“{safe_text(path, 80)}” is no path, which {key} in a relay's URL must be")
     return Path(path) if key in query else None
@@ -211,7 +223,7 @@ def _file(key: str, query: Mapping[str, str]) -> Path | None:
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def _choice(kind: type[_Choice], key: str, value: str) -> _Choice:
+def _parse_choice(kind: type[_Choice], key: str, value: str) -> _Choice:
     try:
         return kind(value)
     except ValueError as error:
@@ -219,7 +231,7 @@ def _choice(kind: type[_Choice], key: str, value: str) -> _Choice:
         raise InvalidArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: {known}") from error
 
 
-def _yes(key: str, value: str) -> bool:
+def _parse_yes_no(key: str, value: str) -> bool:
     if value not in ("yes", "no"):
         raise InvalidArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: yes, no")
     return value == "yes"
@@ -227,7 +239,12 @@ def _yes(key: str, value: str) -> bool:
 
 _LMTP_PORT = 24
 _MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103  # octets: what sockaddr_un has room for, less the NUL
-_PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
+_DEFAULT_PORTS = {
+    Security.IMPLICIT_TLS: 465,
+    Security.STARTTLS: 587,
+    Security.OPPORTUNISTIC: 25,
+    Security.PLAINTEXT: 25,
+}
 
 OpenedStreams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Opener = Callable[[str, int], Awaitable[socket.socket | OpenedStreams]]
@@ -279,7 +296,7 @@ class Relay:
     dialogue: Dialogue = Dialogue.PIPELINED
     timeouts: Timeouts = field(default_factory=Timeouts)
     name: str | None = None
-    masked: frozenset[str] = frozenset()
+    ignored_extensions: frozenset[str] = frozenset()
     window: int = 4
     lmtp: bool = False
     xclient: XClient | None = None
@@ -301,9 +318,9 @@ class Relay:
         if self.name is not None:
             ehlo(self.name)
         for other in self.fallback_hosts:
-            host_and_port(other)
-        object.__setattr__(self, "pins", tuple(map(normal_fingerprint, self.pins)))
-        _check_way(self)
+            parse_host_port(other)
+        object.__setattr__(self, "pins", tuple(map(normalize_fingerprint, self.pins)))
+        _check_route(self)
         _check_tls(self)
 
     @classmethod
@@ -331,22 +348,22 @@ class Relay:
         Raises:
             InvalidArgument: with the part of the URL that is wrong. A password in the URL is refused.
         """
-        return cls(**settings_of(url, password, token, passphrase, proxy_password))
+        return cls(**parse_relay_url(url, password, token, passphrase, proxy_password))
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port, the usual ones filled in."""
-        usual = _LMTP_PORT if self.lmtp else _PORTS[self.security]
+        usual = _LMTP_PORT if self.lmtp else _DEFAULT_PORTS[self.security]
         return self.host or "localhost", self.port or usual
 
     @property
-    def each(self) -> tuple[Relay, ...]:
+    def single_host_relays(self) -> tuple[Relay, ...]:
         """The same relay once for each of its hosts, in the order to try them."""
         if not self.fallback_hosts:
             return (self,)
         others = [
             replace(self, host=host, port=port, fallback_hosts=())
-            for host, port in map(host_and_port, self.fallback_hosts)
+            for host, port in map(parse_host_port, self.fallback_hosts)
         ]
         return (replace(self, fallback_hosts=()), *others)
 
@@ -354,7 +371,7 @@ class Relay:
         if self.unix_path is not None:
             return safe_text(os.fsdecode(self.unix_path), 280)
         if self.fallback_hosts:
-            return ", ".join(map(str, self.each))
+            return ", ".join(map(str, self.single_host_relays))
         host, port = self.address
         return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
 
@@ -373,7 +390,7 @@ def _check_unix(relay: Relay) -> None:
         )
 
 
-def _check_way(relay: Relay) -> None:
+def _check_route(relay: Relay) -> None:
     """There is one way to a relay."""
     if relay.unix_path is not None and (relay.proxy or relay.opener or relay.source_address):
         raise InvalidArgument("a Unix socket has no proxy, no opener and no source address")

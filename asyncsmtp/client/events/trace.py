@@ -8,11 +8,11 @@ from typing import Protocol
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Direction", "Trace", "logged"]
+__all__ = ["Direction", "Trace", "with_debug_log"]
 
 logger = logging.getLogger("asyncsmtp.session")
 
-MOST_LINES = 32  # of one reply in the log; EHLO's have about a dozen
+MAX_LOGGED_LINES = 32  # of one reply in the log; EHLO's have about a dozen
 
 
 class Direction(StrEnum):
@@ -35,17 +35,17 @@ class Trace(Protocol):
     def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None: ...
 
 
-def logged(trace: Trace | None) -> Trace | None:
+def with_debug_log(trace: Trace | None) -> Trace | None:
     """The hook, and the log where DEBUG is enabled; None when nobody wants to know."""
     if not logger.isEnabledFor(logging.DEBUG):
         return trace
 
     def both(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         lines = text.split("\n")
-        for line in lines[:MOST_LINES]:
+        for line in lines[:MAX_LOGGED_LINES]:
             logger.debug("%s: %s", side.value, safe_text(line, 512))
-        if len(lines) > MOST_LINES:
-            logger.debug("%s: … %d lines more", side.value, len(lines) - MOST_LINES)
+        if len(lines) > MAX_LOGGED_LINES:
+            logger.debug("%s: … %d lines more", side.value, len(lines) - MAX_LOGGED_LINES)
         if trace is not None:
             trace(side, text, tls=tls, refused=refused)
 

@@ -207,7 +207,7 @@ class EventEmitter:
         """One, where somebody wants to know."""
         return None if on_event is None else cls(on_event, str(host))
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Call it; what it raises is logged the first time, and ends nothing."""
         try:
             self._on_event(event)
@@ -223,10 +223,10 @@ class MessageTimer:
     A context manager: left with an error, that is how the message ended.
     """
 
-    __slots__ = ("_began", "_delivery", "_octets", "_recipients", "_waited", "_waits_since", "_witness")
+    __slots__ = ("_began", "_delivery", "_emitter", "_octets", "_recipients", "_waited", "_waits_since")
 
-    def __init__(self, witness: EventEmitter, envelope: Envelope, content: AnyContent) -> None:
-        self._witness = witness
+    def __init__(self, emitter: EventEmitter, envelope: Envelope, content: AnyContent) -> None:
+        self._emitter = emitter
         self._recipients = len(envelope.forward_paths)
         self._octets = content.size
         self._began = monotonic()
@@ -234,22 +234,22 @@ class MessageTimer:
         self._waits_since = 0.0
         self._waited = 0.0
 
-    def waits(self) -> None:
+    def mark_queued(self) -> None:
         """Every session has its hands full."""
         self._waits_since = monotonic()
-        self._witness.tell(MessageQueued(self._witness.host))
+        self._emitter.emit(MessageQueued(self._emitter.host))
 
-    def waited(self) -> None:
+    def mark_dequeued(self) -> None:
         """Not any more."""
         seconds = monotonic() - self._waits_since
         self._waited += seconds
-        self._witness.tell(MessageDequeued(self._witness.host, seconds))
+        self._emitter.emit(MessageDequeued(self._emitter.host, seconds))
 
-    def retried(self, why: object) -> None:
+    def mark_retried(self, why: object) -> None:
         """It is sent again at once."""
-        self._witness.tell(MessageRetried(self._witness.host, str(why)))
+        self._emitter.emit(MessageRetried(self._emitter.host, str(why)))
 
-    def got(self, delivery: Delivery) -> Delivery:
+    def record_delivery(self, delivery: Delivery) -> Delivery:
         """The relay has answered; return its answers."""
         self._delivery = delivery
         return delivery
@@ -261,7 +261,7 @@ class MessageTimer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """The sender has its result."""
-        witness, delivery = self._witness, self._delivery if error is None else None
-        host = witness.host if delivery is None else delivery.host
+        emitter, delivery = self._emitter, self._delivery if error is None else None
+        host = emitter.host if delivery is None else delivery.host
         seconds = monotonic() - self._began
-        witness.tell(MessageEnded(host, delivery, error, self._recipients, self._octets, seconds, self._waited))
+        emitter.emit(MessageEnded(host, delivery, error, self._recipients, self._octets, seconds, self._waited))

@@ -150,7 +150,7 @@ class Pool:
         if self._witness is None:
             return await self._deliver(made, before_end)
         with MessageTimer(self._witness, made.envelope, made.content) as watch:
-            return watch.got(await self._deliver(made, before_end, watch))
+            return watch.record_delivery(await self._deliver(made, before_end, watch))
 
     async def _deliver(
         self, message: Message, before_end: BeforeEnd | None, watch: MessageTimer | None = None
@@ -184,7 +184,7 @@ class Pool:
             await self._capacity.acquire(first=first)
             return
         if watch is not None:
-            watch.waits()
+            watch.mark_queued()
         try:
             async with asyncio.timeout(self._wait):
                 await self._capacity.acquire(first=first)
@@ -192,7 +192,7 @@ class Pool:
             raise PoolTimeout(self._wait or 0.0) from None
         finally:
             if watch is not None:
-                watch.waited()
+                watch.mark_dequeued()
 
     async def _submit(
         self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: MessageTimer | None
@@ -293,7 +293,7 @@ class Pool:
 
 def _tell(watch: MessageTimer | None, why: object) -> None:
     if watch is not None:
-        watch.retried(why)
+        watch.mark_retried(why)
 
 
 def _about_the_session(refusal: Reply, service: Service) -> bool:

@@ -16,7 +16,7 @@ from asyncsmtp.client.connection.own import OwnSocket
 from asyncsmtp.client.connection.tls import tls_info
 from asyncsmtp.client.connection.transport import connect
 from asyncsmtp.client.connection.wire import Wire
-from asyncsmtp.client.events.trace import Trace, logged
+from asyncsmtp.client.events.trace import Trace, with_debug_log
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
 from asyncsmtp.client.session.asking import Asking, broken_off
 from asyncsmtp.client.session.deadline import by
@@ -81,7 +81,7 @@ class Session:
         self.relay = relay
         self._own = OwnSocket(sock, relay)
         self._hosts = hosts if hosts is not None else Hosts(relay)
-        self._trace = logged(trace)
+        self._trace = with_debug_log(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._witness = EventEmitter.of(on_event, relay)
@@ -251,7 +251,7 @@ class Session:
         if self._witness is None:
             return await self._join(envelope, content, before_end)
         with MessageTimer(self._witness, envelope, content) as watch:
-            return watch.got(await self._join(envelope, content, before_end))
+            return watch.record_delivery(await self._join(envelope, content, before_end))
 
     def _join(
         self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None

@@ -9,16 +9,16 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from asyncsmtp.mail.checks.rules import Finding, Weight
-from asyncsmtp.mail.checks.spf import Address, DnsQueries, DnsQueryFailed, DnsQuestion, addresses_of, read_spf
+from asyncsmtp.mail.checks.rules import Finding, FindingLevel
+from asyncsmtp.mail.checks.spf import DnsQueries, DnsQueryFailed, DnsQuestion, IpAddress, read_spf, resolve_host
 from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DNS_RULES", "SenderDomain", "check_dns"]
 
 _SHORT = 100
-_Said = tuple[Weight, str, str]  # how much it matters, what is so, what to do
-_OBJECTION, _NOTE = Weight.OBJECTION, Weight.NOTE
+_Result = tuple[FindingLevel, str, str]  # how much it matters, what is so, what to do
+_OBJECTION, _NOTE = FindingLevel.OBJECTION, FindingLevel.NOTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,16 @@ class SenderDomain:
     relays: Sequence[str] = ()
 
 
-def _spf(sender: SenderDomain) -> DnsQueries[list[_Said]]:
-    domain = _shown(sender.reverse)
+def _spf(sender: SenderDomain) -> DnsQueries[list[_Result]]:
+    domain = _quote(sender.reverse)
     found = yield from read_spf(sender.reverse)
     if found.records != 1:
         sentence = (
             f"{domain} has {found.records or 'no'} SPF record{'s' if found.records > 1 else ''} where one belongs"
         )
         return [(_OBJECTION, sentence, 'publish one TXT, such as "v=spf1 include:… -all" with what your relay names')]
-    said: list[_Said] = []
-    if found.too_long:
+    said: list[_Result] = []
+    if found.exceeds_lookup_limit:
         said.append(
             (
                 _OBJECTION,
@@ -55,66 +55,66 @@ def _spf(sender: SenderDomain) -> DnsQueries[list[_Said]]:
             )
         )
     if found.unknown:
-        sentence = f"the SPF record of {domain} has a term that is none: {_shown(found.unknown[0])}"
+        sentence = f"the SPF record of {domain} has a term that is none: {_quote(found.unknown[0])}"
         said.append((_OBJECTION, sentence, "correct it: receivers take the whole record for broken"))
-    if found.too_long or found.unknown:
+    if found.exceeds_lookup_limit or found.unknown:
         return said  # what stands behind was not read, or counts for nothing
-    if found.otherwise == "+":
+    if found.all_qualifier == "+":
         said.append((_OBJECTION, f"the SPF record of {domain} lets anybody send", "end it with -all or ~all"))
-    elif found.otherwise in ("", "?"):
+    elif found.all_qualifier in ("", "?"):
         said.append((_NOTE, f"the SPF record of {domain} says nothing of others", "end it with ~all, or -all"))
     for address in (yield from _addresses(sender)):
-        if found.passes(address) is False:
+        if found.allows(address) is False:
             sentence = f"the SPF record of {domain} does not name the relay, {address}"
             said.append((_NOTE, sentence, "name it, unless the relay sends from other addresses, which are named"))
     return said
 
 
-def _dkim(sender: SenderDomain) -> DnsQueries[list[_Said]]:
-    said: list[_Said] = []
+def _dkim(sender: SenderDomain) -> DnsQueries[list[_Result]]:
+    said: list[_Result] = []
     for name, wanted in sender.keys:
         texts = [text for text in (yield DnsQuestion(name, "TXT")) if "p" in _tags(text)]
         publish = f'publish the TXT "{wanted}"'
         if len(texts) != 1:
-            sentence = f"there is {'more than one' if texts else 'no'} DKIM key at {_shown(name)}"
+            sentence = f"there is {'more than one' if texts else 'no'} DKIM key at {_quote(name)}"
             said.append((_OBJECTION, sentence, publish))
             continue
         tags = _tags(texts[0])
         if not tags["p"]:
-            sentence = f"the DKIM key at {_shown(name)} is revoked"
+            sentence = f"the DKIM key at {_quote(name)} is revoked"
             said.append((_OBJECTION, sentence, "sign with another selector, and publish its key"))
         elif _key(tags["p"]) != _key(_tags(wanted)["p"]):
-            said.append((_OBJECTION, f"at {_shown(name)} is another key than the one that signs", publish))
+            said.append((_OBJECTION, f"at {_quote(name)} is another key than the one that signs", publish))
         elif "y" in tags.get("t", "").split(":"):
-            sentence = f"the DKIM key at {_shown(name)} says that it is being tested (t=y), so it counts for nothing"
+            sentence = f"the DKIM key at {_quote(name)} says that it is being tested (t=y), so it counts for nothing"
             said.append((_OBJECTION, sentence, "publish it without t=y"))
     return said
 
 
-def _dmarc(sender: SenderDomain) -> DnsQueries[list[_Said]]:
+def _dmarc(sender: SenderDomain) -> DnsQueries[list[_Result]]:
     labels = sender.author.split(".")
     own = organizational_domain(sender.author).count(".") + 1  # what is above is nobody's own
     for start in range(max(1, len(labels) - own + 1)):
         domain = ".".join(labels[start:])
         texts = [text for text in (yield DnsQuestion(f"_dmarc.{domain}", "TXT")) if _tags(text).get("v") == "DMARC1"]
         if len(texts) > 1:
-            sentence = f"_dmarc.{_shown(domain)} has {len(texts)} DMARC records, so that none counts"
+            sentence = f"_dmarc.{_quote(domain)} has {len(texts)} DMARC records, so that none counts"
             return [(_OBJECTION, sentence, "leave one of them")]
         if texts:
-            return list(_policy(f"_dmarc.{_shown(domain)}", _tags(texts[0])))
-    advice = f'publish the TXT "v=DMARC1; p=none; rua=mailto:…" at _dmarc.{_shown(sender.author)}'
-    return [(_OBJECTION, f"{_shown(sender.author)} has no DMARC record, which large providers ask for", advice)]
+            return list(_policy(f"_dmarc.{_quote(domain)}", _tags(texts[0])))
+    advice = f'publish the TXT "v=DMARC1; p=none; rua=mailto:…" at _dmarc.{_quote(sender.author)}'
+    return [(_OBJECTION, f"{_quote(sender.author)} has no DMARC record, which large providers ask for", advice)]
 
 
-def _addresses(sender: SenderDomain) -> DnsQueries[list[Address]]:
+def _addresses(sender: SenderDomain) -> DnsQueries[list[IpAddress]]:
     """The relay's, as far as the world sees them."""
-    found: list[Address] = []
+    found: list[IpAddress] = []
     for host in sender.relays:
-        found += yield from addresses_of(host)
+        found += yield from resolve_host(host)
     return [address for address in found if address.is_global]
 
 
-def _policy(name: str, tags: Mapping[str, str]) -> Iterator[_Said]:
+def _policy(name: str, tags: Mapping[str, str]) -> Iterator[_Result]:
     policy = tags.get("p", "").lower()
     if policy not in ("none", "quarantine", "reject"):
         yield _OBJECTION, f"the DMARC record at {name} has no policy", "add p=none, p=quarantine or p=reject"
@@ -122,29 +122,29 @@ def _policy(name: str, tags: Mapping[str, str]) -> Iterator[_Said]:
         yield _NOTE, f"nobody is told what becomes of mail from you ({name})", "add rua=mailto:… for the reports"
 
 
-def _mx(sender: SenderDomain) -> DnsQueries[list[_Said]]:
-    said: list[_Said] = []
+def _mx(sender: SenderDomain) -> DnsQueries[list[_Result]]:
+    said: list[_Result] = []
     for domain, lost in {sender.reverse: "bounces", sender.author: "answers"}.items():
         records = yield DnsQuestion(domain, "MX")
         if any(record.partition(" ")[2] == "." for record in records):
-            sentence = f"{_shown(domain)} says that it takes no mail (RFC 7505), so {lost} are lost"
-        elif not records and not (yield from addresses_of(domain)):
-            sentence = f"{_shown(domain)} has neither MX nor an address, so {lost} are lost"
+            sentence = f"{_quote(domain)} says that it takes no mail (RFC 7505), so {lost} are lost"
+        elif not records and not (yield from resolve_host(domain)):
+            sentence = f"{_quote(domain)} has neither MX nor an address, so {lost} are lost"
         else:
             continue
         said.append((_OBJECTION, sentence, "publish an MX, or take another domain"))
     return said
 
 
-def _ptr(sender: SenderDomain) -> DnsQueries[list[_Said]]:
-    said: list[_Said] = []
+def _ptr(sender: SenderDomain) -> DnsQueries[list[_Result]]:
+    said: list[_Result] = []
     for address in (yield from _addresses(sender)):
         names = yield DnsQuestion(str(address), "PTR")
         confirmed = False
         for name in names[:5]:
-            confirmed = confirmed or address in (yield from addresses_of(name))
+            confirmed = confirmed or address in (yield from resolve_host(name))
         if not confirmed:
-            what = f"is {_shown(names[0])}, which is not its name" if names else "has no name"
+            what = f"is {_quote(names[0])}, which is not its name" if names else "has no name"
             said.append(
                 (
                     _NOTE,
@@ -155,7 +155,7 @@ def _ptr(sender: SenderDomain) -> DnsQueries[list[_Said]]:
     return said
 
 
-DNS_RULES: Mapping[str, Callable[[SenderDomain], DnsQueries[list[_Said]]]] = {
+DNS_RULES: Mapping[str, Callable[[SenderDomain], DnsQueries[list[_Result]]]] = {
     "spf": _spf,
     "dkim": _dkim,
     "dmarc": _dmarc,
@@ -189,5 +189,5 @@ def _key(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return safe_text(text, _SHORT)

@@ -9,7 +9,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
 
-from asyncsmtp.mail.attachment import type_by_content
+from asyncsmtp.mail.attachment import detect_type
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 
@@ -130,10 +130,10 @@ class ParsedMessage:
     html: HtmlParser | None
     html_size: int
     author: str
-    reverse: str
-    signed: tuple[tuple[str, frozenset[str]], ...]
+    return_path: str
+    signatures: tuple[tuple[str, frozenset[str]], ...]
     files: tuple[str, ...]
-    disguised: tuple[tuple[str, str, str], ...]
+    mismatched_files: tuple[tuple[str, str, str], ...]
 
 
 def parse_message(message: Message) -> ParsedMessage:
@@ -165,7 +165,7 @@ def parse_message(message: Message) -> ParsedMessage:
 def _disguised(parts: Iterable[EmailMessage]) -> Iterator[tuple[str, str, str]]:
     for part in parts:
         octets = part.get_payload(decode=True)
-        found = type_by_content(octets) if isinstance(octets, bytes) else None
+        found = detect_type(octets) if isinstance(octets, bytes) else None
         if found in _CERTAIN and found != (said := part.get_content_type()):
             yield part.get_filename() or "", said, found
 

@@ -20,10 +20,10 @@ from asyncsmtp.protocol.replies import safe_text
 __all__ = [
     "RULES",
     "Finding",
-    "Weight",
+    "FindingLevel",
     "active",
     "alternatives",
-    "check",
+    "check_message",
     "disguised",
     "form",
     "image_only",
@@ -43,9 +43,9 @@ _WAYS = ("https://", "http://", "mailto:")
 _ONE_CLICK = "list-unsubscribe=one-click"
 
 
-def unsubscribe(seen: ParsedMessage) -> Findings:
+def unsubscribe(parsed: ParsedMessage) -> Findings:
     """A way out of the list, as a list of URLs."""
-    value = seen.message["List-Unsubscribe"]
+    value = parsed.message["List-Unsubscribe"]
     if value is None:
         yield "there is no List-Unsubscribe", "add [unsubscribe] with a url to the campaign"
     elif not _urls(str(value)):
@@ -55,9 +55,9 @@ def unsubscribe(seen: ParsedMessage) -> Findings:
         )
 
 
-def one_click(seen: ParsedMessage) -> Findings:
+def one_click(parsed: ParsedMessage) -> Findings:
     """A way out that takes a single POST, which the provider's own button sends."""
-    value, post = (seen.message[name] for name in ("List-Unsubscribe", "List-Unsubscribe-Post"))
+    value, post = (parsed.message[name] for name in ("List-Unsubscribe", "List-Unsubscribe-Post"))
     if value is None:
         return
     urls = _urls(str(value))
@@ -75,10 +75,10 @@ def one_click(seen: ParsedMessage) -> Findings:
         )
 
 
-def unsubscribe_signed(seen: ParsedMessage) -> Findings:
+def unsubscribe_signed(parsed: ParsedMessage) -> Findings:
     """A way out that nobody on the way can have changed."""
-    wanted = {name for name in ("list-unsubscribe", "list-unsubscribe-post") if name in seen.message}
-    if wanted and seen.signed and not any(wanted <= covered for _, covered in seen.signed):
+    wanted = {name for name in ("list-unsubscribe", "list-unsubscribe-post") if name in parsed.message}
+    if wanted and parsed.signatures and not any(wanted <= covered for _, covered in parsed.signatures):
         yield "no DKIM signature covers List-Unsubscribe (RFC 8058 §4)", "sign with [dkim] of the campaign"
 
 
@@ -102,16 +102,16 @@ _OUTLOOK = """
 _ACTIVE = tuple(f".{ending}" for ending in f"{_GMAIL} {_OUTLOOK}".split())
 
 
-def active(seen: ParsedMessage) -> Findings:
+def active(parsed: ParsedMessage) -> Findings:
     """Files that a double click would run."""
-    found = next(filter(_is_active, seen.files), None)
+    found = next(filter(_is_active, parsed.files), None)
     if found is not None:
         yield f"{safe_text(found, 80)} is a kind of file that providers refuse", "link to it, or send another kind"
 
 
-def disguised(seen: ParsedMessage) -> Findings:
+def disguised(parsed: ParsedMessage) -> Findings:
     """Files that are of another kind than they say."""
-    found = next((each for each in seen.disguised if not _is_active(each[0])), None)
+    found = next((each for each in parsed.mismatched_files if not _is_active(each[0])), None)
     if found is not None:
         name, said, octets = found
         yield (
@@ -124,41 +124,41 @@ def _is_active(name: str) -> bool:
     return name.lower().rstrip(". ").endswith(_ACTIVE)  # Windows drops dots and spaces at the end
 
 
-MOST_HTML = 100 * 1024  # octets: some providers cut what is longer
-LEAST_TEXT = 60  # visible characters beside images
+MAX_HTML_SIZE = 100 * 1024  # octets: some providers cut what is longer
+MIN_VISIBLE_TEXT = 60  # visible characters beside images
 _RUNS = ("javascript:", "vbscript:", "data:")
 
 
-def image_only(seen: ParsedMessage) -> Findings:
+def image_only(parsed: ParsedMessage) -> Findings:
     """Pictures of words, which no filter reads."""
-    if seen.html is not None and seen.html.images and len(seen.html.text) < LEAST_TEXT:
+    if parsed.html is not None and parsed.html.images and len(parsed.html.text) < MIN_VISIBLE_TEXT:
         yield "the HTML is images with hardly any text", "write in text what the images say"
 
 
-def alternatives(seen: ParsedMessage) -> Findings:
+def alternatives(parsed: ParsedMessage) -> Findings:
     """Words for who sees no image."""
-    missing = [source for source, alt in seen.html.images if alt is None] if seen.html else []
+    missing = [source for source, alt in parsed.html.images if alt is None] if parsed.html else []
     if missing:
         yield f"the image {safe_text(missing[0], 80)} has no alt", 'add alt="…", or alt="" if it is decoration'
 
 
-def long_html(seen: ParsedMessage) -> Findings:
+def long_html(parsed: ParsedMessage) -> Findings:
     """An end that some readers never see."""
-    if seen.html_size > MOST_HTML:
-        yield f"the HTML has {seen.html_size:,} octets, and some providers cut it at 100 KB", "shorten it"
+    if parsed.html_size > MAX_HTML_SIZE:
+        yield f"the HTML has {parsed.html_size:,} octets, and some providers cut it at 100 KB", "shorten it"
 
 
-def insecure(seen: ParsedMessage) -> Findings:
+def insecure(parsed: ParsedMessage) -> Findings:
     """Links and images in clear."""
-    links = seen.html.links + seen.html.loaded if seen.html else []
+    links = parsed.html.links + parsed.html.loaded if parsed.html else []
     found = next((link for link in links if link.lower().startswith("http://")), None)
     if found is not None:
         yield f"the link {safe_text(found, 100)} is not encrypted", "use https"
 
 
-def relative_link(seen: ParsedMessage) -> Findings:
+def relative_link(parsed: ParsedMessage) -> Findings:
     """Links that want the folder of the page, which stayed at home."""
-    found = next(filter(is_relative_url, seen.html.links), None) if seen.html else None
+    found = next(filter(is_relative_url, parsed.html.links), None) if parsed.html else None
     if found is not None:
         yield (
             f"the link {safe_text(found, 100)} leads nowhere from a mailbox",
@@ -166,9 +166,9 @@ def relative_link(seen: ParsedMessage) -> Findings:
         )
 
 
-def relative_image(seen: ParsedMessage) -> Findings:
+def relative_image(parsed: ParsedMessage) -> Findings:
     """Images, of styles too, that neither go along nor are on the web."""
-    found = next(filter(is_relative_url, seen.html.loaded), None) if seen.html else None
+    found = next(filter(is_relative_url, parsed.html.loaded), None) if parsed.html else None
     if found is not None:
         yield (
             f"the HTML shows {safe_text(found, 100)}, which the message does not bring along",
@@ -176,30 +176,30 @@ def relative_image(seen: ParsedMessage) -> Findings:
         )
 
 
-def script(seen: ParsedMessage) -> Findings:
+def script(parsed: ParsedMessage) -> Findings:
     """What would run."""
-    if seen.html is None:
+    if parsed.html is None:
         return
-    found = next((link for link in seen.html.links if link.lower().startswith(_RUNS)), None)
+    found = next((link for link in parsed.html.links if link.lower().startswith(_RUNS)), None)
     if found is not None:
         yield f"the link {safe_text(found, 60)} runs a script", "link to a page"
-    if seen.html.active:
+    if parsed.html.active:
         yield (
-            f"the HTML has {safe_text(seen.html.active[0], 60)}, and no mailbox runs scripts",
+            f"the HTML has {safe_text(parsed.html.active[0], 60)}, and no mailbox runs scripts",
             "take it out, and link to a page that does it",
         )
 
 
-def form(seen: ParsedMessage) -> Findings:
+def form(parsed: ParsedMessage) -> Findings:
     """Fields to fill in."""
-    if seen.html is not None and seen.html.forms:
+    if parsed.html is not None and parsed.html.forms:
         yield "the HTML has a form, which providers take for phishing or take out", "link to a page that has the form"
 
 
 MOST = 10 * 1024 * 1024  # octets of a message to a list
 
 
-class Weight(StrEnum):
+class FindingLevel(StrEnum):
     """How much a finding matters."""
 
     OBJECTION = "objection"  # a provider may refuse the message, or take it for spam, because of it
@@ -216,93 +216,93 @@ class Finding:
     """
 
     rule: str
-    weight: Weight
+    level: FindingLevel
     sentence: str
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.weight} ({self.rule}): {self.sentence}: {self.advice}"
+        return f"{self.level} ({self.rule}): {self.sentence}: {self.advice}"
 
 
-def _text_part(seen: ParsedMessage) -> Findings:
-    if seen.text is None or not seen.text.strip():
+def _text_part(parsed: ParsedMessage) -> Findings:
+    if parsed.text is None or not parsed.text.strip():
         yield "there is no text for who reads no HTML", "add text = a file to [campaign]"
 
 
-def _unsigned(seen: ParsedMessage) -> Findings:
-    if not seen.signed:
+def _unsigned(parsed: ParsedMessage) -> Findings:
+    if not parsed.signatures:
         yield "the campaign signs nothing with DKIM", "add [dkim], unless the relay signs"
 
 
-def _aligned(seen: ParsedMessage) -> Findings:
-    domains = [domain for domain, _ in seen.signed]
-    if domains and not any(aligned(domain, seen.author) for domain in domains):
+def _aligned(parsed: ParsedMessage) -> Findings:
+    domains = [domain for domain, _ in parsed.signatures]
+    if domains and not any(aligned(domain, parsed.author) for domain in domains):
         shown = ", ".join(safe_text(domain, 80) for domain in domains)
         yield (
-            f"DKIM signs for {shown}, and From is at {safe_text(seen.author, 80)}: DMARC fails",
+            f"DKIM signs for {shown}, and From is at {safe_text(parsed.author, 80)}: DMARC fails",
             "sign for the domain in From",
         )
 
 
-def _reverse(seen: ParsedMessage) -> Findings:
-    if seen.reverse and not seen.signed and not aligned(seen.reverse, seen.author):
+def _reverse(parsed: ParsedMessage) -> Findings:
+    if parsed.return_path and not parsed.signatures and not aligned(parsed.return_path, parsed.author):
         yield (
-            f"bounces go to {safe_text(seen.reverse, 80)}, and From is at {safe_text(seen.author, 80)}: DMARC fails",
+            f"bounces go to {safe_text(parsed.return_path, 80)} but From is at {safe_text(parsed.author, 80)}: DMARC fails",
             "take a return_path at the domain in From, or sign with DKIM",
         )
 
 
-def _large(seen: ParsedMessage) -> Findings:
-    if seen.size > MOST:
-        yield f"the message has {seen.size:,} octets", "link to what is large instead of attaching it"
+def _large(parsed: ParsedMessage) -> Findings:
+    if parsed.size > MOST:
+        yield f"the message has {parsed.size:,} octets", "link to what is large instead of attaching it"
 
 
-def _eight_bit(seen: ParsedMessage) -> Findings:
-    if seen.eight_bit and seen.message["From"] and not _needs_utf8(seen):
+def _eight_bit(parsed: ParsedMessage) -> Findings:
+    if parsed.eight_bit and parsed.message["From"] and not _needs_utf8(parsed):
         yield "octets above 127 go out though no address needs them", "encode the parts as quoted-printable"
 
 
-def _subject(seen: ParsedMessage) -> Findings:
-    subject = str(seen.message["Subject"] or "").strip()
+def _subject(parsed: ParsedMessage) -> Findings:
+    subject = str(parsed.message["Subject"] or "").strip()
     if not subject:
         yield "there is no subject", "write one"
     elif len(subject) > 8 and subject.upper() == subject and subject.lower() != subject:
         yield f"the subject shouts: {safe_text(subject, 80)}", "write it in lower case"
 
 
-RULES: Mapping[str, tuple[Weight, Callable[[ParsedMessage], Findings]]] = {
-    "unsubscribe": (Weight.OBJECTION, rules.unsubscribe),
-    "one-click": (Weight.OBJECTION, rules.one_click),
-    "unsubscribe-signed": (Weight.OBJECTION, rules.unsubscribe_signed),
-    "text-part": (Weight.OBJECTION, _text_part),
-    "unsigned": (Weight.NOTE, _unsigned),
-    "aligned": (Weight.OBJECTION, _aligned),
-    "return-path": (Weight.OBJECTION, _reverse),
-    "image-only": (Weight.OBJECTION, rules.image_only),
-    "alternatives": (Weight.NOTE, rules.alternatives),
-    "large": (Weight.OBJECTION, _large),
-    "long-html": (Weight.NOTE, rules.long_html),
-    "eight-bit": (Weight.NOTE, _eight_bit),
-    "insecure-link": (Weight.OBJECTION, rules.insecure),
-    "relative-link": (Weight.OBJECTION, rules.relative_link),
-    "relative-image": (Weight.OBJECTION, rules.relative_image),
-    "script": (Weight.OBJECTION, rules.script),
-    "form": (Weight.OBJECTION, rules.form),
-    "active-file": (Weight.OBJECTION, rules.active),
-    "disguised-file": (Weight.OBJECTION, rules.disguised),
-    "subject": (Weight.OBJECTION, _subject),
+RULES: Mapping[str, tuple[FindingLevel, Callable[[ParsedMessage], Findings]]] = {
+    "unsubscribe": (FindingLevel.OBJECTION, rules.unsubscribe),
+    "one-click": (FindingLevel.OBJECTION, rules.one_click),
+    "unsubscribe-signed": (FindingLevel.OBJECTION, rules.unsubscribe_signed),
+    "text-part": (FindingLevel.OBJECTION, _text_part),
+    "unsigned": (FindingLevel.NOTE, _unsigned),
+    "aligned": (FindingLevel.OBJECTION, _aligned),
+    "return-path": (FindingLevel.OBJECTION, _reverse),
+    "image-only": (FindingLevel.OBJECTION, rules.image_only),
+    "alternatives": (FindingLevel.NOTE, rules.alternatives),
+    "large": (FindingLevel.OBJECTION, _large),
+    "long-html": (FindingLevel.NOTE, rules.long_html),
+    "eight-bit": (FindingLevel.NOTE, _eight_bit),
+    "insecure-link": (FindingLevel.OBJECTION, rules.insecure),
+    "relative-link": (FindingLevel.OBJECTION, rules.relative_link),
+    "relative-image": (FindingLevel.OBJECTION, rules.relative_image),
+    "script": (FindingLevel.OBJECTION, rules.script),
+    "form": (FindingLevel.OBJECTION, rules.form),
+    "active-file": (FindingLevel.OBJECTION, rules.active),
+    "disguised-file": (FindingLevel.OBJECTION, rules.disguised),
+    "subject": (FindingLevel.OBJECTION, _subject),
 }
 
 
-def check(message: Message) -> list[Finding]:
+def check_message(message: Message) -> list[Finding]:
     """What a provider would object to in a composed message, by the order of the rules."""
-    seen = parse_message(message)
+    parsed = parse_message(message)
     return [
-        Finding(name, weight, sentence, advice)
-        for name, (weight, rule) in RULES.items()
-        for sentence, advice in rule(seen)
+        Finding(name, level, sentence, advice)
+        for name, (level, rule) in RULES.items()
+        for sentence, advice in rule(parsed)
     ]
 
 
-def _needs_utf8(seen: ParsedMessage) -> bool:
-    return any(not str(seen.message[name] or "").isascii() for name in ("To", "Reply-To", "From"))
+def _needs_utf8(parsed: ParsedMessage) -> bool:
+    return any(not str(parsed.message[name] or "").isascii() for name in ("To", "Reply-To", "From"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
-__all__ = ["Address", "DnsAnswer", "DnsQueries", "DnsQueryFailed", "DnsQuestion", "Spf", "addresses_of", "read_spf"]
+__all__ = ["DnsAnswer", "DnsQueries", "DnsQueryFailed", "DnsQuestion", "IpAddress", "Spf", "read_spf", "resolve_host"]
 
 
 class DnsQuestion(NamedTuple):
@@ -31,11 +31,11 @@ DnsAnswer = tuple[str, ...]
 _T = TypeVar("_T")
 DnsQueries = Generator[DnsQuestion, DnsAnswer, _T]
 
-MOST_LOOKUPS = 10  # RFC 7208 §4.6.4: beyond it the result is "permerror"
+MAX_LOOKUPS = 10  # RFC 7208 §4.6.4: beyond it the result is "permerror"
 _HOST = re.compile(r"(a|mx)(?::([^/]+))?(?:/([0-9]+))?(?://([0-9]+))?", re.IGNORECASE)  # RFC 7208 §5.3, §5.4
 _ASKS = frozenset({"include", "a", "mx", "ptr", "exists", "redirect"})
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 
 
 @dataclass(slots=True)
@@ -52,22 +52,22 @@ class Spf:
     """
 
     records: int = 0
-    otherwise: str = ""
+    all_qualifier: str = ""
     lookups: int = 0
-    names: list[IPv4Network | IPv6Network] = field(default_factory=list)
+    networks: list[IPv4Network | IPv6Network] = field(default_factory=list)
     open_ended: bool = False
     unknown: list[str] = field(default_factory=list)
 
     @property
-    def too_long(self) -> bool:
+    def exceeds_lookup_limit(self) -> bool:
         """Whether a receiver gives it up."""
-        return self.lookups > MOST_LOOKUPS
+        return self.lookups > MAX_LOOKUPS
 
-    def passes(self, address: Address) -> bool | None:
+    def allows(self, address: IpAddress) -> bool | None:
         """Whether mail from this address passes; None where that cannot be told."""
-        if any(address in network for network in self.names) or self.otherwise == "+":
+        if any(address in network for network in self.networks) or self.all_qualifier == "+":
             return True
-        return None if self.open_ended or self.too_long else False
+        return None if self.open_ended or self.exceeds_lookup_limit else False
 
 
 def read_spf(domain: str) -> DnsQueries[Spf]:
@@ -86,7 +86,7 @@ def _read(domain: str, found: Spf, *, first: bool) -> DnsQueries[None]:
         return
     redirect = ""
     for term in records[0].split()[1:]:
-        if found.too_long:
+        if found.exceeds_lookup_limit:
             return
         name, _, value = term.partition("=")
         if name.lower() == "redirect":
@@ -95,14 +95,14 @@ def _read(domain: str, found: Spf, *, first: bool) -> DnsQueries[None]:
             qualifier, mechanism = (term[0], term[1:]) if term[0] in "+-~?" else ("+", term)
             if mechanism.lower() == "all":
                 if first:
-                    found.otherwise = qualifier
+                    found.all_qualifier = qualifier
                 return  # what stands behind it is never looked at, RFC 7208 §5.1
             yield from _mechanism(mechanism, qualifier, domain, found)
     if redirect:
         found.lookups += 1
         if "%" in redirect:
             found.open_ended = True
-        elif not found.too_long:
+        elif not found.exceeds_lookup_limit:
             yield from _read(redirect, found, first=first)
 
 
@@ -114,34 +114,34 @@ def _mechanism(text: str, qualifier: str, domain: str, found: Spf) -> DnsQueries
         name = host[1].lower()
     found.lookups += name in _ASKS
     if name in ("ip4", "ip6"):
-        _note(value, qualifier, found)
+        _add_network(value, qualifier, found)
     elif "%" in value or name in ("exists", "ptr"):
         found.open_ended = True
-    elif name == "include" and not found.too_long:
+    elif name == "include" and not found.exceeds_lookup_limit:
         yield from _read(value, found, first=False)
-    elif host is not None and not found.too_long:
+    elif host is not None and not found.exceeds_lookup_limit:
         hosts: tuple[str, ...] = (host[2] or domain,)
         if name == "mx":
             hosts = tuple(record.partition(" ")[2] for record in (yield DnsQuestion(hosts[0], "MX")))
         for each in hosts:
             for kind, width in (("A", host[3]), ("AAAA", host[4])):
                 for address in (yield DnsQuestion(each, kind)):
-                    _note(f"{address}/{width}" if width else address, qualifier, found)
+                    _add_network(f"{address}/{width}" if width else address, qualifier, found)
     elif name not in _ASKS:
         found.unknown.append(text)
 
 
-def _note(network: str, qualifier: str, found: Spf) -> None:
+def _add_network(network: str, qualifier: str, found: Spf) -> None:
     try:
         named = ip_network(network, strict=False)
     except ValueError:
         found.unknown.append(network)
     else:
         if qualifier == "+":
-            found.names.append(named)
+            found.networks.append(named)
 
 
-def addresses_of(host: str) -> DnsQueries[list[Address]]:
+def resolve_host(host: str) -> DnsQueries[list[IpAddress]]:
     """The addresses of a host, or the one that it is."""
     try:
         return [ip_address(host)]

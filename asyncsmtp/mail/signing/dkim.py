@@ -21,22 +21,22 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["BodyHash", "DkimKey", "Signer", "fields_of", "relaxed_field"]
+__all__ = ["BodyHash", "DkimKey", "Signer", "canonicalize_field", "split_fields"]
 
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _BLANK = b" \t\r\n"
 
 
-def fields_of(section: bytes) -> list[tuple[bytes, bytes]]:
+def split_fields(section: bytes) -> list[tuple[bytes, bytes]]:
     """The fields of a header section, each as its name in lower case and its octets without the last CRLF."""
     fields = [field for field in _FIELD_END.split(section) if field]
     return [(field.partition(b":")[0].rstrip(b" \t").lower(), field) for field in fields]
 
 
-def relaxed_field(field: bytes) -> bytes:
+def canonicalize_field(field: bytes) -> bytes:
     """Name in lower case, unfolded, each white space one space, none at the ends or around the colon; no CRLF."""
     name, _, value = field.partition(b":")
-    return name.rstrip(b" \t").lower() + b":" + _single_spaced(value.replace(b"\r\n", b"")).strip(b" ")
+    return name.rstrip(b" \t").lower() + b":" + _collapse_blanks(value.replace(b"\r\n", b"")).strip(b" ")
 
 
 class BodyHash:
@@ -64,7 +64,7 @@ class BodyHash:
         kept = octets.rstrip(_BLANK)
         self._blank = octets[len(kept) :]
         if kept:
-            self._hash.update(_relaxed(kept))
+            self._hash.update(_relax_body(kept))
             self._begun = True
 
     def digest(self) -> bytes:
@@ -76,12 +76,12 @@ class BodyHash:
         return whole.digest()
 
 
-def _relaxed(octets: bytes) -> bytes:
+def _relax_body(octets: bytes) -> bytes:
     """Octets that end with what is no blank, so that nothing behind them can change how they are written."""
-    return _single_spaced(octets).replace(b" \r\n", b"\r\n")
+    return _collapse_blanks(octets).replace(b" \r\n", b"\r\n")
 
 
-def _single_spaced(octets: bytes) -> bytes:
+def _collapse_blanks(octets: bytes) -> bytes:
     """Most of what is signed, base64 above all, has no such blanks; looking for them costs next to nothing."""
     if b"\t" in octets:
         octets = octets.replace(b"\t", b" ")
@@ -90,13 +90,13 @@ def _single_spaced(octets: bytes) -> bytes:
     return octets
 
 
-LEAST_BITS = 1024  # below it a signer MUST NOT sign and no verifier looks, RFC 8301 §3.2
-GOOD_BITS = 2048  # SHOULD, the same
+MIN_RSA_BITS = 1024  # below it a signer MUST NOT sign and no verifier looks, RFC 8301 §3.2
+RECOMMENDED_RSA_BITS = 2048  # SHOULD, the same
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}")
 _SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_TXT = "v=DKIM1; k={}; p={}"
+_TXT_RECORD = "v=DKIM1; k={}; p={}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class DkimKey:
     bits: int
 
     @classmethod
-    def of_pem(cls, domain: str, selector: str, pem: bytes) -> DkimKey:
+    def from_pem(cls, domain: str, selector: str, pem: bytes) -> DkimKey:
         """Read an RSA or Ed25519 key in PEM: PKCS#8, or PKCS#1 as `openssl genrsa` used to write it; unencrypted.
 
         Args:
@@ -127,9 +127,9 @@ class DkimKey:
             MessageError: a name that would not stand in its tag, or a key that cannot be used; or the
                 package `cryptography` is not there.
         """
-        _check("domain", domain, _DOMAIN, "example.com")
-        _check("selector", selector, _SELECTOR, "s1")
-        return _read(domain.lower(), selector, pem)
+        _check_tag("domain", domain, _DOMAIN, "example.com")
+        _check_tag("selector", selector, _SELECTOR, "s1")
+        return _load_key(domain.lower(), selector, pem)
 
     @property
     def name(self) -> str:
@@ -139,16 +139,16 @@ class DkimKey:
     @property
     def weak(self) -> bool:
         """Whether it is an RSA key of fewer than 2048 bits, which signs but should be replaced (RFC 8301 §3.2)."""
-        return self.algorithm == "rsa-sha256" and self.bits < GOOD_BITS
+        return self.algorithm == "rsa-sha256" and self.bits < RECOMMENDED_RSA_BITS
 
 
-def _check(what: str, text: str, form: re.Pattern[str], like: str) -> None:
+def _check_tag(what: str, text: str, form: re.Pattern[str], like: str) -> None:
     """What is no name could end its tag and begin another."""
     if len(text) > 253 or not form.fullmatch(text):
         raise MessageError(f"the {what} “{safe_text(text, 80)}” is not one: it must look like {like}", "DKIM")
 
 
-def _read(domain: str, selector: str, pem: bytes) -> DkimKey:
+def _load_key(domain: str, selector: str, pem: bytes) -> DkimKey:
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import hashes
@@ -166,18 +166,20 @@ def _read(domain: str, selector: str, pem: bytes) -> DkimKey:
         ) from None
     if isinstance(key, rsa.RSAPrivateKey):
         private = key
-        if key.key_size < LEAST_BITS:
-            raise MessageError(f"an RSA key of {key.key_size} bits is too weak: make one of {GOOD_BITS}", "DKIM")
+        if key.key_size < MIN_RSA_BITS:
+            raise MessageError(
+                f"an RSA key of {key.key_size} bits is too weak: make one of {RECOMMENDED_RSA_BITS}", "DKIM"
+            )
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         padded, hashed = padding.PKCS1v15(), hashes.SHA256()
-        record = _TXT.format("rsa", b64encode(der).decode())
+        record = _TXT_RECORD.format("rsa", b64encode(der).decode())
         return DkimKey(
             domain, selector, "rsa-sha256", lambda octets: private.sign(octets, padded, hashed), record, key.key_size
         )
     if isinstance(key, ed25519.Ed25519PrivateKey):
         edwards = key
         raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        record = _TXT.format("ed25519", b64encode(raw).decode())
+        record = _TXT_RECORD.format("ed25519", b64encode(raw).decode())
         return DkimKey(domain, selector, "ed25519-sha256", lambda octets: edwards.sign(_digest(octets)), record, 256)
     raise MessageError("the key is neither RSA nor Ed25519, and DKIM knows no other", "DKIM")
 
@@ -195,11 +197,11 @@ _OVERSIGNED = (
     *("List-ID", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Help", "List-Subscribe", "List-Owner"),
     *("List-Post", "List-Archive"),
 )
-_SIGNED = ("Sender", "In-Reply-To", "References", "Feedback-ID", "Auto-Submitted")  # where they occur
-_LINE = 72  # octets of a folded line of base64 or names
+_SIGNED_IF_PRESENT = ("Sender", "In-Reply-To", "References", "Feedback-ID", "Auto-Submitted")  # where they occur
+_MAX_FOLDED_LINE = 72  # octets of a folded line of base64 or names
 
 
-_Tail = tuple[bytes, int]  # a part, and where in it the body begins
+_BodyPart = tuple[bytes, int]  # a part, and where in it the body begins
 
 
 class Signer:
@@ -225,26 +227,26 @@ class Signer:
         """
         if not isinstance(message.content, Content):
             raise MessageError("content that is read while it is sent cannot be signed: read it first", "DKIM")
-        return Message(message.envelope, self.signed(message.content, date))
+        return Message(message.envelope, self.sign_content(message.content, date))
 
-    def signed(self, content: Content, date: datetime | None = None) -> Content:
+    def sign_content(self, content: Content, date: datetime | None = None) -> Content:
         """The same for a content."""
         if content.binary:
             raise MessageError("binary content cannot be signed: encode its parts as base64", "DKIM")
-        section, body = _halves(content.parts)
-        fields = fields_of(section)
+        section, body = _split_header_and_body(content.parts)
+        fields = split_fields(section)
         if (authors := sum(name == b"from" for name, _ in fields)) != 1:
             raise MessageError(f"there are {authors} From fields where a signature needs exactly one", "From")
-        names, canonical = _chosen(fields)
+        names, canonical = _select_fields(fields)
         digest = b64encode(self._hash(body)).decode("ascii")
-        stamp = "" if date is None else f" t={_seconds(date)};"
-        tags = f"{stamp}\r\n h={_folded(names)};\r\n bh={digest};\r\n b="
-        signatures = b"".join(_field(key, tags, canonical) for key in reversed(self._keys))
+        stamp = "" if date is None else f" t={_timestamp(date)};"
+        tags = f"{stamp}\r\n h={_fold_names(names)};\r\n bh={digest};\r\n b="
+        signatures = b"".join(_format_signature(key, tags, canonical) for key in reversed(self._keys))
         parts = (signatures + content.parts[0], *content.parts[1:])
         size = content.size + len(signatures)
         return Content(parts, size, content.eight_bit, content.utf8_headers, dotted=content.dotted)
 
-    def _hash(self, body: Sequence[_Tail]) -> bytes:
+    def _hash(self, body: Sequence[_BodyPart]) -> bytes:
         """Go on from the last state whose parts are those of this body."""
         same = 0
         for (part, start), (seen, begin, _) in zip(body, self._seen, strict=False):
@@ -260,16 +262,16 @@ class Signer:
         return hash_.digest()
 
 
-def _field(key: DkimKey, tags: str, canonical: bytes) -> bytes:
+def _format_signature(key: DkimKey, tags: str, canonical: bytes) -> bytes:
     """One DKIM-Signature; it signs itself too, with an empty `b=` and no CRLF at the end (§3.7)."""
     start = f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;\r\n d={key.domain}; s={key.selector};"
     field = (start + tags).encode("ascii")
-    signature = b64encode(key.sign(canonical + relaxed_field(field))).decode("ascii")
-    lines = [signature[at : at + _LINE] for at in range(0, len(signature), _LINE)]
+    signature = b64encode(key.sign(canonical + canonicalize_field(field))).decode("ascii")
+    lines = [signature[at : at + _MAX_FOLDED_LINE] for at in range(0, len(signature), _MAX_FOLDED_LINE)]
     return field + "\r\n  ".join(lines).encode("ascii") + b"\r\n"
 
 
-def _halves(parts: Sequence[bytes]) -> tuple[bytes, list[_Tail]]:
+def _split_header_and_body(parts: Sequence[bytes]) -> tuple[bytes, list[_BodyPart]]:
     """The header section, and the parts of the body, uncopied: the first begins behind the empty line."""
     head = b""
     for index, part in enumerate(parts):
@@ -280,29 +282,29 @@ def _halves(parts: Sequence[bytes]) -> tuple[bytes, list[_Tail]]:
     return head, []
 
 
-def _chosen(fields: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], bytes]:
+def _select_fields(fields: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], bytes]:
     """The names for `h=`, and the canonical fields they stand for: of one name, the lowest first (§5.4.2)."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields:
         found.setdefault(name, []).append(value)
     names: list[str] = []
     chosen: list[bytes] = []
-    for wanted in (*_OVERSIGNED, *_SIGNED):
+    for wanted in (*_OVERSIGNED, *_SIGNED_IF_PRESENT):
         mine = found.get(wanted.lower().encode("ascii"), [])
         names += [wanted] * (len(mine) + (wanted in _OVERSIGNED))
-        chosen += [relaxed_field(value) + b"\r\n" for value in reversed(mine)]
+        chosen += [canonicalize_field(value) + b"\r\n" for value in reversed(mine)]
     return names, b"".join(chosen)
 
 
-def _folded(names: Sequence[str]) -> str:
+def _fold_names(names: Sequence[str]) -> str:
     """Names with colons between them, broken behind a colon."""
     text, line = "", 0
     for name in names:
-        if line + len(name) > _LINE - 4:
+        if line + len(name) > _MAX_FOLDED_LINE - 4:
             text, line = text + "\r\n  ", 0
         text, line = f"{text}{name}:", line + len(name) + 1
     return text.removesuffix(":")
 
 
-def _seconds(date: datetime) -> int:
+def _timestamp(date: datetime) -> int:
     return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())

@@ -69,9 +69,9 @@ class SmimeSigner:
         """
         if not isinstance(message.content, Content):
             raise MessageError("content that is read while it is sent cannot be signed: read it first", _FIELD)
-        return Message(message.envelope, self.signed(message.content))
+        return Message(message.envelope, self.sign_content(message.content))
 
-    def signed(self, content: Content) -> Content:
+    def sign_content(self, content: Content) -> Content:
         """The same for a content. A DKIM signature is made afterwards: it covers what becomes of the body."""
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.serialization import Encoding

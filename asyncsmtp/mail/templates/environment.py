@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["FILTERS", "MAX_OUTPUT", "Loader", "TemplateEnvironment", "date_", "money"]
+__all__ = ["FILTERS", "MAX_OUTPUT", "Loader", "TemplateEnvironment", "format_date", "format_money"]
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -30,10 +30,10 @@ _MONTHS = (
 )
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d")
-_MOST_DIGITS = 30
+_MAX_DIGITS = 30
 
 
-def date_(value: object, form: str = "%d %B %Y") -> str:
+def format_date(value: object, form: str = "%d %B %Y") -> str:
     """A date in another form: `{{ since|date("%d.%m.%Y") }}`, `{{ since|date }}` for 1 March 2026.
 
     The cell is ISO 8601, with a time or without, or day.month.year, day/month/year, year/month/day. The form has
@@ -42,7 +42,7 @@ def date_(value: object, form: str = "%d %B %Y") -> str:
     Raises:
         ValueError: it is no date, or the form has another letter.
     """
-    moment = _moment(str(value).strip())
+    moment = _parse_date(str(value).strip())
     said = {
         "%": "%", "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
         "d": f"{moment.day:02}", "H": f"{moment.hour:02}", "M": f"{moment.minute:02}", "B": _MONTHS[moment.month - 1],
@@ -58,7 +58,7 @@ def date_(value: object, form: str = "%d %B %Y") -> str:
     return text
 
 
-def money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
+def format_money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
     """An amount: `{{ price|money }}` for 1,234.50; `{{ price|money(2, ",", ".") }} €` for 1.234,50 €.
 
     Raises:
@@ -67,7 +67,7 @@ def money(value: object, places: int = 2, point: str = ".", thousands: str = ","
     text = str(value).strip()
     try:
         number = Decimal(text)
-        if not number.is_finite() or len(text) > _MOST_DIGITS or abs(number.adjusted()) > _MOST_DIGITS:
+        if not number.is_finite() or len(text) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_DIGITS:
             raise InvalidOperation
     except InvalidOperation:
         raise ValueError(f"“{safe_text(text, 40)}” is no amount: write it as 1234.50") from None
@@ -75,7 +75,7 @@ def money(value: object, places: int = 2, point: str = ".", thousands: str = ","
     return whole.translate({ord(","): thousands, ord("."): point})
 
 
-def _moment(text: str) -> datetime:
+def _parse_date(text: str) -> datetime:
     for form in _FORMATS:
         try:
             return datetime.strptime(text, form)
@@ -87,7 +87,7 @@ def _moment(text: str) -> datetime:
         raise ValueError(f"“{safe_text(text, 40)}” is no date: write it as {date(2026, 3, 1).isoformat()}") from None
 
 
-FILTERS = {"date": date_, "money": money}
+FILTERS = {"date": format_date, "money": format_money}
 
 MAX_OUTPUT = 10 << 20  # characters of one part
 MAX_VALUE = 1 << 20  # characters or items of a value that an operator makes
@@ -95,7 +95,7 @@ MAX_BITS = 256  # of a number that an operator makes
 
 Loader = Callable[[str], str]
 
-_FILTERS_OUT = (
+_REMOVED_FILTERS = (
     *(
         "attr",
         "batch",
@@ -109,7 +109,7 @@ _FILTERS_OUT = (
         "xmlattr",
     ),  # widths, chance
 )
-_METHODS_OUT = frozenset(
+_FORBIDDEN_METHODS = frozenset(
     {"center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill"}
 )
 
@@ -130,16 +130,16 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             autoescape=autoescape,
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            loader=_rooted(load) if load else None,
+            loader=_confined_loader(load) if load else None,
         )
-        for name in _FILTERS_OUT:
+        for name in _REMOVED_FILTERS:
             self.filters.pop(name, None)
         self.filters |= {"join": _join, "replace": _replace, **FILTERS}
         self.globals.clear()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not (
-            isinstance(obj, str | bytes) and attr in _METHODS_OUT
+            isinstance(obj, str | bytes) and attr in _FORBIDDEN_METHODS
         )
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
@@ -151,7 +151,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """No formatter is given out: a width makes gigabytes of nothing."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _GUARDS[operator](left, right)
+        _OPERATOR_GUARDS[operator](left, right)
         return super().call_binop(context, operator, left, right)
 
 
@@ -199,7 +199,7 @@ def _join(context: EvalContext, values: Iterable[Any], between: str = "", attrib
     return joined
 
 
-_GUARDS: dict[str, Callable[[object, object], None]] = {
+_OPERATOR_GUARDS: dict[str, Callable[[object, object], None]] = {
     "*": _guard_times,
     "**": _guard_power,
     "%": _guard_percent,
@@ -207,7 +207,7 @@ _GUARDS: dict[str, Callable[[object, object], None]] = {
 }
 
 
-def _rooted(load: Loader) -> BaseLoader:
+def _confined_loader(load: Loader) -> BaseLoader:
     def source(path: str) -> str:
         parts = split_template_path(path)  # refuses `..`
         if path.startswith("/") or "\\" in path or "\0" in path:

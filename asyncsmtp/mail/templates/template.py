@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail import headers, mime
-from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
+from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.headers import UnencodableCharacter
-from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL, Unsubscribe
+from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, Unsubscribe
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.mime import Entity, Piece, RowValues, attached
+from asyncsmtp.mail.mime import Entity, Piece, RowValues, encode_attachment
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.environment import Loader, TemplateEnvironment
-from asyncsmtp.mail.templates.header_fields import HeaderFields, in_every_row
-from asyncsmtp.mail.templates.slots import slots
+from asyncsmtp.mail.templates.header_fields import HeaderFields, as_template_error
+from asyncsmtp.mail.templates.slots import split_slots
 from asyncsmtp.mail.templates.text_part import text_part
-from asyncsmtp.mail.templates.variables import Columns, known_columns
+from asyncsmtp.mail.templates.variables import Columns, build_columns
 from asyncsmtp.mail.verp import ReturnPath
 from asyncsmtp.protocol.content import Content, has_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
@@ -35,31 +35,31 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.signing.smime import SmimeSigner
     from asyncsmtp.mail.verp import ReturnPath
 
-__all__ = ["Composer", "Template", "attachment_part"]
+__all__ = ["Composer", "Template", "build_attachment_part"]
 
 Octets = tuple[bytes, ...]
 
 
-def attachment_part(
+def build_attachment_part(
     wanted: Attachment | AttachmentPattern,
     columns: Columns,
     sandbox: TemplateEnvironment,
-    read: Reader | None,
-    write: Callable[[Attachment], Octets] = attached,
+    read: AttachmentReader | None,
+    write: Callable[[Attachment], Octets] = encode_attachment,
 ) -> Entity:
     """The part for a file: encoded now if it is the same for all, otherwise when it is filled."""
     if isinstance(wanted, Attachment):
         return write(wanted)
-    path = slots(wanted.path, wanted.path, columns, sandbox)
+    path = split_slots(wanted.path, wanted.path, columns, sandbox)
     if read is None:
         raise TemplateError("nothing was given to read this attachment with", wanted.path)
     if path.constant is None:
         return (lambda filling: b"".join(write(_read(path(filling), read))),)
-    with in_every_row(wanted.path):
+    with as_template_error(wanted.path):
         return write(_read(path.constant, read))
 
 
-def _read(path: str, read: Reader) -> Attachment:
+def _read(path: str, read: AttachmentReader) -> Attachment:
     """The file at a path below the folder of attachments; a cell must not lead out of it."""
     steps = path.split("/")
     if not path.isprintable() or "\\" in path or ":" in steps[0] or not {"", ".", ".."}.isdisjoint(steps):
@@ -70,7 +70,7 @@ def _read(path: str, read: Reader) -> Attachment:
         raise MessageError(f"the attachment {path} cannot be read: {error.strerror or error}") from error
 
 
-SHARED = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
+MIN_SHARED_PIECE = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
 
 
 class Composer:
@@ -86,17 +86,17 @@ class Composer:
         *,
         unsubscribe: Unsubscribe | None = None,
         return_path: ReturnPath | None = None,
-        seal: SmimeSigner | None = None,
+        smime_signer: SmimeSigner | None = None,
     ) -> None:
         self._author = author
-        self._head = _joined(head)
-        self._body = tuple(_gathered(body))
+        self._head = _join_pieces(head)
+        self._body = tuple(_merge_small_pieces(body))
         self._dotted = any(has_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
         self._unsubscribe = unsubscribe
         self._return_path = return_path
-        self._seal = seal
+        self._smime_signer = smime_signer
 
     @property
     def author(self) -> Mailbox:
@@ -117,10 +117,10 @@ class Composer:
                 character no encoding can carry, a condition or calculation that fails.
         """
         if self._unsubscribe is not None:
-            fields = {**fields, UNSUBSCRIBE_URL: self._unsubscribe.url_of(to)}
+            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
         filling = RowValues(to, fields, message_id, date, self._names)
         try:
-            head = _filled(self._head, filling)
+            head = _fill(self._head, filling)
             parts = [head]
             dotted = self._dotted or has_dots(head)
             for piece in self._body:
@@ -132,31 +132,31 @@ class Composer:
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
+            raise RecipientError(f"{error}{_name_column(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, dotted=dotted)
-        if self._seal is not None:
-            content = self._seal.signed(content)
+        if self._smime_signer is not None:
+            content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # over what became of the body
-            content = self._signer.signed(content, date)
+            content = self._signer.sign_content(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)
         return Message(Envelope(reverse_path, (to,)), content)
 
 
-def _filled(piece: Piece, filling: RowValues) -> bytes:
+def _fill(piece: Piece, filling: RowValues) -> bytes:
     return piece if isinstance(piece, bytes) else piece(filling)
 
 
-def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _merge_small_pieces(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Large octets by themselves; what is small, or filled, joined with its neighbours."""
-    for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= SHARED):
+    for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= MIN_SHARED_PIECE):
         if shared:
             yield from group
         else:
-            yield _joined(list(group))
+            yield _join_pieces(list(group))
 
 
-def _joined(pieces: Sequence[Piece]) -> Piece:
+def _join_pieces(pieces: Sequence[Piece]) -> Piece:
     """One piece of many: octets if all are, otherwise a filler."""
     run: list[Piece] = []
     for piece in pieces:
@@ -169,7 +169,7 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
     return lambda filling: b"".join([piece if isinstance(piece, bytes) else piece(filling) for piece in run])
 
 
-def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
+def _name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
     """The column that holds the character an error is about, for the sentence that complains."""
     while error is not None and not isinstance(error, UnencodableCharacter):
         error = error.__cause__
@@ -177,7 +177,7 @@ def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
     return f" (look at the column “{columns[0]}”)" if columns else ""
 
 
-_SHOWN = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
+_CID_REFERENCE = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,10 @@ class Template:
         self,
         columns: Sequence[str],
         *,
-        read: Reader | None = None,
+        read: AttachmentReader | None = None,
         signer: Signer | None = None,
-        seal: SmimeSigner | None = None,
-        called: Mapping[str, str] | None = None,
+        smime_signer: SmimeSigner | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> Composer:
         """Do all that does not depend on the recipient, once.
 
@@ -242,14 +242,21 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = known_columns(columns, called or {}, unsubscribes=self.unsubscribe is not None)
+        known = build_columns(columns, aliases or {}, unsubscribes=self.unsubscribe is not None)
         plain = TemplateEnvironment(autoescape=False, load=self.loader)
         author, head = self._head(HeaderFields(known, plain))
-        with in_every_row("return_path"):
+        with as_template_error("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
         body = self._body(known, plain, read)
         return Composer(
-            author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns, seal=seal
+            author,
+            head,
+            body,
+            known.names,
+            signer,
+            unsubscribe=self.unsubscribe,
+            return_path=returns,
+            smime_signer=smime_signer,
         )
 
     def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
@@ -259,20 +266,20 @@ class Template:
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
-        head.append(lambda filling: headers.message_id(filling.message_id))
+        head.append(lambda filling: headers.format_message_id(filling.message_id))
         if (unsubscribe := self.unsubscribe) is not None:
             head.append(lambda filling: unsubscribe.fields(filling.to))
-        with in_every_row("headers"):
-            headers.check_extras(self.headers)
+        with as_template_error("headers"):
+            headers.check_extra_headers(self.headers)
         for name, source in self.headers.items():
-            with in_every_row("headers"):
+            with as_template_error("headers"):
                 if self.unsubscribe is not None and name.lower().startswith("list-unsubscribe"):
                     raise MessageError("this header is written from [unsubscribe] already: take one of them out", name)
             head.append(fields.text(name, source))
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head
 
-    def _body(self, columns: Columns, plain: TemplateEnvironment, read: Reader | None) -> mime.Entity:
+    def _body(self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None) -> mime.Entity:
         text = html = None
         if self.text is not None:
             text = _text("plain", self.text, self.text_name, columns, plain)
@@ -281,16 +288,16 @@ class Template:
             html = _text(
                 "html", self.html, self.html_name, columns, TemplateEnvironment(autoescape=True, load=self.loader)
             )
-        with in_every_row("inline"):
+        with as_template_error("inline"):
             images = [
-                attachment_part(image, columns, plain, read, partial(mime.inlined, cid))
+                build_attachment_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
                 for cid, image in self.inline.items()
             ]
-        files = [attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
-        return mime.body(text, html, images, files, self._seed())
+        files = [build_attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
+        return mime.build_body(text, html, images, files, self._seed())
 
     def _check_images(self, html: str) -> None:
-        for shown in _SHOWN.finditer(html):
+        for shown in _CID_REFERENCE.finditer(html):
             if shown[1] not in self.inline:
                 line = html.count("\n", 0, shown.start()) + 1
                 raise TemplateError(f"there is no image “{shown[1]}” to show: add it to inline", self.html_name, line)
@@ -300,6 +307,6 @@ class Template:
 
 
 def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> mime.Entity:
-    text = slots(source, file, columns, sandbox)
-    with in_every_row(file):
+    text = split_slots(source, file, columns, sandbox)
+    with as_template_error(file):
         return text_part(subtype, text, file)

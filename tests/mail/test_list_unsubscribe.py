@@ -136,4 +136,4 @@ def test_a_return_path_that_makes_no_mailbox_is_refused(text: str, said: str) ->
     ],
 )
 def test_the_token_is_found_in_the_address_that_a_bounce_came_to(address: str, token: str | None) -> None:
-    assert ReturnPath("b+{{ token }}-x@example.com").token_in(address) == token
+    assert ReturnPath("b+{{ token }}-x@example.com").parse_token(address) == token

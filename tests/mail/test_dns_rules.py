@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from asyncsmtp.mail.checks.dns_rules import DNS_RULES, SenderDomain, check_dns
-from asyncsmtp.mail.checks.rules import Finding, Weight
+from asyncsmtp.mail.checks.rules import Finding, FindingLevel
 from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion, Spf, ip_address, read_spf
 
 KEY = "v=DKIM1; k=rsa; p=MIIBIjANBgkq"
@@ -58,7 +58,7 @@ LONG = {("example.org", "TXT"): ("v=spf1 include:a0.example -all",)} | {
 
 
 @pytest.mark.parametrize(
-    ("rule", "weight", "change", "sentence"),
+    ("rule", "level", "change", "sentence"),
     [
         ("spf", "objection", {SPF: ()}, "has no SPF record"),
         ("spf", "objection", {SPF: ("v=spf1 -all", "v=spf1 ~all")}, "has 2 SPF records"),
@@ -88,10 +88,10 @@ LONG = {("example.org", "TXT"): ("v=spf1 include:a0.example -all",)} | {
         ("ptr", "objection", {PTR: None}, "nobody answered for the PTR of 8.8.4.4"),
     ],
 )
-def test_one_mistake_trips_its_own_rule(rule: str, weight: str, change: Zone, sentence: str) -> None:
+def test_one_mistake_trips_its_own_rule(rule: str, level: str, change: Zone, sentence: str) -> None:
     """RFC 7208 §4.5, §4.6.4; RFC 6376 §3.6; RFC 7489; RFC 7505."""
     (finding,) = found(change)
-    assert (finding.rule, finding.weight) == (rule, Weight(weight))
+    assert (finding.rule, finding.level) == (rule, FindingLevel(level))
     assert sentence in finding.sentence
     assert finding.advice
 
@@ -181,11 +181,11 @@ def test_who_passes(record: str, address: str, passes: bool | None) -> None:
     }
     spf: Spf = answered(read_spf("d.example"), zone)
     assert spf.unknown == []
-    assert spf.passes(ip_address(address)) is passes
+    assert spf.allows(ip_address(address)) is passes
 
 
 def test_a_record_that_includes_itself_ends() -> None:
     """It would be asked for ever."""
     spf: Spf = answered(read_spf("d.example"), {("d.example", "TXT"): ("v=spf1 include:d.example -all",)})
-    assert spf.too_long
+    assert spf.exceeds_lookup_limit
     assert spf.lookups == 11
