@@ -138,7 +138,7 @@ def test_anything_but_one_from_is_refused(count: int) -> None:
     """MH-11: which of two authors is shown is anybody's guess."""
     content = Content.of(b"From: a@example.com\r\n" * count + b"Subject: x\r\n\r\nx\r\n")
     with pytest.raises(MessageError, match="exactly one"):
-        Signer(*keys()).signed(content)
+        Signer(*keys()).sign_content(content)
 
 
 def test_content_that_is_not_in_memory_is_refused() -> None:
@@ -157,7 +157,7 @@ def test_content_that_is_not_in_memory_is_refused() -> None:
 def test_binary_content_is_refused() -> None:
     """RFC 6376 §5.3: what a relay may change on the way cannot be signed."""
     with pytest.raises(MessageError, match="binary"):
-        Signer(*keys()).signed(Content.of_any(b"From: a@example.com\r\n\r\na\nb"))
+        Signer(*keys()).sign_content(Content.of_any(b"From: a@example.com\r\n\r\na\nb"))
 
 
 def test_a_retry_signs_the_same_octets() -> None:

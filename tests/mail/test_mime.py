@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from quopri import decodestring
 
 import pytest
-from encode_base64 import b64decode
 from hypothesis import example, given
 from hypothesis import strategies as st
 
