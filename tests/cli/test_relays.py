@@ -63,7 +63,7 @@ def test_a_missing_ca_file_is_told_before_anything_is_opened(tmp_path: Path) -> 
 
 def test_what_is_no_relay_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own sentence."""
-    with pytest.raises(InvalidArgument, match="is no relay"):
+    with pytest.raises(InvalidArgument, match="is not a relay's URL"):
         relay_of("relay.example:25")
 
 
