@@ -42,12 +42,17 @@ __all__ = [
 
 
 class RowValues:
-    """What one message is filled with: the recipient, the fields of its row, its Message-ID and Date."""
+    """The values that one message is filled with: recipient, row, Message-ID and Date."""
 
     __slots__ = ("_names", "_variables", "date", "fields", "message_id", "to")
 
     def __init__(
-        self, to: Mailbox, fields: Mapping[str, str], message_id: str, date: datetime, names: Mapping[str, str]
+        self,
+        to: Mailbox,
+        fields: Mapping[str, str],
+        message_id: str | None,
+        date: datetime | None,
+        names: Mapping[str, str],
     ) -> None:
         self.to = to
         self.fields = fields

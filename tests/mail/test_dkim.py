@@ -150,7 +150,7 @@ def test_content_that_is_not_in_memory_is_refused() -> None:
         async def blocks(self) -> AsyncGenerator[bytes]:
             yield b"From: <a@example.com>\r\n"
 
-    with pytest.raises(MessageError, match="read it first"):
+    with pytest.raises(MessageError, match="read it into memory first"):
         Signer(*keys()).sign(Message(Envelope.of(None, "b@example.net"), Afar()))
 
 
@@ -233,9 +233,9 @@ def test_a_key_of_the_older_form_is_read() -> None:
 def test_a_short_rsa_key_is_weak() -> None:
     """RFC 8301 §3.2: from 1024 bits it may sign, from 2048 it should."""
     key = keys()[0]
-    assert not key.weak
-    assert replace(key, bits=1024).weak
-    assert not keys()[1].weak
+    assert not key.is_weak
+    assert replace(key, bits=1024).is_weak
+    assert not keys()[1].is_weak
 
 
 def test_a_signer_needs_a_key() -> None:

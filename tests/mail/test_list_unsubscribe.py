@@ -113,8 +113,8 @@ def test_a_bounce_says_which_message_it_is_about() -> None:
     ("text", "said"),
     [
         ("bounces", "it has no @"),
-        ("b+{{ token }}+{{ token }}@example.com", "may stand there once"),
-        ("b@{{ token }}.example.com", "must stand before the @"),
+        ("b+{{ token }}+{{ token }}@example.com", "may occur only once"),
+        ("b@{{ token }}.example.com", "must come before the @"),
         ("b+{{ email }}@example.com", "is not an e-mail address"),
         ("x" * 60 + "{{ token }}@example.com", "has more than 64 octets"),
     ],

@@ -305,7 +305,7 @@ async def campaign(relay: Relay) -> list[Entry]:
     template = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}")
     key = DkimKey.from_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
     signer = Signer(key)
-    assert_type((key.name, key.record, key.algorithm, key.bits, key.weak), tuple[str, str, str, int, bool])
+    assert_type((key.name, key.record, key.algorithm, key.bits, key.is_weak), tuple[str, str, str, int, bool])
     composer: Composer = template.compile(["email", "name"], signer=signer)
     report: Report = await preflight(people, composer)
     report.raise_for_problems()

@@ -84,7 +84,7 @@ async def assemble(settings: Settings) -> Assembled:
     parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
     if seal is not None:
         parts["smime"] = _digest(seal.certificate)
-    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.is_weak)
     weak += tuple(remarks(seal, composer.author)) if seal is not None else ()
     return Assembled(file, composer, parts | shelf.digests, weak)
 

@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.events.trace import Trace
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
@@ -144,7 +145,7 @@ class Pool:
         Raises also PoolTimeout after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
         session, and opening one, are a part of them.
         """
-        made = Message.of(message)
+        made = prepare_message(message)
         if deadline is not None:
             return await by(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
         if self._witness is None:

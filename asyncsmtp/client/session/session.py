@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.failover import Hosts
 from asyncsmtp.client.connection.opening import in_context, open_on
@@ -237,7 +238,7 @@ class Session:
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
         once its content has ended it raises DeliveryInDoubt and the session stays in step.
         """
-        made = Message.of(message)
+        made = prepare_message(message)
         if deadline is None:
             return await self.transact(made.envelope, made.content, before_end=before_end)
         return await by(

@@ -246,8 +246,9 @@ def _aligned(parsed: ParsedMessage) -> Findings:
 
 def _reverse(parsed: ParsedMessage) -> Findings:
     if parsed.return_path and not parsed.signatures and not aligned(parsed.return_path, parsed.author):
+        bounces, author = safe_text(parsed.return_path, 80), safe_text(parsed.author, 80)
         yield (
-            f"bounces go to {safe_text(parsed.return_path, 80)} but From is at {safe_text(parsed.author, 80)}: DMARC fails",
+            f"bounces go to {bounces}, and From is at {author}: DMARC fails",
             "take a return_path at the domain in From, or sign with DKIM",
         )
 

@@ -68,7 +68,9 @@ class SmimeSigner:
             MessageError: its content is not canonical (BINARYMIME), or not in memory.
         """
         if not isinstance(message.content, Content):
-            raise MessageError("content that is read while it is sent cannot be signed: read it first", _FIELD)
+            raise MessageError(
+                "content that is read while it is sent cannot be signed: read it into memory first", _FIELD
+            )
         return Message(message.envelope, self.sign_content(message.content))
 
     def sign_content(self, content: Content) -> Content:

@@ -39,6 +39,8 @@ class HeaderFields:
 
         def write(filling: RowValues) -> bytes:
             nonlocal last
+            if filling.date is None:
+                return b""
             if last is None or last[0] is not filling.date:
                 last = filling.date, headers.format_date(filling.date)
             return last[1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-from asyncsmtp.errors import MessageError, RecipientError, TemplateError
+from asyncsmtp.errors import InvalidArgument, MessageError, RecipientError, TemplateError, check_type
 from asyncsmtp.mail import headers, mime
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.headers import UnencodableCharacter
@@ -28,12 +27,6 @@ from asyncsmtp.mail.verp import ReturnPath
 from asyncsmtp.protocol.content import Content, has_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import safe_text
-
-if TYPE_CHECKING:
-    from asyncsmtp.mail.list_unsubscribe import Unsubscribe
-    from asyncsmtp.mail.signing.dkim import Signer
-    from asyncsmtp.mail.signing.smime import SmimeSigner
-    from asyncsmtp.mail.verp import ReturnPath
 
 __all__ = ["Composer", "Template", "build_attachment_part"]
 
@@ -100,22 +93,47 @@ class Composer:
 
     @property
     def author(self) -> Mailbox:
-        """The mailbox in From, which is the reverse-path as well unless there is a return path."""
+        """The mailbox in From, which is also the reverse-path unless there is a return path."""
         return self._author
 
+    def _check_draft(self, message_id: str | None) -> None:
+        if self._signer is not None:
+            raise InvalidArgument(
+                "a message needs its Date and Message-ID before it is signed: give message_id= and date="
+            )
+        if message_id is None and self._return_path is not None and self._return_path.has_token:
+            raise InvalidArgument("the token of the return path is made from the Message-ID: give message_id=")
+
     def compose(
-        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+        self,
+        to: str | Mailbox,
+        fields: Mapping[str, str],
+        *,
+        message_id: str | None = None,
+        date: datetime | None = None,
+        row: int | None = None,
     ) -> Message:
-        """The message for one recipient; the same arguments give the same octets.
+        """Return the message for one recipient; the same arguments give the same bytes.
+
+            composer.compose("ann@example.com", {"name": "Ann"})
 
         Args:
+            to: the recipient's address.
             fields: column to cell, as text. A cell is a value: nothing in it is interpreted.
-            message_id: left@right, without angle brackets.
-            row: named by the error, if there is one.
+            message_id: left@right, without angle brackets. If it or `date` is None, the field is left out, the message
+                is a draft, and sending it adds the field.
+            row: the number that an error names.
         Raises:
-            RecipientError: this row cannot be composed: a line break in a header, a missing value, a
-                character no encoding can carry, a condition or calculation that fails.
+            RecipientError: this row cannot be composed: an address that is not valid, a line break in a header, a
+                missing value, a character that no encoding can carry, a condition or calculation that fails.
+            InvalidArgument: the messages are signed or have a return path with a token, which needs `message_id` and
+                `date`.
+            TypeError: a cell is not a string.
         """
+        if isinstance(to, str):
+            to = _parse_recipient(to, row)
+        if message_id is None or date is None:
+            self._check_draft(message_id)
         if self._unsubscribe is not None:
             fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
         filling = RowValues(to, fields, message_id, date, self._names)
@@ -133,14 +151,29 @@ class Composer:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
             raise RecipientError(f"{error}{_name_column(error, fields)}", row) from error
+        except TypeError:
+            _check_cells(fields)
+            raise
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, dotted=dotted)
         if self._smime_signer is not None:
             content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # over what became of the body
             content = self._signer.sign_content(content, date)
-        reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)
-        return Message(Envelope(reverse_path, (to,)), content)
+        reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
+        return Message(Envelope(reverse_path, (to,)), content, message_id is None or date is None)
+
+
+def _parse_recipient(to: str, row: int | None) -> Mailbox:
+    try:
+        return Mailbox.parse(to)
+    except RecipientError as error:
+        raise RecipientError(error.reason, row) from error
+
+
+def _check_cells(fields: Mapping[str, str]) -> None:
+    for column, value in fields.items():
+        check_type(f"fields[{column!r}]", value, str)
 
 
 def _fill(piece: Piece, filling: RowValues) -> bytes:
@@ -208,7 +241,7 @@ class Template:
     html: str | None = None
     text_name: str = "text"
     html_name: str = "html"
-    attachments: tuple[Attachment | AttachmentPattern, ...] = ()
+    attachments: Sequence[Attachment | AttachmentPattern] = ()
     inline: Mapping[str, Attachment | AttachmentPattern] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
@@ -219,7 +252,7 @@ class Template:
 
     def compile(
         self,
-        columns: Sequence[str],
+        columns: Iterable[str],
         *,
         read: AttachmentReader | None = None,
         signer: Signer | None = None,
@@ -229,7 +262,8 @@ class Template:
         """Do all that does not depend on the recipient, once.
 
         Args:
-            columns: the names a row has; any other name in a template is an error.
+            columns: the names of the columns, for example a list or the first row; any other name in a template is an
+                error.
             read: gives the octets of an attachment by its path; called once for a path that is the same
                 for all, otherwise for each message. Raises OSError.
             signer: signs every message with DKIM, dated as the message is; one signer for one template.
@@ -242,7 +276,10 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = build_columns(columns, aliases or {}, unsubscribes=self.unsubscribe is not None)
+        check_type("columns", columns, Iterable)
+        if isinstance(columns, str):
+            raise TypeError("columns must be a list of names, not str")
+        known = build_columns(tuple(columns), aliases or {}, unsubscribes=self.unsubscribe is not None)
         plain = TemplateEnvironment(autoescape=False, load=self.loader)
         author, head = self._head(HeaderFields(known, plain))
         with as_template_error("return_path"):
@@ -266,7 +303,7 @@ class Template:
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
-        head.append(lambda filling: headers.format_message_id(filling.message_id))
+        head.append(lambda filling: _format_id(filling.message_id))
         if (unsubscribe := self.unsubscribe) is not None:
             head.append(lambda filling: unsubscribe.fields(filling.to))
         with as_template_error("headers"):
@@ -296,6 +333,14 @@ class Template:
         files = [build_attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
         return mime.build_body(text, html, images, files, self._seed())
 
+    def __post_init__(self) -> None:
+        check_type("from_", self.from_, str)
+        check_type("subject", self.subject, str)
+        for parameter in ("text", "html", "reply_to", "to_name", "return_path"):
+            check_type(parameter, getattr(self, parameter), str, None)
+        for attachment in self.attachments:
+            check_type("attachments", attachment, Attachment, AttachmentPattern)
+
     def _check_images(self, html: str) -> None:
         for shown in _CID_REFERENCE.finditer(html):
             if shown[1] not in self.inline:
@@ -304,6 +349,10 @@ class Template:
 
     def _seed(self) -> bytes:
         return "\0".join((self.from_, self.subject, self.text or "", self.html or "")).encode("utf-8", "replace")
+
+
+def _format_id(message_id: str | None) -> bytes:
+    return b"" if message_id is None else headers.format_message_id(message_id)
 
 
 def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> mime.Entity:
