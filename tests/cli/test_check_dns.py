@@ -85,7 +85,7 @@ def test_silence_is_no_pass(
         server.silent = None
         ended = command("check", campaign, "--name-server", f"127.0.0.1:{server.port}")
     assert ended.code == 1
-    assert "objection (dkim): nobody answered for the TXT of s1._domainkey.example.org" in ended.out
+    assert "objection (dkim): there was no answer for the TXT record of s1._domainkey.example.org" in ended.out
     assert "run the check again" in ended.out
     assert ended.out.count("nobody answered") == 5
 

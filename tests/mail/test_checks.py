@@ -82,7 +82,7 @@ def test_a_bad_message_trips_the_rule(rule: str) -> None:
     """Each rule by itself; what it says has an advice, and nothing that acts on a terminal."""
     assert rule in found(BAD[rule])
     (finding,) = [one for one in check_message(BAD[rule]) if one.rule == rule]
-    assert finding.level in FindingLevel
+    assert finding.weight in FindingLevel
     assert finding.advice
     assert str(finding).isprintable()
 

@@ -109,7 +109,7 @@ def test_a_free_header_cannot_be_one_that_follows_from_the_message(name: str) ->
 def test_a_free_header_is_there_once() -> None:
     """Feedback-ID and feedback-id are one field to who reads them."""
     headers.check_extra_headers(["Feedback-ID", "List-ID"])
-    with pytest.raises(MessageError, match=r"^List-Id: .* twice, also as “List-ID”: take one of them out"):
+    with pytest.raises(MessageError, match=r"^List-Id: .* twice, also as “List-ID”: remove one of them"):
         headers.check_extra_headers(["List-ID", "Feedback-ID", "List-Id"])
     with pytest.raises(MessageError):
         headers.check_extra_headers(["Bcc"])

@@ -66,15 +66,15 @@ def test_a_token_has_nothing_of_the_address_in_it(secret: bytes, address: str) -
     ("url", "secret", "mailto", "said"),
     [
         ("http://example.org/{{ token }}", SECRET, None, "must begin with https://"),
-        ("https://example.org/", SECRET, None, "must have {{ token }} in it, once"),
+        ("https://example.org/", SECRET, None, "must have {{ token }} in it once"),
         ("https://example.org/{{ token }}{{ token }}", SECRET, None, "once"),
-        ("https://example.org/{{ token }}>\r\nBcc: eve@example.org", SECRET, None, "is no URL"),
-        ("https://example.org/{{ token }} x", SECRET, None, "is no URL"),
-        ("https://example.org/{{ email }}/{{ token }}", SECRET, None, "is no URL"),
-        ("https:///{{ token }}", SECRET, None, "is no URL"),
-        ("https://[bad/{{ token }}", SECRET, None, "is no URL"),
-        ("https://example.org:99999/{{ token }}", SECRET, None, "is no URL"),
-        ("https://example.org/{{ token }}", b"short", None, "the secret of the tokens has 5 octets"),
+        ("https://example.org/{{ token }}>\r\nBcc: eve@example.org", SECRET, None, "is not a valid URL"),
+        ("https://example.org/{{ token }} x", SECRET, None, "is not a valid URL"),
+        ("https://example.org/{{ email }}/{{ token }}", SECRET, None, "is not a valid URL"),
+        ("https:///{{ token }}", SECRET, None, "is not a valid URL"),
+        ("https://[bad/{{ token }}", SECRET, None, "is not a valid URL"),
+        ("https://example.org:99999/{{ token }}", SECRET, None, "is not a valid URL"),
+        ("https://example.org/{{ token }}", b"short", None, "the secret of the tokens has 5 bytes"),
         ("https://example.org/{{ token }}", SECRET, "b\u00fc@example.org", "must be ASCII"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_secret_is_not_shown() -> None:
 def test_what_would_be_there_twice_is_refused() -> None:
     with pytest.raises(TemplateError, match="written from \\[unsubscribe\\] already"):
         composed(plain(unsubscribe=WAY, headers={"List-Unsubscribe": "<https://example.org/>"}))
-    with pytest.raises(TemplateError, match="here twice, also as “List-ID”"):
+    with pytest.raises(TemplateError, match="given twice, also as “List-ID”"):
         composed(plain(headers={"List-ID": "<a.example.org>", "list-id": "<b.example.org>"}))
     with pytest.raises(TemplateError, match="have a column “unsubscribe_url” of their own"):
         composed(plain(unsubscribe=WAY), unsubscribe_url="x")

@@ -158,10 +158,10 @@ def test_a_message_of_one_s_own_can_be_signed(papers: Papers) -> None:
 def _wrong(papers: Papers) -> Iterator[tuple[bytes, bytes, str]]:
     other = rsa.generate_private_key(65_537, 2_048)
     curve = ec.generate_private_key(ec.SECP256R1())
-    yield papers.leaf, pem(other), "not that of the certificate"
-    yield papers.leaf, b"-----BEGIN", "the key is none in PEM"
-    yield pem(other), pem(papers.key), "none in PEM"
-    yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "no RSA key"
+    yield papers.leaf, pem(other), "does not belong to the certificate"
+    yield papers.leaf, b"-----BEGIN", "the key is not valid PEM"
+    yield pem(other), pem(papers.key), "is not valid PEM"
+    yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "must be an RSA key"
 
 
 def test_what_does_not_fit_is_named(papers: Papers) -> None:

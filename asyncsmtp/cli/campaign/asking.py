@@ -34,7 +34,7 @@ def sender_of(settings: Settings, sample: Message) -> SenderDomain:
     keys = [signature.load() for signature in settings.signatures]
     return SenderDomain(
         author=seen.author,
-        reverse=seen.return_path or seen.author,
+        return_path=seen.return_path or seen.author,
         keys=[(key.name, key.record) for key in keys],
         relays=[parse_host_port(place)[0] for place in places],
     )

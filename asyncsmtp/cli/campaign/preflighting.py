@@ -48,7 +48,7 @@ async def check_campaign(
     if not dns:
         console.say("  what DNS says of the sender was not asked: --dns does")
     console.say(f"  next: asyncsmtp bulk {path} --sandbox")
-    objected = any(finding.level is FindingLevel.OBJECTION for finding in found)
+    objected = any(finding.weight is FindingLevel.OBJECTION for finding in found)
     return Exit.SOME_FAILED if objected else exit_of(report)
 
 
@@ -66,7 +66,7 @@ def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
         console.out(json_line({name: str(getattr(finding, name)) for name in finding.__slots__}), harmless=False)
     else:
-        console.out(f"  {finding.level} ({finding.rule}): {finding.sentence}")
+        console.out(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
         console.out(f"    {finding.advice}")
 
 
