@@ -19,10 +19,13 @@ BELOW |= {
     "__init__": {*FLOORS, "testing"} - {"cli"},
     "__main__": {"cli"},
 }
+BELOW["_lazy"] = {"_lazy"}
+for below in BELOW.values():
+    below.add("_lazy")  # the packages load their public names with it
 BELOW["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version is the package's
 STOREYS = {  # within a floor, its folders; a file beside them may use them all
     "mail": ("signing", "templates", "converting", "checks"),
-    "client": ("settings", "observing", "connection", "session", "pool"),
+    "client": ("config", "events", "connection", "session", "pool"),
     "bulk": ("csvfile", "recipients", "bounces", "keeping", "postgres", "sqlite", "pace", "running"),
     "cli": ("output", "campaign", "commands"),
 }
@@ -110,9 +113,9 @@ def test_only_one_file_runs_commands() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_is_one_idea(path: Path) -> None:
-    """At 300 lines there is a second idea in it; 320 leaves room for the last one's docstring."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 320
+def test_a_file_has_at_most_600_lines(path: Path) -> None:
+    """A longer file holds more than one subject."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
 @pytest.mark.parametrize(

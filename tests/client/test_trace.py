@@ -84,7 +84,7 @@ async def test_a_chatty_relay_does_not_flood_the_log(caplog: pytest.LogCaptureFi
                 await session.noop()
         assert len(caplog.text) < most + 5_000
         assert all(record.getMessage().isprintable() for record in caplog.records)
-    assert "208 more lines" in caplog.text or "209 lines more" in caplog.text
+    assert "208 more lines" in caplog.text or "209 more lines" in caplog.text
 
 
 async def test_a_refusal_in_the_log_is_one_short_line(caplog: pytest.LogCaptureFixture) -> None:

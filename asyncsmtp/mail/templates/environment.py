@@ -1,8 +1,8 @@
-"""Jinja2, locked in: no code, no files, and no result that outgrows a mail.
+"""The sandboxed Jinja2 environment of templates: no code, no files, limits on the size of results.
 
-Templates come from people who write mails, cells from anybody. Cells are values and are never compiled.
-Jinja2's sandbox keeps templates away from Python's insides; what it lacks are limits, so whatever makes
-much out of little is taken away or measured first.
+Templates come from people who write mails, cells from anybody. Cells are values and are never compiled. Jinja2's
+sandbox keeps templates away from Python's internals; it has no limits on size, so filters, methods and operators that
+make long results from short input are removed or checked first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["FILTERS", "MAX_OUTPUT", "Loader", "TemplateEnvironment", "format_date", "format_money"]
+__all__ = ["FILTERS", "MAX_OUTPUT", "TemplateEnvironment", "TemplateLoader", "format_date", "format_money"]
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -34,13 +34,13 @@ _MAX_DIGITS = 30
 
 
 def format_date(value: object, form: str = "%d %B %Y") -> str:
-    """A date in another form: `{{ since|date("%d.%m.%Y") }}`, `{{ since|date }}` for 1 March 2026.
+    """Return a date in another form: `{{ since|date("%d.%m.%Y") }}`; `{{ since|date }}` gives 1 March 2026.
 
-    The cell is ISO 8601, with a time or without, or day.month.year, day/month/year, year/month/day. The form has
+    The cell is ISO 8601, with or without a time, or day.month.year, day/month/year, year/month/day. The form may hold
     %Y %y %m %d %H %M %B %b %A %a and %%; names are English, since a campaign is the same on every machine.
 
     Raises:
-        ValueError: it is no date, or the form has another letter.
+        ValueError: the cell is not a date, or the form has another letter.
     """
     moment = _parse_date(str(value).strip())
     said = {
@@ -53,16 +53,18 @@ def format_date(value: object, form: str = "%d %B %Y") -> str:
     for part in parts:
         letter = "%" if part[:1] == "\0" else part[:1]
         if letter not in said:
-            raise ValueError(f"the form of a date has no %{safe_text(letter, 5)}: use %Y %m %d %H %M %B %b %A %a")
+            raise ValueError(
+                f"the form of a date does not support %{safe_text(letter, 5)}: use %Y %m %d %H %M %B %b %A %a"
+            )
         text += said[letter] + part[1:]
     return text
 
 
 def format_money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
-    """An amount: `{{ price|money }}` for 1,234.50; `{{ price|money(2, ",", ".") }} €` for 1.234,50 €.
+    """Return an amount: `{{ price|money }}` gives 1,234.50; `{{ price|money(2, ",", ".") }} €` gives 1.234,50 €.
 
     Raises:
-        ValueError: it is no number; a decimal point is a point, whatever is written.
+        ValueError: the cell is not a number with a decimal point.
     """
     text = str(value).strip()
     try:
@@ -70,7 +72,7 @@ def format_money(value: object, places: int = 2, point: str = ".", thousands: st
         if not number.is_finite() or len(text) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_DIGITS:
             raise InvalidOperation
     except InvalidOperation:
-        raise ValueError(f"“{safe_text(text, 40)}” is no amount: write it as 1234.50") from None
+        raise ValueError(f"“{safe_text(text, 40)}” is not an amount: write it as 1234.50") from None
     whole = f"{number:,.{min(max(places, 0), 10)}f}"
     return whole.translate({ord(","): thousands, ord("."): point})
 
@@ -84,16 +86,16 @@ def _parse_date(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"“{safe_text(text, 40)}” is no date: write it as {date(2026, 3, 1).isoformat()}") from None
+        raise ValueError(f"“{safe_text(text, 40)}” is not a date: write it as {date(2026, 3, 1).isoformat()}") from None
 
 
 FILTERS = {"date": format_date, "money": format_money}
 
 MAX_OUTPUT = 10 << 20  # characters of one part
-MAX_VALUE = 1 << 20  # characters or items of a value that an operator makes
-MAX_BITS = 256  # of a number that an operator makes
+MAX_VALUE = 1 << 20  # characters or items of the result of an operator
+MAX_BITS = 256  # of a number that is the result of an operator
 
-Loader = Callable[[str], str]
+TemplateLoader = Callable[[str], str]
 
 _REMOVED_FILTERS = (
     *(
@@ -115,17 +117,17 @@ _FORBIDDEN_METHODS = frozenset(
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """The environment of all templates of one mailing.
+    """The Jinja2 environment of the templates of one campaign.
 
     Args:
         autoescape: True for HTML.
-        load: gives the source of an included file by its path below the template's folder; raises
-            OSError or KeyError if there is none. It must not leave the folder, not by a link either.
+        load: returns the source of an included file by its path below the template's folder; raises OSError or KeyError
+            if there is none. It must not leave the folder, not by a link either.
     """
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
-    def __init__(self, *, autoescape: bool, load: Loader | None = None) -> None:
+    def __init__(self, *, autoescape: bool, load: TemplateLoader | None = None) -> None:
         super().__init__(
             autoescape=autoescape,
             undefined=StrictUndefined,
@@ -143,12 +145,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         )
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        """What is not available says so when it is used."""
+        """Return a value that raises an error with advice when it is used."""
         filter_ = f": write |{attribute}" if attribute in self.filters else ""
         return self.undefined(f"“.{attribute}” is not available in a template{filter_}", exc=SecurityError)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No formatter is given out: a width makes gigabytes of nothing."""
+        """Return no formatter: a format width makes gigabytes of nothing."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         _OPERATOR_GUARDS[operator](left, right)
@@ -207,7 +209,7 @@ _OPERATOR_GUARDS: dict[str, Callable[[object, object], None]] = {
 }
 
 
-def _confined_loader(load: Loader) -> BaseLoader:
+def _confined_loader(load: TemplateLoader) -> BaseLoader:
     def source(path: str) -> str:
         parts = split_template_path(path)  # refuses `..`
         if path.startswith("/") or "\\" in path or "\0" in path:

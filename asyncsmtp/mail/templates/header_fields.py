@@ -1,4 +1,4 @@
-"""Header fields of a template: octets where every row has the same, fillers where not."""
+"""Header fields of a template: bytes if every row has the same, otherwise functions that encode a row's values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["HeaderFields", "as_template_error"]
 
 
 class HeaderFields:
-    """Writes the header fields of one template, checked against its columns.
+    """Builder for the header fields of one template, checked against its columns.
 
-    Every method raises TemplateError for what is wrong in every row. What is wrong in one row is a
-    MessageError or RecipientError of the filler.
+    Every method raises TemplateError for a fault of every row. A fault of one row is a MessageError or RecipientError
+    of the function that a method returns.
     """
 
     def __init__(self, columns: Columns, sandbox: TemplateEnvironment) -> None:
@@ -30,11 +30,11 @@ class HeaderFields:
         self._sandbox = sandbox
 
     def text(self, name: str, source: str) -> Piece:
-        """A field of text, such as the Subject."""
+        """Return a field of text, such as Subject."""
         return self._field(self._slots(source, name), name, lambda value: headers.format_field(name, value))
 
     def date(self) -> Piece:
-        """Date: as a rule one moment for a whole campaign, so it is written again only for another one."""
+        """Return the Date field; it is encoded again only for another date, since a campaign has one as a rule."""
         last: tuple[datetime, bytes] | None = None
 
         def write(filling: RowValues) -> bytes:
@@ -48,7 +48,7 @@ class HeaderFields:
         return write
 
     def author(self, source: str) -> tuple[Mailbox, Piece]:
-        """From, and the mailbox in it: the name may differ from row to row, the address may not."""
+        """Return the mailbox in From, and the field: the name may differ from row to row, the address may not."""
         name, address = _split_name_and_address(source)
         if _is_template(address):
             raise TemplateError("the address must be the same for every row; only the name may differ", "From")
@@ -59,11 +59,11 @@ class HeaderFields:
         return mailbox, self._named("From", name, lambda filling: mailbox)
 
     def recipient(self, name: str | None) -> Piece:
-        """To: the mailbox of the row, with an optional display name."""
+        """Return the To field: the mailbox of the row, with an optional display name."""
         return self._named("To", name or "", lambda filling: filling.to)
 
     def reply_to(self, source: str) -> Piece:
-        """Reply-To: addresses as they stand, or one whose name or address differs from row to row."""
+        """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
         if not _is_template(source):
             with as_template_error("Reply-To"):
                 answered = Address.parse_list(source)
@@ -81,7 +81,7 @@ class HeaderFields:
         return lambda filling: headers.format_addresses(field, [Address(shown(filling), mailbox(filling))])
 
     def _field(self, text: SlottedText, name: str, write: Callable[[str], bytes]) -> Piece:
-        with as_template_error(name):  # what is literal must be able to stand there, whatever the rows hold
+        with as_template_error(name):  # the literal text must be valid, whatever the rows hold
             literal = write(text.literals)
         return literal if text.constant is not None else lambda filling: write(text(filling))
 
@@ -91,7 +91,7 @@ class HeaderFields:
 
 @contextmanager
 def as_template_error(file: str) -> Iterator[None]:
-    """What is wrong here is wrong in every row: a TemplateError, not one error for each recipient."""
+    """Turn errors in the block, which are faults of every row, into one TemplateError."""
     try:
         yield
     except RecipientError as error:
@@ -105,7 +105,7 @@ def _is_template(text: str) -> bool:
 
 
 def _split_name_and_address(source: str) -> tuple[str, str]:
-    """The display name, without quotation marks around it, and the address."""
+    """Return the display name, without quotation marks around it, and the address."""
     source = source.strip()
     if not source.endswith(">"):
         return "", source

@@ -18,7 +18,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.mime import Entity, Piece, RowValues, encode_attachment
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
-from asyncsmtp.mail.templates.environment import Loader, TemplateEnvironment
+from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
 from asyncsmtp.mail.templates.header_fields import HeaderFields, as_template_error
 from asyncsmtp.mail.templates.slots import split_slots
 from asyncsmtp.mail.templates.text_part import text_part
@@ -248,7 +248,7 @@ class Template:
     to_name: str | None = None
     unsubscribe: Unsubscribe | None = None
     return_path: str | None = None
-    loader: Loader | None = None
+    loader: TemplateLoader | None = None
 
     def compile(
         self,

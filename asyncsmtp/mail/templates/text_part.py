@@ -1,4 +1,4 @@
-"""A text as a part of a message, encoded once as far as it is the same for everyone."""
+"""Text parts of a template: the fixed text is encoded once, the slots and their surroundings for each row."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from asyncsmtp.mail.templates.slots import Slot, SlottedText
 
 __all__ = ["text_part"]
 
-MAX_RECODED_LITERAL = 120  # characters of a literal that are encoded again with the slot beside them
-MIN_BLOCK_LENGTH = 80  # characters that make a cut worth it
+MAX_RECODED_LITERAL = 120  # characters beside a slot that are encoded again with it for each row
+MIN_BLOCK_LENGTH = 80  # shorter literals are encoded again: cutting them saves nothing
 
 
 def text_part(subtype: str, text: SlottedText, file: str) -> Entity:
-    """A text with slots: quoted-printable around them, or base64 when the literals ask for it.
+    """Return a text part with slots: quoted-printable around them, or base64 if that is shorter for the literals.
 
     Args:
-        file: what a MessageError names when a filler is called and a value cannot stand in a text.
+        file: the name in the MessageError of a slot encoder whose value cannot be encoded.
     """
     if (constant := text.constant) is not None:
         return build_text_entity(subtype, constant)
@@ -46,11 +46,15 @@ def text_part(subtype: str, text: SlottedText, file: str) -> Entity:
 
 
 def _split_blocks(pieces: Sequence[str | Slot]) -> Iterator[SlottedText]:
-    """Cut between blocks that are encoded apart, at a line end where one is near.
+    """Split into blocks that are encoded apart, at a line end if one is near.
 
-    A literal is cut in the neighbourhood of its slots: what is left in the middle is a block that never
-    changes, encoded once.
+    A literal is cut near its slots: the middle of it becomes a block that never changes and is encoded once.
     """
+    # Quoted-printable breaks lines at 76 bytes, so the length of a value shifts the breaks behind it, up to the next
+    # line end. Everything from the beginning of a slot's line to its end must therefore be encoded with the value,
+    # for each row; text further away is the same for every row. Where no line end is near, the text is cut after
+    # MAX_RECODED_LITERAL characters instead and the part before the cut ends with a soft line break, which the reader
+    # removes. Either way the next block begins at the beginning of a line, and blocks can be encoded apart.
     block: list[str | Slot] = []
     for index, piece in enumerate(pieces):
         if not isinstance(piece, str):
@@ -70,12 +74,12 @@ def _split_blocks(pieces: Sequence[str | Slot]) -> Iterator[SlottedText]:
 
 
 def _line_end_after(literal: str) -> int:
-    """Where the line of the slot before it ends, or far enough from it."""
+    """Return the index behind the line of the slot before the literal, at most `MAX_RECODED_LITERAL`."""
     return literal.find("\n", 0, MAX_RECODED_LITERAL) + 1 or min(MAX_RECODED_LITERAL, len(literal))
 
 
 def _line_begin_before(literal: str) -> int:
-    """Where the line of the slot after it begins, or far enough from it."""
+    """Return the index of the beginning of the line of the slot behind the literal, within the same limit."""
     return literal.rfind("\n", max(len(literal) - MAX_RECODED_LITERAL, 0)) + 1 or max(
         len(literal) - MAX_RECODED_LITERAL, 0
     )
@@ -100,7 +104,7 @@ def _make_slot_encoder(text: SlottedText, write: Callable[[str], bytes], file: s
         filled = text(filling)
         try:
             if len(filled) > MAX_OUTPUT:
-                raise MessageError(f"more than {MAX_OUTPUT >> 20} MiB of text")
+                raise MessageError(f"the text has more than {MAX_OUTPUT >> 20} MiB")
             return write(normalize_line_ends(filled))
         except MessageError as error:
             raise MessageError(str(error), file) from error

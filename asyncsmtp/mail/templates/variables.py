@@ -1,4 +1,4 @@
-"""The names a template uses, held against the columns before anything is sent."""
+"""Names that a template may use: columns and their identifiers, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _NOT_IN_NAME = re.compile(r"\W+")
 
 
 class Columns:
-    """Column names and the identifiers they go by: `E-Mail Address` is also `E_Mail_Address`.
+    """Column names and the identifiers they are reached by: `E-Mail Address` is also `E_Mail_Address`.
 
     An identifier that two columns would share belongs to neither; `row["…"]` reaches every column.
 
     Args:
-        called: further identifiers of columns; such a name belongs to no other column.
+        aliases: further identifiers of columns; such a name belongs to no other column.
     Attributes:
         names: identifier to column.
     """
@@ -52,7 +52,7 @@ class Columns:
         return column in self._columns
 
     def advice(self, unknown: str) -> str:
-        """What to write instead of a name that is none: the nearest, or all of them if there are few."""
+        """Return advice for an unknown name: the nearest name, or all of them if there are few."""
         known = {name.lower(): name for name in (*self._columns, *self.names)}
         if near := get_close_matches(unknown.lower(), known, n=1):
             return f"did you mean “{self._spell(known[near[0]])}”?"
@@ -68,7 +68,7 @@ class Columns:
 
 
 def build_columns(columns: Sequence[str], aliases: Mapping[str, str], *, unsubscribes: bool) -> Columns:
-    """What a template may name: the columns, and `unsubscribe_url` where there is one.
+    """Return the names that a template may use: the columns, and `unsubscribe_url` if there is one.
 
     Raises:
         TemplateError: the recipients have a column of that name.
@@ -83,7 +83,7 @@ def build_columns(columns: Sequence[str], aliases: Mapping[str, str], *, unsubsc
 
 
 def is_variable_name(name: str) -> bool:
-    """Whether a column may go by that name."""
+    """Return whether a column can be reached by that name."""
     return name.isidentifier() and name.lower() not in _RESERVED
 
 
