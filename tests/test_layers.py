@@ -106,6 +106,24 @@ def test_imports_go_down_the_floors_only(path: Path) -> None:
     assert faults(path.read_text(encoding="utf-8"), module) == []
 
 
+READS_FILES = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
+MAY_READ_FILES = {("attachment.py", "from_path"), ("dkim.py", "from_file")}  # their docstrings say that they block
+
+
+def test_the_pure_floors_read_no_files_but_where_it_is_named() -> None:
+    """`Attachment.from_path` and `DkimKey.from_file` read at the call; everything else takes bytes."""
+    found = set()
+    for path in FILES:
+        if path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in PURE:
+            continue
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+                names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+                found |= {(path.name, function.name)} if names & READS_FILES else set()
+    assert found == MAY_READ_FILES
+
+
 def test_only_one_file_runs_commands() -> None:
     """WO-17: `--password-command` runs what the user typed; nothing else in the package starts a process."""
     runners = [path.name for path in FILES if "subprocess" in path.read_text(encoding="utf-8")]

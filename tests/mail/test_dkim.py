@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
 import dkim
 import pytest
@@ -17,7 +19,7 @@ from dkim.canonicalization import Relaxed
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import MessageError
+from asyncsmtp.errors import InvalidArgument, MessageError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message, build
 from asyncsmtp.mail.signing import dkim as signing
@@ -50,6 +52,11 @@ def keys() -> tuple[DkimKey, DkimKey]:
 
 def records() -> dict[str, str]:
     return {key.name: key.record for key in keys()}
+
+
+def written(message: Message) -> bytes:
+    assert isinstance(message.content, Content)
+    return bytes(message.content)
 
 
 def hold(octets: bytes) -> list[bool]:
@@ -277,3 +284,42 @@ def test_a_field_keeps_its_folded_lines() -> None:
     """A line that begins with white space belongs to the one above."""
     fields = split_fields(b"Subject: a\r\n b\r\n\tc\r\nTO: d\r\n")
     assert fields == [(b"subject", b"Subject: a\r\n b\r\n\tc"), (b"to", b"TO: d")]
+
+
+def test_a_signer_reads_its_key_from_a_file(tmp_path: Path) -> None:
+    """A string or a Path; the same key signs the same."""
+    path = tmp_path / "dkim.pem"
+    path.write_bytes(pem(rsa_key()))
+    by_text, by_path = Signer.from_file("example.com", "r1", str(path)), Signer.from_file("example.com", "r1", path)
+    signed = written(by_text.sign(message(), DATE))
+    assert signed == written(by_path.sign(message(), DATE)) == written(Signer(keys()[0]).sign(message(), DATE))
+    assert hold(signed) == [True]
+
+
+def test_a_key_file_that_cannot_be_read_is_a_message_error(tmp_path: Path) -> None:
+    with pytest.raises(MessageError, match=r"DKIM: the key file .*none\.pem cannot be read: No such file"):
+        Signer.from_file("example.com", "r1", tmp_path / "none.pem")
+    with pytest.raises(TypeError, match="path must be str or Path, not int"):
+        Signer.from_file("example.com", "r1", 3)  # type: ignore[arg-type]
+
+
+def test_an_email_message_can_be_signed() -> None:
+    """It is converted as `Message.of` does, and left unchanged."""
+    email = EmailMessage()
+    email["From"], email["To"], email["Subject"] = "Ada <ada@example.com>", "bob@x.example", "Hi"
+    email.set_content("Hello")
+    before = email.as_bytes()
+    signed = Signer(*keys()).sign(email, DATE)
+    assert hold(written(signed)) == [True, True]
+    assert str(signed.envelope.reverse_path) == "ada@example.com"
+    assert email.as_bytes() == before
+
+
+def test_a_draft_cannot_be_signed() -> None:
+    """The Date that sending adds would break the signature, which covers its absence."""
+    draft = build(from_="ada@example.com", to="bob@x.example", text="x")
+    with pytest.raises(InvalidArgument, match="before it is signed: give date= and message_id="):
+        Signer(*keys()).sign(draft)
+    composer = Template("ada@example.com", "x", text="x").compile((), signer=Signer(*keys()))
+    with pytest.raises(InvalidArgument, match="before it is signed"):
+        composer.compose("bob@x.example", {})

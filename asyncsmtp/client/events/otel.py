@@ -24,11 +24,12 @@ from asyncsmtp.client.events.types import (
     SessionFailed,
     SessionOpened,
 )
+from asyncsmtp.errors import MissingDependency
 
 try:
     from opentelemetry import metrics, trace
 except ImportError as error:
-    raise ImportError("OpenTelemetry is not installed: pip install 'asyncsmtp[otel]'", name="opentelemetry") from error
+    raise MissingDependency("OpenTelemetry", "asyncsmtp[otel]") from error
 
 __all__ = ["Telemetry"]
 
