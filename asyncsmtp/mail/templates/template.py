@@ -132,7 +132,7 @@ class Composer:
         """
         if isinstance(to, str):
             to = _parse_recipient(to, row)
-        if message_id is None or date is None:
+        if is_draft := message_id is None or date is None:
             self._check_draft(message_id)
         if self._unsubscribe is not None:
             fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
@@ -161,7 +161,7 @@ class Composer:
         if self._signer is not None:  # over what became of the body
             content = self._signer.sign_content(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
-        return Message(Envelope(reverse_path, (to,)), content, message_id is None or date is None)
+        return Message(Envelope(reverse_path, (to,)), content, is_draft)
 
 
 def _parse_recipient(to: str, row: int | None) -> Mailbox:
@@ -303,7 +303,7 @@ class Template:
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
-        head.append(lambda filling: _format_id(filling.message_id))
+        head.append(_write_message_id)
         if (unsubscribe := self.unsubscribe) is not None:
             head.append(lambda filling: unsubscribe.fields(filling.to))
         with as_template_error("headers"):
@@ -351,8 +351,8 @@ class Template:
         return "\0".join((self.from_, self.subject, self.text or "", self.html or "")).encode("utf-8", "replace")
 
 
-def _format_id(message_id: str | None) -> bytes:
-    return b"" if message_id is None else headers.format_message_id(message_id)
+def _write_message_id(values: RowValues) -> bytes:
+    return b"" if values.message_id is None else headers.format_message_id(values.message_id)
 
 
 def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> mime.Entity:
