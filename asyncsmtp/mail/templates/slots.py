@@ -51,7 +51,7 @@ class RenderedTemplate:
         except Exception as error:  # whatever an expression of the user's may raise
             raise MessageError(f"line {_line(error)}: {_reason(error)}", self._file) from error
 
-    def render_once(self) -> str:
+    def once(self) -> str:
         """The text of a piece that no column changes; TemplateError if it fails."""
         try:
             return self._render({})
@@ -85,7 +85,7 @@ def _line(error: Exception) -> int:
 
 Slot = Callable[[RowValues], str]
 
-_BINDING_NODES = (
+_BINDS = (
     *(nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.Import, nodes.FromImport),
     *(nodes.Extends, nodes.Block, nodes.CallBlock),
 )
@@ -131,12 +131,12 @@ def split_slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvir
     """
     tree = parse(source, file, sandbox)
     check_names(tree, file, columns, sandbox)
-    if next(tree.find_all(_BINDING_NODES), None):
+    if next(tree.find_all(_BINDS), None):
         return SlottedText([_constant_or_slot(tree, tree.body, file, sandbox)])
-    return SlottedText(_piece(node, tree, file, columns, sandbox) for node in _iter_top_level(tree))
+    return SlottedText(_piece(node, tree, file, columns, sandbox) for node in _top_level(tree))
 
 
-def _iter_top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
+def _top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
     for node in tree.body:
         if isinstance(node, nodes.Output):
             yield from node.nodes
@@ -169,4 +169,4 @@ def _constant_or_slot(
     part = nodes.Template(body, lineno=tree.lineno)
     part.set_environment(sandbox)
     rendering = RenderedTemplate(part, file, sandbox)
-    return rendering if is_row_dependent(part) else rendering.render_once()
+    return rendering if is_row_dependent(part) else rendering.once()

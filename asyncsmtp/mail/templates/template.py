@@ -63,7 +63,7 @@ def _read(path: str, read: AttachmentReader) -> Attachment:
         raise MessageError(f"the attachment {path} cannot be read: {error.strerror or error}") from error
 
 
-MIN_SHARED_PIECE = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
+SHARED = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
 
 
 class Composer:
@@ -83,7 +83,7 @@ class Composer:
     ) -> None:
         self._author = author
         self._head = _join_pieces(head)
-        self._body = tuple(_merge_small_pieces(body))
+        self._body = tuple(_gathered(body))
         self._dotted = any(has_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
@@ -150,7 +150,7 @@ class Composer:
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_name_column(error, fields)}", row) from error
+            raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         except TypeError:
             _check_cells(fields)
             raise
@@ -180,9 +180,9 @@ def _fill(piece: Piece, filling: RowValues) -> bytes:
     return piece if isinstance(piece, bytes) else piece(filling)
 
 
-def _merge_small_pieces(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Large octets by themselves; what is small, or filled, joined with its neighbours."""
-    for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= MIN_SHARED_PIECE):
+    for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= SHARED):
         if shared:
             yield from group
         else:
@@ -202,7 +202,7 @@ def _join_pieces(pieces: Sequence[Piece]) -> Piece:
     return lambda filling: b"".join([piece if isinstance(piece, bytes) else piece(filling) for piece in run])
 
 
-def _name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
+def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
     """The column that holds the character an error is about, for the sentence that complains."""
     while error is not None and not isinstance(error, UnencodableCharacter):
         error = error.__cause__
@@ -210,7 +210,7 @@ def _name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
     return f" (look at the column “{columns[0]}”)" if columns else ""
 
 
-_CID_REFERENCE = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
+_SHOWN = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class Template:
             check_type("attachments", attachment, Attachment, AttachmentPattern)
 
     def _check_images(self, html: str) -> None:
-        for shown in _CID_REFERENCE.finditer(html):
+        for shown in _SHOWN.finditer(html):
             if shown[1] not in self.inline:
                 line = html.count("\n", 0, shown.start()) + 1
                 raise TemplateError(f"there is no image “{shown[1]}” to show: add it to inline", self.html_name, line)
