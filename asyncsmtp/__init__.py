@@ -8,9 +8,10 @@ that importing the package takes almost no time. The packages `asyncsmtp.protoco
 
 from __future__ import annotations
 
-from asyncsmtp._lazy import lazy_names, map_names, public_names
+from asyncsmtp._lazy import lazy_exports
 
-_HOMES = map_names(
+__all__, _load, __dir__ = lazy_exports(
+    __name__,
     {
         "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConnectFailed "
         "ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused ExtensionNotSupported "
@@ -28,9 +29,10 @@ _HOMES = map_names(
         "protocol.esmtp_options": "ByMode DeliverBy MailOptions Notify RcptOptions Ret ValidSince",
         "mail.list_unsubscribe": "Unsubscribe unsubscribe_token",
         "mail.attachment": "Attachment",
-        "mail.message": "Message build",
+        "mail.message": "Message",
         "mail.signing.dkim": "DkimKey Signer",
         "mail.templates.template": "Composer Template",
+        "client.compose": "build",
         "client.config.login_config": "ClientCertificate Login Token",
         "client.config.relay": "Dialogue Relay Timeouts",
         "client.pool.counts": "PoolCounts",
@@ -56,10 +58,8 @@ _HOMES = map_names(
         "bulk.states": "State",
         "bulk.suppression": "Suppressed SuppressionList",
         "bulk.running.when": "Schedule Window",
-    }
+    },
 )
-__all__ = public_names(_HOMES)
-_load, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -21,6 +21,7 @@ from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
 from asyncsmtp.bulk.states import State as State
 from asyncsmtp.bulk.suppression import Suppressed as Suppressed
 from asyncsmtp.bulk.suppression import SuppressionList as SuppressionList
+from asyncsmtp.client.compose import build as build
 from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
 from asyncsmtp.client.config.login_config import Login as Login
 from asyncsmtp.client.config.login_config import Token as Token
@@ -83,7 +84,6 @@ from asyncsmtp.mail.attachment import Attachment as Attachment
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe as Unsubscribe
 from asyncsmtp.mail.list_unsubscribe import unsubscribe_token as unsubscribe_token
 from asyncsmtp.mail.message import Message as Message
-from asyncsmtp.mail.message import build as build
 from asyncsmtp.mail.signing.dkim import DkimKey as DkimKey
 from asyncsmtp.mail.signing.dkim import Signer as Signer
 from asyncsmtp.mail.templates.template import Composer as Composer

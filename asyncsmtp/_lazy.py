@@ -1,4 +1,4 @@
-"""Lazy loading of public names: a package imports a module when one of its names is first used."""
+"""Lazy exports: a package's public names, each imported from its module when it is first used."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-__all__ = ["lazy_names", "map_names", "public_names"]
+__all__ = ["lazy_exports"]
 
 
-def map_names(modules: Mapping[str, str]) -> dict[str, str]:
-    """Return the module of each name, from a table of modules with their names separated by spaces."""
-    return {name: module for module, names in modules.items() for name in names.split()}
-
-
-def public_names(homes: Mapping[str, str]) -> list[str]:
-    """Return the names for `__all__`: constants, types, functions."""
-    return sorted(homes, key=lambda name: (0 if name.isupper() else 1 if name[:1].isupper() else 2, name))
-
-
-def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a package, from a table of names with their modules.
+def lazy_exports(
+    package: str, modules: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
+    """Return `__all__`, `__getattr__` and `__dir__` for a package, so that importing it takes almost no time.
 
     Args:
-        package: its `__name__`.
-        homes: module by name, relative to the package.
+        package: the package's `__name__`.
+        modules: by module, relative to the package, its public names with spaces between them. The package's `.pyi`
+            imports the same names for type checkers.
     """
+    homes = {name: module for module, names in modules.items() for name in names.split()}
 
     def load(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(f"{package}.{homes[name]}"), name)
-        setattr(sys.modules[package], name, value)
+        setattr(sys.modules[package], name, value)  # from now on found without this function
         return value
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})
 
-    return load, names
+    public = sorted(homes, key=lambda name: (0 if name.isupper() else 1 if name[:1].isupper() else 2, name))
+    return public, load, names

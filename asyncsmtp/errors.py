@@ -82,6 +82,7 @@ __all__ = [
     "TemplateError",
     "TokenFailed",
     "UnexpectedReply",
+    "check_type",
 ]
 
 
@@ -316,3 +317,11 @@ class LedgerEmpty(LedgerError):
 
 class LedgerMismatch(LedgerError):
     """A change of the recipients, a template or the settings since the campaign was started."""
+
+
+def check_type(parameter: str, value: object, *kinds: type | None) -> None:
+    """Raise a TypeError that names `parameter` unless `value` is an instance of one of `kinds`; None allows None."""
+    if not isinstance(value, tuple(type(None) if kind is None else kind for kind in kinds)):
+        names = [str(kind and kind.__name__) for kind in kinds]
+        expected = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        raise TypeError(f"{parameter} must be {expected}, not {type(value).__name__}")

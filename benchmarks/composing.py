@@ -36,7 +36,7 @@ async def measure(*, messages: int = 1_000, peer_messages: int = 60, turns: int 
     found = []
     for work, target, signer, key_pem in (
         ("compose, text, HTML, PNG of 20 KB", 25, None, None),
-        ("the same, signed with RSA-2048", 15, Signer(DkimKey.of_pem("example.com", "s1", pem)), pem),
+        ("the same, signed with RSA-2048", 15, Signer(DkimKey.from_pem("example.com", "s1", pem)), pem),
     ):
         ours, peer = _ours(signer), _peer(key_pem)
 

@@ -56,7 +56,7 @@ async def _campaign(folder: Path, rows: int, port: int) -> None:
     template = Template(from_="News <news@example.org>", subject="For {{ name }}", text=text, html=html)
     key = rsa.generate_private_key(65_537, 2_048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    signer = Signer(DkimKey.of_pem("example.org", "s1", pem))
+    signer = Signer(DkimKey.from_pem("example.org", "s1", pem))
     file = RecipientFile(folder / "people.csv")
     composer = template.compile(await file.columns(), signer=signer)
     async with await SqliteLedger.open(folder / "ledger", name="lag", from_domain="example.org") as ledger:

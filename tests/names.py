@@ -90,10 +90,10 @@ CLASSES: dict[str, tuple[str, ...]] = _nowhere(
     """
     Ear Hearer Listener Wire Said Heard Line Place Manners Behind Wallet Asking Lifetime Witness Watch Room Ceiling
     Capacity Service Lifespan Wakefulness Keeper Hand Steps Change Tally Courier Feed Outage Breaker Relays Share
-    Station Lane Spacing Throttle Pace Judge Reads Composes Sends Paced Posts MailOptions RcptOptions Naming Heading
+    Station Lane Spacing Throttle Pace Judge Reads Composes Sends Paced Posts Wishes RecipientWishes Naming Heading
     Selection Ballast State Fields Sealing Seal Signature Unsubscribing Assembled Bodies Written Shelf Plan Meter
-    UnexpectedReply ServerNotAuthenticated AllHostsFailed InvalidArgument ExtensionNotSupported PoolTimeout MissingDependency TlsInfo MessageQueued
-    MessageDequeued Side
+    OutOfStep RelayUnproved EveryHostFailed BadArgument NotOffered PoolFull NotInstalled TlsFacts MessageWaits
+    MessageWaited Side
     """
 )
 CLASSES |= {

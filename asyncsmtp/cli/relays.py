@@ -43,7 +43,7 @@ def relay_of(
         InvalidArgument: the URL is no relay's, or the proxy's is none.
     """
     from asyncsmtp.client.config.login_config import ClientCertificate
-    from asyncsmtp.client.config.proxy import Proxy, has_password, host_and_port, split_url
+    from asyncsmtp.client.config.proxy import Proxy, has_password, parse_host_port, split_url
     from asyncsmtp.client.config.relay import Dialogue, Relay, Timeouts
 
     if has_password(url) or (proxy is not None and has_password(proxy)):
@@ -59,7 +59,7 @@ def relay_of(
         console.say("warning: SSLKEYLOGFILE is set, so the keys of this session are written to a file")
     parts = split_url(url)
     user, _, hosts = parts.netloc.rpartition("@")
-    host = host_and_port(hosts.partition(",")[0])[0] if hosts else ""
+    host = parse_host_port(hosts.partition(",")[0])[0] if hosts else ""
     found = password(unquote(user), host, password_command) if user else None
     relay = Relay.from_url(url, password=found)
     certificate = ClientCertificate(client_cert, client_key) if client_cert else relay.client_certificate

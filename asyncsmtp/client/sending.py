@@ -7,6 +7,7 @@ import socket
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.events.trace import Trace
 from asyncsmtp.client.events.types import OnEvent
@@ -48,7 +49,7 @@ async def send(
     DeliveryInDoubt where somebody was accepted.
     """
     try:
-        made = Message.of(message)
+        made = prepare_message(message)
         reached = Relay.from_url(relay) if isinstance(relay, str) else relay
         session = Session(reached, sock=sock, trace=trace, on_event=on_event)
     except BaseException:

@@ -1,0 +1,23 @@
+"""Messages: building, templates, attachments, DKIM and S/MIME signatures, and checks. No input or output but files."""
+
+from __future__ import annotations
+
+from asyncsmtp._lazy import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "address": "Address",
+        "attachment": "Attachment AttachmentPattern AttachmentReader",
+        "checks.dns_rules": "SenderDomain check_dns",
+        "checks.rules": "Finding FindingLevel check_message",
+        "checks.spf": "DnsAnswer DnsQueries DnsQueryFailed DnsQuestion",
+        "list_unsubscribe": "Unsubscribe unsubscribe_token",
+        "message": "Addresses Message build",
+        "signing.dkim": "DkimKey Signer",
+        "signing.smime": "SmimeSigner",
+        "templates.environment": "TemplateLoader",
+        "templates.template": "Composer Template",
+        "verp": "ReturnPath",
+    },
+)

@@ -1,4 +1,4 @@
-"""Attachment: a file that travels with the message."""
+"""Attachments: content, file name and media type (RFC 2046, RFC 2183, RFC 2231)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from mimetypes import MimeTypes
+from pathlib import Path
 
-from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.headers import encode
+from asyncsmtp.errors import MessageError, check_type
+from asyncsmtp.mail.headers import encode_utf8
+from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
-    "OCTETS",
+    "OCTET_STREAM",
     "Attachment",
     "AttachmentPattern",
-    "Reader",
-    "base_name",
-    "disposition",
-    "type_by_content",
-    "type_of",
+    "AttachmentReader",
+    "detect_type",
+    "format_disposition",
+    "guess_type",
+    "sanitize_filename",
 ]
 
-OCTETS = "application/octet-stream"  # nobody knows what it is
-_KNOWN_LATE = {  # to some of the interpreters we run on, not to others
+OCTET_STREAM = "application/octet-stream"  # the type of unknown content
+_EXTRA_TYPES = {  # not in `mimetypes` of every Python version that is supported
     ".avif": "image/avif",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     ".ics": "text/calendar",
@@ -33,73 +35,110 @@ _KNOWN_LATE = {  # to some of the interpreters we run on, not to others
     ".webp": "image/webp",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_LOOKED_AT = 8192  # octets from the beginning
-_IN_TEXT = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x1B, *range(0x20, 0x100)} - {0x7F})
-_NO_TEXT = bytes(octet for octet in range(0x100) if octet not in _IN_TEXT)
+_SNIFF_LENGTH = 8192  # bytes from the beginning
+_TEXT_BYTES = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x1B, *range(0x20, 0x100)} - {0x7F})
+_NON_TEXT_BYTES = bytes(byte for byte in range(0x100) if byte not in _TEXT_BYTES)
+
+MAX_NAME_LENGTH = 200  # bytes; file systems allow 255
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_EDGE_CHARACTERS = re.compile(r"^[\s.]+|[\s.]+$")  # systems strip them, or hide the file
+_PLAIN_NAME = re.compile(r"[ -~]{1,50}")
+_MAX_SEGMENT = 60  # bytes of one continuation (RFC 2231 §3), so that its line stays below 78
+_ATTRIBUTE_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
+_NOT_BASE64_TYPES = ("message/", "multipart/")  # 7bit, 8bit or binary only, RFC 2045 §6.4
 
 
-@cache
-def _types() -> MimeTypes:
-    types = MimeTypes()
-    for suffix, type_ in _KNOWN_LATE.items():
-        types.add_type(type_, suffix)
-    return types
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file in a message: name, content and media type.
+
+    Attributes:
+        name: the file name shown to the reader. Folders, control characters and invisible characters are removed.
+        data: the content.
+        type: such as `application/pdf`; if empty, guessed from the name, then from the content. A message (`message/…`)
+            becomes `application/octet-stream`, since base64 is not allowed for it.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+    type: str = ""
+
+    def __post_init__(self) -> None:
+        check_type("name", self.name, str)
+        check_type("data", self.data, bytes, bytearray)
+        check_type("type", self.type, str)
+        object.__setattr__(self, "name", sanitize_filename(self.name))
+        type_ = self.type.lower() or guess_type(self.name, self.data)
+        object.__setattr__(self, "type", OCTET_STREAM if type_.startswith(_NOT_BASE64_TYPES) else type_)
+        main, slash, sub = self.type.partition("/")
+        if not (slash and main.replace("-", "").isalnum() and _is_token(sub) and self.type.isascii()):
+            raise MessageError(f"the type of {self.name} must look like image/png")
+
+    @classmethod
+    def from_path(cls, path: str | Path, type: str = "") -> Attachment:  # noqa: A002
+        """Read a file. This blocks until all of it is read: in an async program, call it by `asyncio.to_thread`.
+
+        Raises:
+            MessageError: the file cannot be read.
+        """
+        check_type("path", path, str, Path)
+        try:
+            return cls(Path(path).name, Path(path).read_bytes(), type)
+        except OSError as error:
+            raise MessageError(
+                f"the file {safe_text(str(path), 120)} cannot be read: {error.strerror or error}", "attachments"
+            ) from error
 
 
-def type_of(name: str, octets: bytes) -> str:
-    """Such as `application/pdf`; what is packed is what it is packed with, or unknown."""
-    guessed, packed = _types().guess_type(name)
-    if packed:
-        return "application/gzip" if packed == "gzip" else OCTETS
-    return guessed or type_by_content(octets) or OCTETS
+@dataclass(frozen=True, slots=True)
+class AttachmentPattern:
+    """The relative path of a file that may differ from row to row: a Jinja2 template with `/` between folders."""
+
+    path: str
 
 
-def type_by_content(octets: bytes) -> str | None:
-    """What the octets begin with tells; text is what reads as UTF-8 without a control; None for what nobody knows."""
-    import filetype
+AttachmentReader = Callable[[str], bytes]
 
-    start = octets[:_LOOKED_AT]
+
+def guess_type(name: str, data: bytes) -> str:
+    """Return a media type such as `application/pdf`, from the name if it is known, otherwise from the content.
+
+    A compressed file has the type of its compression, if that has one.
+    """
+    guessed, compression = _types().guess_type(name)
+    if compression:
+        return "application/gzip" if compression == "gzip" else OCTET_STREAM
+    return guessed or detect_type(data) or OCTET_STREAM
+
+
+def detect_type(data: bytes) -> str | None:
+    """Return the media type that the first bytes show, or None; UTF-8 without control characters is `text/plain`."""
+    import filetype  # late: slow to load, and rarely needed
+
+    start = data[:_SNIFF_LENGTH]
     found: str | None = filetype.guess_mime(start)
-    if found == "application/pdf":  # which may be all ASCII
+    if found == "application/pdf":  # it may be all ASCII
         return found
     return "text/plain" if start and _is_text(start) else found
 
 
-def _is_text(start: bytes) -> bool:
-    if start.translate(None, _NO_TEXT) != start:
-        return False
-    try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return len(start) == _LOOKED_AT and error.start > _LOOKED_AT - 4  # cut within a character
-    return True
-
-
-MAX_NAME = 200  # octets; file systems take 255
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_EDGES = re.compile(r"^[\s.]+|[\s.]+$")  # a system strips them, or hides the file
-_SHORT = re.compile(r"[ -~]{1,50}")
-_SEGMENT = 60  # octets of a continuation, so that its line stays below 78
-_ATTRIBUTE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
-
-
-def base_name(name: str) -> str:
-    """The name without folders and without characters that hide, reorder or break; never empty, never long."""
-    name = _EDGES.sub("", _UNSEEN.sub("_", re.split(r"[/\\]", name)[-1])) or "attachment"
-    if len(encode(name)) <= MAX_NAME:
+def sanitize_filename(name: str) -> str:
+    """Return `name` without folders, control characters and invisible characters; not empty, at most 200 bytes."""
+    name = _EDGE_CHARACTERS.sub("", _INVISIBLE.sub("_", re.split(r"[/\\]", name)[-1])) or "attachment"
+    if len(encode_utf8(name)) <= MAX_NAME_LENGTH:
         return name
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(encode(suffix)) > 20:
+    if not dot or len(encode_utf8(suffix)) > 20:
         stem, dot, suffix = name, "", ""
-    return _EDGES.sub("", encode(stem)[: MAX_NAME - 21].decode("utf-8", "ignore") + dot + suffix)
+    return _EDGE_CHARACTERS.sub("", encode_utf8(stem)[: MAX_NAME_LENGTH - 21].decode("utf-8", "ignore") + dot + suffix)
 
 
-def disposition(kind: str, name: str) -> bytes:
-    """`Content-Disposition: kind; filename=…` from a base name."""
-    if _SHORT.fullmatch(name) and "=?" not in name:
+def format_disposition(kind: str, name: str) -> bytes:
+    """Return `Content-Disposition: kind; filename=…` for a sanitized name."""
+    if _PLAIN_NAME.fullmatch(name) and "=?" not in name:
         quoted = re.sub(r'(["\\])', r"\\\1", name)
         return f'Content-Disposition: {kind}; filename="{quoted}"\r\n'.encode("ascii")
-    segments = _segments(name)
+    segments = _percent_encode(name)
     if len(segments) == 1:
         parameters = [f"filename*=utf-8''{segments[0]}"]
     else:
@@ -108,51 +147,33 @@ def disposition(kind: str, name: str) -> bytes:
     return f"Content-Disposition: {kind};\r\n ".encode("ascii") + ";\r\n ".join(parameters).encode("ascii") + b"\r\n"
 
 
-def _segments(name: str) -> list[str]:
-    """Percent-encoded, cut between characters (RFC 2231 §3, §4)."""
+@cache
+def _types() -> MimeTypes:
+    types = MimeTypes()
+    for suffix, type_ in _EXTRA_TYPES.items():
+        types.add_type(type_, suffix)
+    return types
+
+
+def _is_text(start: bytes) -> bool:
+    if start.translate(None, _NON_TEXT_BYTES) != start:
+        return False
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return len(start) == _SNIFF_LENGTH and error.start > _SNIFF_LENGTH - 4  # cut inside a character
+    return True
+
+
+def _percent_encode(name: str) -> list[str]:
+    """Percent-encode a name in segments, cut between characters (RFC 2231 §3, §4)."""
     segments = [""]
     for character in name:
-        written = "".join(chr(octet) if octet in _ATTRIBUTE else f"%{octet:02X}" for octet in encode(character))
-        if len(segments[-1]) + len(written) > _SEGMENT:
+        encoded = "".join(chr(byte) if byte in _ATTRIBUTE_BYTES else f"%{byte:02X}" for byte in encode_utf8(character))
+        if len(segments[-1]) + len(encoded) > _MAX_SEGMENT:
             segments.append("")
-        segments[-1] += written
+        segments[-1] += encoded
     return segments
-
-
-_OPAQUE = ("message/", "multipart/")  # 7bit, 8bit or binary only, RFC 2045 §6.4
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """Octets with a file name.
-
-    Attributes:
-        name: shown to the reader; folders and characters that deceive are taken out of it.
-        type: such as `application/pdf`; if it is empty, found by the name, and where that says nothing by the octets.
-            A message is `application/octet-stream`, because base64 is not allowed for it.
-    """
-
-    name: str
-    data: bytes = field(repr=False)
-    type: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", base_name(self.name))
-        type_ = self.type.lower() or type_of(self.name, self.data)
-        object.__setattr__(self, "type", OCTETS if type_.startswith(_OPAQUE) else type_)
-        main, slash, sub = self.type.partition("/")
-        if not (slash and main.replace("-", "").isalnum() and _is_token(sub) and self.type.isascii()):
-            raise MessageError(f"the type of {self.name} must look like image/png")
-
-
-@dataclass(frozen=True, slots=True)
-class AttachmentPattern:
-    """The path of a file that may differ from row to row: Jinja2 in a relative path with `/`."""
-
-    path: str
-
-
-Reader = Callable[[str], bytes]
 
 
 def _is_token(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The way out of a list, in one click (RFC 2369, RFC 8058): a URL for each recipient that nobody else can guess."""
+"""List-Unsubscribe headers with a URL for each recipient that nobody else can guess (RFC 2369, RFC 8058)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from urllib.parse import urlsplit
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address, with_domain
+from asyncsmtp.mail.address import Address, require_domain
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["TOKEN", "UNSUBSCRIBE_URL", "Unsubscribe", "unsubscribe_token"]
+__all__ = ["TOKEN_PLACEHOLDER", "UNSUBSCRIBE_URL_VARIABLE", "Unsubscribe", "unsubscribe_token"]
 
-UNSUBSCRIBE_URL = "unsubscribe_url"  # the name under which a template finds it
-TOKEN = re.compile(r"\{\{ *token *\}\}")
-LEAST_SECRET = 16  # octets
+UNSUBSCRIBE_URL_VARIABLE = "unsubscribe_url"  # the variable of a template that holds it
+TOKEN_PLACEHOLDER = re.compile(r"\{\{ *token *\}\}")
+MIN_SECRET_LENGTH = 16  # bytes
 _LENGTH = 26  # characters of base 32: 130 bits
 _URL = re.compile(r"[!#$%&'()*+\-./0-9:;=?@A-Z\[\]_a-z~]+")
 
 
 def unsubscribe_token(secret: bytes, mailbox: Mailbox) -> str:
-    """What stands for a mailbox in a URL: 26 letters and digits.
+    """Return the token for a mailbox in an unsubscribe URL: 26 letters and digits.
 
-    The same for every campaign with the same secret, and not to be traced back to the address: who receives a token
-    finds whose it is by comparing it with those of the addresses that it knows.
+    It is the same for every campaign with the same secret. The address cannot be computed from it: to find the
+    subscriber, compare it with the tokens of the addresses on the list.
     """
     digest = hmac.digest(secret, mailbox.key.encode("utf-8"), "sha256")
     return b32encode(digest)[:_LENGTH].decode("ascii").lower()
@@ -35,13 +35,15 @@ def unsubscribe_token(secret: bytes, mailbox: Mailbox) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """What the List-Unsubscribe of each message says.
+    """The settings for the List-Unsubscribe header of each message.
 
     Attributes:
-        url: https, with `{{ token }}` where the recipient's token goes.
-        secret: the key of the tokens, 16 octets or more.
+        url: https, with `{{ token }}` in place of the recipient's token.
+        secret: the key of the tokens, 16 bytes or more.
         mailto: an address that takes unsubscriptions by mail too; the subject of such a mail is the token.
-        one_click: whether a POST to the URL unsubscribes at once (RFC 8058). A GET must not: scanners follow links.
+        one_click: a POST to the URL unsubscribes at once (RFC 8058). A GET must not: scanners follow links.
+    Raises:
+        MessageError: the settings do not make a valid header, or anybody could unsubscribe anybody.
     """
 
     url: str
@@ -50,44 +52,43 @@ class Unsubscribe:
     one_click: bool = True
 
     def __post_init__(self) -> None:
-        """Raises MessageError: this could not stand in a header, or anybody could unsubscribe anybody."""
-        if len(TOKEN.findall(self.url)) != 1:
+        if len(TOKEN_PLACEHOLDER.findall(self.url)) != 1:
             raise MessageError(
-                "the URL must have {{ token }} in it, once: it says who unsubscribes", "List-Unsubscribe"
+                "the URL must have {{ token }} in it once: it identifies the subscriber", "List-Unsubscribe"
             )
-        written = TOKEN.sub("token", self.url)
-        if not _URL.fullmatch(written) or not _names_a_host(written):
-            why = "is no URL: write one such as https://example.org/u/{{ token }}"
+        written = TOKEN_PLACEHOLDER.sub("token", self.url)
+        if not _URL.fullmatch(written) or not _has_host(written):
+            why = "is not a valid URL: write one such as https://example.org/u/{{ token }}"
             raise MessageError(f"“{safe_text(self.url, 100)}” {why}", "List-Unsubscribe")
         if not written.startswith("https://"):
             raise MessageError("the URL must begin with https:// (RFC 8058 §3.1)", "List-Unsubscribe")
-        if len(self.secret) < LEAST_SECRET:
+        if len(self.secret) < MIN_SECRET_LENGTH:
             raise MessageError(
-                f"the secret of the tokens has {len(self.secret)} octets: give {LEAST_SECRET} or more",
+                f"the secret of the tokens has {len(self.secret)} bytes: give {MIN_SECRET_LENGTH} or more",
                 "List-Unsubscribe",
             )
-        if self.mailto is not None and not with_domain(Address.parse(self.mailto).mailbox).address.isascii():
+        if self.mailto is not None and not require_domain(Address.parse(self.mailto).mailbox).address.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
-    def url_of(self, mailbox: Mailbox) -> str:
-        """The URL of one recipient."""
-        return TOKEN.sub(unsubscribe_token(self.secret, mailbox), self.url)
+    def url_for(self, mailbox: Mailbox) -> str:
+        """Return the URL for one recipient."""
+        return TOKEN_PLACEHOLDER.sub(unsubscribe_token(self.secret, mailbox), self.url)
 
     def fields(self, mailbox: Mailbox) -> bytes:
-        """List-Unsubscribe, and List-Unsubscribe-Post where one click is enough."""
-        ways = [f"<{self.url_of(mailbox)}>"]
+        """Return List-Unsubscribe and, with `one_click`, List-Unsubscribe-Post."""
+        ways = [f"<{self.url_for(mailbox)}>"]
         if self.mailto is not None:
             to = Address.parse(self.mailto).mailbox.address
             ways.append(f"<mailto:{to}?subject={unsubscribe_token(self.secret, mailbox)}>")
-        octets = headers.tokens("List-Unsubscribe", ", ".join(ways))
+        octets = headers.format_tokens("List-Unsubscribe", ", ".join(ways))
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair
         # "List-Unsubscribe=One-Click"."
         return octets + b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if self.one_click else octets
 
 
-def _names_a_host(url: str) -> bool:
+def _has_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets around what is no IPv6 address, a port that is none
+    except ValueError:  # brackets around something else than an IPv6 address; a port that is not a number
         return False

@@ -1,79 +1,97 @@
-"""The mail object: an envelope and its content (RFC 5321 §2.3.1)."""
+"""Message: an envelope with its content, and `build`, which makes one from parts (RFC 5321 §2.3.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from asyncsmtp.errors import MessageError, RecipientError
-from asyncsmtp.mail import headers as fields
+from asyncsmtp.errors import MessageError, RecipientError, check_type
+from asyncsmtp.mail import headers as header
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address, each_once, with_domain
+from asyncsmtp.mail.address import Address, deduplicate, require_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.protocol.content import AnyContent, Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.esmtp_options import MailOptions, RcptOptions
 
-if TYPE_CHECKING:
-    from email.message import Message as ParsedMessage
+if TYPE_CHECKING:  # the standard library's parser is slow to load
+    from email.message import Message as StdlibMessage
 
-__all__ = ["Message", "build"]
+__all__ = ["Addresses", "Message", "build"]
+
+_OneAddress: TypeAlias = str | tuple[str, str] | Address | Mailbox
+Addresses: TypeAlias = _OneAddress | Iterable[_OneAddress]
+"""A string (`Name <address>`, several with commas between them), a pair `("Ann", "ann@x.example")`, or a list of them.
+
+A tuple of two strings is a pair if the first has no "@", and in a collection every tuple is a pair.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is handed to a relay: who to whom, and the octets."""
+    """A message to send: the envelope, which says from whom and to whom, and the content.
+
+    Attributes:
+        is_draft: the message was made without a Date or a Message-ID, and sending adds them.
+    """
 
     envelope: Envelope
     content: AnyContent
+    is_draft: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def of(
         cls,
-        message: Message | ParsedMessage | bytes,
+        message: Message | StdlibMessage | bytes,
         *,
         sender: str | Mailbox | None = None,
         recipients: Iterable[str | Mailbox] | str | Mailbox | None = None,
         mail_options: MailOptions | None = None,
         rcpt_options: RcptOptions | Sequence[RcptOptions | None] = (),
     ) -> Message:
-        """Take a message in any form; what is one already is given back as it is.
+        """Return a Message made from any form of message; a Message without further arguments is returned as it is.
 
-        An `email.message.Message` or `EmailMessage` is written without Bcc and left unchanged. Octets are
-        a finished message: nothing of it is changed but Bcc, which goes, and line ends, which become CRLF.
+        An `email.message.Message` or `EmailMessage` is serialized without Bcc and left unchanged. Bytes are a finished
+        message: only Bcc is removed, and line ends become CRLF.
 
         Args:
-            sender: the reverse-path; without it, Sender or From. "" or "<>" is the null reverse-path.
-            recipients: the forward-paths; without them, To, Cc and Bcc, or the Resent- fields.
-            wishes: what is asked of the relay for the message; without them, what was asked before.
-            recipient_wishes: the same for its recipients: one for all, or one for each.
+            sender: the reverse-path; by default Sender or From. "" or "<>" is the null reverse-path.
+            recipients: the forward-paths; by default To, Cc and Bcc, or the Resent- fields.
+            mail_options: ESMTP options for the message; by default those it has.
+            rcpt_options: ESMTP options for the recipients: one for all, or a sequence with one for each.
         Raises:
-            MessageError: it has no author or recipient, or cannot be written as it is.
-            RecipientError: a given address is not one.
-            InvalidArgument: there are more recipient wishes than recipients, or fewer.
+            MessageError: there is no author or recipient, or the message cannot be serialized.
+            RecipientError: a given address is not valid.
+            InvalidArgument: `rcpt_options` and recipients differ in number.
+            TypeError: `message` is something else.
         """
         made = cls._addressed(message, sender, recipients)
         if mail_options is None and not rcpt_options:
             return made
-        return cls(made.envelope.with_options(mail_options or made.envelope.mail_options, rcpt_options), made.content)
+        envelope = made.envelope.with_options(mail_options or made.envelope.mail_options, rcpt_options)
+        return cls(envelope, made.content, made.is_draft)
 
     @classmethod
     def _addressed(
         cls,
-        message: Message | ParsedMessage | bytes,
+        message: Message | StdlibMessage | bytes,
         sender: str | Mailbox | None,
         recipients: Iterable[str | Mailbox] | str | Mailbox | None,
     ) -> Message:
         if isinstance(message, Message):
             return message if sender is None and recipients is None else message._readdressed(sender, recipients)
-        from asyncsmtp.mail import email_message  # the library's parser is slow to load
+        if not isinstance(message, bytes) and not hasattr(message, "get_content_type"):
+            raise TypeError(f"message must be Message, EmailMessage or bytes, not {type(message).__name__}")
+        from asyncsmtp.mail import email_message  # late: the standard library's parser is slow to load
 
         if isinstance(message, bytes):
-            head = email_message.head_of(message)
-            return cls(email_message.envelope_of(head, sender, recipients), email_message.content_of_octets(message))
-        return cls(email_message.envelope_of(message, sender, recipients), email_message.content_of(message))
+            head, content = email_message.parse_header_section(message), email_message.content_from_bytes(message)
+        else:
+            head, content = message, None
+        envelope = email_message.extract_envelope(head, sender, recipients)
+        return cls(envelope, email_message.content_from_message(head) if content is None else content)
 
     def _readdressed(
         self, sender: str | Mailbox | None, recipients: Iterable[str | Mailbox] | str | Mailbox | None
@@ -86,15 +104,12 @@ class Message:
             rcpt_options=before.rcpt_options if recipients is None else (),
             all_or_nothing=before.all_or_nothing,
         )
-        return Message(envelope, self.content)
-
-
-Addresses = str | Iterable[str]
+        return Message(envelope, self.content, self.is_draft)
 
 
 def build(
     *,
-    from_: str,
+    from_: _OneAddress,
     to: Addresses = (),
     cc: Addresses = (),
     bcc: Addresses = (),
@@ -105,67 +120,110 @@ def build(
     inline: Mapping[str, Attachment] | None = None,
     headers: Mapping[str, str] | None = None,
     reply_to: Addresses = (),
-    message_id: str,
-    date: datetime,
+    message_id: str | None = None,
+    date: datetime | None = None,
 ) -> Message:
-    """A message and its envelope; everything in it is literal, the same arguments give the same octets.
+    """Return a message and its envelope; all text is literal, and the same arguments give the same bytes.
 
     Args:
-        from_: `Name <address>`; also the reverse-path.
-        to: `Name <address>`, several with commas between them, or a collection of such texts.
+        from_: the author; also the reverse-path.
+        to: see `Addresses`; the same for `cc`, `bcc` and `reply_to`.
         bcc: recipients that the message does not mention.
         inline: images by the name with which the HTML shows them, `<img src="cid:name">`.
         headers: further header fields.
-        message_id: left@right, without angle brackets.
+        message_id: left@right, without angle brackets. If it or `date` is None, the field is left out, the message is
+            a draft, and sending it adds the field.
     Raises:
-        MessageError: a header or part cannot stand as it is; `field` names it.
+        MessageError: a header or part is not valid; `field` names it.
+        TypeError: an argument has the wrong type; the message names it.
     """
+    for parameter, value in (("subject", subject), ("text", text), ("html", html), ("message_id", message_id)):
+        check_type(parameter, value, str, None)
+    check_type("date", date, datetime, None)
     if inline and html is None:
-        raise MessageError("there are images, but no HTML to show them: give html, or make them attachments", "inline")
+        raise MessageError("inline images need HTML that shows them: give html=, or use attachments=", "inline")
     if text is None and html is None:
         text = ""
-    author, answered = _senders("From", from_), _senders("Reply-To", reply_to)
-    named = {name: _addresses(name, values) for name, values in (("To", to), ("Cc", cc), ("Bcc", bcc))}
+    author, reply = _parse_senders("from_", "From", from_), _parse_senders("reply_to", "Reply-To", reply_to)
+    named = {
+        name: _parse_addresses(name.lower(), name, values) for name, values in (("To", to), ("Cc", cc), ("Bcc", bcc))
+    }
     if len(author) != 1:
         raise MessageError("exactly one address is expected", "From")
     if not any(named.values()):
         raise MessageError("there is no recipient in To, Cc or Bcc", "To")
-    fields.check_extras(headers or {})
-    shown = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": answered}
+    header.check_extra_headers(headers or {})
+    visible = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": reply}
     head = [
-        fields.date(date),
-        *(fields.addresses(name, values) for name, values in shown.items() if values),
-        fields.unstructured("Subject", subject),
-        fields.message_id(message_id),
-        *(fields.field(name, value) for name, value in (headers or {}).items()),
+        b"" if date is None else header.format_date(date),
+        *(header.format_addresses(name, values) for name, values in visible.items() if values),
+        header.format_unstructured("Subject", subject),
+        b"" if message_id is None else header.format_message_id(message_id),
+        *(header.format_field(name, value) for name, value in (headers or {}).items()),
         b"MIME-Version: 1.0\r\n",
     ]
-    body = mime.body(
-        None if text is None else mime.text_entity("plain", text),
-        None if html is None else mime.text_entity("html", html),
-        [mime.inlined(cid, image) for cid, image in (inline or {}).items()],
-        [mime.attached(attachment) for attachment in attachments],
+    images = _check_attachments("inline", (inline or {}).values())
+    body = mime.build_body(
+        None if text is None else mime.build_text_entity("plain", text),
+        None if html is None else mime.build_text_entity("html", html),
+        [mime.encode_inline_image(cid, image) for cid, image in zip(inline or {}, images, strict=True)],
+        [mime.encode_attachment(attachment) for attachment in _check_attachments("attachments", attachments)],
         seed=b"".join(head),
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
     content = Content.from_canonical(parts, utf8_headers=not parts[0].isascii())
-    paths = each_once(address for values in named.values() for address in values)
-    return Message(Envelope(author[0].mailbox, paths), content)
+    paths = deduplicate(address for values in named.values() for address in values)
+    return Message(Envelope(author[0].mailbox, paths), content, message_id is None or date is None)
 
 
-def _addresses(name: str, values: Addresses) -> tuple[Address, ...]:
+def _check_attachments(parameter: str, attachments: Iterable[Attachment]) -> list[Attachment]:
+    found = list(attachments)
+    for attachment in found:
+        check_type(parameter, attachment, Attachment)
+    return found
+
+
+def _parse_addresses(parameter: str, name: str, values: Addresses) -> tuple[Address, ...]:
+    """Return the addresses of one argument; `name` is the header field that errors name."""
+    single = isinstance(values, str | Address | Mailbox) or _is_pair(values)
+    if not single and not isinstance(values, Iterable):
+        raise TypeError(
+            f"{parameter} must be str, a pair (name, address) or a list of them, not {type(values).__name__}"
+        )
     try:
-        texts = [values] if isinstance(values, str) else values
-        return tuple(address for text in texts for address in Address.parse_list(text))
+        given = [values] if single else values
+        return tuple(address for value in given for address in _parse_one(parameter, value))  # type: ignore[union-attr]
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
 
 
-def _senders(name: str, values: Addresses) -> tuple[Address, ...]:
-    found = _addresses(name, values)
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(text, str) for text in value)
+        and "@" not in value[0]
+    )
+
+
+def _parse_one(parameter: str, value: object) -> tuple[Address, ...]:
+    match value:
+        case str():
+            return Address.parse_list(value)
+        case Address():
+            return (value,)
+        case Mailbox():
+            return (Address("", value),)
+        case (str(name), str(address)):
+            return (Address(name, Mailbox.parse(address)),)
+    raise TypeError(f"{parameter} must hold str or pairs (name, address), not {type(value).__name__}")
+
+
+def _parse_senders(parameter: str, name: str, values: Addresses) -> tuple[Address, ...]:
+    found = _parse_addresses(parameter, name, values)
     try:
         for address in found:
-            with_domain(address.mailbox)
+            require_domain(address.mailbox)
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
     return found

@@ -1,11 +1,11 @@
-"""Bodies and attachments as trees of parts (RFC 2045, 2046, 2183, 2387), encoded once.
+"""MIME parts: transfer encodings, text parts, files and multiparts (RFC 2045, 2046, 2183, 2387).
 
-An entity is its header fields, an empty line and its body, cut into pieces: octets that are the same for
-every recipient, and fillers that write what differs. A tree keeps the pieces apart, so that a message
-can share the octets with all the others.
+An entity is its header fields, an empty line and its body, as a tuple of pieces: bytes that are the same for every
+recipient, and functions that encode what differs. Keeping the pieces apart lets all messages of a campaign share the
+same bytes.
 
-The results have CRLF and no other CR or LF, lines of at most 76 octets (7bit: 998), and never a line
-that begins with `--=_`: no boundary of ours can occur in them (RFC 2045 §6.7).
+The results have CRLF and no other CR or LF, lines of at most 76 bytes (7bit: 998), and never a line that begins with
+`--=_`: no boundary made here can occur in them (RFC 2045 §6.7).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from io import BytesIO
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.attachment import Attachment, disposition
-from asyncsmtp.mail.headers import UnencodableCharacter, encode
+from asyncsmtp.mail.attachment import Attachment, format_disposition
+from asyncsmtp.mail.headers import UnencodableCharacter, encode_utf8
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
@@ -29,25 +29,30 @@ __all__ = [
     "RowValues",
     "SlotEncoder",
     "TransferEncoding",
-    "attached",
-    "base64",
-    "body",
-    "inlined",
-    "lines",
-    "quoted_printable",
-    "soft_broken",
-    "text_entity",
-    "text_fields",
+    "build_body",
+    "build_text_entity",
+    "encode_attachment",
+    "encode_base64",
+    "encode_inline_image",
+    "encode_quoted_printable",
+    "encode_with_soft_break",
+    "format_text_headers",
+    "normalize_line_ends",
 ]
 
 
 class RowValues:
-    """What one message is filled with: the recipient, the fields of its row, its Message-ID and Date."""
+    """The values that one message is filled with: recipient, row, Message-ID and Date."""
 
     __slots__ = ("_names", "_variables", "date", "fields", "message_id", "to")
 
     def __init__(
-        self, to: Mailbox, fields: Mapping[str, str], message_id: str, date: datetime, names: Mapping[str, str]
+        self,
+        to: Mailbox,
+        fields: Mapping[str, str],
+        message_id: str | None,
+        date: datetime | None,
+        names: Mapping[str, str],
     ) -> None:
         self.to = to
         self.fields = fields
@@ -58,7 +63,7 @@ class RowValues:
 
     @property
     def variables(self) -> dict[str, object]:
-        """The names a template may use, built when the first slot needs more than one field."""
+        """The names that a template may use; built when the first slot needs more than one field."""
         if self._variables is None:
             fields = self.fields
             self._variables = {name: fields[column] for name, column in self._names.items() if column in fields}
@@ -66,23 +71,24 @@ class RowValues:
         return self._variables
 
     def field(self, column: str) -> str:
+        """Return the cell of a column; raise MessageError if the row has none."""
         try:
             return self.fields[column]
         except KeyError:
-            raise MessageError(f"the column “{column}” has no value in this row") from None
+            raise MessageError(f"this row has no value in the column “{column}”") from None
 
 
 SlotEncoder = Callable[[RowValues], bytes]
 Piece = bytes | SlotEncoder
 
-MAX_LINE = 998  # octets of a line of 7bit, RFC 2045 §2.7
-_OCTETS_OF_A_LINE = 57  # they make 76 of base64
-_BLOCK = 256 * _OCTETS_OF_A_LINE
+MAX_LINE_LENGTH = 998  # bytes of a line of 7bit, RFC 2045 §2.7
+_BYTES_PER_LINE = 57  # they make 76 characters of base64
+_BLOCK = 256 * _BYTES_PER_LINE
 _PLAIN = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
 
 
 class TransferEncoding(StrEnum):
-    """How the octets of a part travel."""
+    """The Content-Transfer-Encoding of a part."""
 
     SEVEN_BIT = "7bit"
     QUOTED_PRINTABLE = "quoted-printable"
@@ -90,113 +96,119 @@ class TransferEncoding(StrEnum):
 
     @classmethod
     def of(cls, text: str) -> TransferEncoding:
-        """The plainest that carries this text as it is."""
+        """Return the plainest encoding that can carry this text."""
         if text.isascii() and "=_" not in text and _is_plain(text.encode("ascii")):
             return cls.SEVEN_BIT
         return cls.of_any(text)
 
     @classmethod
     def of_any(cls, text: str) -> TransferEncoding:
-        """The shorter of the two that carry any text, judged by this one."""
-        octets = encode(text)
+        """Return quoted-printable or base64, whichever is shorter for this text; both can carry any text."""
+        octets = encode_utf8(text)
         escaped = octets.translate(None, _PLAIN)  # each takes 3 octets; base64 takes 4/3 for all
         return cls.QUOTED_PRINTABLE if 6 * len(escaped) <= len(octets) else cls.BASE64
 
     def apply(self, text: str) -> bytes:
-        """Encode text whose line ends are LF, see `lines`."""
-        return _ENCODERS[self](encode(text))
+        """Encode text with LF line ends, see `normalize_line_ends`."""
+        return _ENCODERS[self](encode_utf8(text))
 
 
 def _is_plain(octets: bytes) -> bool:
-    return not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE
+    return not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE_LENGTH
 
 
-def lines(text: str) -> str:
-    """Bring all line ends to LF, the form the encoders take.
+def normalize_line_ends(text: str) -> str:
+    """Return text with all line ends as LF, the form that the encoders take.
 
     Raises:
         UnencodableCharacter: a NUL, which text cannot hold (RFC 2045 §2.7, RFC 6532 §3.2).
     """
     if "\0" in text:
-        raise UnencodableCharacter("a NUL cannot stand in a text", "\0")
+        raise UnencodableCharacter("a NUL is not allowed in a text", "\0")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def seven_bit(octets: bytes) -> bytes:
+def encode_7bit(octets: bytes) -> bytes:
+    """Turn LF into CRLF."""
     return octets.replace(b"\n", b"\r\n")
 
 
-def quoted_printable(octets: bytes) -> bytes:
-    """Encode lines that end with LF; each line by itself, so that texts may be encoded line by line."""
-    if b" \n" in octets or b"\t\n" in octets:  # b2a_qp would make these lines too long
+def encode_quoted_printable(octets: bytes) -> bytes:
+    """Encode lines that end with LF; each line is encoded by itself, so texts may be encoded line by line."""
+    # White space before a line end must be encoded (RFC 2045 §6.7 (3)). `b2a_qp` does so when the line is broken
+    # already, and then makes lines of up to 78 bytes; encoding such lines one by one avoids it.
+    if b" \n" in octets or b"\t\n" in octets:
         return b"\r\n".join([b2a_qp(line).replace(b"\n", b"\r\n") for line in octets.split(b"\n")])
     return b2a_qp(octets).replace(b"\n", b"\r\n")
 
 
-def soft_broken(octets: bytes) -> bytes:
-    """The same, ending with a soft line break: whatever comes next begins a line (RFC 2045 §6.7 (5)).
+def encode_with_soft_break(octets: bytes) -> bytes:
+    """Encode like `encode_quoted_printable`, and end with a soft line break.
 
-    An `=` is always written `=3D` with room for it on its line, and its `=` is a soft break in itself.
+    Whatever comes next begins a new line, so two texts that are encoded apart can be put together (RFC 2045 §6.7 (5)).
     """
-    return quoted_printable(octets + b"=")[:-2] + b"\r\n"
+    # `b2a_qp` writes the added `=` as `=3D`, with room for all of it on the line; without `3D` it is a soft break.
+    return encode_quoted_printable(octets + b"=")[:-2] + b"\r\n"
 
 
-def base64(octets: bytes) -> bytes:
-    """Encode any octets, in lines of 76; the last has its CRLF too."""
+def encode_base64(octets: bytes) -> bytes:
+    """Encode any bytes in lines of 76; the last line has its CRLF too."""
     encoded = BytesIO()
-    for at in range(0, len(octets), _BLOCK):  # not at once: half a million lines apart are three times an attachment
+    for at in range(
+        0, len(octets), _BLOCK
+    ):  # in blocks: a list of all lines takes three times the memory of the attachment
         encoded.write(_base64_lines(octets[at : at + _BLOCK]))
     return encoded.getvalue()
 
 
 def _base64_lines(octets: bytes) -> bytes:
     encoded = b2a_base64(octets, newline=False)
-    width = _OCTETS_OF_A_LINE // 3 * 4
+    width = _BYTES_PER_LINE // 3 * 4
     return b"".join([encoded[at : at + width] + b"\r\n" for at in range(0, len(encoded), width)])
 
 
 def _base64_text(octets: bytes) -> bytes:
-    return base64(octets.replace(b"\n", b"\r\n"))  # the canonical form of text has CRLF, RFC 2045 §6.8
+    return encode_base64(octets.replace(b"\n", b"\r\n"))  # the canonical form of text has CRLF, RFC 2045 §6.8
 
 
 _ENCODERS: dict[TransferEncoding, Callable[[bytes], bytes]] = {
-    TransferEncoding.SEVEN_BIT: seven_bit,
-    TransferEncoding.QUOTED_PRINTABLE: quoted_printable,
+    TransferEncoding.SEVEN_BIT: encode_7bit,
+    TransferEncoding.QUOTED_PRINTABLE: encode_quoted_printable,
     TransferEncoding.BASE64: _base64_text,
 }
 
 Entity = tuple[Piece, ...]
 
 
-def text_fields(subtype: str, transfer: TransferEncoding) -> bytes:
-    """The header of a text part; the charset is UTF-8, of which ASCII is a part."""
+def format_text_headers(subtype: str, transfer: TransferEncoding) -> bytes:
+    """Return the header fields of a text part; the charset is UTF-8, of which ASCII is a part."""
     return f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {transfer}\r\n\r\n'.encode(
         "ascii"
     )
 
 
-def text_entity(subtype: str, text: str) -> tuple[bytes]:
-    """A text that is the same for everyone; it ends with a line end, as the body of a message must."""
-    text = lines(text)
+def build_text_entity(subtype: str, text: str) -> tuple[bytes]:
+    """Return a text part that is the same for everyone; it ends with a line end, as the body of a message must."""
+    text = normalize_line_ends(text)
     text = text if text.endswith("\n") else text + "\n"
     transfer = TransferEncoding.of(text)
-    return (text_fields(subtype, transfer) + transfer.apply(text),)
+    return (format_text_headers(subtype, transfer) + transfer.apply(text),)
 
 
-def attached(attachment: Attachment) -> tuple[bytes, bytes]:
-    """A file for the reader to save."""
-    return _base64_entity(attachment, disposition("attachment", attachment.name))
+def encode_attachment(attachment: Attachment) -> tuple[bytes, bytes]:
+    """Return the part for a file to save."""
+    return _base64_entity(attachment, format_disposition("attachment", attachment.name))
 
 
-def inlined(cid: str, image: Attachment) -> tuple[bytes, bytes]:
-    """A file that the HTML shows with `cid:name`."""
-    return _base64_entity(image, headers.content_id(cid) + disposition("inline", image.name))
+def encode_inline_image(cid: str, image: Attachment) -> tuple[bytes, bytes]:
+    """Return the part for a file that the HTML shows with `cid:name`."""
+    return _base64_entity(image, headers.format_content_id(cid) + format_disposition("inline", image.name))
 
 
 def _base64_entity(attachment: Attachment, fields: bytes) -> tuple[bytes, bytes]:
     type_ = attachment.type + _charset(attachment)
     start = f"Content-Type: {type_}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
-    return start + fields + b"\r\n", base64(attachment.data)
+    return start + fields + b"\r\n", encode_base64(attachment.data)
 
 
 def _charset(attachment: Attachment) -> str:
@@ -209,28 +221,28 @@ def _charset(attachment: Attachment) -> str:
     return '; charset="utf-8"'
 
 
-def body(
+def build_body(
     text: Entity | None,
     html: Entity | None,
     inline: Sequence[Entity],
     attachments: Sequence[Entity],
     seed: bytes,
 ) -> Entity:
-    """mixed(alternative(text, related(html, images…)), attachments…), with only the layers that are needed.
+    """Return mixed(alternative(text, related(html, images…)), attachments…), without layers that are not needed.
 
     Args:
-        seed: what the boundaries are made from: the same seed, the same octets.
+        seed: the source of the boundaries: the same seed gives the same bytes.
     """
     digest = blake2b(seed, digest_size=12).hexdigest()
     if html is not None and inline:
-        html = multipart("related", f"=_{digest}_r", [html, *inline])
+        html = build_multipart("related", f"=_{digest}_r", [html, *inline])
     shown = [entity for entity in (text, html) if entity is not None]
-    whole = shown[0] if len(shown) == 1 else multipart("alternative", f"=_{digest}_a", shown)
-    return multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
+    whole = shown[0] if len(shown) == 1 else build_multipart("alternative", f"=_{digest}_a", shown)
+    return build_multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
 
 
-def multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:
-    """Entities one after the other (RFC 2046 §5.1.1). `boundary` must not occur in them."""
+def build_multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:
+    """Join entities into a multipart (RFC 2046 §5.1.1). `boundary` must not occur in them."""
     pieces: list[Piece] = []
     start = f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n\r\n'
     for part in parts:

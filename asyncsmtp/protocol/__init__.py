@@ -5,9 +5,10 @@ Names are loaded when they are first used. The functions that make commands are 
 
 from __future__ import annotations
 
-from asyncsmtp._lazy import lazy_names, map_names, public_names
+from asyncsmtp._lazy import lazy_exports
 
-_HOMES = map_names(
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
     {
         "auth.auth": "CommandGenerator log_in",
         "auth.credentials": "Bearer Channel Credentials External Password Secret",
@@ -25,7 +26,5 @@ _HOMES = map_names(
         "opening_handshake": "OpeningOptions Security XClient open_session",
         "replies": "EnhancedStatus Reply ReplyReader Severity safe_text",
         "transaction": "Parameters Phase Transaction mail_parameters rcpt_parameters",
-    }
+    },
 )
-__all__ = public_names(_HOMES)
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -63,7 +63,7 @@ def test_a_missing_ca_file_is_told_before_anything_is_opened(tmp_path: Path) -> 
 
 def test_what_is_no_relay_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own sentence."""
-    with pytest.raises(InvalidArgument, match="is no relay"):
+    with pytest.raises(InvalidArgument, match="is not a relay's URL"):
         relay_of("relay.example:25")
 
 
@@ -134,5 +134,5 @@ def test_several_hosts_share_one_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The password is looked for under the first of them."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
     relay = relay_of("smtp://ann@one.example:25,two.example")
-    assert [str(host) for host in relay.each] == ["one.example:25", "two.example:587"]
+    assert [str(host) for host in relay.single_host_relays] == ["one.example:25", "two.example:587"]
     assert relay.login is not None

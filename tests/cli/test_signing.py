@@ -112,6 +112,6 @@ def test_what_arrives_is_signed(folder: Path, command: Command) -> None:
     octets = mail.read_bytes()
     octets = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
     octets = octets[octets.index(b"DKIM-Signature") :]  # below what the relay writes on top
-    key = DkimKey.of_pem("example.com", "s1", (folder / "dkim.pem").read_bytes())
+    key = DkimKey.from_pem("example.com", "s1", (folder / "dkim.pem").read_bytes())
     assert verdicts(octets, {key.name: key.record}) == [True]
     assert verdicts(octets.replace(b".dot", b"..dot"), {key.name: key.record}) == [False]

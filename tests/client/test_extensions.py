@@ -198,7 +198,7 @@ async def test_of_too_many_recipients_the_rest_is_sent_again() -> None:
 async def test_any_keyword_can_be_masked() -> None:
     """A relay may be known to lie about one of them."""
     async with ScriptedRelay(offers=(*OFFERS, "DSN", "LIMITS RCPTMAX=1")) as server:
-        relay = relay_of(server, masked=frozenset({"size", "LIMITS", "dsn", "PIPELINING"}))
+        relay = relay_of(server, ignored_extensions=frozenset({"size", "LIMITS", "dsn", "PIPELINING"}))
         async with Session(relay) as session:
             assert (await session.send(message(to=PAIR))).accepted
             with pytest.raises(ExtensionNotSupported, match="DSN"):

@@ -194,7 +194,7 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
     now = 1000.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     relay = Relay("a", 1, fallback_hosts=("b:2", "c:3"))
-    a, b, c = relay.each
+    a, b, c = relay.single_host_relays
     hosts = Hosts(relay)
     taken: list[Relay] = []
 
@@ -232,10 +232,14 @@ async def test_cancelling_tries_no_other_host() -> None:
 def test_a_url_may_name_several_hosts() -> None:
     """Each with a port of its own, or the usual one."""
     relay = Relay.from_url("smtp://ann@a.example,b.example:25,[2001:db8::1]:2525", password="p")
-    assert [host.address for host in relay.each] == [("a.example", 587), ("b.example", 25), ("2001:db8::1", 2525)]
-    assert {host.login for host in relay.each} == {relay.login}
+    assert [host.address for host in relay.single_host_relays] == [
+        ("a.example", 587),
+        ("b.example", 25),
+        ("2001:db8::1", 2525),
+    ]
+    assert {host.login for host in relay.single_host_relays} == {relay.login}
     assert str(relay) == "a.example:587, b.example:25, [2001:db8::1]:2525"
-    assert Relay.from_url("smtp://a.example:25,b.example").each[0].address == ("a.example", 25)
+    assert Relay.from_url("smtp://a.example:25,b.example").single_host_relays[0].address == ("a.example", 25)
 
 
 @pytest.mark.parametrize("url", ["smtp://a,,b", "smtp://a,b:0", "smtp://a,b:http", "smtp://a,c@b:25", "smtp://a,"])

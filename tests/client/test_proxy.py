@@ -279,7 +279,7 @@ def test_a_password_in_it_is_refused_and_never_repeated(url: str) -> None:
         lambda: Relay.from_url(f"http://relay.example?proxy={url}&tls=1"),
         lambda: Relay.from_url("smtp://relay.example?proxy=" + url.replace(":", "%3A").replace("@", "%40")),
     ):
-        with pytest.raises(InvalidArgument, match="a password has no place") as caught:
+        with pytest.raises(InvalidArgument, match="must not hold a password") as caught:
             read()
         assert CANARY not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
@@ -289,7 +289,7 @@ def test_a_password_in_it_is_refused_and_never_repeated(url: str) -> None:
     ["", "proxy.example", "ftp://p", "socks4://p", "https://p", "socks5://", "http://p:x", "http://p/x", "http://p?x"],
 )
 def test_what_is_no_proxy_is_refused(url: str) -> None:
-    with pytest.raises(InvalidArgument, match="is no proxy"):
+    with pytest.raises(InvalidArgument, match="is not a proxy's URL"):
         Proxy.from_url(url)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from asyncsmtp.client.config.login_config import ClientCertificate, Token
+from asyncsmtp.client.config.proxy import Proxy
 from asyncsmtp.client.config.relay import Dialogue, Login, Relay
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.sasl import Secret
@@ -81,7 +84,7 @@ def test_a_url_may_carry_settings() -> None:
     [
         ("relay.example", "smtp://host"),
         ("http://relay.example", "smtp://host"),
-        ("smtp://", "no host"),
+        ("smtp://", "not name a host"),
         ("smtp://relay.example:http", "port"),
         ("smtp://relay.example:0", "port"),
         ("smtp://relay.example:70000", "port"),
@@ -93,12 +96,12 @@ def test_a_url_may_carry_settings() -> None:
         ("smtp://relay.example?name=a%20b", "a b"),
         ("smtp://relay.example?name=a%0d%0aMAIL", "no name"),
         ("smtp://relay.example?name=", "no name"),
-        ("lmtp+unix://", "no Unix socket"),
-        ("lmtp+unix:///", "no Unix socket"),
-        ("lmtp+unix://relay.example/run/lmtp", "no Unix socket"),
-        ("lmtp+unix:///run/%00", "no path"),
-        ("smtps://relay.example?ca-file=a%00b", "no path"),
-        ("smtps://relay.example?client-cert=a%00b", "no path"),
+        ("lmtp+unix://", "not name a Unix socket"),
+        ("lmtp+unix:///", "not name a Unix socket"),
+        ("lmtp+unix://relay.example/run/lmtp", "not name a Unix socket"),
+        ("lmtp+unix:///run/%00", "not a valid path"),
+        ("smtps://relay.example?ca-file=a%00b", "not a valid path"),
+        ("smtps://relay.example?client-cert=a%00b", "not a valid path"),
         ("lmtp+unix:///run/lmtp#part", "part"),
         ("lmtps://relay.example", "smtp://host"),
         ("smtp+unix://ann:secret@/run/smtp", "password"),
@@ -135,7 +138,7 @@ def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
 )
 def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
     """AU-08: also where the URL is wrong otherwise, or the password has what parts a URL; nor by what caused it."""
-    with pytest.raises(InvalidArgument, match="a password has no place") as caught:
+    with pytest.raises(InvalidArgument, match="must not hold a password") as caught:
         Relay.from_url(url)
     assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
@@ -158,7 +161,7 @@ def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
 def test_a_host_that_is_none_is_named(url: str) -> None:
     """The standard library's ValueError is not ours to show."""
-    with pytest.raises(InvalidArgument, match="has a host that is none"):
+    with pytest.raises(InvalidArgument, match="is not a valid URL"):
         Relay.from_url(url)
 
 
@@ -224,3 +227,65 @@ async def test_the_url_of_a_scripted_relay_is_understood(
     assert (relay.security, relay.lmtp) == (wanted, lmtp)
     assert relay.unix_path == (unix_path and Path(unix_path))
     assert unix_path or relay.address == (server.host, 2525)
+
+
+@pytest.mark.parametrize("password", ["p", Secret("p")])
+def test_a_password_stands_beside_the_url(password: str | Secret) -> None:
+    """A plain string is accepted, and no repr shows it."""
+    relay = Relay.from_url("smtps://ada@relay.example", password=password)
+    assert relay.login == Login("ada", "p") == Login("ada", Secret("p"))
+    assert relay.login is not None
+    assert relay.login.password == Secret("p")
+    assert "'p'" not in repr(relay)
+
+
+@pytest.mark.parametrize("token", ["t-1", Secret("t-1")])
+async def test_a_token_may_be_a_string(token: str | Secret) -> None:
+    """It is good until a relay refuses it; equal logins stay equal."""
+    login = Login("ada", token=token)
+    assert login.token is not None
+    fetched = await login.token()
+    assert isinstance(fetched, Token)
+    assert fetched.secret == Secret("t-1")
+    assert login == Login("ada", token="t-1") == Relay.from_url("smtps://ada@h", token="t-1").login
+    assert "t-1" not in repr(login)
+
+
+def test_a_token_may_be_an_async_function() -> None:
+    relay = Relay.from_url("smtps://ada@h", token=_token)
+    assert relay.login is not None
+    assert relay.login.token is _token
+
+
+def test_a_missing_password_names_the_parameters() -> None:
+    """The message names what to pass, and for the command what to set."""
+    with pytest.raises(InvalidArgument, match=r"give password= or token= .*ASYNCSMTP_PASSWORD"):
+        Relay.from_url("smtps://ada@relay.example")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Relay.from_url(3), "url must be str, not int"),  # type: ignore[arg-type]
+        (lambda: Relay.from_url("smtps://a@h", password=3), "password must be str, Secret or None, not int"),  # type: ignore[arg-type]
+        (lambda: Relay.from_url("smtps://a@h", token=3), "token must be str, Secret or an async function, not int"),  # type: ignore[arg-type]
+        (lambda: Relay(b"h"), "host must be str, not bytes"),  # type: ignore[arg-type]
+        (lambda: Relay("h", "25"), "port must be int or None, not str"),  # type: ignore[arg-type]
+        (lambda: Relay("h", login="ada"), "login must be Login or None, not str"),  # type: ignore[arg-type]
+        (lambda: Relay("h", ca_file=3), "ca_file must be str, Path or None, not int"),  # type: ignore[arg-type]
+        (lambda: Login(3), "username must be str, not int"),  # type: ignore[arg-type]
+        (lambda: ClientCertificate(3), "file must be str or Path, not int"),  # type: ignore[arg-type]
+        (lambda: Proxy.from_url(3), "url must be str, not int"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_wrong_type_is_a_type_error_at_the_call(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_a_file_may_be_named_by_a_string() -> None:
+    """`str` where a `Path` is meant."""
+    assert ClientCertificate("a.pem", "a.key", "pass") == ClientCertificate(
+        Path("a.pem"), Path("a.key"), Secret("pass")
+    )
+    assert Relay("h", ca_file="ca.pem").ca_file == "ca.pem"

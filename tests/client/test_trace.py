@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.events.trace import MOST_LINES
+from asyncsmtp.client.events.trace import MAX_LOGGED_LINES
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
@@ -76,7 +76,7 @@ async def test_a_chatty_relay_does_not_flood_the_log(caplog: pytest.LogCaptureFi
         number += 1
         return b"".join(b"250-%d %s\r\n" % (number, b"y" * 240) for _ in range(240)) + b"250 ok\r\n"
 
-    for level, most in ((logging.INFO, 300), (logging.DEBUG, 20 * (MOST_LINES + 1) * 520)):
+    for level, most in ((logging.INFO, 300), (logging.DEBUG, 20 * (MAX_LOGGED_LINES + 1) * 520)):
         caplog.clear()
         caplog.set_level(level, "asyncsmtp")
         async with playing({Stage.NOOP: chatty}) as (_, session):
@@ -84,7 +84,7 @@ async def test_a_chatty_relay_does_not_flood_the_log(caplog: pytest.LogCaptureFi
                 await session.noop()
         assert len(caplog.text) < most + 5_000
         assert all(record.getMessage().isprintable() for record in caplog.records)
-    assert "208 lines more" in caplog.text or "209 lines more" in caplog.text
+    assert "208 more lines" in caplog.text or "209 more lines" in caplog.text
 
 
 async def test_a_refusal_in_the_log_is_one_short_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ async def test_a_session_says_what_the_transcript_says(
             context=client_tls,
             login=login(scene),
             cleartext_login=scene.is_set("cleartext-login"),
-            masked=frozenset(scene.settings.get("masked", "").split()),
+            ignored_extensions=frozenset(scene.settings.get("masked", "").split()),
             name="client.example",
             xclient=xclient_of(scene.settings),
         )

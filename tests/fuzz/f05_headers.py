@@ -31,12 +31,12 @@ def target(data: bytes) -> None:
 
 
 def _text(text: str) -> None:
-    value = one_field(headers.unstructured("Subject", text), b"Subject:")
+    value = one_field(headers.format_unstructured("Subject", text), b"Subject:")
     assert decoded(value) == text.strip(" \t")
 
 
 def _name(text: str) -> None:
-    value = one_field(headers.addresses("To", [Address(text, BOB)]), b"To:")
+    value = one_field(headers.format_addresses("To", [Address(text, BOB)]), b"To:")
     assert value.endswith("bob@x.example>" if text.strip(" \t") else "bob@x.example")
     phrase = value.removesuffix("<bob@x.example>").removesuffix("bob@x.example").strip(" ")
     if phrase.startswith('"'):
@@ -46,7 +46,7 @@ def _name(text: str) -> None:
 
 
 def _tokens(text: str) -> None:
-    value = one_field(headers.tokens("References", text), b"References:")
+    value = one_field(headers.format_tokens("References", text), b"References:")
     assert value.split() == text.strip(" \t").split()
 
 

@@ -7,7 +7,7 @@ import re
 
 from dkim.canonicalization import Relaxed
 
-from asyncsmtp.mail.signing.dkim import BodyHash, fields_of, relaxed_field
+from asyncsmtp.mail.signing.dkim import BodyHash, canonicalize_field, split_fields
 
 __all__ = ["target"]
 
@@ -39,10 +39,10 @@ def check_body(body: bytes, size: int) -> None:
 
 
 def check_fields(section: bytes) -> None:
-    for name, field in fields_of(section + b"\r\n"):
+    for name, field in split_fields(section + b"\r\n"):
         raw_name, colon, value = field.partition(b":")
         if not (colon and NAME.fullmatch(raw_name) and field.isascii()):
             continue  # no field
         assert name == raw_name.rstrip(b" \t").lower()
         ((their_name, their_value),) = Relaxed.canonicalize_headers([(raw_name, value + b"\r\n")])
-        assert relaxed_field(field) + b"\r\n" == their_name + b":" + their_value
+        assert canonicalize_field(field) + b"\r\n" == their_name + b":" + their_value

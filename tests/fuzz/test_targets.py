@@ -111,12 +111,12 @@ def test_without_the_fuzzer_the_runner_says_what_to_install(tmp_path: Path) -> N
 
 def test_f5_sees_a_field_that_decodes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoded word of the caller's that is passed on: what CVE-2024-6923 was made of."""
-    real = headers.unstructured
+    real = headers.format_unstructured
 
     def trusting(name: str, value: str) -> bytes:
         return f"{name}: {value}\r\n".encode() if "=?" in value and value.isascii() else real(name, value)
 
-    monkeypatch.setattr(headers, "unstructured", trusting)
+    monkeypatch.setattr(headers, "format_unstructured", trusting)
     assert broken("F5")
 
 

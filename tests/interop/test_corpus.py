@@ -124,8 +124,8 @@ async def test_a_corpus_survives_postfix_and_the_parser(postfix: Postfix) -> Non
     """Octet for octet what was composed; by the parser what was meant; both signatures valid."""
     pem = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     keys = (
-        DkimKey.of_pem("example.org", "r", rsa.generate_private_key(65537, 2048).private_bytes(*pem)),
-        DkimKey.of_pem("example.org", "e", ed25519.Ed25519PrivateKey.generate().private_bytes(*pem)),
+        DkimKey.from_pem("example.org", "r", rsa.generate_private_key(65537, 2048).private_bytes(*pem)),
+        DkimKey.from_pem("example.org", "e", ed25519.Ed25519PrivateKey.generate().private_bytes(*pem)),
     )
     records = {f"{key.name}.".encode(): key.record.encode() for key in keys}
     meant = list(meanings(random.Random(5322)))

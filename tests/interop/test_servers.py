@@ -124,7 +124,7 @@ async def test_a_message_over_the_size_is_not_begun(server: Server) -> None:
 @on(*KINDS)
 async def test_a_server_that_finds_the_size_too_large_refuses_it(server: Server) -> None:
     """With SIZE masked it counts, and says 552, or 554; Dovecot in the midst of the content, the others behind it."""
-    async with Session(server.relay(masked=frozenset({"SIZE"}))) as session:
+    async with Session(server.relay(ignored_extensions=frozenset({"SIZE"}))) as session:
         delivery = await session.send(letter(body="0123456789abcde\n" * (server.limit // 16)))
     assert delivery.outcomes == (Outcome.REJECTED,)
     assert delivery.replies[0].code in (552, 554)

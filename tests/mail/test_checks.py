@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.checks.rules import RULES, Weight, check
+from asyncsmtp.mail.checks.rules import RULES, FindingLevel, check_message
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.signing.smime import SmimeSigner
@@ -34,7 +34,7 @@ GOOD: dict[str, object] = {
 
 
 def message(signature: bytes = SIGNED, *, seal: SmimeSigner | None = None, **changed: object) -> Message:
-    composer = Template(**{**GOOD, **changed}).compile((), seal=seal)  # type: ignore[arg-type]
+    composer = Template(**{**GOOD, **changed}).compile((), smime_signer=seal)  # type: ignore[arg-type]
     made = composer.compose(
         Mailbox.parse("ann@example.net"), {}, message_id="a@example.org", date=datetime(2026, 3, 1, tzinfo=UTC)
     )
@@ -42,12 +42,12 @@ def message(signature: bytes = SIGNED, *, seal: SmimeSigner | None = None, **cha
 
 
 def found(given: Message) -> set[str]:
-    return {finding.rule for finding in check(given)}
+    return {finding.rule for finding in check_message(given)}
 
 
 def test_a_good_message_passes_every_rule() -> None:
-    assert check(message()) == []
-    assert check(message(text=TEXT, html=None)) == []
+    assert check_message(message()) == []
+    assert check_message(message(text=TEXT, html=None)) == []
 
 
 BAD = {
@@ -81,8 +81,8 @@ BAD = {
 def test_a_bad_message_trips_the_rule(rule: str) -> None:
     """Each rule by itself; what it says has an advice, and nothing that acts on a terminal."""
     assert rule in found(BAD[rule])
-    (finding,) = [one for one in check(BAD[rule]) if one.rule == rule]
-    assert finding.weight in Weight
+    (finding,) = [one for one in check_message(BAD[rule]) if one.rule == rule]
+    assert finding.weight in FindingLevel
     assert finding.advice
     assert str(finding).isprintable()
 
@@ -124,8 +124,8 @@ def way_out(list_unsubscribe: str, post: str = "List-Unsubscribe=One-Click") -> 
     ],
 )
 def test_a_way_out_may_be_written_by_hand(written: str) -> None:
-    assert check(way_out(written)) == []
-    assert check(way_out(written, "list-unsubscribe=one-click")) == []
+    assert check_message(way_out(written)) == []
+    assert check_message(way_out(written, "list-unsubscribe=one-click")) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_html_that_no_mailbox_can_show_is_told(rule: str, more: str) -> None:
     ],
 )
 def test_html_that_mailboxes_show_passes(more: str) -> None:
-    assert check(message(html=HTML + more)) == []
+    assert check_message(message(html=HTML + more)) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_html_that_mailboxes_show_passes(more: str) -> None:
 )
 def test_a_head_ends_where_the_body_begins(head: str) -> None:
     """The HTML standard leaves `</head>` and `<body>` to whoever likes to write them."""
-    assert check(message(html=head + HTML)) == []
+    assert check_message(message(html=head + HTML)) == []
 
 
 def test_a_head_says_nothing_to_a_reader() -> None:
@@ -220,7 +220,7 @@ def test_a_file_that_providers_refuse_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["terms.pdf", "list.csv", "price.js.txt", "day.ics", "report.docx", "all.zip", "exe"])
 def test_a_file_that_people_send_passes(name: str) -> None:
-    assert check(message(attachments=(Attachment(name, b"one,two\n"),))) == []
+    assert check_message(message(attachments=(Attachment(name, b"one,two\n"),))) == []
 
 
 @pytest.mark.parametrize("bad", ["active-file", "disguised-file"])
@@ -229,12 +229,12 @@ def test_what_smime_signs_is_looked_at(bad: str) -> None:
     file = {"active-file": Attachment("a.exe", b"MZ"), "disguised-file": Attachment("a.pdf", PNG)}[bad]
     seal = Papers().seal()
     assert found(message(seal=seal, attachments=(file,))) == {bad}
-    assert check(message(seal=seal, attachments=(Attachment("a.png", PNG),))) == []
+    assert check_message(message(seal=seal, attachments=(Attachment("a.png", PNG),))) == []
 
 
 def test_an_image_within_the_html_is_looked_at() -> None:
     html = HTML.replace("https://example.org/logo.png", "cid:logo")
-    assert check(message(html=html, inline={"logo": Attachment("logo.png", PNG)})) == []
+    assert check_message(message(html=html, inline={"logo": Attachment("logo.png", PNG)})) == []
     assert found(message(html=html, inline={"logo": Attachment("logo.gif", PNG)})) == {"disguised-file"}
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from asyncsmtp.errors import RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.templates.template import Composer, Template
@@ -282,3 +282,41 @@ def test_no_cell_can_write_a_boundary() -> None:
         cell = f"{number}\n--{boundary}\n--{boundary}--\n"
         content = composer.compose(BOB, {"name": cell}, message_id=f"{number}@example.com", date=DATE).content
         assert bytes(content).count(b"--" + boundary.encode()) == 3
+
+
+def test_a_row_in_memory_is_enough_to_compose() -> None:
+    """A plain address and a plain mapping; the columns may be the keys of the first row."""
+    rows = [{"email": "ann@example.com", "name": "Ann"}, {"email": "bob@example.com", "name": "Bob"}]
+    template = Template("News <news@example.org>", "Hi {{ name }}", text="Dear {{ name }}")
+    for composer in (template.compile(rows[0].keys()), template.compile(rows[0]), template.compile(["email", "name"])):
+        message = composer.compose(rows[0]["email"], rows[0])
+        assert [str(path) for path in message.envelope.forward_paths] == ["ann@example.com"]
+        assert b"Subject: Hi Ann\r\n" in bytes(message.content)  # type: ignore[arg-type]
+        assert b"Date:" not in bytes(message.content)  # type: ignore[arg-type]
+        assert message.is_draft
+
+
+def test_an_address_that_is_not_valid_is_an_error_of_its_row() -> None:
+    composer = Template("news@example.org", "Hi", text="x").compile([])
+    with pytest.raises(RecipientError) as caught:
+        composer.compose("ann", {}, row=7)
+    assert caught.value.row == 7
+
+
+def test_wrong_types_are_named() -> None:
+    """A cell is text; columns are a list of names."""
+    template = Template("news@example.org", "Hi", text="{{ n }}")
+    with pytest.raises(TypeError, match=r"fields\['n'\] must be str, not int"):
+        template.compile(["n"]).compose("ann@example.com", {"n": 3})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="columns must be a list of names, not str"):
+        template.compile("n")
+    with pytest.raises(TypeError, match="columns must be Iterable, not int"):
+        template.compile(3)  # type: ignore[arg-type]
+
+
+def test_a_return_path_with_a_token_needs_the_message_id() -> None:
+    composer = Template("news@example.org", "Hi", text="x", return_path="b+{{ token }}@example.org").compile([])
+    with pytest.raises(InvalidArgument, match="give message_id="):
+        composer.compose("ann@example.com", {})
+    fixed = Template("news@example.org", "Hi", text="x", return_path="b@example.org").compile([])
+    assert str(fixed.compose("ann@example.com", {}).envelope.reverse_path) == "b@example.org"

@@ -414,5 +414,5 @@ def test_an_unknown_charset_is_an_error_not_a_traceback(charset: str) -> None:
     if charset == "utf-8":
         assert not Message.of(message).content.eight_bit
     else:
-        with pytest.raises(MessageError, match="cannot be written"):
+        with pytest.raises(MessageError, match="cannot be serialized"):
             Message.of(message)

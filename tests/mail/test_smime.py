@@ -93,7 +93,7 @@ TEXTS: dict[str, dict[str, str | None]] = {
 def composed(papers: Papers, kind: str = "html", *, signer: Signer | None = None, seal: bool = True) -> Message:
     files = (Attachment("terms.pdf", b"%PDF-1.7 " + bytes(range(256))),) if kind == "html" else ()
     template = Template(from_="News <news@example.org>", subject="For {{ name }}", attachments=files, **TEXTS[kind])  # type: ignore[arg-type]
-    composer = template.compile(("name",), signer=signer, seal=papers.seal() if seal else None)
+    composer = template.compile(("name",), signer=signer, smime_signer=papers.seal() if seal else None)
     return composer.compose(Mailbox.parse("ann@x.example"), {"name": "Åse"}, message_id="1@example.org", date=DATE)
 
 
@@ -140,7 +140,7 @@ def test_the_same_message_has_the_same_octets(papers: Papers) -> None:
 
 def test_dkim_covers_what_became_of_the_body(papers: Papers) -> None:
     """It is made last."""
-    key = DkimKey.of_pem("example.org", "s1", pem(rsa.generate_private_key(65_537, 2_048)))
+    key = DkimKey.from_pem("example.org", "s1", pem(rsa.generate_private_key(65_537, 2_048)))
     sent = octets(composed(papers, signer=Signer(key)))
     assert verdicts(sent, {key.name: key.record}) == [True]
     assert not any(verdicts(sent.replace(b"smime.p7s", b"smime.p7x"), {key.name: key.record}))
@@ -158,10 +158,10 @@ def test_a_message_of_one_s_own_can_be_signed(papers: Papers) -> None:
 def _wrong(papers: Papers) -> Iterator[tuple[bytes, bytes, str]]:
     other = rsa.generate_private_key(65_537, 2_048)
     curve = ec.generate_private_key(ec.SECP256R1())
-    yield papers.leaf, pem(other), "not that of the certificate"
-    yield papers.leaf, b"-----BEGIN", "the key is none in PEM"
-    yield pem(other), pem(papers.key), "none in PEM"
-    yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "no RSA key"
+    yield papers.leaf, pem(other), "does not belong to the certificate"
+    yield papers.leaf, b"-----BEGIN", "the key is not valid PEM"
+    yield pem(other), pem(papers.key), "is not valid PEM"
+    yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "must be an RSA key"
 
 
 def test_what_does_not_fit_is_named(papers: Papers) -> None:

@@ -94,7 +94,33 @@ from asyncsmtp import (
     send,
     unsubscribe_token,
 )
-from asyncsmtp.client.events.otel import Telemetry
+from asyncsmtp.client import (
+    OpenedStreams,
+    Opener,
+    Telemetry,
+    TokenSource,
+    new_message_id,
+    prepare_message,
+    with_date_and_id,
+)
+from asyncsmtp.mail import (
+    Address,
+    Addresses,
+    AttachmentPattern,
+    AttachmentReader,
+    DnsAnswer,
+    DnsQueries,
+    DnsQueryFailed,
+    DnsQuestion,
+    Finding,
+    FindingLevel,
+    ReturnPath,
+    SenderDomain,
+    SmimeSigner,
+    TemplateLoader,
+    check_dns,
+    check_message,
+)
 
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
@@ -195,7 +221,9 @@ def relays() -> list[Relay]:
             timeouts=Timeouts(greeting=30.0),
         ),
         Relay("mail.example.org", ca_file=Path("ca.pem"), timeouts=Timeouts.interactive()),
-        Relay("mail.example.org", masked=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")),
+        Relay(
+            "mail.example.org", ignored_extensions=frozenset({"DSN"}), xclient=XClient(addr="192.0.2.7", proto="ESMTP")
+        ),
     ]
 
 
@@ -261,6 +289,60 @@ def asking() -> Message:
     return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), mail_options=mail_options)
 
 
+def from_parts(signer: Signer, path: Path) -> list[Message]:
+    """A message from parts, rows in memory and files."""
+    message = assert_type(
+        build(from_=("Ada", "ada@example.org"), to="bob@example.com", text="Hello", attachments=["a.pdf", path]),
+        Message,
+    )
+    build(from_="ada@example.org", to=("Ann", "ann@x.example"), cc=[("Cy", "cy@x.example"), "di@x.example"], text="x")
+    build(from_="ada@example.org", to=[Mailbox.parse("bob@x.example")], text="x", attachments=path)
+    assert_type(Attachment.from_path("a.pdf"), Attachment)
+    assert_type(Attachment.from_path(path, "application/pdf"), Attachment)
+    rows: list[dict[str, str]] = [{"email": "ann@example.com", "name": "Ann"}]
+    composer = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}").compile(rows[0].keys())
+    draft = assert_type(composer.compose("ann@example.com", {"name": "Ann"}), Message)
+    assert_type(draft.is_draft, bool)
+    assert_type(with_date_and_id(draft, clock=lambda: datetime.now(UTC), new_id=new_message_id), Message)
+    assert_type(Signer.from_file("example.org", "s1", "dkim.pem"), Signer)
+    assert_type(DkimKey.from_file("example.org", "s1", path), DkimKey)
+    assert_type(signer.sign(EmailMessage()), Message)
+    return [message, assert_type(signer.sign(message), Message), prepare_message(EmailMessage())]
+
+
+def credentials(fetch: TokenSource, url: str) -> list[Relay]:
+    """Passwords and tokens as plain strings, beside a URL."""
+    return [
+        Relay.from_url(url, password="secret"),
+        Relay.from_url(url, token="t-1"),
+        Relay.from_url(url, token=fetch),
+        Relay("h", login=Login("ada", "secret"), ca_file="ca.pem"),
+        Relay("h", login=Login("ada", token="t-1"), client_certificate=ClientCertificate("a.pem", passphrase="x")),
+    ]
+
+
+def public_types(
+    addresses: Addresses,
+    reader: AttachmentReader,
+    pattern: AttachmentPattern,
+    loader: TemplateLoader,
+    smime: SmimeSigner,
+    path: ReturnPath,
+    opener: Opener,
+    streams: OpenedStreams,
+) -> list[Finding]:
+    """Every type in a public signature of mail and client can be imported from there."""
+    print(addresses, reader, pattern, loader, smime, path, opener, streams)
+    assert_type(Address.parse("Ann <ann@x.example>").mailbox, Mailbox)
+    queries: DnsQueries[list[Finding]] = check_dns(SenderDomain("example.org", "example.org"))
+    question: DnsQuestion = next(queries)
+    answer: DnsAnswer = ()
+    print(question, answer, DnsQueryFailed)
+    found = check_message(prepare_message(EmailMessage()))
+    print([finding for finding in found if finding.weight is FindingLevel.OBJECTION])
+    return found
+
+
 async def not_in_memory() -> list[Message]:
     """Content from a file, and from whoever gives it in blocks."""
     envelope = Envelope.of("ada@example.org", "bob@example.com")
@@ -307,9 +389,9 @@ async def campaign(relay: Relay) -> list[Entry]:
     """A campaign by hand: the file, the template, the ledger, the run."""
     people = RecipientFile("people.csv", email="email")
     template = Template("News <news@example.org>", "For {{ name }}", text="Dear {{ name }}")
-    key = DkimKey.of_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
+    key = DkimKey.from_pem("example.org", "s1", b"-----BEGIN PRIVATE KEY-----")
     signer = Signer(key)
-    assert_type((key.name, key.record, key.algorithm, key.bits, key.weak), tuple[str, str, str, int, bool])
+    assert_type((key.name, key.record, key.algorithm, key.bits, key.is_weak), tuple[str, str, str, int, bool])
     composer: Composer = template.compile(["email", "name"], signer=signer)
     report: Report = await preflight(people, composer)
     report.raise_for_problems()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from asyncsmtp.bulk.bounces.report import MOST_OCTETS
-from asyncsmtp.client.config.proxy import host_and_port, split_url
+from asyncsmtp.client.config.proxy import parse_host_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.replies import safe_text
@@ -56,7 +56,7 @@ class ImapPlace:
         shown = safe_text(url, 80)
         if parts.scheme != "imaps" or not user or parts.query or parts.fragment:
             raise InvalidArgument(f"“{shown}” is no folder of an IMAP server: {_FORM}")
-        host, port = host_and_port(hosts)
+        host, port = parse_host_port(hosts)
         place = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
         if not (place.user + place.host + place.folder).isprintable():
             raise InvalidArgument(f"“{shown}” holds a control character: {_FORM}")

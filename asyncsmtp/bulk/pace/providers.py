@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.config.proxy import host_and_port
+from asyncsmtp.client.config.proxy import parse_host_port
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
@@ -47,7 +47,7 @@ class Providers:
             raise MissingDependency("limits by provider", "asyncsmtp[dns]") from None
         self._resolver: Resolver = Resolver(configure=server is None)
         if server is not None:
-            host, port = host_and_port(server)
+            host, port = parse_host_port(server)
             try:
                 self._resolver.port = port or 53
                 self._resolver.nameservers = [host]

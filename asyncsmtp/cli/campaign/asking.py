@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncsmtp.client.config.proxy import host_and_port, split_url
+from asyncsmtp.client.config.proxy import parse_host_port, split_url
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion
 
@@ -34,9 +34,9 @@ def sender_of(settings: Settings, sample: Message) -> SenderDomain:
     keys = [signature.load() for signature in settings.signatures]
     return SenderDomain(
         author=seen.author,
-        reverse=seen.reverse or seen.author,
+        return_path=seen.return_path or seen.author,
         keys=[(key.name, key.record) for key in keys],
-        relays=[host_and_port(place)[0] for place in places],
+        relays=[parse_host_port(place)[0] for place in places],
     )
 
 
@@ -71,7 +71,7 @@ def _resolver(server: str | None) -> Resolver:
     try:
         resolver = Resolver(configure=server is None)
         if server is not None:
-            host, port = host_and_port(server)
+            host, port = parse_host_port(server)
             resolver.port = port or 53
             resolver.nameservers = [host]
     except (DNSException, ValueError) as error:

@@ -58,7 +58,7 @@ async def assemble(settings: Settings) -> Assembled:
     from asyncsmtp.bulk.recipients.selection import Selection
     from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
     from asyncsmtp.mail.signing.dkim import Signer
-    from asyncsmtp.mail.templates.variables import known_columns
+    from asyncsmtp.mail.templates.variables import build_columns
     from asyncsmtp.protocol.envelope import Mailbox
 
     recipients = await asyncio.to_thread(spooled, settings.recipients, settings.folder, settings.name)
@@ -69,13 +69,13 @@ async def assemble(settings: Settings) -> Assembled:
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
     called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
-    known = known_columns(columns, called, unsubscribes=settings.unsubscribe is not None)
+    known = build_columns(columns, called, unsubscribes=settings.unsubscribe is not None)
     template = _template(settings, shelf, written.bodies(settings, known, shelf.included))
     selection = Selection(columns, settings.where, settings.offset, called)
     if selection:
         file.rules = replace(file.rules, selection=selection)
     seal = settings.sealing.load() if settings.sealing else None
-    composer = template.compile(columns, read=shelf.folder.read, signer=signer, seal=seal, called=called)
+    composer = template.compile(columns, read=shelf.folder.read, signer=signer, smime_signer=seal, aliases=called)
     called[EMAIL] = (await file.heading()).email
     parts = {key: _digest(value.encode("utf-8", "surrogatepass")) for key, value in _written(settings, called).items()}
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
@@ -84,7 +84,7 @@ async def assemble(settings: Settings) -> Assembled:
     parts |= {f"dkim {key.name}": _digest(key.record.encode("ascii")) for key in keys}
     if seal is not None:
         parts["smime"] = _digest(seal.certificate)
-    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.weak)
+    weak = tuple(f"the DKIM key {key.name} has {key.bits} bits; make one of 2048" for key in keys if key.is_weak)
     weak += tuple(remarks(seal, composer.author)) if seal is not None else ()
     return Assembled(file, composer, parts | shelf.digests, weak)
 

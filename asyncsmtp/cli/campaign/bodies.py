@@ -11,7 +11,7 @@ from asyncsmtp.errors import TemplateError
 
 if TYPE_CHECKING:
     from asyncsmtp.cli.campaign.settings import Settings
-    from asyncsmtp.mail.templates.environment import Loader
+    from asyncsmtp.mail.templates.environment import TemplateLoader
     from asyncsmtp.mail.templates.variables import Columns
 
 __all__ = ["Bodies", "Written"]
@@ -49,7 +49,7 @@ class Written:
         text = read(settings.text, "text") if settings.text else None
         return cls(text, read(settings.html, "html") if settings.html else None)
 
-    def bodies(self, settings: Settings, columns: Columns, include: Loader) -> Bodies:
+    def bodies(self, settings: Settings, columns: Columns, include: TemplateLoader) -> Bodies:
         """Make each part that is wanted from the one it is made of.
 
         Args:
@@ -74,7 +74,7 @@ class Written:
         return replace(made, text_name=text_name if made.text in (self.text, self.html) else f"{name} as text")
 
 
-def _check(source: str, file: str, columns: Columns, include: Loader) -> None:
+def _check(source: str, file: str, columns: Columns, include: TemplateLoader) -> None:
     from asyncsmtp.mail.templates.environment import TemplateEnvironment
     from asyncsmtp.mail.templates.variables import check_names, parse
 
@@ -89,7 +89,7 @@ class _Making:
         as_written: whether the lines are those of the file.
     """
 
-    def __init__(self, source: str, name: str, include: Loader, *, is_markdown: bool) -> None:
+    def __init__(self, source: str, name: str, include: TemplateLoader, *, is_markdown: bool) -> None:
         self._source = source
         self._name = name
         self._include = include
@@ -138,7 +138,7 @@ class _Making:
         return whole
 
 
-def _loaded(source: str, include: Loader) -> dict[str, str]:
+def _loaded(source: str, include: TemplateLoader) -> dict[str, str]:
     """The files that it includes or extends."""
     if "{%" not in source:
         return {}

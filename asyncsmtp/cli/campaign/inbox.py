@@ -52,7 +52,7 @@ class Inbox:
             reported = False
             for bounce in read_report(octets):
                 reported = True
-                tokens = [path.token_in(address) for address in bounce.sent_to] if path else []
+                tokens = [path.parse_token(address) for address in bounce.sent_to] if path else []
                 token = next(filter(None, tokens), None) or bounce.message_id.partition("@")[0]
                 if bounce.failed and token:
                     batch.failures[token] = bounce

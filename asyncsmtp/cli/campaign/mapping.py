@@ -15,14 +15,14 @@ _FORM = 'must be names and columns, such as name = "Full name"'
 
 def mapping(value: object, folder: Path) -> Mapping[str, str]:
     """The section as a table, or `NAME=COLUMN` several times as the command line has it."""
-    from asyncsmtp.mail.templates.variables import is_free
+    from asyncsmtp.mail.templates.variables import is_variable_name
 
     pairs = value.items() if isinstance(value, dict) else _parted(value)
     found: dict[str, str] = {}
     for name, column in pairs:
         if not isinstance(column, str) or not column.strip():
             raise ValueError(f"“{safe_text(str(name), 60)}”: {_FORM}")
-        if not is_free(name):
+        if not is_variable_name(name):
             raise ValueError(f"“{safe_text(name, 60)}” cannot be a name in a template: letters, digits and _ only")
         if found.setdefault(name, column.strip()) != column.strip():
             raise ValueError(f"“{safe_text(name, 60)}” is given two columns: leave one of them out")

@@ -36,11 +36,11 @@ async def check_campaign(
     from asyncsmtp.cli.campaign import campaignfile
     from asyncsmtp.cli.campaign.assembly import assemble
     from asyncsmtp.cli.campaign.settings import settle
-    from asyncsmtp.mail.checks.rules import Weight, check
+    from asyncsmtp.mail.checks.rules import FindingLevel, check_message
 
     settings = settle(campaignfile.read(path), {}, path)
     report = await told(await assemble(settings), every=True, write=console.say if as_json else console.out)
-    found = check(report.sample) if report.sample is not None else []
+    found = check_message(report.sample) if report.sample is not None else []
     if dns and report.sample is not None:
         found += await _published(settings, report.sample, name_server)
     for finding in found:
@@ -48,7 +48,7 @@ async def check_campaign(
     if not dns:
         console.say("  what DNS says of the sender was not asked: --dns does")
     console.say(f"  next: asyncsmtp bulk {path} --sandbox")
-    objected = any(finding.weight is Weight.OBJECTION for finding in found)
+    objected = any(finding.weight is FindingLevel.OBJECTION for finding in found)
     return Exit.SOME_FAILED if objected else exit_of(report)
 
 

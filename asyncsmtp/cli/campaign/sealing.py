@@ -46,9 +46,9 @@ class Sealing:
             seal = SmimeSigner(certificate, octets_of(self.key, "[smime] key"), chain)
         except MessageError as error:
             raise Failed(f"[smime]: {error}", "correct it, then run the same command again") from error
-        if seal.ends_at <= datetime.now(UTC):
+        if seal.expires_at <= datetime.now(UTC):
             raise Failed(
-                f"[smime]: the certificate {safe_text(str(self.certificate))} ended on {seal.ends_at:%Y-%m-%d}",
+                f"[smime]: the certificate {safe_text(str(self.certificate))} ended on {seal.expires_at:%Y-%m-%d}",
                 "get a new one, then run the same command again",
             )
         return seal
@@ -59,8 +59,8 @@ def remarks(seal: SmimeSigner, author: Mailbox) -> Iterator[str]:
     if str(author).lower() not in seal.addresses:
         whose = ", ".join(seal.addresses) or "nobody's address"
         yield f"the certificate of [smime] is for {whose}, and From is {author}: readers are warned"
-    if seal.ends_at - datetime.now(UTC) < _SOON:
-        yield f"the certificate of [smime] ends on {seal.ends_at:%Y-%m-%d}"
+    if seal.expires_at - datetime.now(UTC) < _SOON:
+        yield f"the certificate of [smime] ends on {seal.expires_at:%Y-%m-%d}"
 
 
 def sealing(value: object, folder: Path) -> Sealing:

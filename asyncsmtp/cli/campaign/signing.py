@@ -40,7 +40,7 @@ class Signature:
         from asyncsmtp.mail.signing.dkim import DkimKey
 
         try:
-            return DkimKey.of_pem(self.domain, self.selector, self._pem())
+            return DkimKey.from_pem(self.domain, self.selector, self._pem())
         except MessageError as error:
             where = f"the variable {self.key_env}" if self.key is None else safe_text(str(self.key))
             raise Failed(f"[dkim] of {safe_text(self.domain, 80)}, {where}: {error}", _AGAIN) from error

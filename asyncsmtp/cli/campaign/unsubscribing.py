@@ -81,10 +81,10 @@ def unsubscribing(value: object, folder: Path) -> Unsubscribing:
 def _check(name: str, url: str, mailto: str | None = None) -> None:
     """What can be said before the secret is read: some secret stands for it."""
     from asyncsmtp.errors import MessageError, RecipientError
-    from asyncsmtp.mail.list_unsubscribe import LEAST_SECRET, Unsubscribe
+    from asyncsmtp.mail.list_unsubscribe import MIN_SECRET_LENGTH, Unsubscribe
 
     try:
-        Unsubscribe(url, bytes(LEAST_SECRET), mailto)
+        Unsubscribe(url, bytes(MIN_SECRET_LENGTH), mailto)
     except RecipientError as error:
         raise ValueError(f"{name}: {error.reason}") from None
     except MessageError as error:

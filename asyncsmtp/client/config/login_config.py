@@ -1,48 +1,56 @@
-"""Who logs in, and with what."""
+"""Credentials for a relay: passwords, access tokens and client certificates."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.errors import InvalidArgument, check_type
 from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.auth.sasl import NAMES
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["ClientCertificate", "Login", "Token", "TokenSource", "normal_fingerprint"]
+__all__ = ["ClientCertificate", "Login", "Token", "TokenSource", "normalize_fingerprint"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ClientCertificate:
-    """Our own certificate, shown to a relay that asks for one (RFC 8446 §4.3.2).
+    """A TLS client certificate, sent to a relay that asks for one (RFC 8446 §4.3.2).
 
-    Attributes:
-        file: in PEM, the certificate first and what it is signed by behind it.
-        key: its private key in PEM; None where that is in `file` too.
-        passphrase: of the key, where it is encrypted.
+    Args:
+        file: a PEM file: the certificate first, then its intermediate certificates.
+        key: the PEM file of the private key; None if the key is in `file`.
+        passphrase: of the key, if the key is encrypted.
     """
 
     file: Path
-    key: Path | None = None
-    passphrase: Secret | None = None
+    key: Path | None
+    passphrase: Secret | None
+
+    def __init__(self, file: str | Path, key: str | Path | None = None, passphrase: str | Secret | None = None) -> None:
+        check_type("file", file, str, Path)
+        check_type("key", key, str, Path, None)
+        object.__setattr__(self, "file", Path(file))
+        object.__setattr__(self, "key", None if key is None else Path(key))
+        object.__setattr__(self, "passphrase", _to_secret("passphrase", passphrase))
 
 
 _SHA_256 = re.compile(r"[0-9a-f]{64}")
 
 
-def normal_fingerprint(text: str) -> str:
-    """A SHA-256 fingerprint as 64 small hex digits; it may come with colons and capitals, as OpenSSL prints it.
+def normalize_fingerprint(text: str) -> str:
+    """Return a SHA-256 fingerprint as 64 lower-case hex digits; colons and capitals, as OpenSSL prints them, are fine.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: `text` is not a fingerprint.
     """
     digits = text.strip().replace(":", "").lower()
     if not _SHA_256.fullmatch(digits):
         raise InvalidArgument(
-            f"“{safe_text(text, 80)}” is no SHA-256 fingerprint of a certificate: 64 hex digits, "
+            f"“{safe_text(text, 80)}” is not a SHA-256 fingerprint of a certificate: give 64 hex digits, "
             "as `asyncsmtp check` and `openssl x509 -noout -fingerprint -sha256` print them"
         )
     return digits
@@ -50,53 +58,101 @@ def normal_fingerprint(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An OAuth 2.0 access token, and for how many seconds from now it is good."""
+    """An OAuth 2.0 access token that expires in `expires_in` seconds from now."""
 
     secret: Secret
     expires_in: float
 
 
 TokenSource = Callable[[], Awaitable[str | Token]]
-"""Fetches an access token, by a refresh token or however its owner likes; what it raises ends the login.
+"""An async function that returns an access token; an exception from it ends the login.
 
-It is called when there is no token yet, when the one there is has a minute left (five minutes after it came, if it is
-a bare text), and once more when a relay refuses it; never twice at a time by the sessions of a pool.
+It is called when there is no token yet, one minute before the token expires (five minutes after it was fetched if it is
+a plain string), and once more after a relay refuses it; never twice at a time by the sessions of one pool.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _FixedToken:
+    """A token source for a token given as a string, which is valid until a relay refuses it."""
+
+    secret: Secret
+
+    async def __call__(self) -> Token:
+        return Token(self.secret, inf)
+
 
 _EXTERNAL = ("EXTERNAL",)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Login:
-    """Who logs in: a user with a password or with access tokens, or whoever the TLS client certificate names.
+    """Credentials of a user: a password or access tokens, or the identity in the TLS client certificate.
 
-    Attributes:
-        authzid: the identity to act as, where that is not the user's own.
-        mechanisms: the only SASL mechanisms that may be used, in this order. Without any, the safest that the relay
-            offers is used, and CRAM-MD5 not at all: it must be asked for here.
+        Login("ada", "secret")
+        Login("ada@example.org", token=fetch_token)
+
+    Args:
+        password: a string or a `Secret`; stored as a `Secret`, which no repr or log shows.
+        token: an access token as a string or `Secret`, or an async function that returns one (see `TokenSource`).
+        authzid: the identity to act as, if it is not the user's own.
+        mechanisms: the only SASL mechanisms that may be used, in order of preference. If empty, the safest that the
+            relay offers is used, and CRAM-MD5 never: it must be named here.
+    Raises:
+        InvalidArgument: no user name, both or neither of password and token, or an unknown mechanism.
     """
 
-    username: str = ""
-    password: Secret | None = None
-    token: TokenSource | None = field(default=None, repr=False)
-    authzid: str = ""
-    mechanisms: tuple[str, ...] = ()
+    username: str
+    password: Secret | None
+    token: TokenSource | None = field(repr=False)
+    authzid: str
+    mechanisms: tuple[str, ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        username: str = "",
+        password: str | Secret | None = None,
+        token: str | Secret | TokenSource | None = None,
+        authzid: str = "",
+        mechanisms: tuple[str, ...] = (),
+    ) -> None:
+        check_type("username", username, str)
+        object.__setattr__(self, "username", username)
+        object.__setattr__(self, "password", _to_secret("password", password))
+        object.__setattr__(self, "token", _to_token_source(token))
+        object.__setattr__(self, "authzid", authzid)
+        object.__setattr__(self, "mechanisms", tuple(mechanisms))
+        self._check()
+
+    def _check(self) -> None:
         if unknown := sorted(set(self.mechanisms) - set(NAMES)):
-            raise InvalidArgument(f"“{safe_text(unknown[0], 80)}” is no mechanism known here: {', '.join(NAMES)}")
+            name = safe_text(unknown[0], 80)
+            raise InvalidArgument(f"“{name}” is not a supported SASL mechanism: use {', '.join(NAMES)}")
         if self.mechanisms == _EXTERNAL:
             if self.username or self.password is not None or self.token is not None:
                 raise InvalidArgument(
-                    "a login by EXTERNAL has no user name, password or token: the certificate says who"
+                    "a login by EXTERNAL takes no user name, password or token: the client certificate names the user"
                 )
             return
         if not self.username:
-            raise InvalidArgument("a login needs a user name")
+            raise InvalidArgument("a login needs a user name: give username=")
         if (self.password is None) == (self.token is None):
-            raise InvalidArgument("a login has either a password or a token source")
+            raise InvalidArgument("a login needs either a password or a token: give password= or token=")
 
     @classmethod
     def by_certificate(cls, authzid: str = "") -> Login:
-        """Log in as whom the client certificate names (EXTERNAL); the relay's settings have it."""
+        """Return a login as the user that the relay's `client_certificate` names (SASL EXTERNAL)."""
         return cls(authzid=authzid, mechanisms=_EXTERNAL)
+
+
+def _to_secret(parameter: str, value: str | Secret | None) -> Secret | None:
+    check_type(parameter, value, str, Secret, None)
+    return Secret(value) if isinstance(value, str) else value
+
+
+def _to_token_source(token: str | Secret | TokenSource | None) -> TokenSource | None:
+    if isinstance(token, str | Secret):
+        return _FixedToken(token if isinstance(token, Secret) else Secret(token))
+    if token is not None and not callable(token):
+        raise TypeError(f"token must be str, Secret or an async function, not {type(token).__name__}")
+    return token

@@ -1,4 +1,4 @@
-"""A proxy as a value: SOCKS 5 (RFC 1928) or HTTP CONNECT (RFC 9110 §9.3.6)."""
+"""Proxy settings (SOCKS 5, RFC 1928; HTTP CONNECT, RFC 9110 §9.3.6), and parsing of hosts, ports and relay URLs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.errors import InvalidArgument, check_type
 from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Proxy", "ProxyKind", "check_port", "has_password", "host_and_port", "split_url"]
+__all__ = ["Proxy", "ProxyKind", "check_port", "has_password", "parse_host_port", "split_url"]
 
 _USER = r"(?:[a-z0-9+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # with what should be the scheme before it or not
 _OTHERS = r"(?:,(?:\[[0-9a-f:.]*\]|[^/?#@:,\[]*)(?::\d{1,5})?)*"  # further hosts and ports
@@ -25,74 +25,77 @@ _PROXY_PASSWORD = re.compile(r"\s*" + _USER + r"(?!\d{1,5}(?:[/?#]|&[a-z-]+=))[^
 
 
 def has_password(url: str) -> bool:
-    """Whether there is a password in a relay's URL, or in that of its proxy, though neither may be well formed.
+    """Return whether the URL of a relay, or of its proxy, holds a password; such a URL must not be shown.
 
-    Then it must not be shown.
+    The URLs need not be well formed: a mistyped URL with a password in it must not be shown either.
     """
     proxy = unquote(url.partition("proxy=")[2])
     return _PASSWORD_INSIDE.match(url) is not None or _PROXY_PASSWORD.match(proxy) is not None
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a relay's URL.
+    """Split a relay's URL.
 
     Raises:
-        InvalidArgument: it cannot be taken apart, or has a password, which is not repeated.
+        InvalidArgument: the URL is malformed, or holds a password, which the message does not repeat.
     """
     if has_password(url):
-        raise InvalidArgument("a password has no place in a URL: use ASYNCSMTP_PASSWORD or --password-command")
+        raise InvalidArgument(
+            "the URL must not hold a password: give password= beside it "
+            "(with the command: set ASYNCSMTP_PASSWORD or use --password-command)"
+        )
     try:
         return urlsplit(url)
-    except ValueError as error:  # brackets around what is no IPv6 address, characters that become others (NFKC)
-        raise InvalidArgument(f"“{safe_text(url, 80)}” has a host that is none: write smtp://host:587") from error
+    except ValueError as error:  # brackets around something else than an IPv6 address; characters that NFKC changes
+        raise InvalidArgument(f"“{safe_text(url, 80)}” is not a valid URL: write smtp://host:587") from error
 
 
-def host_and_port(text: str) -> tuple[str, int | None]:
-    """A host, and its port where one is given: `name`, `name:587`, `192.0.2.1`, `[2001:db8::1]:587`.
+def parse_host_port(text: str) -> tuple[str, int | None]:
+    """Split `name`, `name:587`, `192.0.2.1` or `[2001:db8::1]:587` into host and port; without a port it is None.
 
     Raises:
-        InvalidArgument: it is neither.
+        InvalidArgument: the host or port is not valid.
     """
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidArgument(f"“{safe_text(text, 80)}” has a host or a port that is none: write host:587") from error
+        raise InvalidArgument(f"“{safe_text(text, 80)}” is not a valid host and port: write host:587") from error
     if not host or parts.username is not None or parts.netloc != text:
-        raise InvalidArgument(f"“{safe_text(text, 80)}” names no host: write smtp://host:587")
+        raise InvalidArgument(f"“{safe_text(text, 80)}” does not name a host: write smtp://host:587")
     check_port(port)
     return unquote(host), port
 
 
 def check_port(port: int | None) -> None:
-    """Raise InvalidArgument for what is no port; None stands for the usual one."""
+    """Raise InvalidArgument unless `port` is 1 to 65535, or None for the default."""
     if port is not None and not 0 < port < 65536:
-        raise InvalidArgument(f"{port} is no port: 1 to 65535")
+        raise InvalidArgument(f"{port} is not a valid port: give 1 to 65535")
 
 
-_MOST_SOCKS = 255  # octets of a user name and of a password (RFC 1929 §2)
+_MAX_SOCKS_CREDENTIAL = 255  # bytes of a user name and of a password (RFC 1929 §2)
 
 
 class ProxyKind(StrEnum):
-    """How a proxy is spoken to."""
+    """The protocol of a proxy."""
 
     SOCKS5 = "socks5"
     HTTP = "http"
 
 
-_PORTS = {ProxyKind.SOCKS5: 1080, ProxyKind.HTTP: 8080}
+_DEFAULT_PORTS = {ProxyKind.SOCKS5: 1080, ProxyKind.HTTP: 8080}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy through which a relay is reached; the packages for it come with `pip install asyncsmtp[proxy]`.
+    """A proxy between us and a relay; install its packages with `pip install asyncsmtp[proxy]`.
 
-    What goes through it is protected by TLS with the relay, if by anything.
+    Only TLS with the relay protects the traffic: the proxy itself sees everything else.
 
     Attributes:
-        port: None for the usual one, 1080 for SOCKS and 8080 for HTTP.
-        username, password: where it wants to know us; it hears them in clear.
-        remote_names: have the proxy look up the relay's name; else we do, and it is told an address.
+        port: None for the default: 1080 for SOCKS, 8080 for HTTP.
+        username, password: credentials for the proxy, which it receives in cleartext.
+        remote_names: let the proxy look up the relay's name; if False, it is looked up here.
     """
 
     kind: ProxyKind
@@ -104,54 +107,58 @@ class Proxy:
 
     def __post_init__(self) -> None:
         if not self.host:
-            raise InvalidArgument("a proxy needs a host")
+            raise InvalidArgument("a proxy needs host=")
         check_port(self.port)
         if self.password is not None and not self.username:
-            raise InvalidArgument("a proxy's password needs a user name")
+            raise InvalidArgument("a proxy's password needs username= too")
         said = (self.username, self.password.reveal() if self.password is not None else "")
         if any(ord(character) < 32 or ord(character) == 127 for text in said for character in text):
-            raise InvalidArgument("a control character in the user name or the password of the proxy")
-        if self.kind is ProxyKind.SOCKS5 and not all(text.isascii() and len(text) <= _MOST_SOCKS for text in said):
+            raise InvalidArgument("the user name and password of a proxy must not hold control characters")
+        if self.kind is ProxyKind.SOCKS5 and not all(
+            text.isascii() and len(text) <= _MAX_SOCKS_CREDENTIAL for text in said
+        ):
             raise InvalidArgument(
-                f"SOCKS takes a user name and a password of ASCII, {_MOST_SOCKS} octets each at the most"
+                f"a SOCKS user name and password must be ASCII, at most {_MAX_SOCKS_CREDENTIAL} bytes each"
             )
         if self.kind is ProxyKind.HTTP and ":" in self.username:
-            raise InvalidArgument("a colon in the user name of an HTTP proxy, which ends there (RFC 7617 §2)")
+            raise InvalidArgument("the user name of an HTTP proxy must not hold a colon (RFC 7617 §2)")
 
     @classmethod
     def from_url(cls, url: str, *, password: str | Secret | None = None) -> Self:
-        """Read a proxy's URL: `socks5://user@host:1080` or `http://user@host:8080`.
+        """Return the proxy of a URL: `socks5://user@host:1080` or `http://user@host:8080`.
 
         Raises:
-            InvalidArgument: it is none, or there is a password in it, which is not repeated.
+            InvalidArgument: the URL is not valid, or holds a password, which the message does not repeat.
         """
+        check_type("url", url, str)
         if has_password(url):
             raise InvalidArgument(
-                "a password has no place in a URL: give it as `password`, or in ASYNCSMTP_PROXY_PASSWORD"
+                "the URL of a proxy must not hold a password: give password= "
+                "(with the command: set ASYNCSMTP_PROXY_PASSWORD)"
             )
         try:
             parts = urlsplit(url)
             kind, port = ProxyKind(parts.scheme), parts.port
         except ValueError as error:
-            raise _no_proxy(url) from error
+            raise _invalid_proxy(url) from error
         if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-            raise _no_proxy(url)
+            raise _invalid_proxy(url)
         secret = Secret(password) if isinstance(password, str) else password
         return cls(kind, unquote(parts.hostname), port, unquote(parts.username or ""), secret)
 
     def with_password(self, password: Secret) -> Self:
-        """The same proxy, and the password of its user."""
+        """Return a copy with the password of its user."""
         return replace(self, password=password)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, the usual one filled in."""
-        return self.host, self.port or _PORTS[self.kind]
+        """The host and port, with the default filled in."""
+        return self.host, self.port or _DEFAULT_PORTS[self.kind]
 
     def __str__(self) -> str:
         host, port = self.address
         return safe_text(f"{self.kind}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), 280)
 
 
-def _no_proxy(url: str) -> InvalidArgument:
-    return InvalidArgument(f"“{safe_text(url, 80)}” is no proxy: write socks5://host:1080 or http://host:8080")
+def _invalid_proxy(url: str) -> InvalidArgument:
+    return InvalidArgument(f"“{safe_text(url, 80)}” is not a proxy's URL: write socks5://host:1080 or http://host:8080")

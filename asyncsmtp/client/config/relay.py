@@ -1,4 +1,4 @@
-"""Where and how to submit mail: a relay as a value (RFC 6409, RFC 8314)."""
+"""Relay settings: hosts, TLS, login, proxy, timeouts, and the URL that names them (RFC 6409, RFC 8314)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote
 
-from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normal_fingerprint
-from asyncsmtp.client.config.proxy import Proxy, check_port, host_and_port, split_url
-from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normalize_fingerprint
+from asyncsmtp.client.config.proxy import Proxy, check_port, parse_host_port, split_url
+from asyncsmtp.errors import InvalidArgument, check_type
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.commands import Verb, ehlo
 from asyncsmtp.protocol.opening_handshake import Security, XClient
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Dialogue", "Login", "OpenedStreams", "Opener", "Relay", "Timeouts", "Token", "TokenSource", "settings_of"]
+__all__ = ["Dialogue", "Login", "OpenedStreams", "Opener", "Relay", "Timeouts", "Token", "TokenSource"]
 
 
 class Dialogue(StrEnum):
-    """How far we speak ahead of the relay's replies.
+    """The number of commands that are sent before their replies arrive.
 
-    LOCKSTEP: one command at a time. PIPELINED: groups, where the relay offers PIPELINING (RFC 2920), and
-    across transactions on a session that has proved it reads on behind the end of a content. STREAMED: content
-    in chunks (RFC 3030), said unasked with its envelope, `window` messages ahead of their replies; only for a
-    relay one runs. Each of these may be in doubt when the connection breaks.
+    LOCKSTEP: one command at a time.
+    PIPELINED: groups of commands if the relay offers PIPELINING (RFC 2920), and the next transaction behind the end of
+    data once the session has shown that the server reads on there.
+    STREAMED: envelopes and contents in chunks (RFC 3030), up to `window` messages ahead of their replies. Only for a
+    relay that you run: each of these messages is in doubt if the connection breaks.
     """
 
     LOCKSTEP = "lockstep"
@@ -42,15 +43,17 @@ class Dialogue(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """A limit for each stage, in seconds. The RFC asks for one per command; a total alone is not allowed.
+    """Limits for the stages of a session, in seconds (RFC 5321 §4.5.3.2 asks for one for each command).
 
-    Before the point of no return a timeout is cheap: trying again is free. After it, it costs a possible
-    duplicate. So `end`, the wait for the reply to the content, stays at ten minutes in every profile.
+    Before the point of no return a timeout is cheap: the message can be sent again. After it, a timeout may cost a
+    duplicate. Therefore `end`, the wait for the reply to the end of data, is ten minutes in every profile.
 
     Attributes:
-        connect: name lookup and TCP, all addresses together. tls: a handshake.
-        block: no progress in writing a block of content.
-        quit: the relay's goodbye. close: the end of TLS and of the connection.
+        connect: name lookup and TCP, for all addresses together.
+        tls: a TLS handshake.
+        block: writing one block of the content without progress.
+        quit: the reply to QUIT.
+        close: closing TLS and the connection.
     """
 
     connect: float = 30.0
@@ -70,15 +73,15 @@ class Timeouts:
 
     @classmethod
     def interactive(cls) -> Timeouts:
-        """For someone who watches: shorter before the point of no return, the same after it."""
+        """Return shorter limits for a person who waits; after the point of no return they are the same."""
         return cls(connect=15.0, greeting=30.0, ehlo=30.0, starttls=30.0, mail=60.0, rcpt=60.0)
 
     def limit(self, verb: Verb) -> float:
-        """Seconds from when `verb` is the oldest command unanswered until its whole reply must be in."""
-        return float(getattr(self, _STAGE[verb]))
+        """Return the seconds from when `verb` is the oldest unanswered command until its reply must be complete."""
+        return float(getattr(self, _STAGE_BY_VERB[verb]))
 
 
-_STAGE = {
+_STAGE_BY_VERB = {
     Verb.GREETING: "greeting",
     Verb.EHLO: "ehlo",
     Verb.HELO: "ehlo",
@@ -101,14 +104,14 @@ _STAGE = {
     Verb.QUIT: "quit",
 }
 
-_SCHEMES = {  # with the security, unless the URL says another
+_SECURITY_BY_SCHEME = {  # unless the key `security` of the URL says otherwise
     "smtp": Security.STARTTLS,
     "smtps": Security.IMPLICIT_TLS,
     "lmtp": Security.PLAINTEXT,
     "smtp+unix": Security.PLAINTEXT,
     "lmtp+unix": Security.PLAINTEXT,
 }
-_QUERY = frozenset(
+_QUERY_KEYS = frozenset(
     {
         "auth",
         "ca-file",
@@ -126,38 +129,35 @@ _QUERY = frozenset(
 )
 
 
-def settings_of(
+def _parse_url(
     url: str,
-    password: str | Secret | None = None,
-    token: TokenSource | None = None,
-    passphrase: str | Secret | None = None,
-    proxy_password: str | Secret | None = None,
+    password: str | Secret | None,
+    token: str | Secret | TokenSource | None,
+    passphrase: str | Secret | None,
+    proxy_password: str | Secret | None,
 ) -> dict[str, Any]:
-    """What a URL says, by the names of a Relay's fields.
-
-    Raises:
-        InvalidArgument: with the part of the URL that is wrong. A password in the URL is refused.
-    """
+    """Return the settings in a URL as arguments for `Relay`."""
+    check_type("url", url, str)
     parts = split_url(url)
-    if parts.scheme not in _SCHEMES:
-        raise InvalidArgument(f"“{safe_text(url, 80)}” is no relay: write smtp://host:587 or smtps://host")
-    security, unix = _SCHEMES[parts.scheme], parts.scheme.endswith("+unix")
+    if parts.scheme not in _SECURITY_BY_SCHEME:
+        raise InvalidArgument(f"“{safe_text(url, 80)}” is not a relay's URL: write smtp://host:587 or smtps://host")
+    security, unix = _SECURITY_BY_SCHEME[parts.scheme], parts.scheme.endswith("+unix")
     if (parts.path.strip("/") and not unix) or parts.fragment:
-        raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” means nothing in a relay's URL")
+        raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” has no meaning in a relay's URL")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := query.keys() - _QUERY:
-        raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is no setting of a relay's URL")
+    if unknown := query.keys() - _QUERY_KEYS:
+        raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is not a setting of a relay's URL")
     user = parts.netloc.rpartition("@")[0]
     return {
-        **({"unix_path": _unix_path(url, parts)} if unix else _hosts(url, parts)),
-        "security": _choice(Security, "security", query.get("security", security)),
-        "login": _login(unquote(user), password, token, query.get("auth")),
-        "ca_file": _file("ca-file", query),
+        **({"unix_path": _parse_unix_path(url, parts)} if unix else _parse_hosts(url, parts)),
+        "security": _parse_choice(Security, "security", query.get("security", security)),
+        "login": _build_login(unquote(user), password, token, query.get("auth")),
+        "ca_file": _parse_path("ca-file", query),
         "verify_name": query.get("verify-name"),
-        "verify": _yes("verify", query.get("verify", "yes")),
+        "verify": _parse_yes_no("verify", query.get("verify", "yes")),
         "pins": tuple(query["pin"].split(",")) if "pin" in query else (),
-        "client_certificate": _certificate(query, passphrase),
-        "dialogue": _choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
+        "client_certificate": _parse_client_certificate(query, passphrase),
+        "dialogue": _parse_choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
         "name": query.get("name"),
         "lmtp": parts.scheme.startswith("lmtp"),
         "source_address": query.get("source-address"),
@@ -165,107 +165,119 @@ def settings_of(
     }
 
 
-def _unix_path(url: str, parts: SplitResult) -> Path:
+def _parse_unix_path(url: str, parts: SplitResult) -> Path:
     if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
-        raise InvalidArgument(f"“{safe_text(url, 80)}” names no Unix socket: write lmtp+unix:///path/to/socket")
+        raise InvalidArgument(f"“{safe_text(url, 80)}” does not name a Unix socket: write lmtp+unix:///path/to/socket")
     return Path(unquote(parts.path))
 
 
-def _hosts(url: str, parts: SplitResult) -> dict[str, Any]:
-    """The first host with its port, and those that stand by for it."""
+def _parse_hosts(url: str, parts: SplitResult) -> dict[str, Any]:
+    """Return the first host with its port, and the fallback hosts."""
     named = parts.netloc.rpartition("@")[2]
     if not named:
-        raise InvalidArgument(f"“{safe_text(url, 80)}” names no host: write smtp://host:587")
+        raise InvalidArgument(f"“{safe_text(url, 80)}” does not name a host: write smtp://host:587")
     first, *others = named.split(",")
-    host, port = host_and_port(first)
+    host, port = parse_host_port(first)
     return {"host": host, "port": port, "fallback_hosts": tuple(others)}
 
 
-def _login(username: str, password: str | Secret | None, token: TokenSource | None, auth: str | None) -> Login | None:
+def _build_login(
+    username: str,
+    password: str | Secret | None,
+    token: str | Secret | TokenSource | None,
+    auth: str | None,
+) -> Login | None:
     if not username:
         return Login.by_certificate() if auth is not None and auth.upper() == "EXTERNAL" else None
     if password is None and token is None:
         raise InvalidArgument(
-            f"no password for “{safe_text(username, 80)}”: set ASYNCSMTP_PASSWORD or use --password-command"
+            f"no password for “{safe_text(username, 80)}”: give password= or token= beside the URL "
+            "(with the command: set ASYNCSMTP_PASSWORD or use --password-command)"
         )
     mechanisms = tuple(auth.upper().split(",")) if auth is not None else ()
-    return Login(username, Secret(password) if isinstance(password, str) else password, token, mechanisms=mechanisms)
+    return Login(username, password, token, mechanisms=mechanisms)
 
 
-def _certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> ClientCertificate | None:
+def _parse_client_certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> ClientCertificate | None:
     if "client-cert" not in query:
         if "client-key" in query:
-            raise InvalidArgument("a client-key needs its client-cert beside it in a relay's URL")
+            raise InvalidArgument("client-key needs client-cert beside it in a relay's URL")
         return None
-    certificate, key = _file("client-cert", query), _file("client-key", query)
+    certificate, key = _parse_path("client-cert", query), _parse_path("client-key", query)
     assert certificate is not None
-    return ClientCertificate(certificate, key, Secret(passphrase) if isinstance(passphrase, str) else passphrase)
+    return ClientCertificate(certificate, key, passphrase)
 
 
-def _file(key: str, query: Mapping[str, str]) -> Path | None:
+def _parse_path(key: str, query: Mapping[str, str]) -> Path | None:
     if "\0" in (path := query.get(key, "")):
-        raise InvalidArgument(f"“{safe_text(path, 80)}” is no path, which {key} in a relay's URL must be")
+        raise InvalidArgument(f"“{safe_text(path, 80)}” is not a valid path for {key} in a relay's URL")
     return Path(path) if key in query else None
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
-def _choice(kind: type[_Choice], key: str, value: str) -> _Choice:
+def _parse_choice(kind: type[_Choice], key: str, value: str) -> _Choice:
     try:
         return kind(value)
     except ValueError as error:
         known = ", ".join(kind)
-        raise InvalidArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: {known}") from error
+        raise InvalidArgument(f"“{safe_text(value, 80)}” is not a valid {key} for a relay: use {known}") from error
 
 
-def _yes(key: str, value: str) -> bool:
+def _parse_yes_no(key: str, value: str) -> bool:
     if value not in ("yes", "no"):
-        raise InvalidArgument(f"“{safe_text(value, 80)}” is no {key} of a relay: yes, no")
+        raise InvalidArgument(f"“{safe_text(value, 80)}” is not a valid {key} for a relay: use yes or no")
     return value == "yes"
 
 
 _LMTP_PORT = 24
-_MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103  # octets: what sockaddr_un has room for, less the NUL
-_PORTS = {Security.IMPLICIT_TLS: 465, Security.STARTTLS: 587, Security.OPPORTUNISTIC: 25, Security.PLAINTEXT: 25}
+_MAX_UNIX_PATH = 107 if sys.platform == "linux" else 103  # bytes: the size of sun_path, less the NUL
+_DEFAULT_PORTS = {
+    Security.IMPLICIT_TLS: 465,
+    Security.STARTTLS: 587,
+    Security.OPPORTUNISTIC: 25,
+    Security.PLAINTEXT: 25,
+}
 
 OpenedStreams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Opener = Callable[[str, int], Awaitable[socket.socket | OpenedStreams]]
-"""Opens a connection to a host and port in a way of its own: through a tunnel, say.
+"""An async function that opens a connection to a host and port, for example through a tunnel.
 
-It is called once for each session, and returns a connected socket or a pair of streams, which the session owns from
-then on. It has the relay's `connect` timeout; TLS comes on top of what it returns.
+It is called once for each session and returns a connected socket or a pair of streams, which the session then owns. It
+has the relay's `connect` timeout; TLS is started on what it returns.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """A submission server and the policy for speaking with it.
+    """A mail server to submit messages to, and the settings for sessions with it.
 
     Attributes:
-        host: a name or an address. port: None for the usual one: 465 for implicit TLS, 587 for STARTTLS, 25 else;
-            for LMTP it is 24.
-        security: STARTTLS, required, unless said otherwise.
-        login: None to send without one.
-        context: your own TLS context; without it, certificates are verified against the system's CAs and `ca_file`.
-        verify_name: the name the certificate must carry, where that is not `host`; "localhost" on a Unix socket.
-        cleartext_login: let credentials travel without TLS; only for a relay on a wire you trust.
-        name: how we greet the relay; None for the address literal of our end.
-        masked: EHLO keywords to act as if they were not offered.
-        window: contents unanswered at a time in a streamed dialogue: as many may be in doubt on a connection.
-        lmtp: the relay speaks LMTP: it answers the content once for each recipient (RFC 2033).
-        xclient: the client for whom we speak, where the relay trusts us with that (Postfix's XCLIENT).
-        unix_path: the Unix socket where the relay listens, instead of host and port.
-        standby: further hosts, `name` or `name:port`, tried in this order when those before cannot be reached within
-            the timeouts, which each of them has. One that refuses us for good is not passed over: wrong credentials
+        host: a host name or an address.
+        port: None for the default: 465 for implicit TLS, 587 for STARTTLS, 24 for LMTP, otherwise 25.
+        security: STARTTLS, required, by default.
+        login: None to send without authentication.
+        context: a TLS context of your own; without it, certificates are verified against the system's CAs or `ca_file`.
+        ca_file: a PEM file of the CAs to trust instead of the system's.
+        verify_name: the name the certificate must carry, if not `host`; "localhost" for a Unix socket.
+        cleartext_login: send credentials without TLS too. Only for a network that you trust.
+        name: the name in EHLO; None for the address literal of the local end.
+        ignored_extensions: EHLO keywords to treat as not offered.
+        window: maximum unanswered contents of a STREAMED dialogue: as many may be in doubt on one connection.
+        lmtp: speak LMTP: the relay answers the content once for each recipient (RFC 2033).
+        xclient: the client to name with XCLIENT, if the relay trusts us with that (Postfix).
+        unix_path: the Unix socket of the relay, instead of host and port.
+        fallback_hosts: further hosts, `name` or `name:port`, tried in order if those before cannot be reached within
+            the timeouts, which apply to each host. A host that refuses permanently ends the search: wrong credentials
             are wrong everywhere.
-        source_address: the address of ours to connect from.
-        proxy: through which to connect.
-        opener: connects instead of us.
-        client_certificate: ours, for a relay that asks for one.
-        pins: SHA-256 fingerprints in hex; the relay's certificate must have one of them, whatever else is checked.
-        verify: whether its certificate must be valid, and for its name. Without it, and without pins, nobody knows who
-            the relay is: a warning is logged, and credentials are not sent unless `cleartext_login` lets them.
+        source_address: the local address to connect from.
+        proxy: the proxy to connect through.
+        opener: opens the connection instead of the library.
+        client_certificate: a certificate to identify with, if the relay asks for one.
+        pins: SHA-256 fingerprints in hex; the relay's certificate must have one of them, in addition to other checks.
+        verify: check the certificate and its name. If False, and without pins, the relay is not authenticated: a
+            warning is logged, and credentials are sent only if `cleartext_login` is set.
     """
 
     host: str = ""
@@ -273,13 +285,13 @@ class Relay:
     security: Security = Security.STARTTLS
     login: Login | None = None
     context: ssl.SSLContext | None = field(default=None, repr=False)
-    ca_file: Path | None = None
+    ca_file: str | Path | None = None
     verify_name: str | None = None
     cleartext_login: bool = False
     dialogue: Dialogue = Dialogue.PIPELINED
     timeouts: Timeouts = field(default_factory=Timeouts)
     name: str | None = None
-    masked: frozenset[str] = frozenset()
+    ignored_extensions: frozenset[str] = frozenset()
     window: int = 4
     lmtp: bool = False
     xclient: XClient | None = None
@@ -293,17 +305,21 @@ class Relay:
     verify: bool = True
 
     def __post_init__(self) -> None:
+        check_type("host", self.host, str)
+        check_type("port", self.port, int, None)
+        check_type("login", self.login, Login, None)
+        check_type("ca_file", self.ca_file, str, Path, None)
         if self.unix_path is not None:
             _check_unix(self)
         elif not self.host:
-            raise InvalidArgument("a relay needs a host, or the unix_path of its socket")
+            raise InvalidArgument("a relay needs host= or unix_path=")
         check_port(self.port)
         if self.name is not None:
             ehlo(self.name)
         for other in self.fallback_hosts:
-            host_and_port(other)
-        object.__setattr__(self, "pins", tuple(map(normal_fingerprint, self.pins)))
-        _check_way(self)
+            parse_host_port(other)
+        object.__setattr__(self, "pins", tuple(map(normalize_fingerprint, self.pins)))
+        _check_route(self)
         _check_tls(self)
 
     @classmethod
@@ -312,41 +328,44 @@ class Relay:
         url: str,
         *,
         password: str | Secret | None = None,
-        token: TokenSource | None = None,
+        token: str | Secret | TokenSource | None = None,
         passphrase: str | Secret | None = None,
         proxy_password: str | Secret | None = None,
     ) -> Relay:
-        """Read a relay's URL.
+        """Return the relay that a URL describes.
 
         `smtp://user@host:587` (STARTTLS required), `smtps://user@host` (TLS, 465),
         `smtp://localhost:2525?security=none`; several hosts are tried in order, `smtp://one.example,two.example:25`;
-        `lmtp://host:24`, and for a Unix socket `lmtp+unix:///path` or `smtp+unix:///path`, these in clear unless
+        `lmtp://host:24`, and for a Unix socket `lmtp+unix:///path` or `smtp+unix:///path`, both in cleartext unless
         `security` says otherwise. Other query keys: `security` (tls, starttls, opportunistic, none), `name` (for
-        EHLO), `verify-name`, `ca-file`, `pin` (fingerprints, parted by commas), `verify` (yes, no), `client-cert`,
+        EHLO), `verify-name`, `ca-file`, `pin` (fingerprints, separated by commas), `verify` (yes, no), `client-cert`,
         `client-key`, `source-address`, `proxy` (socks5://user@host:1080, http://user@host:8080), `dialogue`, `auth`
-        (the only mechanisms for the login, parted by commas; EXTERNAL without a user).
+        (the only mechanisms for the login, separated by commas; EXTERNAL without a user).
 
         Args:
-            passphrase: of the client certificate's key. proxy_password: of the proxy's user.
+            password: of the user in the URL.
+            token: an access token, or an async function that returns one (see `TokenSource`), instead of a password.
+            passphrase: of the client certificate's key.
+            proxy_password: of the proxy's user.
         Raises:
-            InvalidArgument: with the part of the URL that is wrong. A password in the URL is refused.
+            InvalidArgument: a part of the URL is wrong; the message names it. A password in the URL is refused.
         """
-        return cls(**settings_of(url, password, token, passphrase, proxy_password))
+        return cls(**_parse_url(url, password, token, passphrase, proxy_password))
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, the usual ones filled in."""
-        usual = _LMTP_PORT if self.lmtp else _PORTS[self.security]
+        """The host and port, with defaults filled in."""
+        usual = _LMTP_PORT if self.lmtp else _DEFAULT_PORTS[self.security]
         return self.host or "localhost", self.port or usual
 
     @property
-    def each(self) -> tuple[Relay, ...]:
-        """The same relay once for each of its hosts, in the order to try them."""
+    def single_host_relays(self) -> tuple[Relay, ...]:
+        """The relay once for each of its hosts, in the order to try them."""
         if not self.fallback_hosts:
             return (self,)
         others = [
             replace(self, host=host, port=port, fallback_hosts=())
-            for host, port in map(host_and_port, self.fallback_hosts)
+            for host, port in map(parse_host_port, self.fallback_hosts)
         ]
         return (replace(self, fallback_hosts=()), *others)
 
@@ -354,7 +373,7 @@ class Relay:
         if self.unix_path is not None:
             return safe_text(os.fsdecode(self.unix_path), 280)
         if self.fallback_hosts:
-            return ", ".join(map(str, self.each))
+            return ", ".join(map(str, self.single_host_relays))
         host, port = self.address
         return safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", 280)
 
@@ -363,36 +382,37 @@ def _check_unix(relay: Relay) -> None:
     path = os.fsdecode(relay.unix_path or "")
     if relay.host or relay.port is not None or relay.fallback_hosts:
         raise InvalidArgument(
-            "a relay has a host and a port, or a unix_path, not both; verify_name is its certificate's"
+            "give either host and port, or unix_path; for the name in the certificate use verify_name"
         )
     if not path or "\0" in path:
-        raise InvalidArgument(f"“{safe_text(path, 80)}” is no path of a Unix socket")
-    if len(os.fsencode(path)) > _MAX_UNIX_PATH:  # uvloop would say that there is no such file
+        raise InvalidArgument(f"“{safe_text(path, 80)}” is not a valid path for a Unix socket")
+    if len(os.fsencode(path)) > _MAX_UNIX_PATH:  # uvloop would report that the file does not exist
         raise InvalidArgument(
-            f"“{safe_text(path, 200)}” is too long for a Unix socket: at most {_MAX_UNIX_PATH} octets"
+            f"“{safe_text(path, 200)}” is too long for a Unix socket: the limit is {_MAX_UNIX_PATH} bytes"
         )
 
 
-def _check_way(relay: Relay) -> None:
-    """There is one way to a relay."""
+def _check_route(relay: Relay) -> None:
+    """Refuse two ways to connect at once, and a source address that is not an address."""
     if relay.unix_path is not None and (relay.proxy or relay.opener or relay.source_address):
-        raise InvalidArgument("a Unix socket has no proxy, no opener and no source address")
+        raise InvalidArgument("unix_path excludes proxy, opener and source_address")
     if relay.opener is not None and (relay.proxy or relay.source_address):
-        raise InvalidArgument("an opener makes the connection by itself: give it the proxy and the source address")
+        raise InvalidArgument("opener excludes proxy and source_address: let the opener use them")
     if relay.source_address is not None:
         try:
             ip_address(relay.source_address.partition("%")[0])
         except ValueError as error:
             text = safe_text(relay.source_address, 80)
-            raise InvalidArgument(f"“{text}” is no address of this machine: write 192.0.2.1 or 2001:db8::1") from error
+            raise InvalidArgument(
+                f"“{text}” is not an IP address: write source_address as 192.0.2.1 or 2001:db8::1"
+            ) from error
 
 
 def _check_tls(relay: Relay) -> None:
-    """Nothing that was asked for is left out in silence."""
+    """Refuse settings that would be ignored silently."""
     if relay.pins and relay.security in (Security.PLAINTEXT, Security.OPPORTUNISTIC):
-        raise InvalidArgument("a pin proves nothing where TLS may be left out: use smtp:// with STARTTLS, or smtps://")
+        raise InvalidArgument("pins need TLS: use smtp:// with STARTTLS, or smtps://")
     if relay.context is not None and (relay.client_certificate or relay.ca_file or not relay.verify):
         raise InvalidArgument(
-            "a context of your own says what is trusted, and holds your certificate: "
-            "give the relay either that, or ca_file, client_certificate and verify"
+            "context excludes ca_file, client_certificate and verify: set up the context with them instead"
         )

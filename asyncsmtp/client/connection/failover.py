@@ -43,7 +43,7 @@ class Hosts:
     """The hosts of a relay, and which of them failed lately; the sessions of a pool share it."""
 
     def __init__(self, relay: Relay) -> None:
-        self._each = relay.each
+        self._each = relay.single_host_relays
         self._until: dict[str, float] = {}
         self._unproved: set[str] = set()
 

@@ -30,13 +30,13 @@ async def tls_context(relay: Relay) -> ssl.SSLContext:
     return await asyncio.to_thread(_context, relay.ca_file, relay.client_certificate, relay.verify)
 
 
-def _context(ca_file: Path | None, certificate: ClientCertificate | None, verify: bool) -> ssl.SSLContext:
+def _context(ca_file: str | Path | None, certificate: ClientCertificate | None, verify: bool) -> ssl.SSLContext:
     return _made_context(ca_file, certificate, verify, _age(certificate))
 
 
 @lru_cache(maxsize=8)
 def _made_context(
-    ca_file: Path | None, certificate: ClientCertificate | None, verify: bool, _: tuple[int, ...]
+    ca_file: str | Path | None, certificate: ClientCertificate | None, verify: bool, _: tuple[int, ...]
 ) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)

@@ -65,7 +65,7 @@ class Wire:
         greeted: Heard,
         trace: Trace | None,
     ) -> None:
-        self.protocol = ClientProtocol(masked=relay.masked, tls=relay.security is Security.IMPLICIT_TLS)
+        self.protocol = ClientProtocol(masked=relay.ignored_extensions, tls=relay.security is Security.IMPLICIT_TLS)
         self.failure: SMTPError | None = None
         self.writer = writer
         self._relay = relay

@@ -1,11 +1,11 @@
-"""OpenTelemetry metrics and spans from events: the extra `otel`, which brings the API package only.
+"""OpenTelemetry metrics and spans made from events (extra `otel`, which installs the API package only).
 
     async with Pool(relay, on_event=Telemetry()) as pool: ...
 
-Without an SDK that somebody has set up, the API does nothing and costs little.
+Without a configured SDK the API does nothing, at little cost.
 
-The page docs/observing.md lists the instruments. A span `send` stands for each message, below the
-span that is current where `send` was called.
+docs/observing.md lists the instruments. A span `send` stands for each message, below the span that is current where
+`send` was called.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from asyncsmtp.client.events.types import (
     SessionFailed,
     SessionOpened,
 )
+from asyncsmtp.errors import MissingDependency
 
 try:
     from opentelemetry import metrics, trace
 except ImportError as error:
-    raise ImportError("OpenTelemetry is not installed: pip install 'asyncsmtp[otel]'", name="opentelemetry") from error
+    raise MissingDependency("OpenTelemetry", "asyncsmtp[otel]") from error
 
 __all__ = ["Telemetry"]
 
@@ -37,10 +38,10 @@ Attributes = dict[str, str | int]
 
 
 class Telemetry:
-    """An observer, for `on_event=`; one for any number of pools and sessions.
+    """A callback for `on_event=` that counts events; one serves any number of pools and sessions.
 
     Args:
-        meters, tracers: who gives the instruments; None for the providers that are set up globally.
+        meters, tracers: providers of the instruments; None for the global ones.
     """
 
     def __init__(

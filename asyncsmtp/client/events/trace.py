@@ -1,4 +1,4 @@
-"""The dialogue as people read it: one call a line, secrets masked, content left out."""
+"""Traces of the dialogue: one call for each line, secrets masked, content left out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Direction", "Trace", "logged"]
+__all__ = ["Direction", "Trace", "with_debug_log"]
 
 logger = logging.getLogger("asyncsmtp.session")
 
-MOST_LINES = 32  # of one reply in the log; EHLO's have about a dozen
+MAX_LOGGED_LINES = 32  # of one reply in the log; the reply to EHLO has about a dozen
 
 
 class Direction(StrEnum):
-    """Who spoke, as the RFC's examples mark it; EVENT for what neither said."""
+    """The sender of a line, marked as in the RFC's examples; EVENT for what neither side sent."""
 
     CLIENT = "C"
     SERVER = "S"
@@ -24,28 +24,29 @@ class Direction(StrEnum):
 
 
 class Trace(Protocol):
-    """A hook that is given each line of the dialogue as it happens.
+    """A callback that receives each line of the dialogue as it happens.
 
     Args:
-        side: who spoke, or EVENT for what neither said (a handshake, a failure).
-        text: what was said, one or more lines; from the server it is foreign, see `safe_text`.
-        tls: whether it went under TLS. refused: whether it is a negative reply, or a failure.
+        side: the sender; EVENT for what neither side sent (a handshake, a failure).
+        text: one or more lines. Lines from the server may hold anything: print them with `safe_text`.
+        tls: the line was sent under TLS.
+        refused: the line is a negative reply, or a failure.
     """
 
     def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None: ...
 
 
-def logged(trace: Trace | None) -> Trace | None:
-    """The hook, and the log where DEBUG is enabled; None when nobody wants to know."""
+def with_debug_log(trace: Trace | None) -> Trace | None:
+    """Return a trace that also logs if DEBUG is enabled; None if nobody wants the dialogue."""
     if not logger.isEnabledFor(logging.DEBUG):
         return trace
 
     def both(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         lines = text.split("\n")
-        for line in lines[:MOST_LINES]:
+        for line in lines[:MAX_LOGGED_LINES]:
             logger.debug("%s: %s", side.value, safe_text(line, 512))
-        if len(lines) > MOST_LINES:
-            logger.debug("%s: … %d lines more", side.value, len(lines) - MOST_LINES)
+        if len(lines) > MAX_LOGGED_LINES:
+            logger.debug("%s: … %d more lines", side.value, len(lines) - MAX_LOGGED_LINES)
         if trace is not None:
             trace(side, text, tls=tls, refused=refused)
 

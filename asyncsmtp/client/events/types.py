@@ -1,16 +1,14 @@
-"""Tells an observer of events; nobody is called where nobody asked.
+"""Events of sessions and pools, and the emitter that passes them to a callback.
 
-A session and a pool hold a `Witness` or None, and ask once a message whether there is one.
-
-def count(event: Event) -> None:
+    def count(event: Event) -> None:
         match event:
             case MessageEnded(result=result, seconds=seconds):
                 messages[result] += 1
 
     async with Pool(relay, on_event=count) as pool: ...
 
-The callback is called at once, in the task that is concerned, and must not block: it is counted with the time
-of the loop. One that raises is said so in the log, once, and disturbs nothing. No event has a secret or content.
+The callback is called at once, in the task that the event is about, and must not block the event loop. If it raises,
+the exception is logged once and the task continues. No event holds a secret or content.
 """
 
 from __future__ import annotations
@@ -45,10 +43,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A session may send; `seconds` is how long connecting, TLS and login took.
+    """A session is ready to send; `seconds` is the time for connecting, TLS and login.
 
     Attributes:
-        tls: its version, such as "TLSv1.3"; None in clear. verified: whether it proved who the relay is.
+        tls: the TLS version, such as "TLSv1.3"; None in cleartext.
+        verified: the server was authenticated.
     """
 
     host: str
@@ -59,7 +58,7 @@ class SessionOpened:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """No session came to be: the connection, the handshake, the greeting or the login failed."""
+    """A session that did not open: the connection, TLS handshake, greeting or login failed."""
 
     host: str
     seconds: float
@@ -67,17 +66,17 @@ class SessionFailed:
 
     @property
     def code(self) -> int | None:
-        """What the relay said; None where it said nothing."""
+        """The reply code of the refusal; None if there was no reply."""
         return _code(self.error)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """A session that was open has ended, `seconds` after that.
+    """An open session that has ended after `seconds`.
 
     Attributes:
-        messages: how many it was given.
-        error: what broke it; None after a QUIT.
+        messages: the number of messages it was given.
+        error: the reason if it broke; None after QUIT.
     """
 
     host: str
@@ -88,14 +87,14 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class MessageQueued:
-    """Every session has its hands full: a message begins to wait. `MessageDequeued` follows in any case."""
+    """A message that begins to wait because every session is busy; a `MessageDequeued` always follows."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
 class MessageDequeued:
-    """A message has waited long enough: for a session, or it gave up."""
+    """A message that no longer waits: it has a session, or it gave up."""
 
     host: str
     seconds: float
@@ -103,7 +102,7 @@ class MessageDequeued:
 
 @dataclass(frozen=True, slots=True)
 class MessageRetried:
-    """A message is sent again at once, on another session: what ended the first try delivered nothing."""
+    """A message that is sent again at once on another session; the first attempt delivered nothing."""
 
     host: str
     why: str
@@ -111,13 +110,15 @@ class MessageRetried:
 
 @dataclass(frozen=True, slots=True)
 class MessageEnded:
-    """One call of `send` has come to its end: one for each message, however often it was tried.
+    """The end of one call of `send`: one event for each message, however often it was tried.
 
     Attributes:
-        delivery: the relay's answers; None where there is an error instead.
-        error: what `send` raised, a CancelledError too.
-        recipients, octets: of the message; None of a stream whose size nobody knows.
-        seconds: from the call to its end. waited: those of them in which every session had its hands full.
+        delivery: the relay's replies; None if there is an error instead.
+        error: the exception that `send` raised, including CancelledError.
+        recipients: the number of recipients.
+        octets: the size of the content in bytes; None for a stream of unknown size.
+        seconds: the time from the call to its end.
+        waited: the part of it in which every session was busy.
     """
 
     host: str
@@ -130,20 +131,21 @@ class MessageEnded:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """One for each recipient; none where the message failed before it was delivered to anyone."""
+        """One outcome for each recipient; empty if the message failed before it was delivered to anyone."""
         if self.delivery is not None:
             return self.delivery.outcomes
         return (Outcome.IN_DOUBT,) * self.recipients if self.in_doubt else ()
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the relay may have it, and did not say so."""
+        """True if the relay may have the message but did not confirm it."""
         return isinstance(self.error, SMTPError) and self.error.in_doubt
 
     @property
     def result(self) -> str:
-        """One word for counters: that of the outcome where all recipients share it, else "mixed"; "cancelled" or
-        "failed" where the message was not delivered for another reason.
+        """One word for counters: the outcome that all recipients share, or "mixed".
+
+        "cancelled" or "failed" if the message was not delivered for another reason.
         """
         outcomes = set(self.outcomes)
         if outcomes:
@@ -152,7 +154,7 @@ class MessageEnded:
 
     @property
     def code(self) -> int | None:
-        """The first reply that refused something of it; None where nothing was refused."""
+        """The code of the first reply that refused something; None if nothing was refused."""
         if self.delivery is None:
             return _code(self.error)
         return next((reply.code for reply in self.delivery.replies if not reply.positive), None)
@@ -160,7 +162,11 @@ class MessageEnded:
 
 @dataclass(frozen=True, slots=True)
 class PoolResized:
-    """A pool may have so many sessions from now on; `why` it became fewer, None where it is one more."""
+    """A change of the maximum number of sessions of a pool.
+
+    Attributes:
+        why: the reason for fewer sessions; None if there is one more.
+    """
 
     host: str
     sessions: int
@@ -180,7 +186,7 @@ Event: TypeAlias = (
 
 
 class OnEvent(Protocol):
-    """An observer: called with each event, in the task it concerns; it must not block, and may not be a coroutine."""
+    """A callback for events, called in the task that the event is about; it must not block or be a coroutine."""
 
     def __call__(self, event: Event, /) -> None: ...
 
@@ -193,40 +199,43 @@ logger = logging.getLogger("asyncsmtp.events")
 
 
 class EventEmitter:
-    """Calls the observer, and bears with it."""
+    """An emitter that passes events to a callback and survives its exceptions."""
 
-    __slots__ = ("_on_event", "_said", "host")
+    __slots__ = ("_logged", "_on_event", "host")
 
     def __init__(self, on_event: OnEvent, host: str) -> None:
         self.host = host
         self._on_event = on_event
-        self._said = False
+        self._logged = False
 
     @classmethod
     def of(cls, on_event: OnEvent | None, host: object) -> EventEmitter | None:
-        """One, where somebody wants to know."""
+        """Return an emitter, or None if there is no callback."""
         return None if on_event is None else cls(on_event, str(host))
 
-    def tell(self, event: Event) -> None:
-        """Call it; what it raises is logged the first time, and ends nothing."""
+    def emit(self, event: Event) -> None:
+        """Call the callback; its first exception is logged, and none is raised."""
         try:
             self._on_event(event)
         except Exception:
-            if not self._said:
-                self._said = True
-                logger.exception("the observer raised at %s: correct it; this is said once", type(event).__name__)
+            if not self._logged:
+                self._logged = True
+                logger.exception(
+                    "the on_event callback raised at %s: fix it; further exceptions are not logged",
+                    type(event).__name__,
+                )
 
 
 class MessageTimer:
-    """Keeps the time of one message, from the call of `send` to its end.
+    """A context manager that measures one message, from the call of `send` to its end, and emits its events.
 
-    A context manager: left with an error, that is how the message ended.
+    If it is left with an exception, that is the result of the message.
     """
 
-    __slots__ = ("_began", "_delivery", "_octets", "_recipients", "_waited", "_waits_since", "_witness")
+    __slots__ = ("_began", "_delivery", "_emitter", "_octets", "_recipients", "_waited", "_waits_since")
 
-    def __init__(self, witness: EventEmitter, envelope: Envelope, content: AnyContent) -> None:
-        self._witness = witness
+    def __init__(self, emitter: EventEmitter, envelope: Envelope, content: AnyContent) -> None:
+        self._emitter = emitter
         self._recipients = len(envelope.forward_paths)
         self._octets = content.size
         self._began = monotonic()
@@ -234,23 +243,23 @@ class MessageTimer:
         self._waits_since = 0.0
         self._waited = 0.0
 
-    def waits(self) -> None:
-        """Every session has its hands full."""
+    def mark_queued(self) -> None:
+        """Note that the message begins to wait for a session."""
         self._waits_since = monotonic()
-        self._witness.tell(MessageQueued(self._witness.host))
+        self._emitter.emit(MessageQueued(self._emitter.host))
 
-    def waited(self) -> None:
-        """Not any more."""
+    def mark_dequeued(self) -> None:
+        """Note that the message no longer waits."""
         seconds = monotonic() - self._waits_since
         self._waited += seconds
-        self._witness.tell(MessageDequeued(self._witness.host, seconds))
+        self._emitter.emit(MessageDequeued(self._emitter.host, seconds))
 
-    def retried(self, why: object) -> None:
-        """It is sent again at once."""
-        self._witness.tell(MessageRetried(self._witness.host, str(why)))
+    def mark_retried(self, why: object) -> None:
+        """Note that the message is sent again at once."""
+        self._emitter.emit(MessageRetried(self._emitter.host, str(why)))
 
-    def got(self, delivery: Delivery) -> Delivery:
-        """The relay has answered; return its answers."""
+    def record_delivery(self, delivery: Delivery) -> Delivery:
+        """Store the relay's replies, and return them."""
         self._delivery = delivery
         return delivery
 
@@ -260,8 +269,8 @@ class MessageTimer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """The sender has its result."""
-        witness, delivery = self._witness, self._delivery if error is None else None
-        host = witness.host if delivery is None else delivery.host
+        """Emit `MessageEnded` with the delivery or the exception."""
+        emitter, delivery = self._emitter, self._delivery if error is None else None
+        host = emitter.host if delivery is None else delivery.host
         seconds = monotonic() - self._began
-        witness.tell(MessageEnded(host, delivery, error, self._recipients, self._octets, seconds, self._waited))
+        emitter.emit(MessageEnded(host, delivery, error, self._recipients, self._octets, seconds, self._waited))

@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.events.trace import Trace
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
@@ -144,13 +145,13 @@ class Pool:
         Raises also PoolTimeout after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
         session, and opening one, are a part of them.
         """
-        made = Message.of(message)
+        made = prepare_message(message)
         if deadline is not None:
             return await by(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
         if self._witness is None:
             return await self._deliver(made, before_end)
         with MessageTimer(self._witness, made.envelope, made.content) as watch:
-            return watch.got(await self._deliver(made, before_end, watch))
+            return watch.record_delivery(await self._deliver(made, before_end, watch))
 
     async def _deliver(
         self, message: Message, before_end: BeforeEnd | None, watch: MessageTimer | None = None
@@ -184,7 +185,7 @@ class Pool:
             await self._capacity.acquire(first=first)
             return
         if watch is not None:
-            watch.waits()
+            watch.mark_queued()
         try:
             async with asyncio.timeout(self._wait):
                 await self._capacity.acquire(first=first)
@@ -192,7 +193,7 @@ class Pool:
             raise PoolTimeout(self._wait or 0.0) from None
         finally:
             if watch is not None:
-                watch.waited()
+                watch.mark_dequeued()
 
     async def _submit(
         self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: MessageTimer | None
@@ -293,7 +294,7 @@ class Pool:
 
 def _tell(watch: MessageTimer | None, why: object) -> None:
     if watch is not None:
-        watch.retried(why)
+        watch.mark_retried(why)
 
 
 def _about_the_session(refusal: Reply, service: Service) -> bool:

@@ -80,4 +80,4 @@ class Room:
         self.capacity.resize(self.sessions * self._depth)
         logger.info("%s may have %d sessions from now on", self._relay, self.sessions)
         if self._witness is not None:
-            self._witness.tell(PoolResized(self._witness.host, self.sessions, why))
+            self._witness.emit(PoolResized(self._witness.host, self.sessions, why))

@@ -42,7 +42,7 @@ class Lifetime:
             yield
         except BaseException as error:
             if self._witness is not None:
-                self._witness.tell(SessionFailed(self._host, monotonic() - self._began, error))
+                self._witness.emit(SessionFailed(self._host, monotonic() - self._began, error))
             raise
 
     def opened(self, host: str, facts: TlsInfo | None) -> None:
@@ -54,7 +54,7 @@ class Lifetime:
             how = "in clear" if tls is None else f"{tls}, certificate {'verified' if verified else 'not verified'}"
             logger.info("session with %s opened in %.3f s: %s", self._host, seconds, how)
         if self._witness is not None:
-            self._witness.tell(SessionOpened(self._host, seconds, tls, verified))
+            self._witness.emit(SessionOpened(self._host, seconds, tls, verified))
 
     def closed(self, error: SMTPError) -> None:
         """Its connection is gone."""
@@ -63,4 +63,4 @@ class Lifetime:
         seconds, self._opened_at = monotonic() - self._opened_at, None
         logger.info("session with %s closed: %d messages in %.1f s", self._host, self.messages, seconds)
         if self._witness is not None:
-            self._witness.tell(SessionClosed(self._host, seconds, self.messages, None if self.left else error))
+            self._witness.emit(SessionClosed(self._host, seconds, self.messages, None if self.left else error))

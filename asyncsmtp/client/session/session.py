@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.failover import Hosts
 from asyncsmtp.client.connection.opening import in_context, open_on
@@ -16,7 +17,7 @@ from asyncsmtp.client.connection.own import OwnSocket
 from asyncsmtp.client.connection.tls import tls_info
 from asyncsmtp.client.connection.transport import connect
 from asyncsmtp.client.connection.wire import Wire
-from asyncsmtp.client.events.trace import Trace, logged
+from asyncsmtp.client.events.trace import Trace, with_debug_log
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
 from asyncsmtp.client.session.asking import Asking, broken_off
 from asyncsmtp.client.session.deadline import by
@@ -81,7 +82,7 @@ class Session:
         self.relay = relay
         self._own = OwnSocket(sock, relay)
         self._hosts = hosts if hosts is not None else Hosts(relay)
-        self._trace = logged(trace)
+        self._trace = with_debug_log(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
         self._witness = EventEmitter.of(on_event, relay)
@@ -237,7 +238,7 @@ class Session:
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
         once its content has ended it raises DeliveryInDoubt and the session stays in step.
         """
-        made = Message.of(message)
+        made = prepare_message(message)
         if deadline is None:
             return await self.transact(made.envelope, made.content, before_end=before_end)
         return await by(
@@ -251,7 +252,7 @@ class Session:
         if self._witness is None:
             return await self._join(envelope, content, before_end)
         with MessageTimer(self._witness, envelope, content) as watch:
-            return watch.got(await self._join(envelope, content, before_end))
+            return watch.record_delivery(await self._join(envelope, content, before_end))
 
     def _join(
         self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None

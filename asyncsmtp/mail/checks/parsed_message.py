@@ -1,4 +1,4 @@
-"""A finished message as a provider's filter sees it: its header, its parts, and what the HTML shows."""
+"""Parsed messages, as a provider's filter sees them: header, parts, and the visible content of the HTML."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
 
-from asyncsmtp.mail.attachment import type_by_content
+from asyncsmtp.mail.attachment import detect_type
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 
 __all__ = ["Findings", "HtmlParser", "ParsedMessage", "is_relative_url", "parse_message"]
 
-_HIDDEN = frozenset({"style", "script", "title"})  # all of a head that has text
+_HIDDEN = frozenset({"style", "script", "title"})  # the elements of a head that have text
 _LOADED = ("src", "background", "poster")
 _CSS_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))""", re.IGNORECASE)
 _HANDLER = re.compile(r"on[a-z]+")
-_DATA = "application/ld+json"  # facts for the provider in an element that is called script
-_WHOLE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:|#", re.IGNORECASE)  # a letter alone is a drive: C:\logo.png
+_DATA = "application/ld+json"  # data for the provider, in an element called script
+_ABSOLUTE_URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+:|#", re.IGNORECASE)  # a single letter is a drive: C:\logo.png
 
 
 def is_relative_url(url: str) -> bool:
-    """Whether a URL says where it leads only to who has the page's folder; so does `file:`, for its machine."""
-    return bool(url) and not _WHOLE.match(url)
+    """Return whether a URL works only beside the original page; `file:` works on one machine only."""
+    return bool(url) and not _ABSOLUTE_URL.match(url)
 
 
 class HtmlParser(HTMLParser):
-    """What of an HTML part can be read, and what it refers to.
+    """The text of an HTML part, and what it refers to.
 
     Attributes:
-        text: the visible text, white space squeezed.
-        images: the `src` of each image, and its `alt`; None where it has none.
-        links: what `href` points to.
-        loaded: the URLs of what is shown with the text, of styles too.
-        active: what would run, such as `<script>` and `onclick=`.
-        forms: how many there are.
+        text: the visible text, white space collapsed.
+        images: the `src` and `alt` of each image; `alt` is None if it is missing.
+        links: the targets of `href`.
+        loaded: the URLs of content that is shown with the text, including those in styles.
+        active: scripts, such as `<script>` and `onclick=`.
+        forms: the number of forms.
     """
 
     def __init__(self, source: str) -> None:
@@ -48,7 +48,7 @@ class HtmlParser(HTMLParser):
         self.active: list[str] = []
         self.forms = 0
         self._text: list[str] = []
-        self._hidden = ""  # the element that is open and does not show
+        self._hidden = ""  # the open element that is not shown
         self.feed(source)
         self.close()
 
@@ -59,7 +59,9 @@ class HtmlParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._hidden:
             return
-        found = {name: (value or "").strip() for name, value in reversed(attrs)}  # of two with one name the first holds
+        found = {
+            name: (value or "").strip() for name, value in reversed(attrs)
+        }  # of two attributes with one name, the first counts
         if tag in _HIDDEN:
             self._hidden = tag
         if tag == "img":
@@ -94,7 +96,7 @@ def _in_style(style: str) -> Iterator[str]:
 
 
 def _in_srcset(srcset: str) -> Iterator[str]:
-    """The URLs of `a.png 1x, b.png 2x`; a comma within a word that stands first is the URL's own."""
+    """Yield the URLs of `a.png 1x, b.png 2x`; a comma inside the first word of a candidate belongs to its URL."""
     begins = True
     for word in srcset.split():
         if not begins:
@@ -105,22 +107,24 @@ def _in_srcset(srcset: str) -> Iterator[str]:
             begins = word.endswith(",")
 
 
-_CERTAIN = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "application/x-msdownload"})
+_RELIABLE_TYPES = frozenset({"application/pdf", "image/png", "image/jpeg", "image/gif", "application/x-msdownload"})
 
-Findings = Iterator[tuple[str, str]]  # by a rule: what is so, and what to do about it
+Findings = Iterator[tuple[str, str]]  # of a rule: (sentence, advice)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """One message, taken apart.
+    """The parts and properties of one message that the rules look at.
 
     Attributes:
-        size: octets of the whole. eight_bit: whether one of them is above 127.
-        html_size: octets of the HTML part before it was encoded.
-        author: the domain in From. reverse: that of the reverse-path; both in lower case.
-        signed: of each DKIM signature its domain, and the names of the fields it covers, in lower case.
-        files: the names of the parts beside text and HTML, wherever they stand.
-        disguised: of those whose octets are another kind of file than they are said to be: name, said, found.
+        size: bytes of the whole message.
+        eight_bit: it has a byte above 127.
+        html_size: bytes of the HTML part before it was encoded.
+        author: the domain in From, in lower case.
+        return_path: the domain of the reverse-path, in lower case; "" for the null reverse-path.
+        signatures: the domain of each DKIM signature, and the names of the fields that it covers, in lower case.
+        files: the names of all parts other than text and HTML.
+        mismatched_files: those whose content is of another type than declared: (name, declared type, detected type).
     """
 
     message: EmailMessage
@@ -130,20 +134,20 @@ class ParsedMessage:
     html: HtmlParser | None
     html_size: int
     author: str
-    reverse: str
-    signed: tuple[tuple[str, frozenset[str]], ...]
+    return_path: str
+    signatures: tuple[tuple[str, frozenset[str]], ...]
     files: tuple[str, ...]
-    disguised: tuple[tuple[str, str, str], ...]
+    mismatched_files: tuple[tuple[str, str, str], ...]
 
 
 def parse_message(message: Message) -> ParsedMessage:
-    """Take a composed message apart."""
+    """Parse a composed message."""
     content = message.content
-    assert isinstance(content, Content), "a composer makes no other"
+    assert isinstance(content, Content), "a composer makes Content only"
     parsed = message_from_bytes(bytes(content), policy=policy.default)
     assert isinstance(parsed, EmailMessage)
     text, html = parsed.get_body(("plain",)), parsed.get_body(("html",))
-    # Not iter_attachments: what S/MIME signs is one part to it.
+    # Not iter_attachments, which treats the part that S/MIME signs as one.
     others = [part for part in parsed.walk() if part is not text and part is not html]
     source = None if html is None else str(html.get_content())
     reverse = message.envelope.reverse_path
@@ -156,21 +160,21 @@ def parse_message(message: Message) -> ParsedMessage:
         0 if source is None else len(source.encode("utf-8", "replace")),
         str(parsed["From"]).rpartition("@")[2].strip(" >").lower(),
         "" if reverse is None else reverse.domain.lower(),
-        tuple(_signature(str(value)) for value in parsed.get_all("DKIM-Signature", [])),
+        tuple(_parse_signature(str(value)) for value in parsed.get_all("DKIM-Signature", [])),
         tuple(name for part in others if (name := part.get_filename())),
-        tuple(_disguised(others)),
+        tuple(_find_mismatched(others)),
     )
 
 
-def _disguised(parts: Iterable[EmailMessage]) -> Iterator[tuple[str, str, str]]:
+def _find_mismatched(parts: Iterable[EmailMessage]) -> Iterator[tuple[str, str, str]]:
     for part in parts:
         octets = part.get_payload(decode=True)
-        found = type_by_content(octets) if isinstance(octets, bytes) else None
-        if found in _CERTAIN and found != (said := part.get_content_type()):
-            yield part.get_filename() or "", said, found
+        found = detect_type(octets) if isinstance(octets, bytes) else None
+        if found in _RELIABLE_TYPES and found != (declared := part.get_content_type()):
+            yield part.get_filename() or "", declared, found
 
 
-def _signature(value: str) -> tuple[str, frozenset[str]]:
+def _parse_signature(value: str) -> tuple[str, frozenset[str]]:
     parted = (tag.partition("=") for tag in value.split(";"))
     tags = {name.strip(): "".join(rest.split()) for name, _, rest in parted}
     return tags.get("d", "").lower(), frozenset(tags.get("h", "").lower().split(":"))

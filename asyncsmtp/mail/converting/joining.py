@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from asyncsmtp.errors import TemplateError
 from asyncsmtp.mail.converting.protecting import TAG
-from asyncsmtp.mail.templates.environment import Loader
+from asyncsmtp.mail.templates.environment import TemplateLoader
 
 __all__ = ["joined", "loaded"]
 
@@ -29,7 +29,7 @@ _NAMES = re.compile(r"\{%[-+]?\s*(?:set|macro|import|from)\b")
 Made = Callable[[str, str], str]
 
 
-def loaded(source: str, read: Loader) -> dict[str, str]:
+def loaded(source: str, read: TemplateLoader) -> dict[str, str]:
     """The files that a template includes, extends or imports, in depth, each as `read` gives it."""
     files: dict[str, str] = {}
     left = [source]
@@ -41,7 +41,7 @@ def loaded(source: str, read: Loader) -> dict[str, str]:
     return files
 
 
-def joined(source: str, file: str, read: Loader, made: Made) -> str:
+def joined(source: str, file: str, read: TemplateLoader, made: Made) -> str:
     """The template with all that it includes in its place, and its blocks in those of what it extends.
 
     Args:
@@ -62,7 +62,7 @@ def joined(source: str, file: str, read: Loader, made: Made) -> str:
     return TAG.sub(put, _with_base(source, file, read, made))
 
 
-def _with_base(source: str, file: str, read: Loader, made: Made) -> str:
+def _with_base(source: str, file: str, read: TemplateLoader, made: Made) -> str:
     """The template in what it extends, if it does."""
     for tag in TAG.finditer(source):
         load = _LOAD.fullmatch(tag[0])

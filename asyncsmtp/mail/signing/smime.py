@@ -1,8 +1,8 @@
-"""S/MIME: a signature by a person's or an office's certificate over the body of a message (RFC 8551, RFC 1847).
+"""S/MIME signatures over the body of a message (RFC 8551, RFC 1847).
 
-The body becomes the first part of a multipart/signed, as it is, and a detached signature the second. There are no
-signed attributes: the time among them would come from a clock, and a message that is sent again has the same octets.
-For the same reason the key is an RSA key, whose signatures have nothing random in them.
+The body becomes the first part of a multipart/signed, unchanged, and a detached signature the second. There are no
+signed attributes: the time among them would come from a clock, and a message that is sent again must have the same
+bytes. For the same reason the key must be an RSA key, whose signatures are deterministic.
 """
 
 from __future__ import annotations
@@ -27,59 +27,61 @@ _FIELD = "S/MIME"
 
 
 class SmimeSigner:
-    """Signs messages with one certificate and its key.
+    """A signer with one certificate and its key.
 
     Attributes:
-        addresses: whose certificate it is, in lower case: a reader is warned where From is none of them.
-        ends_at: until when it is valid.
-        certificate: its octets, DER.
+        addresses: the addresses in the certificate, in lower case; readers warn if From is none of them.
+        expires_at: the end of the certificate's validity.
+        certificate: the certificate in DER.
     """
 
     def __init__(self, certificate: bytes, key: bytes, chain: bytes = b"") -> None:
-        """Read a certificate, its unencrypted RSA key and the certificates above it, all in PEM.
+        """Load a certificate, its unencrypted RSA key and its intermediate certificates, all in PEM.
 
         Raises:
-            MessageError: one cannot be read, the key is not the certificate's, or no RSA key; or the package
-                `cryptography` is not there.
+            MessageError: one cannot be read, the key does not belong to the certificate or is not an RSA key, or the
+                package `cryptography` is missing.
         """
         try:
             from cryptography.hazmat.primitives.serialization import Encoding
             from cryptography.x509 import RFC822Name, load_pem_x509_certificate, load_pem_x509_certificates
             from cryptography.x509 import SubjectAlternativeName as Names
         except ImportError as error:
-            raise MessageError("S/MIME needs a package: pip install 'asyncsmtp[dkim]'", _FIELD) from error
+            raise MessageError(
+                "S/MIME needs the package cryptography: pip install 'asyncsmtp[dkim]'", _FIELD
+            ) from error
         try:
             self._certificate: Certificate = load_pem_x509_certificate(certificate)
             self._chain: Sequence[Certificate] = load_pem_x509_certificates(chain) if chain.strip() else []
         except ValueError as error:
-            raise MessageError("the certificate, or one of the chain, is none in PEM", _FIELD) from error
+            raise MessageError("the certificate, or one of the chain, is not valid PEM", _FIELD) from error
         self._key = _read_key(key)
         if self._certificate.public_key() != self._key.public_key():
-            raise MessageError("the key is not that of the certificate", _FIELD)
+            raise MessageError("the key does not belong to the certificate", _FIELD)
         found = [extension.value for extension in self._certificate.extensions if isinstance(extension.value, Names)]
         self.addresses = tuple(name.lower() for names in found for name in names.get_values_for_type(RFC822Name))
         self.certificate = self._certificate.public_bytes(Encoding.DER)
-        self.ends_at: datetime = self._certificate.not_valid_after_utc
+        self.expires_at: datetime = self._certificate.not_valid_after_utc
 
     def sign(self, message: Message) -> Message:
-        """The message with its body signed; the same message gives the same octets.
+        """Return the message with a signed body; the same message gives the same bytes.
 
         Raises:
-            MessageError: its content is not canonical (BINARYMIME), or not in memory.
+            MessageError: the content is not canonical (BINARYMIME), not 7-bit, or not in memory.
         """
         if not isinstance(message.content, Content):
-            raise MessageError("content that is read while it is sent cannot be signed: read it first", _FIELD)
-        return Message(message.envelope, self.signed(message.content))
+            raise MessageError("streamed content cannot be signed: read it into memory first", _FIELD)
+        return Message(message.envelope, self.sign_content(message.content))
 
-    def signed(self, content: Content) -> Content:
-        """The same for a content. A DKIM signature is made afterwards: it covers what becomes of the body."""
+    def sign_content(self, content: Content) -> Content:
+        """Return the content with a signed body. Sign with DKIM afterwards: it covers the new body."""
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.serialization import Encoding
         from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 
         if content.binary or content.eight_bit:
-            raise MessageError("a relay might change octets above 127: encode the parts as quoted-printable", _FIELD)
-        outer, entity = _parted(bytes(content))
+            raise MessageError("a relay might change bytes above 127: encode the parts as quoted-printable", _FIELD)
+        outer, entity = _split_entity(bytes(content))
         builder = PKCS7SignatureBuilder().set_data(entity).add_signer(self._certificate, self._key, SHA256())
         for above in self._chain:
             builder = builder.add_certificate(above)
@@ -106,8 +108,8 @@ def _signature_part(signature: bytes) -> bytes:
     )
 
 
-def _parted(octets: bytes) -> tuple[bytes, bytes]:
-    """The fields of the message, and the entity that its body is: the fields about the body, and the body."""
+def _split_entity(octets: bytes) -> tuple[bytes, bytes]:
+    """Return the fields of the message, and the entity to sign: the Content- fields and the body."""
     section, _, body = octets.partition(b"\r\n\r\n")
     fields: list[bytes] = []
     for line in section.split(b"\r\n"):
@@ -128,9 +130,9 @@ def _read_key(pem: bytes) -> RSAPrivateKey:
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError as error:
-        raise MessageError("the key is encrypted: take the passphrase off, and guard the file", _FIELD) from error
+        raise MessageError("the key is encrypted: remove the passphrase, and protect the file", _FIELD) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise MessageError("the key is none in PEM", _FIELD) from error
+        raise MessageError("the key is not valid PEM", _FIELD) from error
     if not isinstance(key, RSAPrivateKey):
-        raise MessageError("the key is no RSA key, whose signatures alone are the same each time", _FIELD)
+        raise MessageError("the key must be an RSA key, whose signatures are deterministic", _FIELD)
     return key

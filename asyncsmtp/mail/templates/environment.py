@@ -1,8 +1,8 @@
-"""Jinja2, locked in: no code, no files, and no result that outgrows a mail.
+"""The sandboxed Jinja2 environment of templates: no code, no files, limits on the size of results.
 
-Templates come from people who write mails, cells from anybody. Cells are values and are never compiled.
-Jinja2's sandbox keeps templates away from Python's insides; what it lacks are limits, so whatever makes
-much out of little is taken away or measured first.
+Templates come from people who write mails, cells from anybody. Cells are values and are never compiled. Jinja2's
+sandbox keeps templates away from Python's internals; it has no limits on size, so filters, methods and operators that
+make long results from short input are removed or checked first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["FILTERS", "MAX_OUTPUT", "Loader", "TemplateEnvironment", "date_", "money"]
+__all__ = ["FILTERS", "MAX_OUTPUT", "TemplateEnvironment", "TemplateLoader", "format_date", "format_money"]
 
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -30,19 +30,19 @@ _MONTHS = (
 )
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d")
-_MOST_DIGITS = 30
+_MAX_DIGITS = 30
 
 
-def date_(value: object, form: str = "%d %B %Y") -> str:
-    """A date in another form: `{{ since|date("%d.%m.%Y") }}`, `{{ since|date }}` for 1 March 2026.
+def format_date(value: object, form: str = "%d %B %Y") -> str:
+    """Return a date in another form: `{{ since|date("%d.%m.%Y") }}`; `{{ since|date }}` gives 1 March 2026.
 
-    The cell is ISO 8601, with a time or without, or day.month.year, day/month/year, year/month/day. The form has
+    The cell is ISO 8601, with or without a time, or day.month.year, day/month/year, year/month/day. The form may hold
     %Y %y %m %d %H %M %B %b %A %a and %%; names are English, since a campaign is the same on every machine.
 
     Raises:
-        ValueError: it is no date, or the form has another letter.
+        ValueError: the cell is not a date, or the form has another letter.
     """
-    moment = _moment(str(value).strip())
+    moment = _parse_date(str(value).strip())
     said = {
         "%": "%", "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
         "d": f"{moment.day:02}", "H": f"{moment.hour:02}", "M": f"{moment.minute:02}", "B": _MONTHS[moment.month - 1],
@@ -53,29 +53,31 @@ def date_(value: object, form: str = "%d %B %Y") -> str:
     for part in parts:
         letter = "%" if part[:1] == "\0" else part[:1]
         if letter not in said:
-            raise ValueError(f"the form of a date has no %{safe_text(letter, 5)}: use %Y %m %d %H %M %B %b %A %a")
+            raise ValueError(
+                f"the form of a date does not support %{safe_text(letter, 5)}: use %Y %m %d %H %M %B %b %A %a"
+            )
         text += said[letter] + part[1:]
     return text
 
 
-def money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
-    """An amount: `{{ price|money }}` for 1,234.50; `{{ price|money(2, ",", ".") }} €` for 1.234,50 €.
+def format_money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
+    """Return an amount: `{{ price|money }}` gives 1,234.50; `{{ price|money(2, ",", ".") }} €` gives 1.234,50 €.
 
     Raises:
-        ValueError: it is no number; a decimal point is a point, whatever is written.
+        ValueError: the cell is not a number with a decimal point.
     """
     text = str(value).strip()
     try:
         number = Decimal(text)
-        if not number.is_finite() or len(text) > _MOST_DIGITS or abs(number.adjusted()) > _MOST_DIGITS:
+        if not number.is_finite() or len(text) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_DIGITS:
             raise InvalidOperation
     except InvalidOperation:
-        raise ValueError(f"“{safe_text(text, 40)}” is no amount: write it as 1234.50") from None
+        raise ValueError(f"“{safe_text(text, 40)}” is not an amount: write it as 1234.50") from None
     whole = f"{number:,.{min(max(places, 0), 10)}f}"
     return whole.translate({ord(","): thousands, ord("."): point})
 
 
-def _moment(text: str) -> datetime:
+def _parse_date(text: str) -> datetime:
     for form in _FORMATS:
         try:
             return datetime.strptime(text, form)
@@ -84,18 +86,18 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"“{safe_text(text, 40)}” is no date: write it as {date(2026, 3, 1).isoformat()}") from None
+        raise ValueError(f"“{safe_text(text, 40)}” is not a date: write it as {date(2026, 3, 1).isoformat()}") from None
 
 
-FILTERS = {"date": date_, "money": money}
+FILTERS = {"date": format_date, "money": format_money}
 
 MAX_OUTPUT = 10 << 20  # characters of one part
-MAX_VALUE = 1 << 20  # characters or items of a value that an operator makes
-MAX_BITS = 256  # of a number that an operator makes
+MAX_VALUE = 1 << 20  # characters or items of the result of an operator
+MAX_BITS = 256  # of a number that is the result of an operator
 
-Loader = Callable[[str], str]
+TemplateLoader = Callable[[str], str]
 
-_FILTERS_OUT = (
+_REMOVED_FILTERS = (
     *(
         "attr",
         "batch",
@@ -109,49 +111,49 @@ _FILTERS_OUT = (
         "xmlattr",
     ),  # widths, chance
 )
-_METHODS_OUT = frozenset(
+_FORBIDDEN_METHODS = frozenset(
     {"center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill"}
 )
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """The environment of all templates of one mailing.
+    """The Jinja2 environment of the templates of one campaign.
 
     Args:
         autoescape: True for HTML.
-        load: gives the source of an included file by its path below the template's folder; raises
-            OSError or KeyError if there is none. It must not leave the folder, not by a link either.
+        load: returns the source of an included file by its path below the template's folder; raises OSError or KeyError
+            if there is none. It must not leave the folder, not by a link either.
     """
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
-    def __init__(self, *, autoescape: bool, load: Loader | None = None) -> None:
+    def __init__(self, *, autoescape: bool, load: TemplateLoader | None = None) -> None:
         super().__init__(
             autoescape=autoescape,
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            loader=_rooted(load) if load else None,
+            loader=_confined_loader(load) if load else None,
         )
-        for name in _FILTERS_OUT:
+        for name in _REMOVED_FILTERS:
             self.filters.pop(name, None)
         self.filters |= {"join": _join, "replace": _replace, **FILTERS}
         self.globals.clear()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not (
-            isinstance(obj, str | bytes) and attr in _METHODS_OUT
+            isinstance(obj, str | bytes) and attr in _FORBIDDEN_METHODS
         )
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        """What is not available says so when it is used."""
+        """Return a value that raises an error with advice when it is used."""
         filter_ = f": write |{attribute}" if attribute in self.filters else ""
         return self.undefined(f"“.{attribute}” is not available in a template{filter_}", exc=SecurityError)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No formatter is given out: a width makes gigabytes of nothing."""
+        """Return no formatter: a format width makes gigabytes of nothing."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _GUARDS[operator](left, right)
+        _OPERATOR_GUARDS[operator](left, right)
         return super().call_binop(context, operator, left, right)
 
 
@@ -199,7 +201,7 @@ def _join(context: EvalContext, values: Iterable[Any], between: str = "", attrib
     return joined
 
 
-_GUARDS: dict[str, Callable[[object, object], None]] = {
+_OPERATOR_GUARDS: dict[str, Callable[[object, object], None]] = {
     "*": _guard_times,
     "**": _guard_power,
     "%": _guard_percent,
@@ -207,7 +209,7 @@ _GUARDS: dict[str, Callable[[object, object], None]] = {
 }
 
 
-def _rooted(load: Loader) -> BaseLoader:
+def _confined_loader(load: TemplateLoader) -> BaseLoader:
     def source(path: str) -> str:
         parts = split_template_path(path)  # refuses `..`
         if path.startswith("/") or "\\" in path or "\0" in path:

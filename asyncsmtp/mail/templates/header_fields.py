@@ -1,4 +1,4 @@
-"""Header fields of a template: octets where every row has the same, fillers where not."""
+"""Header fields of a template: bytes if every row has the same, otherwise functions that encode a row's values."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from datetime import datetime
 
 from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address, with_domain
+from asyncsmtp.mail.address import Address, require_domain
 from asyncsmtp.mail.mime import Piece, RowValues
 from asyncsmtp.mail.templates.environment import TemplateEnvironment
-from asyncsmtp.mail.templates.slots import SlottedText, slots
+from asyncsmtp.mail.templates.slots import SlottedText, split_slots
 from asyncsmtp.mail.templates.variables import Columns
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["HeaderFields", "in_every_row"]
+__all__ = ["HeaderFields", "as_template_error"]
 
 
 class HeaderFields:
-    """Writes the header fields of one template, checked against its columns.
+    """Builder for the header fields of one template, checked against its columns.
 
-    Every method raises TemplateError for what is wrong in every row. What is wrong in one row is a
-    MessageError or RecipientError of the filler.
+    Every method raises TemplateError for a fault of every row. A fault of one row is a MessageError or RecipientError
+    of the function that a method returns.
     """
 
     def __init__(self, columns: Columns, sandbox: TemplateEnvironment) -> None:
@@ -30,66 +30,68 @@ class HeaderFields:
         self._sandbox = sandbox
 
     def text(self, name: str, source: str) -> Piece:
-        """A field of text, such as the Subject."""
-        return self._field(self._slots(source, name), name, lambda value: headers.field(name, value))
+        """Return a field of text, such as Subject."""
+        return self._field(self._slots(source, name), name, lambda value: headers.format_field(name, value))
 
     def date(self) -> Piece:
-        """Date: as a rule one moment for a whole campaign, so it is written again only for another one."""
+        """Return the Date field; it is encoded again only for another date, since a campaign has one as a rule."""
         last: tuple[datetime, bytes] | None = None
 
         def write(filling: RowValues) -> bytes:
             nonlocal last
+            if filling.date is None:
+                return b""
             if last is None or last[0] is not filling.date:
-                last = filling.date, headers.date(filling.date)
+                last = filling.date, headers.format_date(filling.date)
             return last[1]
 
         return write
 
     def author(self, source: str) -> tuple[Mailbox, Piece]:
-        """From, and the mailbox in it: the name may differ from row to row, the address may not."""
-        name, address = _halves(source)
+        """Return the mailbox in From, and the field: the name may differ from row to row, the address may not."""
+        name, address = _split_name_and_address(source)
         if _is_template(address):
             raise TemplateError("the address must be the same for every row; only the name may differ", "From")
-        with in_every_row("From"):
-            mailbox = with_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
+        with as_template_error("From"):
+            mailbox = require_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
         if not _is_template(name):
-            return mailbox, headers.addresses("From", [Address.parse(source)])
+            return mailbox, headers.format_addresses("From", [Address.parse(source)])
         return mailbox, self._named("From", name, lambda filling: mailbox)
 
     def recipient(self, name: str | None) -> Piece:
-        """To: the mailbox of the row, with an optional display name."""
+        """Return the To field: the mailbox of the row, with an optional display name."""
         return self._named("To", name or "", lambda filling: filling.to)
 
     def reply_to(self, source: str) -> Piece:
-        """Reply-To: addresses as they stand, or one whose name or address differs from row to row."""
+        """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
         if not _is_template(source):
-            with in_every_row("Reply-To"):
+            with as_template_error("Reply-To"):
                 answered = Address.parse_list(source)
                 for each in answered:
-                    with_domain(each.mailbox)
-                return headers.addresses("Reply-To", answered)
-        name, address = _halves(source)
+                    require_domain(each.mailbox)
+                return headers.format_addresses("Reply-To", answered)
+        name, address = _split_name_and_address(source)
         wanted = self._slots(address, "Reply-To")
-        return self._named("Reply-To", name, lambda filling: with_domain(Mailbox.parse(wanted(filling).strip())))
+        return self._named("Reply-To", name, lambda filling: require_domain(Mailbox.parse(wanted(filling).strip())))
 
     def _named(self, field: str, name: str, mailbox: Callable[[RowValues], Mailbox]) -> Piece:
         shown = self._slots(name, field)
-        with in_every_row(field):
-            headers.unstructured(field, shown.literals)
-        return lambda filling: headers.addresses(field, [Address(shown(filling), mailbox(filling))])
+        with as_template_error(field):
+            headers.format_unstructured(field, shown.literals)
+        return lambda filling: headers.format_addresses(field, [Address(shown(filling), mailbox(filling))])
 
     def _field(self, text: SlottedText, name: str, write: Callable[[str], bytes]) -> Piece:
-        with in_every_row(name):  # what is literal must be able to stand there, whatever the rows hold
+        with as_template_error(name):  # the literal text must be valid, whatever the rows hold
             literal = write(text.literals)
         return literal if text.constant is not None else lambda filling: write(text(filling))
 
     def _slots(self, source: str, file: str) -> SlottedText:
-        return slots(source, file, self._columns, self._sandbox)
+        return split_slots(source, file, self._columns, self._sandbox)
 
 
 @contextmanager
-def in_every_row(file: str) -> Iterator[None]:
-    """What is wrong here is wrong in every row: a TemplateError, not one error for each recipient."""
+def as_template_error(file: str) -> Iterator[None]:
+    """Turn errors in the block, which are faults of every row, into one TemplateError."""
     try:
         yield
     except RecipientError as error:
@@ -102,8 +104,8 @@ def _is_template(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
-def _halves(source: str) -> tuple[str, str]:
-    """The display name, without quotation marks around it, and the address."""
+def _split_name_and_address(source: str) -> tuple[str, str]:
+    """Return the display name, without quotation marks around it, and the address."""
     source = source.strip()
     if not source.endswith(">"):
         return "", source

@@ -16,10 +16,17 @@ from markupsafe import escape
 from asyncsmtp.errors import MessageError, TemplateError
 from asyncsmtp.mail.mime import RowValues
 from asyncsmtp.mail.templates.environment import MAX_OUTPUT, TemplateEnvironment
-from asyncsmtp.mail.templates.variables import Columns, check_names, column_of, depends_on_row, parse, syntax_of
+from asyncsmtp.mail.templates.variables import (
+    Columns,
+    check_names,
+    convert_syntax_errors,
+    find_column,
+    is_row_dependent,
+    parse,
+)
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["RenderedTemplate", "Slot", "SlottedText", "slots"]
+__all__ = ["RenderedTemplate", "Slot", "SlottedText", "split_slots"]
 
 
 class RenderedTemplate:
@@ -33,7 +40,7 @@ class RenderedTemplate:
     __slots__ = ("_file", "_template")
 
     def __init__(self, tree: nodes.Template, file: str, sandbox: TemplateEnvironment) -> None:
-        with syntax_of(file):
+        with convert_syntax_errors(file):
             code = sandbox.compile(tree, name=file, filename=file)
         self._file = file
         self._template = Template.from_code(sandbox, code, {})
@@ -90,7 +97,7 @@ class SlottedText:
     __slots__ = ("pieces",)
 
     def __init__(self, pieces: Iterable[str | Slot]) -> None:
-        self.pieces = tuple(_merged(pieces))
+        self.pieces = tuple(_merge_literals(pieces))
 
     @property
     def constant(self) -> str | None:
@@ -108,7 +115,7 @@ class SlottedText:
         return "".join([piece if isinstance(piece, str) else piece(filling) for piece in self.pieces])
 
 
-def _merged(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
+def _merge_literals(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
     for literal, group in groupby(pieces, lambda piece: isinstance(piece, str)):
         if not literal:
             yield from group
@@ -116,7 +123,7 @@ def _merged(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
             yield joined
 
 
-def slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> SlottedText:
+def split_slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> SlottedText:
     """Cut a template into literals and slots.
 
     Raises:
@@ -142,7 +149,7 @@ def _piece(
 ) -> str | Slot:
     if isinstance(node, nodes.TemplateData):
         return node.data
-    if (column := column_of(node, columns)) is not None:
+    if (column := find_column(node, columns)) is not None:
         return _escaped_column(column) if sandbox.autoescape else _column(column)
     statement = nodes.Output([node], lineno=node.lineno) if isinstance(node, nodes.Expr) else node
     return _constant_or_slot(tree, [statement], file, sandbox)
@@ -162,4 +169,4 @@ def _constant_or_slot(
     part = nodes.Template(body, lineno=tree.lineno)
     part.set_environment(sandbox)
     rendering = RenderedTemplate(part, file, sandbox)
-    return rendering if depends_on_row(part) else rendering.once()
+    return rendering if is_row_dependent(part) else rendering.once()

@@ -3,63 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-from asyncsmtp.errors import MessageError, RecipientError, TemplateError
+from asyncsmtp.errors import InvalidArgument, MessageError, RecipientError, TemplateError, check_type
 from asyncsmtp.mail import headers, mime
-from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, Reader
+from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.headers import UnencodableCharacter
-from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL, Unsubscribe
+from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, Unsubscribe
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.mime import Entity, Piece, RowValues, attached
+from asyncsmtp.mail.mime import Entity, Piece, RowValues, encode_attachment
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
-from asyncsmtp.mail.templates.environment import Loader, TemplateEnvironment
-from asyncsmtp.mail.templates.header_fields import HeaderFields, in_every_row
-from asyncsmtp.mail.templates.slots import slots
+from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
+from asyncsmtp.mail.templates.header_fields import HeaderFields, as_template_error
+from asyncsmtp.mail.templates.slots import split_slots
 from asyncsmtp.mail.templates.text_part import text_part
-from asyncsmtp.mail.templates.variables import Columns, known_columns
+from asyncsmtp.mail.templates.variables import Columns, build_columns
 from asyncsmtp.mail.verp import ReturnPath
 from asyncsmtp.protocol.content import Content, has_leading_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-if TYPE_CHECKING:
-    from asyncsmtp.mail.list_unsubscribe import Unsubscribe
-    from asyncsmtp.mail.signing.dkim import Signer
-    from asyncsmtp.mail.signing.smime import SmimeSigner
-    from asyncsmtp.mail.verp import ReturnPath
-
-__all__ = ["Composer", "Template", "attachment_part"]
+__all__ = ["Composer", "Template", "build_attachment_part"]
 
 Octets = tuple[bytes, ...]
 
 
-def attachment_part(
+def build_attachment_part(
     wanted: Attachment | AttachmentPattern,
     columns: Columns,
     sandbox: TemplateEnvironment,
-    read: Reader | None,
-    write: Callable[[Attachment], Octets] = attached,
+    read: AttachmentReader | None,
+    write: Callable[[Attachment], Octets] = encode_attachment,
 ) -> Entity:
     """The part for a file: encoded now if it is the same for all, otherwise when it is filled."""
     if isinstance(wanted, Attachment):
         return write(wanted)
-    path = slots(wanted.path, wanted.path, columns, sandbox)
+    path = split_slots(wanted.path, wanted.path, columns, sandbox)
     if read is None:
         raise TemplateError("nothing was given to read this attachment with", wanted.path)
     if path.constant is None:
         return (lambda filling: b"".join(write(_read(path(filling), read))),)
-    with in_every_row(wanted.path):
+    with as_template_error(wanted.path):
         return write(_read(path.constant, read))
 
 
-def _read(path: str, read: Reader) -> Attachment:
+def _read(path: str, read: AttachmentReader) -> Attachment:
     """The file at a path below the folder of attachments; a cell must not lead out of it."""
     steps = path.split("/")
     if not path.isprintable() or "\\" in path or ":" in steps[0] or not {"", ".", ".."}.isdisjoint(steps):
@@ -86,41 +79,66 @@ class Composer:
         *,
         unsubscribe: Unsubscribe | None = None,
         return_path: ReturnPath | None = None,
-        seal: SmimeSigner | None = None,
+        smime_signer: SmimeSigner | None = None,
     ) -> None:
         self._author = author
-        self._head = _joined(head)
+        self._head = _join_pieces(head)
         self._body = tuple(_gathered(body))
         self._dotted = any(has_leading_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
         self._unsubscribe = unsubscribe
         self._return_path = return_path
-        self._seal = seal
+        self._smime_signer = smime_signer
 
     @property
     def author(self) -> Mailbox:
-        """The mailbox in From, which is the reverse-path as well unless there is a return path."""
+        """The mailbox in From, which is also the reverse-path unless there is a return path."""
         return self._author
 
+    def _check_draft(self, message_id: str | None) -> None:
+        if self._signer is not None:
+            raise InvalidArgument(
+                "a message needs its Date and Message-ID before it is signed: give message_id= and date="
+            )
+        if message_id is None and self._return_path is not None and self._return_path.has_token:
+            raise InvalidArgument("the token of the return path is made from the Message-ID: give message_id=")
+
     def compose(
-        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+        self,
+        to: str | Mailbox,
+        fields: Mapping[str, str],
+        *,
+        message_id: str | None = None,
+        date: datetime | None = None,
+        row: int | None = None,
     ) -> Message:
-        """The message for one recipient; the same arguments give the same octets.
+        """Return the message for one recipient; the same arguments give the same bytes.
+
+            composer.compose("ann@example.com", {"name": "Ann"})
 
         Args:
+            to: the recipient's address.
             fields: column to cell, as text. A cell is a value: nothing in it is interpreted.
-            message_id: left@right, without angle brackets.
-            row: named by the error, if there is one.
+            message_id: left@right, without angle brackets. If it or `date` is None, the field is left out, the message
+                is a draft, and sending it adds the field.
+            row: the number that an error names.
         Raises:
-            RecipientError: this row cannot be composed: a line break in a header, a missing value, a
-                character no encoding can carry, a condition or calculation that fails.
+            RecipientError: this row cannot be composed: an address that is not valid, a line break in a header, a
+                missing value, a character that no encoding can carry, a condition or calculation that fails.
+            InvalidArgument: the messages are signed or have a return path with a token, which needs `message_id` and
+                `date`.
+            TypeError: a cell is not a string.
         """
+        if isinstance(to, str):
+            to = _parse_recipient(to, row)
+        if is_draft := message_id is None or date is None:
+            self._check_draft(message_id)
         if self._unsubscribe is not None:
-            fields = {**fields, UNSUBSCRIBE_URL: self._unsubscribe.url_of(to)}
+            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
         filling = RowValues(to, fields, message_id, date, self._names)
         try:
-            head = _filled(self._head, filling)
+            head = _fill(self._head, filling)
             parts = [head]
             needs_dot_stuffing = self._dotted or has_leading_dots(head)
             for piece in self._body:
@@ -133,19 +151,34 @@ class Composer:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
             raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
+        except TypeError:
+            _check_cells(fields)
+            raise
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
         content = Content(
             tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, needs_dot_stuffing=needs_dot_stuffing
         )
-        if self._seal is not None:
-            content = self._seal.signed(content)
+        if self._smime_signer is not None:
+            content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # over what became of the body
-            content = self._signer.signed(content, date)
-        reverse_path = self._author if self._return_path is None else self._return_path.of(message_id)
-        return Message(Envelope(reverse_path, (to,)), content)
+            content = self._signer.sign_content(content, date)
+        reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
+        return Message(Envelope(reverse_path, (to,)), content, is_draft)
 
 
-def _filled(piece: Piece, filling: RowValues) -> bytes:
+def _parse_recipient(to: str, row: int | None) -> Mailbox:
+    try:
+        return Mailbox.parse(to)
+    except RecipientError as error:
+        raise RecipientError(error.reason, row) from error
+
+
+def _check_cells(fields: Mapping[str, str]) -> None:
+    for column, value in fields.items():
+        check_type(f"fields[{column!r}]", value, str)
+
+
+def _fill(piece: Piece, filling: RowValues) -> bytes:
     return piece if isinstance(piece, bytes) else piece(filling)
 
 
@@ -155,10 +188,10 @@ def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
         if shared:
             yield from group
         else:
-            yield _joined(list(group))
+            yield _join_pieces(list(group))
 
 
-def _joined(pieces: Sequence[Piece]) -> Piece:
+def _join_pieces(pieces: Sequence[Piece]) -> Piece:
     """One piece of many: octets if all are, otherwise a filler."""
     run: list[Piece] = []
     for piece in pieces:
@@ -210,28 +243,29 @@ class Template:
     html: str | None = None
     text_name: str = "text"
     html_name: str = "html"
-    attachments: tuple[Attachment | AttachmentPattern, ...] = ()
+    attachments: Sequence[Attachment | AttachmentPattern] = ()
     inline: Mapping[str, Attachment | AttachmentPattern] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     to_name: str | None = None
     unsubscribe: Unsubscribe | None = None
     return_path: str | None = None
-    loader: Loader | None = None
+    loader: TemplateLoader | None = None
 
     def compile(
         self,
-        columns: Sequence[str],
+        columns: Iterable[str],
         *,
-        read: Reader | None = None,
+        read: AttachmentReader | None = None,
         signer: Signer | None = None,
-        seal: SmimeSigner | None = None,
-        called: Mapping[str, str] | None = None,
+        smime_signer: SmimeSigner | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> Composer:
         """Do all that does not depend on the recipient, once.
 
         Args:
-            columns: the names a row has; any other name in a template is an error.
+            columns: the names of the columns, for example a list or the first row; any other name in a template is an
+                error.
             read: gives the octets of an attachment by its path; called once for a path that is the same
                 for all, otherwise for each message. Raises OSError.
             signer: signs every message with DKIM, dated as the message is; one signer for one template.
@@ -244,14 +278,24 @@ class Template:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
             raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
-        known = known_columns(columns, called or {}, unsubscribes=self.unsubscribe is not None)
+        check_type("columns", columns, Iterable)
+        if isinstance(columns, str):
+            raise TypeError("columns must be a list of names, not str")
+        known = build_columns(tuple(columns), aliases or {}, unsubscribes=self.unsubscribe is not None)
         plain = TemplateEnvironment(autoescape=False, load=self.loader)
         author, head = self._head(HeaderFields(known, plain))
-        with in_every_row("return_path"):
+        with as_template_error("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
         body = self._body(known, plain, read)
         return Composer(
-            author, head, body, known.names, signer, unsubscribe=self.unsubscribe, return_path=returns, seal=seal
+            author,
+            head,
+            body,
+            known.names,
+            signer,
+            unsubscribe=self.unsubscribe,
+            return_path=returns,
+            smime_signer=smime_signer,
         )
 
     def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
@@ -261,20 +305,20 @@ class Template:
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
-        head.append(lambda filling: headers.message_id(filling.message_id))
+        head.append(_write_message_id)
         if (unsubscribe := self.unsubscribe) is not None:
             head.append(lambda filling: unsubscribe.fields(filling.to))
-        with in_every_row("headers"):
-            headers.check_extras(self.headers)
+        with as_template_error("headers"):
+            headers.check_extra_headers(self.headers)
         for name, source in self.headers.items():
-            with in_every_row("headers"):
+            with as_template_error("headers"):
                 if self.unsubscribe is not None and name.lower().startswith("list-unsubscribe"):
                     raise MessageError("this header is written from [unsubscribe] already: take one of them out", name)
             head.append(fields.text(name, source))
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head
 
-    def _body(self, columns: Columns, plain: TemplateEnvironment, read: Reader | None) -> mime.Entity:
+    def _body(self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None) -> mime.Entity:
         text = html = None
         if self.text is not None:
             text = _text("plain", self.text, self.text_name, columns, plain)
@@ -283,13 +327,21 @@ class Template:
             html = _text(
                 "html", self.html, self.html_name, columns, TemplateEnvironment(autoescape=True, load=self.loader)
             )
-        with in_every_row("inline"):
+        with as_template_error("inline"):
             images = [
-                attachment_part(image, columns, plain, read, partial(mime.inlined, cid))
+                build_attachment_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
                 for cid, image in self.inline.items()
             ]
-        files = [attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
-        return mime.body(text, html, images, files, self._seed())
+        files = [build_attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
+        return mime.build_body(text, html, images, files, self._seed())
+
+    def __post_init__(self) -> None:
+        check_type("from_", self.from_, str)
+        check_type("subject", self.subject, str)
+        for parameter in ("text", "html", "reply_to", "to_name", "return_path"):
+            check_type(parameter, getattr(self, parameter), str, None)
+        for attachment in self.attachments:
+            check_type("attachments", attachment, Attachment, AttachmentPattern)
 
     def _check_images(self, html: str) -> None:
         for shown in _SHOWN.finditer(html):
@@ -301,7 +353,11 @@ class Template:
         return "\0".join((self.from_, self.subject, self.text or "", self.html or "")).encode("utf-8", "replace")
 
 
+def _write_message_id(values: RowValues) -> bytes:
+    return b"" if values.message_id is None else headers.format_message_id(values.message_id)
+
+
 def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> mime.Entity:
-    text = slots(source, file, columns, sandbox)
-    with in_every_row(file):
+    text = split_slots(source, file, columns, sandbox)
+    with as_template_error(file):
         return text_part(subtype, text, file)

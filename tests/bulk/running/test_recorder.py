@@ -96,7 +96,7 @@ async def test_a_message_has_the_same_octets_at_every_attempt(tmp_path: Path) ->
         ):
             if not ledger.loaded:
                 await ledger.load(readers(5))
-            signer = Signer(DkimKey.of_pem("example.org", "s1", key))
+            signer = Signer(DkimKey.from_pem("example.org", "s1", key))
             composer = template.compile(("email", "name"), signer=signer)
             await Run(composer, ledger, pool, retry=Retry(delay=0)).go()
     assert len(heard) == 5

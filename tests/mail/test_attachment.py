@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.mail.attachment import base_name, disposition
+from asyncsmtp.mail.attachment import format_disposition, sanitize_filename
 
 NAMES = [
     ("report.pdf", "report.pdf"),
@@ -40,7 +40,7 @@ NAMES = [
 
 
 def read_back(name: str) -> str | None:
-    message = message_from_bytes(disposition("attachment", name) + b"\r\n", policy=policy.default)
+    message = message_from_bytes(format_disposition("attachment", name) + b"\r\n", policy=policy.default)
     assert [key for key, _ in message.items()] == ["Content-Disposition"]
     return message.get_filename()
 
@@ -48,14 +48,14 @@ def read_back(name: str) -> str | None:
 @pytest.mark.parametrize(("given_name", "name"), NAMES)
 def test_a_name_is_made_safe_and_comes_back(given_name: str, name: str) -> None:
     """MH-14: folders, line breaks and characters that reorder are taken out; the rest is kept."""
-    assert base_name(given_name) == name
-    assert read_back(base_name(given_name)) == name
+    assert sanitize_filename(given_name) == name
+    assert read_back(sanitize_filename(given_name)) == name
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_any_name_comes_back_from_short_lines(text: str) -> None:
     """MH-14: RFC 2231 continuations, cut between characters."""
-    name = base_name(text)
+    name = sanitize_filename(text)
     assert read_back(name) == name
     assert len(name.encode()) <= 200
-    assert max(map(len, disposition("attachment", name).split(b"\r\n"))) <= 90
+    assert max(map(len, format_disposition("attachment", name).split(b"\r\n"))) <= 90

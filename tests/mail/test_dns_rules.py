@@ -1,4 +1,4 @@
-"""What is published of a sender: a good zone passes every rule, and one mistake trips its own rule and no other."""
+"""DNS rules: a good zone passes every rule, and one mistake is found by its own rule and no other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from asyncsmtp.mail.checks.dns_rules import DNS_RULES, SenderDomain, check_dns
-from asyncsmtp.mail.checks.rules import Finding, Weight
+from asyncsmtp.mail.checks.rules import Finding, FindingLevel
 from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion, Spf, ip_address, read_spf
 
 KEY = "v=DKIM1; k=rsa; p=MIIBIjANBgkq"
@@ -58,46 +58,51 @@ LONG = {("example.org", "TXT"): ("v=spf1 include:a0.example -all",)} | {
 
 
 @pytest.mark.parametrize(
-    ("rule", "weight", "change", "sentence"),
+    ("rule", "level", "change", "sentence"),
     [
         ("spf", "objection", {SPF: ()}, "has no SPF record"),
         ("spf", "objection", {SPF: ("v=spf1 -all", "v=spf1 ~all")}, "has 2 SPF records"),
-        ("spf", "objection", {SPF: ("v=spf1 +all",)}, "lets anybody send"),
-        ("spf", "objection", {SPF: ("v=spf1 all",)}, "lets anybody send"),
-        ("spf", "objection", {SPF: ("v=spf1 ip4:8.8.0.0/16 ip5:1 -all",)}, "a term that is none: ip5:1"),
-        ("spf", "objection", {SPF: ("v=spf1 ip4:8.8.0.0/16 ip4:8.8.8.300 -all",)}, "a term that is none: 8.8.8.300"),
+        ("spf", "objection", {SPF: ("v=spf1 +all",)}, "allows anybody to send"),
+        ("spf", "objection", {SPF: ("v=spf1 all",)}, "allows anybody to send"),
+        ("spf", "objection", {SPF: ("v=spf1 ip4:8.8.0.0/16 ip5:1 -all",)}, "a term that is not valid: ip5:1"),
+        (
+            "spf",
+            "objection",
+            {SPF: ("v=spf1 ip4:8.8.0.0/16 ip4:8.8.8.300 -all",)},
+            "a term that is not valid: 8.8.8.300",
+        ),
         ("spf", "objection", LONG, "more than 10 lookups"),
-        ("spf", "note", {SPF: ("v=spf1 ip4:8.8.0.0/16 ?all",)}, "says nothing of others"),
-        ("spf", "note", {SPF: ("v=spf1 ip4:8.8.0.0/16",)}, "says nothing of others"),
-        ("spf", "note", {SPF: ("v=spf1 ip4:192.0.2.1 -all",)}, f"does not name the relay, {RELAY}"),
-        ("spf", "note", {SPF: ("v=spf1 -ip4:8.8.0.0/16 -all",)}, f"does not name the relay, {RELAY}"),
-        ("spf", "objection", {SPF: None}, "nobody answered for the TXT of example.org (Timeout)"),
+        ("spf", "note", {SPF: ("v=spf1 ip4:8.8.0.0/16 ?all",)}, "does not say what holds for other senders"),
+        ("spf", "note", {SPF: ("v=spf1 ip4:8.8.0.0/16",)}, "does not say what holds for other senders"),
+        ("spf", "note", {SPF: ("v=spf1 ip4:192.0.2.1 -all",)}, f"does not include the relay, {RELAY}"),
+        ("spf", "note", {SPF: ("v=spf1 -ip4:8.8.0.0/16 -all",)}, f"does not include the relay, {RELAY}"),
+        ("spf", "objection", {SPF: None}, "there was no answer for the TXT record of example.org (Timeout)"),
         ("dkim", "objection", {DKIM: ()}, "there is no DKIM key"),
         ("dkim", "objection", {DKIM: (KEY, KEY)}, "more than one DKIM key"),
         ("dkim", "objection", {DKIM: ("v=DKIM1; p=",)}, "is revoked"),
-        ("dkim", "objection", {DKIM: ("v=DKIM1; k=rsa; p=AAAA",)}, "another key than the one that signs"),
-        ("dkim", "objection", {DKIM: ("v=DKIM1; t=s:y; k=rsa; p=MIIBIjANBgkq",)}, "being tested"),
+        ("dkim", "objection", {DKIM: ("v=DKIM1; k=rsa; p=AAAA",)}, "is not the one that signs"),
+        ("dkim", "objection", {DKIM: ("v=DKIM1; t=s:y; k=rsa; p=MIIBIjANBgkq",)}, "is marked as a test"),
         ("dmarc", "objection", {DMARC: ()}, "has no DMARC record"),
         ("dmarc", "objection", {DMARC: ("v=DMARC1; p=none; rua=mailto:a@b.c",) * 2}, "has 2 DMARC records"),
         ("dmarc", "objection", {DMARC: ("v=DMARC1; rua=mailto:a@b.c",)}, "has no policy"),
-        ("dmarc", "note", {DMARC: ("v=DMARC1; p=none",)}, "nobody is told"),
-        ("mx", "objection", {MX: ()}, "has neither MX nor an address, so answers are lost"),
-        ("mx", "objection", {MX: ("0 .",)}, "takes no mail (RFC 7505)"),
-        ("ptr", "note", {PTR: ()}, "has no name"),
-        ("ptr", "note", {PTR: ("liar.example",)}, "is liar.example, which is not its name"),
-        ("ptr", "objection", {PTR: None}, "nobody answered for the PTR of 8.8.4.4"),
+        ("dmarc", "note", {DMARC: ("v=DMARC1; p=none",)}, "asks for no reports"),
+        ("mx", "objection", {MX: ()}, "has neither an MX nor an address record, so answers are lost"),
+        ("mx", "objection", {MX: ("0 .",)}, "accepts no mail (RFC 7505)"),
+        ("ptr", "note", {PTR: ()}, "has no reverse name"),
+        ("ptr", "note", {PTR: ("liar.example",)}, "is liar.example, which does not resolve back to it"),
+        ("ptr", "objection", {PTR: None}, "there was no answer for the PTR record of 8.8.4.4"),
     ],
 )
-def test_one_mistake_trips_its_own_rule(rule: str, weight: str, change: Zone, sentence: str) -> None:
+def test_one_mistake_is_found_by_its_own_rule(rule: str, level: str, change: Zone, sentence: str) -> None:
     """RFC 7208 §4.5, §4.6.4; RFC 6376 §3.6; RFC 7489; RFC 7505."""
     (finding,) = found(change)
-    assert (finding.rule, finding.weight) == (rule, Weight(weight))
+    assert (finding.rule, finding.weight) == (rule, FindingLevel(level))
     assert sentence in finding.sentence
     assert finding.advice
 
 
 def test_every_rule_has_its_mistake() -> None:
-    marks = [mark for mark in test_one_mistake_trips_its_own_rule.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+    marks = [mark for mark in test_one_mistake_is_found_by_its_own_rule.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
     assert {case[0] for mark in marks for case in mark.args[1]} == set(DNS_RULES)
 
 
@@ -134,7 +139,7 @@ def test_a_policy_may_stand_at_the_organisation() -> None:
     assert [finding.rule for finding in answered(check_dns(sender), without)] == ["dmarc"]
 
 
-def test_a_policy_of_a_whole_kind_is_nobody_s_own() -> None:
+def test_a_policy_of_a_public_suffix_does_not_count() -> None:
     """Of example.co.uk nothing is said by co.uk."""
     zone: Zone = {("_dmarc.co.uk", "TXT"): ("v=DMARC1; p=none; rua=mailto:a@b.c",)}
     assert "dmarc" in [finding.rule for finding in found(zone, SenderDomain("example.co.uk", "example.org"))]
@@ -148,7 +153,7 @@ def test_a_domain_without_mx_takes_mail_at_its_address() -> None:
     assert rules == [("spf", False), ("mx", True)]
 
 
-def test_a_relay_on_this_machine_is_nobody_else_s_business() -> None:
+def test_the_address_of_a_local_relay_is_not_checked() -> None:
     """Its address is not that which others see."""
     for host in ("127.0.0.1", "192.168.1.1", "::1"):
         assert found({SPF: ("v=spf1 -all",)}, SenderDomain("example.org", "example.org", SENDER.keys, [host])) == []
@@ -169,7 +174,7 @@ def test_a_relay_on_this_machine_is_nobody_else_s_business() -> None:
         ("v=spf1 exp=why.example ip4:192.0.2.7 -all", "192.0.2.7", True),
     ],
 )
-def test_who_passes(record: str, address: str, passes: bool | None) -> None:
+def test_spf_mechanisms_and_modifiers_decide_as_in_the_rfc(record: str, address: str, passes: bool | None) -> None:
     """RFC 7208 §5, §6.1."""
     zone: Zone = {
         ("d.example", "TXT"): (record,),
@@ -181,11 +186,11 @@ def test_who_passes(record: str, address: str, passes: bool | None) -> None:
     }
     spf: Spf = answered(read_spf("d.example"), zone)
     assert spf.unknown == []
-    assert spf.passes(ip_address(address)) is passes
+    assert spf.allows(ip_address(address)) is passes
 
 
 def test_a_record_that_includes_itself_ends() -> None:
-    """It would be asked for ever."""
+    """Without the limit of lookups it would not end."""
     spf: Spf = answered(read_spf("d.example"), {("d.example", "TXT"): ("v=spf1 include:d.example -all",)})
-    assert spf.too_long
+    assert spf.exceeds_lookup_limit
     assert spf.lookups == 11

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import RecipientError
-from asyncsmtp.mail.templates.environment import date_, money
+from asyncsmtp.mail.templates.environment import format_date, format_money
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 
@@ -27,12 +27,12 @@ from asyncsmtp.protocol.envelope import Mailbox
     ],
 )
 def test_a_date_is_shown_as_it_is_asked_for(value: str, form: str, shown: str) -> None:
-    assert date_(value, form) == shown
+    assert format_date(value, form) == shown
 
 
 @given(st.dates())
 def test_a_date_comes_back(day: object) -> None:
-    assert date_(str(day), "%Y-%m-%d") == str(day)
+    assert format_date(str(day), "%Y-%m-%d") == str(day)
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,19 @@ def test_a_date_comes_back(day: object) -> None:
     ],
 )
 def test_an_amount_is_shown_as_it_is_asked_for(value: str, arguments: tuple[object, ...], shown: str) -> None:
-    assert money(value, *arguments) == shown  # type: ignore[arg-type]
+    assert format_money(value, *arguments) == shown  # type: ignore[arg-type]
 
 
 @given(st.decimals(min_value=-(10**12), max_value=10**12, places=2))
 def test_no_cent_is_lost(amount: Decimal) -> None:
     """Not by a float, and not by rounding."""
-    assert Decimal(money(str(amount)).replace(",", "")) == amount
+    assert Decimal(format_money(str(amount)).replace(",", "")) == amount
 
 
 @pytest.mark.parametrize("value", ["", "x", "1,5", "nan", "inf", "1e999999999", "9" * 40, "\x1b[31m"])
 def test_what_is_no_amount_is_told(value: str) -> None:
-    with pytest.raises(ValueError, match="is no amount: write it as") as caught:
-        money(value)
+    with pytest.raises(ValueError, match="is not an amount: write it as") as caught:
+        format_money(value)
     assert "\x1b" not in str(caught.value)
 
 
@@ -66,8 +66,8 @@ def test_what_is_no_amount_is_told(value: str) -> None:
     ("value", "form"), [("", "%Y"), ("2026-13-01", "%Y"), ("2026-03-01", "%s"), ("2026-03-01", "%")]
 )
 def test_what_is_no_date_or_no_form_is_told(value: str, form: str) -> None:
-    with pytest.raises(ValueError, match=r"is no date: write it as|the form of a date has no"):
-        date_(value, form)
+    with pytest.raises(ValueError, match=r"is not a date: write it as|the form of a date does not support"):
+        format_date(value, form)
 
 
 def test_in_a_template_they_cost_the_row_that_has_none() -> None:

@@ -10,7 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.mime import TransferEncoding, base64, lines, quoted_printable, soft_broken
+from asyncsmtp.mail.mime import (
+    TransferEncoding,
+    encode_base64,
+    encode_quoted_printable,
+    encode_with_soft_break,
+    normalize_line_ends,
+)
 
 OCTETS = st.binary(max_size=400).map(lambda octets: octets.replace(b"\r", b""))
 CURIOUS = st.lists(st.sampled_from([b" ", b"\t", b"\n", b".", b"=", b"x" * 37, b"\xff", b"From "]), max_size=40).map(
@@ -24,7 +30,7 @@ CURIOUS = st.lists(st.sampled_from([b" ", b"\t", b"\n", b".", b"=", b"x" * 37, b
 @example(b".\n.\n.")
 def test_quoted_printable_comes_back_on_lines_of_76(octets: bytes) -> None:
     """RFC 2045 §6.7; `b2a_qp` alone makes lines of 78 when white space ends them."""
-    encoded = quoted_printable(octets)
+    encoded = encode_quoted_printable(octets)
     assert decodestring(encoded.replace(b"\r\n", b"\n")) == octets
     assert max(map(len, encoded.split(b"\r\n"))) <= 76
     assert encoded.count(b"\r") == encoded.count(b"\n") == encoded.count(b"\r\n")
@@ -34,7 +40,7 @@ def test_quoted_printable_comes_back_on_lines_of_76(octets: bytes) -> None:
 @given(OCTETS | CURIOUS, OCTETS | CURIOUS)
 def test_after_a_soft_break_anything_may_follow(first: bytes, second: bytes) -> None:
     """What is encoded apart is one text again when it is put together, and no line grows too long."""
-    encoded = soft_broken(first) + quoted_printable(second)
+    encoded = encode_with_soft_break(first) + encode_quoted_printable(second)
     assert decodestring(encoded.replace(b"\r\n", b"\n")) == first + second
     assert max(map(len, encoded.split(b"\r\n"))) <= 76
 
@@ -42,13 +48,13 @@ def test_after_a_soft_break_anything_may_follow(first: bytes, second: bytes) -> 
 @given(st.lists((OCTETS | CURIOUS).map(lambda octets: octets + b"\n"), max_size=5))
 def test_lines_encoded_apart_are_the_text_encoded_whole(texts: list[bytes]) -> None:
     """A cut at a line end cannot be seen in the message."""
-    assert b"".join(map(quoted_printable, texts)) == quoted_printable(b"".join(texts))
+    assert b"".join(map(encode_quoted_printable, texts)) == encode_quoted_printable(b"".join(texts))
 
 
 @given(st.binary(max_size=500))
 def test_base64_comes_back_on_lines_of_76(octets: bytes) -> None:
     """RFC 2045 §6.8."""
-    encoded = base64(octets)
+    encoded = encode_base64(octets)
     assert b64decode(encoded) == octets
     assert all(len(line) == 76 for line in encoded.split(b"\r\n")[:-2])
     assert encoded == b"" or encoded.endswith(b"\r\n")
@@ -75,17 +81,17 @@ def test_the_encoding_follows_from_the_text(text: str, transfer: TransferEncodin
 
 def test_all_line_ends_become_one() -> None:
     """Windows, Unix and old Macintosh in one text."""
-    assert lines("a\r\nb\rc\nd\r\r\n") == "a\nb\nc\nd\n\n"
+    assert normalize_line_ends("a\r\nb\rc\nd\r\r\n") == "a\nb\nc\nd\n\n"
 
 
 def test_a_nul_in_a_text_is_an_error() -> None:
     """MH-16: to drop it would be silent, to send it would cut the text somewhere."""
     with pytest.raises(MessageError, match="NUL"):
-        lines("a\0b")
+        normalize_line_ends("a\0b")
 
 
 @given(OCTETS | CURIOUS)
 def test_no_encoding_can_hold_a_boundary(octets: bytes) -> None:
     """MH-13: `=_` is neither quoted-printable nor base64."""
-    assert b"=_" not in quoted_printable(octets)
-    assert b"=_" not in base64(octets)
+    assert b"=_" not in encode_quoted_printable(octets)
+    assert b"=_" not in encode_base64(octets)

@@ -1,0 +1,30 @@
+"""The public names of `asyncsmtp.client`, for type checkers; `__init__.py` loads them when they are used."""
+
+from asyncsmtp.client.compose import build as build
+from asyncsmtp.client.compose import new_message_id as new_message_id
+from asyncsmtp.client.compose import prepare_message as prepare_message
+from asyncsmtp.client.compose import with_date_and_id as with_date_and_id
+from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
+from asyncsmtp.client.config.login_config import Login as Login
+from asyncsmtp.client.config.login_config import Token as Token
+from asyncsmtp.client.config.login_config import TokenSource as TokenSource
+from asyncsmtp.client.config.proxy import Proxy as Proxy
+from asyncsmtp.client.config.proxy import ProxyKind as ProxyKind
+from asyncsmtp.client.config.relay import Dialogue as Dialogue
+from asyncsmtp.client.config.relay import OpenedStreams as OpenedStreams
+from asyncsmtp.client.config.relay import Opener as Opener
+from asyncsmtp.client.config.relay import Relay as Relay
+from asyncsmtp.client.config.relay import Timeouts as Timeouts
+from asyncsmtp.client.events.otel import Telemetry as Telemetry
+from asyncsmtp.client.events.trace import Direction as Direction
+from asyncsmtp.client.events.trace import Trace as Trace
+from asyncsmtp.client.events.types import Event as Event
+from asyncsmtp.client.events.types import MessageDequeued as MessageDequeued
+from asyncsmtp.client.events.types import MessageEnded as MessageEnded
+from asyncsmtp.client.events.types import MessageQueued as MessageQueued
+from asyncsmtp.client.events.types import MessageRetried as MessageRetried
+from asyncsmtp.client.events.types import OnEvent as OnEvent
+from asyncsmtp.client.events.types import PoolResized as PoolResized
+from asyncsmtp.client.events.types import SessionClosed as SessionClosed
+from asyncsmtp.client.events.types import SessionFailed as SessionFailed
+from asyncsmtp.client.events.types import SessionOpened as SessionOpened
