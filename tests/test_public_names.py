@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -30,9 +31,10 @@ def test_type_checkers_see_the_same_names(package: ModuleType) -> None:
     """The stub stands beside the table that loads."""
     stub = Path(package.__file__ or "").with_suffix(".pyi")
     imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
-    promised = {(alias.name, node.module) for node in imports for alias in node.names}
-    loaded = {(name, f"{package.__name__}.{home}") for name, home in package._HOMES.items()}
-    assert promised == loaded
+    stubbed = {alias.name: node.module for node in imports for alias in node.names}
+    assert sorted(stubbed) == sorted(package.__all__)
+    for name, home in stubbed.items():
+        assert getattr(package, name) is getattr(importlib.import_module(str(home)), name), name
 
 
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
@@ -72,7 +74,7 @@ def test_types_in_signatures_of_the_protocol_are_public() -> None:
 def test_all_errors_are_listed() -> None:
     """One that is not in `__all__` cannot be found in the documentation."""
     made = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
-    assert sorted(errors.__all__) == sorted(made)
+    assert sorted(set(errors.__all__) - {"check_type"}) == sorted(made)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
