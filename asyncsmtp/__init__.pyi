@@ -26,7 +26,6 @@ from asyncsmtp.bulk.running.relays import (
 from asyncsmtp.bulk.running.relays import (
     Share as Share,
 )
-from asyncsmtp.bulk.running.retry import Retry as Retry
 from asyncsmtp.bulk.running.when import (
     Schedule as Schedule,
 )
@@ -41,6 +40,7 @@ from asyncsmtp.bulk.suppression import (
 from asyncsmtp.bulk.suppression import (
     SuppressionList as SuppressionList,
 )
+from asyncsmtp.client.api import send as send
 from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
 from asyncsmtp.client.config.login_config import Login as Login
 from asyncsmtp.client.config.login_config import Token as Token
@@ -61,16 +61,16 @@ from asyncsmtp.client.events.types import PoolResized as PoolResized
 from asyncsmtp.client.events.types import SessionClosed as SessionClosed
 from asyncsmtp.client.events.types import SessionFailed as SessionFailed
 from asyncsmtp.client.events.types import SessionOpened as SessionOpened
-from asyncsmtp.client.pool.counts import PoolCounts as PoolCounts
 from asyncsmtp.client.pool.pool import Pool as Pool
-from asyncsmtp.client.sending import send as send
-from asyncsmtp.client.session.session import Session as Session
-from asyncsmtp.client.session.sources import (
+from asyncsmtp.client.pool.pool import PoolCounts as PoolCounts
+from asyncsmtp.client.retry import Retry as Retry
+from asyncsmtp.client.session.content_sources import (
     FileContent as FileContent,
 )
-from asyncsmtp.client.session.sources import (
+from asyncsmtp.client.session.content_sources import (
     StreamContent as StreamContent,
 )
+from asyncsmtp.client.session.session import Session as Session
 from asyncsmtp.errors import AllHostsFailed as AllHostsFailed
 from asyncsmtp.errors import (
     AuthenticationRefused as AuthenticationRefused,
@@ -116,6 +116,9 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.errors import (
     MessageError as MessageError,
+)
+from asyncsmtp.errors import (
+    MessagesFailed as MessagesFailed,
 )
 from asyncsmtp.errors import MissingDependency as MissingDependency
 from asyncsmtp.errors import PoolTimeout as PoolTimeout

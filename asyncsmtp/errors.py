@@ -23,6 +23,7 @@
     ├── InsecureConnection          credentials would travel in clear
     ├── MissingDependency                a package that is optional (also an ImportError)
     ├── TokenFailed                 the token source gave none; its own error is the cause
+    ├── MessagesFailed              .failures: of send_all, the messages without an outcome, each with its error
     ├── MessageError                .field: no From, a bad header (also a ValueError)
     ├── TemplateError               .file, .line, .field
     ├── RecipientError              .row, .reason (also a ValueError)
@@ -34,6 +35,7 @@
 The *point of no return* is the moment the last octet of the end of mail data is handed to the
 transport. Every error says on which side of it the failure lies: `error.in_doubt`. Only
 `DeliveryInDoubt` has it true; after any other error the message was not delivered by this attempt.
+`error.retryable` says whether the same message may be sent again later.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ __all__ = [
     "LedgerMismatch",
     "LocalProtocolError",
     "MessageError",
+    "MessagesFailed",
     "MissingDependency",
     "PoolTimeout",
     "ProtocolError",
@@ -84,7 +87,18 @@ __all__ = [
 class SMTPError(Exception):
     """Anything that asyncsmtp raises on purpose."""
 
-    in_doubt: ClassVar[bool] = False
+    in_doubt: bool = False
+    _retryable: ClassVar[bool] = False
+
+    @property
+    def retryable(self) -> bool:
+        """True if the same message may be sent again later, without the risk of a copy and with a chance of success.
+
+        True for a connection that could not be made or broke before the point of no return, and for a 4xx reply. False
+        for what needs a change first (credentials, certificate, message, policy), for a limit that the caller set, and
+        for a message that a recipient may already have.
+        """
+        return self._retryable
 
 
 class ProtocolError(SMTPError):
@@ -97,6 +111,8 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The relay did; what it had answered before keeps its meaning."""
+
+    _retryable = True
 
 
 class UnexpectedReply(RemoteProtocolError):
@@ -113,9 +129,13 @@ class UnexpectedReply(RemoteProtocolError):
 class StartTlsInjection(RemoteProtocolError):
     """Octets in clear came behind the 220 to STARTTLS; someone may sit on the line (RFC 3207 §6)."""
 
+    _retryable = False
+
 
 class ConnectFailed(SMTPError, OSError):
     """No session came to be: the name, the port, the handshake, the greeting or EHLO failed; nothing was sent."""
+
+    _retryable = True
 
 
 class CertificateRefused(ConnectFailed):
@@ -123,6 +143,8 @@ class CertificateRefused(ConnectFailed):
 
     `fingerprint` is the SHA-256 of the certificate that was found, in hex; "" where the handshake kept it to itself.
     """
+
+    _retryable = False
 
     def __init__(self, why: str, fingerprint: str = "") -> None:
         super().__init__(why)
@@ -142,9 +164,13 @@ class AllHostsFailed(ConnectFailed):
 class ConnectionLost(SMTPError, ConnectionError):
     """The connection broke before the point of no return: trying again is safe."""
 
+    _retryable = True
+
 
 class ReplyTimeout(SMTPError, TimeoutError):
     """The relay did not answer `command` within `seconds`; before the point of no return."""
+
+    _retryable = True
 
     def __init__(self, command: Command | None, seconds: float) -> None:
         said = command.verb if command is not None else "content"
@@ -177,7 +203,7 @@ class DeliveryInDoubt(SMTPError):
     before it; this part, and all behind it, count as deferred there. None where there are none.
     """
 
-    in_doubt: ClassVar[bool] = True
+    in_doubt = True
 
     def __init__(self, envelope: Envelope, why: str = "the connection was lost") -> None:
         super().__init__(
@@ -196,9 +222,17 @@ class Refused(SMTPError):
         self.command = command
         self.reply = reply
 
+    @property
+    def retryable(self) -> bool:
+        return self.reply.code < 500
+
 
 class AuthenticationRefused(Refused):
     """The relay refused the credentials; they are not tried again."""
+
+    @property
+    def retryable(self) -> bool:
+        return False
 
 
 class ServerNotAuthenticated(AuthenticationRefused):
@@ -216,6 +250,11 @@ class DeliveryRefused(Refused):
     def __init__(self, delivery: Delivery, command: Command, reply: Reply) -> None:
         super().__init__(command, reply)
         self.delivery = delivery
+
+    @property
+    def retryable(self) -> bool:
+        """True if somebody was deferred, and nobody has the message; else send to `delivery.deferred` alone."""
+        return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies)
 
 
 class ExtensionNotSupported(SMTPError):
@@ -251,6 +290,21 @@ class MessageError(SMTPError, ValueError):
     def __init__(self, why: str, field: str | None = None) -> None:
         super().__init__(f"{field}: {why}" if field else why)
         self.field = field
+
+
+class MessagesFailed(SMTPError):
+    """Messages of `Pool.send_all` that ended with an error; every other one that was taken has its delivery.
+
+    Attributes:
+        failures: each message as it was given, with its error; `error.retryable` and `error.in_doubt` say what next.
+        in_doubt: whether one of them is.
+    """
+
+    def __init__(self, failures: Sequence[tuple[object, Exception]]) -> None:
+        number = "1 message" if len(failures) == 1 else f"{len(failures)} messages"
+        super().__init__(f"{number} ended with an error, the first with: {failures[0][1]}; see failures for each")
+        self.failures = tuple(failures)
+        self.in_doubt = any(isinstance(error, SMTPError) and error.in_doubt for _, error in failures)
 
 
 class TemplateError(SMTPError):

@@ -13,15 +13,15 @@ from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.running.campaign import Run
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from benchmarks.measure import Row
 
 __all__ = ["measure"]
@@ -70,7 +70,7 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
     """The relay says 421 to MAIL above `MOST` in any second; rows come back after a second."""
     accepted: deque[float] = deque()
 
-    def strict(cue: Cue) -> str | None:
+    def strict(context: StageContext) -> str | None:
         now = time.monotonic()
         while accepted and accepted[0] <= now - 1:
             accepted.popleft()
@@ -80,7 +80,7 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
         return None
 
     rows = ["example.net"] * int(MOST * seconds)
-    retry = Retry(delay=1.0, longest=4.0)
+    retry = Retry(delay=1.0, max_delay=4.0)
     times, _ = await _run(folder, rows, Pace(), {Stage.MAIL: strict}, retry=retry)
     settled = [at for at in times if at > times[0] + seconds / 6]
     rate = (len(settled) - 1) / (settled[-1] - settled[0])
@@ -103,9 +103,9 @@ async def _run(
     times: list[float] = []
     ends: dict[str, float] = {}
 
-    def noted(cue: Cue) -> None:
+    def noted(context: StageContext) -> None:
         times.append(time.monotonic())
-        ends[cue.forward_paths[0].rpartition("@")[2]] = times[-1]
+        ends[context.forward_paths[0].rpartition("@")[2]] = times[-1]
 
     async def rows() -> AsyncIterator[Sequence[Recipient | Problem]]:
         for begin in range(0, len(domains), 500):
@@ -115,7 +115,7 @@ async def _run(
             ]
 
     async with (
-        ScriptedRelay({**(script or {}), Stage.DOT: noted}) as server,
+        ScriptedRelay({**(script or {}), Stage.END_OF_DATA: noted}) as server,
         await SqliteLedger.open(folder / "pace.ledger", name="pace", from_domain="example.org") as ledger,
         Pool(Relay("127.0.0.1", server.port, Security.PLAINTEXT), sessions=5) as pool,
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import repeat
 
@@ -77,6 +77,7 @@ class Delivery:
             From an LMTP relay one for each recipient it accepted (RFC 2033 §4.2).
         host: the relay's name and port, as the session knew them; of several hosts the one that answered.
         tls: what protected the session; None in clear.
+        message: the message as it was given to `Pool.send_all`; None elsewhere.
     """
 
     envelope: Envelope
@@ -86,6 +87,7 @@ class Delivery:
     content_sent: bool = False
     host: str = ""
     tls: TlsInfo | None = None
+    message: object = field(default=None, compare=False, repr=False)
 
     @property
     def final(self) -> Reply | None:

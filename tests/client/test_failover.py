@@ -1,4 +1,4 @@
-"""Several hosts of one relay: what lets the next one try, what ends it there, and what is never tried elsewhere."""
+"""Several hosts of one relay: the failures that lead to the next host, and those that end the search."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection import failover
-from asyncsmtp.client.connection.failover import PENALTY, Hosts
+from asyncsmtp.client.connection import connect
+from asyncsmtp.client.connection.connect import HOST_PENALTY, Hosts
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
@@ -30,7 +30,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import UNSAID, Fin, Hang, Move, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import PATIENT, message
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -56,7 +56,7 @@ async def unused() -> int:
     ids=["421", "451", "fin", "no SMTP", "mute"],
 )
 async def test_a_host_that_cannot_serve_now_gives_way_to_the_next(
-    greeting: Move, caplog: pytest.LogCaptureFixture
+    greeting: Action, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Failures of transport; which host answered is in the delivery, and the other in the log."""
     async with ScriptedRelay({Stage.GREETING: greeting}) as broken, ScriptedRelay() as server:
@@ -128,7 +128,7 @@ Setting = dict[str, object]
     ids=["554", "credentials", "credentials in clear", "STARTTLS stripped"],
 )
 async def test_what_is_permanent_ends_it_there(
-    script: dict[Stage, Move], server: Setting, relay: Setting, error: type[SMTPError]
+    script: dict[Stage, Action], server: Setting, relay: Setting, error: type[SMTPError]
 ) -> None:
     """Wrong everywhere, and nobody should be led to another host by it: no octet goes to the second."""
     async with ScriptedRelay(script, **server) as first, ScriptedRelay(**server) as second:  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ async def test_a_certificate_that_is_not_valid_ends_it_there(
 
 async def test_a_message_in_doubt_stays_where_it_may_be() -> None:
     """Past the point of no return nothing is tried elsewhere; the next message may go to the other host."""
-    async with ScriptedRelay({Stage.DOT: (UNSAID, Fin())}) as first, ScriptedRelay() as second:
+    async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, Fin())}) as first, ScriptedRelay() as second:
         async with Pool(relay_of(first, second)) as pool:
             with pytest.raises(DeliveryInDoubt):
                 await pool.send(message())
@@ -203,18 +203,18 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
             raise ConnectFailed("dead")
         taken.append(host)
 
-    await hosts.reach(lambda host: all_but((a, b), host))
+    await hosts.connect(lambda host: all_but((a, b), host))
     assert hosts.in_order() == [c, a, b]
     now += 1.0
     with pytest.raises(AllHostsFailed):
-        await hosts.reach(lambda host: all_but((a, b, c), host))
+        await hosts.connect(lambda host: all_but((a, b, c), host))
     assert hosts.in_order() == [a, b, c]
-    now += PENALTY - 1.0
-    await hosts.reach(lambda host: all_but((), host))
+    now += HOST_PENALTY - 1.0
+    await hosts.connect(lambda host: all_but((), host))
     assert taken == [c, a]
-    now += PENALTY
+    now += HOST_PENALTY
     assert hosts.in_order() == [a, b, c]
-    assert failover.PENALTY == 30.0
+    assert connect.HOST_PENALTY == 30.0
 
 
 async def test_cancelling_tries_no_other_host() -> None:

@@ -14,9 +14,9 @@ import trustme
 from asyncsmtp.client.config.login_config import Login, Token, TokenSource
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.session import wallet as wallets
+from asyncsmtp.client.session import token_source
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.session.wallet import Wallet
+from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
@@ -28,7 +28,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Bearer, External, Password, Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import Fin, Scram, ScriptedRelay, Stage
+from asyncsmtp.testing import Fin, ScriptedRelay, ServerScram, Stage
 from tests.client.support import Trail, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -92,7 +92,7 @@ async def test_a_login_is_bound_to_the_certificate(
 ) -> None:
     """AU-04: over both kinds of TLS; the server computes the binding for itself."""
     context, binding = bound
-    mechanisms = {"SCRAM-SHA-256": Scram("sha256", binding), "SCRAM-SHA-256-PLUS": Scram("sha256", binding)}
+    mechanisms = {"SCRAM-SHA-256": ServerScram("sha256", binding), "SCRAM-SHA-256-PLUS": ServerScram("sha256", binding)}
     implicit = security is Security.IMPLICIT_TLS
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=context, implicit_tls=implicit) as server:
         await log_in(server, ANN, security=security, context=client_tls, cleartext_login=False)
@@ -103,7 +103,7 @@ async def test_a_login_that_somebody_passes_on_is_refused(
     bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
 ) -> None:
     """AU-04: another certificate in between, however valid."""
-    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256", b"the hash of another certificate")}
+    mechanisms = {"SCRAM-SHA-256-PLUS": ServerScram("sha256", b"the hash of another certificate")}
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         with pytest.raises(AuthenticationRefused, match="535"):
             await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
@@ -116,19 +116,19 @@ async def test_a_relay_that_knows_no_such_binding_gets_scram_without(
     """AU-04: it refuses at once, as Exim does that knows other types; no proof was made, and no PLAIN follows."""
     moves = {Stage.AUTH: {1: "535 5.7.8 what binding"}}
     offered = ["PLAIN", "SCRAM-SHA-256"]
-    mechanisms = {"SCRAM-SHA-512-PLUS": Scram("sha512"), "SCRAM-SHA-256-PLUS": Scram("sha256")}
-    mechanisms |= {name: Scram("sha256") for name in offered}
+    mechanisms = {"SCRAM-SHA-512-PLUS": ServerScram("sha512"), "SCRAM-SHA-256-PLUS": ServerScram("sha256")}
+    mechanisms |= {name: ServerScram("sha256") for name in offered}
     async with ScriptedRelay(moves, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
     said = [line for line in server.dialogue if line.startswith("C: AUTH")]
     assert [line.split()[2] for line in said] == ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256"]
 
 
-async def test_a_relay_that_hangs_up_at_a_binding_is_told_of(
+async def test_a_relay_that_hangs_up_at_a_binding_has_an_error_of_its_own(
     bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
 ) -> None:
     """AU-04: as Dovecot 2.4.1 does; the error says which way out there is. At other mechanisms there is none."""
-    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256"), "SCRAM-SHA-256": Scram("sha256")}
+    mechanisms = {"SCRAM-SHA-256-PLUS": ServerScram("sha256"), "SCRAM-SHA-256": ServerScram("sha256")}
     async with ScriptedRelay({Stage.AUTH: Fin()}, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         settings = {"security": Security.STARTTLS, "context": client_tls}
         with pytest.raises(ConnectFailed, match="name another mechanism in the login of"):
@@ -142,7 +142,7 @@ async def test_a_plus_that_somebody_took_away_is_noticed(
 ) -> None:
     """AU-04: we say `y`, and a relay that offers -PLUS refuses; one that does not is content."""
     context, binding = bound
-    for side, accepted in ((Scram("sha256", binding), False), (Scram("sha256"), True)):
+    for side, accepted in ((ServerScram("sha256", binding), False), (ServerScram("sha256"), True)):
         async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-256": side}, tls=context) as server:
             with nullcontext() if accepted else pytest.raises(AuthenticationRefused):
                 await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
@@ -156,20 +156,20 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     "server_side",
     [
-        Scram("sha256", twist=replacing(b"i=4096", b"i=1000000000")),
-        Scram("sha256", twist=replacing(b"i=4096", b"i=1")),
-        Scram("sha256", twist=replacing(b"r=", b"r=x")),
-        Scram("sha256", nonce=b""),
-        Scram("sha256", twist=lambda challenge: b"m=x," + challenge),
-        Scram("sha256", twist=lambda challenge: b"e=other-error"),
-        Scram("sha256", twist=replacing(b"v=", b"v=AAAA")),
-        Scram("sha256", skips_proof=True),
+        ServerScram("sha256", alter_challenge=replacing(b"i=4096", b"i=1000000000")),
+        ServerScram("sha256", alter_challenge=replacing(b"i=4096", b"i=1")),
+        ServerScram("sha256", alter_challenge=replacing(b"r=", b"r=x")),
+        ServerScram("sha256", nonce=b""),
+        ServerScram("sha256", alter_challenge=lambda challenge: b"m=x," + challenge),
+        ServerScram("sha256", alter_challenge=lambda challenge: b"e=other-error"),
+        ServerScram("sha256", alter_challenge=replacing(b"v=", b"v=AAAA")),
+        ServerScram("sha256", skips_proof=True),
     ],
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "235 without v="],
 )
-async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(server_side: Scram) -> None:
+async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(server_side: ServerScram) -> None:
     """AU-03, AU-07: eight scripts; one AUTH, no PLAIN behind it, and no MAIL."""
-    mechanisms = {"SCRAM-SHA-256": server_side, "PLAIN": Scram("sha256")}
+    mechanisms = {"SCRAM-SHA-256": server_side, "PLAIN": ServerScram("sha256")}
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms) as server:
         with pytest.raises(AuthenticationRefused) as refused:
             await log_in(server, ANN)
@@ -191,7 +191,7 @@ async def test_a_million_iterations_do_not_stop_the_event_loop() -> None:
             await asyncio.sleep(0.005)
             slowest = max(slowest, clock() - before)
 
-    server_side = Scram("sha512", iterations=1_000_000, skips_proof=True)
+    server_side = ServerScram("sha512", iterations=1_000_000, skips_proof=True)
     async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-512": server_side}) as server:
         watching = asyncio.create_task(watch())
         began = asyncio.get_running_loop().time()
@@ -298,8 +298,8 @@ async def test_a_token_that_expires_while_sessions_are_open_is_refreshed_once() 
     source = Source(["old", "fresh"])
     async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
         relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
-        wallet = Wallet(relay.login, 5.0)
-        sessions = [Session(relay, wallet=wallet) for _ in range(20)]
+        provider = CredentialsProvider(relay.login, 5.0)
+        sessions = [Session(relay, credentials=provider) for _ in range(20)]
         await asyncio.gather(*(session.connect() for session in sessions))
         await asyncio.gather(*(session.aclose() for session in sessions))
     assert source.asked == 2
@@ -311,12 +311,12 @@ async def test_a_token_is_kept_until_a_minute_before_its_end() -> None:
     for tokens, asked in (
         ([Token(Secret("fresh"), 3600)], 1),
         (["fresh"], 1),
-        ([Token(Secret("fresh"), wallets.EARLY - 1.0)], 3),
+        ([Token(Secret("fresh"), token_source.REFRESH_MARGIN - 1.0)], 3),
     ):
         source = Source(tokens)
-        wallet = Wallet(Login("ann", token=source), 5.0)
+        provider = CredentialsProvider(Login("ann", token=source), 5.0)
         for _ in range(3):
-            assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+            assert await provider.credentials() == Bearer("ann", Secret("fresh"))
         assert source.asked == asked
 
 
@@ -336,18 +336,18 @@ async def test_a_source_that_fails_is_not_asked_for_a_while() -> None:
 
 async def test_a_source_that_failed_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """The issuer may have been away."""
-    monkeypatch.setattr(wallets, "PAUSE", 0.0)
-    wallet = Wallet(Login("ann", token=Source([OSError(), "fresh"])), 5.0)
+    monkeypatch.setattr(token_source, "FAILURE_PAUSE", 0.0)
+    provider = CredentialsProvider(Login("ann", token=Source([OSError(), "fresh"])), 5.0)
     with pytest.raises(TokenFailed, match=r"failed .OSError."):
-        await wallet.credentials()
-    assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+        await provider.credentials()
+    assert await provider.credentials() == Bearer("ann", Secret("fresh"))
 
 
 async def test_all_who_wait_share_the_failure() -> None:
     """AU-10: twenty wait, one asks."""
     source = Source([ValueError("no")])
-    wallet = Wallet(Login("ann", token=source), 5.0)
-    results = await asyncio.gather(*(wallet.credentials() for _ in range(20)), return_exceptions=True)
+    provider = CredentialsProvider(Login("ann", token=source), 5.0)
+    results = await asyncio.gather(*(provider.credentials() for _ in range(20)), return_exceptions=True)
     assert {type(result) for result in results} == {TokenFailed}
     assert source.asked == 1
 
@@ -360,14 +360,14 @@ async def test_a_source_that_does_not_answer_is_given_up() -> None:
         raise AssertionError
 
     with pytest.raises(TokenFailed, match=r"did not answer within 0.05 s"):
-        await Wallet(Login("ann", token=silent), 0.05).credentials()
+        await CredentialsProvider(Login("ann", token=silent), 0.05).credentials()
 
 
 async def test_who_gives_up_waiting_for_a_token_leaves_it_to_the_next() -> None:
     """Cancelled, the flight is not a failure of the source."""
     source = Source(["fresh"])
-    wallet = Wallet(Login("ann", token=source), 5.0)
-    first, second = (asyncio.create_task(wallet.credentials()) for _ in range(2))
+    provider = CredentialsProvider(Login("ann", token=source), 5.0)
+    first, second = (asyncio.create_task(provider.credentials()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert await second == Bearer("ann", Secret("fresh"))
@@ -420,14 +420,14 @@ def test_a_login_shows_no_secret() -> None:
     assert "Source" not in repr(Login("ann", token=Source(["x"])))
 
 
-async def test_a_wallet_holds_what_the_login_has() -> None:
+async def test_a_provider_has_the_credentials_of_its_login() -> None:
     """A password, a certificate, nothing; none of them is fetched anew."""
-    assert await Wallet(None, 1.0).credentials() is None
-    wallet = Wallet(Login("ann", Secret("x"), authzid="bob"), 1.0)
-    password = await wallet.credentials()
+    assert await CredentialsProvider(None, 1.0).credentials() is None
+    provider = CredentialsProvider(Login("ann", Secret("x"), authzid="bob"), 1.0)
+    password = await provider.credentials()
     assert password == Password("ann", Secret("x"), "bob")
-    assert await wallet.instead_of(password) is None
-    assert await Wallet(Login.by_certificate("bob"), 1.0).credentials() == External("bob")
+    assert await provider.replace(password) is None
+    assert await CredentialsProvider(Login.by_certificate("bob"), 1.0).credentials() == External("bob")
 
 
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:

@@ -12,7 +12,7 @@ from asyncsmtp.protocol.auth import scram as module
 from asyncsmtp.protocol.auth.credentials import Channel, Password, Secret
 from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, SaslDialogue
 from asyncsmtp.protocol.auth.scram import preparable, scram
-from asyncsmtp.testing import Scram
+from asyncsmtp.testing import ServerScram
 
 USER = Password("user", Secret("pencil"))
 NONCE_1 = "fyko+d2lbbFgONRv9qkxdawL"
@@ -214,7 +214,7 @@ def test_the_most_iterations_are_computed() -> None:
 @pytest.mark.parametrize("password", ["pencil", "pen=c,il", "\U0001f511"])
 def test_both_sides_come_to_the_same(algorithm: str, password: str) -> None:
     """The scripted relay computes on its own."""
-    server = Scram(algorithm, iterations=5000)({"a,b": password})
+    server = ServerScram(algorithm, iterations=5000)({"a,b": password})
     dialogue, said = begun(algorithm, credentials=Password("a,b", Secret(password)))
     next(server)
     for _ in range(2):

@@ -113,6 +113,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.LedgerMismatch,
     asyncsmtp.LocalProtocolError,
     asyncsmtp.MessageError,
+    asyncsmtp.MessagesFailed,
     asyncsmtp.MissingDependency,
     asyncsmtp.ExtensionNotSupported,
     asyncsmtp.UnexpectedReply,
@@ -219,6 +220,24 @@ def ways() -> list[Relay]:
     ]
 
 
+async def by_url(made: list[Message | EmailMessage], stream: AsyncIterator[Message]) -> None:
+    """A URL wherever a relay is meant, retries, and many messages."""
+    retry = Retry(attempts=3)
+    await send(made[0], relay="smtps://ada@mail.example.org", password="open sesame", retry=retry)
+    await send(made[0], relay="smtps://ada@mail.example.org", token=token, deadline=60)
+    async with Session("smtp://localhost?security=none") as session:
+        assert_type(await session.send(made[0]), Delivery)
+    async with Pool("smtps://ada@mail.example.org", password=Secret("open sesame"), sessions=4, retry=retry) as pool:
+        try:
+            async for delivery in pool.send_all(made):
+                print(assert_type(delivery, Delivery).accepted, delivery.message)
+            async for _ in pool.send_all(stream):
+                break
+        except asyncsmtp.MessagesFailed as error:
+            for failed, reason in error.failures:
+                print(failed, isinstance(reason, asyncsmtp.SMTPError) and reason.retryable, error.in_doubt)
+
+
 async def on_a_socket(relay: Relay, sock: socket.socket) -> TlsInfo | None:
     """On a connection of one's own."""
     async with Session(relay, sock=sock) as session:
@@ -255,7 +274,7 @@ def asking() -> Message:
     )
     bob = RcptOptions(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
     envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], rcpt_options=[bob, None])
-    assert_type(envelope.part([0]), Envelope)
+    assert_type(envelope.subset([0]), Envelope)
     assert_type(envelope.with_options(MailOptions(auth="<>"), RcptOptions(Notify.NEVER)), Envelope)
     return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), mail_options=mail_options)
 
@@ -266,7 +285,7 @@ async def not_in_memory() -> list[Message]:
     file = await FileContent.scan("mail.eml", fix_eols=True)
     assert_type(file.size, int)
     stream = StreamContent([b"Subject: hello\r\n", b"\r\n"], size=18, eight_bit=False)
-    assert_type(stream.spent, bool)
+    assert_type(stream.is_consumed, bool)
     return [Message(envelope, file), Message(envelope, stream)]
 
 

@@ -23,7 +23,7 @@ LONGEST = "l" * 64 + "@" + ".".join(["d" * 60] * 3) + ".org"
 )
 def test_the_path_is_the_cell_octet_for_octet(cell: str) -> None:
     """MH-07: nothing is folded, unquoted, cut or completed between the file and RCPT."""
-    assert mailbox_in(cell).wire == cell
+    assert mailbox_in(cell).address == cell
 
 
 @settings(deadline=None)
@@ -43,7 +43,7 @@ def test_no_cell_becomes_another_address(cell: str) -> None:
 
 def test_spaces_round_an_address_are_not_part_of_it() -> None:
     """Spreadsheets and web pages leave them, a no-break space too."""
-    assert mailbox_in(" \tbob@example.com\u00a0 ").wire == "bob@example.com"
+    assert mailbox_in(" \tbob@example.com\u00a0 ").address == "bob@example.com"
 
 
 @pytest.mark.parametrize(
@@ -205,4 +205,4 @@ def _verdict(text: str, expected: str | None) -> tuple[str, bool]:
         mailbox: Mailbox | None = mailbox_in(text)
     except RecipientError:
         mailbox = None
-    return text, (mailbox and mailbox.wire) == expected
+    return text, (mailbox and mailbox.address) == expected
