@@ -16,8 +16,8 @@ __all__, _load, __dir__ = lazy_exports(
         "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConnectFailed "
         "ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused ExtensionNotSupported "
         "InsecureConnection InvalidArgument LedgerBusy LedgerEmpty LedgerError LedgerMismatch "
-        "LocalProtocolError MessageError MissingDependency PoolTimeout ProtocolError RecipientError "
-        "Refused RemoteProtocolError ReplyTimeout SMTPError ServerNotAuthenticated "
+        "LocalProtocolError MessageError MessagesFailed MissingDependency PoolTimeout ProtocolError "
+        "RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError ServerNotAuthenticated "
         "StartTlsInjection SuppressionError TemplateError TokenFailed UnexpectedReply",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome RecipientResult TlsInfo",
@@ -35,14 +35,14 @@ __all__, _load, __dir__ = lazy_exports(
         "client.compose": "build",
         "client.config.login_config": "ClientCertificate Login Token",
         "client.config.relay": "Dialogue Relay Timeouts",
-        "client.pool.counts": "PoolCounts",
         "client.events.types": "Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent PoolResized "
         "SessionClosed SessionFailed SessionOpened",
-        "client.pool.pool": "Pool",
+        "client.pool.pool": "Pool PoolCounts",
         "client.config.proxy": "Proxy ProxyKind",
-        "client.sending": "send",
+        "client.api": "send",
+        "client.retry": "Retry",
         "client.session.session": "Session",
-        "client.session.sources": "FileContent StreamContent",
+        "client.session.content_sources": "FileContent StreamContent",
         "client.events.trace": "Direction Trace",
         "bulk.running.campaign": "Run",
         "bulk.ledger": "Entry InDoubt Ledger",
@@ -52,7 +52,6 @@ __all__, _load, __dir__ = lazy_exports(
         "bulk.recipients.preflight": "Report preflight",
         "bulk.recipients.file": "RecipientFile",
         "bulk.running.relays": "Relays Share",
-        "bulk.running.retry": "Retry",
         "bulk.recipients.rows": "Problem Recipient",
         "bulk.sqlite.ledger": "SqliteLedger",
         "bulk.states": "State",

@@ -68,6 +68,7 @@ __all__ = [
     "LedgerMismatch",
     "LocalProtocolError",
     "MessageError",
+    "MessagesFailed",
     "MissingDependency",
     "PoolTimeout",
     "ProtocolError",
@@ -89,7 +90,18 @@ __all__ = [
 class SMTPError(Exception):
     """The base class of all errors that asyncsmtp raises on purpose."""
 
-    in_doubt: ClassVar[bool] = False
+    in_doubt: bool = False
+    _retryable: ClassVar[bool] = False
+
+    @property
+    def retryable(self) -> bool:
+        """True if the same message may be sent again later, without the risk of a copy and with a chance of success.
+
+        True for a connection that could not be made or broke before the point of no return, and for a 4xx reply. False
+        for what needs a change first (credentials, certificate, message, policy), for a limit that the caller set, and
+        for a message that a recipient may already have.
+        """
+        return self._retryable
 
 
 class ProtocolError(SMTPError):
@@ -102,6 +114,8 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """A violation by the server; replies received before it remain valid."""
+
+    _retryable = True
 
 
 class UnexpectedReply(RemoteProtocolError):
@@ -118,9 +132,13 @@ class UnexpectedReply(RemoteProtocolError):
 class StartTlsInjection(RemoteProtocolError):
     """Plaintext received after the 220 to STARTTLS; someone may be tampering with the connection (RFC 3207 §6)."""
 
+    _retryable = False
+
 
 class ConnectFailed(SMTPError, OSError):
     """A failure to open a session: DNS, port, TLS handshake, greeting or EHLO; nothing was sent."""
+
+    _retryable = True
 
 
 class CertificateRefused(ConnectFailed):
@@ -128,6 +146,8 @@ class CertificateRefused(ConnectFailed):
 
     `fingerprint` is the SHA-256 of the certificate that was received, in hex; "" if the handshake did not provide it.
     """
+
+    _retryable = False
 
     def __init__(self, why: str, fingerprint: str = "") -> None:
         super().__init__(why)
@@ -147,9 +167,13 @@ class AllHostsFailed(ConnectFailed):
 class ConnectionLost(SMTPError, ConnectionError):
     """A connection that broke before the point of no return: it is safe to try again."""
 
+    _retryable = True
+
 
 class ReplyTimeout(SMTPError, TimeoutError):
     """A missing reply to `command` after `seconds`, before the point of no return."""
+
+    _retryable = True
 
     def __init__(self, command: Command | None, seconds: float) -> None:
         said = command.verb if command is not None else "content"
@@ -185,7 +209,7 @@ class DeliveryInDoubt(SMTPError):
     before it; this part and all later ones count as deferred there. It is None if there are none.
     """
 
-    in_doubt: ClassVar[bool] = True
+    in_doubt = True
 
     def __init__(self, envelope: Envelope, why: str = "the connection was lost") -> None:
         super().__init__(
@@ -204,9 +228,17 @@ class Refused(SMTPError):
         self.command = command
         self.reply = reply
 
+    @property
+    def retryable(self) -> bool:
+        return self.reply.code < 500
+
 
 class AuthenticationRefused(Refused):
     """A refusal of the credentials; they are not tried again."""
+
+    @property
+    def retryable(self) -> bool:
+        return False
 
 
 class ServerNotAuthenticated(AuthenticationRefused):
@@ -224,6 +256,11 @@ class DeliveryRefused(Refused):
     def __init__(self, delivery: Delivery, command: Command, reply: Reply) -> None:
         super().__init__(command, reply)
         self.delivery = delivery
+
+    @property
+    def retryable(self) -> bool:
+        """True if somebody was deferred, and nobody has the message; else send to `delivery.deferred` alone."""
+        return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies)
 
 
 class ExtensionNotSupported(SMTPError):
@@ -259,6 +296,21 @@ class MessageError(SMTPError, ValueError):
     def __init__(self, why: str, field: str | None = None) -> None:
         super().__init__(f"{field}: {why}" if field else why)
         self.field = field
+
+
+class MessagesFailed(SMTPError):
+    """Messages of `Pool.send_all` that ended with an error; every other one that was taken has its delivery.
+
+    Attributes:
+        failures: each message as it was given, with its error; `error.retryable` and `error.in_doubt` say what next.
+        in_doubt: whether one of them is.
+    """
+
+    def __init__(self, failures: Sequence[tuple[object, Exception]]) -> None:
+        number = "1 message" if len(failures) == 1 else f"{len(failures)} messages"
+        super().__init__(f"{number} ended with an error, the first with: {failures[0][1]}; see failures for each")
+        self.failures = tuple(failures)
+        self.in_doubt = any(isinstance(error, SMTPError) and error.in_doubt for _, error in failures)
 
 
 class TemplateError(SMTPError):

@@ -13,11 +13,11 @@ from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.recipients.rows import Problem, Recipient
 from asyncsmtp.bulk.running.campaign import Run
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
@@ -80,7 +80,7 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
         return None
 
     rows = ["example.net"] * int(MOST * seconds)
-    retry = Retry(delay=1.0, longest=4.0)
+    retry = Retry(delay=1.0, max_delay=4.0)
     times, _ = await _run(folder, rows, Pace(), {Stage.MAIL: strict}, retry=retry)
     settled = [at for at in times if at > times[0] + seconds / 6]
     rate = (len(settled) - 1) / (settled[-1] - settled[0])

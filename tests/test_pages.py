@@ -22,7 +22,7 @@ import trustme
 from asyncsmtp import testing
 from asyncsmtp.cli.campaign import campaignfile
 from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.client.connection import tls
+from asyncsmtp.client.connection import transport
 from asyncsmtp.client.events import otel, types
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Action, Fin, ScriptedRelay, Stage, StageContext
 from asyncsmtp.testing.plugin import RelayInThread
@@ -92,7 +92,7 @@ def test_each_program_of_the_migration_page_runs(
     """Copied from the page, it does what it says there; the names in it are those of relays on loopback."""
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(tls, "_made_context", tls._made_context.__wrapped__)  # made anew
+    monkeypatch.setattr(transport, "_create_context", transport._create_context.__wrapped__)  # made anew
     with (
         running(ScriptedRelay({Stage.RCPT: gone, Stage.END_OF_DATA: breaks}, offers=(*OFFERS, "DSN"))) as clear,
         running(ScriptedRelay(tls=server_tls, users=USERS)) as upgraded,

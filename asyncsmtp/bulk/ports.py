@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Mailbox

@@ -96,9 +96,17 @@ def build(
 
 
 def prepare_message(message: Message | StdlibMessage | bytes) -> Message:
-    """Return the message to send: in the library's form, and with a Date and a Message-ID if it is a draft."""
-    made = Message.of(message)
-    return with_date_and_id(made) if made.is_draft else made
+    """Return the message to send: in the library's form, and with a Date and a Message-ID if it is a draft.
+
+    Raises what `Message.of` does, and TypeError.
+    """
+    if isinstance(message, Message):
+        return with_date_and_id(message) if message.is_draft else message
+    from email.message import Message as ParsedMessage  # loaded late: most senders do not use it
+
+    if not isinstance(message, ParsedMessage | bytes):
+        raise TypeError(f"message must be a Message or an EmailMessage, not {type(message).__name__}: see build()")
+    return Message.of(message)
 
 
 def with_date_and_id(

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.running.campaign import Run
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text, text_line
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
 from tests.bulk.running.test_campaign import Plain

@@ -1,10 +1,10 @@
-"""When to connect again: the rule alone, with the time as numbers."""
+"""The delay before the next connection: the rule alone, with the time as numbers."""
 
 from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.client.pool.backoff import FIRST, LONGEST, Backoff
+from asyncsmtp.client.pool.connector import FIRST_DELAY, MAX_DELAY, Backoff
 
 
 def test_at_first_there_is_nothing_to_wait_for() -> None:
@@ -15,26 +15,26 @@ def test_the_pauses_double_and_are_capped() -> None:
     """RE-04."""
     made, now, pauses = Backoff(), 0.0, []
     for _ in range(40):
-        made.tries(now)
+        made.started(now)
         made.failed(now)
         pauses.append(made.delay(now))
         now += pauses[-1] + 0.001
-    assert pauses[:3] == pytest.approx([FIRST, 2 * FIRST, 4 * FIRST])
-    assert pauses[-1] == pytest.approx(LONGEST)
+    assert pauses[:3] == pytest.approx([FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY])
+    assert pauses[-1] == pytest.approx(MAX_DELAY)
 
 
 def test_connections_that_fail_together_count_once() -> None:
     """Or eight sessions of a pool would be eight failures."""
     made = Backoff()
     for _ in range(8):
-        made.tries(1.0)
+        made.started(1.0)
     for _ in range(8):
         made.failed(2.0)
-    assert made.delay(2.0) == pytest.approx(FIRST)
+    assert made.delay(2.0) == pytest.approx(FIRST_DELAY)
 
 
-def test_a_message_that_was_taken_ends_it() -> None:
+def test_an_accepted_message_resets_it() -> None:
     made = Backoff()
     made.failed(1.0)
-    made.worked()
+    made.reset()
     assert made.delay(1.0) == 0.0

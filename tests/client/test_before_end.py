@@ -1,4 +1,4 @@
-"""`before_end`: what a sender must have done before the relay can have the message."""
+"""`before_end`: it has returned before the relay can have the message."""
 
 from __future__ import annotations
 
@@ -219,8 +219,8 @@ async def test_a_connection_that_breaks_as_it_returns_leaves_no_doubt(
     async with playing(relay={"dialogue": dialogue}) as (server, session):
 
         async def mark() -> None:
-            assert session._wire is not None
-            asyncio.get_running_loop().call_soon(session._wire.writer.transport.abort)
+            assert session._connection is not None
+            asyncio.get_running_loop().call_soon(session._connection.writer.transport.abort)
 
         with pytest.raises(ConnectionLost):
             await session.send(message(), before_end=mark)

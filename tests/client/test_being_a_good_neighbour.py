@@ -1,4 +1,4 @@
-"""What a session does to its process, and notices of a peer that is gone."""
+"""Side effects of a session on its process, and a peer that is gone."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 async def test_the_kernel_looks_after_a_peer_that_says_nothing() -> None:
     """RE-03: keepalive, on top of the limits of each stage."""
     async with playing() as (_, session):
-        assert session._wire is not None
-        kept = session._wire.writer.get_extra_info("socket")
+        assert session._connection is not None
+        kept = session._connection.writer.get_extra_info("socket")
         with socket.socket(fileno=os.dup(kept.fileno())) as handle:
             assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

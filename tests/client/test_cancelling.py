@@ -51,7 +51,7 @@ async def test_before_its_turn_nothing_happens_to_the_session(dialogue: Dialogue
 
 
 @pytest.mark.parametrize("when", ["at once", "before the dot is answered", "before the 354"])
-async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt(when: str) -> None:
+async def test_once_it_is_said_behind_an_end_of_data_the_message_before_is_never_in_doubt(when: str) -> None:
     """The connection is broken off for it, but not before message i has its reply."""
     script: dict[Stage, Callable[[StageContext], Action | None]] = {
         Stage.END_OF_DATA: lambda context: (Wait(0.03), DEFAULT_REPLY) if context.occurrence == 3 else None,
@@ -93,7 +93,7 @@ async def test_while_its_envelope_is_answered_the_session_ends(stage: Stage, dia
         await server.wait_until_idle()
 
 
-async def test_in_the_middle_of_a_body_the_relay_never_sees_the_dot() -> None:
+async def test_in_the_middle_of_a_body_the_relay_never_sees_the_end_of_data() -> None:
     """WO-14, D-02: Fact 2: cancelling is not aborting; `close()` would still have sent the rest and the end."""
     seen = bytearray()
     ended = asyncio.Event()
@@ -134,7 +134,7 @@ async def test_while_the_relay_does_not_read_the_session_is_aborted_at_once() ->
     assert server.received == []
 
 
-async def test_after_the_dot_it_is_in_doubt_and_the_session_stays_in_step() -> None:
+async def test_after_the_end_of_data_it_is_in_doubt_and_the_session_stays_in_step() -> None:
     """The next message gets its own reply, not the one that nobody waits for any more (BL-06)."""
     script = {Stage.END_OF_DATA: {1: (Wait(0.05), DEFAULT_REPLY)}}
     async with playing(script, on_accept=token) as (server, session):
@@ -149,7 +149,7 @@ async def test_after_the_dot_it_is_in_doubt_and_the_session_stays_in_step() -> N
     assert len(server.received) == 2
 
 
-async def test_after_the_dot_those_behind_it_do_not_notice() -> None:
+async def test_after_the_end_of_data_those_behind_it_do_not_notice() -> None:
     script = {Stage.END_OF_DATA: {3: (Wait(0.03), DEFAULT_REPLY)}}
     async with playing(script, on_accept=token) as (server, session):
         await _prove(session)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from asyncsmtp.client.api import send
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.sending import send
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import LocalProtocolError, SMTPError
 from asyncsmtp.protocol.commands import NOOP
@@ -96,15 +97,15 @@ async def world(dialogue: Dialogue) -> AsyncIterator[World]:
 async def _ended(world: World) -> None:
     later = asyncio.get_running_loop().call_later(0.005, world.session.abort)
     try:
-        await world.session.ended()
+        await world.session.wait_closed()
     finally:
         later.cancel()  # who no longer waits goes on with the session
 
 
 async def _retired(world: World) -> Delivery:
     """By a pool whose session has died: it must open another one."""
-    for service in world.pool._slots.services:
-        service.session.abort()
+    for pooled in world.pool._slots.sessions:
+        pooled.session.abort()
     return await world.pool.send(message())
 
 
@@ -125,16 +126,23 @@ async def _marked(world: World) -> Delivery:
     return await world.pool.send(message(), before_end=lambda: asyncio.sleep(0))
 
 
+async def _all_sent(world: World) -> list[Delivery]:
+    """Not to the recipient of `_check_truth`: nobody is told of a message whose iterator is closed early."""
+    async with aclosing(world.pool.send_all([message(50), message(51)])) as deliveries:
+        return [delivery async for delivery in deliveries]
+
+
 Case = tuple[str, Callable[[World], Awaitable[object]]]
 
 CASES: list[Case] = [
     ("send", lambda world: send(message(), relay=world.session.relay)),
+    ("send", lambda world: send(message(), relay=world.session.relay, retry=Retry(delay=0.001))),
     ("Session.__aenter__", lambda world: world.closed.__aenter__()),
     ("Session.__aexit__", lambda world: world.session.__aexit__(None, None, None)),
     ("Session.aclose", lambda world: world.session.aclose()),
     ("Session.ask", lambda world: world.session.ask(NOOP)),
     ("Session.connect", lambda world: world.closed.connect()),
-    ("Session.ended", _ended),
+    ("Session.wait_closed", _ended),
     ("Session.noop", lambda world: world.session.noop()),
     ("Session.vrfy", lambda world: world.session.vrfy("ann")),
     ("Session.expn", lambda world: world.session.expn("staff")),
@@ -150,13 +158,14 @@ CASES: list[Case] = [
     ("Pool.send", _retired),
     ("Pool.send", _behind),
     ("Pool.send", _marked),
+    ("Pool.send_all", _all_sent),
 ]
 CLOSES = {"Pool.__aexit__", "Pool.aclose"}
 
 
 def public_coroutines() -> set[str]:
     """What a program can await: of `Session`, `Pool` and `send`; by inspection, so that a new one needs a case."""
-    found = {"send"}
+    found = {"send", "Pool.send_all"}
     for kind in (Session, Pool):
         for name, _ in inspect.getmembers(kind, inspect.iscoroutinefunction):
             if not name.startswith("_") or name.startswith("__"):

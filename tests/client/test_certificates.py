@@ -14,7 +14,7 @@ import trustme
 
 from asyncsmtp.client.config.login_config import ClientCertificate, Login
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection.tls import tls_context
+from asyncsmtp.client.connection.transport import tls_context
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InsecureConnection, InvalidArgument

@@ -122,7 +122,7 @@ async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> N
     assert len(server.received) == 18
 
 
-async def test_a_relay_that_runs_a_refused_chunk_as_commands_is_left_and_nothing_is_booked_wrongly() -> None:
+async def test_a_relay_that_runs_a_refused_chunk_as_commands_is_left_and_nothing_is_completed_wrongly() -> None:
     """go-smtp 0.21: the content is executed; every message is accepted, refused, safe to retry, or in doubt."""
     script = {Stage.RCPT: {3: "550 5.1.1 nobody here"}}
     async with GO_SMTP.relay(script) as server, Session(relay_of(server, **STREAMED)) as session:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.api import send
 from asyncsmtp.client.config.relay import Dialogue
-from asyncsmtp.client.sending import send
 from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolTimeout, ReplyTimeout
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Hang, Rule, ScriptedRelay, Stage, StopReading, Wait
 from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
@@ -99,7 +99,7 @@ async def test_saying_quit_is_no_part_of_it(rcpt: str, hard: bool) -> None:
     assert delivery.recipients[0].code == int(rcpt[:3])
 
 
-async def test_whoever_is_cancelled_as_the_session_says_quit_is_told_of_the_message() -> None:
+async def test_cancelled_during_quit_the_sender_learns_the_outcome() -> None:
     """With a limit too: the sender gave up, not the relay."""
     leaves = replace(PATIENT, quit=5.0)
     async with ScriptedRelay({Stage.QUIT: Hang()}) as server:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from asyncsmtp.client.api import send
 from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.events.types import (
     Event,
@@ -21,7 +22,6 @@ from asyncsmtp.client.events.types import (
     SessionOpened,
 )
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.sending import send
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
     AuthenticationRefused,
@@ -55,7 +55,7 @@ class Observed(list[Event]):
         return [event for event in self if isinstance(event, MessageEnded)]
 
 
-async def test_a_message_in_one_call_is_told_from_the_opening_to_the_close(server: ScriptedRelay) -> None:
+async def test_a_message_in_one_call_is_reported_from_the_opening_to_the_close(server: ScriptedRelay) -> None:
     observed = Observed()
     delivery = await send(message(), relay=relay_of(server), on_event=observed)
     opened, ended, closed = observed
@@ -86,7 +86,7 @@ async def test_the_opening_tells_of_tls(verified: bool, server_tls: ssl.SSLConte
     assert (opened.tls, opened.verified) == ("TLSv1.3", verified)
 
 
-async def test_through_a_pool_each_message_is_told_once_however_many_sessions() -> None:
+async def test_through_a_pool_each_message_is_reported_once_however_many_sessions() -> None:
     observed = Observed()
     script = {Stage.RCPT: lambda context: "550 5.1.1 no" if context.occurrence % 4 == 0 else None}
     async with pooling(script, pool={"sessions": 3, "on_event": observed}) as (_, pool):
@@ -97,7 +97,7 @@ async def test_through_a_pool_each_message_is_told_once_however_many_sessions() 
     assert sum(event.messages for event in observed if isinstance(event, SessionClosed)) == 40
 
 
-async def test_waiting_is_told_as_it_begins_and_ends() -> None:
+async def test_waiting_is_reported_as_it_begins_and_ends() -> None:
     """The difference of the two is the queue's depth at any time."""
     observed = Observed()
     script = {Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}
@@ -162,7 +162,7 @@ async def test_a_deferred_mail_of_a_used_session_is_a_retry() -> None:
     assert [event.messages for event in observed if isinstance(event, SessionClosed)] == [2, 1]
 
 
-async def test_a_session_that_does_not_come_to_be_is_told_with_its_reason() -> None:
+async def test_a_session_that_does_not_come_to_be_is_reported_with_its_reason() -> None:
     observed = Observed()
     async with ScriptedRelay({Stage.GREETING: {1: "554 5.7.1 no", 2: Fin()}}, users={"ann": "right"}) as server:  # type: ignore[dict-item]
         for login, kind in ((None, Refused), (None, ConnectFailed), ("wrong", AuthenticationRefused)):
@@ -210,7 +210,7 @@ async def test_messages_of_a_closed_pool_are_told_as_well() -> None:
     assert [event.result for event in observed.ended] == ["failed"]
 
 
-async def test_an_idle_session_that_the_relay_ends_is_told_when_it_happens() -> None:
+async def test_an_idle_session_that_the_relay_ends_is_reported_when_it_happens() -> None:
     observed = Observed()
     async with pooling({Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}, pool={"on_event": observed}) as (_, pool):
         await pool.send(message())

@@ -129,7 +129,7 @@ async def test_a_relays_limits_are_kept() -> None:
         Session(relay_of(server)) as session,
     ):
         delivery = await session.transact(Envelope.of("from@example.org", paths), message().content, before_end=mark)
-        with pytest.raises(ExtensionNotSupported, match="the relay takes 2 at once"):
+        with pytest.raises(ExtensionNotSupported, match="the relay accepts 2 at once"):
             await session.transact(Envelope.of(None, paths, all_or_nothing=True), message().content)
     assert [each.forward_paths for each in server.received] == [tuple(paths[:2]), (paths[2],), (paths[4],)]
     assert [outcome.value for outcome in delivery.outcomes] == [*["accepted"] * 3, "rejected", "accepted"]
@@ -218,7 +218,7 @@ async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls
             assert (await session.send(message())).accepted
 
 
-async def test_octets_that_need_bdat_never_go_by_data() -> None:
+async def test_bytes_that_need_bdat_never_go_by_data() -> None:
     """RFC 3030 §3: a NUL and a bare LF arrive as they are, in a chunk, also in a dialogue that is not streamed."""
     photo = replace(message(), content=Content.from_binary(b"Subject: photo\r\n\r\n\x00\n.\n"))
     async with ScriptedRelay(offers=(*OFFERS, "BINARYMIME")) as server, Session(relay_of(server)) as session:
@@ -231,7 +231,7 @@ async def test_octets_that_need_bdat_never_go_by_data() -> None:
     ]
 
 
-async def test_binary_octets_need_pipelining_too() -> None:
+async def test_binary_bytes_need_pipelining_too() -> None:
     """Chunks are said one behind the other."""
     photo = replace(message(), content=Content.from_binary(b"Subject: photo\r\n\r\n\x00"))
     offers = (*OFFERS, "BINARYMIME")

@@ -1,4 +1,4 @@
-"""Several hosts of one relay: what lets the next one try, what ends it there, and what is never tried elsewhere."""
+"""Several hosts of one relay: the failures that lead to the next host, and those that end the search."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection import failover
-from asyncsmtp.client.connection.failover import PENALTY, Hosts
+from asyncsmtp.client.connection import connect
+from asyncsmtp.client.connection.connect import HOST_PENALTY, Hosts
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
@@ -203,18 +203,18 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
             raise ConnectFailed("dead")
         taken.append(host)
 
-    await hosts.reach(lambda host: all_but((a, b), host))
+    await hosts.connect(lambda host: all_but((a, b), host))
     assert hosts.in_order() == [c, a, b]
     now += 1.0
     with pytest.raises(AllHostsFailed):
-        await hosts.reach(lambda host: all_but((a, b, c), host))
+        await hosts.connect(lambda host: all_but((a, b, c), host))
     assert hosts.in_order() == [a, b, c]
-    now += PENALTY - 1.0
-    await hosts.reach(lambda host: all_but((), host))
+    now += HOST_PENALTY - 1.0
+    await hosts.connect(lambda host: all_but((), host))
     assert taken == [c, a]
-    now += PENALTY
+    now += HOST_PENALTY
     assert hosts.in_order() == [a, b, c]
-    assert failover.PENALTY == 30.0
+    assert connect.HOST_PENALTY == 30.0
 
 
 async def test_cancelling_tries_no_other_host() -> None:

@@ -183,7 +183,7 @@ async def test_a_connection_lost_before_the_dot_is_safe_to_try_again(stage: Stag
 
 @pytest.mark.parametrize("move", [Fin(), Rst(), HalfClose(), (b"25", Fin())], ids=["fin", "rst", "half", "part"])
 @pytest.mark.parametrize("taken", [True, False])
-async def test_a_connection_lost_after_the_dot_is_in_doubt(move: Action, taken: bool) -> None:
+async def test_a_connection_lost_after_the_end_of_data_is_in_doubt(move: Action, taken: bool) -> None:
     """WI-12: I, whether the relay took the message or not; we cannot know."""
     steps = (*((NO_REPLY,) if taken else ()), *(move if isinstance(move, Sequence) else (move,)))
     async with playing({Stage.END_OF_DATA: steps}) as (server, session):

@@ -14,9 +14,9 @@ import trustme
 from asyncsmtp.client.config.login_config import Login, Token, TokenSource
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.session import wallet as wallets
+from asyncsmtp.client.session import token_source
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.session.wallet import Wallet
+from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
@@ -124,7 +124,7 @@ async def test_a_relay_that_knows_no_such_binding_gets_scram_without(
     assert [line.split()[2] for line in said] == ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-256"]
 
 
-async def test_a_relay_that_hangs_up_at_a_binding_is_told_of(
+async def test_a_relay_that_hangs_up_at_a_binding_has_an_error_of_its_own(
     bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
 ) -> None:
     """AU-04: as Dovecot 2.4.1 does; the error says which way out there is. At other mechanisms there is none."""
@@ -298,8 +298,8 @@ async def test_a_token_that_expires_while_sessions_are_open_is_refreshed_once() 
     source = Source(["old", "fresh"])
     async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
         relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
-        wallet = Wallet(relay.login, 5.0)
-        sessions = [Session(relay, wallet=wallet) for _ in range(20)]
+        provider = CredentialsProvider(relay.login, 5.0)
+        sessions = [Session(relay, credentials=provider) for _ in range(20)]
         await asyncio.gather(*(session.connect() for session in sessions))
         await asyncio.gather(*(session.aclose() for session in sessions))
     assert source.asked == 2
@@ -311,12 +311,12 @@ async def test_a_token_is_kept_until_a_minute_before_its_end() -> None:
     for tokens, asked in (
         ([Token(Secret("fresh"), 3600)], 1),
         (["fresh"], 1),
-        ([Token(Secret("fresh"), wallets.EARLY - 1.0)], 3),
+        ([Token(Secret("fresh"), token_source.REFRESH_MARGIN - 1.0)], 3),
     ):
         source = Source(tokens)
-        wallet = Wallet(Login("ann", token=source), 5.0)
+        provider = CredentialsProvider(Login("ann", token=source), 5.0)
         for _ in range(3):
-            assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+            assert await provider.credentials() == Bearer("ann", Secret("fresh"))
         assert source.asked == asked
 
 
@@ -336,18 +336,18 @@ async def test_a_source_that_fails_is_not_asked_for_a_while() -> None:
 
 async def test_a_source_that_failed_is_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """The issuer may have been away."""
-    monkeypatch.setattr(wallets, "PAUSE", 0.0)
-    wallet = Wallet(Login("ann", token=Source([OSError(), "fresh"])), 5.0)
+    monkeypatch.setattr(token_source, "FAILURE_PAUSE", 0.0)
+    provider = CredentialsProvider(Login("ann", token=Source([OSError(), "fresh"])), 5.0)
     with pytest.raises(TokenFailed, match=r"failed .OSError."):
-        await wallet.credentials()
-    assert await wallet.credentials() == Bearer("ann", Secret("fresh"))
+        await provider.credentials()
+    assert await provider.credentials() == Bearer("ann", Secret("fresh"))
 
 
 async def test_all_who_wait_share_the_failure() -> None:
     """AU-10: twenty wait, one asks."""
     source = Source([ValueError("no")])
-    wallet = Wallet(Login("ann", token=source), 5.0)
-    results = await asyncio.gather(*(wallet.credentials() for _ in range(20)), return_exceptions=True)
+    provider = CredentialsProvider(Login("ann", token=source), 5.0)
+    results = await asyncio.gather(*(provider.credentials() for _ in range(20)), return_exceptions=True)
     assert {type(result) for result in results} == {TokenFailed}
     assert source.asked == 1
 
@@ -360,14 +360,14 @@ async def test_a_source_that_does_not_answer_is_given_up() -> None:
         raise AssertionError
 
     with pytest.raises(TokenFailed, match=r"did not answer within 0.05 s"):
-        await Wallet(Login("ann", token=silent), 0.05).credentials()
+        await CredentialsProvider(Login("ann", token=silent), 0.05).credentials()
 
 
 async def test_who_gives_up_waiting_for_a_token_leaves_it_to_the_next() -> None:
     """Cancelled, the flight is not a failure of the source."""
     source = Source(["fresh"])
-    wallet = Wallet(Login("ann", token=source), 5.0)
-    first, second = (asyncio.create_task(wallet.credentials()) for _ in range(2))
+    provider = CredentialsProvider(Login("ann", token=source), 5.0)
+    first, second = (asyncio.create_task(provider.credentials()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert await second == Bearer("ann", Secret("fresh"))
@@ -426,20 +426,20 @@ def test_a_login_shows_no_secret() -> None:
     assert "Source" not in repr(Login("ann", token=Source(["x"])))
 
 
-async def test_a_wallet_holds_what_the_login_has() -> None:
+async def test_a_provider_has_the_credentials_of_its_login() -> None:
     """A password, a certificate, nothing; none of them is fetched anew."""
-    assert await Wallet(None, 1.0).credentials() is None
-    wallet = Wallet(Login("ann", Secret("x"), authzid="bob"), 1.0)
-    password = await wallet.credentials()
+    assert await CredentialsProvider(None, 1.0).credentials() is None
+    provider = CredentialsProvider(Login("ann", Secret("x"), authzid="bob"), 1.0)
+    password = await provider.credentials()
     assert password == Password("ann", Secret("x"), "bob")
-    assert await wallet.instead_of(password) is None
-    assert await Wallet(Login.by_certificate("bob"), 1.0).credentials() == External("bob")
+    assert await provider.replace(password) is None
+    assert await CredentialsProvider(Login.by_certificate("bob"), 1.0).credentials() == External("bob")
 
 
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
     """AU-05, W-53: nothing weaker is used instead."""
     async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
-        with pytest.raises(ExtensionNotSupported, match="when only SCRAM-SHA-256 may be used"):
+        with pytest.raises(ExtensionNotSupported, match="and only SCRAM-SHA-256 may be used"):
             await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))
     assert server.auth_attempts == []
 

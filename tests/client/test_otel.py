@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from asyncsmtp.client.api import send
 from asyncsmtp.client.events.otel import Telemetry
-from asyncsmtp.client.sending import send
 from asyncsmtp.errors import ConnectFailed, DeliveryInDoubt
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of

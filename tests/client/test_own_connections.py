@@ -169,7 +169,7 @@ def with_token(server: ScriptedRelay, token: Callable[[], Awaitable[str]]) -> Re
         ({"relay": "gopher://relay.example"}, ValueError),
         ({"relay": Relay("one.example", fallback_hosts=("two.example",))}, InvalidArgument),
         ({"message": EmailMessage()}, MessageError),
-        ({"message": None}, AttributeError),
+        ({"message": None}, TypeError),
         ({"deadline": "soon"}, TypeError),
     ],
 )
@@ -290,7 +290,7 @@ async def test_what_an_opener_raises_is_a_connection_that_failed() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("no route"), ConnectFailed("no route"), ConnectionRefusedError()])
-async def test_what_an_opener_says_of_the_network_is_told_as_ours(error: Exception) -> None:
+async def test_what_an_opener_says_of_the_network_is_reported_as_ours(error: Exception) -> None:
     """It may speak our language."""
 
     async def opener(host: str, port: int) -> socket.socket:
@@ -330,7 +330,7 @@ async def test_an_opener_that_hangs_is_bounded() -> None:
         await Session(relay).connect()
 
 
-async def test_octets_in_clear_never_pass_for_what_was_said_under_tls(
+async def test_bytes_in_clear_never_pass_for_what_was_said_under_tls(
     server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """TL-01 once more: streams may hold what came before the handshake, a greeting forged on the way for one."""
@@ -350,7 +350,7 @@ async def test_octets_in_clear_never_pass_for_what_was_said_under_tls(
         relay = Relay(
             "relay.example", security=Security.IMPLICIT_TLS, context=client_tls, timeouts=PATIENT, opener=opener
         )
-        with pytest.raises(StartTlsInjection, match="octets in clear"):
+        with pytest.raises(StartTlsInjection, match="bytes in clear"):
             await Session(relay).connect()
 
 

@@ -57,7 +57,7 @@ async def test_connections_are_opened_as_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize(("sessions", "depth"), [(1, 1), (1, 4), (3, 1), (3, 4)])
-async def test_the_ceiling_is_never_exceeded(sessions: int, depth: int) -> None:
+async def test_the_maximum_is_never_exceeded(sessions: int, depth: int) -> None:
     """Not even while broken sessions are replaced and senders give up."""
     most = 0
 
@@ -105,7 +105,7 @@ async def test_a_connection_that_breaks_under_its_first_message_is_that_messages
     assert server.connections == 6
 
 
-async def test_nothing_is_sent_again_after_the_dot() -> None:
+async def test_nothing_is_sent_again_after_the_end_of_data() -> None:
     """BL-05: the library never retries past the point of no return."""
     async with pooling({Stage.END_OF_DATA: {2: (NO_REPLY, Fin())}}, pool={"sessions": 1}) as (server, pool):
         assert (await pool.send(message(1))).accepted
@@ -136,7 +136,7 @@ async def test_421_to_mail_on_a_fresh_connection_is_the_answer() -> None:
 # --- opening ---
 
 
-async def test_when_the_relay_is_down_everyone_is_told_at_once() -> None:
+async def test_when_the_relay_is_down_everyone_gets_the_error_at_once() -> None:
     async with ScriptedRelay() as server:
         relay = relay_of(server)
     async with Pool(relay, sessions=4, depth=2) as pool, asyncio.timeout(2):
@@ -204,7 +204,7 @@ async def test_a_closed_pool_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.MAIL, Stage.DATA])
-async def test_closing_breaks_off_what_is_in_hand_and_not_past_the_dot(stage: Stage) -> None:
+async def test_closing_breaks_off_what_is_in_hand_and_not_past_the_end_of_data(stage: Stage) -> None:
     """Also what still connects; nobody is left waiting, nothing is left open."""
     async with ScriptedRelay({stage: Hang()}) as server:
         pool = Pool(relay_of(server), sessions=2, depth=2)
@@ -219,7 +219,7 @@ async def test_closing_breaks_off_what_is_in_hand_and_not_past_the_dot(stage: St
         await server.wait_until_idle()
 
 
-async def test_closing_leaves_in_doubt_what_is_past_the_dot() -> None:
+async def test_closing_leaves_in_doubt_what_is_past_the_end_of_data() -> None:
     async with ScriptedRelay({Stage.END_OF_DATA: Hang()}) as server:
         pool = Pool(relay_of(server), sessions=1)
         sending = asyncio.create_task(pool.send(message()))

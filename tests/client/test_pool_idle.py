@@ -1,4 +1,4 @@
-"""How long a pool keeps a session that has nothing to do, or is old."""
+"""Sessions of a pool that are idle, or old: their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relays that offer PIPELINING and lose commands: found out once, and spoken to command by command from then on."""
+"""Relays that offer PIPELINING and lose commands: detected once, and sent command after command from then on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncsmtp.client.config.relay import Dialogue
-from asyncsmtp.client.session.manners import Manners
+from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ReplyTimeout
 from asyncsmtp.testing import DEFAULT_REPLY, Action, DiscardInput, Hang, Rule, ScriptedRelay, Stage, StageContext, Wait
@@ -94,23 +94,23 @@ async def test_a_relay_that_is_mute_from_the_first_command_has_lost_none() -> No
 
 
 async def test_a_lone_session_says_that_nothing_was_delivered_and_remembers() -> None:
-    manners = Manners()
+    quirks = ServerQuirks()
     async with ScriptedRelay({Stage.MAIL: (DEFAULT_REPLY, DiscardInput())}) as server:
-        async with Session(relay_of(server, **RELAY), manners=manners) as session:
+        async with Session(relay_of(server, **RELAY), quirks=quirks) as session:
             assert session.pipelined
             with pytest.raises(ReplyTimeout):
                 await session.send(message())
-        assert manners.loses_commands
-        async with Session(relay_of(server, **RELAY), manners=manners) as session:
+        assert quirks.loses_commands
+        async with Session(relay_of(server, **RELAY), quirks=quirks) as session:
             assert not session.pipelined
             assert (await session.send(message())).accepted
 
 
 async def test_silence_in_lockstep_tells_nothing_of_pipelining() -> None:
-    manners = Manners()
+    quirks = ServerQuirks()
     async with ScriptedRelay({Stage.RCPT: Hang()}) as server:
         relay = relay_of(server, dialogue=Dialogue.LOCKSTEP, **RELAY)
-        async with Session(relay, manners=manners) as session:
+        async with Session(relay, quirks=quirks) as session:
             with pytest.raises(ReplyTimeout):
                 await session.send(message())
-    assert not manners.loses_commands
+    assert not quirks.loses_commands

@@ -1,4 +1,4 @@
-"""How many messages a session is given: as the pool says, as the relay says, and as it does not say beforehand."""
+"""The number of messages for one session: limited by the pool, by LIMITS, or by a relay that does not announce it."""
 
 from __future__ import annotations
 

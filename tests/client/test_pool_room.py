@@ -14,7 +14,7 @@ import pytest
 
 from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.events.types import Event, MessageRetried, PoolResized
-from asyncsmtp.client.pool import backoff, ceiling
+from asyncsmtp.client.pool import connector, pool_limits
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
 from asyncsmtp.protocol.auth.sasl import Secret
@@ -93,7 +93,7 @@ async def test_one_session_more_is_tried_once_the_others_have_worked_for_a_while
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Room comes back when others leave; up to what the pool may have."""
-    monkeypatch.setattr(ceiling, "PATIENCE", 0.01)
+    monkeypatch.setattr(pool_limits, "GROW_DELAY", 0.01)
     rule = Crowded(2, "421 4.7.0 too many")
     events: list[Event] = []
     settings = {"sessions": 4, "depth": 1, "on_event": events.append}
@@ -115,7 +115,7 @@ async def test_one_session_more_is_tried_once_the_others_have_worked_for_a_while
     assert any(isinstance(event, MessageRetried) and "too many" in event.why for event in events)
 
 
-async def test_the_last_one_refused_is_told_and_so_is_everyone_who_waits() -> None:
+async def test_the_last_refusal_is_raised_to_everyone_who_waits() -> None:
     """With no session open there is none to wait for: the answer is the relay's."""
     closed = asyncio.Event()
     script: dict[Stage, Rule] = {
@@ -146,7 +146,7 @@ async def test_a_refused_password_is_no_want_of_room() -> None:
             assert pool.counts.allowed == 2
 
 
-async def test_a_person_is_told_once_that_there_is_less_room(caplog: pytest.LogCaptureFixture) -> None:
+async def test_less_room_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asyncsmtp.pool")
     rule = Crowded(3, "421 4.7.0 too many\n2026-01-01 forged")
     async with pooling({Stage.GREETING: rule}, pool={"sessions": 8, "depth": 1}) as (server, pool):
@@ -210,7 +210,7 @@ async def test_nor_one_that_closes_at_the_first_command() -> None:
     async with pooling({Stage.MAIL: Fin()}, pool={"sessions": 1}) as (server, pool):
         began = time.monotonic()
         await asyncio.gather(*(pool.send(message(n)) for n in range(7)), return_exceptions=True)
-        assert time.monotonic() - began > backoff.FIRST * (2**6 - 1) * 0.9
+        assert time.monotonic() - began > connector.FIRST_DELAY * (2**6 - 1) * 0.9
     assert server.connections == 7
 
 

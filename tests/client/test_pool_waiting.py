@@ -1,4 +1,4 @@
-"""A pool whose sessions all have their hands full: how long a message waits, and what the pool tells of itself."""
+"""A pool whose sessions are all busy: the wait of a message, and the figures of the pool."""
 
 from __future__ import annotations
 

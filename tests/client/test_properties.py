@@ -95,7 +95,7 @@ class Book:
     st.lists(ENVELOPES, min_size=1, max_size=5),
     st.sampled_from([Dialogue.LOCKSTEP, Dialogue.PIPELINED]),
 )
-def test_each_reply_is_booked_on_what_it_answers(
+def test_each_reply_belongs_to_the_command_it_answers(
     wanted: list[tuple[int, list[int], int, int]], dialogue: Dialogue
 ) -> None:
     """P4, BL-06: several messages at once on a session, any mix of replies; told by tokens, from the server's log."""

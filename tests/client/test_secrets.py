@@ -98,7 +98,7 @@ async def test_in_clear_no_octet_of_auth_is_said(login: str, trail: Trail) -> No
     assert server.auth_attempts == []
 
 
-async def test_a_relay_without_a_fitting_mechanism_is_told_apart() -> None:
+async def test_a_relay_without_a_fitting_mechanism_has_an_error_of_its_own() -> None:
     """W-53."""
     async with ScriptedRelay() as server:
         with pytest.raises(ExtensionNotSupported, match="AUTH"):

@@ -227,7 +227,7 @@ async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() 
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
         with pytest.raises(ExtensionNotSupported, match="SMTPUTF8"):
             await session.send(Message(envelope, Content.of("a: b\r\n\r\n")))
-        with pytest.raises(ExtensionNotSupported, match="101 octets"):
+        with pytest.raises(ExtensionNotSupported, match="101 bytes"):
             await session.send(Message(message().envelope, Content.of(b"x" * 99 + b"\r\n")))
         assert commands(server) == ["EHLO"]
         assert (await session.send(Message(message().envelope, Content.of("a: b\r\n\r\n")))).accepted
@@ -357,7 +357,7 @@ async def test_a_relay_that_knows_neither_hello_is_asked_once_each() -> None:
     assert commands(server) == ["EHLO", "HELO", "QUIT"]
 
 
-async def test_what_the_relay_says_of_users_and_lists_is_told_line_by_line() -> None:
+async def test_what_the_relay_says_of_users_and_lists_is_reported_line_by_line() -> None:
     """W-82: code and lines; a refusal is a reply like another."""
     lists = b"250-Ann <ann@example.org>\r\n250 Bob <bob@example.org>\r\n"
     refusal = "553-user ambiguous\r\n553-ann@a.example\r\n553 ann@b.example"
@@ -407,7 +407,7 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
             pass
 
 
-async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
+async def test_a_421_while_idle_is_reported_to_the_next_sender() -> None:
     """N-04, D-06, WI-11: its text is in the next error."""
     async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (
         _server,

@@ -102,7 +102,7 @@ async def test_a_relay_that_ignores_the_second_ehlo_is_a_timeout(
     [b"250-relay.example\r\n250 AUTH PLAIN\r\n", b"250 ok\r\n", b"2", b"\r\n", b"\0", b"x" * 70_000, b"454 no\r\n"],
     ids=["ehlo", "line", "one octet", "line end", "NUL", "much", "454"],
 )
-async def test_octets_behind_the_220_are_an_attack(
+async def test_bytes_behind_the_220_are_an_attack(
     octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """P-01, TL-01, W-40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
@@ -117,7 +117,7 @@ async def test_octets_behind_the_220_are_an_attack(
 
 @pytest.mark.parametrize("delay", [0.0, 0.0005, 0.02])
 @pytest.mark.parametrize("octets", [b"250-relay.example\r\n250 AUTH PLAIN\r\n", b"2"], ids=["ehlo", "one octet"])
-async def test_octets_a_moment_behind_the_220_never_reach_the_session(
+async def test_bytes_a_moment_behind_the_220_never_reach_the_session(
     delay: float, octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """TL-02: they break the handshake, whenever they come; it ends as an attack or as no TLS, never in clear."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection.tls import tls_context, verifies
+from asyncsmtp.client.connection.transport import tls_context, verifies
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening_handshake import Security

@@ -1,4 +1,4 @@
-"""A port where no relay is: one sentence that says what it is, or what to look at."""
+"""A port without a relay: the error says in one sentence what it is, or what to check."""
 
 from __future__ import annotations
 

@@ -96,13 +96,13 @@ MUTANTS = {
     "M7: the connection is closed where it must be aborted": Mutant(
         (
             (
-                "client/connection/wire.py",
+                "client/connection/smtp_connection.py",
                 "        self.failure = error\n        self.writer.transport.abort()\n",
                 "        self.failure = error\n        self.writer.transport.close()\n",
             ),
         ),
         "client/test_cancelling.py",
-        "does_not_read_the_session_is_aborted or never_sees_the_dot",
+        "does_not_read_the_session_is_aborted or never_sees_the_end_of_data",
     ),
     # Octets in the segment of the 220 meet two guards, the reader's residue and the state that takes none; with one
     # left, the other still stands. Both go.
@@ -120,14 +120,14 @@ MUTANTS = {
             ),
         ),
         "client/test_tls.py",
-        "octets_behind_the_220",
+        "bytes_behind_the_220",
     ),
     "M10: the time counts from each read, not from the command": Mutant(
         (
             (
-                "client/connection/wire.py",
+                "client/connection/smtp_connection.py",
                 "            return  # part of a reply: the time for the whole of it goes on\n",
-                "            self._keep_time()\n            return\n",
+                "            self._restart_timer()\n            return\n",
             ),
         ),
         "client/test_faults.py",

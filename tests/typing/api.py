@@ -140,6 +140,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.LedgerMismatch,
     asyncsmtp.LocalProtocolError,
     asyncsmtp.MessageError,
+    asyncsmtp.MessagesFailed,
     asyncsmtp.MissingDependency,
     asyncsmtp.ExtensionNotSupported,
     asyncsmtp.UnexpectedReply,
@@ -246,6 +247,24 @@ def ways() -> list[Relay]:
         Relay.from_url("smtp://one.example,two.example?proxy=socks5://a@b", proxy_password=Secret("open sesame")),
         Relay.from_url("smtp://one.example?client-cert=a.pem", passphrase="open sesame"),
     ]
+
+
+async def by_url(made: list[Message | EmailMessage], stream: AsyncIterator[Message]) -> None:
+    """A URL wherever a relay is meant, retries, and many messages."""
+    retry = Retry(attempts=3)
+    await send(made[0], relay="smtps://ada@mail.example.org", password="open sesame", retry=retry)
+    await send(made[0], relay="smtps://ada@mail.example.org", token=token, deadline=60)
+    async with Session("smtp://localhost?security=none") as session:
+        assert_type(await session.send(made[0]), Delivery)
+    async with Pool("smtps://ada@mail.example.org", password=Secret("open sesame"), sessions=4, retry=retry) as pool:
+        try:
+            async for delivery in pool.send_all(made):
+                print(assert_type(delivery, Delivery).accepted, delivery.message)
+            async for _ in pool.send_all(stream):
+                break
+        except asyncsmtp.MessagesFailed as error:
+            for failed, reason in error.failures:
+                print(failed, isinstance(reason, asyncsmtp.SMTPError) and reason.retryable, error.in_doubt)
 
 
 async def on_a_socket(relay: Relay, sock: socket.socket) -> TlsInfo | None:

@@ -17,9 +17,9 @@ from asyncsmtp.bulk.running.breaker import Breaker
 from asyncsmtp.bulk.running.courier import Courier, Hand, utc_now
 from asyncsmtp.bulk.running.feed import Feed
 from asyncsmtp.bulk.running.outage import Outage
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.running.when import Schedule
 from asyncsmtp.bulk.states import State
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["Hear", "Run", "Watch"]

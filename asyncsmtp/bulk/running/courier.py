@@ -12,8 +12,8 @@ from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.pace.pace import Pace
 from asyncsmtp.bulk.ports import Composes, Paced, Sends
 from asyncsmtp.bulk.running.outage import Outage
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import (
     AuthenticationRefused,
     CertificateRefused,

@@ -13,7 +13,7 @@ from asyncsmtp.bulk.pace.lane import Lane
 from asyncsmtp.bulk.pace.rates import Rate
 from asyncsmtp.bulk.pace.shared import SharedRates
 from asyncsmtp.bulk.ports import Sends
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import ConnectFailed, InvalidArgument, Refused, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.pace.pace import Pace
     from asyncsmtp.bulk.pace.providers import Providers
     from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.running.retry import Retry
     from asyncsmtp.bulk.running.when import Schedule, Window
+    from asyncsmtp.client.retry import Retry
 
 __all__ = ["Settings", "settle"]
 
@@ -119,9 +119,9 @@ class Settings:
 
     def retry(self) -> Retry:
         """When what is refused for the moment is tried again."""
-        from asyncsmtp.bulk.running.retry import Retry
+        from asyncsmtp.client.retry import Retry
 
-        given = {"delay": self.retry_delay, "lasting": self.retry_for}
+        given = {"delay": self.retry_delay, "give_up_after": self.retry_for}
         return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
 
     def providers(self) -> AbstractAsyncContextManager[Providers | None]:

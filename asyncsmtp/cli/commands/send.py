@@ -74,7 +74,7 @@ def command(
 async def _send(message: Message, relay: Relay, *, as_json: bool, verbose: bool) -> Exit:
     from asyncsmtp.cli.output.outcomes import Tally
     from asyncsmtp.cli.output.transcript import Transcript
-    from asyncsmtp.client.sending import send
+    from asyncsmtp.client.api import send
     from asyncsmtp.protocol.content import Content
 
     write = console.say if as_json else console.out

@@ -1,40 +1,86 @@
-"""Opens the sessions of a pool: the first one alone, and none after a refused password."""
+"""Opens the sessions of a pool: the first one alone, with a back-off after failures, and none after a refused password.
+
+A relay that accepts connections and closes them at once would otherwise be asked as fast as the machine can.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from asyncsmtp.client.cancelling import being_cancelled
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection.failover import Hosts
+from asyncsmtp.client.connection.connect import Hosts
+from asyncsmtp.client.connection.smtp_connection import is_being_cancelled
+from asyncsmtp.client.connection.transport import OpenConnection
 from asyncsmtp.client.events.trace import Trace
 from asyncsmtp.client.events.types import EventEmitter
-from asyncsmtp.client.pool.backoff import Backoff
-from asyncsmtp.client.session.manners import Manners
+from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.session.wallet import Wallet
+from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
 
-__all__ = ["Connector"]
+__all__ = ["Backoff", "Connector"]
+
+FIRST_DELAY = 0.01  # seconds after one failure; twice as many after each further one …
+MAX_DELAY = 5.0  # … up to this
+
+
+class Backoff:
+    """The delay before the next connection, from failures that follow each other; time is passed in."""
+
+    __slots__ = ("_failed_at", "_failures", "_not_before", "_tried_at")
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._failed_at = self._tried_at = self._not_before = float("-inf")
+
+    def started(self, now: float) -> None:
+        """Note that a connection is begun."""
+        self._tried_at = now
+
+    def failed(self, now: float) -> None:
+        """Note that it failed, or broke before it was of any use; of concurrent failures only the first counts."""
+        if self._tried_at < self._failed_at:
+            return
+        self._failed_at = now
+        self._not_before = now + min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+
+    def reset(self) -> None:
+        """Note that the relay accepted the envelope of a message."""
+        self._failures = 0
+        self._not_before = float("-inf")
+
+    def delay(self, now: float) -> float:
+        """Return the seconds to wait before the next attempt."""
+        return max(0.0, self._not_before - now)
 
 
 class Connector:
-    """What the sessions of one pool have in common while they are opened.
+    """Opens sessions that share credentials, host failures and quirks.
 
     Attributes:
         failures: how often the first session could not be opened, so far.
-        backoff: when to try again after failures; the pool tells it of them.
+        backoff: when to try again after failures; the pool reports them.
     """
 
     def __init__(
-        self, relay: Relay, manners: Manners, trace: Trace | None = None, witness: EventEmitter | None = None
+        self,
+        relay: Relay,
+        quirks: ServerQuirks,
+        trace: Trace | None,
+        emitter: EventEmitter | None,
+        clock: Callable[[], float],
+        open_connection: OpenConnection,
     ) -> None:
         self._relay = relay
-        self._manners = manners
+        self._quirks = quirks
         self._trace = trace
-        self._witness = witness
-        self._wallet = Wallet(relay.login, relay.timeouts.auth)
-        self._hosts = Hosts(relay)
+        self._emitter = emitter
+        self._clock = clock
+        self._open_connection = open_connection
+        self._credentials = CredentialsProvider(relay.login, relay.timeouts.auth, clock) if relay.login else None
+        self._hosts = Hosts(relay, clock)
         self._connecting: set[asyncio.Task[None]] = set()
         self._first = asyncio.Lock()
         self._opened_one = False
@@ -45,18 +91,18 @@ class Connector:
         self.backoff = Backoff()
 
     async def open(self, seen: int) -> Session:
-        """Open a session for a message that came after `seen` failures; a later one is its failure too."""
+        """Open a session for a message that came after `seen` failures; a later failure is raised for it too."""
         if not self._opened_one:
             async with self._first:
                 if not self._opened_one:
                     return await self._open_first(seen)
-        return await self._connected()
+        return await self._open()
 
     async def _open_first(self, seen: int) -> Session:
         if self._last_failure is not None and self.failures > seen:
             raise self._last_failure
         try:
-            session = await self._connected()
+            session = await self._open()
         except SMTPError as error:
             self.failures += 1
             self._last_failure = error
@@ -64,26 +110,33 @@ class Connector:
         self._opened_one = True
         return session
 
-    def gone(self, error: SMTPError) -> None:
-        """No session is open, and none could be: who waits is told, the next one to come is the first again."""
+    def all_failed(self, error: SMTPError) -> None:
+        """Fail all who wait: no session is open, and none could be opened; the next one is the first again."""
         if self._opened_one:
             self._opened_one = False
             self.failures += 1
             self._last_failure = error
 
-    async def _connected(self) -> Session:
+    async def _open(self) -> Session:
+        """Connect in a task of the connector's own: `aclose` can end it without cancelling the sender.
+
+        So there are two reasons for a CancelledError here. If the sender is cancelled, it goes on; if only the task
+        was, the pool is closing, and the sender must get a reason that it can handle.
+        """
         if self._refused is not None:
             raise self._refused
         self.check()
         session = Session(
             self._relay,
             trace=self._trace,
-            manners=self._manners,
-            wallet=self._wallet,
+            quirks=self._quirks,
+            credentials=self._credentials,
             hosts=self._hosts,
-            witness=self._witness,
+            emitter=self._emitter,
+            clock=self._clock,
+            open_connection=self._open_connection,
         )
-        opening = asyncio.get_running_loop().create_task(self._in_time(session))
+        opening = asyncio.get_running_loop().create_task(self._connect_after_delay(session))
         self._connecting.add(opening)
         try:
             await opening
@@ -91,28 +144,27 @@ class Connector:
             self._refused = error
             raise
         except asyncio.CancelledError:
-            session.abort()  # it may have been opened in the very turn in which its message was given up
-            if self._closing and not being_cancelled():
+            session.abort()  # it may have been opened in the loop step in which its message was given up
+            if self._closing and not is_being_cancelled():
                 raise _closed() from None
             raise
         finally:
             self._connecting.discard(opening)
         return session
 
-    async def _in_time(self, session: Session) -> None:
-        time = asyncio.get_running_loop().time
-        if delay := self.backoff.delay(time()):
+    async def _connect_after_delay(self, session: Session) -> None:
+        if delay := self.backoff.delay(self._clock()):
             await asyncio.sleep(delay)
-        self.backoff.tries(time())
+        self.backoff.started(self._clock())
         await session.connect()
 
     def check(self) -> None:
-        """Raise when the pool is closed, or nothing."""
+        """Raise if the pool is closed."""
         if self._closing:
             raise _closed()
 
     async def aclose(self) -> None:
-        """Open no more, and break off what is being opened."""
+        """Open no more sessions, and cancel what is being opened."""
         self._closing = True
         connecting = tuple(self._connecting)
         for task in connecting:

@@ -1,88 +1,162 @@
-"""Several sessions with one relay, opened as they are needed and used again."""
+"""Several sessions with one relay, opened as they are needed and used again.
+
+*Tickets.* A message first takes a place in `capacity`, which is `depth` for each session that may exist, and then a
+slot. So capacity is the only queue, in the order of the calls, and a message with a place never waits for a session to
+become free, only for it to be opened. Places are given back in the same step as the result, before the sender runs.
+
+*Growth.* An idle session that is open is used before a new one is opened, and a new one before a second message is
+given to a busy one: opening costs several round trips, but it is paid once and then doubles the rate. The first session
+of a pool is opened alone, so a refused password is one refused login, not ten.
+
+*Shrinking.* See `pool_limits`. A broken session costs nothing until the next message needs its slot: it is replaced
+then, not before. A message is sent again by the pool itself only where a connection broke before the point of no
+return and was not opened for this very message: so each broken connection gives up at most one message, and the loop
+in `_submit` ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, replace
+from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.compose import prepare_message
-from asyncsmtp.client.config.relay import Dialogue, Relay
+from asyncsmtp.client.config.relay import Dialogue, Relay, TokenSource
+from asyncsmtp.client.connection.transport import OpenConnection, open_connection
 from asyncsmtp.client.events.trace import Trace
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
 from asyncsmtp.client.pool.connector import Connector
-from asyncsmtp.client.pool.counts import PoolCounts
-from asyncsmtp.client.pool.room import NoRoom, Room, is_no_room
-from asyncsmtp.client.pool.service import Lifespan, Service
-from asyncsmtp.client.pool.slot import Slot, Slots
-from asyncsmtp.client.pool.waking import Wakefulness
-from asyncsmtp.client.session.deadline import by, counts_again
-from asyncsmtp.client.session.manners import Manners
-from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import ConnectionLost, PoolTimeout, ReplyTimeout, SMTPError
+from asyncsmtp.client.pool.pool_limits import NoRoom, PoolLimits, means_no_room
+from asyncsmtp.client.pool.slots import PooledSession, SessionLimits, Slot, Slots, SuspendDetector
+from asyncsmtp.client.retry import RANDOM, Retry
+from asyncsmtp.client.session.pending_message import BeforeEnd, restart_deadline, with_deadline
+from asyncsmtp.client.session.send_pipeline import ServerQuirks
+from asyncsmtp.client.session.session import Session, merge_deliveries, to_relay
+from asyncsmtp.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    DeliveryInDoubt,
+    LocalProtocolError,
+    MessagesFailed,
+    PoolTimeout,
+    Refused,
+    ReplyTimeout,
+    SMTPError,
+    TokenFailed,
+    check_type,
+)
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.client import SERVICE_CLOSING
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.replies import Reply
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "PoolCounts"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCounts:
+    """A pool at one moment, in figures.
+
+    Attributes:
+        open: sessions that could send now. busy: those with an unanswered message.
+        allowed: how many sessions there may be now: fewer than the pool was made for while the relay, or this
+            process, has no room for more.
+        in_hand: messages whose `send` has not returned. waiting: those of them that wait because every session
+            has as many messages as it may.
+    """
+
+    open: int
+    busy: int
+    allowed: int
+    in_hand: int
+    waiting: int
 
 
 class Pool:
     """Sends messages over at most `sessions` connections with one relay.
 
-        async with Pool(relay, sessions=10) as pool:
+        async with Pool("smtps://ada@mail.example.org", password=…, sessions=10) as pool:
             delivery = await pool.send(message)
 
     A message goes to an idle session that is open, else to a new one, else behind the shortest queue. The
-    first session logs in alone: a refused password is said once, not once a connection. A refused message
+    first session logs in alone: a refused password is used once, not once a connection. A refused message
     leaves its session in use; a broken session is replaced when the next message needs it. Where the relay, or
     this process, has no room for one more, the pool does with those that are open and tries one more later.
 
     Args:
+        relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
         sessions: the most connections at a time. depth: the most messages handed to one session at a time;
             more than one lets the next envelope travel while a content is being taken.
         messages: a session says QUIT after so many and is replaced; None for no limit but the relay's LIMITS.
         idle, age: and after so many seconds without a message, or since it was opened; nobody waits for that QUIT
-            unless every place is taken.
-        wait: the most seconds a message waits while every session has its hands full; None for as long as it takes.
-        trace: is given each line of the dialogue. on_event: is called with what happens, see `client.events`.
+            unless every slot is taken.
+        wait: the most seconds a message waits for a session; None for as long as it takes.
+        retry: sends again what failed temporarily, see `send`; None for what `send` does without it.
+        trace: is called with each line of the dialogue. on_event: with each event, see `asyncsmtp.Event`.
+        clock, random, open_connection, suspend_detector: replace the event loop's clock, the chance in delays, the
+            opening of streams and the detection of sleep; for simulations.
     """
 
     def __init__(
         self,
-        relay: Relay,
+        relay: Relay | str,
         *,
+        password: str | Secret | None = None,
+        token: TokenSource | None = None,
         sessions: int = 10,
         depth: int = 4,
         messages: int | None = None,
         idle: float = 60.0,
         age: float = 300.0,
         wait: float | None = None,
+        retry: Retry | None = None,
         trace: Trace | None = None,
         on_event: OnEvent | None = None,
+        clock: Callable[[], float] | None = None,
+        random: Random = RANDOM,
+        open_connection: OpenConnection = open_connection,
+        suspend_detector: SuspendDetector | None = None,
     ) -> None:
+        self.relay = relay = to_relay(relay, password, token)
+        for name, number in (("sessions", sessions), ("depth", depth), ("messages", messages)):
+            if name != "messages" or number is not None:
+                check_type(name, number, int)
+        for name, seconds in (("idle", idle), ("age", age)):
+            check_type(name, seconds, int, float)
+        if wait is not None:
+            check_type("wait", wait, int, float)
+        if retry is not None:
+            check_type("retry", retry, Retry)
         if sessions < 1 or depth < 1 or (messages is not None and messages < 1):
             raise ValueError("a pool needs at least one session, and one message for it")
         if idle <= 0 or age <= 0:
             raise ValueError("a session needs more than 0 s of idle time and of age")
-        self.relay = relay
-        self._manners = Manners()
-        self._witness = EventEmitter.of(on_event, relay)
-        self._connector = Connector(relay, self._manners, trace, self._witness)
-        self._lifespan = Lifespan(messages, idle, age)
-        self._slots = Slots(sessions)
+        self._clock = clock or _loop_time
+        self._random = random
+        self._retry = retry
+        self._quirks = ServerQuirks()
+        self._emitter = EventEmitter.of(on_event, relay)
+        self._connector = Connector(relay, self._quirks, trace, self._emitter, self._clock, open_connection)
+        self._session_limits = SessionLimits(messages, idle, age)
+        self._slots = Slots(sessions, self._clock)
         if relay.dialogue is Dialogue.STREAMED:
             depth = max(depth, relay.window)
         self._depth = depth
+        self._max_messages = sessions * depth
         self._wait = wait
-        self._room = Room(relay, self._slots, sessions, depth, self._witness)
-        self._capacity = self._room.capacity
-        self._wakefulness = Wakefulness()
+        self._limits = PoolLimits(relay, self._slots, sessions, depth, self._emitter, self._clock)
+        self._capacity = self._limits.capacity
+        self._suspend_detector = suspend_detector or SuspendDetector()
         self._idle = asyncio.Event()
         self._idle.set()
         self._in_hand = 0
@@ -97,27 +171,27 @@ class Pool:
 
     @property
     def open_sessions(self) -> int:
-        """How many sessions could send now."""
-        return sum(service.fit for service in self._slots.services)
+        """Number of sessions that could send now."""
+        return sum(session.usable for session in self._slots.sessions)
 
     @property
     def busy_sessions(self) -> int:
-        """How many sessions have a message in hand; also those that take no other."""
-        return sum(service.busy for service in self._slots.services)
+        """Number of sessions with an unanswered message; also those that take no other."""
+        return sum(session.busy for session in self._slots.sessions)
 
     @property
     def waiting(self) -> int:
-        """How many messages wait because every session has its hands full."""
+        """Number of messages that wait because every session has as many as it may."""
         return self._in_hand - self._slots.load
 
     @property
     def counts(self) -> PoolCounts:
-        """What it is doing now, in figures."""
+        """Sessions and messages at this moment, in figures."""
         load = self._slots.load
         return PoolCounts(
             open=self.open_sessions,
             busy=self.busy_sessions,
-            allowed=self._room.sessions,
+            allowed=self._limits.sessions,
             in_hand=self._in_hand,
             waiting=self._in_hand - load,
         )
@@ -135,144 +209,284 @@ class Pool:
         A connection that breaks before the point of no return is replaced and the message sent again, unless it
         was opened for this very message: nothing was delivered, and it was the old connection's fault. (A stream
         that was begun cannot be sent again.)
-        `before_end` may then be called again. So it is with a MAIL refused for now (4yz) by a session that has
+        `before_end` may then be called again. So it is with a MAIL refused for now (4xx) by a session that has
         taken messages: the relay may take so many a session. Where a relay answers a pipelined envelope in part
         and no more, the message is sent once again command by command, as all are from then on. Where there is
         no room for one more session, the message waits for those that are open. Where no session can be opened
-        at all, everyone who waits is told.
+        at all, everyone who waits gets the error.
+
+        With the pool's `retry` it is sent again after a delay, to those recipients that were refused with 4xx, or to
+        all after a `retryable` error; never to a recipient that may have it, and never after the deadline. The
+        result has the last reply for each recipient.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
         Raises also PoolTimeout after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
-        session, and opening one, are a part of them.
+        session, opening one, and the delays of a retry are a part of them.
         """
         made = prepare_message(message)
+        if self._retry is not None:
+            return await self._send_with_retry(self._retry, made, before_end, deadline, hard)
         if deadline is not None:
-            return await by(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
-        if self._witness is None:
+            return await with_deadline(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
+        if self._emitter is None:
             return await self._deliver(made, before_end)
-        with MessageTimer(self._witness, made.envelope, made.content) as watch:
-            return watch.record_delivery(await self._deliver(made, before_end, watch))
+        with MessageTimer(self._emitter, made.envelope, made.content) as timer:
+            return timer.record_delivery(await self._deliver(made, before_end, timer))
+
+    async def _send_with_retry(
+        self, retry: Retry, message: Message, before_end: BeforeEnd | None, deadline: float | None, hard: bool
+    ) -> Delivery:
+        """Make attempt after attempt, each to the recipients that are still deferred.
+
+        Once a recipient has the message, nothing that happens to a later attempt may hide that: after an error the
+        others stay deferred, and a cancellation becomes DeliveryInDoubt with the `delivery` so far.
+        """
+        began, attempt, rest = self._clock(), 0, message
+        done: Delivery | None = None
+        timer = MessageTimer(self._emitter, message.envelope, message.content) if self._emitter is not None else None
+        with timer or nullcontext():
+            try:
+                while True:
+                    attempt += 1
+                    failure: SMTPError | None = None
+                    try:
+                        delivery = await self._attempt(rest, before_end, deadline, hard, timer, began)
+                        done = delivery if done is None else merge_deliveries(done, delivery)
+                        deferred = _deferred(done)
+                        again = deferred is not None
+                        why: object = next((reply for reply in done.replies if not reply.positive), None)
+                        rest = Message(deferred, message.content) if deferred is not None else message
+                    except DeliveryInDoubt as doubt:
+                        if done is not None:
+                            doubt.delivery = merge_deliveries(done, doubt.delivery) if doubt.delivery else done
+                        raise
+                    except SMTPError as error:
+                        late = isinstance(error, DeadlineExceeded)
+                        why = failure = DeadlineExceeded(deadline or 0.0) if late else error
+                        again = failure.retryable
+                    age = self._clock() - began
+                    may = again and not message.content.is_consumed
+                    delay = retry.delay_after(attempt, age, self._random) if may else None
+                    if delay is None or (deadline is not None and age + delay >= deadline):
+                        if done is None:
+                            assert failure is not None
+                            raise failure
+                        return timer.record_delivery(done) if timer is not None else done
+                    _report_retry(timer, why)
+                    await asyncio.sleep(delay)
+            except asyncio.CancelledError as cancelled:
+                if done is None or Outcome.ACCEPTED not in done.outcomes:
+                    raise
+                given_up = DeliveryInDoubt(rest.envelope, "the sender gave up waiting")
+                given_up.delivery = done
+                raise given_up from cancelled
+
+    def send_all(
+        self, messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage]
+    ) -> AsyncGenerator[Delivery]:
+        """Send many messages; yield their deliveries in the order of completion, each with its `message`.
+
+            async for delivery in pool.send_all(messages):
+                print(delivery.message, delivery.accepted)
+
+        At most `sessions * depth` messages are taken from the iterable and not yet yielded, so it may be endless.
+        A refusal is a delivery as any other. An error for one message loses nothing of the others: each message that
+        was taken is either yielded, or in the `failures` of the MessagesFailed at the end. After an error for which
+        no session can be opened (ConnectFailed, a refused login) no further message is taken.
+
+        Closing the iterator early (`aclosing`, or a `break` under it) leaves nothing running: messages that are
+        unanswered are cancelled as `send` is, so those past the point of no return may be delivered.
+
+        Raises:
+            TypeError: at once, for what cannot be iterated; that of an element which is no message is in `failures`.
+            MessagesFailed: at the end. And what the iterable raises, when the others are yielded.
+        """
+        if not isinstance(messages, Iterable | AsyncIterable):
+            raise TypeError(f"messages must be an iterable of messages, not {type(messages).__name__}")
+        return self._send_all(messages)
+
+    async def _send_all(
+        self, messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage]
+    ) -> AsyncGenerator[Delivery]:
+        loop = asyncio.get_running_loop()
+        running: dict[asyncio.Task[Delivery], Message | ParsedMessage] = {}
+        ended: asyncio.Queue[asyncio.Task[Delivery] | None] = asyncio.Queue()  # bounded by `places`; None: all taken
+        places = asyncio.Semaphore(self._max_messages)
+
+        async def take() -> None:
+            async with aclosing(_iterate(messages)) as source:
+                await places.acquire()  # before a message is taken: whoever is slow to read the results holds it up
+                async for message in source:
+                    task = loop.create_task(self.send(message))
+                    running[task] = message
+                    task.add_done_callback(ended.put_nowait)
+                    await places.acquire()
+
+        taking = loop.create_task(take())
+        taking.add_done_callback(lambda _: ended.put_nowait(None))
+        failures: list[tuple[object, Exception]] = []
+        taken = False
+        try:
+            while running or not taken:
+                task = await ended.get()
+                if task is None:
+                    taken = True
+                    continue
+                places.release()
+                message = running.pop(task)
+                try:
+                    delivery = task.result()
+                except Exception as error:
+                    failures.append((message, error))
+                    if isinstance(error, ConnectFailed | Refused | TokenFailed | LocalProtocolError):
+                        taking.cancel()
+                else:
+                    yield replace(delivery, message=message)
+            failed = MessagesFailed(failures) if failures else None
+            if not taking.cancelled() and (broken := taking.exception()) is not None:
+                raise broken from failed
+            if failed is not None:
+                raise failed from failures[0][1]
+        finally:
+            taking.cancel()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(taking, *running, return_exceptions=True)
 
     async def _deliver(
-        self, message: Message, before_end: BeforeEnd | None, watch: MessageTimer | None = None
+        self, message: Message, before_end: BeforeEnd | None, timer: MessageTimer | None = None
     ) -> Delivery:
         seen = self._connector.failures
         again = False
-        if self._wakefulness.slept():
+        if self._suspend_detector.was_suspended():
             self._slots.abort_idle()
         self._in_hand += 1
         self._idle.clear()
         try:
             while True:
-                await self._enter(watch, first=again)
-                slot = self._slots.take(asyncio.get_running_loop().time())
+                await self._enter(timer, first=again)
+                slot = self._slots.take(self._clock())
                 try:
-                    return await self._submit(slot, message, before_end, seen, watch)
+                    return await self._submit(slot, message, before_end, seen, timer)
                 except NoRoom as reason:
                     again = True
-                    _tell(watch, reason)
+                    _report_retry(timer, reason)
                 finally:
-                    self._slots.give_back(slot)
+                    self._slots.release(slot)
                     self._capacity.release()
         finally:
             self._in_hand -= 1
             if not self._in_hand:
                 self._idle.set()
 
-    async def _enter(self, watch: MessageTimer | None, *, first: bool) -> None:
-        """Wait until some session may be given one message more."""
-        if not self._capacity.full or (self._wait is None and watch is None):
+    async def _attempt(
+        self,
+        message: Message,
+        before_end: BeforeEnd | None,
+        deadline: float | None,
+        hard: bool,
+        timer: MessageTimer | None,
+        began: float,
+    ) -> Delivery:
+        """One attempt of a message with retries, in what is left of its deadline."""
+        if deadline is None:
+            return await self._deliver(message, before_end, timer)
+        left = deadline - (self._clock() - began)
+        return await with_deadline(left, hard, before_end, lambda mark: self._deliver(message, mark, timer))
+
+    async def _enter(self, timer: MessageTimer | None, *, first: bool) -> None:
+        """Take a place: wait until some session may be given one message more."""
+        if not self._capacity.full or (self._wait is None and timer is None):
             await self._capacity.acquire(first=first)
             return
-        if watch is not None:
-            watch.mark_queued()
+        if timer is not None:
+            timer.mark_queued()
         try:
             async with asyncio.timeout(self._wait):
                 await self._capacity.acquire(first=first)
         except TimeoutError:
             raise PoolTimeout(self._wait or 0.0) from None
         finally:
-            if watch is not None:
-                watch.mark_dequeued()
+            if timer is not None:
+                timer.mark_dequeued()
 
     async def _submit(
-        self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: MessageTimer | None
+        self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, timer: MessageTimer | None
     ) -> Delivery:
-        deferrals, time = 0, asyncio.get_running_loop().time
+        deferrals, time = 0, self._clock
         while True:
-            counts_again(before_end)
+            restart_deadline(before_end)
             self._connector.check()
-            service, fresh = slot.service, False
-            if service is None or not service.serves(time()) or not service.lasts(message.envelope):
-                service, fresh = await self._serve(slot, seen)
-            service.take(message.envelope)
+            session, fresh = slot.session, False
+            if session is None or not session.check_usable(time()) or not session.check_messages_left(message.envelope):
+                session, fresh = await self._session_for(slot, seen)
+            session.take(message.envelope)
             if fresh:
                 self._slots.watch()
             try:
-                delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
+                delivery = await session.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
-                # Where it was fresh: so each connection that breaks gives one message up at the most, and this ends.
+                # A fresh one ends the loop: so each broken connection gives up at most one message.
                 if fresh or message.content.is_consumed:
                     self._connector.backoff.failed(time())
                     raise
-                _tell(watch, error)
+                _report_retry(timer, error)
                 continue
             except ReplyTimeout as error:
-                if not (self._manners.loses_commands and service.session.pipelined):
+                if not (self._quirks.loses_commands and session.session.pipelined):
                     raise
-                self._slots.retire_pipelined()  # they would lose commands too; the next ones say one at a time
-                _tell(watch, error)
+                self._slots.retire_pipelined()  # they would lose commands too; the next ones write one at a time
+                _report_retry(timer, error)
                 continue
             finally:
-                service.give_back()
+                session.release()
             if delivery.mail.positive:
-                self._welcomed(service)
+                self._envelope_accepted(session)
                 return delivery
-            if fresh and delivery.mail.code == SERVICE_CLOSING and self._slots.others(slot):
-                service.retire()
-                self._room.lower(slot, delivery.mail)
-            if fresh or not _about_the_session(delivery.mail, service) or deferrals == self._depth:
+            if fresh and delivery.mail.code == SERVICE_CLOSING and self._slots.has_others(slot):
+                session.retire()
+                self._limits.lower(slot, delivery.mail)
+            if fresh or not _is_about_session(delivery.mail, session) or deferrals == self._depth:
                 return delivery
             deferrals += delivery.mail.code != SERVICE_CLOSING
-            service.retire()
-            _tell(watch, delivery.mail)
+            session.retire()
+            _report_retry(timer, delivery.mail)
 
-    def _welcomed(self, service: Service) -> None:
-        """The relay has taken a message's envelope."""
-        if not service.welcomed:
-            service.welcomed = True
-            self._connector.backoff.worked()
-        self._room.accepted()
+    def _envelope_accepted(self, session: PooledSession) -> None:
+        if not session.proved:
+            session.proved = True
+            self._connector.backoff.reset()
+        self._limits.accepted()
 
-    async def _serve(self, slot: Slot, seen: int) -> tuple[Service, bool]:
-        """A session for the slot; also whether it was opened for this message, which has seen so many failures."""
+    async def _session_for(self, slot: Slot, seen: int) -> tuple[PooledSession, bool]:
+        """Return a session for the slot, and whether it was opened for this message, which came after `seen` errors."""
         async with slot.opening:
-            if slot.service is not None:
-                if slot.service.serves(asyncio.get_running_loop().time()):
-                    return slot.service, False  # while we waited for our turn here
-                await slot.service.over()  # the ceiling holds
-            slot.service = Service(await self._open(slot, seen), self._lifespan)
-            return slot.service, True
+            if slot.session is not None:
+                if slot.session.check_usable(self._clock()):
+                    return slot.session, False  # opened while we waited for the lock
+                await slot.session.wait_closed()  # there are never more connections than slots
+            slot.session = PooledSession(await self._open(slot, seen), self._session_limits, self._clock)
+            return slot.session, True
 
     async def _open(self, slot: Slot, seen: int) -> Session:
-        if slot.barred:  # while we waited for our turn here
+        if slot.barred:  # while we waited for the lock
             raise NoRoom("there was no room for this session")
         try:
             return await self._connector.open(seen)
         except SMTPError as error:
-            others = self._slots.others(slot)
-            if others and is_no_room(error):
-                self._room.lower(slot, error)
-            self._connector.backoff.failed(asyncio.get_running_loop().time())
+            others = self._slots.has_others(slot)
+            if others and means_no_room(error):
+                self._limits.lower(slot, error)
+            self._connector.backoff.failed(self._clock())
             if not others:
-                self._connector.gone(error)
+                self._connector.all_failed(error)
             raise
 
     async def drain(self, seconds: float | None = None) -> bool:
-        """Wait until every message in hand is answered, and return True. Cancelling it changes nothing.
+        """Wait until every `send` has returned, and return True. Cancelling it changes nothing.
 
         After so many `seconds` it closes the pool as `aclose` does and returns False: what is past the point of no
-        return is in doubt, of the others nothing is delivered, and each sender is told.
+        return is in doubt, of the others nothing is delivered, and each sender gets its error.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -284,23 +498,49 @@ class Pool:
         return True
 
     async def aclose(self) -> None:
-        """Take no more messages, say QUIT on every session and close; messages in hand are broken off.
+        """Take no more messages, say QUIT on every session and close; unanswered messages are aborted.
 
-        `drain` first to let them be answered. Takes two seconds at the most, whatever the relay does.
+        Call `drain` first to let them be answered. It takes two seconds at the most, whatever the relay does.
         """
         await self._connector.aclose()
         await self._slots.aclose()
 
 
-def _tell(watch: MessageTimer | None, why: object) -> None:
-    if watch is not None:
-        watch.mark_retried(why)
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
-def _about_the_session(refusal: Reply, service: Service) -> bool:
-    """Whether a refused MAIL tells of the session, not of the message: it was idle too long, or is used up.
+async def _iterate(
+    messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage],
+) -> AsyncGenerator[Message | ParsedMessage]:
+    if isinstance(messages, AsyncGenerator):  # its clean-up is due with ours, not whenever it is collected
+        async with aclosing(messages):
+            async for message in messages:
+                yield message
+    elif isinstance(messages, AsyncIterable):
+        async for message in messages:
+            yield message
+    else:
+        for message in messages:
+            yield message
 
-    Some relays take so many messages a session, do not say how many, and answer every later MAIL with 4yz:
+
+def _deferred(delivery: Delivery) -> Envelope | None:
+    """Return the envelope for another attempt; None where nobody is deferred, or some cannot have it without others."""
+    if delivery.envelope.all_or_nothing and set(delivery.outcomes) != {Outcome.DEFERRED}:
+        return None
+    return delivery.deferred
+
+
+def _report_retry(timer: MessageTimer | None, why: object) -> None:
+    if timer is not None:
+        timer.mark_retried(why)
+
+
+def _is_about_session(refusal: Reply, session: PooledSession) -> bool:
+    """Return whether a refused MAIL is about the session, not the message: it was idle too long, or is used up.
+
+    Some relays take so many messages a session, do not say how many, and answer every later MAIL with 4xx:
     OpenSMTPD, after a hundred, with "452 4.5.3 Too many messages sent".
     """
-    return refusal.code == SERVICE_CLOSING or (service.welcomed and 400 <= refusal.code < 500)
+    return refusal.code == SERVICE_CLOSING or (session.proved and 400 <= refusal.code < 500)

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.compose import prepare_message
-from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection.failover import Hosts
-from asyncsmtp.client.connection.opening import in_context, open_on
-from asyncsmtp.client.connection.own import OwnSocket
-from asyncsmtp.client.connection.tls import tls_info
-from asyncsmtp.client.connection.transport import connect
-from asyncsmtp.client.connection.wire import Wire
+from asyncsmtp.client.config.relay import Relay, TokenSource
+from asyncsmtp.client.connection.connect import Hosts, open_dialogue, with_context
+from asyncsmtp.client.connection.smtp_connection import SmtpConnection, aborted_by_owner
+from asyncsmtp.client.connection.transport import OpenConnection, open_connection, tls_info
 from asyncsmtp.client.events.trace import Trace, with_debug_log
-from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
-from asyncsmtp.client.session.asking import Asking, broken_off
-from asyncsmtp.client.session.deadline import by
-from asyncsmtp.client.session.fitting import fitted
-from asyncsmtp.client.session.lifetime import Lifetime
-from asyncsmtp.client.session.line import Line
-from asyncsmtp.client.session.manners import Manners
-from asyncsmtp.client.session.parts import in_parts, transactions
-from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.client.session.wallet import Wallet
-from asyncsmtp.errors import LocalProtocolError, SMTPError
+from asyncsmtp.client.events.types import (
+    EventEmitter,
+    MessageTimer,
+    OnEvent,
+    SessionClosed,
+    SessionFailed,
+    SessionOpened,
+)
+from asyncsmtp.client.session.pending_message import BeforeEnd, Deadline, restart_deadline, with_deadline
+from asyncsmtp.client.session.send_pipeline import SendPipeline, ServerQuirks
+from asyncsmtp.client.session.token_source import CredentialsProvider
+from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, LocalProtocolError, SMTPError, check_type
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Credentials
+from asyncsmtp.protocol.auth.sasl import Credentials, Secret
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import AnyContent
-from asyncsmtp.protocol.delivery import Delivery, TlsInfo
+from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions
+from asyncsmtp.protocol.extensions import Extensions, Limits
 from asyncsmtp.protocol.replies import Reply
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
-__all__ = ["Session"]
+__all__ = ["Session", "count_transactions", "merge_deliveries", "to_relay"]
+
+logger = logging.getLogger("asyncsmtp.session")
 
 
 class Session:
@@ -54,44 +55,62 @@ class Session:
     where the relay offers it. After an error that ends the session every call raises it; open another one.
 
     Args:
-        relay: where to, and the policy.
+        relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
         sock: connected to the relay, for this one session, and closed with it however that ends; yours if this raises.
-        trace: is given each line of the dialogue.
-        on_event: is called with what happens, see `client.events`. witness: the same of a pool, for its sessions.
-        manners: what earlier sessions learnt about the relay; a pool shares one.
-        wallet: the credentials and their tokens; a pool shares one.
-        hosts: which hosts of the relay failed lately; a pool shares one.
+        trace: is called with each line of the dialogue.
+        on_event: is called with each event, see `asyncsmtp.Event`.
+        quirks, credentials, hosts, emitter: shared by the sessions of a pool.
+        clock: seconds, for what is measured and cached; the event loop's if omitted.
+        open_connection: opens the streams.
 
     Attributes:
-        relay: as it was given; of several hosts the one that is, or was, spoken with.
-        tls_facts: what protects the session, as its deliveries tell it too; None in clear, and until it is open.
+        relay: as it was given; of several hosts the one that is, or was, used.
+        tls_facts: what protects the session, as its deliveries say too; None in clear, and until it is open.
     """
 
     def __init__(
         self,
-        relay: Relay,
+        relay: Relay | str,
         *,
+        password: str | Secret | None = None,
+        token: TokenSource | None = None,
         sock: socket.socket | None = None,
         trace: Trace | None = None,
         on_event: OnEvent | None = None,
-        manners: Manners | None = None,
-        wallet: Wallet | None = None,
+        quirks: ServerQuirks | None = None,
+        credentials: CredentialsProvider | None = None,
         hosts: Hosts | None = None,
-        witness: EventEmitter | None = None,
+        emitter: EventEmitter | None = None,
+        clock: Callable[[], float] | None = None,
+        open_connection: OpenConnection = open_connection,
     ) -> None:
-        self.relay = relay
-        self._own = OwnSocket(sock, relay)
-        self._hosts = hosts if hosts is not None else Hosts(relay)
-        self._trace = with_debug_log(trace)
-        self._manners = manners if manners is not None else Manners()
-        self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
-        self._witness = EventEmitter.of(on_event, relay)
-        self._life = Lifetime(str(relay), witness or self._witness)
-        self._wire: Wire | None = None
-        self._line: Line | None = None
+        self.relay = relay = to_relay(relay, password, token)
+        if sock is not None:
+            check_type("sock", sock, socket.socket)
+            if relay.fallback_hosts or relay.proxy or relay.opener:
+                raise InvalidArgument(
+                    "a socket of your own leads to one host, by one way: no standby, no proxy and no opener"
+                )
         self.tls_info: TlsInfo | None = None
-        self._asking = Asking()
+        self._sock = sock  # until the connection owns it
+        self._has_own_socket = sock is not None
+        self._hosts = hosts if hosts is not None else Hosts(relay, clock)
+        self._trace = with_debug_log(trace)
+        self._quirks = quirks if quirks is not None else ServerQuirks()
+        if credentials is None and relay.login is not None:
+            credentials = CredentialsProvider(relay.login, relay.timeouts.auth, clock)
+        self._credentials = credentials
+        self._message_emitter = (
+            None if on_event is None else EventEmitter(on_event, str(relay))
+        )  # a pool reports its own
+        self._emitter = emitter or self._message_emitter
+        self._clock = clock
+        self._open_connection = open_connection
+        self._connection: SmtpConnection | None = None
+        self._pipeline: SendPipeline | None = None
         self._connecting = False
+        self._opened_at: float | None = None
+        self._said_quit = False
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -102,17 +121,17 @@ class Session:
     ) -> None:
         await self.aclose()
 
-    # --- what is known ---
+    # --- state ---
 
     @property
     def extensions(self) -> Extensions:
-        """What the last EHLO offered, less what the relay's settings mask."""
+        """The offer of the last EHLO, less what the relay's settings mask."""
         return self._connected().protocol.extensions
 
     @property
     def greeting(self) -> Reply | None:
         """The relay's 220, or None before it came."""
-        return self._asking.greeting
+        return self._connection.greeting if self._connection is not None else None
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -121,98 +140,139 @@ class Session:
 
     @property
     def usable(self) -> bool:
-        """Whether a message may be sent; known without asking the relay, since we always listen."""
-        return self._line is not None and not self._line.doomed and self._wire is not None and self._wire.alive
+        """True if a message may be sent; known without asking the relay, since the session always reads."""
+        pipeline, connection = self._pipeline, self._connection
+        return pipeline is not None and not pipeline.closing and connection is not None and connection.alive
 
     @property
     def pipelined(self) -> bool:
-        """Whether an envelope is said in one group, not command by command (RFC 2920)."""
-        return self._line is not None and self._line.pipelined
+        """True if an envelope is written in one group, not command by command (RFC 2920)."""
+        return self._pipeline is not None and self._pipeline.pipelined
 
     @property
     def busy(self) -> bool:
-        """Whether messages are waiting or unanswered."""
-        return self._line is not None and self._line.busy
+        """True if messages are waiting or unanswered."""
+        return self._pipeline is not None and self._pipeline.busy
 
     # --- opening and closing ---
 
     async def connect(self) -> None:
-        """Connect, shake hands, introduce ourselves, log in. Cancelling it closes the connection.
+        """Connect, do the TLS handshake, say EHLO, log in. Cancelling it closes the connection.
 
         Raises:
             ConnectFailed: no connection, no handshake, no SMTP on that port. CertificateRefused: not the relay's.
-            AllHostsFailed: of several hosts, with the reason of each; only what another may do better is passed over.
+            AllHostsFailed: of several hosts, with the reason of each; a permanent failure ends the search at once.
             Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
             ExtensionNotSupported, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
             TokenFailed: there is no token to log in with.
-            StartTlsInjection: octets in clear behind the 220 to STARTTLS.
+            StartTlsInjection: bytes in clear behind the 220 to STARTTLS.
             LocalProtocolError: this session was connected before; it is for one connection.
         """
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
-        with self._life.opening(), self._own:
-            await self._hosts.reach(self._connect_and_log_in)
-        self._life.opened(str(self.relay), self.tls_info)
+        name, began = str(self.relay), self._now()
+        try:
+            await self._hosts.connect(self._connect_and_log_in)
+        except BaseException as error:
+            if self._emitter is not None:
+                self._emitter.emit(SessionFailed(name, self._now() - began, error))
+            raise
+        finally:
+            self._close_own_socket()
+        self._report_opened(began)
 
     async def _connect_and_log_in(self, host: Relay) -> TlsInfo | None:
         self.relay = host
-        await self._wallet.log_in(self._connect, again=self._own.sock is None)  # a socket of the caller's serves once
+        if self._credentials is None:
+            await self._connect(None)
+        else:
+            await self._credentials.log_in(self._connect, again=not self._has_own_socket)  # that serves one connection
         return self.tls_info
 
     async def _connect(self, credentials: Credentials | None) -> None:
-        self._asking.begin()
-        ear, writer = await connect(self.relay, self._own.take())
-        self._wire = Wire(self.relay, ear, writer, listener=self, greeted=self._asking.hear, trace=self._trace)
+        sock, self._sock = self._sock, None
+        reader, writer = await self._open_connection(self.relay, sock)
+        self._connection = connection = SmtpConnection(
+            self.relay, reader, writer, on_failure=self._on_failure, trace=self._trace, clock=self._now
+        )
         try:
-            await open_on(self._wire, self.relay, credentials, self.ask, self._trace)
+            await open_dialogue(connection, self.relay, credentials, self._trace)
         except SMTPError as error:
-            await self._leave()
-            failed = in_context(error, self.relay, self.greeting)
+            await self._quit_and_close()
+            failed = with_context(error, self.relay, connection.greeting)
             if failed is error:
                 raise
             raise failed from error
         except BaseException:
-            await self._wire.aclose()
+            await connection.aclose()
             raise
-        self.tls_info = tls_info(self.relay, self._wire.tls)
-        self._line = Line(self.relay, self._wire, self._manners, self._asking.round_trip, self.tls_info)
+        self.tls_info = tls_info(self.relay, connection.tls)
+        self._pipeline = SendPipeline(self.relay, connection, self._quirks, self.tls_info)
 
-    async def ended(self) -> None:
+    def _report_opened(self, began: float) -> None:
+        self._opened_at = self._now()
+        host, seconds, facts = str(self.relay), self._opened_at - began, self.tls_info
+        tls, verified = (facts.version, facts.verified) if facts is not None else (None, False)
+        if logger.isEnabledFor(logging.INFO):
+            how = "in clear" if tls is None else f"{tls}, certificate {'verified' if verified else 'not verified'}"
+            logger.info("session with %s opened in %.3f s: %s", host, seconds, how)
+        if self._emitter is not None:
+            self._emitter.emit(SessionOpened(host, seconds, tls, verified))
+
+    def _on_failure(self, error: SMTPError) -> None:
+        """Report the end of the connection, if the session was open; its messages learn it from the pipeline."""
+        if self._opened_at is None:
+            return
+        seconds, self._opened_at = self._now() - self._opened_at, None
+        messages = self._pipeline.messages if self._pipeline is not None else 0
+        logger.info("session with %s closed: %d messages in %.1f s", self.relay, messages, seconds)
+        if self._emitter is not None:
+            self._emitter.emit(SessionClosed(str(self.relay), seconds, messages, None if self._said_quit else error))
+
+    def _now(self) -> float:
+        return (self._clock or asyncio.get_running_loop().time)()
+
+    def _close_own_socket(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
+    async def wait_closed(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
-        await self._connected().ended()
+        await self._connected().wait_closed()
 
     async def aclose(self) -> None:
         """Say QUIT if the session is in order, and close; takes two seconds at the most.
 
-        Messages that are not answered yet are broken off: have their senders finish first.
+        Messages that are not answered yet are aborted: have their senders finish first.
         """
-        if self._wire is None:
-            self._own.drop()
+        if self._connection is None:
+            if not self._connecting:
+                self._close_own_socket()
             return
         if self.busy:
             self.abort()
-        await self._leave()
+        await self._quit_and_close()
 
-    async def _leave(self) -> None:
-        wire = self._connected()
-        if wire.failure is None and wire.protocol.can_send(QUIT):
+    async def _quit_and_close(self) -> None:
+        connection = self._connected()
+        if connection.failure is None and connection.protocol.can_send(QUIT):
             try:
-                await self.ask(QUIT)
-                self._life.left = True
+                await connection.ask(QUIT)
+                self._said_quit = True
             except SMTPError:
                 self.abort()
             except asyncio.CancelledError:
-                await wire.aclose()
+                await connection.aclose()
                 raise
-        await wire.aclose()
+        await connection.aclose()
 
     def abort(self) -> None:
-        """Break the connection off at once; what is unanswered is in doubt or was not sent."""
-        if self._wire is not None:
-            self._wire.fail(broken_off())
+        """Abort the connection at once; a message that is unanswered is in doubt, or was not sent."""
+        if self._connection is not None:
+            self._connection.fail(aborted_by_owner())
 
-    # --- speaking ---
+    # --- messages ---
 
     async def send(
         self,
@@ -229,10 +289,10 @@ class Session:
             before_end: awaited once, before the end of the content is written; while it has not returned the
                 relay cannot have the message. Not called when no recipient was accepted. The next message's
                 is not called before the sender of this one has its result.
-            deadline: seconds until the end of the content must be written. hard: and its reply be there.
+            deadline: seconds until the end of the content must be written. hard: and the reply to it received.
         Raises:
-            ExtensionNotSupported, MessageError: the message needs what the relay lacks; nothing was said.
-            InsecureConnection: it must not go but under TLS, and this session is in clear, or unverified.
+            ExtensionNotSupported, MessageError: the message needs what the relay lacks; nothing was sent.
+            InsecureConnection: it must go under TLS only, and this session is in clear, or unverified.
             ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
             DeadlineExceeded: not delivered in time. DeliveryInDoubt: the relay may have the message.
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
@@ -241,40 +301,39 @@ class Session:
         made = prepare_message(message)
         if deadline is None:
             return await self.transact(made.envelope, made.content, before_end=before_end)
-        return await by(
+        return await with_deadline(
             deadline, hard, before_end, lambda mark: self.transact(made.envelope, made.content, before_end=mark)
         )
 
     async def transact(
         self, envelope: Envelope, content: AnyContent, *, before_end: BeforeEnd | None = None
     ) -> Delivery:
-        """Like `send`, for an envelope and finished content; more recipients than the relay takes go in parts."""
-        if self._witness is None:
-            return await self._join(envelope, content, before_end)
-        with MessageTimer(self._witness, envelope, content) as watch:
-            return watch.record_delivery(await self._join(envelope, content, before_end))
+        """Send an envelope and finished content like `send`; in parts, if the relay takes fewer recipients at once."""
+        if self._message_emitter is None:
+            return await self._transact(envelope, content, before_end)
+        with MessageTimer(self._message_emitter, envelope, content) as timer:
+            return timer.record_delivery(await self._transact(envelope, content, before_end))
 
-    def _join(
+    def _transact(
         self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None
     ) -> Coroutine[None, None, Delivery]:
-        """Join the line, once it is known that the relay has what the message needs."""
-        wire = self._connected()
-        if self._line is None:
+        connection = self._connected()
+        if self._pipeline is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
-        wire.check()
-        offered, lmtp = wire.protocol.extensions, self.relay.lmtp
-        if offered.limits is not None and transactions(envelope, offered.limits) > 1:
-            return in_parts(envelope, content, before_end, offered.limits, self._join)
-        place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_info)
-        self._life.messages += 1
-        return self._line.deliver(place)
+        connection.check()
+        limits = connection.protocol.extensions.limits
+        if limits is not None and count_transactions(envelope, limits) > 1:
+            return _send_in_parts(envelope, content, before_end, limits, self._transact)
+        return self._pipeline.send(envelope, content, before_end)
+
+    # --- commands ---
 
     async def noop(self) -> Reply:
-        """Ask for a sign of life (RFC 5321 §4.1.1.9); a message sent meanwhile waits for its reply.
+        """Check that the relay still answers (RFC 5321 §4.1.1.9); a message sent meanwhile waits for the reply.
 
         Raises:
-            LocalProtocolError: messages are under way, which are sign enough.
-            ConnectionLost, ReplyTimeout: there is no life; a 421 counts as that.
+            LocalProtocolError: messages are under way, and show it well enough.
+            ConnectionLost, ReplyTimeout: it does not answer; a 421 counts as that.
         """
         return await self._ask_alone(NOOP)
 
@@ -283,7 +342,7 @@ class Session:
         return await self._ask_alone(vrfy(text))
 
     async def expn(self, text: str) -> Reply:
-        """Ask who is on a mailing list, one a line (RFC 5321 §3.5.2). Raises as `vrfy`."""
+        """Ask for the members of a mailing list, one a line (RFC 5321 §3.5.2). Raises as `vrfy`."""
         return await self._ask_alone(expn(text))
 
     async def _ask_alone(self, command: Command) -> Reply:
@@ -294,27 +353,132 @@ class Session:
         return reply
 
     async def ask(self, command: Command) -> Reply:
-        """Say one command and return its reply; the greeting is only waited for. Several wait for each other.
+        """Write one command and return its reply. Concurrent calls take turns.
 
-        Cancelled while its reply is due, it ends the session: it would come to nobody.
+        Cancelled while its reply is due, it ends the session: the reply would be taken for another.
         """
-        return await self._asking.ask(self._connected(), command)
+        return await self._connected().ask(command)
 
-    def _connected(self) -> Wire:
-        if self._wire is None:
+    def _connected(self) -> SmtpConnection:
+        if self._connection is None:
             raise LocalProtocolError("the session is not connected yet: await connect(), or use `async with`")
-        return self._wire
+        return self._connection
 
-    # --- hearing ---
 
-    def caught_up(self) -> None:
-        """Called by the wire."""
-        if self._line is not None:
-            self._line.caught_up()
+# --- arguments ---
 
-    def broken(self, error: SMTPError) -> None:
-        """Called by the wire."""
-        self._life.closed(error)
-        self._asking.broken(error)
-        if self._line is not None:
-            self._line.broken(error)
+
+def to_relay(relay: object, password: str | Secret | None = None, token: TokenSource | None = None) -> Relay:
+    """Return the Relay of a URL; a Relay is returned as it is.
+
+    Raises:
+        TypeError: neither a Relay nor a URL.
+        InvalidArgument: a wrong URL, or a password or token beside a Relay.
+    """
+    if isinstance(relay, str):
+        return Relay.from_url(relay, password=password, token=token)
+    if not isinstance(relay, Relay):
+        raise TypeError(f"relay must be a Relay or a URL such as smtps://mail.example.org, not {type(relay).__name__}")
+    if password is not None or token is not None:
+        raise InvalidArgument(
+            "password= and token= belong to a URL: give a Relay its login=Login(user, password) instead"
+        )
+    return relay
+
+
+# --- more recipients than the relay takes at once (RFC 9422) ---
+
+
+def count_transactions(envelope: Envelope, limits: Limits | None) -> int:
+    """Return how many a message takes: one, unless the relay limits the recipients and they may go in parts."""
+    if limits is None or limits.rcpt_max is None or envelope.all_or_nothing:
+        return 1
+    return -(-len(envelope.forward_paths) // limits.rcpt_max)
+
+
+async def _send_in_parts(
+    envelope: Envelope,
+    content: AnyContent,
+    before_end: BeforeEnd | None,
+    limits: Limits,
+    transact: Callable[[Envelope, AnyContent, BeforeEnd | None], Coroutine[None, None, Delivery]],
+) -> Delivery:
+    """Send to as many recipients at a time as the relay takes; `before_end` is called once, for the first part.
+
+    Once a part was sent, no failure may hide what became of it: recipients whose part could not be sent any more are
+    deferred, with the reason. They have nothing.
+
+    Raises:
+        What `transact` raises for the first part. DeliveryInDoubt: also for a later one; its envelope is that part's,
+        and its `delivery` has what became of the others. Likewise where it is cancelled when others have the message.
+    """
+    size = limits.rcpt_max or len(envelope.forward_paths)
+    done: list[Delivery] = []
+    why = ""
+    for begin in range(0, len(envelope.forward_paths), size):
+        part = envelope.subset(range(begin, min(begin + size, len(envelope.forward_paths))))
+        if done and content.is_consumed:
+            why = "the content was a stream, which cannot be read again"
+            break
+        mark = before_end
+        if done:  # the sender's own is called once, a deadline holds for each part
+            restart_deadline(before_end)
+            mark = before_end.stop if isinstance(before_end, Deadline) else None
+        try:
+            done.append(await transact(part, content, mark))
+        except DeliveryInDoubt as doubt:
+            if done:
+                doubt.delivery = _join(envelope, done, "the part before it, or this one, is in doubt")
+            raise
+        except Exception as error:
+            if not done:
+                raise
+            why = str(error)
+            break
+        except asyncio.CancelledError as cancelled:
+            if isinstance(before_end, Deadline) and before_end.expired and done:
+                why = "its time was over"
+                break
+            if not any(Outcome.ACCEPTED in delivery.outcomes for delivery in done):
+                raise
+            given_up = DeliveryInDoubt(part, "the sender gave up waiting")
+            given_up.delivery = _join(envelope, done, "the sender gave up waiting")
+            raise given_up from cancelled
+    return _join(envelope, done, why)
+
+
+def _join(envelope: Envelope, done: list[Delivery], why: str) -> Delivery:
+    """Return one delivery for several, in their order; recipients in none of them are deferred, for this reason."""
+    first = next((delivery for delivery in done if delivery.mail.positive), done[0])
+    if not first.mail.positive:  # of every part: no recipient was named
+        return Delivery(envelope, first.mail, (), (), False, first.host, first.tls)
+    replies = [pair for delivery in done for pair in _reply_pairs(delivery)]
+    later = Reply(450, (f"not sent: {why}".encode(),))  # no relay said this
+    replies += [(later, None)] * (len(envelope.forward_paths) - len(replies))
+    content_replies = tuple(final for _, final in replies if final is not None)
+    sent = any(delivery.content_sent for delivery in done)
+    return Delivery(
+        envelope, first.mail, tuple(reply for reply, _ in replies), content_replies, sent, first.host, first.tls
+    )
+
+
+def _reply_pairs(delivery: Delivery) -> Iterator[tuple[Reply, Reply | None]]:
+    """Yield for each recipient the reply to its RCPT, or what stood for it, and the reply to its content, if any."""
+    if not delivery.mail.positive:
+        yield from [(delivery.mail, None)] * len(delivery.envelope.forward_paths)
+        return
+    for reply, decisive in zip(delivery.recipients, delivery.replies, strict=True):
+        yield reply, decisive if reply.positive else None
+
+
+def merge_deliveries(first: Delivery, later: Delivery) -> Delivery:
+    """Return a delivery with the replies of `later`, a second attempt, for the recipients that `first` deferred."""
+    deferred = [place for place, outcome in enumerate(first.outcomes) if outcome is Outcome.DEFERRED]
+    if len(deferred) == len(first.envelope.forward_paths):
+        return later
+    replies = list(_reply_pairs(first))
+    for place, pair in zip(deferred, _reply_pairs(later), strict=True):
+        replies[place] = pair
+    content_replies = tuple(final for _, final in replies if final is not None)
+    recipients, sent = tuple(reply for reply, _ in replies), first.content_sent or later.content_sent
+    return Delivery(first.envelope, first.mail, recipients, content_replies, sent, later.host, later.tls)

@@ -16,7 +16,7 @@ from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.outage import Outage
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

@@ -19,7 +19,7 @@ from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.when import Schedule, Window
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery

@@ -12,8 +12,8 @@ import pytest
 from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.outcomes import outcomes
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.protocol.replies import Reply
 from tests.bulk.ledgers import states
@@ -36,7 +36,7 @@ async def test_every_outcome_is_given_when_it_is_recorded(tmp_path: Path) -> Non
 async def test_a_row_tried_again_comes_each_time(tmp_path: Path) -> None:
     run = None
     async with campaign(tmp_path, 1) as ledger:
-        run = Run(Plain(), ledger, Saying(LATER, LATER, YES), retry=Retry(delay=0.01, longest=0.01), wait=True)
+        run = Run(Plain(), ledger, Saying(LATER, LATER, YES), retry=Retry(delay=0.01, max_delay=0.01), wait=True)
         async with aclosing(outcomes(run)) as given:
             told = [(claim.attempt, settlement.state) async for claim, settlement in given]
     assert told == [(1, State.DEFERRED), (2, State.DEFERRED), (3, State.ACCEPTED)]

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.running.campaign import Run
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template

@@ -16,7 +16,7 @@ from asyncsmtp.bulk.running.campaign import Run
 from asyncsmtp.bulk.running.relays import LONGEST_REST, REST, Relays, Share
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, InvalidArgument, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery

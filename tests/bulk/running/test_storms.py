@@ -11,9 +11,9 @@ import pytest
 
 from asyncsmtp.bulk.ledger import Claim, Settlement
 from asyncsmtp.bulk.running.campaign import Run
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.states import State
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.retry import Retry
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
@@ -73,7 +73,7 @@ async def test_a_run_tries_again_what_is_due_while_it_waits(tmp_path: Path) -> N
     def watch(claim: Claim, settlement: Settlement) -> None:
         heard.append((claim.attempt, claim.again, settlement.state))
 
-    retry = Retry(delay=0.02, longest=0.02)
+    retry = Retry(delay=0.02, max_delay=0.02)
     async with campaign(tmp_path, 3) as ledger:
         await Run(Plain(), ledger, Saying(*[LATER] * 6, YES), retry=retry, wait=True, watch=watch).go()
         assert {entry.attempts for entry in await entries(ledger)} == {3}

@@ -1,0 +1,98 @@
+"""One message in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from asyncsmtp.client.compose import prepare_message
+from asyncsmtp.client.config.relay import Relay, TokenSource
+from asyncsmtp.client.events.trace import Trace
+from asyncsmtp.client.events.types import OnEvent
+from asyncsmtp.client.retry import Retry
+from asyncsmtp.client.session.pending_message import BeforeEnd, with_deadline
+from asyncsmtp.client.session.session import Session, to_relay
+from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, check_type
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.delivery import Delivery, Outcome
+
+if TYPE_CHECKING:
+    from email.message import Message as ParsedMessage
+
+    from asyncsmtp.client.pool.pool import Pool
+
+__all__ = ["send"]
+
+
+async def send(
+    message: Message | ParsedMessage,
+    *,
+    relay: Relay | str,
+    password: str | Secret | None = None,
+    token: TokenSource | None = None,
+    sock: socket.socket | None = None,
+    trace: Trace | None = None,
+    on_event: OnEvent | None = None,
+    deadline: float | None = None,
+    hard: bool = False,
+    retry: Retry | None = None,
+) -> Delivery:
+    """Open a session, send one message, say QUIT; return what the relay answered for each recipient.
+
+    A refused recipient is in the result, not an exception: call `raise_for_refusal()` on it for one.
+
+    Args:
+        message: a Message, or an `email.message` one with its envelope taken from its headers.
+        relay: a Relay, or its URL. password, token: for the user of a URL.
+        sock: a socket that is connected to it; it is closed at the end, whatever comes of it.
+        trace: is called with each line of the dialogue. on_event: with each event, see `asyncsmtp.Event`.
+        deadline: seconds until the end of the content must be written, connecting and retries included, and not QUIT.
+            hard: and the reply to it received.
+        retry: sends again what failed temporarily, as `Pool.send` does; the session stays open meanwhile.
+    Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
+    DeliveryInDoubt where somebody was accepted.
+    """
+    sender: Session | Pool
+    try:
+        made = prepare_message(message)
+        relay = to_relay(relay, password, token)
+        if retry is None:
+            sender = Session(relay, sock=sock, trace=trace, on_event=on_event)
+        elif sock is not None:
+            raise InvalidArgument("sock= and retry= exclude each other: a socket serves one connection")
+        else:
+            check_type("retry", retry, Retry)
+            from asyncsmtp.client.pool.pool import Pool  # loaded late: without a retry it is not needed
+
+            sender = Pool(relay, sessions=1, retry=retry, trace=trace, on_event=on_event)
+    except BaseException:
+        if isinstance(sock, socket.socket):
+            sock.close()
+        raise
+    delivery = None
+    try:
+        async with aclosing(sender):
+            if isinstance(sender, Session):
+                delivery = await _connect_and_send(sender, made, deadline, hard)
+            else:
+                delivery = await sender.send(made, deadline=deadline, hard=hard)
+    except asyncio.CancelledError as error:
+        if delivery is None or Outcome.ACCEPTED not in delivery.outcomes:
+            raise
+        raise DeliveryInDoubt(made.envelope, "the sender gave up waiting for the end of the session") from error
+    return delivery
+
+
+async def _connect_and_send(session: Session, made: Message, deadline: float | None, hard: bool) -> Delivery:
+    """Do all that the deadline is for: QUIT comes after the reply, and has a limit of its own."""
+
+    async def connect_and_send(before_end: BeforeEnd | None) -> Delivery:
+        await session.connect()
+        return await session.send(made, before_end=before_end)
+
+    if deadline is None:
+        return await connect_and_send(None)
+    return await with_deadline(deadline, hard, None, connect_and_send)

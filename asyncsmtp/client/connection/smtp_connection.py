@@ -1,0 +1,350 @@
+"""One connection and the protocol on it: writes commands, reads replies, keeps the timeouts, fails once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.connection.transport import PushStreamReader
+from asyncsmtp.client.events.trace import Direction, Trace
+from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
+from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
+from asyncsmtp.protocol.commands import GREETING, Command, Verb
+from asyncsmtp.protocol.opening_handshake import Security
+from asyncsmtp.protocol.replies import Reply
+
+__all__ = [
+    "CommandGroup",
+    "ConnectionListener",
+    "ReplyCallback",
+    "SmtpConnection",
+    "aborted_by_owner",
+    "is_being_cancelled",
+]
+
+ReplyCallback = Callable[[Command, Reply], None]
+
+
+class CommandGroup(NamedTuple):
+    """Commands written together, the callback for their replies, a timeout for each (None: that of its verb), and
+    the number of replies that each command has.
+    """
+
+    commands: tuple[Command, ...]
+    on_reply: ReplyCallback
+    timeout: float | None = None
+    replies: int = 1
+
+
+_CLOSED = ProtocolState.CLOSED  # looked up once: on Python 3.11 that is a call
+logger = logging.getLogger("asyncsmtp.session")
+
+
+class ConnectionListener(Protocol):
+    """The owner of the messages on a connection; see `SmtpConnection.listen`."""
+
+    def replies_received(self) -> None:
+        """Handle the end of one read, after each of its replies went to its callback."""
+
+    def connection_failed(self, error: SMTPError) -> None:
+        """Handle the end of the connection; called once."""
+
+
+class SmtpConnection:
+    """The streams and the protocol of one session, until `aclose`.
+
+    It reads from the first byte to the last, in the loop step that brings the bytes. So a reply is handled while we
+    still write, as RFC 2920 §3.1 asks; a 421 or a closed connection is noticed while no reply is due; and bytes that
+    come between the 220 to STARTTLS and the handshake meet a protocol that takes none (RFC 3207 §6).
+
+    Attributes:
+        failure: the error that ended the connection; everybody who uses it later gets the same one.
+        greeting: the 220 of the relay, or None before it came.
+        round_trip: seconds of the fastest reply to `ask`; the greeting does not count.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        reader: PushStreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        on_failure: Callable[[SMTPError], None],
+        trace: Trace | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.protocol = ClientProtocol(masked=relay.ignored_extensions, tls=relay.security is Security.IMPLICIT_TLS)
+        self.failure: SMTPError | None = None
+        self.greeting: Reply | None = None
+        self.round_trip = float("inf")
+        self.writer = writer
+        self._relay = relay
+        self._reader = reader  # its protocol holds it weakly
+        self._on_failure = on_failure
+        self._listener: ConnectionListener | None = None
+        self._trace = trace
+        self._clock = clock
+        self._waiting: deque[CommandGroup] = deque([CommandGroup((GREETING,), self._answered)])  # one for each reply
+        self._on_last_reply: ReplyCallback = self._answered
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Reply] = self._loop.create_future()
+        self._asking = asyncio.Lock()
+        self._timeouts = {verb: relay.timeouts.limit(verb) for verb in Verb}
+        self._receiving = False
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = self._loop.create_future()  # done when nothing more will be received
+        self._restart_timer()
+        reader.push_to(self)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS connection, None in clear."""
+        found: ssl.SSLObject | None = self.writer.get_extra_info("ssl_object")
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.failure is None and not self.writer.transport.is_closing()
+
+    @property
+    def block_timeout(self) -> float:
+        """Seconds that the relay has to read one block of content."""
+        return self._relay.timeouts.block
+
+    def check(self) -> None:
+        """Raise the error that ended the connection, if one did; a write after it would be lost silently."""
+        if self.failure is not None:
+            raise self.failure
+        if self.writer.transport.is_closing():
+            raise ConnectionLost(f"the connection to {self._relay} was lost: try again")
+
+    def listen(self, listener: ConnectionListener) -> None:
+        """Call `listener` from now on."""
+        self._listener = listener
+
+    def write(
+        self, groups: Iterable[CommandGroup], *, content: Iterable[bytes] = (), chunk: Iterable[bytes] = ()
+    ) -> None:
+        """Write commands as one group, without waiting for a reply.
+
+        Args:
+            content: bytes to write before the commands; the first command is its end.
+            chunk: bytes that the last command, BDAT, has counted.
+        """
+        self.check()
+        data = list(content)
+        idle = not self._waiting
+        for group in groups:
+            commands, _, _, replies = group
+            data.append(self.protocol.send(*commands, answers=replies))
+            self._waiting.extend((group,) * (len(commands) * replies))
+            if self._trace is not None:
+                for command in commands:
+                    self._trace(Direction.CLIENT, str(command), tls=self.tls is not None, refused=False)
+        data += chunk
+        self.writer.write(b"".join(data))
+        if idle and not self._receiving:  # else it is restarted when the whole read is handled
+            self._restart_timer()
+
+    async def ask(self, command: Command) -> Reply:
+        """Write one command and return its reply; the greeting is only waited for. Concurrent calls take turns.
+
+        Cancelling it aborts the connection: the reply would be taken for that to the next command.
+        """
+        async with self._asking:
+            if command is not GREETING:
+                self._answer = self._loop.create_future()
+                self.write([CommandGroup((command,), self._answered)])
+            began = self._clock()
+            try:
+                reply = await self._answer
+            except asyncio.CancelledError:
+                self.fail(aborted_by_owner())
+                raise
+        if command is not GREETING:
+            self.round_trip = min(self.round_trip, self._clock() - began)
+        return reply
+
+    def _answered(self, command: Command, reply: Reply) -> None:
+        if command is GREETING:
+            self.greeting = reply
+        if not self._answer.done():
+            self._answer.set_result(reply)
+
+    async def write_content(self, data: bytes) -> None:
+        """Write a block of content, and wait as `drain` does."""
+        self.check()
+        self.writer.write(data)
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Wait until the relay has read enough for the next block of content.
+
+        Raises:
+            ReplyTimeout: no progress within the relay's `block` timeout; the connection is aborted.
+        """
+        limit = self.block_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await self.writer.drain()
+        except TimeoutError:
+            self.fail(ReplyTimeout(None, limit))
+        except OSError as error:
+            self.fail(self._lost(error))
+        self.check()
+
+    def fail(self, error: SMTPError) -> None:
+        """Abort the connection. Never close it here: closing still sends what is buffered.
+
+        The buffer may hold the end of a content that nobody may deliver any more, so a close would pass the point of
+        no return for a message that is reported as not delivered. Only `abort` throws the buffer away.
+        """
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.writer.transport.abort()
+        self._waiting.clear()
+        self._stop_timer()
+        if self._trace is not None:
+            self._trace(Direction.EVENT, str(error), tls=False, refused=True)
+        logger.info("session with %s broken off: %s", self._relay, error)
+        self._report_failure(error)
+
+    def _report_failure(self, error: SMTPError) -> None:
+        self._on_failure(error)
+        if not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()  # marks it as retrieved: nobody may be waiting
+        if self._listener is not None:
+            self._listener.connection_failed(error)
+
+    async def wait_closed(self) -> None:
+        """Return when nothing more will be received. Cancelling it changes nothing."""
+        await asyncio.wait((self._ended,))
+
+    async def aclose(self) -> None:
+        """End the connection: TLS and all within the relay's `close` timeout, then at once."""
+        self._stop_timer()
+        if self.failure is None:
+            self.failure = ConnectionLost(f"the session with {self._relay} was closed: open another")
+            self.writer.close()
+            self._report_failure(self.failure)
+        try:
+            async with asyncio.timeout(self._relay.timeouts.close):
+                await self.writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            # else an earlier `aclose` timed out, which cancelled the future that asyncio shares among all who wait
+        finally:
+            self.writer.transport.abort()
+        await self._reader.aclose()
+        self.connection_lost(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes from the relay; a violation of the protocol ends the connection and reaches those it affects."""
+        if self.failure is not None:
+            return
+        try:
+            self._receive(data)
+        except SMTPError as error:
+            if any(secret in data for secret in self.protocol.redacted):
+                error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
+            self.fail(error.with_traceback(None))  # its frames hold what was read, and help nobody
+        except Exception as error:
+            self.fail(LocalProtocolError(f"{type(error).__name__} while hearing a reply: {error}"))
+            raise
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Handle the end of the incoming stream; after the 221 to QUIT it is the orderly one."""
+        if self.protocol.state is not ProtocolState.CLOSED:
+            self.fail(self._lost(error) if isinstance(error, OSError) else self._hung_up())
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _receive(self, data: bytes) -> None:
+        exchange, waiting = None, self._waiting
+        for exchange in self.protocol.receive(data):
+            command, reply = exchange
+            if self._trace is not None:
+                self._trace(Direction.SERVER, reply.raw_text, tls=self.tls is not None, refused=not reply.positive)
+            if command is None:
+                continue  # a 421 that answers nothing
+            if waiting:
+                self._on_last_reply = waiting.popleft()[1]
+            # else the content is refused before its end was written: that is for the callback that took the 354
+            self._on_last_reply(command, reply)
+        if exchange is None:
+            return  # part of a reply: the time for the whole of it goes on
+        if self.protocol.state is not _CLOSED:
+            if self._listener is not None:
+                self._receiving = True
+                try:
+                    self._listener.replies_received()
+                finally:
+                    self._receiving = False
+            self._restart_timer()
+        elif exchange.command is None or exchange.command.verb is not Verb.QUIT:
+            self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))
+
+    def _restart_timer(self) -> None:
+        """Time the whole reply to the oldest command, however slowly it drips (RFC 5321 §4.5.3.2).
+
+        A timer that is due earlier is left alone and set again when it fires: setting one for each reply costs more
+        than the few that fire early.
+        """
+        if not self._waiting or self.failure is not None:
+            return
+        self._due = self._loop.time() + self._timeout()
+        if self._timer is None or self._timer.when() > self._due:
+            self._set_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_at(self._due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._waiting or self.failure is not None:
+            return
+        if self._loop.time() < self._due:
+            self._set_timer()
+            return
+        self.fail(ReplyTimeout(self.protocol.pending[0], self._timeout()))
+
+    def _timeout(self) -> float:
+        """Return the seconds for the reply to the oldest command."""
+        limit = self._waiting[0].timeout
+        return self._timeouts[self.protocol.pending[0].verb] if limit is None else limit
+
+    def _hung_up(self) -> SMTPError:
+        return self.protocol.receive_eof() or ConnectionLost(f"{self._relay} hung up: try again")
+
+    def _lost(self, error: OSError) -> ConnectionLost:
+        lost = ConnectionLost(f"the connection to {self._relay} was lost ({error.strerror or error}): try again")
+        lost.__cause__ = error
+        return lost
+
+
+def aborted_by_owner() -> SMTPError:
+    """Return the error for messages on a session that its owner aborts."""
+    return LocalProtocolError("the session was broken off by its owner")
+
+
+def is_being_cancelled() -> bool:
+    """Return whether somebody cancels the current task; else a CancelledError comes from what the task waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,73 @@
+"""Retries of a message after a temporary failure: how many, how long between them, and when to give up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from asyncsmtp.errors import InvalidArgument
+
+__all__ = ["Retry"]
+
+SEND_DELAY = 1.0  # seconds before the second attempt of `send` and `Pool`, where somebody waits
+CAMPAIGN_DELAY = 300.0  # and of a campaign: most temporary refusals are greylisting, and that takes five minutes
+RANDOM = Random()  # noqa: S311 - it spreads times and keeps no secret
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A back-off: a first delay, doubled with each attempt, up to `max_delay`.
+
+    RFC 5321 §4.5.4.1: "The sender MUST delay retrying a particular destination after one attempt has failed", by half
+    an hour in general, but "more sophisticated and variable strategies will be beneficial when the SMTP client can
+    determine the reason for non-delivery".
+
+    Attributes:
+        delay: seconds before the second attempt; None for 1 s in `send` and `Pool`, 300 s in a campaign. 0: at once; in
+            a campaign: not in the same run, by the next run at once.
+        max_delay: seconds between two attempts.
+        give_up_after: seconds after the first attempt from which on the next refusal is the last. "the give-up time
+            generally needs to be at least 4-5 days" (the same section).
+        attempts: how many are made at the most; None: as many as there is time for.
+        jitter: a delay is up to this share longer, so that what was refused together does not come back together.
+    """
+
+    delay: float | None = None
+    max_delay: float = 7200.0
+    give_up_after: float = 4 * 86400.0
+    attempts: int | None = None
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument: a value is negative, or no attempt is allowed."""
+        if min(self.delay or 0, self.max_delay, self.give_up_after, self.jitter) < 0:
+            raise InvalidArgument(f"{self}: no time can be negative: give seconds, from 0")
+        if self.attempts is not None and self.attempts < 1:
+            raise InvalidArgument(f"{self}: there is at least one attempt: give attempts=1 to make no second one")
+
+    def is_over(self, attempt: int, first_at: datetime | None, now: datetime) -> bool:
+        """Return whether attempt number `attempt`, refused at `now`, was the last; the first one was at `first_at`."""
+        if self.attempts is not None and attempt >= self.attempts:
+            return True
+        return first_at is not None and now - first_at >= timedelta(seconds=self.give_up_after)
+
+    def due(self, attempt: int, now: datetime, random: Random = RANDOM) -> datetime | None:
+        """Return when the attempt after number `attempt`, refused at `now`, is due; None: by the next run."""
+        if self.delay == 0:
+            return None
+        return now + timedelta(seconds=self._delay(attempt, CAMPAIGN_DELAY, random))
+
+    def delay_after(self, attempt: int, age: float, random: Random = RANDOM) -> float | None:
+        """Return the seconds to wait after attempt number `attempt` of `send`; None if it was the last.
+
+        Args:
+            age: seconds since the first attempt.
+        """
+        if age >= self.give_up_after or (self.attempts is not None and attempt >= self.attempts):
+            return None
+        return self._delay(attempt, SEND_DELAY, random)
+
+    def _delay(self, attempt: int, default: float, random: Random) -> float:
+        first = default if self.delay is None else self.delay
+        return min(first * 2.0 ** min(attempt - 1, 40), self.max_delay) * (1 + self.jitter * random.random())

@@ -1,0 +1,456 @@
+"""The messages of one session: their order, pipelining (RFC 2920), and when a result is believed.
+
+*Turns.* Messages go out in the order in which they came. The head of the queue has the turn and keeps it until its last
+byte is written, not until that is answered: then the next one may write behind it, and that is all of the pipelining
+policy. At most one message at a time is past its point of no return and unanswered, because DATA ends a group: the next
+content waits for a 354, which comes behind the reply to the content before. So a lost connection leaves at most one
+message in doubt (a streamed dialogue trades that for speed: `window` of them).
+
+*Nothing here waits.* `_advance` writes all that may be written now. It is called when a message joins, when replies
+came, and when something that held up the head is done: its content was streamed, or its `before_end` has returned.
+A group of commands is written without an `await`, so no two messages can mix.
+
+*Results are believed late.* A server may send a reply too many; every later reply would then be taken for that to the
+command before it, and a refused message would count as accepted. Such a shift shows at the next reply of a wrong class,
+at the latest at the 354. So a result is given to its sender only when nothing that was written is unanswered.
+
+*The probe.* RFC 2920 allows the next envelope behind the end of a content. EHLO does not tell which servers bear it:
+some refuse what follows (503), some lose it silently, one crashes. So a session does it only after it has seen that its
+server can: with an RSET in the same write as an end of content, whose reply in time is the proof. A refusal or a
+silence is remembered in `ServerQuirks` for every later session with the same relay. RSET is the probe because it
+changes nothing when it is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from asyncsmtp.client.config.relay import Dialogue, Relay
+from asyncsmtp.client.connection.smtp_connection import CommandGroup, SmtpConnection
+from asyncsmtp.client.session.pending_message import BeforeEnd, PendingMessage, stream
+from asyncsmtp.errors import (
+    ConnectionLost,
+    DeliveryInDoubt,
+    ExtensionNotSupported,
+    LocalProtocolError,
+    ReplyTimeout,
+    SMTPError,
+    UnexpectedReply,
+)
+from asyncsmtp.protocol.client import ProtocolState
+from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
+from asyncsmtp.protocol.content import AnyContent, dot_stuff_content
+from asyncsmtp.protocol.delivery import Delivery, TlsInfo
+from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
+
+__all__ = ["PipeliningProbe", "SendPipeline", "ServerQuirks"]
+
+logger = logging.getLogger("asyncsmtp.session")
+
+MIN_PROBE_TIMEOUT = 1.0  # seconds for the reply to the probe, or …
+PROBE_ROUND_TRIPS = 4  # … so many round trips, whichever is longer
+
+_CONTENT, _OVER = Phase.CONTENT, Phase.DONE  # looked up once: on Python 3.11 that is a call
+_HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
+
+
+@dataclass(slots=True)
+class ServerQuirks:
+    """Pipelining quirks observed on a server; shared by the sessions of one pool.
+
+    Attributes:
+        stops_at_end_of_data: the server refused or lost what was written behind a content.
+        loses_commands: it answered a part of an envelope that was written as one group, and no more: it offers
+            PIPELINING and yet throws away what it has read behind a command.
+    """
+
+    stops_at_end_of_data: bool = False
+    loses_commands: bool = False
+
+    def lost_commands(self, host: str) -> None:
+        """Note it, and warn once: somebody should know why mail to this server is slow."""
+        if not self.loses_commands:
+            self.loses_commands = True
+            logger.warning(
+                "%s offers PIPELINING and loses commands: it is spoken to command by command from now on; "
+                "set its dialogue to lockstep to save the time of finding out",
+                host,
+            )
+
+
+class _Probe(Enum):
+    NOT_SENT = "not sent"
+    SENT = "sent"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+_SENT, _PASSED = _Probe.SENT, _Probe.PASSED  # looked up once: on Python 3.11 that is a call
+
+
+class PipeliningProbe:
+    """The test of one session whether its server reads on behind the end of a content.
+
+    Args:
+        round_trip: seconds, as measured while the session was opened.
+    """
+
+    def __init__(self, quirks: ServerQuirks, round_trip: float) -> None:
+        self._quirks = quirks
+        self._timeout = max(MIN_PROBE_TIMEOUT, PROBE_ROUND_TRIPS * round_trip)
+        self._state = _Probe.FAILED if quirks.stops_at_end_of_data else _Probe.NOT_SENT
+
+    @property
+    def passed(self) -> bool:
+        return self._state is _PASSED
+
+    @property
+    def running(self) -> bool:
+        return self._state is _SENT
+
+    def start(self) -> list[CommandGroup]:
+        """Return the commands to write behind a content; none if the probe was already sent."""
+        if self._state is not _Probe.NOT_SENT or self._quirks.stops_at_end_of_data:
+            return []
+        self._state = _Probe.SENT
+        return [CommandGroup((RSET,), self._answered, self._timeout)]
+
+    def _answered(self, _: Command, reply: Reply) -> None:
+        self._state = _Probe.PASSED if reply.positive else _Probe.FAILED
+        self._quirks.stops_at_end_of_data |= not reply.positive
+
+    def connection_failed(self) -> None:
+        """Take the end of the connection for a failure, if the probe was unanswered."""
+        if self.running:
+            self._quirks.stops_at_end_of_data = True
+
+
+class SendPipeline:
+    """The queue of pending messages on one connection: checks, writes, and completes them.
+
+    Attributes:
+        pipelined: an envelope is written in one group, not command by command (RFC 2920).
+        messages: how many were queued so far.
+    """
+
+    def __init__(
+        self, relay: Relay, connection: SmtpConnection, quirks: ServerQuirks, tls_info: TlsInfo | None
+    ) -> None:
+        offered = connection.protocol.extensions
+        lockstep = relay.dialogue is Dialogue.LOCKSTEP or quirks.loses_commands
+        self.pipelined = offered.pipelining and not lockstep
+        self.messages = 0
+        self._chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking
+        self._lmtp = relay.lmtp
+        self._unasked = self._chunked and not relay.lmtp  # LMTP: the number of replies to a content is not known before
+        self._window = relay.window if self._unasked else 1  # contents unanswered at a time
+        self._host = str(relay)
+        self._tls_facts = tls_info
+        self._verified = tls_info is not None and tls_info.verified
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[PendingMessage] = deque()  # not written to the end yet; the head has the turn
+        self._unanswered: deque[PendingMessage] = deque()  # started, in the order in which they were
+        self._last_ended: PendingMessage | None = None
+        self._quirks = quirks
+        self._probe = PipeliningProbe(quirks, connection.round_trip)
+        self._closing: SMTPError | None = None
+        connection.listen(self)
+
+    @property
+    def closing(self) -> bool:
+        """True if the connection will be aborted as soon as no message is in doubt any more."""
+        return self._closing is not None
+
+    @property
+    def busy(self) -> bool:
+        """True if messages wait or are unanswered."""
+        return bool(self._queue or self._unanswered)
+
+    async def send(self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None) -> Delivery:
+        """Queue a message and return its delivery. Raises and cancels as `Session.send` does."""
+        transaction = self.check_requirements(envelope, content)
+        message = PendingMessage(transaction, content, before_end, self._loop)
+        self.messages += 1
+        if self._closing is not None:
+            raise self._closing
+        self._queue.append(message)
+        try:
+            if self._queue[0] is message:  # else it is the head's business, and those behind it only wait
+                self._advance()
+            if message.turn is not None:
+                await message.turn
+                await stream(message, self._connection)
+                self._advance()
+            return await message.result
+        except BaseException as error:
+            if error is self._connection.failure and message.result.done():
+                return message.result.result()  # what that meant for this message
+            self._withdraw(message, error)
+            raise
+        finally:
+            message.collect()
+            if self._queue and self._queue[0].before_end is not None:
+                # After this step: the sender records its result before the `before_end` of the next one is called.
+                self._loop.call_soon(self._advance)
+
+    def check_requirements(self, envelope: Envelope, content: AnyContent) -> Transaction:
+        """Return the transaction of a message, if the relay has what the message needs.
+
+        Raises:
+            ExtensionNotSupported, InsecureConnection, MessageError: it has not; nothing was written.
+        """
+        offered = self._connection.protocol.extensions
+        needed = mail_parameters(envelope, content, offered, verified=self._verified)
+        if content.binary and not self.pipelined:
+            raise ExtensionNotSupported("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
+        return Transaction(
+            envelope,
+            needed,
+            rcpt_parameters(envelope, offered),
+            pipelined=self.pipelined,
+            chunked=self._chunked or content.binary,
+            lmtp=self._lmtp,
+        )
+
+    # --- writing ---
+
+    def _advance(self, _: object = None) -> None:
+        """Write all that may be written now."""
+        while self._queue and self._connection.alive and self._closing is None:  # else each is failed soon, if not yet
+            if not self._advance_head(self._queue[0]):
+                return
+
+    def _advance_head(self, message: PendingMessage) -> bool:
+        """Go on with the head; return whether it has given the turn to the next."""
+        transaction = message.transaction
+        if message.result.done() and not transaction.is_decided:
+            return False  # its sender is about to withdraw; one that is refused still owes the RSET
+        if not message.started:
+            if not self._may_start():
+                return False
+            asks_first = transaction.envelope.all_or_nothing or not (transaction.chunked and message.streamed)
+            if asks_first or not self._unasked:
+                self._write(message, transaction.commands_to_send(after_content=self._must_reset))
+            elif self._is_marked(message):
+                self._end(message)
+        elif transaction.phase is _CONTENT:
+            if not self._may_end(message):
+                return False
+            self._end(message)
+        elif transaction.phase is not _OVER:
+            group = transaction.commands_to_send()
+            self._write(message, group)
+            if not group and transaction.phase is Phase.RESETTING:
+                return False  # chunks behind the refused one are unanswered: its RSET is still to be written
+        if transaction.phase in _HOLDS_THE_TURN:
+            return False
+        self._queue.popleft()
+        return True
+
+    def _may_start(self) -> bool:
+        """Return whether a new envelope may be written: nothing is unanswered, or the relay reads on behind it."""
+        if not self._connection.protocol.pending:
+            return True
+        if not self._connection.protocol.can_send(RSET) or self._probe.running:
+            return False
+        if self._unasked:
+            return sum(message.ended for message in self._unanswered) < self._window
+        return self.pipelined and (self._probe.passed or not self._content_unanswered)
+
+    @property
+    def _content_unanswered(self) -> bool:
+        return self._last_ended is not None and self._last_ended.ended
+
+    @property
+    def _must_reset(self) -> bool:
+        """True if RSET begins the next envelope: behind a content, and after one that was refused (RFC 3030 §2)."""
+        return self._content_unanswered or self._connection.protocol.expected_state is not ProtocolState.READY
+
+    def _start(self, message: PendingMessage, group: tuple[Command, ...]) -> list[CommandGroup]:
+        if not message.started:
+            message.started = True
+            self._unanswered.append(message)
+        return [CommandGroup(group, message.transaction.receive_reply)]
+
+    def _write(self, message: PendingMessage, group: tuple[Command, ...]) -> None:
+        if group:
+            self._connection.write(self._start(message, group))
+
+    def _may_end(self, message: PendingMessage) -> bool:
+        """Return whether the end of the content may be written: all before it is, and `before_end` has returned."""
+        if not message.transaction.has_accepted_recipient:
+            return True  # a 354 without recipients calls for a lone dot (RFC 2920 §3.1)
+        if not message.streamed:
+            message.give_turn()
+            return False
+        return self._is_marked(message)
+
+    def _is_marked(self, message: PendingMessage) -> bool:
+        """Return whether the sender's `before_end` has returned; call it first, once.
+
+        This is the last step before the point of no return, and the sender may rely on it: as long as `before_end` has
+        not returned, the relay cannot have the message. It runs as a future, since nothing here may wait; its end calls
+        `_advance` again. For a sender that writes its results down it is not called before the sender of the message
+        before has its result: else a crash could leave two messages marked, and only one of them out.
+        """
+        if message.before_end is None:
+            return True
+        before = self._last_ended
+        if before is not None and not before.collected and not self._unasked:
+            return False
+        if message.marking is None:
+            try:
+                message.marking = asyncio.ensure_future(message.before_end())
+            except Exception as error:
+                message.fail(error)
+                return False
+            message.marking.add_done_callback(self._advance)
+        if not message.marking.done():
+            return False
+        failure = asyncio.CancelledError() if message.marking.cancelled() else message.marking.exception()
+        if failure is not None:
+            message.fail(failure)  # wakes the sender, which withdraws: the content never ends
+        return failure is None
+
+    def _end(self, message: PendingMessage) -> None:
+        """Write the content, or what is left of it, and its end: from here on the relay may have it.
+
+        `end_content` comes before the write, so an error in the write finds the message past the point of no return.
+        """
+        (self._end_chunks if message.transaction.chunked else self._end_data)(message)
+
+    def _end_data(self, message: PendingMessage) -> None:
+        """Write the content and its end, and what the next message has to say, in one write."""
+        transaction = message.transaction
+        parts = (
+            (dot_stuff_content(message.whole),)
+            if transaction.has_accepted_recipient and message.whole is not None
+            else ()
+        )
+        replies = transaction.end_content()
+        self._last_ended = message
+        end = CommandGroup((END_OF_CONTENT,), transaction.receive_reply, replies=replies)
+        self._connection.write([end, *self._what_follows()], content=parts)
+
+    def _end_chunks(self, message: PendingMessage) -> None:
+        """Write the last chunk; in a streamed dialogue with its envelope, unasked."""
+        unasked = not message.started
+        transaction = message.transaction
+        groups = self._start(message, transaction.commands_to_send(after_content=self._must_reset)) if unasked else []
+        parts = message.whole.parts if message.whole is not None else (message.rest or b"",)
+        replies = transaction.end_content(before_replies=unasked)
+        self._last_ended = message
+        last = bdat(sum(map(len, parts)), last=True)
+        groups.append(CommandGroup((last,), transaction.receive_reply, replies=replies))
+        self._connection.write(groups, chunk=parts)
+
+    def _what_follows(self) -> list[CommandGroup]:
+        following = self._queue[1] if len(self._queue) > 1 else None
+        if following is None or following.result.done() or not self.pipelined:
+            return []
+        if self._probe.passed:
+            return self._start(following, following.transaction.commands_to_send(after_content=True))
+        return self._probe.start()
+
+    # --- called by the connection ---
+
+    def replies_received(self) -> None:
+        """Complete what is decided, once nothing written is unanswered: a shift of replies has shown by then."""
+        while self._unanswered and self._unanswered[0].transaction.phase is _OVER and self._replies_match:
+            self._complete(self._unanswered.popleft())
+        if self._closing is not None and not self._connection.protocol.pending and not self._content_unanswered:
+            self._connection.fail(self._closing)
+            return
+        self._advance()
+
+    @property
+    def _replies_match(self) -> bool:
+        """True if nothing is unanswered; where that never comes, in a stream, the next MAIL was answered with 2xx."""
+        if not self._connection.protocol.pending:
+            return True
+        following = self._unanswered[1].transaction.mail if self._unasked and len(self._unanswered) > 1 else None
+        return following is not None and following.positive
+
+    def connection_failed(self, error: SMTPError) -> None:
+        """End each message with what the end of the connection means for it."""
+        self._probe.connection_failed()
+        if (
+            self.pipelined
+            and isinstance(error, ReplyTimeout)
+            and any(message.partly_answered for message in self._unanswered)
+        ):
+            self._quirks.lost_commands(self._host)
+        shifted = isinstance(error, UnexpectedReply)
+        claimed = isinstance(error, UnexpectedReply) and error.claims_acceptance
+        for message, follower in zip(self._unanswered, [*self._unanswered, None][1:], strict=True):
+            transaction = message.transaction
+            proved = not shifted or (follower is not None and follower.has_354)  # a shifted reply is no 354
+            if proved and message.conclude():
+                self._complete(message)
+            elif transaction.content_sent or (
+                claimed and transaction.phase is _CONTENT and transaction.has_accepted_recipient
+            ):
+                message.mark_in_doubt(error)
+            else:
+                message.fail(error)
+        for message in self._queue:
+            if not message.started:
+                message.fail(_not_started(error))
+        self._unanswered.clear()
+        self._queue.clear()
+        self._closing = self._closing or error
+
+    def _complete(self, message: PendingMessage) -> None:
+        delivery = message.transaction.build_delivery(host=self._host, tls=self._tls_facts)
+        if self._unasked and not delivery.accepted:
+            self._unasked = False  # a relay that refuses chunks may take the next for commands: ask first from now on
+        message.complete(delivery)
+
+    # --- cancellation ---
+
+    def _withdraw(self, message: PendingMessage, error: BaseException) -> None:
+        """Take a message out whose sender was cancelled, or whose content failed.
+
+        Three cases. Nothing of it is written: it leaves the queue, and the session is as before. Its content has ended:
+        the relay may have it, so the sender gets DeliveryInDoubt in place of its CancelledError, and the session stays
+        in step, since the reply still comes and is counted. In between half a transaction is written, which cannot be
+        taken back: the connection must be aborted, but not before the message ahead has its reply, see `_abort_soon`.
+        """
+        transaction = message.transaction
+        if not message.started:
+            if message in self._queue:
+                self._queue.remove(message)
+                # It may have been the head when the last reply came, and have held the others up.
+                self._loop.call_soon(self._advance)
+        elif transaction.content_sent:
+            if not isinstance(error, DeliveryInDoubt):
+                raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
+        elif not (transaction.is_decided or message.ended) and self._connection.failure is None:
+            self._abort_soon(ConnectionLost("another message on this connection was given up halfway: try again"))
+
+    def _abort_soon(self, error: SMTPError) -> None:
+        """Abort the connection when the message ahead has its reply: its outcome must not be lost with it."""
+        if not self._content_unanswered:
+            self._connection.fail(error)
+            return
+        self._closing = error
+        for message in self._queue:
+            if not message.started:
+                message.fail(error)
+        self._queue.clear()
+
+
+def _not_started(error: SMTPError) -> SMTPError:
+    """Return the error for a message of which nothing was written when the connection ended."""
+    if isinstance(error, ConnectionLost | LocalProtocolError):
+        return error
+    lost = ConnectionLost(f"the connection broke before this message was begun ({error}): try again")
+    lost.__cause__ = error
+    return lost
