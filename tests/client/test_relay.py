@@ -159,7 +159,7 @@ def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
-def test_a_host_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_host_is_named(url: str) -> None:
     """The standard library's ValueError is not ours to show."""
     with pytest.raises(InvalidArgument, match="is not a valid URL"):
         Relay.from_url(url)
