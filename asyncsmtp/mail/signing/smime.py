@@ -30,7 +30,7 @@ class SmimeSigner:
     """A signer with one certificate and its key.
 
     Attributes:
-        addresses: the addresses in the certificate, in lower case; readers warn if From is none of them.
+        addresses: the addresses in the certificate, in lower case; readers warn if From is another.
         expires_at: the end of the certificate's validity.
         certificate: the certificate in DER.
     """
