@@ -1,4 +1,4 @@
-"""Lazy exports: a package's public names, each loaded from its module when it is first used."""
+"""Lazy exports: a package's public names, each imported from its module when it is first used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["lazy_exports"]
 def lazy_exports(
     package: str, modules: Mapping[str, str]
 ) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
-    """Return `__all__`, `__getattr__` and `__dir__` for a package, so that importing it costs next to nothing.
+    """Return `__all__`, `__getattr__` and `__dir__` for a package, so that importing it takes almost no time.
 
     Args:
         package: the package's `__name__`.
@@ -25,10 +25,11 @@ def lazy_exports(
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(f"{package}.{homes[name]}"), name)
-        setattr(sys.modules[package], name, value)  # found without this function from now on
+        setattr(sys.modules[package], name, value)  # from now on found without this function
         return value
 
-    def listed() -> list[str]:
+    def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})
 
-    return sorted(homes), load, listed
+    public = sorted(homes, key=lambda name: (0 if name.isupper() else 1 if name[:1].isupper() else 2, name))
+    return public, load, names

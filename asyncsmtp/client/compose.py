@@ -120,7 +120,7 @@ def with_date_and_id(
         fields += format_message_id(new_id(reverse_path.domain if reverse_path is not None else ""))
     parts = (fields + head, *content.parts[1:])
     size = content.size + len(fields)
-    added = Content(parts, size, content.eight_bit, content.utf8_headers, dotted=content.dotted)
+    added = Content(parts, size, content.eight_bit, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing)
     return replace(message, content=added, is_draft=False)
 
 

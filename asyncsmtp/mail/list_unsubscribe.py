@@ -67,7 +67,7 @@ class Unsubscribe:
                 f"the secret of the tokens has {len(self.secret)} bytes: give {MIN_SECRET_LENGTH} or more",
                 "List-Unsubscribe",
             )
-        if self.mailto is not None and not require_domain(Address.parse(self.mailto).mailbox).wire.isascii():
+        if self.mailto is not None and not require_domain(Address.parse(self.mailto).mailbox).address.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
     def url_for(self, mailbox: Mailbox) -> str:
@@ -78,7 +78,7 @@ class Unsubscribe:
         """Return List-Unsubscribe and, with `one_click`, List-Unsubscribe-Post."""
         ways = [f"<{self.url_for(mailbox)}>"]
         if self.mailto is not None:
-            to = Address.parse(self.mailto).mailbox.wire
+            to = Address.parse(self.mailto).mailbox.address
             ways.append(f"<mailto:{to}?subject={unsubscribe_token(self.secret, mailbox)}>")
         octets = headers.format_tokens("List-Unsubscribe", ", ".join(ways))
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair

@@ -116,7 +116,7 @@ def test_a_bounce_says_which_message_it_is_about() -> None:
         ("b+{{ token }}+{{ token }}@example.com", "may occur only once"),
         ("b@{{ token }}.example.com", "must come before the @"),
         ("b+{{ email }}@example.com", "is not an e-mail address"),
-        ("x" * 60 + "{{ token }}@example.com", "has more than 64 octets"),
+        ("x" * 60 + "{{ token }}@example.com", "has more than 64 bytes"),
     ],
 )
 def test_an_invalid_return_path_is_refused(text: str, said: str) -> None:

@@ -119,7 +119,7 @@ class Pace:
         if delivery.accepted or Outcome.DEFERRED not in delivery.outcomes:
             self._well(domain)
             return
-        (reply,) = delivery.replies()
+        (reply,) = delivery.replies
         if reply.code == _CLOSING:
             self._complained(self.overall, "all", plain=True)
         elif _is_busy(reply):

@@ -159,9 +159,9 @@ def _may_pass(error: SMTPError) -> bool:
 def _relays(claim: Claim, delivery: Delivery) -> Settlement:
     """What the relay answered, as a line of the ledger."""
     if delivery.accepted:  # the way of nearly every row
-        reply, state = delivery.finals[0], State.ACCEPTED
+        reply, state = delivery.content_replies[0], State.ACCEPTED
     else:
-        (reply,), (outcome,) = delivery.replies(), delivery.outcomes
+        (reply,), (outcome,) = delivery.replies, delivery.outcomes
         state = State.of(outcome)
     status = reply.status
     said = None if status is None else str(status)

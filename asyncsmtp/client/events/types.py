@@ -157,7 +157,7 @@ class MessageEnded:
         """The code of the first reply that refused something; None if nothing was refused."""
         if self.delivery is None:
             return _code(self.error)
-        return next((reply.code for reply in self.delivery.replies() if not reply.positive), None)
+        return next((reply.code for reply in self.delivery.replies if not reply.positive), None)
 
 
 @dataclass(frozen=True, slots=True)

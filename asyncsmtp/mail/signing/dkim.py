@@ -291,7 +291,9 @@ class Signer:
         signatures = b"".join(_format_signature(key, tags, canonical) for key in reversed(self._keys))
         parts = (signatures + content.parts[0], *content.parts[1:])
         size = content.size + len(signatures)
-        return Content(parts, size, content.eight_bit, content.utf8_headers, dotted=content.dotted)
+        return Content(
+            parts, size, content.eight_bit, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing
+        )
 
     def _hash(self, body: Sequence[_BodyPart]) -> bytes:
         """Return the hash of a body, continuing from the longest remembered prefix of its parts."""
