@@ -169,7 +169,7 @@ def with_token(server: ScriptedRelay, token: Callable[[], Awaitable[str]]) -> Re
         ({"relay": "gopher://relay.example"}, ValueError),
         ({"relay": Relay("one.example", fallback_hosts=("two.example",))}, InvalidArgument),
         ({"message": EmailMessage()}, MessageError),
-        ({"message": None}, AttributeError),
+        ({"message": None}, TypeError),
         ({"deadline": "soon"}, TypeError),
     ],
 )
