@@ -59,16 +59,16 @@ def built(parts: Parts) -> Message:
         raise Failed("there is nothing to send", "add --text 'Hello', --html @message.html or --attach FILE")
     return build(
         from_=parts.from_,
-        to=parts.to,
-        cc=parts.cc,
-        bcc=parts.bcc,
+        to=list(parts.to),
+        cc=list(parts.cc),
+        bcc=list(parts.bcc),
         subject=parts.subject or "",
         text=_source("--text", parts.text),
         html=_source("--html", parts.html),
         attachments=[_attachment("--attach", path) for path in parts.attach],
         inline={name: _attachment("--inline", path) for name, path in _pairs("--inline", "=", parts.inline).items()},
         headers=_pairs("--header", ":", parts.header),
-        reply_to=parts.reply_to,
+        reply_to=list(parts.reply_to),
         message_id=f"{uuid4().hex}@{Address.parse(parts.from_).mailbox.domain}",
         date=datetime.now(UTC),
     )

@@ -43,20 +43,20 @@ _IN_PHRASE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _Q = [chr(octet) if octet in _IN_PHRASE else "_" if octet == 0x20 else f"={octet:02X}" for octet in range(256)]
 
 
-def encode_words(text: str, room: int = MAX_ENCODED_WORD) -> list[str]:
+def encode_words(text: str, limit: int = MAX_ENCODED_WORD) -> list[str]:
     """Return `text` as encoded words in UTF-8, as Q or B, whichever is shorter; they decode to it exactly.
 
     Args:
         text: anything; text that looks like an encoded word is encoded like the rest.
-        room: bytes left on the line for the first word; the others may have 75. Too little room counts as 75.
+        limit: maximum bytes of the first word; the others may have 75. Too few count as 75.
     Raises:
         MessageError: a lone surrogate, which no encoding can represent.
     """
     octets = encode_utf8(text)
     q_octets = sum(len(_Q[octet]) for octet in octets)
     if q_octets <= (len(octets) + 2) // 3 * 4:
-        return _split_encoded(text, "q", _q, room)
-    return _split_encoded(text, "b", _b, room)
+        return _split_encoded(text, "q", _q, limit)
+    return _split_encoded(text, "b", _b, limit)
 
 
 class UnencodableCharacter(MessageError):
@@ -85,16 +85,16 @@ def _b(octets: bytes) -> str:
     return b2a_base64(octets, newline=False).decode("ascii")
 
 
-def _split_encoded(text: str, letter: str, write: Callable[[bytes], str], room: int) -> list[str]:
+def _split_encoded(text: str, letter: str, write: Callable[[bytes], str], limit: int) -> list[str]:
     """Encode text as words, cut between characters and never inside one (RFC 2047 §5)."""
-    room = MAX_ENCODED_WORD if room < _MIN_ENCODED_WORD else min(room, MAX_ENCODED_WORD)
+    limit = MAX_ENCODED_WORD if limit < _MIN_ENCODED_WORD else min(limit, MAX_ENCODED_WORD)
     words: list[str] = []
     taken = b""
     for character in text:
         octets = character.encode("utf-8")
-        if taken and len(write(taken + octets)) + _ENCODED_WORD_OVERHEAD > room:
+        if taken and len(write(taken + octets)) + _ENCODED_WORD_OVERHEAD > limit:
             words.append(f"=?utf-8?{letter}?{write(taken)}?=")
-            taken, room = b"", MAX_ENCODED_WORD
+            taken, limit = b"", MAX_ENCODED_WORD
         taken += octets
     words.append(f"=?utf-8?{letter}?{write(taken)}?=")
     return words
@@ -267,7 +267,7 @@ def _encode_text_words(name: str, value: str) -> list[tuple[str, str]]:
     # RFC 2047 §6.2: white space between two encoded words is dropped by readers, white space between an encoded word
     # and a plain one is kept. So the whole stretch from the first to the last word that needs encoding becomes encoded
     # words, with its inner spaces encoded in them; the plain words around it keep their spaces as they are. The first
-    # encoded word shares its line with the field name, which leaves it less room.
+    # encoded word shares its line with the field name, which leaves fewer bytes for it.
     words = _WORDS.findall(value)
     odd = [index for index, (_, word) in enumerate(words) if not word.isascii() or "=?" in word]
     if not odd:
@@ -275,14 +275,14 @@ def _encode_text_words(name: str, value: str) -> list[tuple[str, str]]:
     first, last = odd[0], odd[-1]
     stretch = "".join(space + word for space, word in words[first : last + 1])
     space = words[first][0]
-    room = MAX_ENCODED_LINE - len(name) - 2 if first == 0 else MAX_ENCODED_LINE
-    encoded = _encode_for_field(name, stretch[len(space) :], room)
+    limit = MAX_ENCODED_LINE - len(name) - 2 if first == 0 else MAX_ENCODED_LINE
+    encoded = _encode_for_field(name, stretch[len(space) :], limit)
     return [*words[:first], (space, encoded[0]), *((" ", word) for word in encoded[1:]), *words[last + 1 :]]
 
 
-def _encode_for_field(name: str, text: str, room: int) -> list[str]:
+def _encode_for_field(name: str, text: str, limit: int) -> list[str]:
     try:
-        return encode_words(text, room)
+        return encode_words(text, limit)
     except MessageError as error:
         raise MessageError(str(error), name) from error
 

@@ -55,7 +55,7 @@ class Observed(list[Event]):
         return [event for event in self if isinstance(event, MessageEnded)]
 
 
-async def test_a_message_in_one_call_is_reported_from_the_opening_to_the_close(server: ScriptedRelay) -> None:
+async def test_a_message_in_one_call_emits_events_from_opening_to_closing(server: ScriptedRelay) -> None:
     observed = Observed()
     delivery = await send(message(), relay=relay_of(server), on_event=observed)
     opened, ended, closed = observed
@@ -86,7 +86,7 @@ async def test_the_opening_tells_of_tls(verified: bool, server_tls: ssl.SSLConte
     assert (opened.tls, opened.verified) == ("TLSv1.3", verified)
 
 
-async def test_through_a_pool_each_message_is_reported_once_however_many_sessions() -> None:
+async def test_a_pool_emits_one_end_for_each_message() -> None:
     observed = Observed()
     script = {Stage.RCPT: lambda context: "550 5.1.1 no" if context.occurrence % 4 == 0 else None}
     async with pooling(script, pool={"sessions": 3, "on_event": observed}) as (_, pool):
@@ -97,7 +97,7 @@ async def test_through_a_pool_each_message_is_reported_once_however_many_session
     assert sum(event.messages for event in observed if isinstance(event, SessionClosed)) == 40
 
 
-async def test_waiting_is_reported_as_it_begins_and_ends() -> None:
+async def test_waiting_emits_an_event_at_its_beginning_and_end() -> None:
     """The difference of the two is the queue's depth at any time."""
     observed = Observed()
     script = {Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}
@@ -113,7 +113,7 @@ async def test_waiting_is_reported_as_it_begins_and_ends() -> None:
     assert all(event.waited <= event.seconds for event in observed.ended)
 
 
-async def test_doubt_failure_and_giving_up_are_told_apart() -> None:
+async def test_doubt_failure_and_cancelling_have_different_results() -> None:
     observed = Observed()
     script = {Stage.END_OF_DATA: {1: (NO_REPLY, Fin())}, Stage.DATA: {2: Fin(), 3: Hang()}}
     async with pooling(script, pool={"sessions": 1, "on_event": observed}) as (server, pool):  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ async def test_doubt_failure_and_giving_up_are_told_apart() -> None:
     assert [isinstance(error, SMTPError) for error in closed] == [True, True, True]
 
 
-async def test_recipients_who_fare_differently_are_told_one_by_one() -> None:
+async def test_recipients_with_different_outcomes_are_reported_one_by_one() -> None:
     observed = Observed()
     async with pooling({Stage.RCPT: {2: "451 4.2.1 later"}}, pool={"on_event": observed}) as (_, pool):
         await pool.send(message(to=("a@example.net", "b@example.net")))
@@ -162,7 +162,7 @@ async def test_a_deferred_mail_of_a_used_session_is_a_retry() -> None:
     assert [event.messages for event in observed if isinstance(event, SessionClosed)] == [2, 1]
 
 
-async def test_a_session_that_does_not_come_to_be_is_reported_with_its_reason() -> None:
+async def test_a_session_that_fails_to_open_is_reported_with_its_error() -> None:
     observed = Observed()
     async with ScriptedRelay({Stage.GREETING: {1: "554 5.7.1 no", 2: Fin()}}, users={"ann": "right"}) as server:  # type: ignore[dict-item]
         for login, kind in ((None, Refused), (None, ConnectFailed), ("wrong", AuthenticationRefused)):
@@ -174,7 +174,7 @@ async def test_a_session_that_does_not_come_to_be_is_reported_with_its_reason() 
     assert len(observed) == 3  # what never opened is not closed, and no message was begun
 
 
-async def test_an_observer_that_raises_is_logged_once_and_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_callback_that_raises_is_logged_once_and_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def raising(_: Event, /) -> None:
         raise RuntimeError("its own fault")
 
@@ -199,7 +199,7 @@ async def test_no_event_has_a_secret_or_the_content() -> None:
     assert "plans" not in repr(observed)
 
 
-async def test_messages_of_a_closed_pool_are_told_as_well() -> None:
+async def test_messages_of_a_closed_pool_are_reported_too() -> None:
     observed = Observed()
     async with pooling({Stage.MAIL: Hang()}, pool={"sessions": 1, "on_event": observed}) as (server, pool):
         sending = asyncio.create_task(pool.send(message()))
@@ -210,7 +210,7 @@ async def test_messages_of_a_closed_pool_are_told_as_well() -> None:
     assert [event.result for event in observed.ended] == ["failed"]
 
 
-async def test_an_idle_session_that_the_relay_ends_is_reported_when_it_happens() -> None:
+async def test_an_idle_session_that_the_relay_ends_is_reported_at_once() -> None:
     observed = Observed()
     async with pooling({Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}, pool={"on_event": observed}) as (_, pool):
         await pool.send(message())

@@ -190,7 +190,7 @@ async def test_a_proxy_that_hangs_is_bounded(kind: ProxyKind) -> None:
 
 
 @EACH
-async def test_a_proxy_that_breaks_off_is_told(kind: ProxyKind) -> None:
+async def test_a_proxy_that_closes_the_connection_is_reported(kind: ProxyKind) -> None:
     """A reset in the midst of its answer."""
 
     async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -288,7 +288,7 @@ def test_a_password_in_it_is_refused_and_never_repeated(url: str) -> None:
     "url",
     ["", "proxy.example", "ftp://p", "socks4://p", "https://p", "socks5://", "http://p:x", "http://p/x", "http://p?x"],
 )
-def test_what_is_no_proxy_is_refused(url: str) -> None:
+def test_an_invalid_proxy_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgument, match="is not a proxy's URL"):
         Proxy.from_url(url)
 

@@ -94,8 +94,8 @@ def test_a_url_may_carry_settings() -> None:
         ("smtp://relay.example?tls=1", "tls"),
         ("smtp://relay.example?security=yes", "starttls"),
         ("smtp://relay.example?name=a%20b", "a b"),
-        ("smtp://relay.example?name=a%0d%0aMAIL", "not a valid name"),
-        ("smtp://relay.example?name=", "not a valid name"),
+        ("smtp://relay.example?name=a%0d%0aMAIL", "not a valid name for EHLO"),
+        ("smtp://relay.example?name=", "not a valid name for EHLO"),
         ("lmtp+unix://", "not name a Unix socket"),
         ("lmtp+unix:///", "not name a Unix socket"),
         ("lmtp+unix://relay.example/run/lmtp", "not name a Unix socket"),
@@ -159,7 +159,7 @@ def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
-def test_a_host_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_host_is_named(url: str) -> None:
     """The standard library's ValueError is not ours to show."""
     with pytest.raises(InvalidArgument, match="is not a valid URL"):
         Relay.from_url(url)

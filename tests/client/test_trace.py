@@ -19,7 +19,7 @@ from tests.client.support import QUICK, Trail, message, playing, pooling, relay_
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
-async def test_each_line_is_reported_once_in_order(server: ScriptedRelay, trail: Trail) -> None:
+async def test_each_line_is_traced_once_in_order(server: ScriptedRelay, trail: Trail) -> None:
     """From 220 to 221; a reply of several lines as it came, content as its end only."""
     async with Session(relay_of(server), trace=trail) as session:
         await session.send(message())
@@ -47,7 +47,7 @@ async def test_it_knows_what_went_under_tls_and_what_was_refused(
     assert [text for text, tls, _ in told if tls] == [text for text, _, _ in told[begun:]]
 
 
-async def test_a_failure_is_reported_as_well(trail: Trail) -> None:
+async def test_a_failure_is_traced_too(trail: Trail) -> None:
     async with ScriptedRelay({Stage.MAIL: Fin()}) as server, Session(relay_of(server), trace=trail) as session:
         with pytest.raises(SMTPError):
             await session.send(message())
@@ -97,7 +97,7 @@ async def test_a_refusal_in_the_log_is_one_short_line(caplog: pytest.LogCaptureF
     assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
 
 
-async def test_a_session_opened_and_closed_is_said_at_info(
+async def test_opening_and_closing_a_session_is_logged_at_info(
     caplog: pytest.LogCaptureFixture, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     caplog.set_level(logging.INFO, "asyncsmtp.session")

@@ -111,7 +111,7 @@ def test_any_text_comes_back_in_ascii(text: str) -> None:
     assert text_of(parsed(message)) == (wanted if wanted.endswith("\n") else wanted + "\n")
 
 
-def test_the_header_says_what_was_said() -> None:
+def test_the_header_has_the_given_values() -> None:
     """From, To, Cc, Reply-To, Subject, Date, Message-ID, a free header; and MIME-Version."""
     read = parsed(
         made(
@@ -149,7 +149,7 @@ def test_bcc_is_in_the_envelope_and_nowhere_else() -> None:
     assert b"bcc" not in bytes(message.content).lower()
 
 
-def test_the_same_arguments_give_the_same_octets() -> None:
+def test_the_same_arguments_give_the_same_bytes() -> None:
     """No clock and no chance: what was composed can be composed again."""
     arguments = {"text": "x", "html": "y", "inline": IMAGE, "attachments": FILE}
     assert made(**arguments) == made(**arguments)
@@ -246,14 +246,14 @@ def test_the_type_of_a_file_follows_from_its_name(name: str, type_: str) -> None
     ],
 )
 @pytest.mark.parametrize("name", ["file", "file.unknown"])
-def test_where_the_name_says_nothing_the_octets_do(name: str, octets: bytes, type_: str) -> None:
+def test_an_unknown_name_gets_its_type_from_the_content(name: str, octets: bytes, type_: str) -> None:
     """And only there: a name that says something is what its owner meant."""
     assert Attachment(name, octets).type == type_
     assert Attachment("a.csv", octets).type == "text/csv"
 
 
 @pytest.mark.parametrize("type_", ["image", "image/", "/png", "image/png; x=y", "image/p\r\nX: y", "ü/x", "a/b/c"])
-def test_a_type_that_is_none_is_refused(type_: str) -> None:
+def test_an_invalid_type_is_refused(type_: str) -> None:
     """It is written into a header."""
     with pytest.raises(MessageError, match=r"a\.bin"):
         Attachment("a.bin", b"", type_)

@@ -123,7 +123,7 @@ def way_out(list_unsubscribe: str, post: str = "List-Unsubscribe=One-Click") -> 
         "<HTTPS://example.org/u> (by hand)",
     ],
 )
-def test_a_way_out_may_be_written_by_hand(written: str) -> None:
+def test_list_unsubscribe_may_be_written_by_hand(written: str) -> None:
     assert check_message(way_out(written)) == []
     assert check_message(way_out(written, "list-unsubscribe=one-click")) == []
 
@@ -139,7 +139,7 @@ def test_a_way_out_may_be_written_by_hand(written: str) -> None:
         ("one-click", way_out("<http://example.org/u>")),
     ],
 )
-def test_a_way_out_that_leads_nowhere_is_told(rule: str, bad: Message) -> None:
+def test_a_faulty_list_unsubscribe_is_found(rule: str, bad: Message) -> None:
     """RFC 2369 §2: URLs in angle brackets. RFC 8058 §3.1: one of them https, and one value of List-Unsubscribe-Post."""
     assert found(bad) == {rule}
 
@@ -171,7 +171,7 @@ def test_a_way_out_that_leads_nowhere_is_told(rule: str, bad: Message) -> None:
         ("insecure-link", '<table background="http://example.org/logo.png"></table>'),
     ],
 )
-def test_html_that_no_mailbox_can_show_is_told(rule: str, more: str) -> None:
+def test_html_that_mail_programs_cannot_show_is_found(rule: str, more: str) -> None:
     assert found(message(html=HTML + more)) == {rule}
 
 
@@ -212,7 +212,7 @@ def test_a_head_says_nothing_to_a_reader() -> None:
 @pytest.mark.parametrize(
     "name", ["a.hta", "a.vbe", "a.apk", "a.dll", "a.pif", "a.cpl", "a.chm", "a.xll", "a.reg", "a.exe."]
 )
-def test_a_file_that_providers_refuse_is_told(name: str) -> None:
+def test_a_file_that_providers_refuse_is_found(name: str) -> None:
     """By its name alone, and once: that it is a program is no disguise."""
     program = b"MZ" + bytes(100)
     assert found(message(attachments=(Attachment(name, program, type="application/octet-stream"),))) == {"active-file"}

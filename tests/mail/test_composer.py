@@ -68,7 +68,7 @@ def test_what_all_messages_share_is_one_object(composer: Composer) -> None:
     assert len(first) < 15
 
 
-def test_the_same_arguments_give_the_same_octets(composer: Composer) -> None:
+def test_the_same_arguments_give_the_same_bytes(composer: Composer) -> None:
     """Also from a template that is compiled again: a retry next week sends what was sent (delivery, DKIM)."""
     first = composer.compose(BOB, ROW, message_id="1@example.com", date=DATE)
     assert first == composer.compose(BOB, dict(ROW), message_id="1@example.com", date=DATE)
@@ -267,7 +267,7 @@ def test_an_address_beyond_ascii_makes_only_its_message_need_smtputf8() -> None:
 
 
 @pytest.mark.parametrize("message_id", ["", "a", "<a@b>", "a@b\r\nX: y", "a b@c"])
-def test_a_message_id_that_is_none_is_refused(message_id: str) -> None:
+def test_an_invalid_message_id_is_refused(message_id: str) -> None:
     """MH-15."""
     with pytest.raises(RecipientError, match="Message-ID"):
         compose(NEWS, ROW, message_id=message_id)

@@ -167,7 +167,7 @@ def test_binary_content_is_refused() -> None:
         Signer(*keys()).sign_content(Content.from_binary(b"From: a@example.com\r\n\r\na\nb"))
 
 
-def test_a_retry_signs_the_same_octets() -> None:
+def test_a_retry_signs_the_same_bytes() -> None:
     """The time in it is given, and neither algorithm uses chance; without an offset the date is UTC."""
     first, again = (Signer(*keys()).sign(message(), date) for date in (DATE, DATE.replace(tzinfo=None)))
     assert bytes(first.content) == bytes(again.content)

@@ -21,7 +21,7 @@ def test_encoded_words_decode_to_the_text(text: str, room: int) -> None:
 
 
 @given(TEXT, st.integers(24, 80))
-def test_an_encoded_word_has_at_most_75_octets_and_fits_its_room(text: str, room: int) -> None:
+def test_an_encoded_word_has_at_most_75_bytes_and_fits_its_line(text: str, room: int) -> None:
     """RFC 2047 §2; each is also ASCII, and whole characters (§5): one that decodes alone."""
     words = encode_words(text, room)
     assert len(words[0]) <= min(room, 75)

@@ -56,7 +56,7 @@ def test_no_cent_is_lost(amount: Decimal) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "x", "1,5", "nan", "inf", "1e999999999", "9" * 40, "\x1b[31m"])
-def test_what_is_no_amount_is_told(value: str) -> None:
+def test_an_invalid_amount_is_reported(value: str) -> None:
     with pytest.raises(ValueError, match="is not an amount: write it as") as caught:
         format_money(value)
     assert "\x1b" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_what_is_no_amount_is_told(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "form"), [("", "%Y"), ("2026-13-01", "%Y"), ("2026-03-01", "%s"), ("2026-03-01", "%")]
 )
-def test_what_is_no_date_or_no_form_is_told(value: str, form: str) -> None:
+def test_an_invalid_date_or_form_is_reported(value: str, form: str) -> None:
     with pytest.raises(ValueError, match=r"is not a date: write it as|the form of a date does not support"):
         format_date(value, form)
 

@@ -50,7 +50,7 @@ def test_text_comes_back_as_it_went_in(text: str) -> None:
 
 
 @given(st.text("abcdefghij é", max_size=400))
-def test_lines_have_78_octets_where_words_allow_it(text: str) -> None:
+def test_lines_have_78_bytes_where_words_allow_it(text: str) -> None:
     """RFC 5322 §2.1.1; 76 with an encoded word (RFC 2047 §2). A word longer than a line stays whole."""
     if max(map(len, text.split()), default=0) < 70:
         for line in headers.format_unstructured("Subject", text).split(b"\r\n"):
@@ -91,7 +91,7 @@ def test_no_setter_takes_a_control_character(write: Callable[[str], object], bad
 
 
 @pytest.mark.parametrize("name", ["", "X Y", "X:", "X\r\nBcc: z", "Bcc: z\nX", "é", "x" * 77, "X\0"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     """MH-02: a line break or colon in a name is a header of the attacker's own."""
     with pytest.raises(MessageError):
         headers.check_header_name(name)
@@ -218,7 +218,7 @@ def test_a_date_speaks_english() -> None:
 @pytest.mark.parametrize(
     "value", ["", "a", "a@", "@b", "a b@c", "<a@b>", "a@b>", "a@b c", "ü@b", "a@b\r\nX: y", "a@" + "b" * 999]
 )
-def test_an_identifier_that_is_none_is_refused(value: str) -> None:
+def test_an_invalid_identifier_is_refused(value: str) -> None:
     """MH-15: a Message-ID made from data is a place to write headers from."""
     with pytest.raises(MessageError):
         headers.format_message_id(value)

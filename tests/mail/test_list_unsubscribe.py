@@ -31,7 +31,7 @@ def plain(**settings: object) -> Template:
     return Template(from_="News <news@example.org>", subject="News", text="Bye: {{ unsubscribe_url }}\n", **settings)  # type: ignore[arg-type]
 
 
-def test_each_message_has_the_way_out_in_its_header_and_in_its_text() -> None:
+def test_each_message_has_the_unsubscribe_url_in_its_header_and_text() -> None:
     """MH-19: https, one click by POST, and the same URL for the reader."""
     message = composed(plain(unsubscribe=WAY))
     parsed = message_from_bytes(bytes(message.content), policy=policy.default)
@@ -78,7 +78,7 @@ def test_a_token_has_nothing_of_the_address_in_it(secret: bytes, address: str) -
         ("https://example.org/{{ token }}", SECRET, "b\u00fc@example.org", "must be ASCII"),
     ],
 )
-def test_a_way_out_that_is_none_is_refused(url: str, secret: bytes, mailto: str | None, said: str) -> None:
+def test_invalid_unsubscribe_settings_are_refused(url: str, secret: bytes, mailto: str | None, said: str) -> None:
     """MH-19: no line break, no >, no address, no guessable token."""
     with pytest.raises(MessageError, match=re.escape(said)):
         Unsubscribe(url, secret, mailto)
@@ -119,7 +119,7 @@ def test_a_bounce_says_which_message_it_is_about() -> None:
         ("x" * 60 + "{{ token }}@example.com", "has more than 64 bytes"),
     ],
 )
-def test_a_return_path_that_makes_no_mailbox_is_refused(text: str, said: str) -> None:
+def test_an_invalid_return_path_is_refused(text: str, said: str) -> None:
     with pytest.raises(TemplateError, match=re.escape(said)):
         composed(plain(unsubscribe=WAY, return_path=text))
 

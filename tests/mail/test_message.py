@@ -125,7 +125,7 @@ def two_resent() -> OldMessage:
         (new(Resent_Date="Mon, 03 Nov 2025 09:00:00 +0000", Resent_To="t@x.example"), "Resent-From"),
     ],
 )
-def test_an_envelope_that_cannot_be_told_is_an_error(message: OldMessage, field: str) -> None:
+def test_an_ambiguous_envelope_is_an_error(message: OldMessage, field: str) -> None:
     """W-78, W-80, D-27: No author, no recipient, two meanings: the field is named and nothing is guessed."""
     with pytest.raises(MessageError) as caught:
         Message.of(message)
@@ -346,7 +346,7 @@ def test_a_multipart_has_the_same_boundary_each_time() -> None:
     assert [part.get_filename() for part in read(first).iter_attachments()] == ["Übersicht.png"]
 
 
-def test_octets_go_out_as_they_are_but_for_bcc_and_line_ends() -> None:
+def test_bytes_are_sent_unchanged_except_for_bcc_and_line_ends() -> None:
     """A finished message may be signed: nothing of it is written anew."""
     octets = (
         b"From: A <a@x.example>\nTo: b@x.example\nbcc: c@x.example,\n d@x.example\nSubject:   odd\n  folding\n"
@@ -360,7 +360,7 @@ def test_octets_go_out_as_they_are_but_for_bcc_and_line_ends() -> None:
     )
 
 
-def test_octets_without_a_body_are_a_message() -> None:
+def test_bytes_without_a_body_are_a_message() -> None:
     """A header section alone is allowed (RFC 5322 §3.5)."""
     made = Message.of(b"From: a@x.example\r\nTo: b@x.example\r\nBcc: c@x.example")
     assert bytes(made.content) == b"From: a@x.example\r\nTo: b@x.example\r\n"

@@ -99,7 +99,7 @@ def check_parts(parsed: EmailMessage, text: str | None, html: str | None, files:
 
 @settings(max_examples=500, deadline=None)
 @given(st.text("ab .\t\r\n\x00é", max_size=80).map(str.encode), st.lists(st.integers(0, 120), max_size=8))
-def test_no_codec_minds_where_its_octets_are_cut(octets: bytes, places: list[int]) -> None:
+def test_codecs_give_the_same_result_wherever_their_input_is_cut(octets: bytes, places: list[int]) -> None:
     """P3: transparency, line ends, the hash of a body, chunks: the same of one piece as of many."""
     octets = octets.replace(b"\0", b"")
     pieces = list(cut(octets, places))

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.message import Message, build
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.template import Template
@@ -133,12 +133,12 @@ def test_the_body_is_what_it_was(papers: Papers) -> None:
     assert Content.of(sealed).size == len(sealed)  # canonical
 
 
-def test_the_same_message_has_the_same_octets(papers: Papers) -> None:
+def test_the_same_message_gives_the_same_bytes(papers: Papers) -> None:
     """A retry next week sends what was sent."""
     assert octets(composed(papers)) == octets(composed(papers))
 
 
-def test_dkim_covers_what_became_of_the_body(papers: Papers) -> None:
+def test_dkim_covers_the_signed_body(papers: Papers) -> None:
     """It is made last."""
     key = DkimKey.from_pem("example.org", "s1", pem(rsa.generate_private_key(65_537, 2_048)))
     sent = octets(composed(papers, signer=Signer(key)))
@@ -146,7 +146,7 @@ def test_dkim_covers_what_became_of_the_body(papers: Papers) -> None:
     assert not any(verdicts(sent.replace(b"smime.p7s", b"smime.p7x"), {key.name: key.record}))
 
 
-def test_a_message_of_one_s_own_can_be_signed(papers: Papers) -> None:
+def test_any_message_can_be_signed(papers: Papers) -> None:
     """And what a relay might change cannot."""
     envelope = Envelope.of("news@example.org", ["ann@x.example"])
     signed = papers.seal().sign(Message(envelope, Content.of("From: news@example.org\n\nDear Ann\n")))
@@ -164,8 +164,14 @@ def _wrong(papers: Papers) -> Iterator[tuple[bytes, bytes, str]]:
     yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "must be an RSA key"
 
 
-def test_what_does_not_fit_is_named(papers: Papers) -> None:
+def test_a_wrong_certificate_or_key_is_named(papers: Papers) -> None:
     for leaf, key, reason in _wrong(papers):
         with pytest.raises(MessageError, match=reason):
             SmimeSigner(leaf, key)
     assert papers.seal().addresses == ("news@example.org",)
+
+
+def test_a_signed_draft_is_still_a_draft(papers: Papers) -> None:
+    """Its body is signed, not its header: the Date can be added when it is sent."""
+    draft = build(from_="news@example.org", to="ann@x.example", text="x")
+    assert papers.seal().sign(draft).is_draft

@@ -87,10 +87,10 @@ def test_a_template_says_what_jinja2_would(source: str, text: str) -> None:
         ("{{ name }}\n{{ row['E-mail address'] }}", 2, "E-mail address", "did you mean “E_Mail_Address”?"),
         ("{{ row.nmae }}", 1, "nmae", "did you mean “name”?"),
         ("{{ Name }}", 1, "Name", "did you mean “name”?"),
-        ("{% set a = b %}", 1, "b", "is no column"),
+        ("{% set a = b %}", 1, "b", "is not a column"),
         ("{{ Row }}", 1, "Row", 'did you mean “row["row"]”?'),
-        ("{{ range(3) }}", 1, "range", "is no column"),
-        ("{{ lipsum(n=9) }}", 1, "lipsum", "is no column"),
+        ("{{ range(3) }}", 1, "range", "is not a column"),
+        ("{{ lipsum(n=9) }}", 1, "lipsum", "is not a column"),
         ("{{ row }}", 1, "row", 'row["…"]'),
     ],
 )
@@ -300,8 +300,8 @@ def test_nothing_is_included_from_elsewhere(source: str) -> None:
             PermissionError(13, "A symbolic link is on the way"),
             "“foot” cannot be included: a symbolic link is on the way:",
         ),
-        (FileNotFoundError(2, "No such file"), "“foot” is not to be found"),
-        (KeyError("foot"), "“foot” is not to be found"),
+        (FileNotFoundError(2, "No such file"), "“foot” was not found"),
+        (KeyError("foot"), "“foot” was not found"),
     ],
 )
 def test_an_included_file_that_cannot_be_read_says_why(error: Exception, why: str) -> None:

@@ -26,7 +26,7 @@ class DnsQueryFailed(Exception):
         self.question = question
 
 
-# MX records as "10 mx.example", TXT as the joined strings, names without a final dot; empty if there is no record.
+# MX records as "10 mx.example", TXT as the joined strings, names without the trailing “.”; empty if there is no record.
 # A rule is a generator: it yields questions and is sent the answers, so that it needs no network itself.
 DnsAnswer = tuple[str, ...]
 _T = TypeVar("_T")

@@ -30,7 +30,7 @@ class SmimeSigner:
     """A signer with one certificate and its key.
 
     Attributes:
-        addresses: the addresses in the certificate, in lower case; readers warn if From is none of them.
+        addresses: the addresses in the certificate, in lower case; readers warn if From is another.
         expires_at: the end of the certificate's validity.
         certificate: the certificate in DER.
     """
@@ -71,7 +71,7 @@ class SmimeSigner:
         """
         if not isinstance(message.content, Content):
             raise MessageError("streamed content cannot be signed: read it into memory first", _FIELD)
-        return Message(message.envelope, self.sign_content(message.content))
+        return Message(message.envelope, self.sign_content(message.content), message.is_draft)
 
     def sign_content(self, content: Content) -> Content:
         """Return the content with a signed body. Sign with DKIM afterwards: it covers the new body."""

@@ -1,8 +1,8 @@
-"""A template as literals and slots: what is the same for everyone, and what is filled in.
+"""Templates split into literals, which are the same for everyone, and slots, which are filled for each row.
 
-A template that only substitutes becomes text with holes, each hole a column. What needs Jinja2 for each
-recipient (a condition, a loop, a filter) is a hole too, rendered by itself; only a template that sets
-names, defines macros or extends another is rendered as a whole.
+A template that only substitutes becomes text with slots, each a column. What Jinja2 must evaluate for each recipient (a
+condition, a loop, a filter) is a slot too, rendered by itself. Only a template that sets names, defines macros or
+extends another is rendered as a whole.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = ["RenderedTemplate", "Slot", "SlottedText", "split_slots"]
 
 
 class RenderedTemplate:
-    """A compiled condition, loop or expression; called with a filling it gives the text.
+    """A compiled condition, loop or expression; calling it with the values of a row returns the text.
 
     Raises:
-        MessageError: when called, the row does not fit: a missing value, a failed calculation, too
-            much text; with the file and the line of the template.
+        MessageError: when called: the row does not fit (a missing value, a failed calculation, too much text); with the
+            file and the line of the template.
     """
 
     __slots__ = ("_file", "_template")
@@ -52,7 +52,7 @@ class RenderedTemplate:
             raise MessageError(f"line {_line(error)}: {_reason(error)}", self._file) from error
 
     def once(self) -> str:
-        """The text of a piece that no column changes; TemplateError if it fails."""
+        """Return the text of a piece that no column changes; raise TemplateError if it fails."""
         try:
             return self._render({})
         except Exception as error:
@@ -73,7 +73,7 @@ def _reason(error: Exception) -> str:
 
 
 def _line(error: Exception) -> int:
-    """The line of the template in which it went wrong: the innermost frame that is one of Jinja2's."""
+    """Return the line of the template at which it failed: the innermost frame that is one of Jinja2's."""
     line, step = 1, error.__traceback__
     while step is not None:
         template = step.tb_frame.f_globals.get("__jinja_template__")
@@ -92,7 +92,7 @@ _BINDS = (
 
 
 class SlottedText:
-    """Literals and slots in turn, never two literals side by side."""
+    """A sequence of literals and slots, without two literals side by side."""
 
     __slots__ = ("pieces",)
 
@@ -108,7 +108,7 @@ class SlottedText:
 
     @property
     def literals(self) -> str:
-        """All that is the same for every recipient, to judge the text by."""
+        """The text that is the same for every recipient."""
         return "".join(piece for piece in self.pieces if isinstance(piece, str))
 
     def __call__(self, filling: RowValues) -> str:
@@ -124,10 +124,10 @@ def _merge_literals(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
 
 
 def split_slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> SlottedText:
-    """Cut a template into literals and slots.
+    """Split a template into literals and slots.
 
     Raises:
-        TemplateError: bad syntax, or a name that is no column, with the line.
+        TemplateError: a syntax error, or an unknown name, with the line.
     """
     tree = parse(source, file, sandbox)
     check_names(tree, file, columns, sandbox)

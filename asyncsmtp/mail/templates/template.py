@@ -1,4 +1,4 @@
-"""Template: what a campaign sends, before it is known to whom."""
+"""Templates of campaigns: compiled once, then composed into a message for each recipient."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def build_attachment_part(
     read: AttachmentReader | None,
     write: Callable[[Attachment], Octets] = encode_attachment,
 ) -> Entity:
-    """The part for a file: encoded now if it is the same for all, otherwise when it is filled."""
+    """Return the part for a file: encoded now if it is the same for all, otherwise for each row."""
     if isinstance(wanted, Attachment):
         return write(wanted)
     path = split_slots(wanted.path, wanted.path, columns, sandbox)
     if read is None:
-        raise TemplateError("nothing was given to read this attachment with", wanted.path)
+        raise TemplateError("there is no read= to read this attachment with", wanted.path)
     if path.constant is None:
         return (lambda filling: b"".join(write(_read(path(filling), read))),)
     with as_template_error(wanted.path):
@@ -53,21 +53,24 @@ def build_attachment_part(
 
 
 def _read(path: str, read: AttachmentReader) -> Attachment:
-    """The file at a path below the folder of attachments; a cell must not lead out of it."""
+    """Read the file at a path below the folder of attachments; a cell must not lead out of it."""
     steps = path.split("/")
     if not path.isprintable() or "\\" in path or ":" in steps[0] or not {"", ".", ".."}.isdisjoint(steps):
-        raise MessageError(f"“{safe_text(path, 120)}” is no path below the folder of attachments")
+        raise MessageError(f"“{safe_text(path, 120)}” is not a path below the folder of attachments")
     try:
         return Attachment(steps[-1], read(path))
     except OSError as error:
         raise MessageError(f"the attachment {path} cannot be read: {error.strerror or error}") from error
 
 
-SHARED = 2048  # octets from which a piece is a part of its own: handing it on beats copying it
+SHARED = 2048  # bytes from which a piece is a part of its own: passing it on is cheaper than copying
 
 
 class Composer:
-    """Made by `Template.compile`. The octets that all messages share are the same `bytes` in all of them."""
+    """A compiled template, made by `Template.compile`.
+
+    The bytes that all messages share are the same `bytes` objects in all of them.
+    """
 
     def __init__(
         self,
@@ -154,13 +157,13 @@ class Composer:
         except TypeError:
             _check_cells(fields)
             raise
-        beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
+        beyond_ascii = not head.isascii()  # bodies always are ASCII: they are encoded
         content = Content(
             tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, needs_dot_stuffing=needs_dot_stuffing
         )
         if self._smime_signer is not None:
             content = self._smime_signer.sign_content(content)
-        if self._signer is not None:  # over what became of the body
+        if self._signer is not None:  # after S/MIME, which changes the body
             content = self._signer.sign_content(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
         return Message(Envelope(reverse_path, (to,)), content, is_draft)
@@ -183,7 +186,7 @@ def _fill(piece: Piece, filling: RowValues) -> bytes:
 
 
 def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Large octets by themselves; what is small, or filled, joined with its neighbours."""
+    """Join small and filled pieces with their neighbours; large bytes stay by themselves."""
     for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= SHARED):
         if shared:
             yield from group
@@ -192,7 +195,7 @@ def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
 
 
 def _join_pieces(pieces: Sequence[Piece]) -> Piece:
-    """One piece of many: octets if all are, otherwise a filler."""
+    """Join pieces into one: bytes if all are bytes, otherwise a function that fills it."""
     run: list[Piece] = []
     for piece in pieces:
         if run and isinstance(piece, bytes) and isinstance(run[-1], bytes):
@@ -205,7 +208,7 @@ def _join_pieces(pieces: Sequence[Piece]) -> Piece:
 
 
 def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
-    """The column that holds the character an error is about, for the sentence that complains."""
+    """Return a note that names the column with the character that an error is about."""
     while error is not None and not isinstance(error, UnencodableCharacter):
         error = error.__cause__
     columns = [] if error is None else [column for column, value in fields.items() if error.character in value]
@@ -217,7 +220,7 @@ _SHOWN = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^
 
 @dataclass(frozen=True)
 class Template:
-    """Sources in Jinja2 and what goes with them. Cells are values in it, never part of it.
+    """The Jinja2 sources of a message, with attachments and headers. Cells are values, never part of a source.
 
     A column is reached by its name if that is an identifier (`{{ name }}`), by the identifier made from
     it (`{{ E_Mail_Address }}`), and always by `{{ row["E-Mail Address"] }}`.
@@ -226,15 +229,15 @@ class Template:
         from_: `Name <address>`; the name may be a template.
         subject: one line.
         text: the plain text, `html` the HTML, in which cells are escaped; at least one of them.
-        text_name: the file a TemplateError names.
-        attachments: files for all, or a path for each row.
+        text_name: the file that a TemplateError names.
+        attachments: files for all recipients, or paths that differ from row to row.
         inline: images by the name with which the HTML shows them: `<img src="cid:name">`.
-        headers: further header fields, values are templates.
+        headers: further header fields; the values are templates.
         reply_to: `Name <address>`, both may be templates; or a list without templates.
-        to_name: the display name in To, a template; without it To has the address only.
-        unsubscribe: the way out of the list, in the header and as `{{ unsubscribe_url }}`.
-        return_path: where bounces go, with `{{ token }}` for an address of each message; without it to the author.
-        loader: gives the source of a file that a template includes, see `Sandbox`.
+        to_name: the display name in To, a template; by default To has the address only.
+        unsubscribe: settings for List-Unsubscribe and `{{ unsubscribe_url }}`.
+        return_path: the address for bounces, with `{{ token }}` for one address a message; by default the author's.
+        loader: returns the source of a file that a template includes, see `TemplateEnvironment`.
     """
 
     from_: str
@@ -261,23 +264,23 @@ class Template:
         smime_signer: SmimeSigner | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> Composer:
-        """Do all that does not depend on the recipient, once.
+        """Return a composer: everything that does not depend on the recipient is done once, here.
 
         Args:
             columns: the names of the columns, for example a list or the first row; any other name in a template is an
                 error.
-            read: gives the octets of an attachment by its path; called once for a path that is the same
-                for all, otherwise for each message. Raises OSError.
-            signer: signs every message with DKIM, dated as the message is; one signer for one template.
-            seal: signs every body with S/MIME, before the signer.
-            called: further names of columns: `{"name": "Full name"}`.
+            read: returns the content of an attachment by its path; called once for a path that is the same for all,
+                otherwise for each message. Raises OSError.
+            signer: signs every message with DKIM, dated as the message is; use one signer for one template.
+            smime_signer: signs every body with S/MIME, before the signer.
+            aliases: further names of columns: `{"name": "Full name"}`.
         Raises:
-            TemplateError: with the file, the line and the name it is about.
+            TemplateError: with the file, the line and the name.
         """
         if self.text is None and self.html is None:
             raise TemplateError("there is neither a text nor an HTML part", self.text_name)
         if self.inline and self.html is None:
-            raise TemplateError("there are images to show inline, but no HTML part to show them in", self.html_name)
+            raise TemplateError("there are inline images, but no HTML part that shows them", self.html_name)
         check_type("columns", columns, Iterable)
         if isinstance(columns, str):
             raise TypeError("columns must be a list of names, not str")
@@ -299,7 +302,7 @@ class Template:
         )
 
     def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
-        """The mailbox of the author and the fields before the body's own."""
+        """Return the author's mailbox, and the fields before those of the body."""
         author, from_ = fields.author(self.from_)
         head: list[Piece] = [fields.date(), from_, fields.recipient(self.to_name)]
         if self.reply_to is not None:
@@ -313,7 +316,7 @@ class Template:
         for name, source in self.headers.items():
             with as_template_error("headers"):
                 if self.unsubscribe is not None and name.lower().startswith("list-unsubscribe"):
-                    raise MessageError("this header is written from [unsubscribe] already: take one of them out", name)
+                    raise MessageError("this header is written from [unsubscribe] already: remove one of them", name)
             head.append(fields.text(name, source))
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head

@@ -28,7 +28,7 @@ __all__ = [
     "parse",
 ]
 
-ROW_VARIABLE = "row"  # the name under which a template finds all columns, whatever they are called
+ROW_VARIABLE = "row"  # the variable with all columns, whatever their names
 _RESERVED = frozenset({ROW_VARIABLE, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
 _NOT_IN_NAME = re.compile(r"\W+")
 
@@ -98,12 +98,12 @@ def _make_identifiers(columns: Sequence[str]) -> dict[str, str]:
 
 
 _LOADS = (nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)
-_ROW_METHODS = frozenset({"get", "items", "keys", "values"})  # a mapping's own
+_ROW_METHODS = frozenset({"get", "items", "keys", "values"})  # methods of a mapping
 
 
 @contextmanager
 def convert_syntax_errors(file: str) -> Iterator[None]:
-    """Turn what Jinja2 says of a template's syntax into a TemplateError with its line."""
+    """Turn Jinja2's errors about a template's syntax into a TemplateError with the line."""
     try:
         yield
     except TemplateSyntaxError as error:
@@ -113,13 +113,13 @@ def convert_syntax_errors(file: str) -> Iterator[None]:
 
 
 def parse(source: str, file: str, sandbox: TemplateEnvironment) -> nodes.Template:
-    """The syntax tree; TemplateError if there is none."""
+    """Return the syntax tree; raise TemplateError for a syntax error."""
     with convert_syntax_errors(file):
         return sandbox.parse(source, name=file, filename=file)
 
 
 def find_column(node: nodes.Node, columns: Columns) -> str | None:
-    """The column, if the expression is nothing but one: `{{ name }}` or `{{ row["Name"] }}`."""
+    """Return the column if the expression is nothing but one: `{{ name }}` or `{{ row["Name"] }}`; otherwise None."""
     if isinstance(node, nodes.Name):
         return columns.names.get(node.name)
     key = _row_key(node)
@@ -127,7 +127,7 @@ def find_column(node: nodes.Node, columns: Columns) -> str | None:
 
 
 def is_row_dependent(tree: nodes.Template) -> bool:
-    """Whether the result may differ between recipients."""
+    """Return whether the result may differ between recipients."""
     return bool(find_undeclared_variables(tree)) or next(tree.find_all(_LOADS), None) is not None
 
 
@@ -135,7 +135,7 @@ def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: Temp
     """Look at every name, in included files too.
 
     Raises:
-        TemplateError: the first name that is no column and nothing the templates define, with the
+        TemplateError: the first name that is neither a column nor defined by the templates, with the
             nearest column; or a file that cannot be included.
     """
     trees = dict(_load_all(tree, file, sandbox, ()))
@@ -147,12 +147,12 @@ def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: Temp
 def _load_all(
     tree: nodes.Template, file: str, sandbox: TemplateEnvironment, path: tuple[str, ...]
 ) -> Iterator[tuple[str, nodes.Template]]:
-    """The template and, in depth, all that it loads."""
+    """Yield the template and, recursively, all that it loads."""
     yield file, tree
     for node in tree.find_all(_LOADS):
         name = cast(nodes.Include, node).template
         if not (isinstance(name, nodes.Const) and isinstance(name.value, str)):
-            raise TemplateError("only a name between quotation marks can be included", file, node.lineno)
+            raise TemplateError("only a name in quotation marks can be included", file, node.lineno)
         if name.value in path:
             raise TemplateError(f"“{name.value}” includes itself", file, node.lineno)
         source = _source(name.value, file, node.lineno, sandbox)
@@ -169,18 +169,18 @@ def _source(name: str, file: str, line: int, sandbox: TemplateEnvironment) -> st
 
 
 def _explain_load_error(cause: BaseException | None) -> str:
-    """What is wrong with a file that cannot be included."""
+    """Return the reason why a file cannot be included."""
     if isinstance(cause, UnicodeDecodeError):
         line = cause.object.count(b"\n", 0, cause.start) + 1
         return f"cannot be included: its line {line} is not UTF-8: save it as UTF-8"
     if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, FileNotFoundError):
         why = safe_text(cause.strerror[:1].lower() + cause.strerror[1:])
-        return f"cannot be included: {why}: put the file itself into the folder of the template, for you to read"
-    return "is not to be found in the folder of the template"
+        return f"cannot be included: {why}: copy the file into the folder of the template and make it readable"
+    return "was not found in the folder of the template"
 
 
 def _find_defined_names(tree: nodes.Template) -> Iterator[str]:
-    """Names that a template sets for itself and for those it loads or that load it."""
+    """Yield names that a template sets for itself, for those that it loads and for those that load it."""
     for assign in tree.find_all((nodes.Assign, nodes.AssignBlock)):
         yield from (name.name for name in assign.find_all(nodes.Name) if name.ctx == "store")
     yield from (macro.name for macro in tree.find_all(nodes.Macro))
@@ -196,20 +196,22 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
             raise TemplateError(
-                f"“{name.name}” is no column: {columns.advice(name.name)}", file, name.lineno, name.name
+                f"“{name.name}” is not a column: {columns.advice(name.name)}", file, name.lineno, name.name
             )
     for node in tree.find_all((nodes.Getitem, nodes.Getattr)):
         key = _row_key(node)
         if key is not None and key not in columns and not (isinstance(node, nodes.Getattr) and key in _ROW_METHODS):
-            raise TemplateError(f"“{key}” is no column: {columns.advice(key)}", file, node.lineno, key)
+            raise TemplateError(f"“{key}” is not a column: {columns.advice(key)}", file, node.lineno, key)
     for output in tree.find_all(nodes.Output):
         for shown in output.nodes:
             if isinstance(shown, nodes.Name) and shown.name == ROW_VARIABLE and ROW_VARIABLE in undeclared:
-                raise TemplateError('“row” is all columns: write row["…"] for one', file, shown.lineno, ROW_VARIABLE)
+                raise TemplateError(
+                    '“row” is all columns: write row["…"] for one of them', file, shown.lineno, ROW_VARIABLE
+                )
 
 
 def _row_key(node: nodes.Node) -> str | None:
-    """`x` in `row["x"]` and `row.x`."""
+    """Return `x` of `row["x"]` and `row.x`; None for anything else."""
     if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
         return None
     if node.node.name != ROW_VARIABLE:
