@@ -129,7 +129,7 @@ async def test_a_relays_limits_are_kept() -> None:
         Session(relay_of(server)) as session,
     ):
         delivery = await session.transact(Envelope.of("from@example.org", paths), message().content, before_end=mark)
-        with pytest.raises(ExtensionNotSupported, match="the relay takes 2 at once"):
+        with pytest.raises(ExtensionNotSupported, match="the relay accepts 2 at once"):
             await session.transact(Envelope.of(None, paths, all_or_nothing=True), message().content)
     assert [each.forward_paths for each in server.received] == [tuple(paths[:2]), (paths[2],), (paths[4],)]
     assert [outcome.value for outcome in delivery.outcomes] == [*["accepted"] * 3, "rejected", "accepted"]

@@ -433,7 +433,7 @@ async def test_a_wallet_holds_what_the_login_has() -> None:
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
     """AU-05, W-53: nothing weaker is used instead."""
     async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
-        with pytest.raises(ExtensionNotSupported, match="when only SCRAM-SHA-256 may be used"):
+        with pytest.raises(ExtensionNotSupported, match="and only SCRAM-SHA-256 may be used"):
             await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))
     assert server.auth_attempts == []
 

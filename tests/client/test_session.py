@@ -227,7 +227,7 @@ async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() 
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
         with pytest.raises(ExtensionNotSupported, match="SMTPUTF8"):
             await session.send(Message(envelope, Content.of("a: b\r\n\r\n")))
-        with pytest.raises(ExtensionNotSupported, match="101 octets"):
+        with pytest.raises(ExtensionNotSupported, match="101 bytes"):
             await session.send(Message(message().envelope, Content.of(b"x" * 99 + b"\r\n")))
         assert commands(server) == ["EHLO"]
         assert (await session.send(Message(message().envelope, Content.of("a: b\r\n\r\n")))).accepted
