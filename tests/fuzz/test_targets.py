@@ -45,7 +45,7 @@ def test_no_input_breaks_it(name: str) -> None:
 
 
 def broken(name: str) -> bool:
-    """Whether some input breaks the target now."""
+    """Tell if some input breaks the target now."""
     try:
         for data in inputs(name):
             TARGETS[name](data)

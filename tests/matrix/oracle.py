@@ -37,7 +37,7 @@ def ending(result: object) -> Ending:
 
 
 def untrue(result: object, taken: int) -> str | None:
-    """What is wrong with a result, given how often the relay took the message; None when nothing is."""
+    """Return the fault of a result, given how often the relay accepted the message; None if there is none."""
     end = ending(result)
     if end is Ending.UNTYPED:
         return f"{type(result).__name__} is no result of ours: {result}"

@@ -91,7 +91,7 @@ class Trap:
 
 
 async def complaints(cell: Cell, wires: Wires) -> list[str]:
-    """What is wrong with how this case ends; played again where the machine, not the client, was too slow."""
+    """Return the faults of this case; it is repeated if the machine, not the client, was too slow."""
     for left in reversed(range(TRIES)):
         pulse = Pulse()
         found = await _play(cell, wires)

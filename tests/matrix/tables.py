@@ -56,7 +56,7 @@ SECURITY: Final = {
 
 
 class Way(StrEnum):
-    """How far the client speaks ahead of the replies."""
+    """The dialogue of the client: lockstep, pipelined, streamed."""
 
     LOCKSTEP = "lockstep"
     WITHIN = "pipelined within"  # one message at a time, its envelope in one group
@@ -74,7 +74,7 @@ AT_ONCE: Final = frozenset({Way.ACROSS, Way.BDAT})  # all messages are given to 
 
 
 class Point(StrEnum):
-    """Where in a session the fault comes, in the order in which a session comes there."""
+    """The point of a session at which the fault occurs, in order."""
 
     CONNECT = "connect"
     HANDSHAKE = "handshake"
@@ -164,7 +164,7 @@ class Cell:
 
     @property
     def long(self) -> bool:
-        """Whether the subject's content is too large for one write, so that the fault meets it in the midst."""
+        """True if the content is too large for one write, so that the fault occurs in the middle of it."""
         return self.point is Point.BODY or (self.way is Way.BDAT and self.point is Point.DATA)
 
     @property

@@ -55,7 +55,7 @@ class Client:
         self._receivers.append(None)
 
     def take_sent(self) -> bytes:
-        """What was said since the last time."""
+        """Return the bytes sent since the last call."""
         said = bytes(self._sent)
         self._sent.clear()
         return said
