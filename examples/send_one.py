@@ -30,9 +30,7 @@ async def main() -> None:
         date=datetime.now(UTC),
     )
     delivery = await asyncsmtp.send(message, relay=RELAY)
-    for path, outcome, reply in zip(
-        delivery.envelope.forward_paths, delivery.outcomes, delivery.replies, strict=True
-    ):
+    for path, outcome, reply in zip(delivery.envelope.forward_paths, delivery.outcomes, delivery.replies, strict=True):
         print(f"{path}: {outcome} ({reply})")
 
 

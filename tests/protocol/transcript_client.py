@@ -36,7 +36,7 @@ class Client:
         self.content_due = b""
         self.error: SMTPError | None = None
         self.transactions: list[Transaction] = []
-        self._pipelines_content = scene.is_set("behind-the-dot")
+        self._pipelines_content = scene.is_set("after-end-of-data")
         self._content = Content.of(scene.content)
         self._messages = deque(scene.messages)
         self._receivers: deque[Transaction | None] = deque()
