@@ -10,8 +10,7 @@ from asyncsmtp._lazy import lazy_names, map_names, public_names
 _HOMES = map_names(
     {
         "auth.auth": "CommandGenerator log_in",
-        "auth.credentials": "Bearer Channel Credentials External Password Secret",
-        "auth.mechanisms": "MechanismFailed SaslDialogue",
+        "auth.credentials": "Bearer Channel Credentials External MechanismFailed Password SaslDialogue Secret",
         "auth.sasl": "Mechanism",
         "auth.scram": "SaslprepError",
         "client": "ClientProtocol Exchange ProtocolState",

@@ -9,8 +9,7 @@ import pytest
 
 from asyncsmtp.errors import InvalidArgument, LocalProtocolError
 from asyncsmtp.protocol.auth import scram as module
-from asyncsmtp.protocol.auth.credentials import Channel, Password, Secret
-from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, SaslDialogue
+from asyncsmtp.protocol.auth.credentials import Channel, MechanismFailed, Password, SaslDialogue, Secret
 from asyncsmtp.protocol.auth.scram import can_prepare, scram
 from asyncsmtp.testing import ServerScram
 
