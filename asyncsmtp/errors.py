@@ -20,7 +20,7 @@
     │   └── DeliveryRefused         .delivery
     ├── ExtensionNotSupported       .extension: needed by the message or the security policy
     ├── InvalidArgument             not valid in a command (also a ValueError)
-    ├── InsecureConnection          credentials would be sent in plaintext
+    ├── InsecureConnection          credentials would be sent in cleartext
     ├── MissingDependency           an optional package is not installed (also an ImportError)
     ├── TokenFailed                 the token source failed; its own error is the cause
     ├── MessageError                .field: no From, an invalid header (also a ValueError)
@@ -276,7 +276,7 @@ class InvalidArgument(SMTPError, ValueError):
 
 
 class InsecureConnection(SMTPError):
-    """Credentials that would have been sent in plaintext; nothing of them was sent (RFC 4954 §4)."""
+    """Credentials that would have been sent in cleartext; nothing of them was sent (RFC 4954 §4)."""
 
 
 class MissingDependency(SMTPError, ImportError):

@@ -11,8 +11,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "auth.auth": "CommandGenerator log_in",
-        "auth.credentials": "Bearer Channel Credentials External Password Secret",
-        "auth.mechanisms": "MechanismFailed SaslDialogue",
+        "auth.credentials": "Bearer Channel Credentials External MechanismFailed Password SaslDialogue Secret",
         "auth.sasl": "Mechanism",
         "auth.scram": "SaslprepError",
         "client": "ClientProtocol Exchange ProtocolState",

@@ -6,10 +6,10 @@ from asyncsmtp.protocol.auth.credentials import Bearer as Bearer
 from asyncsmtp.protocol.auth.credentials import Channel as Channel
 from asyncsmtp.protocol.auth.credentials import Credentials as Credentials
 from asyncsmtp.protocol.auth.credentials import External as External
+from asyncsmtp.protocol.auth.credentials import MechanismFailed as MechanismFailed
 from asyncsmtp.protocol.auth.credentials import Password as Password
+from asyncsmtp.protocol.auth.credentials import SaslDialogue as SaslDialogue
 from asyncsmtp.protocol.auth.credentials import Secret as Secret
-from asyncsmtp.protocol.auth.mechanisms import MechanismFailed as MechanismFailed
-from asyncsmtp.protocol.auth.mechanisms import SaslDialogue as SaslDialogue
 from asyncsmtp.protocol.auth.sasl import Mechanism as Mechanism
 from asyncsmtp.protocol.auth.scram import SaslprepError as SaslprepError
 from asyncsmtp.protocol.client import ClientProtocol as ClientProtocol

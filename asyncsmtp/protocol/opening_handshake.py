@@ -160,7 +160,7 @@ def open_session(protocol: ClientProtocol, options: OpeningOptions) -> CommandGe
     Raises:
         Refused: the greeting, EHLO and HELO, STARTTLS or XCLIENT was; or AUTH for now, without judging the credentials.
         ExtensionNotSupported: STARTTLS, XCLIENT or AUTH is needed and missing.
-        InsecureConnection: the credentials would be sent in plaintext.
+        InsecureConnection: the credentials would be sent in cleartext.
         AuthenticationRefused: the credentials were refused; they are not tried again. And the other errors of `log_in`.
     """
     greeting = yield GREETING
@@ -175,7 +175,7 @@ def open_session(protocol: ClientProtocol, options: OpeningOptions) -> CommandGe
     if options.credentials is not None:
         if not ((encrypted and options.verified) or options.cleartext_login):
             raise InsecureConnection(
-                "the credentials would be sent in plaintext, or to an unverified relay, so none were sent: "
+                "the credentials would be sent in cleartext, or to an unverified relay, so none were sent: "
                 "use smtps://, or smtp:// with STARTTLS, and a context that verifies certificates"
             )
         yield from log_in(protocol, options.credentials, options.channel(), options.mechanisms)

@@ -138,7 +138,7 @@ class ServerConnection(asyncio.Protocol):
         self._timer = None
         try:
             self._run(action)
-        except Exception as error:  # as in _advance
+        except Exception as error:  # as in _process_input
             self._fail(error)
         self._process_input()
         if self._ended:

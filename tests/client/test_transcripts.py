@@ -18,8 +18,8 @@ from tests.client.support import relay_of
 from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene, scenes
 
-# Behind the dot a session speaks only once it has proved its server; test_server_quirks.py plays that.
-SCENES = [scene for scene in scenes() if not scene.is_set("behind-the-dot")]
+# Behind the dot a session speaks only once it has proved its server; test_manners.py plays that.
+SCENES = [scene for scene in scenes() if not scene.is_set("after-end-of-data")]
 
 
 def login(scene: Scene) -> Login | None:

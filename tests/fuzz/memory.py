@@ -18,7 +18,7 @@ class Stuck(Exception):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Where nothing is ready, it is at once the time at which something is due."""
+    """An event loop whose clock jumps to the next timer when nothing is ready."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -114,7 +114,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 async def memory_streams(transport: MemoryTransport) -> OpenedStreams:
-    """What a session speaks on, as the opener of a relay gives it."""
+    """Return the streams of a session, as the opener of a relay does."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

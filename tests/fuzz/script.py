@@ -1,4 +1,4 @@
-"""What a server may say, told by octets: some stand for whole replies, so that a fuzzer soon comes far."""
+"""Server output from fuzzer input: some bytes stand for whole replies, so that a fuzzer gets far quickly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ END = 0xFF  # the server hangs up
 
 
 def turns(data: bytes) -> Iterator[bytes | None]:
-    """What the server says at a time; None when it hangs up."""
+    """Yield the server output of each turn; None if it closes the connection."""
     said = bytearray()
     for octet in data:
         if octet in (GO_ON, HALF_CLOSES, END):

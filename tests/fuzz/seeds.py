@@ -1,4 +1,4 @@
-"""Where each target begins: inputs that come far, and those that once found something."""
+"""Seeds for each target: inputs with good coverage, and those that once found a fault."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from asyncsmtp.mail import headers
 from asyncsmtp.mail.signing import dkim
 from asyncsmtp.protocol import content, replies
-from asyncsmtp.protocol.auth.auth import _Verdict
+from asyncsmtp.protocol.auth.auth import _Attempt
 from asyncsmtp.protocol.client import ClientProtocol
 from tests.fuzz import f01_replies, f06_framing
 from tests.fuzz.script import END, GO_ON, TOKENS
@@ -45,7 +45,7 @@ def test_no_input_breaks_it(name: str) -> None:
 
 
 def broken(name: str) -> bool:
-    """Whether some input breaks the target now."""
+    """Tell if some input breaks the target now."""
     try:
         for data in inputs(name):
             TARGETS[name](data)
@@ -55,13 +55,13 @@ def broken(name: str) -> bool:
 
 
 def test_f1_sees_a_reader_that_minds_where_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = replies.ReplyReader.replies
+    real = replies.ReplyReader.receive
 
     def forgetful(self: replies.ReplyReader, data: bytes) -> Iterator[replies.Reply]:
         self._tail = b"" if len(self._tail) > 20 else self._tail
         return real(self, data)
 
-    monkeypatch.setattr(replies.ReplyReader, "replies", forgetful)
+    monkeypatch.setattr(replies.ReplyReader, "receive", forgetful)
     assert f01_replies.ReplyReader is replies.ReplyReader
     assert broken("F1")
 
@@ -91,8 +91,8 @@ def test_f6_sees_a_dot_that_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_f10_sees_a_proof_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-07."""
-    judge: Callable[..., None] = lambda self, mechanism: None  # noqa: E731
-    monkeypatch.setattr(_Verdict, "judge", judge)
+    ignore: Callable[..., None] = lambda self, mechanism: None  # noqa: E731
+    monkeypatch.setattr(_Attempt, "raise_for_failure", ignore)
     assert broken("F10")
 
 

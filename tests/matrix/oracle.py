@@ -1,4 +1,4 @@
-"""What a case of the matrix may end in, derived from where the point of no return lies.
+"""The results allowed for a case of the matrix, derived from the point of no return.
 
 Before it: a refusal, or an error that says the message was not delivered. Behind the end of its content: in
 doubt, unless a definite reply came. And in every case the relay's own record is right about all messages.
@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
-from tests.matrix.tables import AT_ONCE, OPENING, SUBJECT, Cell, Fault, Link, Point, Way
+from tests.matrix.tables import AT_ONCE, OPENING, SUBJECT, Cell, ClientMode, Fault, Link, Point
 
 
 class Ending(Enum):
@@ -37,7 +37,7 @@ def ending(result: object) -> Ending:
 
 
 def untrue(result: object, taken: int) -> str | None:
-    """What is wrong with a result, given how often the relay took the message; None when nothing is."""
+    """Return the fault of a result, given how often the relay accepted the message; None if there is none."""
     end = ending(result)
     if end is Ending.UNTYPED:
         return f"{type(result).__name__} is no result of ours: {result}"
@@ -95,10 +95,10 @@ def _subject(cell: Cell) -> set[Ending]:
         return {ACCEPTED, IN_DOUBT} if cell.fault in OUT_OF_STEP else {IN_DOUBT}
     if cell.fault in REFUSALS:
         return {REFUSED}
-    unasked = cell.way is Way.BDAT and not cell.long  # the content went out with its envelope
+    unasked = cell.way is ClientMode.BDAT and not cell.long  # the content went out with its envelope
     running = cell.long and cell.stalls  # nobody stops us before the end of the content
     if unasked or (cell.long and cell.fault in OUT_OF_STEP) or running:
-        return {IN_DOUBT} if not cell.long or cell.way is not Way.BDAT else {IN_DOUBT, LOST}
+        return {IN_DOUBT} if not cell.long or cell.way is not ClientMode.BDAT else {IN_DOUBT, LOST}
     if cell.point is Point.DATA and cell.fault is Fault.EARLY:
         return {IN_DOUBT}  # a 250 behind the 354 claims that there is a message
     return {LOST}
@@ -116,7 +116,7 @@ def _behind(cell: Cell) -> set[Ending]:
     if cell.point is Point.QUIT:
         return {ACCEPTED}
     goes_on = cell.fault in GOES_ON and cell.point is not Point.RSET
-    if cell.point is Point.BODY and cell.way is not Way.BDAT:
+    if cell.point is Point.BODY and cell.way is not ClientMode.BDAT:
         goes_on = False  # refused while we write: only dropping the line is safe
     if goes_on:
         return {ACCEPTED}

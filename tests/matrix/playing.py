@@ -18,11 +18,11 @@ from asyncsmtp.testing import Action, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import big, message, relay_of, token
 from tests.matrix.oracle import allowed, ending, opening_errors, untrue
 from tests.matrix.tables import (
+    ACTIONS,
     AT_ONCE,
     DIALOGUE,
     LIMIT,
     MESSAGES,
-    MOVES,
     OPENING,
     SECURITY,
     SUBJECT,
@@ -87,11 +87,11 @@ class Trap:
         if self._seen != spot.occurrence:
             return None
         self.sprung = asyncio.get_running_loop().time()
-        return MOVES[self._cell.fault]
+        return ACTIONS[self._cell.fault]
 
 
 async def complaints(cell: Cell, wires: Wires) -> list[str]:
-    """What is wrong with how this case ends; played again where the machine, not the client, was too slow."""
+    """Return the faults of this case; it is repeated if the machine, not the client, was too slow."""
     for left in reversed(range(TRIES)):
         pulse = Pulse()
         found = await _play(cell, wires)

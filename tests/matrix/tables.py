@@ -23,12 +23,12 @@ class Fault(StrEnum):
     TRANSIENT = "4xx"
     PERMANENT = "5xx"
     GARBAGE = "garbage"
-    DRIP = "drip"
+    SLOW_REPLY = "slow reply"
     EARLY = "early reply"  # to what is not said yet
     INJECTED = "injected line"  # in front of the reply that is due
 
 
-MOVES: Final[Mapping[Fault, Action]] = {
+ACTIONS: Final[Mapping[Fault, Action]] = {
     Fault.FIN: Fin(),
     Fault.RST: Rst(),
     Fault.HANG: Hang(),
@@ -36,7 +36,7 @@ MOVES: Final[Mapping[Fault, Action]] = {
     Fault.TRANSIENT: "451 4.3.0 later",
     Fault.PERMANENT: "550 5.7.1 no",
     Fault.GARBAGE: b"ERROR\r\n",
-    Fault.DRIP: SendSlowly(b"250 slowly\r\n", LIMIT * 0.3, times=0),
+    Fault.SLOW_REPLY: SendSlowly(b"250 slowly\r\n", LIMIT * 0.3, times=0),
     Fault.EARLY: (DEFAULT_REPLY, b"250 2.0.0 early\r\n"),
     Fault.INJECTED: (b"250 2.0.0 injected\r\n", DEFAULT_REPLY),
 }
@@ -55,26 +55,28 @@ SECURITY: Final = {
 }
 
 
-class Way(StrEnum):
-    """How far the client speaks ahead of the replies."""
+class ClientMode(StrEnum):
+    """The dialogue of the client: lockstep, pipelined, streamed."""
 
     LOCKSTEP = "lockstep"
-    WITHIN = "pipelined within"  # one message at a time, its envelope in one group
-    ACROSS = "pipelined across"  # the next envelope behind the dot
+    PIPELINED = "pipelined"  # one message at a time, its envelope in one group
+    PIPELINED_ACROSS = "pipelined across messages"  # the next envelope follows the end of data
     BDAT = "BDAT"  # contents streamed ahead of all replies
 
 
 DIALOGUE: Final = {
-    Way.LOCKSTEP: Dialogue.LOCKSTEP,
-    Way.WITHIN: Dialogue.PIPELINED,
-    Way.ACROSS: Dialogue.PIPELINED,
-    Way.BDAT: Dialogue.STREAMED,
+    ClientMode.LOCKSTEP: Dialogue.LOCKSTEP,
+    ClientMode.PIPELINED: Dialogue.PIPELINED,
+    ClientMode.PIPELINED_ACROSS: Dialogue.PIPELINED,
+    ClientMode.BDAT: Dialogue.STREAMED,
 }
-AT_ONCE: Final = frozenset({Way.ACROSS, Way.BDAT})  # all messages are given to the session together
+AT_ONCE: Final = frozenset(
+    {ClientMode.PIPELINED_ACROSS, ClientMode.BDAT}
+)  # all messages are given to the session together
 
 
 class Point(StrEnum):
-    """Where in a session the fault comes, in the order in which a session comes there."""
+    """The point of a session at which the fault occurs, in order."""
 
     CONNECT = "connect"
     HANDSHAKE = "handshake"
@@ -138,12 +140,14 @@ def _last(context: StageContext) -> bool:
     return b"LAST" in context.line
 
 
-_OTHERWISE: Final[Mapping[tuple[Way, Point], Spot]] = {
-    (Way.ACROSS, Point.RSET): Spot(Stage.RSET, "rset", 2),  # the first is the proof that the relay reads on
-    (Way.BDAT, Point.RSET): Spot(Stage.RSET, "rset", 2),
-    (Way.BDAT, Point.DATA): Spot(Stage.BDAT, "block", 1, _not_last),  # only the subject has more than one chunk
-    (Way.BDAT, Point.BODY): Spot(Stage.BDAT, "block", 2, _not_last),
-    (Way.BDAT, Point.END): Spot(Stage.BDAT, "end", _MESSAGE, _last),
+_OTHERWISE: Final[Mapping[tuple[ClientMode, Point], Spot]] = {
+    (ClientMode.PIPELINED_ACROSS, Point.RSET): Spot(
+        Stage.RSET, "rset", 2
+    ),  # the first is the proof that the relay reads on
+    (ClientMode.BDAT, Point.RSET): Spot(Stage.RSET, "rset", 2),
+    (ClientMode.BDAT, Point.DATA): Spot(Stage.BDAT, "block", 1, _not_last),  # only the subject has more than one chunk
+    (ClientMode.BDAT, Point.BODY): Spot(Stage.BDAT, "block", 2, _not_last),
+    (ClientMode.BDAT, Point.END): Spot(Stage.BDAT, "end", _MESSAGE, _last),
 }
 
 
@@ -154,7 +158,7 @@ class Cell:
     point: Point
     fault: Fault
     link: Link
-    way: Way
+    way: ClientMode
 
     @property
     def spot(self) -> Spot:
@@ -164,12 +168,12 @@ class Cell:
 
     @property
     def long(self) -> bool:
-        """Whether the subject's content is too large for one write, so that the fault meets it in the midst."""
-        return self.point is Point.BODY or (self.way is Way.BDAT and self.point is Point.DATA)
+        """True if the content is too large for one write, so that the fault occurs in the middle of it."""
+        return self.point is Point.BODY or (self.way is ClientMode.BDAT and self.point is Point.DATA)
 
     @property
     def stalls(self) -> bool:
-        return self.fault in (Fault.HANG, Fault.DRIP)
+        return self.fault in (Fault.HANG, Fault.SLOW_REPLY)
 
     def __str__(self) -> str:
         return f"{self.fault} at {self.point}, {self.link}, {self.way}"
@@ -177,6 +181,6 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """All of them: 37 points on three links, ten faults, four ways."""
-    for fault, link, way, point in product(Fault, Link, Way, Point):
+    for fault, link, way, point in product(Fault, Link, ClientMode, Point):
         if link in SPOTS[point].links:
             yield Cell(point, fault, link, way)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.matrix.playing import Wires, complaints
-from tests.matrix.tables import Cell, Fault, Link, Way, cells
+from tests.matrix.tables import Cell, ClientMode, Fault, Link, cells
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -37,10 +37,10 @@ async def _all(chosen: Iterable[Cell], wires: Wires) -> list[str]:
 
 
 @pytest.mark.both_loops
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("way", ClientMode)
 @pytest.mark.parametrize("link", Link)
 @pytest.mark.parametrize("fault", Fault)
-async def test_every_fault_ends_typed_true_and_in_time(fault: Fault, link: Link, way: Way, wires: Wires) -> None:
+async def test_every_fault_ends_typed_true_and_in_time(fault: Fault, link: Link, way: ClientMode, wires: Wires) -> None:
     """WI-12, fault injection 2: the stage's limit + 0.5 s; accepted is what the relay has once, the rest it has not."""
     chosen = [cell for cell in cells() if (cell.fault, cell.link, cell.way) == (fault, link, way)]
     assert await _all(chosen, wires) == []

@@ -56,7 +56,7 @@ class Relay:
         self.said.append(self.protocol.send(command))  # type: ignore[arg-type]
 
     def answer(self, *replies: bytes) -> bool:
-        """Whether the login is done after these."""
+        """Pass in replies; return true if the login is done."""
         for reply in replies:
             (exchange,) = self.protocol.receive(reply + b"\r\n")
             self.shown.append(str(exchange.reply))
@@ -119,7 +119,7 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
     ],
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "bad salt"],
 )
-def test_a_server_that_is_up_to_no_good_is_broken_off(server: ServerScram, why: str) -> None:
+def test_a_login_with_a_malicious_server_is_cancelled(server: ServerScram, why: str) -> None:
     """AU-03: `*`, a reason, and no other mechanism to which it could talk us down (W-49)."""
     relay = Relay(f"{SCRAM} PLAIN LOGIN CRAM-MD5")
     final = relay.against(server, {"ann": "hunter2"})
@@ -144,7 +144,7 @@ def test_a_235_before_the_proof_is_no_success(rounds: int) -> None:
 
 
 @pytest.mark.parametrize("code", [504, 534])
-def test_another_mechanism_follows_only_where_this_one_is_not_taken(code: int) -> None:
+def test_another_mechanism_follows_only_if_this_one_is_not_accepted(code: int) -> None:
     """AU-02: SCRAM, then PLAIN."""
     relay = Relay(f"PLAIN {SCRAM}")
     assert not relay.answer(b"%d not this one" % code)
@@ -189,7 +189,7 @@ def test_a_plus_that_is_refused_after_its_proof_is_final() -> None:
         relay.answer(relay.against(ServerScram("sha512", b"another"), {"ann": "hunter2"}))
 
 
-def test_a_mechanism_that_was_taken_is_not_followed_by_another() -> None:
+def test_an_accepted_mechanism_is_not_followed_by_another() -> None:
     """AU-02: after a challenge was answered the secret may have been judged."""
     relay = Relay("PLAIN LOGIN", wanted=("LOGIN", "PLAIN"))
     assert not relay.answer(b"334 VXNlcm5hbWU6", b"334 UGFzc3dvcmQ6")
@@ -198,7 +198,7 @@ def test_a_mechanism_that_was_taken_is_not_followed_by_another() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [b"501 cancelled", b"454 later", b"504 what", b"421 bye"])
-def test_what_we_broke_off_is_never_tried_again(cancelled: bytes) -> None:
+def test_a_cancelled_login_is_never_retried(cancelled: bytes) -> None:
     """AU-03: whatever the reply to `*` is."""
     relay = Relay(f"{SCRAM} PLAIN")
     assert not relay.answer(b"334 AAAA")
@@ -208,7 +208,7 @@ def test_what_we_broke_off_is_never_tried_again(cancelled: bytes) -> None:
 
 
 @pytest.mark.parametrize("positive", [b"235 welcome", b"334 ", b"250 ok"])
-def test_what_we_broke_off_cannot_succeed(positive: bytes) -> None:
+def test_a_cancelled_login_cannot_succeed(positive: bytes) -> None:
     """AU-06: RFC 4954 §4 has 501 behind `*`."""
     relay = Relay("LOGIN")
     assert not relay.answer(b"334 !!!")
@@ -216,7 +216,7 @@ def test_what_we_broke_off_cannot_succeed(positive: bytes) -> None:
         relay.answer(positive)
 
 
-def test_challenges_are_endless_for_nobody() -> None:
+def test_endless_challenges_are_cancelled() -> None:
     """AU-06, W-52: LOGIN asks twice, then it is over."""
     relay = Relay("LOGIN")
     assert not relay.answer(*[b"334 VXNlcm5hbWU6"] * 3)
@@ -226,7 +226,7 @@ def test_challenges_are_endless_for_nobody() -> None:
 
 
 @pytest.mark.parametrize(("mechanism", "end"), [("OAUTHBEARER", b"AQ==\r\n"), ("XOAUTH2", b"\r\n")])
-def test_the_reason_why_a_token_was_refused_is_told(mechanism: str, end: bytes) -> None:
+def test_the_reason_for_a_refused_token_is_reported(mechanism: str, end: bytes) -> None:
     """W-50: the challenge has it, the final reply has not; the secret is not in it (AU-09)."""
     relay = Relay(mechanism, TOKEN)
     assert not relay.answer(b"334 " + b64encode(b'{"status":"expired: hunter2"}'))
@@ -256,7 +256,7 @@ def test_a_secret_that_is_part_of_a_challenge_does_not_spoil_it(password: str) -
 @pytest.mark.parametrize(
     ("credentials", "said"), [(External(), b"AUTH EXTERNAL =\r\n"), (External("ann"), b"AUTH EXTERNAL YW5u\r\n")]
 )
-def test_external_says_who_to_act_as_or_an_equals_sign(credentials: External, said: bytes) -> None:
+def test_external_sends_the_identity_or_an_equals_sign(credentials: External, said: bytes) -> None:
     """RFC 4954 §4: an empty initial response is `=`."""
     relay = Relay("EXTERNAL PLAIN", credentials)
     assert relay.said == [said]
@@ -305,7 +305,7 @@ REPLIES = (st.binary(max_size=64) | st.builds(bytes.__add__, NONCES, RESTS) | KN
 
 
 def outcome(relay: Relay, replies: list[bytes]) -> SMTPError | None:
-    """What the login ends with, None for success, or for no end yet; SCRAM cannot succeed by luck."""
+    """Return the error of the login; None for success, or if it has not ended; SCRAM cannot succeed by luck."""
     try:
         for reply in replies:
             if relay.answer(reply):

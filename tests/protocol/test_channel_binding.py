@@ -89,7 +89,7 @@ GOOD = certificate("1.2.840.113549.1.1.11")
         der(0x30, der(0x30)),
     ],
 )
-def test_what_is_no_certificate_gives_no_binding(octets: bytes | None) -> None:
+def test_an_invalid_certificate_has_no_binding(octets: bytes | None) -> None:
     """AU-04: then SCRAM says `n`, that it cannot bind."""
     assert server_end_point(octets) is None
 

@@ -62,7 +62,7 @@ def test_the_first_refused_chunk_is_the_verdict_and_the_last_one() -> None:
     assert transaction.commands_to_send() == (RSET,)
 
 
-def test_a_chunk_refused_behind_our_back_decides_when_the_last_is_answered() -> None:
+def test_a_chunk_refused_meanwhile_decides_when_the_last_is_answered() -> None:
     """The last chunk was said already: its own 503 says nothing new."""
     transaction = chunked(OK, OK, OK)
     chunk = transaction.start_chunk(5)
@@ -74,7 +74,7 @@ def test_a_chunk_refused_behind_our_back_decides_when_the_last_is_answered() -> 
     assert transaction.build_delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
 
 
-def test_a_last_chunk_taken_after_a_refused_one_is_out_of_step() -> None:
+def test_a_last_chunk_accepted_after_a_refused_one_is_unexpected() -> None:
     """It cannot be the reply to what was said; the message may be there or not."""
     transaction = chunked(OK, OK, OK)
     chunk = transaction.start_chunk(5)
@@ -84,7 +84,7 @@ def test_a_last_chunk_taken_after_a_refused_one_is_out_of_step() -> None:
         transaction.receive_reply(LAST, OK)
 
 
-def test_a_taken_chunk_is_no_verdict() -> None:
+def test_an_accepted_chunk_is_not_the_result() -> None:
     """Only the last one's reply is."""
     transaction = chunked(OK, OK, OK)
     transaction.receive_reply(transaction.start_chunk(5), OK)
@@ -92,7 +92,7 @@ def test_a_taken_chunk_is_no_verdict() -> None:
     assert not transaction.all_refused
 
 
-def test_a_streamed_content_may_be_delivered_as_soon_as_it_is_said() -> None:
+def test_streamed_content_may_be_delivered_as_soon_as_it_is_sent() -> None:
     """It goes out before any recipient is accepted: in doubt until a reply says otherwise."""
     transaction = Transaction(TWO, chunked=True)
     group = transaction.commands_to_send()
@@ -106,7 +106,7 @@ def test_a_streamed_content_may_be_delivered_as_soon_as_it_is_said() -> None:
     assert transaction.build_delivery().accepted
 
 
-def test_a_streamed_content_goes_to_those_who_were_accepted() -> None:
+def test_streamed_content_goes_to_the_accepted_recipients() -> None:
     """PC-g: the last chunk was in the flight with a recipient who is refused; the other gets it."""
     transaction = Transaction(TWO, chunked=True)
     for command, reply in zip((*transaction.commands_to_send(), LAST), (OK, OK, NO, OK), strict=True):
@@ -116,7 +116,7 @@ def test_a_streamed_content_goes_to_those_who_were_accepted() -> None:
     assert transaction.build_delivery().outcomes == (Outcome.ACCEPTED, Outcome.REJECTED)
 
 
-def test_a_streamed_content_for_nobody_is_nobodys() -> None:
+def test_streamed_content_without_recipients_reaches_none() -> None:
     """Its chunk is refused as well: 503 or 554, depending on the server."""
     transaction = Transaction(TWO, chunked=True)
     for command, reply in zip((*transaction.commands_to_send(), LAST), (OK, NO, NO, Reply(554)), strict=True):
@@ -128,7 +128,7 @@ def test_a_streamed_content_for_nobody_is_nobodys() -> None:
     assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
-def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
+def test_a_chunk_after_a_refused_mail_reaches_no_recipient() -> None:
     """PC-h: it was streamed, and is refused with all of its envelope; who takes it nevertheless delivers to nobody."""
     for last in (NO, OK):
         transaction = Transaction(TWO, chunked=True)
@@ -140,7 +140,7 @@ def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
         assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
-def test_content_behind_data_is_never_unasked() -> None:
+def test_content_after_data_waits_for_replies() -> None:
     """It waits for 354."""
     transaction = Transaction(TWO)
     transaction.commands_to_send()

@@ -99,7 +99,7 @@ def in_state(state: ProtocolState) -> ClientProtocol:
 
 @pytest.mark.parametrize("state", ProtocolState)
 @pytest.mark.parametrize("verb", Verb)
-def test_a_command_is_said_in_the_states_that_list_it(state: ProtocolState, verb: Verb) -> None:
+def test_a_command_is_sent_in_the_states_that_list_it(state: ProtocolState, verb: Verb) -> None:
     """RFC 5321 §4.1.4; what is out of sequence is our bug and never reaches the wire."""
     protocol = in_state(state)
     if state is ProtocolState.CONNECTED:
@@ -118,7 +118,7 @@ def test_a_command_is_said_in_the_states_that_list_it(state: ProtocolState, verb
 
 
 @pytest.mark.parametrize("verb", [Verb.EHLO, Verb.MAIL, Verb.NOOP, Verb.RSET])
-def test_nothing_is_said_behind_an_unanswered_command_without_pipelining(verb: Verb) -> None:
+def test_nothing_is_sent_after_an_unanswered_command_without_pipelining(verb: Verb) -> None:
     """RFC 2920: an extension that was not offered is not used."""
     protocol = ready()
     protocol.send(command(verb))
@@ -212,7 +212,7 @@ def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
     assert not protocol.can_send(MAIL)
 
 
-def test_a_chunk_that_is_taken_leaves_open_what_the_chunk_behind_it_leads_to() -> None:
+def test_an_accepted_chunk_leaves_the_expected_state_to_later_chunks() -> None:
     """RFC 3030 §4.2: chunks may be pipelined; `expected_state` has counted on each of them when it was said."""
     protocol = pipelined(MAIL, RCPT, command(Verb.BDAT), LAST)
     hear(protocol, b"250 sender", b"250 recipient", b"250 chunk")
@@ -342,7 +342,7 @@ def test_a_malformed_reply_ends_the_dialogue() -> None:
         [b"220-go\r\n220 go\r\n\r\n"],
     ],
 )
-def test_an_octet_behind_the_220_to_starttls_is_an_attack(reads: list[bytes]) -> None:
+def test_a_byte_after_the_220_to_starttls_is_an_attack(reads: list[bytes]) -> None:
     """WI-06, TL-01, W-40: in the same segment or later, one octet or many; nothing of it is heard."""
     for pieces in (reads, [octet.to_bytes() for octet in b"".join(reads)]):
         protocol = ready(b"STARTTLS")
@@ -361,7 +361,7 @@ def test_an_end_without_octets_is_no_attack() -> None:
     assert list(protocol.receive(b"")) == []
 
 
-def test_a_handshake_makes_everything_forgotten() -> None:
+def test_a_tls_handshake_resets_the_state() -> None:
     """TL-04, RFC 3207 §4.2: EHLO comes next, and MAIL does not."""
     protocol = ready(b"STARTTLS", b"AUTH PLAIN", b"PIPELINING")
     protocol.send(STARTTLS)
@@ -373,7 +373,7 @@ def test_a_handshake_makes_everything_forgotten() -> None:
     assert not protocol.can_send(MAIL)
 
 
-def test_a_handshake_must_have_been_asked_for() -> None:
+def test_a_tls_handshake_needs_starttls() -> None:
     """W-43: our bug, said at once."""
     with pytest.raises(LocalProtocolError, match="without a positive reply to STARTTLS"):
         ready().tls_started()
@@ -471,7 +471,7 @@ def test_only_replies_to_a_login_are_starred_out() -> None:
 
 
 @pytest.mark.parametrize(("left", "found"), [(b"", False), (b"250 hal", False), (b"\x15\x03\x03", True)])
-def test_the_end_of_the_connection_closes_and_tells_of_foreign_octets(left: bytes, found: bool) -> None:
+def test_the_end_of_the_connection_closes_and_reports_bytes_that_are_no_reply(left: bytes, found: bool) -> None:
     """W-28, WI-15."""
     protocol = ready()
     list(protocol.receive(left))

@@ -28,12 +28,12 @@ def stuffed(content: bytes) -> bytes:
 
 
 def image(parts: tuple[bytes, ...]) -> bytes:
-    """What goes out after 354."""
+    """Return the bytes sent after 354."""
     return b"".join(dot_stuff(parts)) + b".\r\n"
 
 
 def received(octets: bytes) -> bytes:
-    """What a relay reads that undoes transparency, up to the first end of mail data."""
+    """Return the content as a relay reads it, up to the first end of data."""
     lines = []
     for line in octets.splitlines(keepends=True):
         if line == b".\r\n":
@@ -118,7 +118,7 @@ def test_canonical_octets_are_left_alone(octets: bytes) -> None:
     assert content.parts[0] is octets
 
 
-def test_line_ends_of_octets_are_mended_on_demand() -> None:
+def test_line_ends_of_bytes_are_fixed_on_request() -> None:
     """WO-06: `fix_eols=True` is the caller's word for it."""
     assert bytes(Content.of(b"a\nb\rc\r\nd", fix_eols=True)) == b"a\r\nb\r\nc\r\nd\r\n"
 
@@ -140,7 +140,9 @@ def test_a_lone_surrogate_is_an_error_of_the_message() -> None:
         ("\r\né\r\n\r\n".encode(), 8, True, False),
     ],
 )
-def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, utf8_headers: bool) -> None:
+def test_content_has_the_extensions_that_it_needs(
+    octets: bytes, size: int, eight_bit: bool, utf8_headers: bool
+) -> None:
     """WO-12, W-66: SIZE counts the octets before transparency, RFC 1870 §3."""
     content = Content.of(octets)
     assert (content.size, content.eight_bit, content.utf8_headers) == (size, eight_bit, utf8_headers)
@@ -148,7 +150,7 @@ def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, 
 
 
 def test_content_in_memory_can_be_sent_again() -> None:
-    """What a stream cannot, once it was begun."""
+    """A stream that was begun cannot."""
     assert not Content.of(b"Subject: x\r\n").is_consumed
 
 

@@ -55,7 +55,7 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
         ((b"x" * 500, b"x" * 499), "a line of more than 998 bytes ends at or after byte 500"),
     ],
 )
-def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], why: str) -> None:
+def test_invalid_content_is_refused_with_its_position(blocks: tuple[bytes, ...], why: str) -> None:
     """WO-06, WO-10: counted from the first octet of the content, not of the block."""
     with pytest.raises(MessageError, match=why):
         passed(ContentNormalizer(), *blocks)
@@ -65,7 +65,7 @@ def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], 
     ("blocks", "fixed"),
     [((b"a\r", b"\nb\r", b"c"), b"a\r\nb\r\nc\r\n"), ((b"a\n", b"\r", b"\n"), b"a\r\n\r\n"), ((b"a\r",), b"a\r\n")],
 )
-def test_line_ends_are_mended_across_blocks(blocks: tuple[bytes, ...], fixed: bytes) -> None:
+def test_line_ends_are_fixed_across_blocks(blocks: tuple[bytes, ...], fixed: bytes) -> None:
     assert passed(ContentNormalizer(fix_eols=True), *blocks) == fixed
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_one_empty_line() -> None:
 
 
 @given(OCTETS, st.lists(st.integers(0, 5000), max_size=6))
-def test_dots_are_doubled_wherever_the_blocks_are_cut(octets: bytes, places: list[int]) -> None:
+def test_dots_are_doubled_wherever_the_blocks_are_split(octets: bytes, places: list[int]) -> None:
     """WO-08, P3."""
     dots = DotStuffer()
     assert b"".join(map(dots.feed, cut(octets, places))) == DotStuffer().feed(octets)

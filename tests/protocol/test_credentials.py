@@ -10,7 +10,7 @@ from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Password, Secret, encode_name
 
 
-def test_a_secret_shows_itself_to_nobody() -> None:
+def test_a_secret_is_not_shown() -> None:
     """AU-08."""
     secret = Secret("hunter2")
     for shown in (repr(secret), str(secret), f"{secret}", repr(Password("ann", secret)), repr(Bearer("ann", secret))):
@@ -60,7 +60,7 @@ def test_names_and_secrets_go_out_as_utf_8() -> None:
     assert Secret("pässword").encode("password") == b"p\xc3\xa4ssword"
 
 
-def test_a_channel_does_not_show_what_goes_into_a_proof() -> None:
+def test_a_channel_does_not_show_its_nonce_and_certificate() -> None:
     """AU-08: its repr is one line of a log."""
     assert repr(Channel("relay.example", 587, b"certificate", "secret nonce")) == (
         "Channel(host='relay.example', port=587, plus=False)"

@@ -20,7 +20,7 @@ ACCEPTED, DEFERRED, REJECTED = Outcome.ACCEPTED, Outcome.DEFERRED, Outcome.REJEC
 @pytest.mark.parametrize(
     ("code", "outcome"), [(250, ACCEPTED), (251, ACCEPTED), (421, DEFERRED), (452, DEFERRED), (550, REJECTED)]
 )
-def test_an_outcome_is_what_the_first_digit_says(code: int, outcome: Outcome) -> None:
+def test_an_outcome_follows_the_first_digit(code: int, outcome: Outcome) -> None:
     """WI-21: the reply code governs, not what its text claims."""
     assert Outcome.of(Reply(code, (b"5.1.1 2.0.0 4.0.0",))) is outcome
 
@@ -53,7 +53,7 @@ def test_each_recipient_has_the_reply_that_decided(
     assert refused.value.reply == reply
 
 
-def test_a_refused_rcpt_says_whose_it_was() -> None:
+def test_a_refused_rcpt_names_its_recipient() -> None:
     """D-23: The error is read by a person who looks for the address."""
     with pytest.raises(DeliveryRefused) as refused:
         Delivery(BOTH, OK, (OK, NO), (OK,), True).raise_for_refusal()
@@ -78,14 +78,14 @@ def test_a_recipient_is_found_however_its_domain_is_written(said: str) -> None:
 
 
 def test_two_spellings_of_a_recipient_stay_apart() -> None:
-    """What is written in the very same way comes first."""
+    """An exact match comes first."""
     delivery = Delivery(Envelope.of(None, ["bob@Example.net", BOB]), OK, (OK, NO), (OK,), True)
     assert (delivery.outcome("bob@Example.net"), delivery.outcome(BOB)) == (ACCEPTED, REJECTED)
     assert delivery.outcome("bob@EXAMPLE.NET") is ACCEPTED
 
 
 @pytest.mark.parametrize("stranger", ["Bob@example.net", Mailbox.parse("dan@example.net"), "bob", "bob\r\n"])
-def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
+def test_an_unknown_recipient_is_an_error_that_names_the_known_ones(stranger: Mailbox | str) -> None:
     """A local part in other case is another mailbox (RFC 5321 §2.4)."""
     delivery = Delivery(BOTH, OK, (OK, NO), (OK,), True)
     named = str(stranger).replace("\r\n", "")
@@ -147,7 +147,7 @@ def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
     assert delivery.deferred is None
 
 
-def test_what_is_left_of_a_batch_is_an_envelope() -> None:
+def test_the_rest_of_a_batch_is_an_envelope() -> None:
     """PC-f, WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
     paths = [f"r{number}@example.net" for number in range(250)]
     mail_options = [RcptOptions(orcpt=f"rfc822;{path}") for path in paths]
@@ -188,7 +188,7 @@ def test_an_lmtp_relay_judges_each() -> None:
 
 
 @pytest.mark.parametrize(("verified", "said"), [(True, "verified"), (False, "not verified")])
-def test_what_protected_a_session_reads_well(verified: bool, said: str) -> None:
+def test_tls_info_is_readable(verified: bool, said: str) -> None:
     """As a line of the dialogue has it; the fingerprint is for comparing, not for reading."""
     facts = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
     assert str(facts) == f"TLSv1.3, TLS_AES_256_GCM_SHA384, certificate {said}"

@@ -62,7 +62,7 @@ def test_nothing_is_asked_for_unless_somebody_does() -> None:
     assert envelope.rcpt_options == ()
 
 
-def test_wishes_are_for_all_or_for_each() -> None:
+def test_rcpt_options_are_for_all_or_for_each() -> None:
     """W-81: one recipient is reported on, the other never."""
     both = ["bob@example.net", "carol@example.net"]
     assert Envelope.of("ann@example.org", both, rcpt_options=NEVER).rcpt_options == (NEVER, NEVER)
@@ -71,20 +71,20 @@ def test_wishes_are_for_all_or_for_each() -> None:
 
 
 @pytest.mark.parametrize("mail_options", [[NEVER], [NEVER, None, NEVER]])
-def test_wishes_for_some_are_refused(mail_options: list[RcptOptions | None]) -> None:
-    """Whose would they be? Nothing here guesses."""
+def test_rcpt_options_for_some_are_refused(mail_options: list[RcptOptions | None]) -> None:
+    """There is no telling which recipients they are for."""
     with pytest.raises(InvalidArgument, match=f"{len(mail_options)} rcpt_options for 2 recipients"):
         Envelope.of(None, ["bob@example.net", "carol@example.net"], rcpt_options=mail_options)
 
 
-def test_other_wishes_make_another_envelope() -> None:
+def test_other_options_make_another_envelope() -> None:
     """W-83: the caller's stays as it is."""
     envelope = Envelope.of("ann@example.org", "bob@example.net", mail_options=HEADERS)
     assert envelope.with_options(None, NEVER) == Envelope.of("ann@example.org", "bob@example.net", rcpt_options=NEVER)
     assert envelope == Envelope.of("ann@example.org", "bob@example.net", mail_options=HEADERS)
 
 
-def test_the_callers_list_of_wishes_is_left_alone() -> None:
+def test_the_callers_list_of_options_is_not_changed() -> None:
     """W-83: nor does a change to it reach the envelope."""
     asked: list[RcptOptions | None] = [NEVER]
     envelope = Envelope.of(None, "bob@example.net", rcpt_options=asked)
@@ -92,7 +92,7 @@ def test_the_callers_list_of_wishes_is_left_alone() -> None:
     assert envelope.rcpt_options == (NEVER,)
 
 
-def test_a_part_keeps_each_recipients_wishes() -> None:
+def test_a_subset_keeps_each_recipients_options() -> None:
     """WI-22: what is sent again later asks for the same as before."""
     three = ["bob@example.net", "carol@example.net", "bob@example.net"]
     envelope = Envelope.of(None, three, mail_options=HEADERS, rcpt_options=[ALWAYS, None, NEVER])

@@ -55,7 +55,7 @@ MSK = timezone(timedelta(hours=3))
         ),
     ],
 )
-def test_each_wish_for_a_message_names_its_extension(
+def test_each_mail_option_names_its_extension(
     mail_options: MailOptions, said: list[tuple[str, str, str | None]]
 ) -> None:
     """RFC 3461, 8689, 2852, 4865, 6710 and 4954 §5."""
@@ -83,7 +83,7 @@ def test_each_wish_for_a_message_names_its_extension(
         (RcptOptions(valid_since=ValidSince(NOON, False)), [("RRVS", "RRVS", "2031-05-06T12:00:07Z;R")]),
     ],
 )
-def test_each_wish_for_a_recipient_names_its_extension(
+def test_each_rcpt_option_names_its_extension(
     mail_options: RcptOptions, said: list[tuple[str, str, str | None]]
 ) -> None:
     """RFC 3461 §4.1 and §4.2, RFC 6533 §3, RFC 7293; WO-05: `+` and `=` of an address are encoded."""
@@ -133,13 +133,13 @@ def test_each_wish_for_a_recipient_names_its_extension(
         (lambda: RcptOptions(orcpt="rfc822;" + "+" * 165), "too long"),
     ],
 )
-def test_what_cannot_be_said_is_refused_when_it_is_made(made: Any, why: str) -> None:
+def test_an_invalid_option_is_refused_when_it_is_made(made: Any, why: str) -> None:
     """WO-01, WO-05: long before a command line; an error with a reason, and a ValueError."""
     with pytest.raises(InvalidArgument, match=why):
         made()
 
 
-def test_the_longest_that_can_be_said() -> None:
+def test_the_longest_values_are_accepted() -> None:
     """RFC 3461 §4.2 and §5.4: on the wire, encoded."""
     assert {key: value for _, key, value in MailOptions(envid="+" * 33)} == {"ENVID": "+2B" * 33}
     (said,) = RcptOptions(orcpt="rfc822;" + "x" * 493)
@@ -165,7 +165,7 @@ EVERY_WISH = st.builds(
 
 
 @given(EVERY_WISH)
-def test_every_wish_fits_a_command_line(mail_options: MailOptions) -> None:
+def test_every_option_fits_a_command_line(mail_options: MailOptions) -> None:
     """WO-01: one line, each parameter once."""
     line = bytes(mail(None, {keyword: value for _, keyword, value in mail_options}))
     assert line.count(b"\r\n") == 1

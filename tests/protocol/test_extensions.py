@@ -1,4 +1,4 @@
-"""What EHLO offered, whatever it wrote."""
+"""Extensions in the reply to EHLO, however it is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_first_line_is_the_relays_name() -> None:
     assert not Extensions.parse(Reply(250, (b"PIPELINING",)))
 
 
-def test_what_is_offered_is_asked_by_name() -> None:
+def test_offered_extensions_are_found_by_name() -> None:
     """The rest of the package asks so; each keyword makes one of them true, in any case."""
     names = {
         "PIPELINING": "pipelining",
@@ -123,7 +123,7 @@ def test_the_shortest_time_limit_is_read(line: str, seconds: int | None) -> None
     assert offered(line).min_by_time == seconds
 
 
-def test_what_a_relay_takes_about_another_client_is_read() -> None:
+def test_xclient_attributes_are_parsed() -> None:
     """Postfix's XCLIENT names its attributes in the reply to EHLO."""
     assert offered("XCLIENT NAME addr Login").xclient == ("NAME", "ADDR", "LOGIN")
     assert offered("SIZE").xclient == ()
@@ -142,7 +142,7 @@ def test_what_a_relay_takes_about_another_client_is_read() -> None:
         ([], ()),
     ],
 )
-def test_mechanisms_are_the_union_of_what_auth_says(lines: list[str], mechanisms: tuple[str, ...]) -> None:
+def test_mechanisms_are_the_union_of_all_auth_lines(lines: list[str], mechanisms: tuple[str, ...]) -> None:
     """W-17, D-16, WI-16: `AUTH=` is how servers wrote it before RFC 2554 was done."""
     assert offered(*lines).mechanisms == mechanisms
 
@@ -218,7 +218,7 @@ def test_masked_keywords_are_not_offered() -> None:
 
 @pytest.mark.parametrize("keyword", ["SIZE", "limits", "FutureRelease", "DSN", "XCLIENT"])
 def test_any_keyword_can_be_masked(keyword: str) -> None:
-    """What was read of its parameters goes with it; the others stay."""
+    """Its parameters are removed with it; the others stay."""
     everything = offered("SIZE 1", "LIMITS RCPTMAX=1", "FUTURERELEASE 1", "DSN", "XCLIENT NAME")
     rest = everything.without([keyword])
     assert set(everything) - set(rest) == {keyword.upper()}

@@ -1,4 +1,4 @@
-"""What a message needs of a relay, and what is refused here because the relay does not offer it."""
+"""The parameters that a message needs, and errors for extensions that the relay does not offer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ ZOE = Envelope.of("ann@example.org", "zoë@example.net")
         (Envelope.of(None, "ann@münchen.example"), HELLO, {}),
     ],
 )
-def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, needed: dict[str, str | None]) -> None:
+def test_content_and_addresses_beyond_ascii_are_declared(
+    envelope: Envelope, content: Content, needed: dict[str, str | None]
+) -> None:
     """WO-12, W-73 and W-76; a domain beyond ASCII needs nothing, it goes in A-labels."""
     assert mail_parameters(envelope, content, offered("8bitmime", "smtputf8")) == needed
 
@@ -80,7 +82,7 @@ def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, 
         (ZOE, EIGHT_BIT, [], "8BITMIME"),
     ],
 )
-def test_what_is_needed_and_missing_is_said_before_mail(
+def test_a_missing_extension_is_an_error_before_mail(
     envelope: Envelope, content: Content, lines: list[str], missing: str
 ) -> None:
     """D-29, WO-12, W-74 and W-76: no half-open envelope, no raw octets to a relay that takes 7 bits."""
@@ -102,7 +104,7 @@ def test_what_is_needed_and_missing_is_said_before_mail(
         ("AUTH=PLAIN", {"auth": "<>"}, {"AUTH": "<>"}),
     ],
 )
-def test_a_wish_is_said_where_it_is_offered_and_refused_here_where_not(
+def test_an_option_is_sent_if_offered_and_refused_otherwise(
     line: str, mail_options: dict[str, object], said: dict[str, str | None]
 ) -> None:
     """TL-14, RFC 3461, 8689, 2852, 4865, 6710, 4954 §5: the error names what is missing."""
@@ -173,7 +175,7 @@ def test_more_than_is_offered_is_refused_here(line: str, mail_options: dict[str,
         ("FUTURERELEASE 100 never", {"hold_for": 100}),
     ],
 )
-def test_what_no_bound_forbids_is_said(line: str, mail_options: dict[str, object]) -> None:
+def test_values_within_the_bounds_are_sent(line: str, mail_options: dict[str, object]) -> None:
     """A bound is for the mode, or the parameter, that it is about."""
     assert len(mail_parameters(with_options(**mail_options), HELLO, offered(line))) == 1
 
@@ -196,7 +198,7 @@ def test_more_recipients_than_the_relay_takes_are_refused_here(limits: str, why:
 
 
 @pytest.mark.parametrize("limits", ["", " RCPTMAX=3", " RCPTDOMAINMAX=2 RCPTMAX=3", " MAILMAX=1", " RCPTMAX=x"])
-def test_what_the_limits_allow_is_sent(limits: str) -> None:
+def test_messages_within_the_limits_are_sent(limits: str) -> None:
     """RFC 9422: two spellings of a domain are one domain; a limit that is none is no limit."""
     assert mail_parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
 
@@ -230,13 +232,13 @@ def test_each_recipient_has_its_own_parameters() -> None:
 
 
 @pytest.mark.parametrize(("lines", "missing"), [([], "DSN"), (["RRVS"], "DSN"), (["DSN"], "RRVS")])
-def test_a_recipients_wish_is_refused_here_where_it_is_not_offered(lines: list[str], missing: str) -> None:
+def test_a_rcpt_option_is_refused_if_not_offered(lines: list[str], missing: str) -> None:
     """W-81: for one recipient as for all; no half-open envelope."""
     with pytest.raises(ExtensionNotSupported) as refused:
         rcpt_parameters(TWO_DOMAINS.with_options(None, [None, REPORT, None]), offered(*lines))
     assert refused.value.extension == missing
 
 
-def test_without_wishes_no_rcpt_has_parameters() -> None:
+def test_without_options_no_rcpt_has_parameters() -> None:
     """The way of nearly every message, and it costs nothing."""
     assert rcpt_parameters(TWO_DOMAINS, offered("DSN", "RRVS")) == ()

@@ -136,7 +136,7 @@ def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> Non
         ('"a\u2028b"@example.org', "the character U+2028"),
     ],
 )
-def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:
+def test_an_invalid_address_is_refused_with_the_reason(text: str, why: str) -> None:
     """MH-06, MH-07, MH-09, WO-01, WO-04, WO-16, W-69 and W-70: nothing is cut, mapped or completed."""
     with pytest.raises(RecipientError) as refused:
         Mailbox.parse(text)
@@ -173,7 +173,7 @@ def test_only_a_local_part_beyond_ascii_needs_smtputf8(text: str, needed: bool) 
     )
 )
 @example("ann@[IPv6:::1%x>]")
-def test_what_is_parsed_is_sent_and_parsed_the_same(text: str) -> None:
+def test_a_parsed_address_is_sent_and_parsed_the_same(text: str) -> None:
     """WO-04: parse(str(mailbox)) is the mailbox, and nothing but RecipientError comes of any text."""
     try:
         mailbox = Mailbox.parse(text)

@@ -6,9 +6,16 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Credentials, External, Password, Secret
-from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, oauth_error
-from asyncsmtp.protocol.auth.sasl import MECHANISMS
+from asyncsmtp.protocol.auth.credentials import (
+    Bearer,
+    Channel,
+    Credentials,
+    External,
+    MechanismFailed,
+    Password,
+    Secret,
+)
+from asyncsmtp.protocol.auth.sasl import MECHANISMS, oauth_error
 
 BY_NAME = {mechanism.name: mechanism for mechanism in MECHANISMS}
 SUBMISSION = Channel("server.example.com", 587)
@@ -20,7 +27,7 @@ TOKEN = Bearer("username", Secret("password"))
 def said(
     mechanism: str, credentials: Credentials, *challenges: bytes, channel: Channel = SUBMISSION
 ) -> list[bytes | None]:
-    """What the mechanism says first, and to each challenge; it must be over then."""
+    """Return the initial response and the answer to each challenge; the mechanism must end then."""
     dialogue = BY_NAME[mechanism].begin(credentials, channel)
     found = [next(dialogue), *map(dialogue.send, challenges)]
     with pytest.raises(StopIteration):
@@ -52,7 +59,7 @@ def test_plain(credentials: Password, initial: bytes) -> None:
         (b"", b""),
     ],
 )
-def test_login_answers_two_prompts_whatever_they_say(prompts: tuple[bytes, bytes]) -> None:
+def test_login_answers_two_prompts_of_any_text(prompts: tuple[bytes, bytes]) -> None:
     """W-47, SV-10: they differ between servers."""
     assert said("LOGIN", USER, *map(b64decode, prompts)) == [None, b"username", b"password"]
 
@@ -93,14 +100,14 @@ def test_oauthbearer_answers_the_reason_of_a_failure_with_0x01() -> None:
     assert said("OAUTHBEARER", token, b'{"status":"invalid_token"}') == [b64decode(initial), b64decode(b"AQ==")]
 
 
-def test_oauthbearer_does_not_tell_a_host_it_does_not_know() -> None:
+def test_oauthbearer_omits_an_unknown_host() -> None:
     """RFC 7628 §3.1: host and port are for who has them; a comma in the name is written =2C (RFC 5801 §4)."""
     first = said("OAUTHBEARER", Bearer("a,b=c", Secret("t")), b"{}", channel=Channel())[0]
     assert first == b"n,a=a=2Cb=3Dc,\x01auth=Bearer t\x01\x01"
 
 
 @pytest.mark.parametrize("authzid", ["", "zoë"])
-def test_external_says_at_most_whom_to_act_as(authzid: str) -> None:
+def test_external_sends_at_most_the_identity(authzid: str) -> None:
     """RFC 4422, Appendix A."""
     assert said("EXTERNAL", External(authzid)) == [authzid.encode()]
     assert said("EXTERNAL", External(authzid), b"") == [authzid.encode()] * 2
@@ -119,6 +126,6 @@ def test_external_says_at_most_whom_to_act_as(authzid: str) -> None:
         (b"[" * 6000, ""),
     ],
 )
-def test_the_reason_why_a_token_was_refused_is_told(challenge: bytes, reason: str) -> None:
+def test_the_reason_for_a_refused_token_is_reported(challenge: bytes, reason: str) -> None:
     """A peer's oldest complaint: the reason comes in a challenge, and was thrown away."""
     assert oauth_error(challenge) == reason

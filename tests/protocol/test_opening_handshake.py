@@ -25,7 +25,7 @@ class Relay:
         next(self.steps)
 
     def answer(self, *replies: bytes) -> bool:
-        """Whether the session is open after these."""
+        """Pass in replies; return true if the session is open."""
         for reply in replies:
             (exchange,) = self.protocol.receive(reply + b"\r\n")
             try:
@@ -54,7 +54,7 @@ def test_a_session_without_credentials_is_open_after_ehlo() -> None:
     assert relay.said == [b"EHLO client.example\r\n"]
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_said() -> None:
+def test_an_invalid_name_is_refused_before_anything_is_sent() -> None:
     """WO-03."""
     relay = Relay(name="me XCLIENT ADDR=192.0.2.1")
     with pytest.raises(InvalidArgument):

@@ -146,7 +146,7 @@ def test_idle_means_that_nothing_is_left_over(octets: bytes, idle: bool) -> None
     assert reader.is_empty is idle
 
 
-def test_idle_counts_the_replies_that_are_not_taken_yet() -> None:
+def test_the_reader_is_not_empty_while_replies_are_pending() -> None:
     """TL-01: the second reply of a read is there before anyone asks for it."""
     reader = ReplyReader()
     replies = reader.receive(b"220 go\r\n250 injected\r\n")
@@ -176,7 +176,7 @@ def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
         (b"hello", "the connection ended inside it)"),
     ],
 )
-def test_octets_of_another_protocol_say_which_port_is_meant(left: bytes, hint: str) -> None:
+def test_bytes_of_another_protocol_name_the_right_port(left: bytes, hint: str) -> None:
     """WI-15: a wrong port is the usual reason, and the remedy is known."""
     reader = ReplyReader()
     list(reader.receive(left))
@@ -186,7 +186,7 @@ def test_octets_of_another_protocol_say_which_port_is_meant(left: bytes, hint: s
     assert hint in str(refused.value) or left == b"hello"
 
 
-def test_what_is_quoted_of_a_malformed_line_is_short_and_harmless() -> None:
+def test_a_malformed_line_is_quoted_short_and_escaped() -> None:
     """WI-10, CT-01: the error is shown on a terminal."""
     with pytest.raises(RemoteProtocolError, match=r"“\\x1b\]0;pwn\\x07") as refused:
         read(b"\x1b]0;pwn\x07" + b"x" * 2000 + b"\r\n")

@@ -1,4 +1,4 @@
-"""Which mechanism is used for what, and what no log may show."""
+"""The choice of a mechanism, and the redaction of secrets."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_password_that_scram_cannot_compute_with_goes_by_plain() -> None:
         (["SCRAM-SHA-256", "XOAUTH2", "PLAIN"], ["SCRAM-SHA-256", "PLAIN"]),
     ],
 )
-def test_who_asks_for_mechanisms_gets_these_in_this_order(wanted: list[str], chosen: list[str]) -> None:
+def test_requested_mechanisms_are_used_in_their_order(wanted: list[str], chosen: list[str]) -> None:
     """AU-05: so CRAM-MD5 is there for who must have it."""
     assert names(choose_mechanisms(USER, NAMES, CHANNEL, wanted)) == chosen
 
@@ -116,7 +116,7 @@ def made(takes: type[Password] | type[Bearer] | type[External], user: str, secre
         ("a", "hunter2\udcff", "a lone surrogate"),
     ],
 )
-def test_credentials_that_would_break_the_frame_are_refused_before_anything_is_said(
+def test_credentials_with_separators_are_refused_before_anything_is_sent(
     mechanism: Mechanism, user: str, secret: str, why: str
 ) -> None:
     """AU-13: at the first step of each mechanism, the secret not being in the error."""
@@ -148,6 +148,6 @@ def test_no_form_of_the_secret_can_be_echoed(credentials: Password | Bearer) -> 
         assert shown.replace(b"=", b"").replace(b"***", b"") == b""
 
 
-def test_where_there_is_no_secret_all_may_be_said() -> None:
+def test_without_a_secret_nothing_is_redacted() -> None:
     """EXTERNAL."""
     assert redacted(External("ann"), CHANNEL) == ()

@@ -49,7 +49,7 @@ def test_a_text_is_mapped_and_normalised(text: str, prepared: str) -> None:
         ("a\u0085", "prohibits"),
     ],
 )
-def test_what_is_prohibited_is_refused(text: str, why: str) -> None:
+def test_prohibited_characters_are_refused(text: str, why: str) -> None:
     """RFC 4013 §2.3: each table; and the two examples of §3."""
     with pytest.raises(SaslprepError, match=why):
         saslprep(text)
@@ -64,7 +64,7 @@ def test_a_refused_text_is_in_no_traceback() -> None:
 
 
 @given(st.text())
-def test_what_is_prepared_stays_as_it_is(text: str) -> None:
+def test_a_prepared_text_stays_as_it_is(text: str) -> None:
     """RFC 3454 §7: preparing twice is preparing once, or the two sides would compute with two passwords."""
     try:
         prepared = saslprep(text)

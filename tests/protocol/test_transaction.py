@@ -31,7 +31,7 @@ def after(envelope: Envelope, *replies: Reply, pipelined: bool = True) -> Transa
     return transaction
 
 
-def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
+def test_a_pipelined_envelope_is_sent_at_once() -> None:
     """RFC 2920 §3.1: MAIL, each RCPT, DATA; and then nothing until all are answered."""
     transaction = Transaction(THREE, {"SIZE": "10"})
     group = transaction.commands_to_send()
@@ -47,7 +47,7 @@ def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
     assert transaction.commands_to_send() == ()
 
 
-def test_each_recipient_is_said_with_its_own_parameters() -> None:
+def test_each_rcpt_has_its_own_parameters() -> None:
     """W-81."""
     each = ({"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob@example.net"}, {"NOTIFY": "NEVER"}, {})
     group = Transaction(THREE, {"RET": "HDRS"}, each).commands_to_send()
@@ -59,7 +59,7 @@ def test_each_recipient_is_said_with_its_own_parameters() -> None:
     ]
 
 
-def test_behind_a_content_it_begins_with_rset() -> None:
+def test_a_group_after_content_begins_with_rset() -> None:
     """wire.md, "what real servers do": without it some lose count."""
     transaction = Transaction(ONE)
     group = transaction.commands_to_send(after_content=True)
@@ -69,8 +69,8 @@ def test_behind_a_content_it_begins_with_rset() -> None:
     assert transaction.phase is Phase.CONTENT
 
 
-def test_in_lockstep_it_says_one_at_a_time() -> None:
-    """Where PIPELINING is not offered."""
+def test_lockstep_sends_one_command_at_a_time() -> None:
+    """PIPELINING is not offered here."""
     transaction = Transaction(ONE, pipelined=False)
     for verb, reply in ((Verb.MAIL, OK), (Verb.RCPT, OK), (Verb.DATA, GO)):
         (command,) = transaction.commands_to_send()
@@ -80,7 +80,7 @@ def test_in_lockstep_it_says_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("replies", [(NO,), (OK, NO), (OK, LATER)])
-def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Reply, ...]) -> None:
+def test_lockstep_omits_commands_made_pointless_by_a_refusal(replies: tuple[Reply, ...]) -> None:
     """W-55 and W-57: RSET is."""
     transaction = after(ONE, *replies, pipelined=False)
     assert transaction.phase is Phase.RESETTING
@@ -92,7 +92,7 @@ def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Re
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
-def test_a_refused_data_is_the_answer_to_those_who_were_taken(pipelined: bool) -> None:
+def test_a_refused_data_is_the_reply_for_accepted_recipients(pipelined: bool) -> None:
     """R-04: RFC 5321 §3.3; RSET follows."""
     transaction = after(THREE, OK, OK, NO, OK, LATER, pipelined=pipelined)
     assert transaction.build_delivery().outcomes == (Outcome.DEFERRED, Outcome.REJECTED, Outcome.DEFERRED)
@@ -114,7 +114,7 @@ def test_the_final_reply_decides(final: Reply, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("final", [OK, NO])
-def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
+def test_the_reply_to_an_empty_content_counts_for_no_recipient(final: Reply) -> None:
     """PC-b, WI-19: though the relay says 250, nobody has the message; and it was never in doubt."""
     transaction = after(THREE, OK, NO, LATER, NO, GO)
     assert not transaction.has_accepted_recipient
@@ -126,7 +126,7 @@ def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
     assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.REJECTED)
 
 
-def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
+def test_a_refused_mail_outweighs_accepted_recipients() -> None:
     """PC-d: the message is not the relay's to take."""
     transaction = after(ONE, NO, OK, GO)
     assert not transaction.has_accepted_recipient
@@ -270,7 +270,7 @@ ALL = Envelope.of(None, ["bob@example.net", "carol@example.net", "dave@example.n
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
-def test_all_or_nothing_says_data_once_everybody_is_accepted(pipelined: bool) -> None:
+def test_all_or_nothing_sends_data_once_everybody_is_accepted(pipelined: bool) -> None:
     """A 354 cannot be unsaid: DATA is in no group with the recipients."""
     transaction = Transaction(ALL, pipelined=pipelined)
     said: list[list[Verb]] = []

@@ -25,7 +25,7 @@ def check(scene: Scene, client: Client) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=title)
-def test_the_client_says_what_the_transcript_says(scene: Scene) -> None:
+def test_the_client_follows_the_transcript(scene: Scene) -> None:
     """Each line of the client is compared, and what became of each recipient."""
     check(scene, play(scene, whole))
 

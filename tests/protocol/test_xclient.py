@@ -26,7 +26,7 @@ ALL = Extensions({"XCLIENT": ("name", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", 
         (XClient(destaddr="::1", destport=25), b"XCLIENT DESTADDR=IPV6:::1 DESTPORT=25\r\n"),
     ],
 )
-def test_each_attribute_is_told_in_xtext(client: XClient, line: bytes) -> None:
+def test_each_attribute_is_sent_in_xtext(client: XClient, line: bytes) -> None:
     """Postfix, XCLIENT_README: an IPv6 address has IPV6: in front of it."""
     assert bytes(client.command(ALL)) == line
 
@@ -52,7 +52,7 @@ def test_each_attribute_is_told_in_xtext(client: XClient, line: bytes) -> None:
         lambda: XClient(login=""),
     ],
 )
-def test_what_is_no_attribute_is_refused_when_it_is_made(made: Any) -> None:
+def test_an_invalid_attribute_is_refused_when_it_is_made(made: Any) -> None:
     """WO-01, W-71: XCLIENT is what an injected EHLO name would say."""
     with pytest.raises(InvalidArgument):
         made()
@@ -67,7 +67,7 @@ def test_what_is_no_attribute_is_refused_when_it_is_made(made: Any) -> None:
         (ALL.without(["xclient"]), "XCLIENT"),
     ],
 )
-def test_nothing_is_told_to_a_relay_that_does_not_take_it(offered: Extensions, missing: str) -> None:
+def test_xclient_is_not_sent_to_a_relay_that_does_not_accept_it(offered: Extensions, missing: str) -> None:
     """The whole of it or nothing: half a client would be another one."""
     with pytest.raises(ExtensionNotSupported) as refused:
         XClient(addr="192.0.2.7", login="ann").command(offered)

@@ -36,7 +36,7 @@ class Client:
         self.content_due = b""
         self.error: SMTPError | None = None
         self.transactions: list[Transaction] = []
-        self._pipelines_content = scene.is_set("behind-the-dot")
+        self._pipelines_content = scene.is_set("after-end-of-data")
         self._content = Content.of(scene.content)
         self._messages = deque(scene.messages)
         self._receivers: deque[Transaction | None] = deque()
@@ -55,7 +55,7 @@ class Client:
         self._receivers.append(None)
 
     def take_sent(self) -> bytes:
-        """What was said since the last time."""
+        """Return the bytes sent since the last call."""
         said = bytes(self._sent)
         self._sent.clear()
         return said

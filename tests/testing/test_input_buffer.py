@@ -31,7 +31,7 @@ def feed(octets: bytes, cuts: list[int], limit: int = sys.maxsize) -> tuple[tupl
 
 
 @given(OCTETS, CUTS)
-def test_content_is_what_the_client_had_before_transparency(octets: bytes, cuts: list[int]) -> None:
+def test_content_has_its_dot_stuffing_undone(octets: bytes, cuts: list[int]) -> None:
     """WO-07, WO-08: whatever is in it, the end of data is the one at the end, and the dots are undone."""
     content = octets + b"\r\n"
     wire = stuffed(content) + b".\r\n"
@@ -45,7 +45,7 @@ def test_any_octets_read_the_same_in_one_piece_and_in_many(octets: bytes, cuts: 
 
 
 @given(st.binary(max_size=200), st.integers(0, 50), CUTS)
-def test_what_is_too_big_is_told_apart_wherever_it_is_cut(octets: bytes, limit: int, cuts: list[int]) -> None:
+def test_too_large_content_is_detected_wherever_it_is_split(octets: bytes, limit: int, cuts: list[int]) -> None:
     """RFC 1870: the size is what stands before transparency."""
     content = octets.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n"
     wire = stuffed(content) + b".\r\n"

@@ -33,8 +33,8 @@ def test_mails_come_back_in_the_order_of_arrival(tmp_path: Path) -> None:
     assert len(maildir) == len(set(names)) == 200
 
 
-def test_a_mail_tells_its_envelope_and_its_text(tmp_path: Path) -> None:
-    """What a test or the command line asks for."""
+def test_a_mail_has_its_envelope_and_its_text(tmp_path: Path) -> None:
+    """Tests and the command line use these."""
     maildir = Maildir(tmp_path)
     maildir.add(MESSAGE)
     [mail] = maildir.mails()
@@ -44,7 +44,7 @@ def test_a_mail_tells_its_envelope_and_its_text(tmp_path: Path) -> None:
 
 
 def test_delivery_lines_in_the_content_do_not_count(tmp_path: Path) -> None:
-    """Who got a mail is for the envelope to say."""
+    """The envelope alone has the recipients."""
     maildir = Maildir(tmp_path)
     maildir.add(Received("", ("bob@example.net",), b"Subject: x\r\nDelivered-To: eve@example.net\r\n\r\n"))
     [mail] = maildir.mails()
@@ -67,7 +67,7 @@ def test_a_mail_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     """A rehearsal's mails hold every recipient, and the tokens by which one leaves the list."""
     before = os.umask(0o022)
     try:

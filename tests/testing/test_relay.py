@@ -24,7 +24,7 @@ async def send(peer: Peer, content: str) -> str:
 
 
 async def test_a_message_is_kept_with_its_envelope() -> None:
-    """What a test of mail code asserts on."""
+    """Tests of mail code make assertions on it."""
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await send(peer, "Subject: News\r\n\r\nHello\r\n.\r\n")
@@ -109,7 +109,7 @@ async def test_empty_content_is_a_message() -> None:
 
 
 async def test_one_octet_at_a_time_is_understood() -> None:
-    """Where a segment ends means nothing."""
+    """Segment boundaries have no meaning."""
     dialogue = "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n..x\r\n.\r\n"
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         for octet in dialogue:
@@ -120,7 +120,7 @@ async def test_one_octet_at_a_time_is_understood() -> None:
         assert relay.received[0].content == b".x\r\n"
 
 
-async def test_a_pipelined_transaction_and_what_is_behind_the_dot_are_answered_in_order() -> None:
+async def test_a_pipelined_transaction_and_later_commands_are_answered_in_order() -> None:
     """RFC 2920: the content may begin the next group."""
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -134,7 +134,7 @@ async def test_a_pipelined_transaction_and_what_is_behind_the_dot_are_answered_i
 
 
 @pytest.mark.parametrize("group", [("NOOP", "RSET"), (*ENVELOPE, "DATA", "NOOP")])
-async def test_a_command_that_ends_its_group_may_have_nothing_behind_it(group: tuple[str, ...]) -> None:
+async def test_a_command_that_ends_its_group_may_not_be_followed(group: tuple[str, ...]) -> None:
     """RFC 2920 §3.1; the relay answers, and tells the test."""
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -152,7 +152,7 @@ async def test_pipelining_that_was_not_offered_is_noted() -> None:
         assert relay.pipelining_violations == ["mail with 27 bytes after it"]
 
 
-async def test_chunks_are_taken_by_count_and_joined() -> None:
+async def test_chunks_are_read_by_count_and_joined() -> None:
     """RFC 3030 §2: a chunk is octets, dots and line ends and all."""
     async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -192,7 +192,7 @@ async def test_a_refused_data_leaves_the_transaction_open() -> None:
         assert codes(await peer.say(ENVELOPE[0], "RSET", ENVELOPE[0])) == [503, 250, 250]
 
 
-async def test_a_lone_dot_after_data_without_recipients_delivers_nothing() -> None:
+async def test_an_empty_content_without_recipients_delivers_nothing() -> None:
     """WI-19, RFC 2920 §3.1: some servers say 354 although they refused every recipient."""
     script = {Stage.RCPT: "550 5.1.1 no such user", Stage.DATA: "354 go"}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
@@ -281,7 +281,7 @@ async def test_rcpt_is_read_strictly(line: str, code: int) -> None:
         ("AUTH=a+b", 501),
     ],
 )
-async def test_what_is_asked_for_beyond_delivery_is_read_strictly(parameters: str, code: int) -> None:
+async def test_esmtp_options_are_parsed_strictly(parameters: str, code: int) -> None:
     """RFC 3461, 2852, 4865, 6710, 8689 and 4954 §5: a relay for tests forgives nothing."""
     offers = (*OFFERS, "DSN", "DELIVERBY", "FUTURERELEASE 60 2032-01-01T00:00:00Z", "MT-PRIORITY", "REQUIRETLS")
     async with ScriptedRelay(offers=offers, users={"ann": "x"}) as relay, await Peer.connect(relay) as peer:
@@ -336,7 +336,7 @@ async def test_a_path_that_is_not_utf_8_is_refused() -> None:
 
 
 async def test_a_chunk_that_was_not_offered_is_no_command_and_its_octets_are_lines() -> None:
-    """What a client risks that does not look at EHLO."""
+    """A client that ignores EHLO risks this."""
     async with ScriptedRelay(offers=["PIPELINING"]) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE)
@@ -448,7 +448,7 @@ def test_implicit_tls_needs_a_certificate() -> None:
 
 
 @pytest.mark.both_loops
-async def test_starttls_forgets_what_was_said_in_clear(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
+async def test_starttls_discards_earlier_plaintext(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """RFC 3207 §4.2: EHLO again, and no second STARTTLS."""
     async with ScriptedRelay(tls=server_tls) as relay, await Peer.connect(relay) as peer:
         assert "STARTTLS" in await peer.greet()
@@ -462,7 +462,7 @@ async def test_starttls_forgets_what_was_said_in_clear(server_tls: ssl.SSLContex
 
 
 @pytest.mark.both_loops
-async def test_commands_in_clear_behind_starttls_are_not_obeyed(
+async def test_plaintext_commands_after_starttls_are_ignored(
     server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """RFC 3207 §4.2, the server's side of TL-01."""
@@ -568,7 +568,7 @@ async def test_auth_may_need_tls_first(server_tls: ssl.SSLContext, client_tls: s
 # what a test can wait for
 
 
-async def test_the_reply_carries_what_on_accept_returned_and_came_after_it() -> None:
+async def test_the_reply_has_the_text_of_on_accept_and_follows_it() -> None:
     """BL-06: a log line written before the 250 can carry the same token."""
     seen: list[str] = []
 
@@ -582,7 +582,7 @@ async def test_the_reply_carries_what_on_accept_returned_and_came_after_it() -> 
     assert seen == ["C: ."]
 
 
-async def test_a_message_may_be_refused_where_it_is_taken() -> None:
+async def test_on_accept_may_refuse_a_message() -> None:
     """By the reply that `MessageNotAccepted` carries."""
 
     def on_accept(message: Received) -> str:

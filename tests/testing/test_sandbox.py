@@ -15,7 +15,7 @@ from tests.testing.peer import Peer, codes
 MAIL, RCPT = "MAIL FROM:<ann@example.org>\r\n", "RCPT TO:<bob@example.net>\r\n"
 
 
-async def test_what_is_sent_is_there_when_its_250_is(tmp_path: Path) -> None:
+async def test_a_mail_is_stored_before_its_250(tmp_path: Path) -> None:
     """“Kept” means kept."""
     async with Sandbox(tmp_path) as sandbox, await Peer.connect(sandbox) as peer:
         await peer.greet()
@@ -26,7 +26,7 @@ async def test_what_is_sent_is_there_when_its_250_is(tmp_path: Path) -> None:
         assert sandbox.count == 1
 
 
-async def test_it_says_where_it_is() -> None:
+async def test_it_has_a_url() -> None:
     """As a relay's URL, security included."""
     async with Sandbox(None) as sandbox:
         assert sandbox.url == f"smtp://127.0.0.1:{sandbox.port}?security=none"
@@ -83,7 +83,7 @@ async def test_a_full_disk_is_a_reply(tmp_path: Path) -> None:
 
 
 @pytest.mark.both_loops
-async def test_starttls_and_a_login_can_be_rehearsed(
+async def test_starttls_and_a_login_can_be_tried_out(
     tmp_path: Path, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """With a certificate and users, as another client sees it."""

@@ -31,7 +31,7 @@ ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
 pytestmark = pytest.mark.both_loops
 
 
-async def test_a_reply_is_said_instead_of_the_usual_one_and_acted_upon() -> None:
+async def test_a_reply_replaces_the_default_one_and_takes_effect() -> None:
     """A recipient that was refused by the script is none."""
     script = {Stage.RCPT: {2: "550 5.1.1 no such user"}}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
@@ -41,7 +41,7 @@ async def test_a_reply_is_said_instead_of_the_usual_one_and_acted_upon() -> None
         assert relay.received[0].forward_paths == ("bob@example.net",)
 
 
-async def test_a_rule_may_decide_by_what_was_said() -> None:
+async def test_a_rule_may_depend_on_the_command() -> None:
     """A callable gets a context, and None means as usual."""
     contexts: list[StageContext] = []
 
@@ -86,7 +86,7 @@ async def test_occurrences_are_counted_over_connections_and_on_each() -> None:
         b"\r\n",
     ],
 )
-async def test_octets_are_said_as_they_are_and_change_nothing(octets: bytes) -> None:
+async def test_bytes_are_sent_as_they_are_and_change_nothing(octets: bytes) -> None:
     """WI-04, WI-05, WI-08, WI-09, WI-10."""
     async with ScriptedRelay({Stage.MAIL: (octets, DEFAULT_REPLY)}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -95,7 +95,7 @@ async def test_octets_are_said_as_they_are_and_change_nothing(octets: bytes) -> 
         assert codes(await peer.reply()) == [250]
 
 
-async def test_what_follows_at_once_is_in_the_same_segment() -> None:
+async def test_consecutive_steps_are_sent_in_one_segment() -> None:
     """WI-06: an unsolicited reply in the same segment."""
     async with ScriptedRelay({Stage.NOOP: (DEFAULT_REPLY, "250 stray")}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -103,7 +103,7 @@ async def test_what_follows_at_once_is_in_the_same_segment() -> None:
         assert await peer.reader.read(1000) == b"250 2.0.0 ok\r\n250 stray\r\n"
 
 
-async def test_a_wait_parts_what_is_said() -> None:
+async def test_a_wait_splits_the_output() -> None:
     """WI-07."""
     async with ScriptedRelay({Stage.NOOP: ("250-a", Wait(0.05), "250 b")}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -113,7 +113,7 @@ async def test_a_wait_parts_what_is_said() -> None:
         assert codes(await peer.say("RSET")) == [250]
 
 
-async def test_a_reply_may_drip() -> None:
+async def test_a_reply_may_be_sent_slowly() -> None:
     """WI-03: a slow loris."""
     script = {Stage.NOOP: SendSlowly(b"250 ok\r\n", 0.005)}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
@@ -124,7 +124,7 @@ async def test_a_reply_may_drip() -> None:
         assert codes(await peer.say("RSET")) == [250]
 
 
-async def test_a_reply_may_drip_without_end() -> None:
+async def test_a_reply_may_be_sent_slowly_without_end() -> None:
     """WI-02, WI-03: `250-x` for ever."""
     script = {Stage.NOOP: SendSlowly(b"250-x\r\n", 0, times=0)}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
@@ -204,7 +204,7 @@ async def test_it_may_stop_reading() -> None:
 
 
 @pytest.mark.parametrize("end", [Fin(), Rst(), Hang(), "421 4.3.2 later"])
-async def test_a_message_may_be_taken_and_its_reply_lost(end: Fin | Rst | Hang | str) -> None:
+async def test_a_message_may_be_accepted_and_its_reply_lost(end: Fin | Rst | Hang | str) -> None:
     """RFC 1047: what makes a message in doubt."""
     async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, end)}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -236,8 +236,8 @@ async def test_the_content_may_be_answered_before_its_end(early: str, kept: int)
         assert len(relay.received) == kept
 
 
-async def test_a_421_into_the_content_is_a_refusal_also_behind_the_usual_silence() -> None:
-    """Where the usual is to say nothing, the first words count."""
+async def test_a_421_during_the_content_is_a_refusal_also_after_the_default_reply() -> None:
+    """The default is no reply there, so the first reply counts."""
     async with (
         ScriptedRelay({Stage.BODY: (DEFAULT_REPLY, "421 4.3.2 down")}) as relay,
         await Peer.connect(relay) as peer,
@@ -285,8 +285,8 @@ async def test_endless_challenges_are_recorded_as_one_attempt() -> None:
         assert attempt.accepted
 
 
-async def test_input_behind_a_command_may_be_lost_or_refused() -> None:
-    """What Courier and Haraka do, in small."""
+async def test_pipelined_input_may_be_discarded_or_refused() -> None:
+    """Courier and Haraka do the same."""
     script = {Stage.RSET: (DEFAULT_REPLY, DiscardInput()), Stage.MAIL: (DEFAULT_REPLY, RefuseInput("503 5.5.1 no"))}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -297,7 +297,7 @@ async def test_input_behind_a_command_may_be_lost_or_refused() -> None:
 
 
 async def test_a_rule_may_be_asked_later() -> None:
-    """When more has come in behind the command."""
+    """More input has arrived after the command by then."""
     script = {Stage.RSET: (Wait(0.03), CallRule(lambda context: f"250 {len(context.pipelined_input)}"))}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -311,7 +311,7 @@ async def test_a_rule_may_be_asked_later() -> None:
 
 
 @pytest.mark.parametrize("injected", [b"250 injected\r\n", b"2"])
-async def test_plaintext_rides_behind_the_220_of_starttls(server_tls: ssl.SSLContext, injected: bytes) -> None:
+async def test_plaintext_can_follow_the_220_of_starttls(server_tls: ssl.SSLContext, injected: bytes) -> None:
     """TL-01: in the same segment, a line or one octet."""
     relay = ScriptedRelay({Stage.STARTTLS: (DEFAULT_REPLY, injected)}, tls=server_tls)
     async with relay, await Peer.connect(relay) as peer:
@@ -349,9 +349,7 @@ async def test_a_slow_handshake_is_a_handshake(server_tls: ssl.SSLContext, clien
 
 
 @pytest.mark.parametrize("end", [Fin(), Rst(), (Wait(0.02), b"this is no TLS at all\r\n")])
-async def test_a_handshake_may_come_to_nothing(
-    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Action
-) -> None:
+async def test_a_handshake_may_fail(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Action) -> None:
     """TL-03, row 39."""
     async with ScriptedRelay({Stage.HANDSHAKE: end}, tls=server_tls) as relay, await Peer.connect(relay) as peer:
         await peer.greet()

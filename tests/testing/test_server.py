@@ -1,4 +1,4 @@
-"""What listens on loopback: whoever comes as it closes."""
+"""The listener: clients that connect while it closes."""
 
 from __future__ import annotations
 

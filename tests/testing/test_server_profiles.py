@@ -31,7 +31,7 @@ async def replies(peer: Peer, number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("server", [s for s in REAL_SERVERS if s is not OPENSMTPD], ids=lambda s: s.name)
-async def test_a_group_is_taken_inside_a_transaction(server: ServerProfile) -> None:
+async def test_a_group_is_accepted_inside_a_transaction(server: ServerProfile) -> None:
     """Column a: MAIL RCPT DATA in one write works wherever PIPELINING is offered."""
     async with server.relay() as relay, await Peer.connect(relay) as peer:
         assert "PIPELINING" in await peer.greet()
@@ -54,7 +54,7 @@ async def test_opensmtpd_refuses_a_group_it_did_not_offer() -> None:
 
 
 @pytest.mark.parametrize("rset", ["", "RSET\r\n"])
-async def test_postfix_reads_on_behind_the_dot(rset: str) -> None:
+async def test_postfix_keeps_input_after_the_end_of_data(rset: str) -> None:
     """Columns b and bR."""
     async with POSTFIX.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -66,7 +66,7 @@ async def test_postfix_reads_on_behind_the_dot(rset: str) -> None:
 
 @pytest.mark.parametrize("rset", ["", "RSET\r\n"])
 @pytest.mark.parametrize("server", [COURIER, CHASQUID], ids=lambda s: s.name)
-async def test_courier_and_chasquid_lose_what_is_behind_the_dot(server: ServerProfile, rset: str) -> None:
+async def test_courier_and_chasquid_discard_input_after_the_end_of_data(server: ServerProfile, rset: str) -> None:
     """Columns b and bR: silence, and the session goes on as if nothing had been said."""
     async with server.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -81,7 +81,7 @@ async def test_courier_and_chasquid_lose_what_is_behind_the_dot(server: ServerPr
 
 
 @pytest.mark.parametrize(("behind", "refused"), [("RSET\r\n", 1), (GROUP, 3)])
-async def test_haraka_refuses_each_command_behind_the_dot(behind: str, refused: int) -> None:
+async def test_haraka_refuses_each_command_after_the_end_of_data(behind: str, refused: int) -> None:
     """Columns b and bR: the message before is accepted."""
     async with HARAKA.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -95,7 +95,7 @@ async def test_haraka_refuses_each_command_behind_the_dot(behind: str, refused: 
 
 
 @pytest.mark.parametrize("content", ["DATA\r\n", CHUNK])
-async def test_dovecot_crashes_on_mail_behind_the_content_after_it_relayed_it(content: str) -> None:
+async def test_dovecot_crashes_on_mail_after_the_content_it_relayed(content: str) -> None:
     """Columns b and c: the first message is out, and nobody was told."""
     async with DOVECOT_SUBMISSION.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()

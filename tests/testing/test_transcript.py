@@ -56,7 +56,7 @@ def test_an_empty_line_of_the_client_is_one() -> None:
 
 
 @pytest.mark.parametrize("line", ["220 hello", "X: y", "s: 220", "C:MAIL"])
-def test_what_is_none_of_the_notation_is_an_error_with_its_line(line: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_number(line: str) -> None:
     """A transcript that is misread would test nothing."""
     with pytest.raises(ValueError, match="line 2"):
         Transcript.parse(f"S: 220 hi\n{line}")

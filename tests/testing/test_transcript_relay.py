@@ -18,7 +18,7 @@ LONE_DOT = """
 """
 
 
-async def test_the_relay_says_what_the_transcript_says() -> None:
+async def test_the_relay_follows_the_transcript() -> None:
     """EHLO and QUIT, of which it does not speak, are answered as usual."""
     async with TranscriptRelay(Transcript.parse(LONE_DOT)) as relay, await Peer.connect(relay) as peer:
         assert "PIPELINING" in await peer.greet()
@@ -35,25 +35,25 @@ async def deviate(transcript: str, *lines: str) -> None:
             await peer.say(line)
 
 
-async def test_a_client_that_says_something_else_fails_the_test() -> None:
+async def test_a_client_that_sends_something_else_fails_the_test() -> None:
     """With what was expected, and the dialogue."""
     with pytest.raises(AssertionError, match=r"has C: RSET, the client sent C: NOOP"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok", "NOOP")
 
 
-async def test_a_client_that_says_more_fails_the_test() -> None:
+async def test_a_client_that_sends_more_fails_the_test() -> None:
     """A transcript is the whole dialogue."""
     with pytest.raises(AssertionError, match=r"has the end, the client sent C: NOOP"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok", "RSET", "NOOP")
 
 
-async def test_a_client_that_says_less_fails_the_test() -> None:
+async def test_a_client_that_sends_less_fails_the_test() -> None:
     """The rest is named."""
     with pytest.raises(AssertionError, match=r"continues: C: QUIT"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok\nC: QUIT\nS: 221 bye", "RSET")
 
 
-async def test_what_is_said_unasked_rides_on_the_reply_before() -> None:
+async def test_an_unsolicited_reply_is_sent_with_the_one_before() -> None:
     """WI-06."""
     text = "S: 220 hi\nC: RSET\nS: 250 ok\nS: 250 stray"
     async with TranscriptRelay(Transcript.parse(text)) as relay, await Peer.connect(relay) as peer:
@@ -79,7 +79,7 @@ async def test_a_reset_is_one() -> None:
             await peer.reader.read()
 
 
-async def test_replies_of_any_octets_are_said_and_obeyed() -> None:
+async def test_replies_of_any_bytes_are_sent_and_take_effect() -> None:
     """Row 26: `250 \\xff\\xff` is a 250."""
     text = r"""
         S: 220 hi

@@ -1,4 +1,4 @@
-"""What a scene's client asks for, read from its head.
+"""ESMTP options of a scene, read from its head.
 
 mail_options: ret=HDRS envid=QQ314159 deliver_by=120;N
 to: bob@example.net notify=SUCCESS|FAILURE orcpt=rfc822;ann@example.org, carol@example.net notify=NEVER

@@ -13,20 +13,19 @@
     S: 250 2.1.0 ok | 550 5.1.1 no such user | 354 go
     C: .
 
-The dialogue is read by `asyncsmtp.testing.transcript`. The head, up to the first blank line, says what the
-client is asked to do: each `to` is one message to those recipients, each `result` the fate of each of them.
-The rest is there when it differs from nothing:
+The dialogue is parsed by `asyncsmtp.testing.transcript`. The head, up to the first blank line, gives the client's task:
+each `to` is one message to those recipients, each `result` the outcome for each of them. The other keys are optional:
 
-    security        none, tls, starttls, opportunistic
-    login, token    user name and secret
-    cleartext-login the login may go in clear
-    masked          extensions that are not used though offered
-    wishes          what is asked for each message; for a recipient it stands behind the address (asking.py)
-    xclient         for whom the client speaks (asking.py)
-    lines           the content, its lines parted by \\n
-    behind-the-dot  the envelope of the next message follows the content of the one before
-    one-segment     what the relay says in one line must come at once: that is the point
-    error           what ends the session early: a type, and what its message holds
+    security          none, tls, starttls, opportunistic
+    login, token      user name and secret
+    cleartext-login   allow a login without TLS
+    masked            extensions that are not used although offered
+    mail_options      ESMTP options of each message; those of a recipient follow its address (asking.py)
+    xclient           the client to act for (asking.py)
+    lines             the content, its lines separated by \\n
+    after-end-of-data  the envelope of the next message follows the content of the one before
+    one-segment       replies in one line must arrive in one segment
+    error             the error that ends the session early: its type and a part of its message
 """
 
 from __future__ import annotations

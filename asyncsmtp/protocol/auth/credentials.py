@@ -1,12 +1,32 @@
-"""Credentials and the connection that they are used on: the values that SASL mechanisms work with (RFC 4422)."""
+"""Credentials, the connection that they are used on, and the exchange of a SASL mechanism (RFC 4422)."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from asyncsmtp.errors import InvalidArgument
 
-__all__ = ["Bearer", "Channel", "Credentials", "External", "Password", "Secret", "encode_name"]
+__all__ = [
+    "Bearer",
+    "Channel",
+    "Credentials",
+    "External",
+    "MechanismFailed",
+    "Password",
+    "SaslDialogue",
+    "Secret",
+    "encode_name",
+    "saslname",
+]
+
+# A mechanism first yields its initial response, or None if it must wait for a challenge; then it is sent each challenge
+# and yields the answer. Returning early or raising MechanismFailed cancels the exchange.
+SaslDialogue = Generator[bytes | None, bytes, None]
+
+
+class MechanismFailed(Exception):
+    """An error for a challenge that is not acceptable; its text gives the reason and no part of a secret."""
 
 
 class Secret:
@@ -129,6 +149,11 @@ def encode_name(text: str, name: str) -> bytes:
     if fault := _fault(text, name):
         raise InvalidArgument(fault)
     return text.encode("utf-8")
+
+
+def saslname(name: bytes) -> bytes:
+    """Escape a name for a message whose parts are separated by commas (RFC 5802 §5.1, RFC 5801 §4)."""
+    return name.replace(b"=", b"=3D").replace(b",", b"=2C")
 
 
 def _fault(text: str, name: str) -> str:

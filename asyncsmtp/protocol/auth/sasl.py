@@ -1,25 +1,28 @@
-"""The table of SASL mechanisms, and the choice of one for given credentials (RFC 4422, RFC 4954)."""
+"""The simple SASL mechanisms, the table of all of them, and the choice of one (RFC 4422, RFC 4954)."""
 
 from __future__ import annotations
 
+import hmac
+import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Credentials, External, Password, Secret
-from asyncsmtp.protocol.auth.mechanisms import (
+from asyncsmtp.protocol.auth.credentials import (
+    Bearer,
+    Channel,
+    Credentials,
+    External,
     MechanismFailed,
+    Password,
     SaslDialogue,
-    cram_md5,
-    external,
-    login,
-    oauth_error,
-    oauthbearer,
-    plain,
-    xoauth2,
+    Secret,
+    encode_name,
+    saslname,
 )
 from asyncsmtp.protocol.auth.scram import can_bind, can_prepare, scram
+from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "MECHANISMS",
@@ -39,6 +42,68 @@ __all__ = [
 ]
 
 PLUS = "-PLUS"  # suffix of the names of mechanisms with channel binding (RFC 5801 §3)
+
+
+def plain(credentials: Password, channel: Channel) -> SaslDialogue:
+    """Run PLAIN (RFC 4616)."""
+    authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
+    user = encode_name(credentials.username, "user name")
+    message = b"\0".join((authzid, user, credentials.secret.encode("password")))
+    challenge = yield message
+    if challenge == b"":  # a server that ignored the initial response asks for it
+        yield message
+
+
+def login(credentials: Password, channel: Channel) -> SaslDialogue:
+    """Run LOGIN (draft-murchison-sasl-login); its prompts differ between servers and are ignored."""
+    user, password = encode_name(credentials.username, "user name"), credentials.secret.encode("password")
+    yield None
+    yield user
+    yield password
+
+
+def cram_md5(credentials: Password, channel: Channel) -> SaslDialogue:
+    """Run CRAM-MD5 (RFC 2195); anyone who issues the challenge can guess the password offline afterwards."""
+    user, password = encode_name(credentials.username, "user name"), credentials.secret.encode("password")
+    challenge = yield None
+    if not challenge:
+        raise MechanismFailed("the challenge is empty")
+    yield user + b" " + hmac.digest(password, challenge, "md5").hex().encode("ascii")
+
+
+def external(credentials: External, channel: Channel) -> SaslDialogue:
+    """Run EXTERNAL (RFC 4422, Appendix A): the certificate authenticates; only the identity to act as is sent."""
+    authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
+    challenge = yield authzid
+    if challenge == b"":
+        yield authzid
+
+
+def xoauth2(credentials: Bearer, channel: Channel) -> SaslDialogue:
+    """Run XOAUTH2, as documented by Google and Microsoft."""
+    user = encode_name(credentials.username, "user name")
+    yield b"user=" + user + b"\x01auth=Bearer " + credentials.secret.encode("token") + b"\x01\x01"
+    yield b""  # the challenge is the reason for the failure in JSON; the server sends 535 after an empty answer
+
+
+def oauthbearer(credentials: Bearer, channel: Channel) -> SaslDialogue:
+    """Run OAUTHBEARER (RFC 7628)."""
+    words = [b"n,a=" + saslname(encode_name(credentials.username, "user name")) + b","]
+    if channel.host:
+        words += [b"host=" + channel.host.encode("utf-8"), b"port=%d" % channel.port]
+    words += [b"auth=Bearer " + credentials.secret.encode("token"), b"", b""]
+    yield b"\x01".join(words)
+    yield b"\x01"  # §3.2.3: "the client MUST then send … %x01", and the server ends it
+
+
+def oauth_error(challenge: bytes) -> str:
+    """Return the status in the JSON challenge after a refused token; an empty string if there is none."""
+    try:
+        decoded = json.loads(challenge)
+    except (ValueError, RecursionError):
+        return ""
+    status = decoded.get("status") if isinstance(decoded, dict) else None
+    return f"the token's status: {safe_text(status, 80)}" if isinstance(status, str) and status else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,14 @@ from collections.abc import Callable
 from unicodedata import ucd_3_2_0
 
 from asyncsmtp.errors import InvalidArgument, LocalProtocolError
-from asyncsmtp.protocol.auth.credentials import Channel, Password, encode_name
-from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, SaslDialogue, saslname
+from asyncsmtp.protocol.auth.credentials import (
+    Channel,
+    MechanismFailed,
+    Password,
+    SaslDialogue,
+    encode_name,
+    saslname,
+)
 
 __all__ = [
     "ALLOWED_ITERATIONS",
