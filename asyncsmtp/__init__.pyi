@@ -3,34 +3,34 @@
 from asyncsmtp.bulk.ledger import Entry as Entry
 from asyncsmtp.bulk.ledger import InDoubt as InDoubt
 from asyncsmtp.bulk.ledger import Ledger as Ledger
-from asyncsmtp.bulk.pace.pace import Pace as Pace
-from asyncsmtp.bulk.pace.rates import Rate as Rate
+from asyncsmtp.bulk.rate_limit.rate import Rate as Rate
+from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy as RatePolicy
 from asyncsmtp.bulk.recipients.file import RecipientFile as RecipientFile
 from asyncsmtp.bulk.recipients.preflight import (
-    Report as Report,
+    PreflightReport as PreflightReport,
 )
 from asyncsmtp.bulk.recipients.preflight import (
-    preflight as preflight,
+    run_preflight as run_preflight,
 )
-from asyncsmtp.bulk.recipients.rows import (
+from asyncsmtp.bulk.recipients.recipient import (
     Problem as Problem,
 )
-from asyncsmtp.bulk.recipients.rows import (
+from asyncsmtp.bulk.recipients.recipient import (
     Recipient as Recipient,
 )
-from asyncsmtp.bulk.running.campaign import Run as Run
-from asyncsmtp.bulk.running.outcomes import outcomes as outcomes
-from asyncsmtp.bulk.running.relays import (
-    Relays as Relays,
+from asyncsmtp.bulk.running.balancer import (
+    RelayBalancer as RelayBalancer,
 )
-from asyncsmtp.bulk.running.relays import (
-    Share as Share,
+from asyncsmtp.bulk.running.balancer import (
+    WeightedRelay as WeightedRelay,
 )
 from asyncsmtp.bulk.running.retry import Retry as Retry
-from asyncsmtp.bulk.running.when import (
+from asyncsmtp.bulk.running.runner import Run as Run
+from asyncsmtp.bulk.running.runner import outcomes as outcomes
+from asyncsmtp.bulk.running.schedule import (
     Schedule as Schedule,
 )
-from asyncsmtp.bulk.running.when import (
+from asyncsmtp.bulk.running.schedule import (
     Window as Window,
 )
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger

@@ -34,6 +34,7 @@
 The *point of no return* is the moment the last octet of the end of mail data is handed to the
 transport. Every error says on which side of it the failure lies: `error.in_doubt`. Only
 `DeliveryInDoubt` has it true; after any other error the message was not delivered by this attempt.
+`error.retryable` says whether the same message may be sent again later.
 """
 
 from __future__ import annotations
@@ -85,6 +86,17 @@ class SMTPError(Exception):
     """Anything that asyncsmtp raises on purpose."""
 
     in_doubt: ClassVar[bool] = False
+    _retryable: ClassVar[bool] = False
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same message may be sent again later, without the risk of a copy and with a chance of success.
+
+        True for a connection that could not be made or broke before the point of no return, and for a 4xx reply. False
+        for what needs a change first (credentials, certificate, message, policy), for a limit that the caller set, and
+        for a message that a recipient may already have.
+        """
+        return self._retryable
 
 
 class ProtocolError(SMTPError):
@@ -97,6 +109,8 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The relay did; what it had answered before keeps its meaning."""
+
+    _retryable = True
 
 
 class OutOfStep(RemoteProtocolError):
@@ -113,9 +127,13 @@ class OutOfStep(RemoteProtocolError):
 class StartTlsInjection(RemoteProtocolError):
     """Octets in clear came behind the 220 to STARTTLS; someone may sit on the line (RFC 3207 §6)."""
 
+    _retryable = False
+
 
 class ConnectFailed(SMTPError, OSError):
     """No session came to be: the name, the port, the handshake, the greeting or EHLO failed; nothing was sent."""
+
+    _retryable = True
 
 
 class CertificateRefused(ConnectFailed):
@@ -123,6 +141,8 @@ class CertificateRefused(ConnectFailed):
 
     `fingerprint` is the SHA-256 of the certificate that was found, in hex; "" where the handshake kept it to itself.
     """
+
+    _retryable = False
 
     def __init__(self, why: str, fingerprint: str = "") -> None:
         super().__init__(why)
@@ -142,9 +162,13 @@ class EveryHostFailed(ConnectFailed):
 class ConnectionLost(SMTPError, ConnectionError):
     """The connection broke before the point of no return: trying again is safe."""
 
+    _retryable = True
+
 
 class ReplyTimeout(SMTPError, TimeoutError):
     """The relay did not answer `command` within `seconds`; before the point of no return."""
+
+    _retryable = True
 
     def __init__(self, command: Command | None, seconds: float) -> None:
         said = command.verb if command is not None else "content"
@@ -196,9 +220,17 @@ class Refused(SMTPError):
         self.command = command
         self.reply = reply
 
+    @property
+    def retryable(self) -> bool:
+        return self.reply.code < 500
+
 
 class AuthenticationRefused(Refused):
     """The relay refused the credentials; they are not tried again."""
+
+    @property
+    def retryable(self) -> bool:
+        return False
 
 
 class RelayUnproved(AuthenticationRefused):
@@ -216,6 +248,11 @@ class DeliveryRefused(Refused):
     def __init__(self, delivery: Delivery, command: Command, reply: Reply) -> None:
         super().__init__(command, reply)
         self.delivery = delivery
+
+    @property
+    def retryable(self) -> bool:
+        """Whether somebody was deferred, and nobody has the message; else send to `delivery.deferred` alone."""
+        return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies())
 
 
 class NotOffered(SMTPError):

@@ -145,7 +145,7 @@ def test_the_checker_sees_each_kind_of_fault(module: str, source: str) -> None:
         ("asyncsmtp.errors", "if TYPE_CHECKING:\n    from asyncsmtp.protocol.replies import Reply"),
         ("asyncsmtp.client.pool.pool", "from asyncsmtp.client.session.session import Session"),
         ("asyncsmtp.client.session.session", "import asyncio"),
-        ("asyncsmtp.bulk.running.campaign", "from asyncsmtp.mail.message import Message"),
+        ("asyncsmtp.bulk.running.runner", "from asyncsmtp.mail.message import Message"),
     ],
 )
 def test_the_checker_lets_the_drawing_pass(module: str, source: str) -> None:

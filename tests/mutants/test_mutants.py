@@ -85,7 +85,7 @@ MUTANTS = {
     "M6: a message is said to be accepted before its reply": Mutant(
         (
             (
-                "bulk/running/courier.py",
+                "bulk/running/row_sender.py",
                 "                return _ours(claim, State.IN_DOUBT, error)\n",
                 "                return _ours(claim, State.ACCEPTED, error)\n",
             ),

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from asyncsmtp.mail.checks import files, leaving, page
 from asyncsmtp.mail.checks.seen import Said, Seen, see
-from asyncsmtp.mail.domains import aligned
+from asyncsmtp.mail.domains import is_aligned
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.replies import safe_text
 
@@ -58,7 +58,7 @@ def _unsigned(seen: Seen) -> Said:
 
 def _aligned(seen: Seen) -> Said:
     domains = [domain for domain, _ in seen.signed]
-    if domains and not any(aligned(domain, seen.author) for domain in domains):
+    if domains and not any(is_aligned(domain, seen.author) for domain in domains):
         shown = ", ".join(safe_text(domain, 80) for domain in domains)
         yield (
             f"DKIM signs for {shown}, and From is at {safe_text(seen.author, 80)}: DMARC fails",
@@ -67,7 +67,7 @@ def _aligned(seen: Seen) -> Said:
 
 
 def _reverse(seen: Seen) -> Said:
-    if seen.reverse and not seen.signed and not aligned(seen.reverse, seen.author):
+    if seen.reverse and not seen.signed and not is_aligned(seen.reverse, seen.author):
         yield (
             f"bounces go to {safe_text(seen.reverse, 80)}, and From is at {safe_text(seen.author, 80)}: DMARC fails",
             "take a return_path at the domain in From, or sign with DKIM",
