@@ -80,5 +80,5 @@ def test_a_recipient_s_own_zone_decides() -> None:
     assert schedule.next_opening(now, {"tz": " America/New_York "}) == datetime(2026, 3, 2, 14, tzinfo=UTC)
     with pytest.raises(RecipientError, match="column tz: “Mars/Base” is not a time zone: give one such as"):
         schedule.next_opening(now, {"tz": "Mars/Base"})
-    assert schedule.differs
-    assert not Schedule((Window.parse("09:00-17:00 UTC"),), zone_column="tz").differs
+    assert schedule.depends_on_recipient
+    assert not Schedule((Window.parse("09:00-17:00 UTC"),), zone_column="tz").depends_on_recipient
