@@ -13,41 +13,36 @@ from importlib import import_module
 _HOME = {
     name: module
     for module, names in {
-        "errors": "AuthenticationRefused BadArgument CampaignHalted CertificateRefused ConnectFailed ConnectionLost "
-        "DeadlineExceeded DeliveryInDoubt DeliveryRefused EveryHostFailed InsecureConnection LedgerBusy LedgerEmpty "
-        "LedgerError LedgerMismatch LocalProtocolError MessageError NotInstalled NotOffered OutOfStep "
-        "PoolFull ProtocolError RecipientError Refused RelayUnproved RemoteProtocolError ReplyTimeout "
-        "SMTPError StartTlsInjection SuppressionError TemplateError TokenFailed",
+        "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConnectFailed "
+        "ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused ExtensionNotSupported "
+        "InsecureConnection InvalidArgument LedgerBusy LedgerEmpty LedgerError LedgerMismatch "
+        "LocalProtocolError MessageError MissingDependency PoolTimeout ProtocolError RecipientError "
+        "Refused RemoteProtocolError ReplyTimeout SMTPError ServerNotAuthenticated "
+        "StartTlsInjection SuppressionError TemplateError TokenFailed UnexpectedReply",
         "protocol.content": "Content",
-        "protocol.delivery": "Delivery Outcome TlsFacts",
+        "protocol.delivery": "Delivery Outcome TlsInfo",
         "protocol.envelope": "Envelope Mailbox",
         "protocol.extensions": "Extensions FutureRelease Limits",
-        "protocol.opening": "Security",
+        "protocol.opening_handshake": "Security XClient",
         "protocol.replies": "EnhancedStatus Reply Severity safe_text",
-        "protocol.sasl": "Secret",
-        "protocol.wishes": "ByMode DeliverBy Notify RecipientWishes Ret ValidSince Wishes",
-        "protocol.xclient": "XClient",
-        "mail.unsubscribe": "Unsubscribe unsubscribe_token",
+        "protocol.auth.sasl": "Secret",
+        "protocol.esmtp_options": "ByMode DeliverBy MailOptions Notify RcptOptions Ret ValidSince",
+        "mail.list_unsubscribe": "Unsubscribe unsubscribe_token",
         "mail.attachment": "Attachment",
-        "mail.build": "build",
-        "mail.signing.dkim": "Signer",
-        "mail.signing.dkimkey": "DkimKey",
-        "mail.message": "Message",
+        "mail.message": "Message build",
+        "mail.signing.dkim": "DkimKey Signer",
         "mail.templates.template": "Composer Template",
-        "client.settings.certificates": "ClientCertificate",
-        "client.settings.dialogue": "Dialogue",
+        "client.config.login_config": "ClientCertificate Login Token",
+        "client.config.relay": "Dialogue Relay Timeouts",
         "client.pool.counts": "PoolCounts",
-        "client.observing.events": "Event MessageEnded MessageRetried MessageWaited MessageWaits OnEvent PoolResized "
+        "client.events.types": "Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent PoolResized "
         "SessionClosed SessionFailed SessionOpened",
-        "client.settings.login": "Login Token",
         "client.pool.pool": "Pool",
-        "client.settings.proxy": "Proxy ProxyKind",
-        "client.settings.relay": "Relay",
+        "client.config.proxy": "Proxy ProxyKind",
         "client.sending": "send",
         "client.session.session": "Session",
         "client.session.sources": "FileContent StreamContent",
-        "client.settings.timeouts": "Timeouts",
-        "client.observing.trace": "Side Trace",
+        "client.events.trace": "Direction Trace",
         "bulk.running.runner": "Run outcomes",
         "bulk.ledger": "Entry InDoubt Ledger",
         "bulk.rate_limit.rate_policy": "RatePolicy",

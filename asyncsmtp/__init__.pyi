@@ -41,42 +41,26 @@ from asyncsmtp.bulk.suppression import (
 from asyncsmtp.bulk.suppression import (
     SuppressionList as SuppressionList,
 )
-from asyncsmtp.client.observing.events import (
-    Event as Event,
-)
-from asyncsmtp.client.observing.events import (
-    MessageEnded as MessageEnded,
-)
-from asyncsmtp.client.observing.events import (
-    MessageRetried as MessageRetried,
-)
-from asyncsmtp.client.observing.events import (
-    MessageWaited as MessageWaited,
-)
-from asyncsmtp.client.observing.events import (
-    MessageWaits as MessageWaits,
-)
-from asyncsmtp.client.observing.events import (
-    OnEvent as OnEvent,
-)
-from asyncsmtp.client.observing.events import (
-    PoolResized as PoolResized,
-)
-from asyncsmtp.client.observing.events import (
-    SessionClosed as SessionClosed,
-)
-from asyncsmtp.client.observing.events import (
-    SessionFailed as SessionFailed,
-)
-from asyncsmtp.client.observing.events import (
-    SessionOpened as SessionOpened,
-)
-from asyncsmtp.client.observing.trace import (
-    Side as Side,
-)
-from asyncsmtp.client.observing.trace import (
-    Trace as Trace,
-)
+from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
+from asyncsmtp.client.config.login_config import Login as Login
+from asyncsmtp.client.config.login_config import Token as Token
+from asyncsmtp.client.config.proxy import Proxy as Proxy
+from asyncsmtp.client.config.proxy import ProxyKind as ProxyKind
+from asyncsmtp.client.config.relay import Dialogue as Dialogue
+from asyncsmtp.client.config.relay import Relay as Relay
+from asyncsmtp.client.config.relay import Timeouts as Timeouts
+from asyncsmtp.client.events.trace import Direction as Direction
+from asyncsmtp.client.events.trace import Trace as Trace
+from asyncsmtp.client.events.types import Event as Event
+from asyncsmtp.client.events.types import MessageDequeued as MessageDequeued
+from asyncsmtp.client.events.types import MessageEnded as MessageEnded
+from asyncsmtp.client.events.types import MessageQueued as MessageQueued
+from asyncsmtp.client.events.types import MessageRetried as MessageRetried
+from asyncsmtp.client.events.types import OnEvent as OnEvent
+from asyncsmtp.client.events.types import PoolResized as PoolResized
+from asyncsmtp.client.events.types import SessionClosed as SessionClosed
+from asyncsmtp.client.events.types import SessionFailed as SessionFailed
+from asyncsmtp.client.events.types import SessionOpened as SessionOpened
 from asyncsmtp.client.pool.counts import PoolCounts as PoolCounts
 from asyncsmtp.client.pool.pool import Pool as Pool
 from asyncsmtp.client.sending import send as send
@@ -87,25 +71,9 @@ from asyncsmtp.client.session.sources import (
 from asyncsmtp.client.session.sources import (
     StreamContent as StreamContent,
 )
-from asyncsmtp.client.settings.certificates import ClientCertificate as ClientCertificate
-from asyncsmtp.client.settings.dialogue import Dialogue as Dialogue
-from asyncsmtp.client.settings.login import (
-    Login as Login,
-)
-from asyncsmtp.client.settings.login import (
-    Token as Token,
-)
-from asyncsmtp.client.settings.proxy import Proxy as Proxy
-from asyncsmtp.client.settings.proxy import ProxyKind as ProxyKind
-from asyncsmtp.client.settings.relay import (
-    Relay as Relay,
-)
-from asyncsmtp.client.settings.timeouts import Timeouts as Timeouts
+from asyncsmtp.errors import AllHostsFailed as AllHostsFailed
 from asyncsmtp.errors import (
     AuthenticationRefused as AuthenticationRefused,
-)
-from asyncsmtp.errors import (
-    BadArgument as BadArgument,
 )
 from asyncsmtp.errors import (
     CampaignHalted as CampaignHalted,
@@ -126,10 +94,11 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     DeliveryRefused as DeliveryRefused,
 )
-from asyncsmtp.errors import EveryHostFailed as EveryHostFailed
+from asyncsmtp.errors import ExtensionNotSupported as ExtensionNotSupported
 from asyncsmtp.errors import (
     InsecureConnection as InsecureConnection,
 )
+from asyncsmtp.errors import InvalidArgument as InvalidArgument
 from asyncsmtp.errors import (
     LedgerBusy as LedgerBusy,
 )
@@ -148,16 +117,8 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     MessageError as MessageError,
 )
-from asyncsmtp.errors import NotInstalled as NotInstalled
-from asyncsmtp.errors import (
-    NotOffered as NotOffered,
-)
-from asyncsmtp.errors import (
-    OutOfStep as OutOfStep,
-)
-from asyncsmtp.errors import (
-    PoolFull as PoolFull,
-)
+from asyncsmtp.errors import MissingDependency as MissingDependency
+from asyncsmtp.errors import PoolTimeout as PoolTimeout
 from asyncsmtp.errors import (
     ProtocolError as ProtocolError,
 )
@@ -168,14 +129,12 @@ from asyncsmtp.errors import (
     Refused as Refused,
 )
 from asyncsmtp.errors import (
-    RelayUnproved as RelayUnproved,
-)
-from asyncsmtp.errors import (
     RemoteProtocolError as RemoteProtocolError,
 )
 from asyncsmtp.errors import (
     ReplyTimeout as ReplyTimeout,
 )
+from asyncsmtp.errors import ServerNotAuthenticated as ServerNotAuthenticated
 from asyncsmtp.errors import (
     SMTPError as SMTPError,
 )
@@ -191,23 +150,21 @@ from asyncsmtp.errors import (
 from asyncsmtp.errors import (
     TokenFailed as TokenFailed,
 )
+from asyncsmtp.errors import UnexpectedReply as UnexpectedReply
 from asyncsmtp.mail.attachment import Attachment as Attachment
-from asyncsmtp.mail.build import build as build
+from asyncsmtp.mail.list_unsubscribe import Unsubscribe as Unsubscribe
+from asyncsmtp.mail.list_unsubscribe import unsubscribe_token as unsubscribe_token
 from asyncsmtp.mail.message import Message as Message
+from asyncsmtp.mail.message import build as build
+from asyncsmtp.mail.signing.dkim import DkimKey as DkimKey
 from asyncsmtp.mail.signing.dkim import Signer as Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey as DkimKey
 from asyncsmtp.mail.templates.template import (
     Composer as Composer,
 )
 from asyncsmtp.mail.templates.template import (
     Template as Template,
 )
-from asyncsmtp.mail.unsubscribe import (
-    Unsubscribe as Unsubscribe,
-)
-from asyncsmtp.mail.unsubscribe import (
-    unsubscribe_token as unsubscribe_token,
-)
+from asyncsmtp.protocol.auth.sasl import Secret as Secret
 from asyncsmtp.protocol.content import Content as Content
 from asyncsmtp.protocol.delivery import (
     Delivery as Delivery,
@@ -215,13 +172,20 @@ from asyncsmtp.protocol.delivery import (
 from asyncsmtp.protocol.delivery import (
     Outcome as Outcome,
 )
-from asyncsmtp.protocol.delivery import TlsFacts as TlsFacts
+from asyncsmtp.protocol.delivery import TlsInfo as TlsInfo
 from asyncsmtp.protocol.envelope import (
     Envelope as Envelope,
 )
 from asyncsmtp.protocol.envelope import (
     Mailbox as Mailbox,
 )
+from asyncsmtp.protocol.esmtp_options import ByMode as ByMode
+from asyncsmtp.protocol.esmtp_options import DeliverBy as DeliverBy
+from asyncsmtp.protocol.esmtp_options import MailOptions as MailOptions
+from asyncsmtp.protocol.esmtp_options import Notify as Notify
+from asyncsmtp.protocol.esmtp_options import RcptOptions as RcptOptions
+from asyncsmtp.protocol.esmtp_options import Ret as Ret
+from asyncsmtp.protocol.esmtp_options import ValidSince as ValidSince
 from asyncsmtp.protocol.extensions import (
     Extensions as Extensions,
 )
@@ -231,7 +195,8 @@ from asyncsmtp.protocol.extensions import (
 from asyncsmtp.protocol.extensions import (
     Limits as Limits,
 )
-from asyncsmtp.protocol.opening import Security as Security
+from asyncsmtp.protocol.opening_handshake import Security as Security
+from asyncsmtp.protocol.opening_handshake import XClient as XClient
 from asyncsmtp.protocol.replies import (
     EnhancedStatus as EnhancedStatus,
 )
@@ -244,26 +209,3 @@ from asyncsmtp.protocol.replies import (
 from asyncsmtp.protocol.replies import (
     safe_text as safe_text,
 )
-from asyncsmtp.protocol.sasl import Secret as Secret
-from asyncsmtp.protocol.wishes import (
-    ByMode as ByMode,
-)
-from asyncsmtp.protocol.wishes import (
-    DeliverBy as DeliverBy,
-)
-from asyncsmtp.protocol.wishes import (
-    Notify as Notify,
-)
-from asyncsmtp.protocol.wishes import (
-    RecipientWishes as RecipientWishes,
-)
-from asyncsmtp.protocol.wishes import (
-    Ret as Ret,
-)
-from asyncsmtp.protocol.wishes import (
-    ValidSince as ValidSince,
-)
-from asyncsmtp.protocol.wishes import (
-    Wishes as Wishes,
-)
-from asyncsmtp.protocol.xclient import XClient as XClient

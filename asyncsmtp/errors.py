@@ -4,24 +4,24 @@
     ├── ProtocolError
     │   ├── LocalProtocolError      our bug: a command out of sequence
     │   └── RemoteProtocolError     theirs: bad grammar, a reply to nothing, the wrong class of reply
-    │       ├── OutOfStep           a reply to nothing, or of the wrong class: replies may be shifted
+    │       ├── UnexpectedReply           a reply to nothing, or of the wrong class: replies may be shifted
     │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
     ├── ConnectFailed               no session came to be (also an OSError)
     │   ├── CertificateRefused      .fingerprint: the relay could not prove who it is
-    │   └── EveryHostFailed         .failures: of several hosts, each with its reason
+    │   └── AllHostsFailed         .failures: of several hosts, each with its reason
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
     ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
     ├── DeadlineExceeded            .seconds: the caller's own limit; nothing was delivered (also a TimeoutError)
-    ├── PoolFull                    .seconds: no session was to be had in time (also a TimeoutError)
+    ├── PoolTimeout                    .seconds: no session was to be had in time (also a TimeoutError)
     ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
     ├── Refused                     .command, .reply
     │   ├── AuthenticationRefused
-    │   │   └── RelayUnproved       it let us in, but did not prove that it knows the password
+    │   │   └── ServerNotAuthenticated       it let us in, but did not prove that it knows the password
     │   └── DeliveryRefused         .delivery
-    ├── NotOffered                  .extension: the message or the policy needs it
-    ├── BadArgument                 would break a command line (also a ValueError)
+    ├── ExtensionNotSupported                  .extension: the message or the policy needs it
+    ├── InvalidArgument                 would break a command line (also a ValueError)
     ├── InsecureConnection          credentials would travel in clear
-    ├── NotInstalled                a package that is optional (also an ImportError)
+    ├── MissingDependency                a package that is optional (also an ImportError)
     ├── TokenFailed                 the token source gave none; its own error is the cause
     ├── MessageError                .field: no From, a bad header (also a ValueError)
     ├── TemplateError               .file, .line, .field
@@ -49,36 +49,36 @@ if TYPE_CHECKING:  # errors carry the values of the floor above; only the type c
     from asyncsmtp.protocol.replies import Reply
 
 __all__ = [
+    "AllHostsFailed",
     "AuthenticationRefused",
-    "BadArgument",
     "CertificateRefused",
     "ConnectFailed",
     "ConnectionLost",
     "DeadlineExceeded",
     "DeliveryInDoubt",
     "DeliveryRefused",
-    "EveryHostFailed",
+    "ExtensionNotSupported",
     "InsecureConnection",
+    "InvalidArgument",
     "LedgerBusy",
     "LedgerEmpty",
     "LedgerError",
     "LedgerMismatch",
     "LocalProtocolError",
     "MessageError",
-    "NotInstalled",
-    "NotOffered",
-    "OutOfStep",
-    "PoolFull",
+    "MissingDependency",
+    "PoolTimeout",
     "ProtocolError",
     "RecipientError",
     "Refused",
-    "RelayUnproved",
     "RemoteProtocolError",
     "ReplyTimeout",
     "SMTPError",
+    "ServerNotAuthenticated",
     "StartTlsInjection",
     "TemplateError",
     "TokenFailed",
+    "UnexpectedReply",
 ]
 
 
@@ -113,7 +113,7 @@ class RemoteProtocolError(ProtocolError):
     _retryable = True
 
 
-class OutOfStep(RemoteProtocolError):
+class UnexpectedReply(RemoteProtocolError):
     """A reply to nothing, or one that its command cannot have: earlier replies may be booked one off.
 
     What the current group was answered is void: its content, if it was sent, is in doubt.
@@ -149,7 +149,7 @@ class CertificateRefused(ConnectFailed):
         self.fingerprint = fingerprint
 
 
-class EveryHostFailed(ConnectFailed):
+class AllHostsFailed(ConnectFailed):
     """None of a relay's hosts took us; `failures` has the error of each by its name, in the order they were tried."""
 
     def __init__(self, failures: Sequence[tuple[str, SMTPError]]) -> None:
@@ -185,7 +185,7 @@ class DeadlineExceeded(SMTPError, TimeoutError):
         self.seconds = seconds
 
 
-class PoolFull(SMTPError, TimeoutError):
+class PoolTimeout(SMTPError, TimeoutError):
     """Every session of the pool had its hands full for `seconds`; nothing of the message was said."""
 
     def __init__(self, seconds: float) -> None:
@@ -233,7 +233,7 @@ class AuthenticationRefused(Refused):
         return False
 
 
-class RelayUnproved(AuthenticationRefused):
+class ServerNotAuthenticated(AuthenticationRefused):
     """The relay let us in without proving that it knows the password: it may be an impostor (RFC 5802 §5)."""
 
     def __init__(self, command: Command, reply: Reply) -> None:
@@ -255,7 +255,7 @@ class DeliveryRefused(Refused):
         return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies())
 
 
-class NotOffered(SMTPError):
+class ExtensionNotSupported(SMTPError):
     """The message or the policy needs `extension`, which the relay does not offer."""
 
     def __init__(self, extension: str, why: str) -> None:
@@ -263,7 +263,7 @@ class NotOffered(SMTPError):
         self.extension = extension
 
 
-class BadArgument(SMTPError, ValueError):
+class InvalidArgument(SMTPError, ValueError):
     """An argument cannot stand on a command line (a control character, bad grammar, too long): nothing was sent."""
 
 
@@ -271,7 +271,7 @@ class InsecureConnection(SMTPError):
     """Credentials would have travelled in clear; nothing of them was sent (RFC 4954 §4)."""
 
 
-class NotInstalled(SMTPError, ImportError):
+class MissingDependency(SMTPError, ImportError):
     """What is asked for takes packages that are optional and not there."""
 
     def __init__(self, what: str, extra: str) -> None:

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jinja2 import Environment
 
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 from benchmarks.measure import Cost, Row, in_turn

@@ -12,12 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from benchmarks import campaigns
 from benchmarks.measure import Row
 from benchmarks.sink import sink

@@ -16,11 +16,11 @@ from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
 from benchmarks.measure import Row
 

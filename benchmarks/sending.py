@@ -19,11 +19,11 @@ from contextlib import AsyncExitStack
 import aiosmtplib
 import uvloop
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from benchmarks.measure import Cost, compiled
 
 __all__ = ["LETTER", "sent"]

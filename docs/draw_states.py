@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, REFUSED, State
+from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, REFUSED, ProtocolState
 from asyncsmtp.protocol.commands import Verb
 
 PAGE = Path(__file__).with_name("states.md")
@@ -21,23 +21,23 @@ Every reply answers the oldest command that is pending. The machine keeps two cu
 confirmed, and `ahead`, what it will be if every pending reply is positive. What may be said is looked up at `ahead`.
 """
 TOLD = {
-    State.CONNECTED: "the connection is there, the greeting is due",
-    State.GREETED: "greeted, in clear or under TLS; EHLO comes next",
-    State.READY: "between transactions",
-    State.MAIL: "the reverse-path was taken",
-    State.RCPT: "at least one forward-path was taken",
-    State.DATA: "354: the content is due",
-    State.BDAT: "chunks are being sent",
-    State.AUTH: "a SASL challenge is due for its response",
-    State.TLS: "the handshake is due; any octet from the server now is an attack",
-    State.CLOSED: "over",
+    ProtocolState.CONNECTED: "the connection is there, the greeting is due",
+    ProtocolState.GREETED: "greeted, in clear or under TLS; EHLO comes next",
+    ProtocolState.READY: "between transactions",
+    ProtocolState.MAIL: "the reverse-path was taken",
+    ProtocolState.RCPT: "at least one forward-path was taken",
+    ProtocolState.DATA: "354: the content is due",
+    ProtocolState.BDAT: "chunks are being sent",
+    ProtocolState.AUTH: "a SASL challenge is due for its response",
+    ProtocolState.TLS: "the handshake is due; any octet from the server now is an attack",
+    ProtocolState.CLOSED: "over",
 }
 
 
 def page() -> str:
     """The whole of docs/states.md."""
     parts = [HEAD, "| state | means | may be said |", "|---|---|---|"]
-    for state in State:
+    for state in ProtocolState:
         verbs = ", ".join(verb.value for verb in Verb if verb in ALLOWED[state]) or "nothing"
         parts.append(f"| {state.value} | {TOLD[state]} | {verbs} |")
     parts += ["", "| command | a positive reply leads to | a negative one to | ends a group |", "|---|---|---|---|"]

@@ -23,7 +23,7 @@ BELOW["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version
 STOREYS = {  # within a floor, its folders; a file beside them may use them all
     "mail": ("signing", "templates", "converting", "checks"),
     "client": ("settings", "observing", "connection", "session", "pool"),
-    "bulk": ("csvfile", "recipients", "bounces", "keeping", "postgres", "sqlite", "pace", "running"),
+    "bulk": ("recipients", "bounces", "keeping", "postgres", "sqlite", "rate_limit", "running"),
     "cli": ("output", "campaign", "commands"),
 }
 PURE = {"errors", "protocol", "mail"}
@@ -130,7 +130,7 @@ def test_a_file_is_one_idea(path: Path) -> None:
         ("asyncsmtp.mail.headers", "from os import urandom"),
         ("asyncsmtp.mail.headers", "date = datetime.now(UTC)"),
         ("asyncsmtp.client.session.session", "import smtplib"),
-        ("asyncsmtp.client.settings.relay", "import subprocess"),
+        ("asyncsmtp.client.config.relay", "import subprocess"),
         ("asyncsmtp.cli.secrets", "run(line, shell=True)"),
     ],
 )

@@ -23,7 +23,7 @@ from asyncsmtp import testing
 from asyncsmtp.cli.campaign import campaignfile
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.client.connection import tls
-from asyncsmtp.client.observing import events, otel
+from asyncsmtp.client.events import otel, types
 from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
 from asyncsmtp.testing.plugin import RelayInThread
 
@@ -131,7 +131,7 @@ def test_each_program_of_the_observing_page_runs(
 def test_the_observing_page_names_every_event_and_instrument() -> None:
     """One that is missing would not be found."""
     page = (DOCS / "observing.md").read_text(encoding="utf-8")
-    names = [kind.__name__ for kind in get_args(events.Event)]
+    names = [kind.__name__ for kind in get_args(types.Event)]
     names += re.findall(r'"(smtp\.client\.[a-z.]+)"', Path(otel.__file__).read_text(encoding="utf-8"))
     assert len(names) == 18
     assert [name for name in names if f"`{name}`" not in page] == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncsmtp.client.settings.hosts import host_and_port
-from asyncsmtp.errors import BadArgument, NotInstalled
-from asyncsmtp.mail.checks.asking import Answer, Asking, Question, Unanswered
+from asyncsmtp.client.config.proxy import host_and_port
+from asyncsmtp.errors import InvalidArgument, MissingDependency
+from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion
 
 if TYPE_CHECKING:
     from dns.rdata import Rdata
@@ -27,12 +27,12 @@ class DnsResolver:
     """
 
     def __init__(self, server: str | None = None, *, purpose: str = "DNS queries") -> None:
-        """Raises NotInstalled: dnspython is missing. BadArgument: `server` is not an address."""
+        """Raises MissingDependency: dnspython is missing. InvalidArgument: `server` is not an address."""
         try:
             from dns.asyncresolver import Resolver  # an extra
             from dns.exception import DNSException
         except ImportError:
-            raise NotInstalled(purpose, "asyncsmtp[dns]") from None
+            raise MissingDependency(purpose, "asyncsmtp[dns]") from None
         try:
             self._resolver = Resolver(configure=server is None)
             if server is not None:
@@ -41,15 +41,15 @@ class DnsResolver:
                 self._resolver.nameservers = [host]
         except (DNSException, ValueError) as error:
             name = server or "of this system"
-            raise BadArgument(f"the name server {name} is not an address: give one such as 192.0.2.1:53") from error
+            raise InvalidArgument(f"the name server {name} is not an address: give one such as 192.0.2.1:53") from error
 
-    async def resolve(self, name: str, kind: str) -> Answer | None:
+    async def resolve(self, name: str, kind: str) -> DnsAnswer | None:
         """Look up one name; return its records as text, None where the name does not exist.
 
         Args:
             name: a domain; an address where `kind` is PTR.
         Raises:
-            Unanswered: no answer in time, or a failure; nothing is known. `__cause__` is dnspython's error.
+            DnsQueryFailed: no answer in time, or a failure; nothing is known. `__cause__` is dnspython's error.
         """
         from dns.exception import DNSException
         from dns.resolver import NXDOMAIN, NoAnswer
@@ -63,22 +63,22 @@ class DnsResolver:
         except NoAnswer:
             return ()
         except (DNSException, OSError, ValueError) as error:
-            raise Unanswered(Question(name, kind), type(error).__name__) from error
+            raise DnsQueryFailed(DnsQuestion(name, kind), type(error).__name__) from error
         return tuple(map(_FORMATS.get(kind, str), found))
 
-    async def answer(self, queries: Asking[_T]) -> _T:
-        """Answer the questions of a generator until it ends; return its result. A repeated question is asked once."""
-        known: dict[Question, Answer | Unanswered] = {}
+    async def answer(self, queries: DnsQueries[_T]) -> _T:
+        """Answer the questions of a generator, each once, until it ends; return its result."""
+        known: dict[DnsQuestion, DnsAnswer | DnsQueryFailed] = {}
         try:
             question = next(queries)
             while True:
                 if question not in known:
                     try:
                         known[question] = await self.resolve(question.name, question.kind) or ()
-                    except Unanswered as error:
+                    except DnsQueryFailed as error:
                         known[question] = error
                 answer = known[question]
-                question = queries.throw(answer) if isinstance(answer, Unanswered) else queries.send(answer)
+                question = queries.throw(answer) if isinstance(answer, DnsQueryFailed) else queries.send(answer)
         except StopIteration as end:
             result: _T = end.value
             return result

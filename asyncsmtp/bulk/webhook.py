@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.interfaces import Sleep, sleep_unless
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SIGNATURE_HEADER", "HttpPost", "Webhook", "check_url", "open_webhook"]
@@ -155,14 +155,14 @@ class Webhook:
 
 
 def check_url(url: str) -> None:
-    """Raise BadArgument unless it is an http or https URL."""
+    """Raise InvalidArgument unless it is an http or https URL."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # an invalid IPv6 address or port
         usable = False
     if not usable:
-        raise BadArgument(f"“{safe_text(url, 100)}” is not a URL for a webhook: give one that begins with https://")
+        raise InvalidArgument(f"“{safe_text(url, 100)}” is not a URL for a webhook: give one that begins with https://")
 
 
 @asynccontextmanager
@@ -170,13 +170,13 @@ async def open_webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[
     """Open a webhook at a URL until the block ends.
 
     Raises:
-        BadArgument: not an http or https URL. NotInstalled: httpx is missing.
+        InvalidArgument: not an http or https URL. MissingDependency: httpx is missing.
     """
     check_url(url)
     try:
         httpx = import_module("httpx")  # an extra
     except ImportError:
-        raise NotInstalled("posting outcomes to a webhook", "asyncsmtp[http]") from None
+        raise MissingDependency("posting outcomes to a webhook", "asyncsmtp[http]") from None
     async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client:
 
         async def post(body: bytes, headers: dict[str, str]) -> int:

@@ -11,7 +11,7 @@ import click
 from asyncsmtp.bulk.postgres.place import SCHEMES, Database
 from asyncsmtp.cli.campaign.keys import DIALOGUES
 from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 __all__ = [
     "campaign_argument",
@@ -71,7 +71,7 @@ def _place(text: str) -> Path | Database:
     """Of a ledger. Failed, not ValueError, of which click would tell with the value: there may be a password in it."""
     try:
         return Database.parse(text) if text.startswith(SCHEMES) else Path(text)
-    except BadArgument as error:
+    except InvalidArgument as error:
         raise Failed(str(error)) from None
 
 

@@ -49,7 +49,7 @@ def built(parts: Parts) -> Message:
         Failed: something is missing, or a file cannot be read. MessageError: a part cannot stand as it is.
     """
     from asyncsmtp.mail.address import Address
-    from asyncsmtp.mail.build import build
+    from asyncsmtp.mail.message import build
 
     if parts.from_ is None:
         raise Failed("nobody to send from", "add --from ada@example.org")

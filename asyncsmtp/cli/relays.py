@@ -14,9 +14,9 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.secrets import passphrase, password, proxy_password
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.settings.certificates import ClientCertificate
-    from asyncsmtp.client.settings.proxy import Proxy
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.login_config import ClientCertificate
+    from asyncsmtp.client.config.proxy import Proxy
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["relay_of"]
 
@@ -40,13 +40,11 @@ def relay_of(
         watched: someone waits at a terminal, so what is slow before the content is sent fails sooner.
     Raises:
         Failed: there is a password in the URL (it is not repeated), or none to be found; a file is missing.
-        BadArgument: the URL is no relay's, or the proxy's is none.
+        InvalidArgument: the URL is no relay's, or the proxy's is none.
     """
-    from asyncsmtp.client.settings.certificates import ClientCertificate
-    from asyncsmtp.client.settings.hosts import has_password, host_and_port, split_url
-    from asyncsmtp.client.settings.proxy import Proxy
-    from asyncsmtp.client.settings.relay import Dialogue, Relay
-    from asyncsmtp.client.settings.timeouts import Timeouts
+    from asyncsmtp.client.config.login_config import ClientCertificate
+    from asyncsmtp.client.config.proxy import Proxy, has_password, host_and_port, split_url
+    from asyncsmtp.client.config.relay import Dialogue, Relay, Timeouts
 
     if has_password(url) or (proxy is not None and has_password(proxy)):
         raise Failed(

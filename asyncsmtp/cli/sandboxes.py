@@ -12,7 +12,7 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["sandboxed", "show"]
 
@@ -20,8 +20,8 @@ __all__ = ["sandboxed", "show"]
 @asynccontextmanager
 async def sandboxed(maildir: Path | None) -> AsyncIterator[Relay]:
     """A relay on a free port of this machine, until the block ends; None keeps nothing."""
-    from asyncsmtp.client.settings.relay import Relay
-    from asyncsmtp.protocol.opening import Security
+    from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.protocol.opening_handshake import Security
     from asyncsmtp.testing.sandbox import Sandbox
 
     async with Sandbox(maildir) as box:
@@ -34,8 +34,7 @@ def show(maildir: Path, number: int, tell: Callable[[str], object] = console.out
     Raises:
         Failed: there is no such Maildir, or nothing in it.
     """
-    from asyncsmtp.testing.maildir import Maildir
-    from asyncsmtp.testing.render import render
+    from asyncsmtp.testing.received import Maildir, render
 
     found = deque(Maildir(maildir).mails() if maildir.is_dir() else (), maxlen=number)
     if not found:

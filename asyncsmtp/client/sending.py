@@ -7,12 +7,12 @@ import socket
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from asyncsmtp.client.observing.events import OnEvent
-from asyncsmtp.client.observing.trace import Trace
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.events.trace import Trace
+from asyncsmtp.client.events.types import OnEvent
 from asyncsmtp.client.session.deadline import by
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome

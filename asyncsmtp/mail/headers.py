@@ -8,27 +8,97 @@ white space only, at 78 octets where that is possible and never beyond 998.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from binascii import b2a_base64
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.address import Address
-from asyncsmtp.mail.words import ENCODED_LINE, UnfitCharacter, encode, encoded_words
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
+    "ENCODED_LINE",
+    "UnencodableCharacter",
     "addresses",
     "check_extra",
     "check_extras",
     "check_name",
     "content_id",
     "date",
+    "encode",
+    "encoded_words",
     "field",
     "fold",
     "message_id",
     "tokens",
     "unstructured",
 ]
+
+ENCODED_LINE = 76  # octets of a line that holds an encoded word, RFC 2047 §2
+MAX_WORD = 75  # octets of one, the same
+_FRAME = len("=?utf-8?q??=")
+_LEAST = _FRAME + 12  # one character of four octets, in Q
+
+_IN_PHRASE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # §5 (3)
+_Q = [chr(octet) if octet in _IN_PHRASE else "_" if octet == 0x20 else f"={octet:02X}" for octet in range(256)]
+
+
+def encoded_words(text: str, room: int = MAX_WORD) -> list[str]:
+    """Write `text` as encoded words in UTF-8, as Q or B, whichever is shorter; they decode to it exactly.
+
+    Args:
+        text: anything; what looks like an encoded word in it is encoded like the rest.
+        room: octets left for the first word; the others have 75. Too little room counts as 75.
+    Raises:
+        MessageError: a lone surrogate, which no encoding can carry.
+    """
+    octets = encode(text)
+    q_octets = sum(len(_Q[octet]) for octet in octets)
+    if q_octets <= (len(octets) + 2) // 3 * 4:
+        return _words(text, "q", _q, room)
+    return _words(text, "b", _b, room)
+
+
+class UnencodableCharacter(MessageError):
+    """A character that cannot stand where it is; `character` is it, so that its column can be found."""
+
+    def __init__(self, why: str, character: str, field: str | None = None) -> None:
+        super().__init__(why, field)
+        self.character = character
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; UnencodableCharacter for a lone surrogate."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        why = f"the character U+{ord(half):04X} is half a pair: no encoding can carry it"
+        raise UnencodableCharacter(why, half) from error
+
+
+def _q(octets: bytes) -> str:
+    return "".join(map(_Q.__getitem__, octets))
+
+
+def _b(octets: bytes) -> str:
+    return b2a_base64(octets, newline=False).decode("ascii")
+
+
+def _words(text: str, letter: str, write: Callable[[bytes], str], room: int) -> list[str]:
+    """Cut between characters, never inside one (RFC 2047 §5)."""
+    room = MAX_WORD if room < _LEAST else min(room, MAX_WORD)
+    words: list[str] = []
+    taken = b""
+    for character in text:
+        octets = character.encode("utf-8")
+        if taken and len(write(taken + octets)) + _FRAME > room:
+            words.append(f"=?utf-8?{letter}?{write(taken)}?=")
+            taken, room = b"", MAX_WORD
+        taken += octets
+    words.append(f"=?utf-8?{letter}?{write(taken)}?=")
+    return words
+
 
 LINE = 78  # octets without CRLF: SHOULD, RFC 5322 §2.1.1
 MAX_LINE = 998  # MUST
@@ -182,7 +252,7 @@ def fold(name: str, words: Iterable[tuple[str, str]]) -> bytes:
 def _check_value(name: str, value: str) -> None:
     if found := _CONTROL.search(value):
         what = "a line break" if found[0] in "\r\n" else f"the control character U+{ord(found[0]):04X}"
-        raise UnfitCharacter(f"{what} cannot stand in a header", found[0], name)
+        raise UnencodableCharacter(f"{what} cannot stand in a header", found[0], name)
 
 
 def _text_words(name: str, value: str) -> list[tuple[str, str]]:

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
+from asyncsmtp.errors import LocalProtocolError, RemoteProtocolError, StartTlsInjection, UnexpectedReply
 from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.replies import Reply, ReplyReader
 
-__all__ = ["AFTER", "ALLOWED", "ENDS_GROUP", "ClientProtocol", "Exchange", "State"]
+__all__ = ["AFTER", "ALLOWED", "ENDS_GROUP", "ClientProtocol", "Exchange", "ProtocolState"]
 
 
-class State(StrEnum):
+class ProtocolState(StrEnum):
     """Where the dialogue stands; READY and beyond is a session in the sense of RFC 5321 §3.1."""
 
     CONNECTED = "connected"
@@ -34,40 +34,43 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
-_TLS, _CLOSED = State.TLS, State.CLOSED  # on Python 3.11 a member is looked up by a call: these, once for each reply
+_TLS, _CLOSED = (
+    ProtocolState.TLS,
+    ProtocolState.CLOSED,
+)  # on Python 3.11 a member is looked up by a call: these, once for each reply
 _ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.QUIT})
 
-ALLOWED: Mapping[State, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
-    State.CONNECTED: frozenset(),
-    State.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.QUIT}),
-    State.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.MAIL},
-    State.MAIL: _ANY_TIME | {Verb.RCPT},
-    State.RCPT: _ANY_TIME | {Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.BDAT_LAST},
-    State.DATA: frozenset({Verb.CONTENT}),
-    State.BDAT: _ANY_TIME | {Verb.BDAT, Verb.BDAT_LAST},
-    State.AUTH: frozenset({Verb.RESPONSE, Verb.CANCEL}),
-    State.TLS: frozenset(),  # the handshake is due; any octet now is an attack (RFC 3207 §4.2)
-    State.CLOSED: frozenset(),
+ALLOWED: Mapping[ProtocolState, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
+    ProtocolState.CONNECTED: frozenset(),
+    ProtocolState.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.QUIT}),
+    ProtocolState.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.MAIL},
+    ProtocolState.MAIL: _ANY_TIME | {Verb.RCPT},
+    ProtocolState.RCPT: _ANY_TIME | {Verb.RCPT, Verb.DATA, Verb.BDAT, Verb.BDAT_LAST},
+    ProtocolState.DATA: frozenset({Verb.CONTENT}),
+    ProtocolState.BDAT: _ANY_TIME | {Verb.BDAT, Verb.BDAT_LAST},
+    ProtocolState.AUTH: frozenset({Verb.RESPONSE, Verb.CANCEL}),
+    ProtocolState.TLS: frozenset(),  # the handshake is due; any octet now is an attack (RFC 3207 §4.2)
+    ProtocolState.CLOSED: frozenset(),
 }
 UNDER_TLS = {state: verbs - {Verb.STARTTLS} for state, verbs in ALLOWED.items()}  # there is no second handshake
 
-AFTER: Mapping[Verb, State] = {  # where a positive reply leads; a verb that is not here changes nothing
-    Verb.GREETING: State.GREETED,
-    Verb.EHLO: State.READY,
-    Verb.HELO: State.READY,
-    Verb.LHLO: State.READY,
-    Verb.STARTTLS: State.TLS,
-    Verb.XCLIENT: State.GREETED,  # "the server resets state as after the initial connection"
-    Verb.AUTH: State.READY,
-    Verb.RESPONSE: State.READY,
-    Verb.MAIL: State.MAIL,
-    Verb.RCPT: State.RCPT,
-    Verb.DATA: State.DATA,
-    Verb.CONTENT: State.READY,
-    Verb.BDAT: State.BDAT,
-    Verb.BDAT_LAST: State.READY,
-    Verb.RSET: State.READY,
-    Verb.QUIT: State.CLOSED,
+AFTER: Mapping[Verb, ProtocolState] = {  # where a positive reply leads; a verb that is not here changes nothing
+    Verb.GREETING: ProtocolState.GREETED,
+    Verb.EHLO: ProtocolState.READY,
+    Verb.HELO: ProtocolState.READY,
+    Verb.LHLO: ProtocolState.READY,
+    Verb.STARTTLS: ProtocolState.TLS,
+    Verb.XCLIENT: ProtocolState.GREETED,  # "the server resets state as after the initial connection"
+    Verb.AUTH: ProtocolState.READY,
+    Verb.RESPONSE: ProtocolState.READY,
+    Verb.MAIL: ProtocolState.MAIL,
+    Verb.RCPT: ProtocolState.RCPT,
+    Verb.DATA: ProtocolState.DATA,
+    Verb.CONTENT: ProtocolState.READY,
+    Verb.BDAT: ProtocolState.BDAT,
+    Verb.BDAT_LAST: ProtocolState.READY,
+    Verb.RSET: ProtocolState.READY,
+    Verb.QUIT: ProtocolState.CLOSED,
 }
 
 # RFC 2920 §3.1: these "can only appear as the last command in a group"
@@ -90,11 +93,11 @@ ENDS_GROUP = frozenset(
     }
 )
 
-REFUSED: Mapping[Verb, State] = {  # where a negative reply leads; a verb that is not here changes nothing
-    Verb.CONTENT: State.READY,  # RFC 5321 §4.1.1.4: the buffers are cleared, whatever the reply
-    Verb.AUTH: State.READY,
-    Verb.RESPONSE: State.READY,
-    Verb.CANCEL: State.READY,
+REFUSED: Mapping[Verb, ProtocolState] = {  # where a negative reply leads; a verb that is not here changes nothing
+    Verb.CONTENT: ProtocolState.READY,  # RFC 5321 §4.1.1.4: the buffers are cleared, whatever the reply
+    Verb.AUTH: ProtocolState.READY,
+    Verb.RESPONSE: ProtocolState.READY,
+    Verb.CANCEL: ProtocolState.READY,
 }
 
 COMPLETION = range(200, 300)
@@ -148,9 +151,9 @@ class ClientProtocol:
 
     def __init__(self, *, masked: frozenset[str] = frozenset(), tls: bool = False) -> None:
         self._allowed = UNDER_TLS if tls else ALLOWED
-        self.state = State.CONNECTED
+        self.state = ProtocolState.CONNECTED
         self.pending: deque[Command] = deque([GREETING])
-        self.ahead = State.GREETED
+        self.ahead = ProtocolState.GREETED
         self.extensions = Extensions()
         self.unspeakable: tuple[bytes, ...] = ()
         self.challenge: tuple[bytes, ...] = ()
@@ -191,7 +194,7 @@ class ClientProtocol:
             data: what one read returned; may end anywhere inside a line.
         Raises:
             RemoteProtocolError: a malformed reply; what was yielded before it stands.
-            OutOfStep: a reply to nothing but 421, or one that its command cannot have.
+            UnexpectedReply: a reply to nothing but 421, or one that its command cannot have.
             StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
@@ -211,7 +214,7 @@ class ClientProtocol:
                 if self.state is _CLOSED:
                     return  # what comes behind a 421 in the same read answers nothing any more
         except RemoteProtocolError:
-            self.state = self.ahead = State.CLOSED
+            self.state = self.ahead = ProtocolState.CLOSED
             raise
 
     def _answer(self, reply: Reply) -> Exchange:
@@ -235,7 +238,7 @@ class ClientProtocol:
     def _step(self, command: Command, reply: Reply) -> None:
         verb = command.verb
         if reply.code == CLOSING:
-            self.state = self.ahead = State.CLOSED
+            self.state = self.ahead = ProtocolState.CLOSED
             self.pending.clear()
             return
         if not reply.positive:
@@ -244,8 +247,8 @@ class ClientProtocol:
                 self.ahead = AFTER.get(later.verb, self.ahead)
             return
         if reply.code not in ONLY.get(verb, COMPLETION):
-            raise OutOfStep(f"the relay answered {verb} with “{reply}”, which is no answer to it")
-        self.state = State.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
+            raise UnexpectedReply(f"the relay answered {verb} with “{reply}”, which is no answer to it")
+        self.state = ProtocolState.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
         self.ahead = self.state  # what comes this way ends its group: nothing is said behind it
         if verb in (Verb.EHLO, Verb.LHLO):
             self.extensions = Extensions.parse(reply).without(self._masked)
@@ -253,25 +256,25 @@ class ClientProtocol:
             self.extensions = Extensions()
 
     def _unasked(self, reply: Reply) -> Exchange:
-        writing = self.state is State.DATA
+        writing = self.state is ProtocolState.DATA
         if writing and reply.positive:
-            raise OutOfStep(f"the relay answered “{reply}” before the content had ended", claims_acceptance=True)
+            raise UnexpectedReply(f"the relay answered “{reply}” before the content had ended", claims_acceptance=True)
         if not writing and reply.code != CLOSING:
-            raise OutOfStep(f"the relay said “{reply}” though nothing was asked")
-        self.state = self.ahead = State.CLOSED  # refused while we still write: only dropping the line is safe
+            raise UnexpectedReply(f"the relay said “{reply}” though nothing was asked")
+        self.state = self.ahead = ProtocolState.CLOSED  # refused while we still write: only dropping the line is safe
         return Exchange(END_OF_CONTENT if writing else None, reply)
 
-    def handshaken(self) -> None:
+    def tls_started(self) -> None:
         """TLS is up: what the server said before is forgotten (RFC 3207 §4.2); EHLO comes next."""
-        if self.state is not State.TLS:
+        if self.state is not ProtocolState.TLS:
             raise LocalProtocolError("a TLS handshake that STARTTLS did not ask for")
-        self.state = self.ahead = State.GREETED
+        self.state = self.ahead = ProtocolState.GREETED
         self.extensions = Extensions()
         self._allowed = UNDER_TLS
 
     def ended(self) -> RemoteProtocolError | None:
         """The connection ended: the error for octets that make no reply, None where there are none."""
-        self.state = self.ahead = State.CLOSED
+        self.state = self.ahead = ProtocolState.CLOSED
         return self._reader.unfinished()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, Self
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
 from asyncsmtp.protocol.replies import safe_text
 
@@ -107,12 +107,12 @@ class Command(_Line):
     __slots__ = ()
 
     def __new__(cls, verb: Verb, argument: bytes = b"") -> Self:
-        """Raises BadArgument: a control character in the argument, or it is too long for a line."""
+        """Raises InvalidArgument: a control character in the argument, or it is too long for a line."""
         if _NOT_IN_ARGUMENT(argument):
-            raise BadArgument(f"a control character in the argument of {verb}: nothing was sent")
+            raise InvalidArgument(f"a control character in the argument of {verb}: nothing was sent")
         octets = (_LEAD if argument else _WORD)[verb] + argument + CRLF
         if len(octets) > _LIMIT[verb]:
-            raise BadArgument(f"the argument of {verb} is too long for a command line: nothing was sent")
+            raise InvalidArgument(f"the argument of {verb} is too long for a command line: nothing was sent")
         return tuple.__new__(cls, (verb, argument, octets))
 
     def __getnewargs__(self) -> tuple[Verb, bytes]:
@@ -154,7 +154,7 @@ def helo(name: str) -> Command:
 
 def _client_name(name: str) -> bytes:
     if not (is_domain(name) or is_address_literal(name)):
-        raise BadArgument(
+        raise InvalidArgument(
             f"“{safe_text(name, 80)}” is no name to greet a relay with: give a domain or an address literal"
         )
     return name.encode("ascii")
@@ -192,7 +192,7 @@ def _parameters(parameters: Mapping[str, str | None] | None) -> bytes:
         if keyword == "SIZE" and value is not None and value.isascii() and value.isdigit():
             pass  # with nearly every message: two patterns less
         elif not _KEYWORD.fullmatch(keyword) or (value is not None and not _VALUE.fullmatch(value)):
-            raise BadArgument(f"“{safe_text(f'{keyword}={value}', 80)}” is no ESMTP parameter: nothing was sent")
+            raise InvalidArgument(f"“{safe_text(f'{keyword}={value}', 80)}” is no ESMTP parameter: nothing was sent")
         words.append(f" {keyword}" if value is None else f" {keyword}={value}")
     return "".join(words).encode("utf-8")
 
@@ -209,14 +209,14 @@ def expn(text: str) -> Command:
 
 def _asked(text: str) -> bytes:
     if not text or not text.isascii():
-        raise BadArgument(f"“{safe_text(text, 80)}” cannot be asked about: give a name or an address in ASCII")
+        raise InvalidArgument(f"“{safe_text(text, 80)}” cannot be asked about: give a name or an address in ASCII")
     return text.encode("ascii")
 
 
 def bdat(octets: int, *, last: bool) -> Command:
     """BDAT with the count of the octets that follow it (RFC 3030 §2)."""
     if octets < 0:
-        raise BadArgument("a chunk cannot have fewer than no octets")
+        raise InvalidArgument("a chunk cannot have fewer than no octets")
     return Command(Verb.BDAT_LAST if last else Verb.BDAT, f"{octets}{' LAST' if last else ''}".encode("ascii"))
 
 
@@ -226,7 +226,7 @@ _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # sasl-mech, RFC 4422 §3.1
 def auth(mechanism: str, initial_response: bytes | None = None) -> Command:
     """AUTH with an optional initial response, which may be empty: then it is `=` (RFC 4954 §4)."""
     if not _MECHANISM.fullmatch(mechanism):
-        raise BadArgument(f"“{safe_text(mechanism, 80)}” is no SASL mechanism: nothing was sent")
+        raise InvalidArgument(f"“{safe_text(mechanism, 80)}” is no SASL mechanism: nothing was sent")
     words = [mechanism.encode("ascii")]
     if initial_response is not None:
         words.append(b64encode(initial_response) or b"=")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import repeat
 
-from asyncsmtp.errors import BadArgument, DeliveryRefused
+from asyncsmtp.errors import DeliveryRefused, InvalidArgument
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, Command, mail, rcpt
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply, safe_text
 
-__all__ = ["Delivery", "Outcome", "TlsFacts"]
+__all__ = ["Delivery", "Outcome", "TlsInfo"]
 
 TOO_BIG = frozenset({"5.2.3", "5.3.4"})  # for the mailbox, for the system: RFC 3463 §3.3, §3.4
 SOME = 3  # recipients that an error names
@@ -48,7 +48,7 @@ LATER = Reply(450)  # stands for what no relay said: nothing is wrong with this 
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFacts:
+class TlsInfo:
     """What protected a session.
 
     Attributes:
@@ -85,7 +85,7 @@ class Delivery:
     finals: tuple[Reply, ...]
     content_sent: bool = False
     host: str = ""
-    tls: TlsFacts | None = None
+    tls: TlsInfo | None = None
 
     @property
     def final(self) -> Reply | None:
@@ -122,7 +122,7 @@ class Delivery:
         """The reply that decided the fate of `path`; of the first, where it is there twice.
 
         Raises:
-            BadArgument: it is no recipient. Any spelling of its domain will do; one that is the same comes first.
+            InvalidArgument: it is no recipient. Any spelling of its domain will do; one that is the same comes first.
         """
         return self.replies()[self._place(path)]
 
@@ -183,11 +183,11 @@ class Delivery:
         except ValueError:  # no recipient, or no address at all
             raise self._no_recipient(path) from None
 
-    def _no_recipient(self, path: Mailbox | str) -> BadArgument:
+    def _no_recipient(self, path: Mailbox | str) -> InvalidArgument:
         paths = self.envelope.forward_paths
         some = ", ".join(safe_text(str(path), 80) for path in paths[:SOME])
         more = f" and {len(paths) - SOME} more" if len(paths) > SOME else ""
-        return BadArgument(f"“{safe_text(str(path), 80)}” is no recipient of this message: ask about {some}{more}")
+        return InvalidArgument(f"“{safe_text(str(path), 80)}” is no recipient of this message: ask about {some}{more}")
 
     def _decisive(self) -> tuple[Command | None, ...]:
         """For each forward-path the command whose reply decided; None stands for its RCPT."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
+from asyncsmtp.protocol.esmtp_options import MailOptions, RcptOptions
 from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.wishes import RecipientWishes, Wishes
 
 __all__ = ["Envelope", "Mailbox"]
 
@@ -28,16 +28,16 @@ class Envelope:
 
     reverse_path: Mailbox | None
     forward_paths: tuple[Mailbox, ...]
-    wishes: Wishes | None = None
-    recipient_wishes: tuple[RecipientWishes | None, ...] = ()
+    mail_options: MailOptions | None = None
+    rcpt_options: tuple[RcptOptions | None, ...] = ()
     all_or_nothing: bool = False
 
     def __post_init__(self) -> None:
         if not self.forward_paths:
             raise RecipientError("an envelope needs at least one recipient")
-        if self.recipient_wishes and len(self.recipient_wishes) != len(self.forward_paths):
-            raise BadArgument(
-                f"{len(self.recipient_wishes)} recipient wishes for {len(self.forward_paths)} recipients: "
+        if self.rcpt_options and len(self.rcpt_options) != len(self.forward_paths):
+            raise InvalidArgument(
+                f"{len(self.rcpt_options)} recipient wishes for {len(self.forward_paths)} recipients: "
                 "give one for each, None for nothing"
             )
 
@@ -47,8 +47,8 @@ class Envelope:
         reverse_path: str | Mailbox | None,
         forward_paths: Iterable[str | Mailbox] | str | Mailbox,
         *,
-        wishes: Wishes | None = None,
-        recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = (),
+        mail_options: MailOptions | None = None,
+        rcpt_options: RcptOptions | Sequence[RcptOptions | None] = (),
         all_or_nothing: bool = False,
     ) -> Envelope:
         """Build one from addresses as text; "" and "<>" are the null reverse-path.
@@ -58,26 +58,26 @@ class Envelope:
             all_or_nothing: say DATA only where every recipient was accepted; the others are deferred otherwise.
         Raises:
             RecipientError: an address is not one, or there is no recipient.
-            BadArgument: there are more wishes than recipients, or fewer.
+            InvalidArgument: there are more wishes than recipients, or fewer.
         """
         if isinstance(forward_paths, str | Mailbox):
             forward_paths = (forward_paths,)
         sender = None if reverse_path in (None, "", "<>") else _mailbox(reverse_path)
         recipients = tuple(map(_mailbox, forward_paths))
-        return cls(sender, recipients, wishes, _each(recipient_wishes, len(recipients)), all_or_nothing)
+        return cls(sender, recipients, mail_options, _each(rcpt_options, len(recipients)), all_or_nothing)
 
-    def wishing(
-        self, wishes: Wishes | None, recipient_wishes: RecipientWishes | Sequence[RecipientWishes | None] = ()
+    def with_options(
+        self, mail_options: MailOptions | None, rcpt_options: RcptOptions | Sequence[RcptOptions | None] = ()
     ) -> Envelope:
         """The same paths with other wishes, as `of` takes them."""
-        each = _each(recipient_wishes, len(self.forward_paths))
-        return Envelope(self.reverse_path, self.forward_paths, wishes, each, self.all_or_nothing)
+        each = _each(rcpt_options, len(self.forward_paths))
+        return Envelope(self.reverse_path, self.forward_paths, mail_options, each, self.all_or_nothing)
 
     def part(self, places: Sequence[int]) -> Envelope:
         """The same for some of its recipients only, counted from 0, each with its wishes."""
         paths = tuple(self.forward_paths[place] for place in places)
-        asked = tuple(self.recipient_wishes[place] for place in places) if self.recipient_wishes else ()
-        return Envelope(self.reverse_path, paths, self.wishes, asked, self.all_or_nothing)
+        asked = tuple(self.rcpt_options[place] for place in places) if self.rcpt_options else ()
+        return Envelope(self.reverse_path, paths, self.mail_options, asked, self.all_or_nothing)
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -93,10 +93,8 @@ class Envelope:
         return safe_text(str(self.forward_paths[0]), 80) + (f" and {more} more" if more else "")
 
 
-def _each(
-    wishes: RecipientWishes | Sequence[RecipientWishes | None], recipients: int
-) -> tuple[RecipientWishes | None, ...]:
-    return (wishes,) * recipients if isinstance(wishes, RecipientWishes) else tuple(wishes)
+def _each(mail_options: RcptOptions | Sequence[RcptOptions | None], recipients: int) -> tuple[RcptOptions | None, ...]:
+    return (mail_options,) * recipients if isinstance(mail_options, RcptOptions) else tuple(mail_options)
 
 
 def _mailbox(address: str | Mailbox | None) -> Mailbox:

@@ -7,18 +7,124 @@ recipient is accepted, or even unasked where the relay's owner wants it streamed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 
-from asyncsmtp.errors import LocalProtocolError, OutOfStep
+from asyncsmtp.errors import ExtensionNotSupported, InsecureConnection, LocalProtocolError, UnexpectedReply
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, rcpt
-from asyncsmtp.protocol.delivery import Delivery, TlsFacts
+from asyncsmtp.protocol.content import AnyContent
+from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.parameters import Parameters
+from asyncsmtp.protocol.esmtp_options import ByMode, EsmtpParameter, MailOptions, utc
+from asyncsmtp.protocol.extensions import Extensions, Limits
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["Phase", "Transaction"]
+__all__ = ["Parameters", "Phase", "Transaction", "mail_parameters", "rcpt_parameters"]
+
+Parameters = Mapping[str, str | None]
+
+
+def mail_parameters(
+    envelope: Envelope, content: AnyContent, offered: Extensions, *, verified: bool = False
+) -> dict[str, str | None]:
+    """The parameters of MAIL that this message needs.
+
+    Args:
+        verified: whether the session is under TLS and the relay's certificate was verified.
+    Raises:
+        ExtensionNotSupported: the relay does not offer what the message needs, or not so much; nothing was sent.
+        InsecureConnection: REQUIRETLS is wished for, and this session is not protected itself.
+    """
+    needed: dict[str, str | None] = {}
+    if "SIZE" in offered and content.size is not None:
+        if offered.size is not None and content.size > offered.size:
+            raise ExtensionNotSupported(
+                "that SIZE", f"the message has {content.size} octets, the relay takes {offered.size}"
+            )
+        needed["SIZE"] = str(content.size)
+    if content.binary:
+        for extension in ("BINARYMIME", "CHUNKING"):
+            _need(offered, extension, "encode the parts as base64; any octets at all go by BDAT only")
+        needed["BODY"] = "BINARYMIME"
+    elif content.eight_bit:
+        _need(offered, "8BITMIME", "encode the parts as quoted-printable or base64")
+        needed["BODY"] = "8BITMIME"
+    mail_options = envelope.mail_options
+    if envelope.needs_smtputf8 or content.utf8_headers or (mail_options is not None and mail_options.needs_smtputf8):
+        _need(offered, "SMTPUTF8", "an address or a header of the message is beyond ASCII")
+        needed["SMTPUTF8"] = None
+    if offered.limits is not None:
+        _keep_within(offered.limits, envelope)
+    if mail_options is not None:
+        needed |= _said(mail_options, offered)
+        _check_bounds(mail_options, offered)
+        if mail_options.require_tls and not verified:
+            raise InsecureConnection(
+                "REQUIRETLS is asked for, and this session is in clear or its certificate was not verified: "
+                "use smtps:// or STARTTLS, and a context that verifies certificates; nothing was sent"
+            )
+    return needed
+
+
+def rcpt_parameters(envelope: Envelope, offered: Extensions) -> tuple[Parameters, ...]:
+    """The parameters of each RCPT, in the order of the envelope; empty when no recipient needs any.
+
+    Raises:
+        ExtensionNotSupported: the relay does not offer what is wished for a recipient; nothing was sent.
+    """
+    if not envelope.rcpt_options:
+        return ()
+    return tuple({} if mail_options is None else _said(mail_options, offered) for mail_options in envelope.rcpt_options)
+
+
+def _said(mail_options: Iterable[EsmtpParameter], offered: Extensions) -> dict[str, str | None]:
+    said = {}
+    for extension, keyword, value in mail_options:
+        _need(offered, extension, f"{keyword} cannot be asked for; leave the wish out, or use another relay")
+        said[keyword] = value
+    return said
+
+
+def _need(offered: Extensions, extension: str, why: str) -> None:
+    if extension not in offered:
+        raise ExtensionNotSupported(extension, why)
+
+
+def _keep_within(limits: Limits, envelope: Envelope) -> None:
+    """RFC 9422 §4: what the relay said it takes, so that no RCPT is refused for it."""
+    recipients = len(envelope.forward_paths)
+    if limits.rcpt_max is not None and recipients > limits.rcpt_max:
+        raise ExtensionNotSupported(
+            "so many recipients",
+            f"the message has {recipients}, the relay takes {limits.rcpt_max} at once (RCPTMAX): send it in parts",
+        )
+    if limits.rcpt_domain_max is not None:
+        domains = len({path.domain.lower() for path in envelope.forward_paths})
+        if domains > limits.rcpt_domain_max:
+            raise ExtensionNotSupported(
+                "so many domains",
+                f"the recipients have {domains}, the relay takes {limits.rcpt_domain_max} (RCPTDOMAINMAX): "
+                "send the message domain by domain",
+            )
+
+
+def _check_bounds(mail_options: MailOptions, offered: Extensions) -> None:
+    """What an extension takes at most, or at least, as EHLO said."""
+    if (by := mail_options.deliver_by) is not None and by.mode is ByMode.RETURN:
+        shortest = offered.min_by_time
+        if shortest is not None and by.seconds < shortest:
+            raise ExtensionNotSupported("that DELIVERBY", f"{by.seconds} s are asked for, the relay needs {shortest}")
+    held = offered.future_release
+    if held is None:
+        return
+    if mail_options.hold_for is not None and held.seconds is not None and mail_options.hold_for > held.seconds:
+        raise ExtensionNotSupported(
+            "that HOLDFOR", f"{mail_options.hold_for} s are asked for, the relay holds for {held.seconds}"
+        )
+    if mail_options.hold_until is not None and held.moment is not None and mail_options.hold_until > held.moment:
+        asked, last = utc(mail_options.hold_until), utc(held.moment)
+        raise ExtensionNotSupported("that HOLDUNTIL", f"{asked} is asked for, the relay holds until {last}")
 
 
 class Phase(Enum):
@@ -132,7 +238,7 @@ class Transaction:
         A 421 stands for all that are still to come; to RSET it says nothing of this message.
 
         Raises:
-            OutOfStep: RSET was refused.
+            UnexpectedReply: RSET was refused.
         """
         verb = command.verb
         if reply.code == CLOSING and verb != RSET.verb:
@@ -153,7 +259,7 @@ class Transaction:
 
     def _reset_answered(self, reply: Reply) -> None:
         if not reply.positive and reply.code != CLOSING:
-            raise OutOfStep(f"the relay answered RSET with “{reply}”, though it cannot be refused")
+            raise UnexpectedReply(f"the relay answered RSET with “{reply}”, though it cannot be refused")
         if self.phase is _CLEARING:
             self.phase = _OVER
 
@@ -176,7 +282,9 @@ class Transaction:
 
     def _content_answered(self, reply: Reply) -> None:
         if self._chunk_refused and reply.positive:
-            raise OutOfStep(f"the relay answered the last chunk with “{reply}” after it had refused one before it")
+            raise UnexpectedReply(
+                f"the relay answered the last chunk with “{reply}” after it had refused one before it"
+            )
         if not self._chunk_refused:
             self.finals.append(reply)
         if self.phase is not _ENDED or not self._unanswered:
@@ -247,7 +355,7 @@ class Transaction:
         """Whether a recipient may have the message though no reply says so."""
         return self.was_sent and len(self.finals) < self.answers_due
 
-    def delivery(self, *, host: str = "", tls: TlsFacts | None = None) -> Delivery:
+    def delivery(self, *, host: str = "", tls: TlsInfo | None = None) -> Delivery:
         """What the relay answered; to be asked once `decided`."""
         if self.mail is None or not self.decided:
             raise LocalProtocolError("the transaction is not decided yet")

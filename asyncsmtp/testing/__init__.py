@@ -1,13 +1,9 @@
 """For tests of mail code: a relay with a script of faults, transcripts that play, and a sandbox that keeps the mail."""
 
-from asyncsmtp.testing.maildir import Mail, Maildir
-from asyncsmtp.testing.playing import TranscriptRelay
-from asyncsmtp.testing.policy import OFFERS
-from asyncsmtp.testing.received import AuthAttempt, NotTaken, Received
+from asyncsmtp.testing.policy import OFFERS, ServerScram
+from asyncsmtp.testing.received import AuthAttempt, Maildir, MessageNotAccepted, Received, StoredMail, render
 from asyncsmtp.testing.relay import ScriptedRelay
-from asyncsmtp.testing.render import render
 from asyncsmtp.testing.sandbox import Sandbox
-from asyncsmtp.testing.scram import Scram
 from asyncsmtp.testing.script import (
     UNSAID,
     USUAL,
@@ -27,7 +23,7 @@ from asyncsmtp.testing.script import (
     Step,
     Wait,
 )
-from asyncsmtp.testing.transcript import Transcript
+from asyncsmtp.testing.transcript import Transcript, TranscriptRelay
 
 __all__ = [
     "OFFERS",
@@ -42,19 +38,19 @@ __all__ = [
     "Forget",
     "HalfClose",
     "Hang",
-    "Mail",
     "Maildir",
+    "MessageNotAccepted",
     "Move",
-    "NotTaken",
     "Received",
     "RefuseInput",
     "Rst",
     "Rule",
     "Sandbox",
-    "Scram",
     "ScriptedRelay",
+    "ServerScram",
     "Stage",
     "Step",
+    "StoredMail",
     "Transcript",
     "TranscriptRelay",
     "Wait",

@@ -8,9 +8,7 @@ import ssl
 from collections.abc import Generator, Sequence
 from typing import Protocol, cast
 
-from asyncsmtp.testing.due import due
-from asyncsmtp.testing.effects import Then, apply
-from asyncsmtp.testing.link import Link
+from asyncsmtp.testing.default_replies import next_step, usual_reply
 from asyncsmtp.testing.script import (
     Ask,
     Cue,
@@ -29,35 +27,35 @@ from asyncsmtp.testing.script import (
     Wait,
     steps_of,
 )
-from asyncsmtp.testing.state import Said, State
-from asyncsmtp.testing.usual import usual_reply
+from asyncsmtp.testing.state import NextAction, ReceivedLine, ServerState, apply
+from asyncsmtp.testing.transport import ServerTransport
 
-__all__ = ["Connection", "Host"]
+__all__ = ["ConnectionHandler", "ServerConnection"]
 
 
-class Host(Protocol):
+class ConnectionHandler(Protocol):
     """What a connection asks of the relay it belongs to."""
 
     script: Script
     context: ssl.SSLContext | None
     round_trip: float
 
-    def cue(self, state: State, said: Said) -> Cue: ...
-    def opened(self, connection: Connection) -> None: ...
-    def heard(self, state: State, said: Said) -> None: ...
-    def told(self, state: State, octets: bytes) -> None: ...
+    def cue(self, state: ServerState, said: ReceivedLine) -> Cue: ...
+    def opened(self, connection: ServerConnection) -> None: ...
+    def heard(self, state: ServerState, said: ReceivedLine) -> None: ...
+    def told(self, state: ServerState, octets: bytes) -> None: ...
     def failed(self, error: Exception) -> None: ...
     def tls_failed(self, error: BaseException) -> None: ...
-    def closed(self, connection: Connection) -> None: ...
+    def closed(self, connection: ServerConnection) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """Reads, answers, and waits where the script says so. All it owns ends with the connection."""
 
-    def __init__(self, host: Host, state: State) -> None:
+    def __init__(self, host: ConnectionHandler, state: ServerState) -> None:
         self.state = state
         self._host = host
-        self._link: Link | None = None
+        self._link: ServerTransport | None = None
         self._out: list[bytes] = []
         self._busy = False  # a move is under way, or nothing more will be said
         self._deaf = False  # what comes in is thrown away
@@ -67,7 +65,7 @@ class Connection(asyncio.Protocol):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._link = Link(cast(asyncio.Transport, transport), self._host.round_trip)
+        self._link = ServerTransport(cast(asyncio.Transport, transport), self._host.round_trip)
         self._host.opened(self)
         self._advance()
 
@@ -101,7 +99,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
 
     @property
-    def _there(self) -> Link:
+    def _there(self) -> ServerTransport:
         assert self._link is not None
         return self._link
 
@@ -110,13 +108,13 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Answer all that can be answered now; what was said leaves in one segment."""
         try:
-            while not self._busy and (said := due(self.state)) is not None:
+            while not self._busy and (said := next_step(self.state)) is not None:
                 self._answer(said)
         except Exception as error:  # whatever a rule or `accept` raises is the test's to see
             self._fail(error)
         self._flush()
 
-    def _answer(self, said: Said) -> None:
+    def _answer(self, said: ReceivedLine) -> None:
         self._host.heard(self.state, said)
         if said.stage is Stage.HANDSHAKE:
             self._there.pause()  # what comes now is for TLS, whatever the script does first
@@ -155,13 +153,13 @@ class Connection(asyncio.Protocol):
         if self._timer is None:
             self._there.close()
 
-    def _finish(self, said: Said, code: int | None) -> None:
+    def _finish(self, said: ReceivedLine, code: int | None) -> None:
         then = apply(self.state, said, code)
-        if then is Then.GO_ON:
+        if then is NextAction.GO_ON:
             return
         self._busy = True
         self._flush()
-        if then is Then.CLOSE:
+        if then is NextAction.CLOSE:
             self._there.close()
         elif self._host.context is not None:
             self._there.upgrade(self, self._host.context, self.state.input, self._upgraded)
@@ -177,10 +175,12 @@ class Connection(asyncio.Protocol):
 
     # playing a move
 
-    def _play(self, said: Said, steps: Sequence[Step]) -> Generator[float, None, None]:
+    def _play(self, said: ReceivedLine, steps: Sequence[Step]) -> Generator[float, None, None]:
         self._finish(said, (yield from self._perform_all(said, steps, None)))
 
-    def _perform_all(self, said: Said, steps: Sequence[Step], code: int | None) -> Generator[float, None, int | None]:
+    def _perform_all(
+        self, said: ReceivedLine, steps: Sequence[Step], code: int | None
+    ) -> Generator[float, None, int | None]:
         """Do the steps in turn; return the code of the first that had words, `code` if one was said before."""
         for step in steps:
             done = yield from self._perform(said, step, code)
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
                 code = done
         return code
 
-    def _perform(self, said: Said, step: Step, code: int | None) -> Generator[float, None, int | None]:
+    def _perform(self, said: ReceivedLine, step: Step, code: int | None) -> Generator[float, None, int | None]:
         match step:
             case str():
                 self._say(step)
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
                 yield math.inf
         return None
 
-    def _stood_by(self, said: Said, code: int) -> int:
+    def _stood_by(self, said: ReceivedLine, code: int) -> int:
         if said.stage is Stage.STARTTLS and code == 220:
             self._there.pause()  # the client's handshake begins, whatever the script does before its own
         return code
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
             case Hang():
                 pass
 
-    def _say_usual(self, said: Said) -> int:
+    def _say_usual(self, said: ReceivedLine) -> int:
         reply = usual_reply(self.state, said)
         if reply:
             self._say(reply)

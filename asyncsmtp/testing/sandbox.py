@@ -6,17 +6,16 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from asyncsmtp.testing.grammar import Syntax, path
-from asyncsmtp.testing.maildir import Mail, Maildir
+from asyncsmtp.testing.parser import CommandSyntaxError, path
 from asyncsmtp.testing.policy import Policy
-from asyncsmtp.testing.received import NotTaken, Received
+from asyncsmtp.testing.received import Maildir, MessageNotAccepted, Received, StoredMail
+from asyncsmtp.testing.relay import SmtpServer
 from asyncsmtp.testing.script import Cue, Rule, Script, Stage
-from asyncsmtp.testing.server import Server
 
 __all__ = ["Sandbox"]
 
 
-class Sandbox(Server):
+class Sandbox(SmtpServer):
     """A relay that takes everything and delivers nothing.
 
         async with Sandbox("mail") as sandbox:
@@ -62,18 +61,18 @@ class Sandbox(Server):
         self._fail_every = fail_every
         self._offered = 0
 
-    def mails(self) -> Iterator[Mail]:
+    def mails(self) -> Iterator[StoredMail]:
         """What is in its Maildir, also from earlier, in the order of arrival."""
         return iter(()) if self._maildir is None else self._maildir.mails()
 
     def accept(self, message: Received) -> str:
         self._offered += 1
         if self._fail_every and self._offered % self._fail_every == 0:
-            raise NotTaken("451 4.3.0 failing on request, try again later")
+            raise MessageNotAccepted("451 4.3.0 failing on request, try again later")
         try:
             name = "nowhere" if self._maildir is None else self._maildir.keep(message)
         except OSError as error:
-            raise NotTaken(f"452 4.3.1 the sandbox cannot write: {error.strerror}") from error
+            raise MessageNotAccepted(f"452 4.3.1 the sandbox cannot write: {error.strerror}") from error
         self.count += 1
         return f"ok: kept as {name}"
 
@@ -87,7 +86,7 @@ def _refusals(refuse: Mapping[str, str]) -> dict[Stage, Rule]:
     def rule(cue: Cue) -> str | None:
         try:
             key = _key(path(cue.line.partition(b" ")[2], "TO:").address)
-        except Syntax:
+        except CommandSyntaxError:
             return None
         return replies.get(key) or replies.get(key[key.rfind("@") :])
 

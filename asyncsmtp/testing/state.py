@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
-from asyncsmtp.testing.auth import Login
-from asyncsmtp.testing.grammar import Path
-from asyncsmtp.testing.policy import Policy
-from asyncsmtp.testing.reading import Input
+from asyncsmtp.testing.parser import CommandSyntaxError, Path, path
+from asyncsmtp.testing.policy import Policy, ServerLogin
 from asyncsmtp.testing.received import AuthAttempt, Received
 from asyncsmtp.testing.script import Stage
+from asyncsmtp.testing.transport import InputBuffer
 
-__all__ = ["Mode", "Said", "State", "Transaction"]
+__all__ = ["Mode", "NextAction", "ReceivedLine", "ServerState", "ServerTransaction", "apply"]
 
 
 class Mode(Enum):
@@ -30,7 +30,7 @@ class Mode(Enum):
 
 
 @dataclass(slots=True)
-class Said:
+class ReceivedLine:
     """One thing that waits for an answer: a command, a response, content, or a beginning (no line).
 
     Attributes:
@@ -50,7 +50,7 @@ class Said:
 
 
 @dataclass(slots=True)
-class Transaction:
+class ServerTransaction:
     """What MAIL opened (RFC 5321 §3.3)."""
 
     mail: Path
@@ -61,7 +61,7 @@ class Transaction:
 
 
 @dataclass(slots=True)
-class State:
+class ServerState:
     """Where a connection stands.
 
     Attributes:
@@ -77,15 +77,15 @@ class State:
     accept: Callable[[Received], str]
     attempted: Callable[[AuthAttempt], None]
     implicit_tls: bool = False
-    input: Input = field(default_factory=Input)
+    input: InputBuffer = field(default_factory=InputBuffer)
     mode: Mode = Mode.CONNECT
     tls: bool = False
     barred: bool = False
     hello: Stage | None = None
     user: str | None = None
-    login: Login | None = None
-    transaction: Transaction | None = None
-    chunk: Said | None = None
+    login: ServerLogin | None = None
+    transaction: ServerTransaction | None = None
+    chunk: ReceivedLine | None = None
     body_begun: bool = False
     early: int | None = None
 
@@ -102,15 +102,15 @@ class State:
     def forward_paths(self) -> tuple[str, ...]:
         return () if self.transaction is None else tuple(path.address for path in self.transaction.recipients)
 
-    def this_login(self, said: Said) -> Login:
+    def this_login(self, said: ReceivedLine) -> ServerLogin:
         """The login under way; begun by this AUTH if there is none."""
         if self.login is None:
-            self.login = Login(said.argument, self.policy.users, self.policy.mechanisms)
+            self.login = ServerLogin(said.argument, self.policy.users, self.policy.mechanisms)
         return self.login
 
     def keep(self, content: bytes, *, chunked: bool) -> str:
         """Hand the message over, once; return the text behind its 250."""
-        transaction = self.transaction or Transaction(Path("", {}))
+        transaction = self.transaction or ServerTransaction(Path("", {}))
         if transaction.accepted is None:
             transaction.accepted = self.accept(
                 Received(
@@ -134,3 +134,157 @@ class State:
         self.user = None
         self.hello = None
         self.transaction = None
+
+
+class NextAction(Enum):
+    """What the connection must do after a reply."""
+
+    GO_ON = auto()
+    UPGRADE = auto()
+    CLOSE = auto()
+
+
+def apply(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    """Bring the state to where this reply tells the client it is.
+
+    Args:
+        code: what was said; 0 for the usual without words, None when a script said nothing it stands by.
+    """
+    then = _APPLY[said.stage](state, said, code)
+    return NextAction.CLOSE if code == 421 else then
+
+
+def _positive(code: int | None) -> bool:
+    return code is not None and 200 <= code < 300
+
+
+def _nothing(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    return NextAction.GO_ON
+
+
+def _connect(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    begin = Mode.HANDSHAKE if state.implicit_tls else Mode.GREETING
+    state.mode = begin if code == 0 else Mode.SILENT
+    return NextAction.GO_ON
+
+
+def _handshake(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    state.mode = Mode.SILENT
+    return NextAction.UPGRADE if code == 0 else NextAction.GO_ON
+
+
+def _greeting(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    state.mode = Mode.COMMAND
+    state.barred = code is not None and code >= 400
+    return NextAction.GO_ON
+
+
+def _hello(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code):
+        state.hello = said.stage
+        state.transaction = None
+    return NextAction.GO_ON
+
+
+def _starttls(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if code == 220:
+        state.mode = Mode.HANDSHAKE
+        state.input.clear()  # what the client sent in clear behind STARTTLS must not count (RFC 3207 §4.2)
+    return NextAction.GO_ON
+
+
+def _auth(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    login = state.this_login(said)
+    state.mode = Mode.RESPONSE if code == 334 else Mode.COMMAND
+    if code == 334:
+        return NextAction.GO_ON
+    state.login = None
+    state.attempted(login.attempt(code == 235))
+    if code == 235:
+        state.user = login.user or ""
+    return NextAction.GO_ON
+
+
+def _mail(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code):
+        state.transaction = ServerTransaction(said.path or _as_it_is(said.argument, "FROM:"))
+    return NextAction.GO_ON
+
+
+def _rcpt(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code) and state.transaction is not None:
+        state.transaction.recipients.append(said.path or _as_it_is(said.argument, "TO:"))
+    return NextAction.GO_ON
+
+
+def _as_it_is(argument: bytes, keyword: str) -> Path:
+    """The path of a command that a script accepted: understood if it can be, word for word otherwise."""
+    try:
+        return path(argument, keyword)
+    except CommandSyntaxError:
+        return Path(argument.decode("utf-8", "backslashreplace"), {})
+
+
+def _data(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if code == 354:
+        state.mode, state.body_begun, state.early = Mode.CONTENT, False, None
+    return NextAction.GO_ON
+
+
+def _body(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    state.early = code or None
+    return NextAction.GO_ON
+
+
+def _dot(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code or state.early):
+        state.keep(said.content, chunked=False)
+    state.mode = Mode.COMMAND
+    state.transaction = None
+    return NextAction.GO_ON
+
+
+def _bdat(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    transaction = state.transaction
+    if transaction is None:
+        return NextAction.GO_ON
+    if not _positive(code):
+        transaction.chunk_refused = True  # RFC 3030 §2: RSET must come before anything else
+    elif said.last:
+        state.keep(b"".join([*transaction.chunks, said.content]), chunked=True)
+        state.transaction = None
+    else:
+        transaction.chunks.append(said.content)
+    return NextAction.GO_ON
+
+
+def _rset(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code):
+        state.transaction = None
+    return NextAction.GO_ON
+
+
+def _quit(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+    return NextAction.CLOSE if _positive(code) else NextAction.GO_ON
+
+
+_APPLY: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine, int | None], NextAction]]] = {
+    Stage.CONNECT: _connect,
+    Stage.HANDSHAKE: _handshake,
+    Stage.GREETING: _greeting,
+    Stage.EHLO: _hello,
+    Stage.HELO: _hello,
+    Stage.STARTTLS: _starttls,
+    Stage.AUTH: _auth,
+    Stage.RESPONSE: _auth,
+    Stage.MAIL: _mail,
+    Stage.RCPT: _rcpt,
+    Stage.DATA: _data,
+    Stage.BODY: _body,
+    Stage.DOT: _dot,
+    Stage.BDAT: _bdat,
+    Stage.RSET: _rset,
+    Stage.NOOP: _nothing,
+    Stage.QUIT: _quit,
+    Stage.OTHER: _nothing,
+}

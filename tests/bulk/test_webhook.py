@@ -16,7 +16,7 @@ from asyncsmtp.bulk import webhook as hooks
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.webhook import SIGNATURE_HEADER, Webhook, open_webhook
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from tests.bulk.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES, Saying
@@ -121,13 +121,13 @@ async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ["", "ftp://example.org/", "https://", "https://[bad/", "https://example.org:99999/", "example.org", "\x1b[2J"],
 )
 async def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(BadArgument, match="is not a URL for a webhook"):
+    with pytest.raises(InvalidArgument, match="is not a URL for a webhook"):
         async with open_webhook(url):
             pass
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(NotInstalled, match=r"asyncsmtp\[http\]"):
+    with pytest.raises(MissingDependency, match=r"asyncsmtp\[http\]"):
         async with open_webhook("https://example.org/"):
             pass

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.cli.campaign import asking
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.cli.test_check import WAY_OUT
 from tests.name_server import Zone, naming

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.testing.maildir import Maildir
+from asyncsmtp.testing.received import Maildir
 from tests.cli.ended import Command
 
 

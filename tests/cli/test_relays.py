@@ -9,11 +9,11 @@ import pytest
 
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.relays import relay_of
-from asyncsmtp.client.settings.certificates import ClientCertificate
-from asyncsmtp.client.settings.proxy import Proxy, ProxyKind
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.client.config.login_config import ClientCertificate
+from asyncsmtp.client.config.proxy import Proxy, ProxyKind
+from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.protocol.auth.sasl import Secret
 
 CANARY = "hunter2-c4n4ry"
 
@@ -63,7 +63,7 @@ def test_a_missing_ca_file_is_told_before_anything_is_opened(tmp_path: Path) -> 
 
 def test_what_is_no_relay_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own sentence."""
-    with pytest.raises(BadArgument, match="is no relay"):
+    with pytest.raises(InvalidArgument, match="is no relay"):
         relay_of("relay.example:25")
 
 

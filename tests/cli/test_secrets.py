@@ -12,7 +12,7 @@ from asyncsmtp.cli import secrets
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.secrets import passphrase, password, proxy_password
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
 
 CANARY = "hunter2-c4n4ry"
 

@@ -13,7 +13,7 @@ from asyncsmtp.cli.campaign.assembly import assemble
 from asyncsmtp.cli.campaign.campaignfile import read
 from asyncsmtp.cli.campaign.settings import settle
 from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.mail.dkim_verifier import verdicts
 

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.config.relay import Dialogue, Relay, Timeouts
+from asyncsmtp.client.events.trace import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Relay
-from asyncsmtp.client.settings.timeouts import Timeouts
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Received, Rule, ScriptedRelay, Stage
 
 BY_DATA = (Dialogue.LOCKSTEP, Dialogue.PIPELINED)  # the dialogues in which the content waits for a 354
@@ -82,7 +81,7 @@ class Trail:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         self.lines.append(f"{side.value}{'*' if tls else ''}: {text}")
 
     def said(self) -> list[str]:

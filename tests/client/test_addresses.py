@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection import addresses
 from asyncsmtp.client.connection.addresses import HEAD_START, MOST, dial, look_up
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import PATIENT, QUICK, message, relay_of, rounds
 

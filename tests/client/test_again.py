@@ -11,8 +11,8 @@ import pytest
 
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import ConnectFailed, LocalProtocolError, NotOffered, Refused, ReplyTimeout
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, LocalProtocolError, Refused, ReplyTimeout
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Deaf, Fin, HalfClose, ScriptedRelay, Stage
 from tests.client.support import QUICK, big, commands, message, relay_of, until
 
@@ -48,7 +48,7 @@ async def test_the_late_end_of_a_connection_leaves_the_next_one_alone() -> None:
 async def test_helo_is_no_way_around_tls() -> None:
     """WI-17: one fallback, and it ends where TLS is required; HELO offers no STARTTLS."""
     async with ScriptedRelay({Stage.EHLO: "502 5.5.1 what"}) as server:
-        with pytest.raises((Refused, NotOffered)):
+        with pytest.raises((Refused, ExtensionNotSupported)):
             await Session(relay_of(server, security=Security.STARTTLS)).connect()
         await server.wait_until_idle()
     assert commands(server).count("HELO") <= 1

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.client.settings.relay import Dialogue
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.errors import ConnectionLost, LedgerError, SMTPError
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.testing import USUAL, Fin, Stage, Wait

@@ -10,10 +10,10 @@ from collections.abc import Awaitable
 
 import pytest
 
-from asyncsmtp.client.observing.events import Event, SessionOpened
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.events.types import Event, SessionOpened
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay, Stage
 from tests.client.support import big, message, playing, relay_of, serving, takes_all
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.config.relay import Dialogue, Login
+from asyncsmtp.client.events.trace import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Login
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Cue, Deaf, Hang, Move, ScriptedRelay, Stage, Wait
 from tests.client.support import BY_DATA, big, message, playing, pooling, relay_of, rounds, serving, token, told
 
@@ -354,9 +354,9 @@ async def test_one_that_leaves_as_a_reply_comes_does_not_take_the_turn_with_it(
         heard, at = 0, at + 1
         sending: list[asyncio.Task[Delivery]] = []
 
-        def hear(side: Side, _: str, *, tls: bool, refused: bool) -> None:
+        def hear(side: Direction, _: str, *, tls: bool, refused: bool) -> None:
             nonlocal heard
-            if side is Side.SERVER and sending:  # noqa: B023
+            if side is Direction.SERVER and sending:  # noqa: B023
                 heard += 1
                 if heard == at:  # noqa: B023
                     sending[victim].cancel()  # noqa: B023

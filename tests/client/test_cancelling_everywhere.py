@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.sending import send
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import LocalProtocolError, SMTPError
 from asyncsmtp.protocol.commands import NOOP
 from asyncsmtp.protocol.delivery import Delivery

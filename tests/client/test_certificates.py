@@ -12,16 +12,15 @@ from pathlib import Path
 import pytest
 import trustme
 
+from asyncsmtp.client.config.login_config import ClientCertificate, Login
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.tls import tls_context
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.certificates import ClientCertificate
-from asyncsmtp.client.settings.login import Login
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.errors import BadArgument, CertificateRefused, ConnectFailed, InsecureConnection
-from asyncsmtp.protocol.delivery import TlsFacts
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, InsecureConnection, InvalidArgument
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.delivery import TlsInfo
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import Trail, commands, message, relay_of
 
@@ -107,7 +106,7 @@ async def test_a_pin_does_not_take_the_place_of_verifying(security: Security, th
 @pytest.mark.parametrize("pin", ["", "ab", "zz" * 32, "ab" * 20, "\x1b[31m" + "a" * 59])
 def test_what_is_no_fingerprint_is_refused(pin: str) -> None:
     """A SHA-1 for one: a pin that never fits would be found out too late."""
-    with pytest.raises(BadArgument, match="no SHA-256 fingerprint") as caught:
+    with pytest.raises(InvalidArgument, match="no SHA-256 fingerprint") as caught:
         Relay("relay.example", pins=(pin,))
     assert str(caught.value).isprintable()
 
@@ -115,7 +114,7 @@ def test_what_is_no_fingerprint_is_refused(pin: str) -> None:
 @pytest.mark.parametrize("security", [Security.PLAINTEXT, Security.OPPORTUNISTIC])
 def test_a_pin_needs_tls(security: Security) -> None:
     """Who strips STARTTLS would not be noticed."""
-    with pytest.raises(BadArgument, match="proves nothing"):
+    with pytest.raises(InvalidArgument, match="proves nothing"):
         Relay("relay.example", security=security, pins=("ab" * 32,))
 
 
@@ -182,8 +181,8 @@ async def test_every_delivery_tells_what_protected_it(
             assert session.tls is not None
             cipher = session.tls.cipher()
         assert cipher is not None
-        assert first.tls == TlsFacts("TLSv1.3", cipher[0], True, theirs.fingerprint)
-        assert first.tls is second.tls is session.tls_facts
+        assert first.tls == TlsInfo("TLSv1.3", cipher[0], True, theirs.fingerprint)
+        assert first.tls is second.tls is session.tls_info
         assert str(first.tls) == f"TLSv1.3, {cipher[0]}, certificate verified"
         if security is Security.STARTTLS:
             assert any(str(first.tls) in line for line in trail.lines)
@@ -192,7 +191,7 @@ async def test_every_delivery_tells_what_protected_it(
 async def test_in_clear_there_are_none(server: ScriptedRelay) -> None:
     async with Session(relay_of(server)) as session:
         assert (await session.send(message())).tls is None
-        assert session.tls_facts is None
+        assert session.tls_info is None
 
 
 # --- ours ---
@@ -326,7 +325,7 @@ async def test_files_that_cannot_be_used_are_no_hosts_fault(ours: ClientCertific
     """No host is tried, and none is named."""
     ours.file.unlink()
     with pytest.raises(ConnectFailed, match="client certificate"):
-        await Session(Relay("127.0.0.1", 1, standby=("127.0.0.1:1",), client_certificate=ours)).connect()
+        await Session(Relay("127.0.0.1", 1, fallback_hosts=("127.0.0.1:1",), client_certificate=ours)).connect()
 
 
 async def test_a_renewed_certificate_is_read_anew(ca: trustme.CA, ours: ClientCertificate) -> None:
@@ -349,7 +348,7 @@ async def test_a_renewed_certificate_is_read_anew(ca: trustme.CA, ours: ClientCe
 )
 def test_a_context_of_ones_own_says_it_all(settings: dict[str, object]) -> None:
     """What would be ignored is refused."""
-    with pytest.raises(BadArgument, match="context of your own"):
+    with pytest.raises(InvalidArgument, match="context of your own"):
         Relay("relay.example", context=ssl.create_default_context(), **settings)  # type: ignore[arg-type]
 
 
@@ -372,5 +371,5 @@ def test_a_url_may_say_it() -> None:
 
 @pytest.mark.parametrize("query", ["client-key=/a.key", "pin=", "pin=ab", "verify=0", "source-address=here"])
 def test_a_wrong_setting_is_told(query: str) -> None:
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Relay.from_url(f"smtp://relay.example?{query}")

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, OutOfStep
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, UnexpectedReply
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.testing import UNSAID, Cue, Fin, Move, Rst, ScriptedRelay, Stage, Wait
-from asyncsmtp.testing.servers import GO_SMTP
+from asyncsmtp.testing.server_profiles import GO_SMTP
 from tests.client.support import Trail, big, message, playing, relay_of, token, told
 
 STREAMED = {"dialogue": Dialogue.STREAMED, "window": 4}
@@ -126,7 +126,7 @@ async def test_a_relay_that_runs_a_refused_chunk_as_commands_is_left_and_nothing
     taken = {received.forward_paths[0] for received in server.received}
     for n, result in enumerate(results):
         if isinstance(result, BaseException):
-            assert isinstance(result, DeliveryInDoubt | ConnectionLost | OutOfStep)
+            assert isinstance(result, DeliveryInDoubt | ConnectionLost | UnexpectedReply)
             assert f"to{n}@example.net" not in taken or isinstance(result, DeliveryInDoubt)
         else:
             assert result.accepted == (f"to{n}@example.net" in taken)

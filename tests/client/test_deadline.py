@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.sending import send
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolFull, ReplyTimeout
+from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolTimeout, ReplyTimeout
 from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
 
@@ -116,7 +116,7 @@ async def test_other_limits_keep_their_own_names() -> None:
     async with pooling({Stage.DOT: {1: (Wait(1.0), USUAL)}}, pool=pool) as (server, made):
         first = asyncio.create_task(made.send(message(1)))
         await server.wait_for_stage(Stage.DOT)
-        with pytest.raises(PoolFull):
+        with pytest.raises(PoolTimeout):
             await made.send(message(2), deadline=30)
         await first
 

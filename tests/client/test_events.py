@@ -9,12 +9,13 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.observing.events import (
+from asyncsmtp.client.config.relay import Login
+from asyncsmtp.client.events.types import (
     Event,
+    MessageDequeued,
     MessageEnded,
+    MessageQueued,
     MessageRetried,
-    MessageWaited,
-    MessageWaits,
     SessionClosed,
     SessionFailed,
     SessionOpened,
@@ -22,7 +23,6 @@ from asyncsmtp.client.observing.events import (
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.sending import send
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
@@ -32,9 +32,9 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Outcome
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import UNSAID, USUAL, Fin, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of, rounds, until
 
@@ -104,10 +104,10 @@ async def test_waiting_is_told_as_it_begins_and_ends() -> None:
     async with pooling(script, pool={"sessions": 1, "depth": 1, "on_event": observed}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(4)]
         await server.wait_for_stage(Stage.DOT)
-        assert len(observed.only(MessageWaits)) - len(observed.only(MessageWaited)) == pool.waiting == 3
+        assert len(observed.only(MessageQueued)) - len(observed.only(MessageDequeued)) == pool.waiting == 3
         sending[1].cancel()
         await asyncio.gather(*sending, return_exceptions=True)
-    assert len(observed.only(MessageWaits)) == len(observed.only(MessageWaited)) == 3
+    assert len(observed.only(MessageQueued)) == len(observed.only(MessageDequeued)) == 3
     waits = [event.waited for event in observed.ended if event.result == "accepted"]
     assert waits[0] == 0.0 < waits[1] < waits[2]
     assert all(event.waited <= event.seconds for event in observed.ended)

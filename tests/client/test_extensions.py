@@ -11,15 +11,15 @@ import pytest
 
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import DeliveryInDoubt, InsecureConnection, LocalProtocolError, NotOffered
+from asyncsmtp.errors import DeliveryInDoubt, ExtensionNotSupported, InsecureConnection, LocalProtocolError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import STARTTLS
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.esmtp_options import DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.mailbox import Mailbox
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.wishes import DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import OFFERS, UNSAID, Cue, Fin, Rule, ScriptedRelay, Stage
 from tests.client.support import message, relay_of
 
@@ -32,7 +32,7 @@ PAIR = ("bob@example.net", "carol@example.net")
 
 async def test_a_relay_understands_all_that_is_asked_for() -> None:
     """W-81: the scripted relay reads each parameter by a grammar of its own."""
-    wishes = Wishes(
+    mail_options = MailOptions(
         ret=Ret.FULL,
         envid="run 7, row 1",
         deliver_by=DeliverBy(600, trace=True),
@@ -40,9 +40,9 @@ async def test_a_relay_understands_all_that_is_asked_for() -> None:
         priority=-2,
         auth=Mailbox.parse("e=mc+2@example.org"),
     )
-    bob = RecipientWishes(Notify.SUCCESS | Notify.DELAY, "rfc822;b+o=b@example.org", ValidSince(JUNE, carry_on=True))
-    carol = RecipientWishes(Notify.NEVER, "utf-8;zoë@example.org")
-    asking = Message.of(message(to=PAIR), wishes=wishes, recipient_wishes=[bob, carol])
+    bob = RcptOptions(Notify.SUCCESS | Notify.DELAY, "rfc822;b+o=b@example.org", ValidSince(JUNE, carry_on=True))
+    carol = RcptOptions(Notify.NEVER, "utf-8;zoë@example.org")
+    asking = Message.of(message(to=PAIR), mail_options=mail_options, rcpt_options=[bob, carol])
     async with ScriptedRelay(offers=EVERYTHING, users={"ann": "secret"}) as server:
         async with Session(relay_of(server)) as session:
             assert (await session.send(asking)).accepted
@@ -69,11 +69,16 @@ async def test_what_is_not_offered_costs_nothing_but_itself(server: ScriptedRela
     """WO-12, W-81: nothing of it is said, and the next message goes over the same session."""
     async with Session(relay_of(server)) as session:
         said = len(server.dialogue)
-        for wishes in (Wishes(envid="x"), Wishes(hold_until=JUNE), Wishes(priority=1), Wishes(auth="<>")):
-            with pytest.raises(NotOffered):
-                await session.send(Message.of(message(), wishes=wishes))
-        with pytest.raises(NotOffered, match="DSN"):
-            await session.send(Message.of(message(), recipient_wishes=RecipientWishes(Notify.NEVER)))
+        for mail_options in (
+            MailOptions(envid="x"),
+            MailOptions(hold_until=JUNE),
+            MailOptions(priority=1),
+            MailOptions(auth="<>"),
+        ):
+            with pytest.raises(ExtensionNotSupported):
+                await session.send(Message.of(message(), mail_options=mail_options))
+        with pytest.raises(ExtensionNotSupported, match="DSN"):
+            await session.send(Message.of(message(), rcpt_options=RcptOptions(Notify.NEVER)))
         assert len(server.dialogue) == said
         assert (await session.send(message())).accepted
 
@@ -81,8 +86,8 @@ async def test_what_is_not_offered_costs_nothing_but_itself(server: ScriptedRela
 async def test_a_pool_refuses_it_just_so(server: ScriptedRelay) -> None:
     """One message of many asks for too much: the others are sent."""
     async with Pool(relay_of(server), sessions=1) as pool:
-        with pytest.raises(NotOffered, match="DSN"):
-            await pool.send(Message.of(message(), wishes=Wishes(ret=Ret.HDRS)))
+        with pytest.raises(ExtensionNotSupported, match="DSN"):
+            await pool.send(Message.of(message(), mail_options=MailOptions(ret=Ret.HDRS)))
         assert (await pool.send(message())).accepted
     assert server.connections == 1
 
@@ -95,7 +100,7 @@ async def test_tls_is_required_of_others_by_a_session_that_is_verified(
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
-    strict = Message.of(message(), wishes=Wishes(require_tls=True))
+    strict = Message.of(message(), mail_options=MailOptions(require_tls=True))
     async with ScriptedRelay(offers=(*OFFERS, "REQUIRETLS"), tls=server_tls) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls if verified else blind)
         async with Session(relay) as session:
@@ -124,7 +129,7 @@ async def test_a_relays_limits_are_kept() -> None:
         Session(relay_of(server)) as session,
     ):
         delivery = await session.transact(Envelope.of("from@example.org", paths), message().content, before_end=mark)
-        with pytest.raises(NotOffered, match="the relay takes 2 at once"):
+        with pytest.raises(ExtensionNotSupported, match="the relay takes 2 at once"):
             await session.transact(Envelope.of(None, paths, all_or_nothing=True), message().content)
     assert [each.forward_paths for each in server.received] == [tuple(paths[:2]), (paths[2],), (paths[4],)]
     assert [outcome.value for outcome in delivery.outcomes] == [*["accepted"] * 3, "rejected", "accepted"]
@@ -196,8 +201,8 @@ async def test_any_keyword_can_be_masked() -> None:
         relay = relay_of(server, masked=frozenset({"size", "LIMITS", "dsn", "PIPELINING"}))
         async with Session(relay) as session:
             assert (await session.send(message(to=PAIR))).accepted
-            with pytest.raises(NotOffered, match="DSN"):
-                await session.send(Message.of(message(), wishes=Wishes(ret=Ret.FULL)))
+            with pytest.raises(ExtensionNotSupported, match="DSN"):
+                await session.send(Message.of(message(), mail_options=MailOptions(ret=Ret.FULL)))
     assert server.received[0].parameters == {}
 
 
@@ -231,6 +236,6 @@ async def test_binary_octets_need_pipelining_too() -> None:
     photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00"))
     offers = (*OFFERS, "BINARYMIME")
     async with ScriptedRelay(offers=offers, hides=["PIPELINING"]) as server, Session(relay_of(server)) as session:
-        with pytest.raises(NotOffered, match="PIPELINING"):
+        with pytest.raises(ExtensionNotSupported, match="PIPELINING"):
             await session.send(photo)
     assert server.received == []

@@ -10,26 +10,26 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.login_config import Login
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection import failover
 from asyncsmtp.client.connection.failover import PENALTY, Hosts
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.login import Login
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
+    AllHostsFailed,
     AuthenticationRefused,
-    BadArgument,
     CertificateRefused,
     ConnectFailed,
     DeliveryInDoubt,
-    EveryHostFailed,
+    ExtensionNotSupported,
     InsecureConnection,
-    NotOffered,
+    InvalidArgument,
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import UNSAID, Fin, Hang, Move, ScriptedRelay, Stage
 from tests.client.support import PATIENT, message
 
@@ -40,8 +40,8 @@ def relay_of(*servers: ScriptedRelay | int, **settings: object) -> Relay:
     first, *others = (server if isinstance(server, int) else server.port for server in servers)
     settings.setdefault("security", Security.PLAINTEXT)
     settings.setdefault("timeouts", PATIENT)
-    standby = tuple(f"127.0.0.1:{port}" for port in others)
-    return Relay("127.0.0.1", first, standby=standby, **settings)  # type: ignore[arg-type]
+    fallback_hosts = tuple(f"127.0.0.1:{port}" for port in others)
+    return Relay("127.0.0.1", first, fallback_hosts=fallback_hosts, **settings)  # type: ignore[arg-type]
 
 
 async def unused() -> int:
@@ -91,7 +91,7 @@ async def test_a_handshake_that_fails_gives_way_to_the_next(
 async def test_when_none_takes_us_each_is_named_with_its_reason() -> None:
     nobody = await unused()
     async with ScriptedRelay({Stage.GREETING: "421 4.3.2 full"}) as busy:
-        with pytest.raises(EveryHostFailed, match="none of 2 hosts took us") as caught:
+        with pytest.raises(AllHostsFailed, match="none of 2 hosts took us") as caught:
             await Session(relay_of(nobody, busy)).connect()
         error = caught.value
         assert [host for host, _ in error.failures] == [f"127.0.0.1:{nobody}", f"127.0.0.1:{busy.port}"]
@@ -123,7 +123,7 @@ Setting = dict[str, object]
             AuthenticationRefused,
         ),
         ({}, {"users": {"ann": "p"}}, {"login": Login("ann", Secret("p"))}, InsecureConnection),
-        ({}, {}, {"security": Security.STARTTLS}, NotOffered),
+        ({}, {}, {"security": Security.STARTTLS}, ExtensionNotSupported),
     ],
     ids=["554", "credentials", "credentials in clear", "STARTTLS stripped"],
 )
@@ -193,7 +193,7 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
     """And those that failed are still tried, behind the others, where nothing else is left."""
     now = 1000.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-    relay = Relay("a", 1, standby=("b:2", "c:3"))
+    relay = Relay("a", 1, fallback_hosts=("b:2", "c:3"))
     a, b, c = relay.each
     hosts = Hosts(relay)
     taken: list[Relay] = []
@@ -206,7 +206,7 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
     await hosts.reach(lambda host: all_but((a, b), host))
     assert hosts.in_order() == [c, a, b]
     now += 1.0
-    with pytest.raises(EveryHostFailed):
+    with pytest.raises(AllHostsFailed):
         await hosts.reach(lambda host: all_but((a, b, c), host))
     assert hosts.in_order() == [a, b, c]
     now += PENALTY - 1.0
@@ -240,16 +240,16 @@ def test_a_url_may_name_several_hosts() -> None:
 
 @pytest.mark.parametrize("url", ["smtp://a,,b", "smtp://a,b:0", "smtp://a,b:http", "smtp://a,c@b:25", "smtp://a,"])
 def test_a_host_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Relay.from_url(url)
 
 
-@pytest.mark.parametrize("standby", [("",), ("b:70000",), ("user@b",), ("b/x",), ("b", "c:x")])
-def test_a_standby_is_checked_when_the_relay_is_made(standby: tuple[str, ...]) -> None:
-    with pytest.raises(BadArgument):
-        Relay("a", standby=standby)
+@pytest.mark.parametrize("fallback_hosts", [("",), ("b:70000",), ("user@b",), ("b/x",), ("b", "c:x")])
+def test_a_standby_is_checked_when_the_relay_is_made(fallback_hosts: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidArgument):
+        Relay("a", fallback_hosts=fallback_hosts)
 
 
 def test_a_unix_socket_has_no_standby() -> None:
-    with pytest.raises(BadArgument):
-        Relay(unix_path="/run/smtp", standby=("b",))
+    with pytest.raises(InvalidArgument):
+        Relay(unix_path="/run/smtp", fallback_hosts=("b",))

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, OutOfStep, ReplyTimeout, SMTPError
+from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, ReplyTimeout, SMTPError, UnexpectedReply
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import UNSAID, USUAL, Deaf, Drip, Fin, HalfClose, Hang, Move, Rst, ScriptedRelay, Stage, Wait
 from tests.client.support import (
     BY_DATA,
@@ -282,7 +282,7 @@ async def test_a_refusal_outlives_the_connection_that_brought_it(stage: Stage) -
 async def test_a_reply_of_the_wrong_class_ends_the_session_before_any_content(stage: Stage, reply: bytes) -> None:
     """WI-13, W-61: content is said after 354 only."""
     async with playing({stage: (reply, Hang())}) as (server, session):
-        with pytest.raises(OutOfStep):
+        with pytest.raises(UnexpectedReply):
             await session.send(message())
         await server.wait_until_idle()
         assert server.heard_of(Stage.BODY) == 0

@@ -11,24 +11,24 @@ from contextlib import nullcontext
 import pytest
 import trustme
 
+from asyncsmtp.client.config.login_config import Login, Token, TokenSource
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session import wallet as wallets
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.client.session.wallet import Wallet
-from asyncsmtp.client.settings.login import Login, Token, TokenSource
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
-    BadArgument,
     ConnectFailed,
-    NotOffered,
+    ExtensionNotSupported,
+    InvalidArgument,
     Refused,
-    RelayUnproved,
+    ServerNotAuthenticated,
     TokenFailed,
 )
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Bearer, External, Password, Secret
-from asyncsmtp.testing import Fin, Scram, ScriptedRelay, Stage
+from asyncsmtp.protocol.auth.sasl import Bearer, External, Password, Secret
+from asyncsmtp.protocol.opening_handshake import Security
+from asyncsmtp.testing import Fin, ScriptedRelay, ServerScram, Stage
 from tests.client.support import Trail, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -92,7 +92,7 @@ async def test_a_login_is_bound_to_the_certificate(
 ) -> None:
     """AU-04: over both kinds of TLS; the server computes the binding for itself."""
     context, binding = bound
-    mechanisms = {"SCRAM-SHA-256": Scram("sha256", binding), "SCRAM-SHA-256-PLUS": Scram("sha256", binding)}
+    mechanisms = {"SCRAM-SHA-256": ServerScram("sha256", binding), "SCRAM-SHA-256-PLUS": ServerScram("sha256", binding)}
     implicit = security is Security.IMPLICIT_TLS
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=context, implicit_tls=implicit) as server:
         await log_in(server, ANN, security=security, context=client_tls, cleartext_login=False)
@@ -103,7 +103,7 @@ async def test_a_login_that_somebody_passes_on_is_refused(
     bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
 ) -> None:
     """AU-04: another certificate in between, however valid."""
-    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256", b"the hash of another certificate")}
+    mechanisms = {"SCRAM-SHA-256-PLUS": ServerScram("sha256", b"the hash of another certificate")}
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         with pytest.raises(AuthenticationRefused, match="535"):
             await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
@@ -116,8 +116,8 @@ async def test_a_relay_that_knows_no_such_binding_gets_scram_without(
     """AU-04: it refuses at once, as Exim does that knows other types; no proof was made, and no PLAIN follows."""
     moves = {Stage.AUTH: {1: "535 5.7.8 what binding"}}
     offered = ["PLAIN", "SCRAM-SHA-256"]
-    mechanisms = {"SCRAM-SHA-512-PLUS": Scram("sha512"), "SCRAM-SHA-256-PLUS": Scram("sha256")}
-    mechanisms |= {name: Scram("sha256") for name in offered}
+    mechanisms = {"SCRAM-SHA-512-PLUS": ServerScram("sha512"), "SCRAM-SHA-256-PLUS": ServerScram("sha256")}
+    mechanisms |= {name: ServerScram("sha256") for name in offered}
     async with ScriptedRelay(moves, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
     said = [line for line in server.dialogue if line.startswith("C: AUTH")]
@@ -128,7 +128,7 @@ async def test_a_relay_that_hangs_up_at_a_binding_is_told_of(
     bound: tuple[ssl.SSLContext, bytes], client_tls: ssl.SSLContext
 ) -> None:
     """AU-04: as Dovecot 2.4.1 does; the error says which way out there is. At other mechanisms there is none."""
-    mechanisms = {"SCRAM-SHA-256-PLUS": Scram("sha256"), "SCRAM-SHA-256": Scram("sha256")}
+    mechanisms = {"SCRAM-SHA-256-PLUS": ServerScram("sha256"), "SCRAM-SHA-256": ServerScram("sha256")}
     async with ScriptedRelay({Stage.AUTH: Fin()}, users=USERS, mechanisms=mechanisms, tls=bound[0]) as server:
         settings = {"security": Security.STARTTLS, "context": client_tls}
         with pytest.raises(ConnectFailed, match="name another mechanism in the login of"):
@@ -142,7 +142,7 @@ async def test_a_plus_that_somebody_took_away_is_noticed(
 ) -> None:
     """AU-04: we say `y`, and a relay that offers -PLUS refuses; one that does not is content."""
     context, binding = bound
-    for side, accepted in ((Scram("sha256", binding), False), (Scram("sha256"), True)):
+    for side, accepted in ((ServerScram("sha256", binding), False), (ServerScram("sha256"), True)):
         async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-256": side}, tls=context) as server:
             with nullcontext() if accepted else pytest.raises(AuthenticationRefused):
                 await log_in(server, ANN, security=Security.STARTTLS, context=client_tls)
@@ -156,24 +156,24 @@ def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     "server_side",
     [
-        Scram("sha256", twist=replacing(b"i=4096", b"i=1000000000")),
-        Scram("sha256", twist=replacing(b"i=4096", b"i=1")),
-        Scram("sha256", twist=replacing(b"r=", b"r=x")),
-        Scram("sha256", nonce=b""),
-        Scram("sha256", twist=lambda challenge: b"m=x," + challenge),
-        Scram("sha256", twist=lambda challenge: b"e=other-error"),
-        Scram("sha256", twist=replacing(b"v=", b"v=AAAA")),
-        Scram("sha256", skips_proof=True),
+        ServerScram("sha256", twist=replacing(b"i=4096", b"i=1000000000")),
+        ServerScram("sha256", twist=replacing(b"i=4096", b"i=1")),
+        ServerScram("sha256", twist=replacing(b"r=", b"r=x")),
+        ServerScram("sha256", nonce=b""),
+        ServerScram("sha256", twist=lambda challenge: b"m=x," + challenge),
+        ServerScram("sha256", twist=lambda challenge: b"e=other-error"),
+        ServerScram("sha256", twist=replacing(b"v=", b"v=AAAA")),
+        ServerScram("sha256", skips_proof=True),
     ],
     ids=["i=10^9", "i=1", "another nonce", "no nonce of its own", "m=", "e=", "wrong v=", "235 without v="],
 )
-async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(server_side: Scram) -> None:
+async def test_a_server_that_is_up_to_no_good_gets_neither_password_nor_mail(server_side: ServerScram) -> None:
     """AU-03, AU-07: eight scripts; one AUTH, no PLAIN behind it, and no MAIL."""
-    mechanisms = {"SCRAM-SHA-256": server_side, "PLAIN": Scram("sha256")}
+    mechanisms = {"SCRAM-SHA-256": server_side, "PLAIN": ServerScram("sha256")}
     async with ScriptedRelay(users=USERS, mechanisms=mechanisms) as server:
         with pytest.raises(AuthenticationRefused) as refused:
             await log_in(server, ANN)
-    assert isinstance(refused.value, RelayUnproved) is server_side.skips_proof
+    assert isinstance(refused.value, ServerNotAuthenticated) is server_side.skips_proof
     verbs = [line.split()[1] for line in server.dialogue if line.startswith("C: ")]
     assert verbs.count("AUTH") == 1
     assert "MAIL" not in verbs
@@ -191,11 +191,11 @@ async def test_a_million_iterations_do_not_stop_the_event_loop() -> None:
             await asyncio.sleep(0.005)
             slowest = max(slowest, clock() - before)
 
-    server_side = Scram("sha512", iterations=1_000_000, skips_proof=True)
+    server_side = ServerScram("sha512", iterations=1_000_000, skips_proof=True)
     async with ScriptedRelay(users=USERS, mechanisms={"SCRAM-SHA-512": server_side}) as server:
         watching = asyncio.create_task(watch())
         began = asyncio.get_running_loop().time()
-        with pytest.raises(RelayUnproved):
+        with pytest.raises(ServerNotAuthenticated):
             await log_in(server, ANN)
         took = asyncio.get_running_loop().time() - began
         watching.cancel()
@@ -401,7 +401,7 @@ async def test_a_relay_that_hangs_up_behind_a_refused_token_gets_the_fresh_one()
 )
 def test_a_login_that_cannot_be_meant_is_refused(settings: dict[str, object], why: str) -> None:
     """Before any connection."""
-    with pytest.raises(BadArgument, match=why):
+    with pytest.raises(InvalidArgument, match=why):
         Login(**settings)  # type: ignore[arg-type]
 
 
@@ -410,7 +410,7 @@ def test_a_url_may_name_the_mechanisms() -> None:
     relay = Relay.from_url("smtps://ann@relay.example?auth=cram-md5,PLAIN", password="x")
     assert relay.login == Login("ann", Secret("x"), mechanisms=("CRAM-MD5", "PLAIN"))
     for wrong in ("", "PLAIN,", "NTLM"):
-        with pytest.raises(BadArgument, match="is no mechanism known here"):
+        with pytest.raises(InvalidArgument, match="is no mechanism known here"):
             Relay.from_url(f"smtps://ann@relay.example?auth={wrong}", password="x")
 
 
@@ -433,7 +433,7 @@ async def test_a_wallet_holds_what_the_login_has() -> None:
 async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> None:
     """AU-05, W-53: nothing weaker is used instead."""
     async with ScriptedRelay(users=USERS, mechanisms=["PLAIN", "LOGIN"]) as server:
-        with pytest.raises(NotOffered, match="when only SCRAM-SHA-256 may be used"):
+        with pytest.raises(ExtensionNotSupported, match="when only SCRAM-SHA-256 may be used"):
             await log_in(server, Login("ann", Secret("hunter2"), mechanisms=("SCRAM-SHA-256",)))
     assert server.auth_attempts == []
 

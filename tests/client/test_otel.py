@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asyncsmtp.client.observing.otel import Telemetry
+from asyncsmtp.client.events.otel import Telemetry
 from asyncsmtp.client.sending import send
 from asyncsmtp.errors import ConnectFailed, DeliveryInDoubt
 from asyncsmtp.testing import UNSAID, USUAL, Fin, ScriptedRelay, Stage, Wait
@@ -126,6 +126,6 @@ async def test_without_a_set_up_sdk_it_does_nothing(server: ScriptedRelay) -> No
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
-    lacking = "import sys; sys.modules['opentelemetry'] = None; import asyncsmtp.client.observing.otel"
+    lacking = "import sys; sys.modules['opentelemetry'] = None; import asyncsmtp.client.events.otel"
     done = subprocess.run([sys.executable, "-c", lacking], capture_output=True, text=True, check=False)
     assert done.stderr.strip().endswith("ImportError: OpenTelemetry is not installed: pip install 'asyncsmtp[otel]'")

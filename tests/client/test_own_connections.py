@@ -13,22 +13,22 @@ from typing import Any
 import pytest
 
 from asyncsmtp import send
+from asyncsmtp.client.config.login_config import Login
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.login import Login
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
     AuthenticationRefused,
-    BadArgument,
     ConnectFailed,
     DeadlineExceeded,
+    InvalidArgument,
     LocalProtocolError,
     MessageError,
     ReplyTimeout,
     StartTlsInjection,
     TokenFailed,
 )
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import PATIENT, QUICK, message, relay_of, serving
 
@@ -104,7 +104,7 @@ async def test_a_socket_serves_one_session(server: ScriptedRelay) -> None:
         pass
     with pytest.raises(LocalProtocolError, match="make another Session"):
         await session.connect()
-    with pytest.raises(BadArgument, match="one socket serves one session"):
+    with pytest.raises(InvalidArgument, match="one socket serves one session"):
         await Session(relay_of(server), sock=sock).connect()
 
 
@@ -128,7 +128,7 @@ async def test_what_is_no_connected_stream_is_refused(server: ScriptedRelay) -> 
     """And closed: it was given to the session."""
     for kind, why in ((socket.SOCK_STREAM, "not connected"), (socket.SOCK_DGRAM, "no stream")):
         sock = socket.socket(type=kind)
-        with pytest.raises(BadArgument, match=why):
+        with pytest.raises(InvalidArgument, match=why):
             await Session(relay_of(server), sock=sock).connect()
         assert sock.fileno() == -1
 
@@ -145,8 +145,8 @@ async def test_a_socket_is_closed_where_nothing_can_begin(server: ScriptedRelay,
 async def test_a_socket_leads_to_one_host_by_one_way(server: ScriptedRelay) -> None:
     """There is no session then: it stays the caller's."""
     with socket.socket() as sock:
-        with pytest.raises(BadArgument, match="one host"):
-            Session(Relay("one.example", standby=("two.example",)), sock=sock)
+        with pytest.raises(InvalidArgument, match="one host"):
+            Session(Relay("one.example", fallback_hosts=("two.example",)), sock=sock)
         assert sock.fileno() != -1
 
 
@@ -167,7 +167,7 @@ def with_token(server: ScriptedRelay, token: Callable[[], Awaitable[str]]) -> Re
     ("what", "error"),
     [
         ({"relay": "gopher://relay.example"}, ValueError),
-        ({"relay": Relay("one.example", standby=("two.example",))}, BadArgument),
+        ({"relay": Relay("one.example", fallback_hosts=("two.example",))}, InvalidArgument),
         ({"message": EmailMessage()}, MessageError),
         ({"message": None}, AttributeError),
         ({"deadline": "soon"}, TypeError),
@@ -214,7 +214,7 @@ async def test_a_session_that_is_closed_before_it_connects_closes_its_socket(ser
     session = Session(relay_of(server), sock=sock)
     await session.aclose()
     assert sock.fileno() == -1
-    with pytest.raises(BadArgument, match="the socket is closed"):
+    with pytest.raises(InvalidArgument, match="the socket is closed"):
         await session.connect()
 
 
@@ -306,14 +306,14 @@ async def test_what_an_opener_returns_is_looked_at() -> None:
     async def opener(host: str, port: int) -> None:
         return None
 
-    with pytest.raises(BadArgument, match="returned NoneType"):
+    with pytest.raises(InvalidArgument, match="returned NoneType"):
         await Session(Relay("relay.example", opener=opener)).connect()  # type: ignore[arg-type]
 
     async def unconnected(host: str, port: int) -> socket.socket:
         return sock
 
     sock = socket.socket()
-    with pytest.raises(BadArgument, match="not connected"):
+    with pytest.raises(InvalidArgument, match="not connected"):
         await Session(Relay("relay.example", opener=unconnected)).connect()
     assert sock.fileno() == -1
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncsmtp.client.session.place import Place
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, OutOfStep
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, UnexpectedReply
 from asyncsmtp.protocol.commands import RSET, Command
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Transaction
@@ -30,7 +30,7 @@ async def test_a_refused_rset_is_the_reply_to_something_else(reply: Reply) -> No
     if reply.positive:
         taken.transaction.answered(RSET, reply)  # the wrong class of a positive reply is the protocol's to see
     else:
-        with pytest.raises(OutOfStep, match="RSET"):
+        with pytest.raises(UnexpectedReply, match="RSET"):
             taken.transaction.answered(RSET, reply)
 
 

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
@@ -19,8 +19,8 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import UNSAID, USUAL, Cue, Deaf, Fin, Hang, Move, ScriptedRelay, Stage, Wait
 from tests.client.support import QUICK, commands, message, playing, pooling, relay_of, rounds, token, told
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import ReplyTimeout
 from asyncsmtp.testing import USUAL, Cue, Forget, Hang, Move, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import LIMIT, QUICK, commands, message, pooling, relay_of, token, told

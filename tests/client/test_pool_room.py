@@ -12,12 +12,12 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.observing.events import Event, MessageRetried, PoolResized
+from asyncsmtp.client.config.relay import Login
+from asyncsmtp.client.events.types import Event, MessageRetried, PoolResized
 from asyncsmtp.client.pool import backoff, ceiling
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.testing import USUAL, Cue, Fin, Hang, Move, Rst, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of, token, told, until
 

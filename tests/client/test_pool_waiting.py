@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.errors import PoolFull
+from asyncsmtp.errors import PoolTimeout
 from asyncsmtp.testing import USUAL, Ask, Cue, Hang, Move, Stage, Wait
 from tests.client.support import message, pooling, rounds, until
 
@@ -19,7 +19,7 @@ async def test_a_message_waits_only_so_long_for_a_session() -> None:
     async with pooling(script, pool={"sessions": 1, "depth": 1, "wait": 0.03}) as (server, pool):
         first = asyncio.create_task(pool.send(message(1)))
         await server.wait_for_stage(Stage.DOT)
-        with pytest.raises(PoolFull, match=r"within 0\.03 s") as caught:
+        with pytest.raises(PoolTimeout, match=r"within 0\.03 s") as caught:
             await pool.send(message(2))
         assert isinstance(caught.value, TimeoutError)
         assert not caught.value.in_doubt
@@ -40,7 +40,7 @@ async def test_who_gave_up_waiting_takes_nobodys_place() -> None:
     script = {Stage.DOT: (Wait(0.01), USUAL)}
     async with pooling(script, pool={"sessions": 2, "depth": 1, "wait": 0.01}) as (_, pool):
         results = await asyncio.gather(*(pool.send(message(n)) for n in range(30)), return_exceptions=True)
-        assert {type(result).__name__ for result in results} == {"Delivery", "PoolFull"}
+        assert {type(result).__name__ for result in results} == {"Delivery", "PoolTimeout"}
         await pool.drain()
         assert pool.waiting == pool.busy_sessions == 0
         both = await asyncio.gather(pool.send(message(40)), pool.send(message(41)))

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content

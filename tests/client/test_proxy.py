@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from asyncsmtp.client.config.proxy import Proxy, ProxyKind
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.proxy import Proxy, ProxyKind
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.errors import BadArgument, ConnectFailed, NotInstalled
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.errors import ConnectFailed, InvalidArgument, MissingDependency
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.proxies import http_proxy, socks_proxy
 from tests.client.support import LIMIT, PATIENT, QUICK, message, rounds, serving
@@ -222,7 +222,7 @@ async def test_another_host_is_tried_by_the_same_proxy(kind: ProxyKind) -> None:
     async with ScriptedRelay() as server, SERVERS[kind](server.port) as seen:
         relay = Relay(
             "one.example",
-            standby=("two.example:26",),
+            fallback_hosts=("two.example:26",),
             proxy=Proxy(kind, "127.0.0.1", seen.port),
             security=Security.PLAINTEXT,
             timeouts=PATIENT,
@@ -242,7 +242,7 @@ async def test_without_the_extra_it_says_what_to_install(kind: ProxyKind, monkey
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(NotInstalled, match=r"pip install 'asyncsmtp\[proxy\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'asyncsmtp\[proxy\]'"):
         await Session(relay_by(Proxy(kind, "127.0.0.1", 1))).connect()
 
 
@@ -279,7 +279,7 @@ def test_a_password_in_it_is_refused_and_never_repeated(url: str) -> None:
         lambda: Relay.from_url(f"http://relay.example?proxy={url}&tls=1"),
         lambda: Relay.from_url("smtp://relay.example?proxy=" + url.replace(":", "%3A").replace("@", "%40")),
     ):
-        with pytest.raises(BadArgument, match="a password has no place") as caught:
+        with pytest.raises(InvalidArgument, match="a password has no place") as caught:
             read()
         assert CANARY not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
@@ -289,7 +289,7 @@ def test_a_password_in_it_is_refused_and_never_repeated(url: str) -> None:
     ["", "proxy.example", "ftp://p", "socks4://p", "https://p", "socks5://", "http://p:x", "http://p/x", "http://p?x"],
 )
 def test_what_is_no_proxy_is_refused(url: str) -> None:
-    with pytest.raises(BadArgument, match="is no proxy"):
+    with pytest.raises(InvalidArgument, match="is no proxy"):
         Proxy.from_url(url)
 
 
@@ -315,7 +315,7 @@ def test_a_port_of_a_proxy_and_another_setting_are_no_password() -> None:
 )
 def test_a_proxy_cannot_be_made_wrong(settings: dict[str, object]) -> None:
     """WO-03: what its protocol cannot say is refused before it is said."""
-    with pytest.raises(BadArgument) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         Proxy(**{"kind": ProxyKind.SOCKS5, "host": "p", **settings})  # type: ignore[arg-type]
     assert str(caught.value).isprintable()
 
@@ -334,5 +334,5 @@ async def _opener(host: str, port: int) -> Any:
     ],
 )
 def test_there_is_one_way_to_a_relay(settings: dict[str, object]) -> None:
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Relay(**{"host": "h", "proxy": Proxy(ProxyKind.HTTP, "p"), **settings})  # type: ignore[arg-type]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.client.settings.relay import Dialogue, Login, Relay
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.client.config.relay import Dialogue, Login, Relay
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 
 
@@ -108,7 +108,7 @@ def test_a_url_may_carry_settings() -> None:
 )
 def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
     """W-14, W-69 and W-71: an error before any octet, and nothing that could break a terminal."""
-    with pytest.raises(BadArgument, match=about) as caught:
+    with pytest.raises(InvalidArgument, match=about) as caught:
         Relay.from_url(url)
     assert str(caught.value).isprintable()
     assert "secret" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_wrong_url_says_which_part(url: str, about: str) -> None:
 )
 def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
     """AU-08: also where the URL is wrong otherwise, or the password has what parts a URL; nor by what caused it."""
-    with pytest.raises(BadArgument, match="a password has no place") as caught:
+    with pytest.raises(InvalidArgument, match="a password has no place") as caught:
         Relay.from_url(url)
     assert "hunter2" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
@@ -158,7 +158,7 @@ def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
 def test_a_host_that_is_none_is_named(url: str) -> None:
     """The standard library's ValueError is not ours to show."""
-    with pytest.raises(BadArgument, match="has a host that is none"):
+    with pytest.raises(InvalidArgument, match="has a host that is none"):
         Relay.from_url(url)
 
 
@@ -180,7 +180,7 @@ def test_a_host_that_is_none_is_named(url: str) -> None:
 )
 def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
     """WO-03."""
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Relay(**{"host": "relay.example", **settings})  # type: ignore[arg-type]
 
 
@@ -191,7 +191,7 @@ def test_a_login_has_one_secret_and_a_name() -> None:
         lambda: Login("ann"),
         lambda: Login("ann", Secret("p"), token=_token),
     ):
-        with pytest.raises(BadArgument):
+        with pytest.raises(InvalidArgument):
             wrong()
 
 

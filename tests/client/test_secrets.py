@@ -10,12 +10,12 @@ from base64 import b64encode
 
 import pytest
 
+from asyncsmtp.client.config.relay import Login, Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login, Relay
-from asyncsmtp.errors import AuthenticationRefused, InsecureConnection, NotOffered, Refused, SMTPError
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, InsecureConnection, Refused, SMTPError
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Fin, Hang, Move, ScriptedRelay, Stage
 from tests.client.support import QUICK, Trail, commands, message, relay_of
 
@@ -101,7 +101,7 @@ async def test_in_clear_no_octet_of_auth_is_said(login: str, trail: Trail) -> No
 async def test_a_relay_without_a_fitting_mechanism_is_told_apart() -> None:
     """W-53."""
     async with ScriptedRelay() as server:
-        with pytest.raises(NotOffered, match="AUTH"):
+        with pytest.raises(ExtensionNotSupported, match="AUTH"):
             await Session(relay_of(server, login=LOGINS["password"], cleartext_login=True)).connect()
 
 

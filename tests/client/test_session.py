@@ -7,23 +7,23 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue, Login
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Login
 from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,
+    ExtensionNotSupported,
     LocalProtocolError,
-    NotOffered,
     Refused,
     RemoteProtocolError,
     SMTPError,
 )
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, HalfClose, Hang, Move, Rst, ScriptedRelay, Stage, Wait
 from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
 
@@ -213,9 +213,9 @@ async def test_what_the_relay_does_not_offer_is_said_before_the_first_command() 
     """N-03, D-03, W-74: refused locally, zero octets, and the session stays in use."""
     envelope = Envelope.of("from@example.org", "über@example.net")
     async with ScriptedRelay(offers=("PIPELINING",), max_size=100) as server, Session(relay_of(server)) as session:
-        with pytest.raises(NotOffered, match="SMTPUTF8"):
+        with pytest.raises(ExtensionNotSupported, match="SMTPUTF8"):
             await session.send(Message(envelope, Content.of("a: b\r\n\r\n")))
-        with pytest.raises(NotOffered, match="101 octets"):
+        with pytest.raises(ExtensionNotSupported, match="101 octets"):
             await session.send(Message(message().envelope, Content.of(b"x" * 99 + b"\r\n")))
         assert commands(server) == ["EHLO"]
         assert (await session.send(Message(message().envelope, Content.of("a: b\r\n\r\n")))).accepted
@@ -311,7 +311,7 @@ async def test_helo_is_the_end_where_more_is_needed(policy: dict[str, object]) -
     """WI-17: HELO once, which offers nothing; then neither TLS nor a login is to be had, and no mail is sent."""
     async with ScriptedRelay({Stage.EHLO: "502 5.5.1 what"}) as server:
         session = Session(relay_of(server, cleartext_login=True, **policy))  # type: ignore[arg-type]
-        with pytest.raises(NotOffered):
+        with pytest.raises(ExtensionNotSupported):
             await session.connect()
         await server.wait_until_idle()
     assert commands(server) == ["EHLO", "HELO", "QUIT"]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.client.session.sources import FileContent, StreamContent
-from asyncsmtp.client.settings.relay import Dialogue, Relay
-from asyncsmtp.errors import ConnectionLost, MessageError, NotOffered, ReplyTimeout, SMTPError
+from asyncsmtp.errors import ConnectionLost, ExtensionNotSupported, MessageError, ReplyTimeout, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Deaf, Fin, Rst, ScriptedRelay, Stage
 from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving, takes_all
 
@@ -163,7 +163,7 @@ async def test_a_stream_is_sent_once() -> None:
 async def test_what_a_stream_may_have_in_it_is_asked_of_the_relay_first() -> None:
     """WO-12: before MAIL."""
     async with ScriptedRelay(offers=("PIPELINING",)) as server, Session(relay_of(server)) as session:
-        with pytest.raises(NotOffered, match="8BITMIME"):
+        with pytest.raises(ExtensionNotSupported, match="8BITMIME"):
             await session.send(mail(StreamContent([HEAD])))
         assert server.heard_of(Stage.MAIL) == 0
         assert (await session.send(mail(StreamContent([HEAD], eight_bit=False)))).accepted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.client.settings.timeouts import Timeouts
+from asyncsmtp.client.config.relay import Timeouts
 from asyncsmtp.protocol.commands import Verb
 
 MINIMA = {  # seconds, RFC 5321 §4.5.3.2

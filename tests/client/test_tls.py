@@ -12,11 +12,18 @@ from pathlib import Path
 import pytest
 import trustme
 
+from asyncsmtp.client.config.relay import Login, Relay
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login, Relay
-from asyncsmtp.errors import ConnectFailed, InsecureConnection, NotOffered, Refused, SMTPError, StartTlsInjection
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.errors import (
+    ConnectFailed,
+    ExtensionNotSupported,
+    InsecureConnection,
+    Refused,
+    SMTPError,
+    StartTlsInjection,
+)
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Deaf, Drip, Fin, Hang, Move, ScriptedRelay, Stage, Wait
 from tests.client.support import GRACE, LIMIT, QUICK, Trail, commands, message, relay_of
 
@@ -54,9 +61,9 @@ async def test_a_message_travels_under_tls(
         async with Session(relay, trace=trail) as session:
             assert session.tls is not None
             delivery = await session.send(message())
-            assert delivery.tls is session.tls_facts
-            assert session.tls_facts is not None
-            assert session.tls_facts.version == session.tls.version() == "TLSv1.3"
+            assert delivery.tls is session.tls_info
+            assert session.tls_info is not None
+            assert session.tls_info.version == session.tls.version() == "TLSv1.3"
     [received] = server.received
     assert (received.tls, received.user) == (True, "ann")
     clear = [line for line in trail.lines if line.startswith("C:")]
@@ -172,7 +179,7 @@ async def test_without_tls_nothing_more_is_said(
     async with serve(server_tls, Security.STARTTLS, script, hides=hides, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
         error = await refused(relay, SMTPError)
-        assert isinstance(error, ConnectFailed | NotOffered | Refused)
+        assert isinstance(error, ConnectFailed | ExtensionNotSupported | Refused)
         await server.wait_until_idle()
     assert commands(server) == said
 
@@ -191,7 +198,7 @@ async def test_opportunistic_goes_on_in_clear_only_without_credentials(
             async with Session(relay) as session:
                 assert (await session.send(message())).tls is None
         else:
-            await refused(relay, NotOffered, Refused)
+            await refused(relay, ExtensionNotSupported, Refused)
     assert server.auth_attempts == []
 
 

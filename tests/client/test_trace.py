@@ -8,11 +8,11 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.observing.trace import MOST_LINES
+from asyncsmtp.client.events.trace import MOST_LINES
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Cue, Fin, Forget, ScriptedRelay, Stage
 from tests.client.support import QUICK, Trail, message, playing, pooling, relay_of
 

@@ -6,14 +6,14 @@ import ssl
 
 import pytest
 
+from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
-from asyncsmtp.testing.playing import TranscriptRelay
+from asyncsmtp.protocol.opening_handshake import Security
+from asyncsmtp.testing.transcript import TranscriptRelay
 from tests.client.support import relay_of
 from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene, scenes

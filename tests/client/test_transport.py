@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.tls import tls_context, verifies
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import GRACE, QUICK, message, relay_of
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectFailed
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import PATIENT, message
 

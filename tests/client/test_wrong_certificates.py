@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.login import Login
 from asyncsmtp.errors import CertificateRefused
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import commands, message, relay_of
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import ConnectFailed
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.client.support import GRACE, LIMIT, QUICK, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

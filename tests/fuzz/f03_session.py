@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 
+from asyncsmtp.client.config.login_config import Login
+from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.login import Login
-from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.credentials import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.fuzz.memory import MemoryTransport, VirtualLoop, memory_streams
 from tests.fuzz.script import turns
 

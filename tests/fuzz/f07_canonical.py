@@ -7,7 +7,7 @@ import re
 
 from dkim.canonicalization import Relaxed
 
-from asyncsmtp.mail.signing.canonical import BodyHash, fields_of, relaxed_field
+from asyncsmtp.mail.signing.dkim import BodyHash, fields_of, relaxed_field
 
 __all__ = ["target"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from base64 import b64encode
 
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.client import ClientProtocol, State
+from asyncsmtp.protocol.auth.auth import MAX_ROUNDS, log_in
+from asyncsmtp.protocol.auth.sasl import NAMES, Bearer, Channel, External, Password, Secret
+from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
 from asyncsmtp.protocol.commands import ehlo
-from asyncsmtp.protocol.login import MAX_ROUNDS, log_in
-from asyncsmtp.protocol.sasl import NAMES, Bearer, Channel, External, Password, Secret
 from tests.fuzz.script import turns
 
 __all__ = ["target"]
@@ -48,7 +48,7 @@ def target(data: bytes) -> None:
                 assert SECRET not in str(exchange.reply)
                 protocol.send(steps.send(exchange.reply))
     except StopIteration:
-        assert protocol.state is State.READY
+        assert protocol.state is ProtocolState.READY
         assert not name.startswith("SCRAM"), "nobody knew the password, and yet it counts as proved"
     except SMTPError as error:
         said = str(error)

@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from asyncsmtp.client.settings.relay import OpenedStreams
+from asyncsmtp.client.config.relay import OpenedStreams
 from tests.fuzz.script import HALF_CLOSED
 
 __all__ = ["MemoryTransport", "VirtualLoop", "memory_streams"]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.signing import canonical
+from asyncsmtp.mail.signing import dkim
 from asyncsmtp.protocol import content, replies
+from asyncsmtp.protocol.auth.auth import _Verdict
 from asyncsmtp.protocol.client import ClientProtocol
-from asyncsmtp.protocol.login import _Verdict
 from tests.fuzz import f01_replies, f06_framing
 from tests.fuzz.script import END, GO_ON, TOKENS
 from tests.fuzz.seeds import SEEDS
@@ -121,6 +121,6 @@ def test_f5_sees_a_field_that_decodes_to_another(monkeypatch: pytest.MonkeyPatch
 
 
 def test_f7_sees_a_body_that_is_hashed_by_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = canonical.BodyHash.update
-    monkeypatch.setattr(canonical.BodyHash, "update", lambda self, part: real(self, part.rstrip(b" ")))
+    real = dkim.BodyHash.update
+    monkeypatch.setattr(dkim.BodyHash, "update", lambda self, part: real(self, part.rstrip(b" ")))
     assert broken("F7")

@@ -9,9 +9,9 @@ from typing import Any
 
 import trustme
 
-from asyncsmtp.client.settings.relay import Login, Relay
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.client.config.relay import Login, Relay
+from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.jail import Jail, wait_until
 from tests.interop.postfix import free_ports
 

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.client.events.trace import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue
 from asyncsmtp.protocol.delivery import Outcome
 from tests.interop.server import Server, original
 from tests.interop.test_servers import letter, offering, on
@@ -25,10 +25,10 @@ class Chunks:
         self.said: list[str] = []
         self.data = 0
 
-    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None:
-        if side is Side.CLIENT and text.startswith("BDAT"):
+    def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None:
+        if side is Direction.CLIENT and text.startswith("BDAT"):
             self.said.append(text)
-        self.data += side is Side.CLIENT and text == "DATA"
+        self.data += side is Direction.CLIENT and text == "DATA"
 
     @property
     def octets(self) -> int:

@@ -18,16 +18,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Mailbox
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.postfix import Postfix
 from tests.interop.server import original
 

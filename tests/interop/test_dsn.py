@@ -10,7 +10,7 @@ import pytest
 
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Ret, Wishes
+from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions, Ret
 from tests.interop.exim import Exim
 from tests.interop.opensmtpd import OpenSmtpd
 from tests.interop.served_postfix import ServedPostfix
@@ -31,9 +31,9 @@ REPORTED = {  # the two, as each server's report has them
 def asking(*notify: Notify) -> Message:
     """A message to one recipient for each of `notify`, the first of them once known by another name."""
     to = [f"{name}@example.com" for name in ("ada", "bob")[: len(notify)]]
-    asked = [RecipientWishes(notify=each, orcpt=None if number else ORCPT) for number, each in enumerate(notify)]
+    asked = [RcptOptions(notify=each, orcpt=None if number else ORCPT) for number, each in enumerate(notify)]
     made = letter(1, *to)
-    return Message(made.envelope.wishing(Wishes(ret=Ret.HDRS, envid=ENVID), asked), made.content)
+    return Message(made.envelope.with_options(MailOptions(ret=Ret.HDRS, envid=ENVID), asked), made.content)
 
 
 def reports(mails: list[bytes]) -> list[list[MIMEPart]]:

@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.config.relay import Dialogue, Relay
+from asyncsmtp.client.events.trace import Direction
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Relay
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.commands import END_OF_CONTENT
 from asyncsmtp.protocol.delivery import Delivery, Outcome
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.dovecot import Dovecot
 from tests.interop.server import original
 from tests.interop.test_servers import letter
@@ -30,13 +30,13 @@ class Lines:
     """A trace that keeps who said what."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[Side, str]] = []
+        self.said: list[tuple[Direction, str]] = []
 
-    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         self.said.append((side, text))
 
     def verbs(self) -> list[str]:
-        return [text.split()[0] for side, text in self.said if side is Side.CLIENT]
+        return [text.split()[0] for side, text in self.said if side is Direction.CLIENT]
 
 
 def by_port(dovecot: Dovecot, dialogue: Dialogue) -> Relay:
@@ -88,7 +88,7 @@ async def test_a_session_speaks_behind_the_dot(dovecot: Dovecot) -> None:
     lines = Lines()
     async with Session(by_port(dovecot, Dialogue.PIPELINED), trace=lines) as session:
         await asyncio.gather(*(session.send(letter(number, ADA, BOB)) for number in range(10)))
-    ahead = [after for before, (side, after) in pairwise(lines.said) if is_end(before) and side is Side.CLIENT]
+    ahead = [after for before, (side, after) in pairwise(lines.said) if is_end(before) and side is Direction.CLIENT]
     assert len(ahead) == 9, lines.said
     assert len(dovecot.lmtp_mails(ADA)) == len(dovecot.lmtp_mails(BOB)) == 10
 
@@ -120,8 +120,8 @@ async def test_starttls_is_required_where_it_is_asked_for(
         await Session(replace(relay, verify_name="other.example")).connect()
 
 
-def is_end(line: tuple[Side, str]) -> bool:
-    return line == (Side.CLIENT, str(END_OF_CONTENT))
+def is_end(line: tuple[Direction, str]) -> bool:
+    return line == (Direction.CLIENT, str(END_OF_CONTENT))
 
 
 def named(delivery: Delivery, path: str) -> bool:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.client.observing.trace import Side
+from asyncsmtp.client.config.login_config import ClientCertificate
+from asyncsmtp.client.config.relay import Dialogue, Login, TokenSource
+from asyncsmtp.client.events.trace import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.certificates import ClientCertificate
-from asyncsmtp.client.settings.relay import Dialogue, Login, TokenSource
-from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, NotOffered
+from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, ExtensionNotSupported
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import MECHANISMS, Bearer, Mechanism, Secret
 from asyncsmtp.protocol.commands import END_OF_CONTENT
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import MECHANISMS, Bearer, Mechanism, Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.dovecot import Dovecot
 from tests.interop.exim import Exim
 from tests.interop.opensmtpd import OpenSmtpd
@@ -105,7 +105,7 @@ async def test_an_address_and_a_subject_beyond_ascii_arrive(server: Server) -> N
 async def test_a_server_without_smtputf8_is_not_bothered(server: Server) -> None:
     """The message is refused here, and the session goes on with the next."""
     async with Session(server.relay()) as session:
-        with pytest.raises(NotOffered, match="SMTPUTF8"):
+        with pytest.raises(ExtensionNotSupported, match="SMTPUTF8"):
             await session.send(letter(1, "zoë@example.com"))
         assert (await session.send(letter())).accepted
     assert len(server.wait_for(1)) == 1
@@ -115,7 +115,7 @@ async def test_a_server_without_smtputf8_is_not_bothered(server: Server) -> None
 async def test_a_message_over_the_size_is_not_begun(server: Server) -> None:
     """SIZE (RFC 1870): what the server would refuse is refused here, before MAIL."""
     async with Session(server.relay()) as session:
-        with pytest.raises(NotOffered, match="SIZE"):
+        with pytest.raises(ExtensionNotSupported, match="SIZE"):
             await session.send(letter(body="0123456789abcde\n" * (server.limit // 16)))
         assert (await session.send(letter())).accepted
     assert len(server.wait_for(1)) == 1
@@ -182,15 +182,17 @@ async def test_hundreds_over_two_sessions_all_arrive_once(server: Server, dialog
 @on(*KINDS)
 async def test_a_session_speaks_behind_the_dot_where_the_server_bears_it(server: Server) -> None:
     """A server that offers PIPELINING proves it with the first content, and is spoken to ahead from then on."""
-    lines: list[tuple[Side, str]] = []
+    lines: list[tuple[Direction, str]] = []
 
-    def listen(side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    def listen(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         lines.append((side, text))
 
     async with Session(server.relay(), trace=listen) as session:
         await asyncio.gather(*(session.send(letter(number)) for number in range(10)))
     ahead = [
-        text for before, (side, text) in pairwise(lines) if before[1] == str(END_OF_CONTENT) and side is Side.CLIENT
+        text
+        for before, (side, text) in pairwise(lines)
+        if before[1] == str(END_OF_CONTENT) and side is Direction.CLIENT
     ]
     assert len(ahead) == (9 if "PIPELINING" in server.extensions else 0), lines
     assert len(server.wait_for(10)) == 10
@@ -206,7 +208,7 @@ async def test_every_mechanism_that_both_sides_know_logs_in(server: Server, mech
     """One by one, also those that a better one would be preferred to."""
     said: list[str] = []
 
-    def listen(side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    def listen(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         said.append(text)
 
     secret: dict[str, Any] = (

@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
+from asyncsmtp.client.config.relay import Login, Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login, Relay
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.opening import Security
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.postfix import Postfix
 
 pytestmark = pytest.mark.interop

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.build import build
-from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.message import Message, build
 
 DATE = datetime(2025, 11, 3, 9, 0, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10

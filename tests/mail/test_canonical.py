@@ -9,7 +9,7 @@ from dkim.canonicalization import Relaxed
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asyncsmtp.mail.signing.canonical import BodyHash, fields_of, relaxed_field
+from asyncsmtp.mail.signing.dkim import BodyHash, fields_of, relaxed_field
 from tests.mail import dkim_verifier
 
 LINES = st.lists(st.binary(max_size=12).map(lambda line: line.translate(None, b"\r\n\0")), max_size=8)

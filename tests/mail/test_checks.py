@@ -8,10 +8,10 @@ import pytest
 
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.checks.rules import RULES, Weight, check
+from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.signing.smime import Seal
+from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.mail.unsubscribe import Unsubscribe
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from tests.mail.test_smime import Papers
@@ -33,7 +33,7 @@ GOOD: dict[str, object] = {
 }
 
 
-def message(signature: bytes = SIGNED, *, seal: Seal | None = None, **changed: object) -> Message:
+def message(signature: bytes = SIGNED, *, seal: SmimeSigner | None = None, **changed: object) -> Message:
     composer = Template(**{**GOOD, **changed}).compile((), seal=seal)  # type: ignore[arg-type]
     made = composer.compose(
         Mailbox.parse("ann@example.net"), {}, message_id="a@example.org", date=datetime(2026, 3, 1, tzinfo=UTC)

@@ -15,8 +15,7 @@ from jinja2 import Environment
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.templates.composer import Composer
-from asyncsmtp.mail.templates.template import Template
+from asyncsmtp.mail.templates.template import Composer, Template
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Mailbox
 

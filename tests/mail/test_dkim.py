@@ -14,12 +14,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.build import build
-from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.signing import canonical
+from asyncsmtp.mail.message import Message, build
 from asyncsmtp.mail.signing import dkim as signing
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.content import Content, transparent
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
@@ -181,7 +178,7 @@ def test_a_body_that_all_share_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -
     """25 MB to 1,000 recipients must not be hashed 1,000 times."""
     taken: list[int] = []
 
-    class Counting(canonical.BodyHash):
+    class Counting(signing.BodyHash):
         def update(self, part: bytes) -> None:
             taken.append(len(part))
             super().update(part)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.mail.filenames import base_name, disposition
+from asyncsmtp.mail.attachment import base_name, disposition
 
 NAMES = [
     ("report.pdf", "report.pdf"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import RecipientError
-from asyncsmtp.mail.templates.filters import date_, money
+from asyncsmtp.mail.templates.environment import date_, money
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -18,7 +18,7 @@ from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Wishes
+from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions
 
 INJECTION = "=?utf-8?q?foo=0D=0ABcc=3A_z=40x?="
 
@@ -375,26 +375,26 @@ def test_a_message_is_given_back_as_it_is() -> None:
     assert other.content is made.content
 
 
-NEVER, BY_MONDAY = RecipientWishes(Notify.NEVER), Wishes(envid="monday")
+NEVER, BY_MONDAY = RcptOptions(Notify.NEVER), MailOptions(envid="monday")
 
 
 def test_a_message_of_any_kind_is_given_wishes() -> None:
     """W-81 and W-83: the message that was given, and its envelope, stay as they are."""
     message = new(To="b@x.example, c@x.example")
-    made = Message.of(message, wishes=BY_MONDAY, recipient_wishes=[None, NEVER])
-    assert (made.envelope.wishes, made.envelope.recipient_wishes) == (BY_MONDAY, (None, NEVER))
-    again = Message.of(made, recipient_wishes=NEVER)
-    assert (again.envelope.wishes, again.envelope.recipient_wishes) == (BY_MONDAY, (NEVER, NEVER))
-    assert made.envelope.recipient_wishes == (None, NEVER)
+    made = Message.of(message, mail_options=BY_MONDAY, rcpt_options=[None, NEVER])
+    assert (made.envelope.mail_options, made.envelope.rcpt_options) == (BY_MONDAY, (None, NEVER))
+    again = Message.of(made, rcpt_options=NEVER)
+    assert (again.envelope.mail_options, again.envelope.rcpt_options) == (BY_MONDAY, (NEVER, NEVER))
+    assert made.envelope.rcpt_options == (None, NEVER)
     assert message.items() == new(To="b@x.example, c@x.example").items()
 
 
 def test_other_recipients_do_not_inherit_wishes() -> None:
     """Another sender changes nothing for them; what is asked for the message goes with it."""
-    made = Message.of(new(), wishes=BY_MONDAY, recipient_wishes=NEVER)
-    assert Message.of(made, sender="z@x.example").envelope.recipient_wishes == (NEVER,)
+    made = Message.of(new(), mail_options=BY_MONDAY, rcpt_options=NEVER)
+    assert Message.of(made, sender="z@x.example").envelope.rcpt_options == (NEVER,)
     others = Message.of(made, recipients=["d@x.example", "e@x.example"]).envelope
-    assert (others.wishes, others.recipient_wishes) == (BY_MONDAY, ())
+    assert (others.mail_options, others.rcpt_options) == (BY_MONDAY, ())
 
 
 @pytest.mark.parametrize("changed", [{"sender": "z@x.example"}, {"recipients": ["d@x.example", "e@x.example"]}])

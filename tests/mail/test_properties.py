@@ -12,11 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncsmtp.mail.attachment import Attachment
-from asyncsmtp.mail.signing.canonical import BodyHash
+from asyncsmtp.mail.list_unsubscribe import Unsubscribe
+from asyncsmtp.mail.signing.dkim import BodyHash
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.mail.unsubscribe import Unsubscribe
-from asyncsmtp.protocol.codec import Canonical, Transparency
-from asyncsmtp.protocol.content import Content, as_data, chunks
+from asyncsmtp.protocol.content import Canonical, Content, Transparency, as_data, chunks
 from asyncsmtp.protocol.envelope import Mailbox
 
 LINE = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=120)

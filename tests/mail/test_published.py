@@ -7,14 +7,13 @@ from typing import TypeVar
 
 import pytest
 
-from asyncsmtp.mail.checks.asking import Answer, Asking, Question, Unanswered
-from asyncsmtp.mail.checks.published import PUBLISHED, Sender, check_published
+from asyncsmtp.mail.checks.dns_rules import DNS_RULES, SenderDomain, check_dns
 from asyncsmtp.mail.checks.rules import Finding, Weight
-from asyncsmtp.mail.checks.spf import Spf, ip_address, read_spf
+from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion, Spf, ip_address, read_spf
 
 KEY = "v=DKIM1; k=rsa; p=MIIBIjANBgkq"
 RELAY = "8.8.4.4"
-GOOD: Mapping[tuple[str, str], Answer] = {
+GOOD: Mapping[tuple[str, str], DnsAnswer] = {
     ("example.org", "TXT"): ("something else", "v=spf1 include:_spf.relay.example ip4:192.0.2.0/24 -all"),
     ("_spf.relay.example", "TXT"): ("v=spf1 ip4:8.8.0.0/16 ip6:2001:db8::/32 ~all",),
     ("s1._domainkey.example.org", "TXT"): (KEY,),
@@ -24,27 +23,27 @@ GOOD: Mapping[tuple[str, str], Answer] = {
     (RELAY, "PTR"): ("out.relay.example",),
     ("out.relay.example", "A"): (RELAY,),
 }
-SENDER = Sender("example.org", "example.org", [("s1._domainkey.example.org", KEY)], ["smtp.relay.example"])
+SENDER = SenderDomain("example.org", "example.org", [("s1._domainkey.example.org", KEY)], ["smtp.relay.example"])
 
 
 T = TypeVar("T")
-Zone = Mapping[tuple[str, str], Answer | None]
+Zone = Mapping[tuple[str, str], DnsAnswer | None]
 
 
-def answered(asking: Asking[T], zone: Zone) -> T:
+def answered(asking: DnsQueries[T], zone: Zone) -> T:
     """Answer from a zone; None stands for a name server that does not."""
     try:
         question = next(asking)
         while True:
             answer = zone.get((question.name, question.kind), ())
-            question = asking.throw(Unanswered(question, "Timeout")) if answer is None else asking.send(answer)
+            question = asking.throw(DnsQueryFailed(question, "Timeout")) if answer is None else asking.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-def found(change: Zone, sender: Sender = SENDER) -> list[Finding]:
-    return answered(check_published(sender), {**GOOD, **change})
+def found(change: Zone, sender: SenderDomain = SENDER) -> list[Finding]:
+    return answered(check_dns(sender), {**GOOD, **change})
 
 
 def test_a_good_zone_passes_every_rule() -> None:
@@ -99,7 +98,7 @@ def test_one_mistake_trips_its_own_rule(rule: str, weight: str, change: Zone, se
 
 def test_every_rule_has_its_mistake() -> None:
     marks = [mark for mark in test_one_mistake_trips_its_own_rule.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
-    assert {case[0] for mark in marks for case in mark.args[1]} == set(PUBLISHED)
+    assert {case[0] for mark in marks for case in mark.args[1]} == set(DNS_RULES)
 
 
 def test_white_space_and_order_in_a_key_record_do_not_matter() -> None:
@@ -109,11 +108,11 @@ def test_white_space_and_order_in_a_key_record_do_not_matter() -> None:
 
 def test_a_policy_may_stand_at_the_organisation() -> None:
     """RFC 7489 §6.6.3: mail.example.org is covered by _dmarc.example.org; nobody's top-level domain is asked."""
-    sender = Sender("news.mail.example.org", "example.org")
-    asked: list[Question] = []
+    sender = SenderDomain("news.mail.example.org", "example.org")
+    asked: list[DnsQuestion] = []
 
-    def watched() -> Asking[list[Finding]]:
-        asking = check_published(sender)
+    def watched() -> DnsQueries[list[Finding]]:
+        asking = check_dns(sender)
         question = next(asking)
         while True:
             asked.append(question)
@@ -132,19 +131,19 @@ def test_a_policy_may_stand_at_the_organisation() -> None:
         "_dmarc.example.org",
     ]
     without = {**zone, DMARC: ()}
-    assert [finding.rule for finding in answered(check_published(sender), without)] == ["dmarc"]
+    assert [finding.rule for finding in answered(check_dns(sender), without)] == ["dmarc"]
 
 
 def test_a_policy_of_a_whole_kind_is_nobody_s_own() -> None:
     """Of example.co.uk nothing is said by co.uk."""
     zone: Zone = {("_dmarc.co.uk", "TXT"): ("v=DMARC1; p=none; rua=mailto:a@b.c",)}
-    assert "dmarc" in [finding.rule for finding in found(zone, Sender("example.co.uk", "example.org"))]
+    assert "dmarc" in [finding.rule for finding in found(zone, SenderDomain("example.co.uk", "example.org"))]
 
 
 def test_a_domain_without_mx_takes_mail_at_its_address() -> None:
     """RFC 5321 §5.1; and a bounce domain of its own is asked about as well."""
     assert found({MX: (), ("example.org", "A"): ("192.0.2.7",)}) == []
-    sender = Sender("example.org", "bounces.example.org", SENDER.keys, SENDER.relays)
+    sender = SenderDomain("example.org", "bounces.example.org", SENDER.keys, SENDER.relays)
     rules = [(finding.rule, "bounces are lost" in finding.sentence) for finding in found({}, sender)]
     assert rules == [("spf", False), ("mx", True)]
 
@@ -152,7 +151,7 @@ def test_a_domain_without_mx_takes_mail_at_its_address() -> None:
 def test_a_relay_on_this_machine_is_nobody_else_s_business() -> None:
     """Its address is not that which others see."""
     for host in ("127.0.0.1", "192.168.1.1", "::1"):
-        assert found({SPF: ("v=spf1 -all",)}, Sender("example.org", "example.org", SENDER.keys, [host])) == []
+        assert found({SPF: ("v=spf1 -all",)}, SenderDomain("example.org", "example.org", SENDER.keys, [host])) == []
 
 
 @pytest.mark.parametrize(

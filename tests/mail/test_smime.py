@@ -20,9 +20,8 @@ from cryptography.x509.oid import NameOID
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
-from asyncsmtp.mail.signing.smime import Seal
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
+from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
@@ -62,8 +61,8 @@ class Papers:
         self.root = root.public_bytes(Encoding.PEM)
         self.leaf = certificate(self.key, (root.subject, authority), days=days).public_bytes(Encoding.PEM)
 
-    def seal(self) -> Seal:
-        return Seal(self.leaf, pem(self.key), self.root)
+    def seal(self) -> SmimeSigner:
+        return SmimeSigner(self.leaf, pem(self.key), self.root)
 
 
 @pytest.fixture(scope="module")
@@ -168,5 +167,5 @@ def _wrong(papers: Papers) -> Iterator[tuple[bytes, bytes, str]]:
 def test_what_does_not_fit_is_named(papers: Papers) -> None:
     for leaf, key, reason in _wrong(papers):
         with pytest.raises(MessageError, match=reason):
-            Seal(leaf, key)
+            SmimeSigner(leaf, key)
     assert papers.seal().addresses == ("news@example.org",)

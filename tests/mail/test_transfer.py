@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.transfer import Transfer, base64, lines, quoted_printable, soft_broken
+from asyncsmtp.mail.mime import TransferEncoding, base64, lines, quoted_printable, soft_broken
 
 OCTETS = st.binary(max_size=400).map(lambda octets: octets.replace(b"\r", b""))
 CURIOUS = st.lists(st.sampled_from([b" ", b"\t", b"\n", b".", b"=", b"x" * 37, b"\xff", b"From "]), max_size=40).map(
@@ -57,20 +57,20 @@ def test_base64_comes_back_on_lines_of_76(octets: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "transfer"),
     [
-        ("plain\n", Transfer.SEVEN_BIT),
-        ("x" * 998 + "\n", Transfer.SEVEN_BIT),
-        ("x" * 999 + "\n", Transfer.QUOTED_PRINTABLE),
-        ("bell \x07\n", Transfer.QUOTED_PRINTABLE),
-        ("--=_x\n", Transfer.QUOTED_PRINTABLE),
-        ("Grüße aus Köln\n", Transfer.BASE64),
-        ("Ein langer Satz mit einem einzigen ü darin.\n", Transfer.QUOTED_PRINTABLE),
-        ("日本語" * 20, Transfer.BASE64),
-        ("", Transfer.SEVEN_BIT),
+        ("plain\n", TransferEncoding.SEVEN_BIT),
+        ("x" * 998 + "\n", TransferEncoding.SEVEN_BIT),
+        ("x" * 999 + "\n", TransferEncoding.QUOTED_PRINTABLE),
+        ("bell \x07\n", TransferEncoding.QUOTED_PRINTABLE),
+        ("--=_x\n", TransferEncoding.QUOTED_PRINTABLE),
+        ("Grüße aus Köln\n", TransferEncoding.BASE64),
+        ("Ein langer Satz mit einem einzigen ü darin.\n", TransferEncoding.QUOTED_PRINTABLE),
+        ("日本語" * 20, TransferEncoding.BASE64),
+        ("", TransferEncoding.SEVEN_BIT),
     ],
 )
-def test_the_encoding_follows_from_the_text(text: str, transfer: Transfer) -> None:
+def test_the_encoding_follows_from_the_text(text: str, transfer: TransferEncoding) -> None:
     """Plain where possible, then the shorter; what could be taken for a boundary is not plain (MH-13)."""
-    assert Transfer.of(text) is transfer
+    assert TransferEncoding.of(text) is transfer
 
 
 def test_all_line_ends_become_one() -> None:

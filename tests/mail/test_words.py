@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.words import encoded_words
+from asyncsmtp.mail.headers import encoded_words
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from asyncsmtp.errors import ConnectFailed, NotOffered, Refused, SMTPError, StartTlsInjection
+from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
 from tests.matrix.tables import AT_ONCE, OPENING, SUBJECT, Cell, Fault, Link, Point, Way
 
@@ -55,9 +55,9 @@ def opening_errors(cell: Cell) -> tuple[type[SMTPError], ...]:
         return (ConnectFailed,)
     if cell.point in (Point.EHLO, Point.EHLO_AGAIN):
         if cell.fault in GOES_ON:
-            return (Refused, NotOffered)  # behind a 5yz HELO is said, and then there is no AUTH
+            return (Refused, ExtensionNotSupported)  # behind a 5yz HELO is said, and then there is no AUTH
         if cell.fault is Fault.INJECTED:
-            return (ConnectFailed, NotOffered)  # it offers nothing, and the policy wants a login
+            return (ConnectFailed, ExtensionNotSupported)  # it offers nothing, and the policy wants a login
     return (Refused,) if cell.fault in REFUSALS else (ConnectFailed,)
 
 

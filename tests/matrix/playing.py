@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from asyncsmtp.client.config.relay import Login, Relay, Timeouts
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Login, Relay
-from asyncsmtp.client.settings.timeouts import Timeouts
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.testing import Cue, Move, Rule, ScriptedRelay, Stage
 from tests.client.support import big, message, relay_of, token
 from tests.matrix.oracle import allowed, ending, opening_errors, untrue

@@ -8,8 +8,8 @@ from enum import StrEnum
 from itertools import product
 from typing import Final
 
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Cue, Drip, Fin, Hang, Move, Rst, Stage
 
 LIMIT: Final = 0.5  # seconds for the stage at which the relay stalls; every other has plenty

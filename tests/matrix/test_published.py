@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import pytest
 
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import ConnectFailed, NotOffered, Refused, SMTPError, StartTlsInjection
+from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import USUAL, Fin, Hang, Move, Rule, ScriptedRelay, Stage
 from tests.client.support import message, relay_of
 
@@ -46,7 +46,7 @@ EHLO: Mapping[str, Case] = {
     "a line that ends in LF": (b"250-relay.example\n250 STARTTLS\r\n", FAILED),
     "a NUL": (b"250-relay.example\r\n250 START\0TLS\r\n", FAILED),
     "354": (b"354 go on\r\n", FAILED),
-    "a reply more": (b"250 relay.example\r\n250 STARTTLS\r\n", (ConnectFailed, NotOffered)),
+    "a reply more": (b"250 relay.example\r\n250 STARTTLS\r\n", (ConnectFailed, ExtensionNotSupported)),
     "a refusal for now": (b"421 4.3.2 later\r\n", REFUSED),
 }
 HELO: Mapping[str, Case] = {
@@ -56,7 +56,7 @@ HELO: Mapping[str, Case] = {
     "a long line": (LONG_LINE, FAILED),
     "the wrong code": (b"354 go on\r\n", FAILED),
     "a refusal": (b"550 5.7.1 no\r\n", REFUSED),
-    "extensions, which HELO has none of": (b"250-relay.example\r\n250 STARTTLS\r\n", (NotOffered,)),
+    "extensions, which HELO has none of": (b"250-relay.example\r\n250 STARTTLS\r\n", (ExtensionNotSupported,)),
 }
 STARTTLS: Mapping[str, Case] = {
     "an empty line": (b"\r\n", FAILED),
@@ -78,7 +78,9 @@ NEGOTIATION: Mapping[str, Case] = {
 BUFFERING: Mapping[str, Case] = {
     "the answer to EHLO behind the 220": ((USUAL, b"250-relay.example\r\n250 AUTH PLAIN\r\n"), (StartTlsInjection,)),
 }
-OTHER: Mapping[str, Case] = {"STARTTLS stripped from EHLO": (b"250-relay.example\r\n250 SIZE\r\n", (NotOffered,))}
+OTHER: Mapping[str, Case] = {
+    "STARTTLS stripped from EHLO": (b"250-relay.example\r\n250 SIZE\r\n", (ExtensionNotSupported,))
+}
 
 OPENINGS = [
     (kind, stage, name, *case)

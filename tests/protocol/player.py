@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from asyncsmtp.errors import OutOfStep, ProtocolError, SMTPError
-from asyncsmtp.protocol.client import ClientProtocol, Exchange, State
+from asyncsmtp.errors import ProtocolError, SMTPError, UnexpectedReply
+from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.client import ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command
 from asyncsmtp.protocol.content import Content, transparent
-from asyncsmtp.protocol.opening import Opening, Security, open_session
-from asyncsmtp.protocol.parameters import parameters, recipient_parameters
+from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
-from asyncsmtp.protocol.transaction import Phase, Transaction
+from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
 from tests.protocol.cutting import Cut, whole
 from tests.transcripts.asking import envelope_of, xclient_of
@@ -44,7 +43,7 @@ class Client:
         self._said = bytearray()
         self._due: Reply | None = None
         self._opening = True
-        opening = Opening(
+        opening = OpeningOptions(
             NAME,
             Security(settings.get("security", "none")),
             credentials(settings),
@@ -73,7 +72,7 @@ class Client:
             self._end(error)
 
     def shake_hands(self) -> None:
-        self.protocol.handshaken()
+        self.protocol.tls_started()
         self._go_on()
 
     def hang_up(self) -> None:
@@ -85,8 +84,8 @@ class Client:
         return begun + tuple(("not sent",) for _ in self._messages)
 
     def _result(self, transaction: Transaction) -> tuple[str, ...]:
-        void = isinstance(self.error, OutOfStep)
-        claimed = isinstance(self.error, OutOfStep) and self.error.claims_acceptance
+        void = isinstance(self.error, UnexpectedReply)
+        claimed = isinstance(self.error, UnexpectedReply) and self.error.claims_acceptance
         if transaction.decided and not void:
             return tuple(map(str, transaction.delivery().outcomes))
         if transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT):
@@ -116,9 +115,9 @@ class Client:
             transaction.answered(exchange.command, exchange.reply)
 
     def _go_on(self) -> None:
-        if self._opening and self._due is not None and self.protocol.state is not State.TLS:
+        if self._opening and self._due is not None and self.protocol.state is not ProtocolState.TLS:
             self._open()
-        if not self._opening and self.error is None and self.protocol.state is not State.CLOSED:
+        if not self._opening and self.error is None and self.protocol.state is not ProtocolState.CLOSED:
             self._send()
 
     def _open(self) -> None:
@@ -147,8 +146,8 @@ class Client:
             return None
         envelope = envelope_of(self._settings, self._messages[0])
         offered = self.protocol.extensions
-        needed = parameters(envelope, self._content, offered, verified=self._settings.get("security") is not None)
-        each = recipient_parameters(envelope, offered)
+        needed = mail_parameters(envelope, self._content, offered, verified=self._settings.get("security") is not None)
+        each = rcpt_parameters(envelope, offered)
         self.transactions.append(Transaction(envelope, needed, each, pipelined=offered.pipelining))
         self._messages.popleft()
         return self.transactions[-1]
@@ -181,7 +180,7 @@ def play(scene: Scene, cut: Cut = whole) -> Client:
             for octets in cut(step.octets):
                 client.hear(octets)
         elif isinstance(step, ClientStep):
-            if client.protocol.state is State.TLS:
+            if client.protocol.state is ProtocolState.TLS:
                 client.shake_hands()
             content = client.content_due if step.commands[0] == "." else b""
             assert client.take() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)

@@ -10,7 +10,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.protocol.binding import end_point
+from asyncsmtp.protocol.auth.scram import server_end_point
 
 
 def der(tag: int, *parts: bytes) -> bytes:
@@ -53,20 +53,20 @@ def certificate(oid: str, tbs: bytes = b"\x02\x01\x00" * 100) -> bytes:
 def test_the_hash_is_that_of_the_signature_but_for_md5_and_sha_1(oid: str, algorithm: str) -> None:
     """AU-04, RFC 5929 §4.1."""
     found = certificate(oid)
-    assert end_point(found) == hashlib.new(algorithm, found).digest()
+    assert server_end_point(found) == hashlib.new(algorithm, found).digest()
 
 
 @pytest.mark.parametrize("oid", ["1.3.101.112", "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.1"])
 def test_a_signature_without_one_hash_of_its_own_gives_no_binding(oid: str) -> None:
     """AU-04: Ed25519 and RSASSA-PSS; RFC 5929 §4.1 leaves them undefined, so nothing is made up."""
-    assert end_point(certificate(oid)) is None
+    assert server_end_point(certificate(oid)) is None
 
 
 def test_a_real_certificate_is_understood() -> None:
     """Signed with ECDSA and SHA-256."""
     pem = trustme.CA().issue_cert("relay.example").cert_chain_pems[0].bytes().decode()
     octets = ssl.PEM_cert_to_DER_cert(pem)
-    assert end_point(octets) == hashlib.sha256(octets).digest()
+    assert server_end_point(octets) == hashlib.sha256(octets).digest()
 
 
 GOOD = certificate("1.2.840.113549.1.1.11")
@@ -91,10 +91,10 @@ GOOD = certificate("1.2.840.113549.1.1.11")
 )
 def test_what_is_no_certificate_gives_no_binding(octets: bytes | None) -> None:
     """AU-04: then SCRAM says `n`, that it cannot bind."""
-    assert end_point(octets) is None
+    assert server_end_point(octets) is None
 
 
 @given(st.binary(max_size=64) | st.integers(0, len(GOOD) - 1).map(lambda n: GOOD[:n] + b"\xff" + GOOD[n + 1 :]))
 def test_no_octets_break_the_reader(octets: bytes) -> None:
     """A relay writes its certificate as it likes."""
-    assert len(end_point(octets) or b"") in (0, 32)
+    assert len(server_end_point(octets) or b"") in (0, 32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.errors import LocalProtocolError, OutOfStep
-from asyncsmtp.protocol.client import ClientProtocol, State
+from asyncsmtp.errors import LocalProtocolError, UnexpectedReply
+from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, Verb, bdat, lhlo, mail, rcpt
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
@@ -80,7 +80,7 @@ def test_a_last_chunk_taken_after_a_refused_one_is_out_of_step() -> None:
     chunk = transaction.say_chunk(5)
     transaction.content_ended()
     transaction.answered(chunk, FULL)
-    with pytest.raises(OutOfStep):
+    with pytest.raises(UnexpectedReply):
         transaction.answered(LAST, OK)
 
 
@@ -191,5 +191,5 @@ def test_the_machine_counts_the_replies_an_lmtp_content_has() -> None:
         (END_OF_CONTENT, 250),
         (END_OF_CONTENT, 452),
     ]
-    assert protocol.state is State.READY
+    assert protocol.state is ProtocolState.READY
     assert not protocol.pending

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import LocalProtocolError, OutOfStep, RemoteProtocolError, StartTlsInjection
-from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, ClientProtocol, Exchange, State
+from asyncsmtp.errors import LocalProtocolError, RemoteProtocolError, StartTlsInjection, UnexpectedReply
+from asyncsmtp.protocol.client import AFTER, ALLOWED, ENDS_GROUP, ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import (
     DATA,
     END_OF_CONTENT,
@@ -70,24 +70,24 @@ def pipelined(*group: Command) -> ClientProtocol:
     return protocol
 
 
-PATHS: dict[State, list[tuple[Command, bytes]]] = {
-    State.READY: [],
-    State.MAIL: [(MAIL, b"250 ok")],
-    State.RCPT: [(MAIL, b"250 ok"), (RCPT, b"250 ok")],
-    State.DATA: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (DATA, b"354 go")],
-    State.BDAT: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (command(Verb.BDAT), b"250 ok")],
-    State.AUTH: [(auth("LOGIN"), b"334 ")],
-    State.TLS: [(STARTTLS, b"220 go")],
-    State.CLOSED: [(QUIT, b"221 bye")],
+PATHS: dict[ProtocolState, list[tuple[Command, bytes]]] = {
+    ProtocolState.READY: [],
+    ProtocolState.MAIL: [(MAIL, b"250 ok")],
+    ProtocolState.RCPT: [(MAIL, b"250 ok"), (RCPT, b"250 ok")],
+    ProtocolState.DATA: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (DATA, b"354 go")],
+    ProtocolState.BDAT: [(MAIL, b"250 ok"), (RCPT, b"250 ok"), (command(Verb.BDAT), b"250 ok")],
+    ProtocolState.AUTH: [(auth("LOGIN"), b"334 ")],
+    ProtocolState.TLS: [(STARTTLS, b"220 go")],
+    ProtocolState.CLOSED: [(QUIT, b"221 bye")],
 }
 
 
-def in_state(state: State) -> ClientProtocol:
+def in_state(state: ProtocolState) -> ClientProtocol:
     protocol = ClientProtocol()
-    if state is State.CONNECTED:
+    if state is ProtocolState.CONNECTED:
         return protocol
     hear(protocol, b"220 relay")
-    if state is State.GREETED:
+    if state is ProtocolState.GREETED:
         return protocol
     protocol.send(EHLO)
     hear(protocol, b"250 relay")
@@ -97,12 +97,12 @@ def in_state(state: State) -> ClientProtocol:
     return protocol
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", ProtocolState)
 @pytest.mark.parametrize("verb", Verb)
-def test_a_command_is_said_in_the_states_that_list_it(state: State, verb: Verb) -> None:
+def test_a_command_is_said_in_the_states_that_list_it(state: ProtocolState, verb: Verb) -> None:
     """RFC 5321 §4.1.4; what is out of sequence is our bug and never reaches the wire."""
     protocol = in_state(state)
-    if state is State.CONNECTED:
+    if state is ProtocolState.CONNECTED:
         hear(protocol, b"554 no")  # the greeting is answered, and leads nowhere
     assert protocol.state is protocol.ahead is state
     assert protocol.allows(command(verb)) is (verb in ALLOWED[state])
@@ -143,7 +143,7 @@ def test_nothing_is_said_behind_an_unanswered_command_without_pipelining(verb: V
 def test_a_command_that_ends_a_group_is_the_last_of_it(verb: Verb) -> None:
     """RFC 2920 §3.1, though PIPELINING is offered."""
     protocol = pipelined(RSET)
-    protocol.state = protocol.ahead = State.GREETED if verb is Verb.HELO else State.READY
+    protocol.state = protocol.ahead = ProtocolState.GREETED if verb is Verb.HELO else ProtocolState.READY
     protocol.send(command(verb))
     assert verb in ENDS_GROUP
     assert not protocol.allows(RSET)
@@ -158,7 +158,7 @@ def test_a_whole_transaction_is_one_group() -> None:
     assert [exchange.command for exchange in exchanges] == [MAIL, RCPT, RCPT, DATA]
     for one in (END_OF_CONTENT, RSET, MAIL, RCPT, DATA):
         protocol.send(one)
-    assert (protocol.state, protocol.ahead) == (State.DATA, State.DATA)
+    assert (protocol.state, protocol.ahead) == (ProtocolState.DATA, ProtocolState.DATA)
     assert not protocol.allows(RSET)
 
 
@@ -166,9 +166,9 @@ def test_a_refused_first_rcpt_leaves_the_way_that_the_second_opens() -> None:
     """`ahead` is folded again over what is still pending."""
     protocol = pipelined(MAIL, RCPT, RCPT)
     hear(protocol, b"250 ok", b"550 no")
-    assert (protocol.state, protocol.ahead) == (State.MAIL, State.RCPT)
+    assert (protocol.state, protocol.ahead) == (ProtocolState.MAIL, ProtocolState.RCPT)
     hear(protocol, b"550 no")
-    assert (protocol.state, protocol.ahead) == (State.MAIL, State.MAIL)
+    assert (protocol.state, protocol.ahead) == (ProtocolState.MAIL, ProtocolState.MAIL)
     assert not protocol.allows(DATA)
 
 
@@ -176,20 +176,20 @@ def test_354_means_content_though_every_recipient_was_refused() -> None:
     """WI-19, RFC 2920 §3.1: a lone dot is due, and nothing else is allowed."""
     protocol = pipelined(MAIL, RCPT, DATA)
     hear(protocol, b"250 ok", b"550 no", b"354 go")
-    assert protocol.state is State.DATA
+    assert protocol.state is ProtocolState.DATA
     assert protocol.send(END_OF_CONTENT) == b".\r\n"
     hear(protocol, b"554 no valid recipients")
-    assert protocol.state is State.READY
+    assert protocol.state is ProtocolState.READY
 
 
 def test_a_refused_data_leaves_the_transaction_open() -> None:
     """wire.md, "what real servers do": only RSET or QUIT go on from there."""
     protocol = pipelined(MAIL, RCPT, DATA)
     hear(protocol, b"550 no", b"503 no", b"503 no")
-    assert protocol.state is State.READY
+    assert protocol.state is ProtocolState.READY
     protocol = pipelined(MAIL, RCPT, DATA)
     hear(protocol, b"250 ok", b"250 ok", b"451 no")
-    assert protocol.state is State.RCPT
+    assert protocol.state is ProtocolState.RCPT
     assert not protocol.allows(MAIL)
     assert protocol.allows(RSET)
 
@@ -197,18 +197,18 @@ def test_a_refused_data_leaves_the_transaction_open() -> None:
 @pytest.mark.parametrize("reply", [b"250 ok", b"450 no", b"550 no"])
 def test_the_content_ends_its_transaction_whatever_the_reply(reply: bytes) -> None:
     """RFC 5321 §4.1.1.4: "the buffers are cleared"."""
-    protocol = in_state(State.DATA)
+    protocol = in_state(ProtocolState.DATA)
     protocol.send(END_OF_CONTENT)
     hear(protocol, reply)
-    assert protocol.state is protocol.ahead is State.READY
+    assert protocol.state is protocol.ahead is ProtocolState.READY
 
 
 def test_a_refused_last_chunk_leaves_its_transaction_open() -> None:
     """WI-20, RFC 3030 §2: RSET comes next."""
-    protocol = in_state(State.BDAT)
+    protocol = in_state(ProtocolState.BDAT)
     protocol.send(LAST)
     hear(protocol, b"452 full")
-    assert protocol.state is State.BDAT
+    assert protocol.state is ProtocolState.BDAT
     assert not protocol.allows(MAIL)
 
 
@@ -216,15 +216,15 @@ def test_a_chunk_that_is_taken_leaves_open_what_the_chunk_behind_it_leads_to() -
     """RFC 3030 §4.2: chunks may be pipelined; `ahead` has counted on each of them when it was said."""
     protocol = pipelined(MAIL, RCPT, command(Verb.BDAT), LAST)
     hear(protocol, b"250 sender", b"250 recipient", b"250 chunk")
-    assert (protocol.state, protocol.ahead) == (State.BDAT, State.READY)
+    assert (protocol.state, protocol.ahead) == (ProtocolState.BDAT, ProtocolState.READY)
 
 
 ANSWERS = [b"220 x", b"235 x", b"250 x", b"334 x", b"354 x"]
 TAKES = {
-    State.CONNECTED: {Verb.GREETING: {220}},
-    State.READY: {Verb.STARTTLS: {220}, Verb.AUTH: {235, 334}},
-    State.RCPT: {Verb.DATA: {354}},
-    State.AUTH: {Verb.RESPONSE: {235, 334}, Verb.CANCEL: set()},
+    ProtocolState.CONNECTED: {Verb.GREETING: {220}},
+    ProtocolState.READY: {Verb.STARTTLS: {220}, Verb.AUTH: {235, 334}},
+    ProtocolState.RCPT: {Verb.DATA: {354}},
+    ProtocolState.AUTH: {Verb.RESPONSE: {235, 334}, Verb.CANCEL: set()},
 }
 
 
@@ -232,16 +232,19 @@ TAKES = {
 @pytest.mark.parametrize(
     ("state", "verb"),
     [
-        (State.CONNECTED, Verb.GREETING),
-        *((State.GREETED, verb) for verb in (Verb.EHLO, Verb.HELO)),
-        *((State.READY, verb) for verb in (Verb.STARTTLS, Verb.AUTH, Verb.MAIL, Verb.RSET, Verb.NOOP, Verb.QUIT)),
-        (State.MAIL, Verb.RCPT),
-        *((State.RCPT, verb) for verb in (Verb.DATA, Verb.BDAT, Verb.BDAT_LAST)),
-        (State.DATA, Verb.CONTENT),
-        *((State.AUTH, verb) for verb in (Verb.RESPONSE, Verb.CANCEL)),
+        (ProtocolState.CONNECTED, Verb.GREETING),
+        *((ProtocolState.GREETED, verb) for verb in (Verb.EHLO, Verb.HELO)),
+        *(
+            (ProtocolState.READY, verb)
+            for verb in (Verb.STARTTLS, Verb.AUTH, Verb.MAIL, Verb.RSET, Verb.NOOP, Verb.QUIT)
+        ),
+        (ProtocolState.MAIL, Verb.RCPT),
+        *((ProtocolState.RCPT, verb) for verb in (Verb.DATA, Verb.BDAT, Verb.BDAT_LAST)),
+        (ProtocolState.DATA, Verb.CONTENT),
+        *((ProtocolState.AUTH, verb) for verb in (Verb.RESPONSE, Verb.CANCEL)),
     ],
 )
-def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: State, verb: Verb, answer: bytes) -> None:
+def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: ProtocolState, verb: Verb, answer: bytes) -> None:
     """WI-13: 250 to DATA, 354 to MAIL, RCPT or the content, any other 3yz: replies may be one off."""
     protocol = in_state(state)
     if verb is not Verb.GREETING:
@@ -249,34 +252,37 @@ def test_a_reply_of_the_wrong_class_ends_the_dialogue(state: State, verb: Verb, 
     code = int(answer[:3])
     if code in TAKES.get(state, {}).get(verb, range(200, 300)):
         assert hear(protocol, answer)[0].reply.code == code
-        assert protocol.state is (State.AUTH if code == 334 else AFTER.get(verb, state))
+        assert protocol.state is (ProtocolState.AUTH if code == 334 else AFTER.get(verb, state))
     else:
-        with pytest.raises(OutOfStep, match="which is no answer to it"):
+        with pytest.raises(UnexpectedReply, match="which is no answer to it"):
             hear(protocol, answer)
-        assert protocol.state is State.CLOSED
+        assert protocol.state is ProtocolState.CLOSED
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in (State.CONNECTED, State.DATA, State.TLS)])
+@pytest.mark.parametrize(
+    "state",
+    [state for state in ProtocolState if state not in (ProtocolState.CONNECTED, ProtocolState.DATA, ProtocolState.TLS)],
+)
 @pytest.mark.parametrize("answer", [b"250 stray", b"354 stray", b"450 stray", b"550 stray"])
-def test_a_reply_to_nothing_ends_the_dialogue(state: State, answer: bytes) -> None:
+def test_a_reply_to_nothing_ends_the_dialogue(state: ProtocolState, answer: bytes) -> None:
     """WI-06, W-30: in one segment with the last reply or later, of one line or of many, cut anywhere."""
     protocol = in_state(state)
-    with pytest.raises(OutOfStep, match="though nothing was asked"):
+    with pytest.raises(UnexpectedReply, match="though nothing was asked"):
         hear(protocol, answer)
-    assert protocol.state is protocol.ahead is State.CLOSED
+    assert protocol.state is protocol.ahead is ProtocolState.CLOSED
     protocol = in_state(state)
     assert list(protocol.receive(answer[:3] + b"-half\r\n" + answer[:2])) == []
-    with pytest.raises(OutOfStep):
+    with pytest.raises(UnexpectedReply):
         hear(protocol, answer[2:])
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.TLS])
-def test_a_421_closes_from_any_state(state: State) -> None:
+@pytest.mark.parametrize("state", [state for state in ProtocolState if state is not ProtocolState.TLS])
+def test_a_421_closes_from_any_state(state: ProtocolState) -> None:
     """WI-11, RFC 5321 §3.8: asked for or not; while content is written it answers that."""
     protocol = in_state(state)
-    expected = {State.CONNECTED: GREETING, State.DATA: END_OF_CONTENT}.get(state)
+    expected = {ProtocolState.CONNECTED: GREETING, ProtocolState.DATA: END_OF_CONTENT}.get(state)
     assert hear(protocol, b"421 bye") == [Exchange(expected, Reply(421, (b"bye",)))]
-    assert protocol.state is protocol.ahead is State.CLOSED
+    assert protocol.state is protocol.ahead is ProtocolState.CLOSED
     assert not any(protocol.allows(command(verb)) for verb in Verb)
 
 
@@ -287,29 +293,29 @@ def test_a_closed_dialogue_stays_closed() -> None:
         exchanges = [exchange for octets in reads for exchange in protocol.receive(octets)]
         assert [exchange.command for exchange in exchanges] == [MAIL]
         assert not protocol.pending
-        assert protocol.state is protocol.ahead is State.CLOSED
-        with pytest.raises(OutOfStep):
+        assert protocol.state is protocol.ahead is ProtocolState.CLOSED
+        with pytest.raises(UnexpectedReply):
             hear(protocol, b"250 ok", b"354 go")
-        assert protocol.state is State.CLOSED
+        assert protocol.state is ProtocolState.CLOSED
 
 
 def test_an_acceptance_before_the_end_of_the_content_is_none() -> None:
     """WI-14: it may be the message's, it may be anyone's."""
-    with pytest.raises(OutOfStep, match="before the content had ended") as claimed:
-        hear(in_state(State.DATA), b"250 queued")
+    with pytest.raises(UnexpectedReply, match="before the content had ended") as claimed:
+        hear(in_state(ProtocolState.DATA), b"250 queued")
     assert claimed.value.claims_acceptance
-    with pytest.raises(OutOfStep) as stray:
-        hear(in_state(State.READY), b"250 queued")
+    with pytest.raises(UnexpectedReply) as stray:
+        hear(in_state(ProtocolState.READY), b"250 queued")
     assert not stray.value.claims_acceptance
 
 
 @pytest.mark.parametrize("answer", [b"452 full", b"552 too large", b"421 bye"])
 def test_a_refusal_before_the_end_of_the_content_answers_it(answer: bytes) -> None:
     """WI-14: taken as the content's reply; the line is dropped, since half a content cannot be taken back."""
-    protocol = in_state(State.DATA)
+    protocol = in_state(ProtocolState.DATA)
     (exchange,) = hear(protocol, answer)
     assert exchange.command is END_OF_CONTENT
-    assert protocol.state is State.CLOSED
+    assert protocol.state is ProtocolState.CLOSED
     assert not protocol.allows(END_OF_CONTENT)
 
 
@@ -320,7 +326,7 @@ def test_a_malformed_reply_ends_the_dialogue() -> None:
     assert next(replies).command is MAIL
     with pytest.raises(RemoteProtocolError):
         next(replies)
-    assert protocol.state is State.CLOSED
+    assert protocol.state is ProtocolState.CLOSED
     assert not protocol.allows(RSET)
 
 
@@ -344,14 +350,14 @@ def test_an_octet_behind_the_220_to_starttls_is_an_attack(reads: list[bytes]) ->
         with pytest.raises(StartTlsInjection, match="octets in clear"):
             for _ in (exchange for octets in pieces for exchange in protocol.receive(octets)):
                 pass
-        assert protocol.state is State.CLOSED
+        assert protocol.state is ProtocolState.CLOSED
         with pytest.raises(LocalProtocolError):
-            protocol.handshaken()
+            protocol.tls_started()
 
 
 def test_an_end_without_octets_is_no_attack() -> None:
     """An empty read is how some transports say that it is over."""
-    protocol = in_state(State.TLS)
+    protocol = in_state(ProtocolState.TLS)
     assert list(protocol.receive(b"")) == []
 
 
@@ -360,8 +366,8 @@ def test_a_handshake_makes_everything_forgotten() -> None:
     protocol = ready(b"STARTTLS", b"AUTH PLAIN", b"PIPELINING")
     protocol.send(STARTTLS)
     hear(protocol, b"220 go")
-    protocol.handshaken()
-    assert protocol.state is protocol.ahead is State.GREETED
+    protocol.tls_started()
+    assert protocol.state is protocol.ahead is ProtocolState.GREETED
     assert not protocol.extensions
     assert protocol.allows(EHLO)
     assert not protocol.allows(MAIL)
@@ -370,17 +376,17 @@ def test_a_handshake_makes_everything_forgotten() -> None:
 def test_a_handshake_must_have_been_asked_for() -> None:
     """W-43: our bug, said at once."""
     with pytest.raises(LocalProtocolError, match="STARTTLS did not ask for"):
-        ready().handshaken()
+        ready().tls_started()
 
 
 @pytest.mark.parametrize("implicit", [True, False])
 def test_under_tls_there_is_no_starttls(implicit: bool) -> None:
     """W-43: an error without writing, be it that the relay offers it."""
-    protocol = ClientProtocol(tls=True) if implicit else in_state(State.TLS)
+    protocol = ClientProtocol(tls=True) if implicit else in_state(ProtocolState.TLS)
     if implicit:
         hear(protocol, b"220 relay")
     else:
-        protocol.handshaken()
+        protocol.tls_started()
     protocol.send(EHLO)
     hear(protocol, b"250-relay", b"250 STARTTLS")
     assert protocol.extensions.starttls
@@ -388,17 +394,17 @@ def test_under_tls_there_is_no_starttls(implicit: bool) -> None:
     with pytest.raises(LocalProtocolError, match="STARTTLS may not be said in state ready"):
         protocol.send(STARTTLS)
     assert not protocol.pending
-    assert all(protocol.allows(command(verb)) for verb in ALLOWED[State.READY] - {Verb.STARTTLS})
+    assert all(protocol.allows(command(verb)) for verb in ALLOWED[ProtocolState.READY] - {Verb.STARTTLS})
 
 
-@pytest.mark.parametrize(("reply", "state"), [(b"220 again", State.GREETED), (b"550 no", State.READY)])
-def test_after_xclient_the_relay_is_greeted_anew(reply: bytes, state: State) -> None:
+@pytest.mark.parametrize(("reply", "state"), [(b"220 again", ProtocolState.GREETED), (b"550 no", ProtocolState.READY)])
+def test_after_xclient_the_relay_is_greeted_anew(reply: bytes, state: ProtocolState) -> None:
     """XCLIENT_README: as after the initial connection; a refused one changes nothing."""
     protocol = ready(b"XCLIENT ADDR")
     protocol.send(Command(Verb.XCLIENT, b"ADDR=192.0.2.7"))
     hear(protocol, reply)
     assert protocol.state is protocol.ahead is state
-    assert protocol.allows(MAIL) is (state is State.READY)
+    assert protocol.allows(MAIL) is (state is ProtocolState.READY)
     assert protocol.allows(EHLO)
 
 
@@ -407,7 +413,7 @@ def test_a_refused_starttls_changes_nothing() -> None:
     protocol = ready(b"STARTTLS")
     protocol.send(STARTTLS)
     hear(protocol, b"454 not now")
-    assert protocol.state is State.READY
+    assert protocol.state is ProtocolState.READY
     assert protocol.extensions.starttls
 
 
@@ -420,14 +426,14 @@ def test_extensions_are_those_of_the_last_ehlo() -> None:
     protocol.send(EHLO)
     hear(protocol, b"550-no", b"550 DSN")
     assert dict(protocol.extensions) == {"SIZE": ("2",)}
-    protocol = in_state(State.GREETED)
+    protocol = in_state(ProtocolState.GREETED)
     protocol.send(EHLO)
     hear(protocol, b"502-no", b"502 SIZE")
-    assert protocol.state is State.GREETED
+    assert protocol.state is ProtocolState.GREETED
     assert not protocol.extensions
     protocol.send(command(Verb.HELO))
     hear(protocol, b"250-relay", b"250 SIZE")
-    assert protocol.state is State.READY
+    assert protocol.state is ProtocolState.READY
     assert not protocol.extensions
 
 
@@ -449,7 +455,7 @@ def test_a_refused_login_leaves_the_session_ready(verb: Verb) -> None:
         hear(protocol, b"334 ")
         protocol.send(command(verb))
     hear(protocol, b"535 no")
-    assert protocol.state is protocol.ahead is State.READY
+    assert protocol.state is protocol.ahead is ProtocolState.READY
 
 
 def test_only_replies_to_a_login_are_starred_out() -> None:
@@ -470,7 +476,7 @@ def test_the_end_of_the_connection_closes_and_tells_of_foreign_octets(left: byte
     protocol = ready()
     list(protocol.receive(left))
     assert (protocol.ended() is not None) is found
-    assert protocol.state is protocol.ahead is State.CLOSED
+    assert protocol.state is protocol.ahead is ProtocolState.CLOSED
 
 
 STEPS = st.lists(
@@ -503,8 +509,8 @@ def test_every_reply_answers_the_oldest_pending_command(pipelining: bool, steps:
                 if exchange.command is not None and (exchange.command is not END_OF_CONTENT or said[-1:] != [DATA]):
                     answered.append(exchange.command)
         except RemoteProtocolError:
-            assert protocol.state is State.CLOSED
+            assert protocol.state is ProtocolState.CLOSED
             break
-        if protocol.state is State.CLOSED:
+        if protocol.state is ProtocolState.CLOSED:
             break
     assert answered == said[: len(answered)]

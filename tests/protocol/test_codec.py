@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.codec import Canonical, Transparency
-from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.content import Canonical, Content, Transparency
 
 
 def passed(judge: Canonical, *blocks: bytes) -> bytes:

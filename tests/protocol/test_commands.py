@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.protocol import commands
 from asyncsmtp.protocol.commands import Command, Verb
 from asyncsmtp.protocol.envelope import Mailbox
@@ -70,7 +70,7 @@ def test_a_client_name_is_a_domain_or_an_address_literal(breaker: str, where: st
     if breaker == "" and where in ("client{}", "{}example"):
         return
     for greet in (commands.ehlo, commands.helo):
-        with pytest.raises(BadArgument, match="no name to greet a relay with"):
+        with pytest.raises(InvalidArgument, match="no name to greet a relay with"):
             greet(name)
 
 
@@ -80,7 +80,7 @@ def test_a_client_name_is_a_domain_or_an_address_literal(breaker: str, where: st
 )
 def test_a_name_must_keep_the_grammar(name: str) -> None:
     """WO-03, RFC 5321 §4.1.2 and §4.1.3."""
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         commands.ehlo(name)
 
 
@@ -91,14 +91,14 @@ def test_a_parameter_holds_no_space_and_no_control(breaker: str) -> None:
         for parameters in ({"X" + breaker: "v"}, {"X": "v" + breaker}, {"X": breaker}, {breaker: None}):
             if breaker in ("\u2028", "\u760d", "\u760a") and "X" in parameters:
                 continue
-            with pytest.raises(BadArgument, match="is no ESMTP parameter"):
+            with pytest.raises(InvalidArgument, match="is no ESMTP parameter"):
                 make(ANN, parameters)
 
 
 @pytest.mark.parametrize("keyword", ["", "-X", "é", "X Y", "X=Y"])
 def test_a_keyword_is_letters_digits_and_hyphens(keyword: str) -> None:
     """RFC 5321 §4.1.2, esmtp-keyword."""
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         commands.mail(ANN, {keyword: None})
 
 
@@ -110,7 +110,7 @@ def test_a_value_beyond_ascii_is_utf8() -> None:
 @pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN X", "PLAIN\r\n", "É", "A" * 21])
 def test_a_mechanism_has_a_name_of_sasl(mechanism: str) -> None:
     """WO-01, RFC 4422 §3.1."""
-    with pytest.raises(BadArgument, match="no SASL mechanism"):
+    with pytest.raises(InvalidArgument, match="no SASL mechanism"):
         commands.auth(mechanism)
 
 
@@ -118,7 +118,7 @@ def test_a_mechanism_has_a_name_of_sasl(mechanism: str) -> None:
 @pytest.mark.parametrize("verb", Verb)
 def test_no_argument_carries_a_control_character(verb: Verb, octet: int) -> None:
     """WO-01: the choke point is behind every function that makes a command."""
-    with pytest.raises(BadArgument, match="control character"):
+    with pytest.raises(InvalidArgument, match="control character"):
         Command(verb, b"a" + bytes([octet]) + b"b")
 
 
@@ -129,20 +129,20 @@ def test_a_command_line_has_a_limit(verb: Verb, limit: int) -> None:
     """WO-16, RFC 5321 §4.5.3.1.4: with its CRLF."""
     room = limit - len(bytes(Command(verb, b"x"))) + 1
     assert len(bytes(Command(verb, b"x" * room))) == limit
-    with pytest.raises(BadArgument, match="too long for a command line"):
+    with pytest.raises(InvalidArgument, match="too long for a command line"):
         Command(verb, b"x" * (room + 1))
 
 
 def test_a_response_may_be_as_long_as_mechanisms_need() -> None:
     """RFC 4954 §4: 12288 octets with the CRLF."""
     assert len(bytes(Command(Verb.RESPONSE, b"x" * 12286))) == 12288
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         Command(Verb.RESPONSE, b"x" * 12287)
 
 
 def test_a_chunk_has_no_negative_size() -> None:
     """WO-11."""
-    with pytest.raises(BadArgument, match="fewer than no octets"):
+    with pytest.raises(InvalidArgument, match="fewer than no octets"):
         commands.bdat(-1, last=True)
 
 
@@ -196,7 +196,7 @@ def test_as_many_line_ends_as_commands(position: str, text: str) -> None:
     """D-26: P1, WO-01, WO-04, W-69 and W-70: for any text in any place, one line or nothing."""
     try:
         octets = bytes(POSITIONS[position](text))
-    except (BadArgument, RecipientError):
+    except (InvalidArgument, RecipientError):
         return
     assert octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n") == 1
     assert octets.endswith(b"\r\n")

@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.credentials import Bearer, Channel, Password, Secret, octets
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Password, Secret, octets
 
 
 def test_a_secret_shows_itself_to_nobody() -> None:
@@ -38,7 +38,7 @@ def test_secrets_are_equal_when_their_texts_are() -> None:
 )
 def test_a_secret_that_would_break_a_frame_is_refused_and_not_shown(text: str, why: str) -> None:
     """AU-13, AU-08: not even by a traceback with the variables of its frames."""
-    with pytest.raises(BadArgument, match=why) as refused:
+    with pytest.raises(InvalidArgument, match=why) as refused:
         Secret(text).octets("password")
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
     inner = [frame for frame in frames.stack if "asyncsmtp/protocol" in frame.filename]
@@ -50,7 +50,7 @@ def test_a_secret_that_would_break_a_frame_is_refused_and_not_shown(text: str, w
 @pytest.mark.parametrize("text", ["a\0b", "a\x01auth=Bearer z", "", "a\udcff"])
 def test_a_name_that_would_break_a_frame_is_refused(text: str) -> None:
     """AU-13."""
-    with pytest.raises(BadArgument, match="the user name"):
+    with pytest.raises(InvalidArgument, match="the user name"):
         octets(text, "user name")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.errors import BadArgument, DeliveryRefused
+from asyncsmtp.errors import DeliveryRefused, InvalidArgument
 from asyncsmtp.protocol.commands import Verb
-from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsFacts
+from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.esmtp_options import RcptOptions
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.wishes import RecipientWishes
 
 BOB, CAROL = "bob@example.net", "carol@example.net"
 BOTH = Envelope.of("ann@example.org", [BOB, CAROL])
@@ -91,7 +91,7 @@ def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
     named = str(stranger).replace("\r\n", "")
     for ask in (delivery.outcome, delivery.reply):
         with pytest.raises(
-            BadArgument, match=rf"“{named}.*” is no recipient of this message.*{BOB}.*{CAROL}"
+            InvalidArgument, match=rf"“{named}.*” is no recipient of this message.*{BOB}.*{CAROL}"
         ) as caught:
             ask(stranger)
         assert "\r" not in str(caught.value)
@@ -100,7 +100,9 @@ def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
 def test_of_many_recipients_a_few_are_named() -> None:
     """The message of an error is for reading."""
     delivery = Delivery(Envelope.of(None, [f"r{number}@example.net" for number in range(250)]), NO, (), ())
-    with pytest.raises(BadArgument, match=r"ask about r0@example.net, r1@example.net, r2@example.net and 247 more$"):
+    with pytest.raises(
+        InvalidArgument, match=r"ask about r0@example.net, r1@example.net, r2@example.net and 247 more$"
+    ):
         delivery.outcome(BOB)
 
 
@@ -148,10 +150,10 @@ def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
 def test_what_is_left_of_a_batch_is_an_envelope() -> None:
     """PC-f, WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
     paths = [f"r{number}@example.net" for number in range(250)]
-    wishes = [RecipientWishes(orcpt=f"rfc822;{path}") for path in paths]
-    envelope = Envelope.of("ann@example.org", paths, recipient_wishes=wishes)
+    mail_options = [RcptOptions(orcpt=f"rfc822;{path}") for path in paths]
+    envelope = Envelope.of("ann@example.org", paths, rcpt_options=mail_options)
     delivery = Delivery(envelope, OK, (*[OK] * 100, *[Reply(552, (b"too many",))] * 150), (OK,), True)
-    assert delivery.deferred == Envelope.of("ann@example.org", paths[100:], recipient_wishes=wishes[100:])
+    assert delivery.deferred == Envelope.of("ann@example.org", paths[100:], rcpt_options=mail_options[100:])
 
 
 def test_the_final_reply_is_the_first_of_them() -> None:
@@ -188,5 +190,5 @@ def test_an_lmtp_relay_judges_each() -> None:
 @pytest.mark.parametrize(("verified", "said"), [(True, "verified"), (False, "not verified")])
 def test_what_protected_a_session_reads_well(verified: bool, said: str) -> None:
     """As a line of the dialogue has it; the fingerprint is for comparing, not for reading."""
-    facts = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
+    facts = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
     assert str(facts) == f"TLSv1.3, TLS_AES_256_GCM_SHA384, certificate {said}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions, Ret
 from asyncsmtp.protocol.mailbox import Mailbox
-from asyncsmtp.protocol.wishes import Notify, RecipientWishes, Ret, Wishes
 
-NEVER, ALWAYS = RecipientWishes(Notify.NEVER), RecipientWishes(Notify.SUCCESS | Notify.FAILURE)
-HEADERS = Wishes(ret=Ret.HDRS)
+NEVER, ALWAYS = RcptOptions(Notify.NEVER), RcptOptions(Notify.SUCCESS | Notify.FAILURE)
+HEADERS = MailOptions(ret=Ret.HDRS)
 
 
 def test_an_envelope_is_made_of_text_or_mailboxes() -> None:
@@ -58,44 +58,44 @@ def test_a_summary_names_the_first_and_counts_the_others() -> None:
 def test_nothing_is_asked_for_unless_somebody_does() -> None:
     """The way of nearly every envelope."""
     envelope = Envelope.of("ann@example.org", "bob@example.net")
-    assert envelope.wishes is None
-    assert envelope.recipient_wishes == ()
+    assert envelope.mail_options is None
+    assert envelope.rcpt_options == ()
 
 
 def test_wishes_are_for_all_or_for_each() -> None:
     """W-81: one recipient is reported on, the other never."""
     both = ["bob@example.net", "carol@example.net"]
-    assert Envelope.of("ann@example.org", both, recipient_wishes=NEVER).recipient_wishes == (NEVER, NEVER)
-    each = Envelope.of("ann@example.org", both, wishes=HEADERS, recipient_wishes=[ALWAYS, None])
-    assert (each.wishes, each.recipient_wishes) == (HEADERS, (ALWAYS, None))
+    assert Envelope.of("ann@example.org", both, rcpt_options=NEVER).rcpt_options == (NEVER, NEVER)
+    each = Envelope.of("ann@example.org", both, mail_options=HEADERS, rcpt_options=[ALWAYS, None])
+    assert (each.mail_options, each.rcpt_options) == (HEADERS, (ALWAYS, None))
 
 
-@pytest.mark.parametrize("wishes", [[NEVER], [NEVER, None, NEVER]])
-def test_wishes_for_some_are_refused(wishes: list[RecipientWishes | None]) -> None:
+@pytest.mark.parametrize("mail_options", [[NEVER], [NEVER, None, NEVER]])
+def test_wishes_for_some_are_refused(mail_options: list[RcptOptions | None]) -> None:
     """Whose would they be? Nothing here guesses."""
-    with pytest.raises(BadArgument, match=f"{len(wishes)} recipient wishes for 2 recipients"):
-        Envelope.of(None, ["bob@example.net", "carol@example.net"], recipient_wishes=wishes)
+    with pytest.raises(InvalidArgument, match=f"{len(mail_options)} recipient wishes for 2 recipients"):
+        Envelope.of(None, ["bob@example.net", "carol@example.net"], rcpt_options=mail_options)
 
 
 def test_other_wishes_make_another_envelope() -> None:
     """W-83: the caller's stays as it is."""
-    envelope = Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
-    assert envelope.wishing(None, NEVER) == Envelope.of("ann@example.org", "bob@example.net", recipient_wishes=NEVER)
-    assert envelope == Envelope.of("ann@example.org", "bob@example.net", wishes=HEADERS)
+    envelope = Envelope.of("ann@example.org", "bob@example.net", mail_options=HEADERS)
+    assert envelope.with_options(None, NEVER) == Envelope.of("ann@example.org", "bob@example.net", rcpt_options=NEVER)
+    assert envelope == Envelope.of("ann@example.org", "bob@example.net", mail_options=HEADERS)
 
 
 def test_the_callers_list_of_wishes_is_left_alone() -> None:
     """W-83: nor does a change to it reach the envelope."""
-    asked: list[RecipientWishes | None] = [NEVER]
-    envelope = Envelope.of(None, "bob@example.net", recipient_wishes=asked)
+    asked: list[RcptOptions | None] = [NEVER]
+    envelope = Envelope.of(None, "bob@example.net", rcpt_options=asked)
     asked[0] = ALWAYS
-    assert envelope.recipient_wishes == (NEVER,)
+    assert envelope.rcpt_options == (NEVER,)
 
 
 def test_a_part_keeps_each_recipients_wishes() -> None:
     """WI-22: what is sent again later asks for the same as before."""
     three = ["bob@example.net", "carol@example.net", "bob@example.net"]
-    envelope = Envelope.of(None, three, wishes=HEADERS, recipient_wishes=[ALWAYS, None, NEVER])
+    envelope = Envelope.of(None, three, mail_options=HEADERS, rcpt_options=[ALWAYS, None, NEVER])
     part = envelope.part([2, 0])
-    assert part == Envelope.of(None, [three[2], three[0]], wishes=HEADERS, recipient_wishes=[NEVER, ALWAYS])
+    assert part == Envelope.of(None, [three[2], three[0]], mail_options=HEADERS, rcpt_options=[NEVER, ALWAYS])
     assert Envelope.of(None, three).part([1]) == Envelope.of(None, three[1])

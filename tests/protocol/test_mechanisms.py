@@ -6,9 +6,9 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from asyncsmtp.protocol.credentials import Bearer, Channel, Credentials, External, Password, Secret
-from asyncsmtp.protocol.mechanisms import MechanismFailed, oauth_error
-from asyncsmtp.protocol.sasl import MECHANISMS
+from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Credentials, External, Password, Secret
+from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, oauth_error
+from asyncsmtp.protocol.auth.sasl import MECHANISMS
 
 BY_NAME = {mechanism.name: mechanism for mechanism in MECHANISMS}
 SUBMISSION = Channel("server.example.com", 587)

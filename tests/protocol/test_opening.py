@@ -7,11 +7,11 @@ from base64 import b64encode
 
 import pytest
 
-from asyncsmtp.errors import AuthenticationRefused, BadArgument, OutOfStep, Refused
+from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, Refused, UnexpectedReply
+from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE
+from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol
-from asyncsmtp.protocol.login import MAX_CHALLENGE
-from asyncsmtp.protocol.opening import Opening, Security, Steps, open_session
-from asyncsmtp.protocol.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, Steps, open_session
 
 
 class Relay:
@@ -20,7 +20,7 @@ class Relay:
     def __init__(self, credentials: Credentials | None = None, name: str = "client.example") -> None:
         self.protocol = ClientProtocol()
         self.said: list[bytes] = []
-        opening = Opening(name, Security.IMPLICIT_TLS, credentials)
+        opening = OpeningOptions(name, Security.IMPLICIT_TLS, credentials)
         self.steps: Steps = open_session(self.protocol, opening)
         next(self.steps)
 
@@ -57,7 +57,7 @@ def test_a_session_without_credentials_is_open_after_ehlo() -> None:
 def test_a_name_that_is_none_is_refused_before_anything_is_said() -> None:
     """WO-03."""
     relay = Relay(name="me XCLIENT ADDR=192.0.2.1")
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         relay.answer(b"220 relay")
     assert relay.said == []
 
@@ -66,7 +66,7 @@ def test_a_name_that_is_none_is_refused_before_anything_is_said() -> None:
 def test_credentials_that_cannot_be_sent_stop_before_auth(password: str) -> None:
     """AU-13: not half-way through LOGIN either, the user name being out."""
     relay = Relay(Password("ann", Secret(password)))
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         relay.answer(b"220 relay", b"250-relay\r\n250 AUTH LOGIN")
     assert relay.said == [b"EHLO client.example\r\n"]
 
@@ -141,10 +141,10 @@ def test_a_long_challenge_is_read() -> None:
 
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-06, W-52: four are answered, though the mechanism would go on."""
-    from asyncsmtp.protocol import sasl
-    from asyncsmtp.protocol.sasl import Channel, Dialogue, Mechanism
+    from asyncsmtp.protocol.auth import sasl
+    from asyncsmtp.protocol.auth.sasl import Channel, Mechanism, SaslDialogue
 
-    def patient(credentials: Credentials, channel: Channel) -> Dialogue:
+    def patient(credentials: Credentials, channel: Channel) -> SaslDialogue:
         while True:
             yield b"yes"
 
@@ -186,7 +186,7 @@ def test_a_refusal_for_now_is_not_about_the_password(code: int) -> None:
 @pytest.mark.parametrize("reply", [b"250 ok", b"354 go", b"220 hello"])
 def test_only_235_is_a_success(reply: bytes) -> None:
     """WI-13, W-54."""
-    with pytest.raises(OutOfStep):
+    with pytest.raises(UnexpectedReply):
         login(ANN).answer(reply)
 
 
@@ -208,7 +208,7 @@ def test_plain_needs_no_proof_from_the_relay() -> None:
 def test_no_error_repeats_the_secret_that_the_relay_repeats(code: int, echo: bytes) -> None:
     """AU-08, AU-09: neither its text, nor what is attached to it, nor its traceback."""
     relay = login(ANN)
-    with pytest.raises((Refused, OutOfStep)) as refused:
+    with pytest.raises((Refused, UnexpectedReply)) as refused:
         relay.answer(b"%d you said %s?" % (code, echo))
     error = refused.value
     attached = repr(vars(error)) + repr(getattr(error, "reply", "")) + repr(bytes(getattr(error, "command", b"")))

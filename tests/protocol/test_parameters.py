@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from asyncsmtp.errors import InsecureConnection, NotOffered
+from asyncsmtp.errors import ExtensionNotSupported, InsecureConnection
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.esmtp_options import ByMode, DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.mailbox import Mailbox
-from asyncsmtp.protocol.parameters import parameters, recipient_parameters
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.wishes import ByMode, DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
+from asyncsmtp.protocol.transaction import mail_parameters, rcpt_parameters
 
 PLAIN = Envelope.of("ann@example.org", "bob@example.net")
 HELLO = Content.of(b"Subject: hello\r\n\r\n.hi\r\n")
@@ -24,9 +24,9 @@ def offered(*lines: str) -> Extensions:
     return Extensions.parse(Reply(250, (b"relay.example greets you", *map(str.encode, lines))))
 
 
-def wishing(**wishes: object) -> Envelope:
+def with_options(**mail_options: object) -> Envelope:
     """The plain envelope, with these wishes."""
-    return PLAIN.wishing(Wishes(**wishes))  # type: ignore[arg-type]
+    return PLAIN.with_options(MailOptions(**mail_options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def wishing(**wishes: object) -> Envelope:
 def test_a_plain_message_declares_its_size_only(lines: list[str], needed: dict[str, str | None]) -> None:
     """WO-13, W-66: before transparency, and only where SIZE is offered."""
     assert HELLO.size == 23
-    assert parameters(PLAIN, HELLO, offered(*lines)) == needed
+    assert mail_parameters(PLAIN, HELLO, offered(*lines)) == needed
 
 
 def test_a_message_beyond_the_limit_is_refused_here() -> None:
     """N-07, WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
-    with pytest.raises(NotOffered, match="the message has 23 octets, the relay takes 22") as refused:
-        parameters(PLAIN, HELLO, offered("SIZE 22"))
+    with pytest.raises(ExtensionNotSupported, match="the message has 23 octets, the relay takes 22") as refused:
+        mail_parameters(PLAIN, HELLO, offered("SIZE 22"))
     assert refused.value.extension == "that SIZE"
 
 
@@ -68,7 +68,7 @@ ZOE = Envelope.of("ann@example.org", "zoë@example.net")
 )
 def test_what_is_beyond_ascii_is_declared(envelope: Envelope, content: Content, needed: dict[str, str | None]) -> None:
     """WO-12, W-73 and W-76; a domain beyond ASCII needs nothing, it goes in A-labels."""
-    assert parameters(envelope, content, offered("8bitmime", "smtputf8")) == needed
+    assert mail_parameters(envelope, content, offered("8bitmime", "smtputf8")) == needed
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_what_is_needed_and_missing_is_said_before_mail(
     envelope: Envelope, content: Content, lines: list[str], missing: str
 ) -> None:
     """D-29, WO-12, W-74 and W-76: no half-open envelope, no raw octets to a relay that takes 7 bits."""
-    with pytest.raises(NotOffered) as refused:
-        parameters(envelope, content, offered(*lines))
+    with pytest.raises(ExtensionNotSupported) as refused:
+        mail_parameters(envelope, content, offered(*lines))
     assert refused.value.extension == missing
 
 
 @pytest.mark.parametrize(
-    ("line", "wishes", "said"),
+    ("line", "mail_options", "said"),
     [
         ("DSN", {"ret": Ret.FULL, "envid": "a b"}, {"RET": "FULL", "ENVID": "a+20b"}),
         ("REQUIRETLS", {"require_tls": True}, {"REQUIRETLS": None}),
@@ -103,25 +103,25 @@ def test_what_is_needed_and_missing_is_said_before_mail(
     ],
 )
 def test_a_wish_is_said_where_it_is_offered_and_refused_here_where_not(
-    line: str, wishes: dict[str, object], said: dict[str, str | None]
+    line: str, mail_options: dict[str, object], said: dict[str, str | None]
 ) -> None:
     """TL-14, RFC 3461, 8689, 2852, 4865, 6710, 4954 §5: the error names what is missing."""
-    envelope = wishing(**wishes)
-    assert parameters(envelope, HELLO, offered(line), verified=True) == said
+    envelope = with_options(**mail_options)
+    assert mail_parameters(envelope, HELLO, offered(line), verified=True) == said
     keyword = line.replace("=", " ").split()[0]
-    with pytest.raises(NotOffered, match="leave the wish out") as refused:
-        parameters(envelope, HELLO, offered("SIZE", "PIPELINING"), verified=True)
+    with pytest.raises(ExtensionNotSupported, match="leave the wish out") as refused:
+        mail_parameters(envelope, HELLO, offered("SIZE", "PIPELINING"), verified=True)
     assert refused.value.extension == keyword
-    with pytest.raises(NotOffered):
-        parameters(envelope, HELLO, offered(line).without([keyword]), verified=True)
+    with pytest.raises(ExtensionNotSupported):
+        mail_parameters(envelope, HELLO, offered(line).without([keyword]), verified=True)
 
 
 def test_all_of_it_at_once() -> None:
     """The order on the line is that of the fields."""
     everything = offered("SIZE", "8BITMIME", "SMTPUTF8", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "AUTH PLAIN")
     zoe = Mailbox.parse("zoë@example.org")
-    envelope = wishing(ret=Ret.HDRS, require_tls=True, deliver_by=DeliverBy(9), priority=0, auth=zoe)
-    assert parameters(envelope, EIGHT_BIT, everything, verified=True) == {
+    envelope = with_options(ret=Ret.HDRS, require_tls=True, deliver_by=DeliverBy(9), priority=0, auth=zoe)
+    assert mail_parameters(envelope, EIGHT_BIT, everything, verified=True) == {
         "SIZE": str(EIGHT_BIT.size),
         "BODY": "8BITMIME",
         "SMTPUTF8": None,
@@ -136,11 +136,11 @@ def test_all_of_it_at_once() -> None:
 def test_tls_is_not_required_of_others_on_a_session_without() -> None:
     """TL-14, RFC 8689 §4.2.1: the session itself is under TLS, its certificate verified, or nothing is said."""
     with pytest.raises(InsecureConnection, match="REQUIRETLS"):
-        parameters(wishing(require_tls=True), HELLO, offered("REQUIRETLS"))
+        mail_parameters(with_options(require_tls=True), HELLO, offered("REQUIRETLS"))
 
 
 @pytest.mark.parametrize(
-    ("line", "wishes", "why"),
+    ("line", "mail_options", "why"),
     [
         ("DELIVERBY 240", {"deliver_by": DeliverBy(239)}, "239 s are asked for, the relay needs 240"),
         ("FUTURERELEASE 100 2031-06-01T12:00:00Z", {"hold_for": 101}, "the relay holds for 100"),
@@ -156,14 +156,14 @@ def test_tls_is_not_required_of_others_on_a_session_without() -> None:
         ),
     ],
 )
-def test_more_than_is_offered_is_refused_here(line: str, wishes: dict[str, object], why: str) -> None:
+def test_more_than_is_offered_is_refused_here(line: str, mail_options: dict[str, object], why: str) -> None:
     """RFC 2852 §2, RFC 4865 §3: the reply to EHLO says how much."""
-    with pytest.raises(NotOffered, match=why):
-        parameters(wishing(**wishes), HELLO, offered(line))
+    with pytest.raises(ExtensionNotSupported, match=why):
+        mail_parameters(with_options(**mail_options), HELLO, offered(line))
 
 
 @pytest.mark.parametrize(
-    ("line", "wishes"),
+    ("line", "mail_options"),
     [
         ("DELIVERBY 240", {"deliver_by": DeliverBy(240)}),
         ("DELIVERBY 240", {"deliver_by": DeliverBy(1, ByMode.NOTIFY)}),
@@ -173,9 +173,9 @@ def test_more_than_is_offered_is_refused_here(line: str, wishes: dict[str, objec
         ("FUTURERELEASE 100 never", {"hold_for": 100}),
     ],
 )
-def test_what_no_bound_forbids_is_said(line: str, wishes: dict[str, object]) -> None:
+def test_what_no_bound_forbids_is_said(line: str, mail_options: dict[str, object]) -> None:
     """A bound is for the mode, or the parameter, that it is about."""
-    assert len(parameters(wishing(**wishes), HELLO, offered(line))) == 1
+    assert len(mail_parameters(with_options(**mail_options), HELLO, offered(line))) == 1
 
 
 TWO_DOMAINS = Envelope.of(None, ["bob@example.net", "carol@EXAMPLE.net", "dave@example.org"])
@@ -191,14 +191,14 @@ TWO_DOMAINS = Envelope.of(None, ["bob@example.net", "carol@EXAMPLE.net", "dave@e
 )
 def test_more_recipients_than_the_relay_takes_are_refused_here(limits: str, why: str) -> None:
     """RFC 9422: the limit is in the error, so that the caller can part the message."""
-    with pytest.raises(NotOffered, match=why):
-        parameters(TWO_DOMAINS, HELLO, offered(f"LIMITS {limits}"))
+    with pytest.raises(ExtensionNotSupported, match=why):
+        mail_parameters(TWO_DOMAINS, HELLO, offered(f"LIMITS {limits}"))
 
 
 @pytest.mark.parametrize("limits", ["", " RCPTMAX=3", " RCPTDOMAINMAX=2 RCPTMAX=3", " MAILMAX=1", " RCPTMAX=x"])
 def test_what_the_limits_allow_is_sent(limits: str) -> None:
     """RFC 9422: two spellings of a domain are one domain; a limit that is none is no limit."""
-    assert parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
+    assert mail_parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
 
 
 BINARY = Content.of_any(b"Subject: photo\r\n\r\n\x00\n\xff")
@@ -207,36 +207,36 @@ BINARY = Content.of_any(b"Subject: photo\r\n\r\n\x00\n\xff")
 def test_binary_content_is_declared() -> None:
     """RFC 3030 §3: BODY=BINARYMIME, in the place of 8BITMIME."""
     lines = ["SIZE", "8BITMIME", "CHUNKING", "BINARYMIME"]
-    assert parameters(PLAIN, BINARY, offered(*lines)) == {"SIZE": "21", "BODY": "BINARYMIME"}
+    assert mail_parameters(PLAIN, BINARY, offered(*lines)) == {"SIZE": "21", "BODY": "BINARYMIME"}
     for missing in ("CHUNKING", "BINARYMIME"):
-        with pytest.raises(NotOffered, match="base64") as refused:
-            parameters(PLAIN, BINARY, offered(*lines).without([missing]))
+        with pytest.raises(ExtensionNotSupported, match="base64") as refused:
+            mail_parameters(PLAIN, BINARY, offered(*lines).without([missing]))
         assert refused.value.extension == missing
 
 
-NEVER = RecipientWishes(Notify.NEVER)
-REPORT = RecipientWishes(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob+x@example.net", ValidSince(NOON, False))
+NEVER = RcptOptions(Notify.NEVER)
+REPORT = RcptOptions(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob+x@example.net", ValidSince(NOON, False))
 
 
 def test_each_recipient_has_its_own_parameters() -> None:
     """W-81: NOTIFY=SUCCESS,FAILURE on one, NEVER on another, nothing on the third."""
-    envelope = TWO_DOMAINS.wishing(None, [REPORT, NEVER, None])
-    assert recipient_parameters(envelope, offered("DSN", "RRVS")) == (
+    envelope = TWO_DOMAINS.with_options(None, [REPORT, NEVER, None])
+    assert rcpt_parameters(envelope, offered("DSN", "RRVS")) == (
         {"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob+2Bx@example.net", "RRVS": "2031-06-01T12:00:00Z;R"},
         {"NOTIFY": "NEVER"},
         {},
     )
-    assert parameters(envelope, HELLO, offered("DSN", "RRVS")) == {}
+    assert mail_parameters(envelope, HELLO, offered("DSN", "RRVS")) == {}
 
 
 @pytest.mark.parametrize(("lines", "missing"), [([], "DSN"), (["RRVS"], "DSN"), (["DSN"], "RRVS")])
 def test_a_recipients_wish_is_refused_here_where_it_is_not_offered(lines: list[str], missing: str) -> None:
     """W-81: for one recipient as for all; no half-open envelope."""
-    with pytest.raises(NotOffered) as refused:
-        recipient_parameters(TWO_DOMAINS.wishing(None, [None, REPORT, None]), offered(*lines))
+    with pytest.raises(ExtensionNotSupported) as refused:
+        rcpt_parameters(TWO_DOMAINS.with_options(None, [None, REPORT, None]), offered(*lines))
     assert refused.value.extension == missing
 
 
 def test_without_wishes_no_rcpt_has_parameters() -> None:
     """The way of nearly every message, and it costs nothing."""
-    assert recipient_parameters(TWO_DOMAINS, offered("DSN", "RRVS")) == ()
+    assert rcpt_parameters(TWO_DOMAINS, offered("DSN", "RRVS")) == ()

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import pytest
 import trustme
 
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import (
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.protocol.auth.sasl import (
     MECHANISMS,
     NAMES,
     Bearer,
@@ -23,8 +22,9 @@ from asyncsmtp.protocol.sasl import (
     Password,
     Secret,
     choose,
-    unspeakable,
+    redacted,
 )
+from asyncsmtp.protocol.replies import Reply
 
 CERTIFICATE = ssl.PEM_cert_to_DER_cert(trustme.CA().issue_cert("relay.example").cert_chain_pems[0].bytes().decode())
 CHANNEL = Channel("relay.example", 587, CERTIFICATE, "a nonce for tests".replace(" ", "-"))
@@ -122,7 +122,7 @@ def test_credentials_that_would_break_the_frame_are_refused_before_anything_is_s
     """AU-13: at the first step of each mechanism, the secret not being in the error."""
     if mechanism.takes is External and user == "a":
         return  # there is no secret
-    with pytest.raises(BadArgument, match=why) as refused:
+    with pytest.raises(InvalidArgument, match=why) as refused:
         next(mechanism.begin(made(mechanism.takes, user, secret), CHANNEL))
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
     assert refused.value.__cause__ is None
@@ -142,10 +142,10 @@ def test_no_form_of_the_secret_can_be_echoed(credentials: Password | Bearer) -> 
     forms += [b64encode(next(m.begin(credentials, CHANNEL)) or b"") for m in telling]
     forms += [form.rstrip(b"=") for form in forms]
     for form in forms:
-        shown = Reply(535, (b"", form)).without(unspeakable(credentials, CHANNEL)).lines[1]
+        shown = Reply(535, (b"", form)).without(redacted(credentials, CHANNEL)).lines[1]
         assert shown.replace(b"=", b"").replace(b"***", b"") == b""
 
 
 def test_where_there_is_no_secret_all_may_be_said() -> None:
     """EXTERNAL."""
-    assert unspeakable(External("ann"), CHANNEL) == ()
+    assert redacted(External("ann"), CHANNEL) == ()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.protocol.saslprep import Unprepared, saslprep
+from asyncsmtp.protocol.auth.scram import Unprepared, saslprep
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from asyncsmtp.errors import BadArgument, LocalProtocolError
-from asyncsmtp.protocol import scram as module
-from asyncsmtp.protocol.credentials import Channel, Password, Secret
-from asyncsmtp.protocol.mechanisms import Dialogue, MechanismFailed
-from asyncsmtp.protocol.scram import preparable, scram
-from asyncsmtp.testing import Scram
+from asyncsmtp.errors import InvalidArgument, LocalProtocolError
+from asyncsmtp.protocol.auth import scram as module
+from asyncsmtp.protocol.auth.credentials import Channel, Password, Secret
+from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, SaslDialogue
+from asyncsmtp.protocol.auth.scram import preparable, scram
+from asyncsmtp.testing import ServerScram
 
 USER = Password("user", Secret("pencil"))
 NONCE_1 = "fyko+d2lbbFgONRv9qkxdawL"
@@ -32,10 +32,10 @@ def begun(
     offered: bool = False,
     binding: bytes | None = None,
     monkeypatch: pytest.MonkeyPatch | None = None,
-) -> tuple[Dialogue, bytes | None]:
+) -> tuple[SaslDialogue, bytes | None]:
     """A dialogue, and the client's first message."""
     if monkeypatch is not None:
-        monkeypatch.setattr(module, "end_point", lambda certificate: binding)
+        monkeypatch.setattr(module, "server_end_point", lambda certificate: binding)
     dialogue = scram(algorithm, plus=plus)(credentials, Channel(nonce=nonce, plus=offered))
     return dialogue, next(dialogue)
 
@@ -132,7 +132,7 @@ def test_a_password_that_cannot_be_prepared_is_refused_and_not_shown() -> None:
     """AU-08, RFC 4013: by PLAIN it may go."""
     credentials = Password("user", Secret("hunter2\u0007"))
     assert not preparable(credentials)
-    with pytest.raises(BadArgument, match="SCRAM cannot compute") as refused:
+    with pytest.raises(InvalidArgument, match="SCRAM cannot compute") as refused:
         begun(credentials=credentials)
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True).stack
     assert "hunter2" not in str([frame.locals for frame in frames if "asyncsmtp/protocol" in frame.filename])
@@ -214,7 +214,7 @@ def test_the_most_iterations_are_computed() -> None:
 @pytest.mark.parametrize("password", ["pencil", "pen=c,il", "\U0001f511"])
 def test_both_sides_come_to_the_same(algorithm: str, password: str) -> None:
     """The scripted relay computes on its own."""
-    server = Scram(algorithm, iterations=5000)({"a,b": password})
+    server = ServerScram(algorithm, iterations=5000)({"a,b": password})
     dialogue, said = begun(algorithm, credentials=Password("a,b", Secret(password)))
     next(server)
     for _ in range(2):

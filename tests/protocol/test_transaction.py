@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import DeliveryRefused, LocalProtocolError, OutOfStep
+from asyncsmtp.errors import DeliveryRefused, LocalProtocolError, UnexpectedReply
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, RSET, Command, Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
@@ -220,11 +220,11 @@ def test_rset_cannot_be_refused(reply: Reply) -> None:
     """WI-06, RFC 5321 §4.1.1.5: what it seems to be answered is the reply to the command before it."""
     transaction = after(ONE, OK, NO, NO)
     transaction.say()
-    with pytest.raises(OutOfStep, match="RSET"):
+    with pytest.raises(UnexpectedReply, match="RSET"):
         transaction.answered(RSET, reply)
     transaction = Transaction(ONE)
     transaction.say(behind_content=True)
-    with pytest.raises(OutOfStep, match="RSET"):
+    with pytest.raises(UnexpectedReply, match="RSET"):
         transaction.answered(RSET, reply)
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import BadArgument, NotOffered
+from asyncsmtp.errors import ExtensionNotSupported, InvalidArgument
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.xclient import XClient
+from asyncsmtp.protocol.opening_handshake import XClient
 
 ALL = Extensions({"XCLIENT": ("name", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")})
 
@@ -54,7 +54,7 @@ def test_each_attribute_is_told_in_xtext(client: XClient, line: bytes) -> None:
 )
 def test_what_is_no_attribute_is_refused_when_it_is_made(made: Any) -> None:
     """WO-01, W-71: XCLIENT is what an injected EHLO name would say."""
-    with pytest.raises(BadArgument):
+    with pytest.raises(InvalidArgument):
         made()
 
 
@@ -69,14 +69,14 @@ def test_what_is_no_attribute_is_refused_when_it_is_made(made: Any) -> None:
 )
 def test_nothing_is_told_to_a_relay_that_does_not_take_it(offered: Extensions, missing: str) -> None:
     """The whole of it or nothing: half a client would be another one."""
-    with pytest.raises(NotOffered) as refused:
+    with pytest.raises(ExtensionNotSupported) as refused:
         XClient(addr="192.0.2.7", login="ann").command(offered)
     assert refused.value.extension == missing
 
 
 def test_a_command_line_has_its_limit() -> None:
     """RFC 5321 §4.5.3.1.4."""
-    with pytest.raises(BadArgument, match="too long"):
+    with pytest.raises(InvalidArgument, match="too long"):
         XClient(helo="+" * 255).command(ALL)
 
 
@@ -85,6 +85,6 @@ def test_any_login_is_one_word_or_refused(login: str) -> None:
     """WO-01."""
     try:
         line = bytes(XClient(login=login).command(ALL))
-    except BadArgument:
+    except InvalidArgument:
         return
     assert line.count(b" ") == line.count(b"\r\n") == line.count(b"=") == 1

@@ -7,7 +7,7 @@ import ssl
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.testing.server import Server
+from asyncsmtp.testing.relay import SmtpServer
 
 
 class Peer:
@@ -18,7 +18,7 @@ class Peer:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, relay: Server, tls: ssl.SSLContext | None = None) -> Self:
+    async def connect(cls, relay: SmtpServer, tls: ssl.SSLContext | None = None) -> Self:
         if relay.unix_path is not None:
             return cls(*await asyncio.open_unix_connection(str(relay.unix_path)))
         name = "relay.example" if tls else None

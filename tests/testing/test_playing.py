@@ -6,8 +6,7 @@ import ssl
 
 import pytest
 
-from asyncsmtp.testing.playing import TranscriptRelay
-from asyncsmtp.testing.transcript import Transcript
+from asyncsmtp.testing.transcript import Transcript, TranscriptRelay
 from tests.testing.peer import Peer, codes
 
 LONE_DOT = """

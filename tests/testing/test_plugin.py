@@ -17,7 +17,7 @@ THEIRS = """
     import smtplib
     import aiosmtplib
     import pytest
-    from asyncsmtp.testing import NotTaken, Stage
+    from asyncsmtp.testing import MessageNotAccepted, Stage
 
     LETTER = ("ann@example.org", ["bob@example.net"], b"Subject: News\\r\\n\\r\\nHello\\r\\n")
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.testing.reading import Input
+from asyncsmtp.testing.transport import InputBuffer
 
 OCTETS = st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\r\n."]), max_size=30).map(b"".join)
 CUTS = st.lists(st.integers(0, 60), max_size=10)
@@ -22,7 +22,7 @@ def stuffed(content: bytes) -> bytes:
 
 def feed(octets: bytes, cuts: list[int], limit: int = sys.maxsize) -> tuple[tuple[bytes, bool] | None, bytes]:
     """Feed these octets piece by piece, asking for content after each; what was read, and what is left."""
-    source, read = Input(), None
+    source, read = InputBuffer(), None
     edges = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
     for start, end in pairwise(edges):
         source.feed(octets[start:end])
@@ -56,7 +56,7 @@ def test_what_is_too_big_is_told_apart_wherever_it_is_cut(octets: bytes, limit: 
 @given(OCTETS, CUTS)
 def test_lines_end_in_crlf_and_nowhere_else(octets: bytes, cuts: list[int]) -> None:
     """RFC 5321 §2.3.8."""
-    source, lines = Input(), []
+    source, lines = InputBuffer(), []
     edges = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
     for start, end in pairwise(edges):
         source.feed(octets[start:end])
@@ -67,7 +67,7 @@ def test_lines_end_in_crlf_and_nowhere_else(octets: bytes, cuts: list[int]) -> N
 
 def test_content_without_end_is_dropped_as_it_comes() -> None:
     """A relay for tests must not eat the memory of the tests."""
-    source = Input()
+    source = InputBuffer()
     for _ in range(1000):
         source.feed(b"x" * 1000)
         assert source.content(10_000) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from asyncsmtp.testing import OFFERS, USUAL, NotTaken, Received, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import OFFERS, USUAL, MessageNotAccepted, Received, ScriptedRelay, Stage, Wait
 from tests.testing.peer import Peer, codes
 
 ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
@@ -585,10 +585,10 @@ async def test_the_reply_carries_what_on_accept_returned_and_came_after_it() -> 
 
 
 async def test_a_message_may_be_refused_where_it_is_taken() -> None:
-    """By the reply that `NotTaken` carries."""
+    """By the reply that `MessageNotAccepted` carries."""
 
     def on_accept(message: Received) -> str:
-        raise NotTaken("452 4.3.1 disk full")
+        raise MessageNotAccepted("452 4.3.1 disk full")
 
     async with ScriptedRelay(on_accept=on_accept) as relay, await Peer.connect(relay) as peer:
         await peer.greet()

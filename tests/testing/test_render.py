@@ -6,10 +6,10 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
 
-from asyncsmtp.testing import Mail, Maildir, Received, render
+from asyncsmtp.testing import Maildir, Received, StoredMail, render
 
 
-def kept(folder: Path, content: bytes) -> Mail:
+def kept(folder: Path, content: bytes) -> StoredMail:
     maildir = Maildir(folder)
     maildir.keep(Received("ann@example.org", ("bob@example.net",), content))
     return next(maildir.mails())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.testing import Stage
-from asyncsmtp.testing.servers import (
+from asyncsmtp.testing.server_profiles import (
     CHASQUID,
     CLEARS_INPUT_AFTER_REFUSAL,
     COURIER,
@@ -15,7 +15,7 @@ from asyncsmtp.testing.servers import (
     OPENSMTPD,
     POSTFIX,
     REAL_SERVERS,
-    RealServer,
+    ServerProfile,
 )
 from tests.testing.peer import Peer, codes
 
@@ -31,7 +31,7 @@ async def replies(peer: Peer, number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("server", [s for s in REAL_SERVERS if s is not OPENSMTPD], ids=lambda s: s.name)
-async def test_a_group_is_taken_inside_a_transaction(server: RealServer) -> None:
+async def test_a_group_is_taken_inside_a_transaction(server: ServerProfile) -> None:
     """Column a: MAIL RCPT DATA in one write works wherever PIPELINING is offered."""
     async with server.relay() as relay, await Peer.connect(relay) as peer:
         assert "PIPELINING" in await peer.greet()
@@ -66,7 +66,7 @@ async def test_postfix_reads_on_behind_the_dot(rset: str) -> None:
 
 @pytest.mark.parametrize("rset", ["", "RSET\r\n"])
 @pytest.mark.parametrize("server", [COURIER, CHASQUID], ids=lambda s: s.name)
-async def test_courier_and_chasquid_lose_what_is_behind_the_dot(server: RealServer, rset: str) -> None:
+async def test_courier_and_chasquid_lose_what_is_behind_the_dot(server: ServerProfile, rset: str) -> None:
     """Columns b and bR: silence, and the session goes on as if nothing had been said."""
     async with server.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()

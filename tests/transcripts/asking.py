@@ -1,6 +1,6 @@
 """What a scene's client asks for, read from its head.
 
-wishes: ret=HDRS envid=QQ314159 deliver_by=120;N
+mail_options: ret=HDRS envid=QQ314159 deliver_by=120;N
 to: bob@example.net notify=SUCCESS|FAILURE orcpt=rfc822;ann@example.org, carol@example.net notify=NEVER
 xclient: name=spike.example addr=192.0.2.7
 """
@@ -14,9 +14,9 @@ from operator import or_
 from typing import Any
 
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.esmtp_options import ByMode, DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.mailbox import Mailbox
-from asyncsmtp.protocol.wishes import ByMode, DeliverBy, Notify, RecipientWishes, Ret, ValidSince, Wishes
-from asyncsmtp.protocol.xclient import XClient
+from asyncsmtp.protocol.opening_handshake import XClient
 
 __all__ = ["envelope_of", "xclient_of"]
 
@@ -27,9 +27,11 @@ def envelope_of(settings: Mapping[str, str], recipients: tuple[str, ...]) -> Env
     """The envelope of one `to`, with the wishes that stand behind its addresses, and those of the scene."""
     paths = [recipient.split()[0] for recipient in recipients]
     each = [recipient.split()[1:] for recipient in recipients]
-    wishes = Wishes(**_fields(settings["wishes"].split(), _MESSAGE)) if "wishes" in settings else None
-    asked = [RecipientWishes(**_fields(words, _RECIPIENT)) if words else None for words in each]
-    return Envelope.of(REVERSE_PATH, paths, wishes=wishes, recipient_wishes=asked if any(each) else ())
+    mail_options = (
+        MailOptions(**_fields(settings["mail_options"].split(), _MESSAGE)) if "mail_options" in settings else None
+    )
+    asked = [RcptOptions(**_fields(words, _RECIPIENT)) if words else None for words in each]
+    return Envelope.of(REVERSE_PATH, paths, mail_options=mail_options, rcpt_options=asked if any(each) else ())
 
 
 def xclient_of(settings: Mapping[str, str]) -> XClient | None:

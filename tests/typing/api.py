@@ -21,6 +21,7 @@ from asyncsmtp import (
     DeliverBy,
     Delivery,
     Dialogue,
+    Direction,
     DkimKey,
     EnhancedStatus,
     Entry,
@@ -34,11 +35,12 @@ from asyncsmtp import (
     Limits,
     Login,
     Mailbox,
+    MailOptions,
     Message,
+    MessageDequeued,
     MessageEnded,
+    MessageQueued,
     MessageRetried,
-    MessageWaited,
-    MessageWaits,
     Notify,
     OnEvent,
     Outcome,
@@ -51,9 +53,9 @@ from asyncsmtp import (
     ProxyKind,
     Rate,
     RatePolicy,
+    RcptOptions,
     Recipient,
     RecipientFile,
-    RecipientWishes,
     Relay,
     RelayBalancer,
     Reply,
@@ -68,7 +70,6 @@ from asyncsmtp import (
     SessionFailed,
     SessionOpened,
     Severity,
-    Side,
     Signer,
     SqliteLedger,
     State,
@@ -77,14 +78,13 @@ from asyncsmtp import (
     SuppressionList,
     Template,
     Timeouts,
-    TlsFacts,
+    TlsInfo,
     Token,
     Trace,
     Unsubscribe,
     ValidSince,
     WeightedRelay,
     Window,
-    Wishes,
     XClient,
     build,
     outcomes,
@@ -93,11 +93,11 @@ from asyncsmtp import (
     send,
     unsubscribe_token,
 )
-from asyncsmtp.client.observing.otel import Telemetry
+from asyncsmtp.client.events.otel import Telemetry
 
 FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
-    asyncsmtp.BadArgument,
+    asyncsmtp.InvalidArgument,
     asyncsmtp.CampaignHalted,
     asyncsmtp.CertificateRefused,
     asyncsmtp.ConnectFailed,
@@ -105,7 +105,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.DeadlineExceeded,
     asyncsmtp.DeliveryInDoubt,
     asyncsmtp.DeliveryRefused,
-    asyncsmtp.EveryHostFailed,
+    asyncsmtp.AllHostsFailed,
     asyncsmtp.InsecureConnection,
     asyncsmtp.LedgerBusy,
     asyncsmtp.LedgerEmpty,
@@ -113,14 +113,14 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.LedgerMismatch,
     asyncsmtp.LocalProtocolError,
     asyncsmtp.MessageError,
-    asyncsmtp.NotInstalled,
-    asyncsmtp.NotOffered,
-    asyncsmtp.OutOfStep,
-    asyncsmtp.PoolFull,
+    asyncsmtp.MissingDependency,
+    asyncsmtp.ExtensionNotSupported,
+    asyncsmtp.UnexpectedReply,
+    asyncsmtp.PoolTimeout,
     asyncsmtp.ProtocolError,
     asyncsmtp.RecipientError,
     asyncsmtp.Refused,
-    asyncsmtp.RelayUnproved,
+    asyncsmtp.ServerNotAuthenticated,
     asyncsmtp.RemoteProtocolError,
     asyncsmtp.ReplyTimeout,
     asyncsmtp.StartTlsInjection,
@@ -130,7 +130,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
 )
 
 
-def show(side: Side, text: str, *, tls: bool, refused: bool) -> None:
+def show(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
     """A hook for the dialogue."""
     print(side.value, safe_text(text), tls, refused)
 
@@ -147,9 +147,9 @@ def observe(event: Event) -> None:
             print(event.host, event.seconds, event.error, assert_type(event.code, int | None))
         case SessionClosed():
             print(event.host, event.seconds, event.messages, event.error)
-        case MessageWaits():
+        case MessageQueued():
             print(event.host)
-        case MessageWaited():
+        case MessageDequeued():
             print(event.host, event.seconds)
         case MessageRetried():
             print(event.host, event.why)
@@ -210,7 +210,7 @@ def ways() -> list[Relay]:
     assert_type(http.with_password(Secret("other")), Proxy)
     certificate = ClientCertificate(Path("ada.pem"), Path("ada.key"), Secret("open sesame"))
     return [
-        Relay("one.example", standby=("two.example:2525",), proxy=proxy),
+        Relay("one.example", fallback_hosts=("two.example:2525",), proxy=proxy),
         Relay("mail.example.org", opener=through_a_tunnel),
         Relay("mail.example.org", source_address="192.0.2.1", client_certificate=certificate),
         Relay("mail.example.org", pins=("ab" * 32,), verify=False),
@@ -219,11 +219,11 @@ def ways() -> list[Relay]:
     ]
 
 
-async def on_a_socket(relay: Relay, sock: socket.socket) -> TlsFacts | None:
+async def on_a_socket(relay: Relay, sock: socket.socket) -> TlsInfo | None:
     """On a connection of one's own."""
     async with Session(relay, sock=sock) as session:
-        assert_type((await session.send(messages()[0])).tls, TlsFacts | None)
-        return session.tls_facts
+        assert_type((await session.send(messages()[0])).tls, TlsInfo | None)
+        return session.tls_info
 
 
 def messages() -> list[Message | EmailMessage]:
@@ -244,7 +244,7 @@ def messages() -> list[Message | EmailMessage]:
 
 def asking() -> Message:
     """What may be asked of a relay beyond delivery."""
-    wishes = Wishes(
+    mail_options = MailOptions(
         ret=Ret.HDRS,
         envid="run 7",
         require_tls=True,
@@ -253,11 +253,11 @@ def asking() -> Message:
         priority=-3,
         auth=Mailbox.parse("ada@example.org"),
     )
-    bob = RecipientWishes(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
-    envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], recipient_wishes=[bob, None])
+    bob = RcptOptions(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
+    envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], rcpt_options=[bob, None])
     assert_type(envelope.part([0]), Envelope)
-    assert_type(envelope.wishing(Wishes(auth="<>"), RecipientWishes(Notify.NEVER)), Envelope)
-    return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), wishes=wishes)
+    assert_type(envelope.with_options(MailOptions(auth="<>"), RcptOptions(Notify.NEVER)), Envelope)
+    return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), mail_options=mail_options)
 
 
 async def not_in_memory() -> list[Message]:

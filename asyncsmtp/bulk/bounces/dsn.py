@@ -10,7 +10,7 @@ from email.message import Message
 from hashlib import sha256
 from pathlib import Path
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["MAX_DSN_BYTES", "Bounce", "parse_dsn", "read_mail_files"]
@@ -122,7 +122,7 @@ def read_mail_files(path: Path) -> Iterator[bytes]:
     Nothing is marked, moved or removed.
 
     Raises:
-        BadArgument: the path does not exist, or cannot be read.
+        InvalidArgument: the path does not exist, or cannot be read.
     """
     try:
         if path.is_dir():
@@ -136,7 +136,7 @@ def read_mail_files(path: Path) -> Iterator[bytes]:
             yield from _read_mbox(path)
     except OSError as error:
         why = str(error.strerror or error).lower()
-        raise BadArgument(
+        raise InvalidArgument(
             f"{path} cannot be read: {why}: name a Maildir, an mbox file or a folder of messages"
         ) from error
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
-from asyncsmtp.client.settings.hosts import host_and_port, split_url
-from asyncsmtp.errors import BadArgument, CertificateRefused, ConnectFailed, NotInstalled
+from asyncsmtp.client.config.proxy import host_and_port, split_url
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
+from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Secret
 
 if TYPE_CHECKING:
     from imapclient import IMAPClient
@@ -29,7 +29,7 @@ STORE_BATCH = 500  # messages of one STORE
 _FORM = "write imaps://user@host/INBOX"
 
 
-class LoginRefused(BadArgument):
+class LoginRefused(InvalidArgument):
     """The server refused the user or the password."""
 
 
@@ -50,17 +50,17 @@ class ImapUrl:
         """Parse `imaps://user@host:993/Folder` (RFC 5092 §2), `%XX` decoded.
 
         Raises:
-            BadArgument: not a valid URL, or one with a password (which the message omits) or a control character.
+            InvalidArgument: not a valid URL, or one with a password (which the message omits) or a control character.
         """
         parts = split_url(url)
         user, _, hosts = parts.netloc.rpartition("@")
         shown = safe_text(url, 80)
         if parts.scheme != "imaps" or not user or parts.query or parts.fragment:
-            raise BadArgument(f"“{shown}” is not the URL of an IMAP folder: {_FORM}")
+            raise InvalidArgument(f"“{shown}” is not the URL of an IMAP folder: {_FORM}")
         host, port = host_and_port(hosts)
         parsed = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
         if not (parsed.user + parsed.host + parsed.folder).isprintable():
-            raise BadArgument(f"“{shown}” has a control character: {_FORM}")
+            raise InvalidArgument(f"“{shown}” has a control character: {_FORM}")
         return parsed
 
 
@@ -87,14 +87,14 @@ class ImapFolder:
         """Connect, log in, open the folder.
 
         Raises:
-            NotInstalled: imapclient is missing. ConnectFailed: no connection, or the certificate is refused.
-            LoginRefused: the password is refused. BadArgument: the folder cannot be opened.
+            MissingDependency: imapclient is missing. ConnectFailed: no connection, or the certificate is refused.
+            LoginRefused: the password is refused. InvalidArgument: the folder cannot be opened.
         """
         try:
             from imapclient import IMAPClient  # an extra
             from imapclient.exceptions import IMAPClientError, LoginError
         except ImportError:
-            raise NotInstalled("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
+            raise MissingDependency("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
         url = self._url
         try:
             context = _context(self._ca_file)
@@ -115,7 +115,7 @@ class ImapFolder:
             client.shutdown()
             if isinstance(error, client.AbortError):
                 raise _lost(url, error) from error
-            raise BadArgument(f"{url} cannot be opened: {safe_text(str(error), 200)}") from error
+            raise InvalidArgument(f"{url} cannot be opened: {safe_text(str(error), 200)}") from error
         except OSError as error:
             client.shutdown()
             raise _lost(url, error) from error
@@ -182,7 +182,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
         if ca_file is not None:
             context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise BadArgument(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from error
+        raise InvalidArgument(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from error
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:  # a common name proves no host (RFC 9525 §2)
         context.hostname_checks_common_name = False
     return context

@@ -95,7 +95,7 @@ class PostgresLedger(Keeper):
             suppressions: the lists of those who must get nothing, as `bulk.suppression` has them.
             clock: microseconds since 1970, UTC; None, as by itself: the database's.
         Raises:
-            BadArgument: it is no such URL, or has a password in it.
+            InvalidArgument: it is no such URL, or has a password in it.
             LedgerBusy: another process has the campaign.
             LedgerMismatch: the fingerprint changed.
             LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 __all__ = ["SCHEMES", "Database"]
 
@@ -35,12 +35,12 @@ class Database:
         """From `postgresql://user@host/database#campaign`.
 
         Raises:
-            BadArgument: it is no such URL, or there is a password in it, which is not repeated.
+            InvalidArgument: it is no such URL, or there is a password in it, which is not repeated.
         """
         if not text.startswith(SCHEMES):
-            raise BadArgument("the ledger's URL must begin with postgresql://")
+            raise InvalidArgument("the ledger's URL must begin with postgresql://")
         if _PASSWORD.match(text) or "password=" in text.lower():
-            raise BadArgument(
+            raise InvalidArgument(
                 "there is a password in the ledger's URL, where others can read it: change it, leave it out of the URL,"
                 " and put the new one into ~/.pgpass or PGPASSWORD"
             )

@@ -43,7 +43,7 @@ class PostgresReader:
 
         Raises:
             LedgerEmpty: there is none, or it holds no recipients yet; or there are several, and no name.
-            LedgerError: it cannot be read. BadArgument: it is no such URL.
+            LedgerError: it cannot be read. InvalidArgument: it is no such URL.
         """
         database = Database(Database.parse(url).url, name)
         try:

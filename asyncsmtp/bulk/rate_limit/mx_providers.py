@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from asyncsmtp.bulk.dns_resolver import DnsResolver
-from asyncsmtp.mail.checks.asking import Unanswered
+from asyncsmtp.mail.checks.spf import DnsQueryFailed
 from asyncsmtp.mail.domains import organizational_domain
 from asyncsmtp.protocol.replies import safe_text
 
@@ -36,7 +36,7 @@ class MxProviders:
     """
 
     def __init__(self, server: str | None = None, *, warn: Callable[[str], object] = logger.warning) -> None:
-        """Raises NotInstalled: dnspython is missing. BadArgument: `server` is not an address."""
+        """Raises MissingDependency: dnspython is missing. InvalidArgument: `server` is not an address."""
         self._resolver = DnsResolver(server, purpose="limits by provider")
         self._warn = warn
         self._known: dict[str, str] = {}
@@ -87,7 +87,7 @@ class MxProviders:
     async def _look_up(self, domain: str) -> str:
         try:
             answer = await self._resolver.resolve(domain, "MX")
-        except Unanswered as error:
+        except DnsQueryFailed as error:
             self._failures += 1
             if self._failures == MAX_FAILURES:
                 why = safe_text(str(error.__cause__), 200)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["MAX_EVEN_PERIOD", "Rate"]
@@ -25,17 +25,17 @@ class Rate:
     seconds: float
 
     def __post_init__(self) -> None:
-        """Raises BadArgument: nothing could ever be sent."""
+        """Raises InvalidArgument: nothing could ever be sent."""
         if not (self.count > 0 and self.seconds > 0):
-            raise BadArgument(f"a rate of {self.count:g} in {self.seconds:g} s sends nothing: give both above 0")
+            raise InvalidArgument(f"a rate of {self.count:g} in {self.seconds:g} s sends nothing: give both above 0")
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """Parse one rate. Raises BadArgument: not a valid rate; the message shows examples."""
+        """Parse one rate. Raises InvalidArgument: not a valid rate; the message shows examples."""
         found = _FORM.fullmatch(text.strip().lower())
         unit = found and (_UNITS.get(found[3]) or _UNITS.get(found[3].removesuffix("s")))
         if found is None or not unit:
-            raise BadArgument(
+            raise InvalidArgument(
                 f"“{safe_text(text, 40)}” is not a valid rate: give one such as 30/s, 10/min, 500/h or 2000/day"
             )
         return cls(float(found[1].replace("_", "")), float(unit) * int(found[2] or 1))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.mail.templates.columns import Columns
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.mail.templates.variables import Columns
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["RowFilter"]
@@ -31,7 +31,7 @@ class RowFilter:
         offset: int = 0,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises BadArgument: the condition is not valid, or names an unknown column."""
+        """Raises InvalidArgument: the condition is not valid, or names an unknown column."""
         self._columns = Columns(columns, aliases)
         self._offset = offset
         self._where = where
@@ -50,7 +50,7 @@ class RowFilter:
         """Return why a row is left out; "" if it is not.
 
         Raises:
-            BadArgument: the condition fails on this row.
+            InvalidArgument: the condition fails on this row.
         """
         if row <= self._offset:
             return f"left out: before row {self._offset + 1}"
@@ -60,7 +60,7 @@ class RowFilter:
         try:
             result = self._condition(**named, row=dict(fields))
         except Exception as error:  # an expression may raise anything
-            raise BadArgument(f"--where fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
+            raise InvalidArgument(f"--where fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
         return "" if result else f"left out: not {safe_text(str(self._where), 200)}"
 
     def _compile(self, where: str) -> Callable[..., object]:
@@ -74,8 +74,10 @@ class RowFilter:
             parsed: Template = environment.parse("{{" + where + "}}")
             condition = environment.compile_expression(where, undefined_to_none=False)
         except TemplateSyntaxError as error:
-            raise BadArgument(f"--where is not a valid condition: {safe_text(str(error.message), 200)}") from None
+            raise InvalidArgument(f"--where is not a valid condition: {safe_text(str(error.message), 200)}") from None
         for name in sorted(meta.find_undeclared_variables(parsed)):
             if name not in self._columns.names and name != "row":
-                raise BadArgument(f"--where: there is no column “{safe_text(name, 60)}”; {self._columns.advice(name)}")
+                raise InvalidArgument(
+                    f"--where: there is no column “{safe_text(name, 60)}”; {self._columns.advice(name)}"
+                )
         return condition

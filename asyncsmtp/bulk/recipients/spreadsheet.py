@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
 
-from asyncsmtp.errors import NotInstalled, RecipientError
+from asyncsmtp.errors import MissingDependency, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DELIMITER", "SUFFIXES", "read_as_csv"]
@@ -28,7 +28,7 @@ def read_as_csv(path: str, name: str) -> Iterator[str]:
     """Yield the text, in pieces; blocks. An empty row is an empty line, so that lines are the rows of the sheet.
 
     Raises:
-        NotInstalled: python-calamine is missing.
+        MissingDependency: python-calamine is missing.
         RecipientError: not a workbook, or a protected one.
     """
     sheet = _first_sheet(path, name)
@@ -51,7 +51,7 @@ def _first_sheet(path: str, name: str) -> _Sheet:
     try:
         import python_calamine  # an extra
     except ImportError:
-        raise NotInstalled(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
+        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
     try:
         sheet: _Sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
     except Exception as error:  # the library documents no exceptions

@@ -14,7 +14,7 @@ from asyncsmtp.bulk.rate_limit.limiter import LimiterGroup
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
 from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.errors import BadArgument, ConnectFailed, Refused, SMTPError
+from asyncsmtp.errors import ConnectFailed, InvalidArgument, Refused, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
@@ -43,9 +43,9 @@ class WeightedRelay:
     shared: SharedLimiter | None = None
 
     def __post_init__(self) -> None:
-        """Raises BadArgument: the weight is not above 0."""
+        """Raises InvalidArgument: the weight is not above 0."""
         if not self.weight > 0:
-            raise BadArgument(f"a relay of weight {self.weight:g} takes nothing: give one above 0, or leave it out")
+            raise InvalidArgument(f"a relay of weight {self.weight:g} takes nothing: give one above 0, or leave it out")
 
 
 class _RelayState:
@@ -89,7 +89,7 @@ class RelayBalancer:
     ) -> None:
         self._relays = [_RelayState(relay) for relay in relays]
         if not self._relays:
-            raise BadArgument("there is no relay: give at least one")
+            raise InvalidArgument("there is no relay: give at least one")
         self._turns: deque[_RelayState] = deque()  # taken, for the messages that begin next
         self._clock = clock
         self._wall = wall

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 __all__ = ["Retry"]
 
@@ -38,11 +38,11 @@ class Retry:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        """Raises BadArgument: a value is negative, or no attempt is allowed."""
+        """Raises InvalidArgument: a value is negative, or no attempt is allowed."""
         if min(self.delay, self.longest, self.lasting, self.jitter) < 0:
-            raise BadArgument(f"{self}: no time can be negative: give seconds, from 0")
+            raise InvalidArgument(f"{self}: no time can be negative: give seconds, from 0")
         if self.attempts is not None and self.attempts < 1:
-            raise BadArgument(f"{self}: there is at least one attempt: give attempts=1 to make no second one")
+            raise InvalidArgument(f"{self}: there is at least one attempt: give attempts=1 to make no second one")
 
     def is_over(self, attempt: int, first_at: datetime | None, now: datetime) -> bool:
         """Whether attempt number `attempt`, refused at `now`, was the last; `first_at` is when the first one was."""

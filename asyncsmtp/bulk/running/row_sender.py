@@ -18,8 +18,8 @@ from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import (
     ConnectionLost,
     DeliveryInDoubt,
+    ExtensionNotSupported,
     MessageError,
-    NotOffered,
     RecipientError,
     Refused,
     RemoteProtocolError,
@@ -153,7 +153,7 @@ class RowSender:
 
 def _is_about_message(error: SMTPError) -> bool:
     """Return whether the error concerns this one message and not the relay."""
-    if isinstance(error, NotOffered):
+    if isinstance(error, ExtensionNotSupported):
         return error.extension not in ("STARTTLS", "AUTH")
     return isinstance(error, MessageError | RecipientError)
 

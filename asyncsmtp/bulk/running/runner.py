@@ -121,7 +121,7 @@ class Run:
         Raises:
             LedgerError: the ledger cannot be trusted; everything stops at once.
             CampaignHalted: the relay refuses the sender, or loses its replies; rows stay pending or deferred.
-            ConnectFailed, Refused, NotOffered, InsecureConnection: the relay cannot be used; rows stay pending.
+            ConnectFailed, Refused, ExtensionNotSupported, InsecureConnection: the relay is unusable; rows stay pending.
         Cancelling it aborts messages in flight: rows past the point of no return are in doubt, the others pending.
         """
         logger.info("the run begins")

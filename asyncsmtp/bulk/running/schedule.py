@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Schedule", "Window", "parse_time_zone"]
@@ -34,7 +34,7 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> Window:
-        """Parse a window as people type it. Raises BadArgument: not a valid window; the message shows examples."""
+        """Parse a window as people type it. Raises InvalidArgument: not a valid window; the message shows examples."""
         found = _FORM.fullmatch(text.strip())
         try:
             if found is None:
@@ -42,7 +42,7 @@ class Window:
             begin, end = time(int(found[2]), int(found[3])), _parse_end(int(found[4]), int(found[5]))
             days = _parse_days(found[1])
         except ValueError:
-            raise BadArgument(f"“{safe_text(text, 60)}” is not a valid window: give one such as {_FORMS}") from None
+            raise InvalidArgument(f"“{safe_text(text, 60)}” is not a valid window: give one such as {_FORMS}") from None
         return cls(days, begin, end, parse_time_zone(found[6]) if found[6] else None)
 
     def next_opening(self, now: datetime, zone: ZoneInfo | None = None) -> datetime:
@@ -99,18 +99,18 @@ class Schedule:
         name = (fields or {}).get(self.zone_column or "", "").strip()
         try:
             zone = parse_time_zone(name) if name else None
-        except BadArgument as error:
+        except InvalidArgument as error:
             raise RecipientError(f"column {self.zone_column}: {error}") from None
         return min(window.next_opening(first, zone) for window in self.windows)
 
 
 def parse_time_zone(name: str) -> ZoneInfo:
-    """Return a time zone by its name. Raises BadArgument: there is none of that name."""
+    """Return a time zone by its name. Raises InvalidArgument: there is none of that name."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         shown = safe_text(name, 60)
-        raise BadArgument(f"“{shown}” is not a time zone: give one such as Europe/Vienna or UTC") from None
+        raise InvalidArgument(f"“{shown}” is not a time zone: give one such as Europe/Vienna or UTC") from None
 
 
 def _parse_end(hour: int, minute: int) -> time:

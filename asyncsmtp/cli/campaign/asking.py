@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncsmtp.client.settings.hosts import host_and_port, split_url
+from asyncsmtp.client.config.proxy import host_and_port, split_url
 
 if TYPE_CHECKING:
     from asyncsmtp.cli.campaign.settings import Settings
-    from asyncsmtp.mail.checks.published import Sender
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
     from asyncsmtp.mail.message import Message
 
 __all__ = ["sender_of"]
 
 
-def sender_of(settings: Settings, sample: Message) -> Sender:
+def sender_of(settings: Settings, sample: Message) -> SenderDomain:
     """Who sends a campaign, by its settings and one of its messages."""
-    from asyncsmtp.mail.checks.published import Sender
-    from asyncsmtp.mail.checks.seen import see
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.parsed_message import parse_message
 
-    seen = see(sample)
+    seen = parse_message(sample)
     urls = [url for url in (settings.relay, *(share.url for share in settings.shares)) if url is not None]
     places = [place for url in urls for place in split_url(url).netloc.rpartition("@")[2].split(",") if place]
     keys = [signature.load() for signature in settings.signatures]
-    return Sender(
+    return SenderDomain(
         author=seen.author,
         reverse=seen.reverse or seen.author,
         keys=[(key.name, key.record) for key in keys],

@@ -56,9 +56,9 @@ async def assemble(settings: Settings) -> Assembled:
     """
     from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.bulk.recipients.row_filter import RowFilter
+    from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
     from asyncsmtp.mail.signing.dkim import Signer
-    from asyncsmtp.mail.templates.columns import known_columns
-    from asyncsmtp.mail.unsubscribe import unsubscribe_token
+    from asyncsmtp.mail.templates.variables import known_columns
     from asyncsmtp.protocol.envelope import Mailbox
 
     recipients = await asyncio.to_thread(spooled, settings.recipients, settings.folder, settings.name)

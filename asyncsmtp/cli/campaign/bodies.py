@@ -11,8 +11,8 @@ from asyncsmtp.errors import TemplateError
 
 if TYPE_CHECKING:
     from asyncsmtp.cli.campaign.settings import Settings
-    from asyncsmtp.mail.templates.columns import Columns
-    from asyncsmtp.mail.templates.sandbox import Loader
+    from asyncsmtp.mail.templates.environment import Loader
+    from asyncsmtp.mail.templates.variables import Columns
 
 __all__ = ["Bodies", "Written"]
 
@@ -75,10 +75,10 @@ class Written:
 
 
 def _check(source: str, file: str, columns: Columns, include: Loader) -> None:
-    from asyncsmtp.mail.templates.names import check_names, parse
-    from asyncsmtp.mail.templates.sandbox import Sandbox
+    from asyncsmtp.mail.templates.environment import TemplateEnvironment
+    from asyncsmtp.mail.templates.variables import check_names, parse
 
-    sandbox = Sandbox(autoescape=True, load=include)
+    sandbox = TemplateEnvironment(autoescape=True, load=include)
     check_names(parse(source, file, sandbox), file, columns, sandbox)
 
 

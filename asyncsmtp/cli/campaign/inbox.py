@@ -17,7 +17,7 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.bulk.bounces.dsn import Bounce
     from asyncsmtp.bulk.bounces.imap import ImapFolder
-    from asyncsmtp.mail.returnpath import ReturnPath
+    from asyncsmtp.mail.verp import ReturnPath
 
 __all__ = ["Batch", "Inbox", "opened"]
 
@@ -77,7 +77,7 @@ def opened(
     """Open what --from names.
 
     Raises:
-        Failed: the server cannot be reached, or refuses the login; an option does not fit. BadArgument: the place.
+        Failed: the server cannot be reached, or refuses the login; an option does not fit. InvalidArgument: the place.
     """
     if "://" not in mailbox:
         if since is not None or seen:

@@ -15,7 +15,7 @@ _FORM = 'must be names and columns, such as name = "Full name"'
 
 def mapping(value: object, folder: Path) -> Mapping[str, str]:
     """The section as a table, or `NAME=COLUMN` several times as the command line has it."""
-    from asyncsmtp.mail.templates.columns import is_free
+    from asyncsmtp.mail.templates.variables import is_free
 
     pairs = value.items() if isinstance(value, dict) else _parted(value)
     found: dict[str, str] = {}

@@ -17,7 +17,7 @@ from asyncsmtp.cli.output.failures import Failed
 if TYPE_CHECKING:
     from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.cli.campaign.assembly import Assembled
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["send_to_one"]
 

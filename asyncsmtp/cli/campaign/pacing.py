@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def moment(value: object, folder: Path) -> datetime:
 
 
 def taken(parse: Callable[[str], _T], text: str) -> _T:
-    """What `parse` makes of it, a BadArgument told as the ValueError that names the key."""
+    """What `parse` makes of it, a InvalidArgument told as the ValueError that names the key."""
     try:
         return parse(text)
-    except BadArgument as error:
+    except InvalidArgument as error:
         raise ValueError(str(error)) from None
 
 

@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.relays import relay_of
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["Plan"]
 
@@ -48,7 +48,7 @@ class Plan:
         """The relays of the settings with their shares, the first one first; their passwords found.
 
         Raises:
-            Failed: there is none. BadArgument: a URL is no relay's.
+            Failed: there is none. InvalidArgument: a URL is no relay's.
         """
         main = [(self.relay(), self.own_share)] if self.settings.relay else []
         others = [
@@ -67,7 +67,7 @@ class Plan:
         """The first relay of the settings, its password found.
 
         Raises:
-            Failed: there is none. BadArgument: its URL is no relay's.
+            Failed: there is none. InvalidArgument: its URL is no relay's.
         """
         if self.settings.relay is not None:
             return self._relay(self.settings.relay, self.settings.password_command)

@@ -55,10 +55,10 @@ async def check_campaign(
 async def _published(settings: Settings, sample: Message, name_server: str | None) -> list[Finding]:
     from asyncsmtp.bulk.dns_resolver import DnsResolver
     from asyncsmtp.cli.campaign.asking import sender_of
-    from asyncsmtp.mail.checks.published import check_published
+    from asyncsmtp.mail.checks.dns_rules import check_dns
 
     with patience("asking DNS"):
-        return await DnsResolver(name_server).answer(check_published(sender_of(settings, sample)))
+        return await DnsResolver(name_server).answer(check_dns(sender_of(settings, sample)))
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asyncsmtp.cli.campaign.shares import RelayShare
     from asyncsmtp.cli.output.meter import Meter
     from asyncsmtp.cli.output.reporter import Reporter
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
     Relays = Sequence[tuple[Relay, RelayShare]]
 

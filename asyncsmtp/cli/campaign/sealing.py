@@ -14,7 +14,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.mail.signing.smime import Seal
+    from asyncsmtp.mail.signing.smime import SmimeSigner
     from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["Sealing", "remarks", "sealing"]
@@ -31,19 +31,19 @@ class Sealing:
     key: Path
     chain: Path | None = None
 
-    def load(self) -> Seal:
+    def load(self) -> SmimeSigner:
         """Read the files.
 
         Raises:
             Failed: one is not there, others can read the key, it does not fit, or the certificate is over.
         """
         from asyncsmtp.errors import MessageError
-        from asyncsmtp.mail.signing.smime import Seal
+        from asyncsmtp.mail.signing.smime import SmimeSigner
 
         certificate = _public(self.certificate, "certificate")
         chain = _public(self.chain, "chain") if self.chain else b""
         try:
-            seal = Seal(certificate, octets_of(self.key, "[smime] key"), chain)
+            seal = SmimeSigner(certificate, octets_of(self.key, "[smime] key"), chain)
         except MessageError as error:
             raise Failed(f"[smime]: {error}", "correct it, then run the same command again") from error
         if seal.ends_at <= datetime.now(UTC):
@@ -54,7 +54,7 @@ class Sealing:
         return seal
 
 
-def remarks(seal: Seal, author: Mailbox) -> Iterator[str]:
+def remarks(seal: SmimeSigner, author: Mailbox) -> Iterator[str]:
     """What could be better about it, one sentence each."""
     if str(author).lower() not in seal.addresses:
         whose = ", ".join(seal.addresses) or "nobody's address"

@@ -15,8 +15,8 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.bulk.interfaces import MessageSender
     from asyncsmtp.bulk.rate_limit.rate import Rate
-    from asyncsmtp.client.observing.trace import Trace
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.client.events.trace import Trace
 
 __all__ = ["RelayShare", "opened", "shares"]
 

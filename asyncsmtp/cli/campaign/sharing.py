@@ -14,7 +14,7 @@ from asyncsmtp.cli.output.failures import Failed
 if TYPE_CHECKING:
     from asyncsmtp.bulk.rate_limit.rate import Rate
     from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["Sharing", "usual_file"]
 
@@ -65,9 +65,8 @@ class Sharing:
             yield None
             return
         name = " ".join(sorted(map(_name, relays)))
-        async with SharedLimiter(
-            SharedRateStore(path, name, wanted), required=bool(self._shared), warn=console.say
-        ) as shared:
+        store = SharedRateStore(path, name, wanted)
+        async with SharedLimiter(store, required=bool(self._shared), warn=console.say) as shared:
             yield shared
 
 

@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.mail.signing.dkimkey import DkimKey
+    from asyncsmtp.mail.signing.dkim import DkimKey
 
 __all__ = ["Signature", "signatures"]
 
@@ -37,7 +37,7 @@ class Signature:
             Failed: it is not there, others can read it, or it cannot sign.
         """
         from asyncsmtp.errors import MessageError
-        from asyncsmtp.mail.signing.dkimkey import DkimKey
+        from asyncsmtp.mail.signing.dkim import DkimKey
 
         try:
             return DkimKey.of_pem(self.domain, self.selector, self._pem())

@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.mail.unsubscribe import Unsubscribe
+    from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 
 __all__ = ["Unsubscribing", "unsubscribing"]
 
@@ -37,7 +37,7 @@ class Unsubscribing:
             Failed: it is not there, others can read it, or the section cannot make a header.
         """
         from asyncsmtp.errors import MessageError, RecipientError
-        from asyncsmtp.mail.unsubscribe import Unsubscribe
+        from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 
         try:
             return Unsubscribe(self.url, self._secret(), self.mailto, self.one_click)
@@ -81,7 +81,7 @@ def unsubscribing(value: object, folder: Path) -> Unsubscribing:
 def _check(name: str, url: str, mailto: str | None = None) -> None:
     """What can be said before the secret is read: some secret stands for it."""
     from asyncsmtp.errors import MessageError, RecipientError
-    from asyncsmtp.mail.unsubscribe import LEAST_SECRET, Unsubscribe
+    from asyncsmtp.mail.list_unsubscribe import LEAST_SECRET, Unsubscribe
 
     try:
         Unsubscribe(url, bytes(LEAST_SECRET), mailto)

@@ -19,7 +19,7 @@ from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.bounces.dsn import Bounce
-    from asyncsmtp.mail.returnpath import ReturnPath
+    from asyncsmtp.mail.verp import ReturnPath
 
 __all__ = ["command"]
 
@@ -80,7 +80,7 @@ def _return_path(campaign: Path | None) -> ReturnPath | None:
         return None
     from asyncsmtp.cli.campaign import campaignfile
     from asyncsmtp.cli.campaign.settings import settle
-    from asyncsmtp.mail.returnpath import ReturnPath
+    from asyncsmtp.mail.verp import ReturnPath
 
     text = settle(campaignfile.read(campaign), {}, campaign).return_path
     return None if text is None else ReturnPath(text)

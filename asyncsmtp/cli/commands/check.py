@@ -17,9 +17,9 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.observing.trace import Trace
+    from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.client.events.trace import Trace
     from asyncsmtp.client.session.session import Session
-    from asyncsmtp.client.settings.relay import Relay
     from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = ["command"]
@@ -96,7 +96,7 @@ async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbo
     """Open a session as far as `quit_after`, and tell what was seen."""
     from asyncsmtp.cli.output.transcript import Transcript
     from asyncsmtp.client.session.session import Session
-    from asyncsmtp.protocol.opening import Security
+    from asyncsmtp.protocol.opening_handshake import Security
 
     trace: Trace | None = Transcript(console.out) if verbose else None
     if quit_after == "ehlo" and relay.security is not Security.IMPLICIT_TLS:
@@ -117,8 +117,8 @@ def _facts(session: Session) -> Iterator[tuple[str, str]]:
     yield "relay", str(session.relay)
     yield "greeting", str(session.greeting)
     yield "TLS", _tls(session)
-    if session.tls_facts is not None:
-        yield "pin", session.tls_facts.fingerprint
+    if session.tls_info is not None:
+        yield "pin", session.tls_info.fingerprint
     words = (" ".join((keyword, *parameters)) for keyword, parameters in session.extensions.items())
     yield "offers", ", ".join(words) or "nothing"
     login = session.relay.login
@@ -127,7 +127,7 @@ def _facts(session: Session) -> Iterator[tuple[str, str]]:
 
 
 def _tls(session: Session) -> str:
-    facts = session.tls_facts
+    facts = session.tls_info
     if facts is None or session.tls is None:
         return "none: everything can be read on the way"
     certificate: dict[str, Any] = session.tls.getpeercert() or {}  # empty where nobody verified it

@@ -15,7 +15,7 @@ from asyncsmtp.cli.output.failures import Failed
 from asyncsmtp.cli.parts import Parts, built, finished
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.settings.relay import Relay
+    from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.mail.message import Message
 
 __all__ = ["command"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.client.observing.trace import Side
+    from asyncsmtp.client.events.trace import Direction
     from asyncsmtp.protocol.content import Content
 
 __all__ = ["Transcript"]
@@ -30,7 +30,7 @@ class Transcript:
         self._write = write
         self._content = content
 
-    def __call__(self, side: Side, text: str, *, tls: bool, refused: bool) -> None:
+    def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         """Show what was said, each of its lines with its mark."""
         mark = _mark(side.value, tls=tls, refused=refused)
         if side.value == "C" and text == "." and self._content is not None:

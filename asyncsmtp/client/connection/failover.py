@@ -12,18 +12,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.tls import tls_context
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import (
+    AllHostsFailed,
     AuthenticationRefused,
     CertificateRefused,
     ConnectFailed,
-    EveryHostFailed,
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.delivery import TlsFacts
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.delivery import TlsInfo
+from asyncsmtp.protocol.opening_handshake import Security
 
 __all__ = ["PENALTY", "Hosts", "may_do_better"]
 
@@ -47,7 +47,7 @@ class Hosts:
         self._until: dict[str, float] = {}
         self._unproved: set[str] = set()
 
-    async def reach(self, connect: Callable[[Relay], Awaitable[TlsFacts | None]]) -> None:
+    async def reach(self, connect: Callable[[Relay], Awaitable[TlsInfo | None]]) -> None:
         """Connect to the first host that takes us, in the order of the relay; those that failed lately come last.
 
         `connect` opens a session and returns what protects it.
@@ -55,7 +55,7 @@ class Hosts:
         Cancelling it cancels the one that is being tried, and tries no other.
 
         Raises:
-            EveryHostFailed: there are several, and none took us. Of a single host its own error.
+            AllHostsFailed: there are several, and none took us. Of a single host its own error.
             And what `connect` raises, where no other host may do better.
         """
         if len(self._each) == 1:
@@ -77,7 +77,7 @@ class Hosts:
                 for name, failure in failures:
                     logger.warning("%s does not take us, %s does: %s", name, host, failure)
                 return
-        raise EveryHostFailed(failures) from failures[-1][1]
+        raise AllHostsFailed(failures) from failures[-1][1]
 
     def in_order(self) -> list[Relay]:
         """As the relay names them; but those that failed lately come last, in the order they did."""
@@ -87,7 +87,7 @@ class Hosts:
     def _failed(self, host: Relay) -> None:
         self._until[str(host)] = asyncio.get_running_loop().time() + PENALTY
 
-    def _opened(self, host: Relay, tls: TlsFacts | None) -> None:
+    def _opened(self, host: Relay, tls: TlsInfo | None) -> None:
         """It works; say so once, and loudly, if nobody knows who it is."""
         name = str(host)
         self._until.pop(name, None)

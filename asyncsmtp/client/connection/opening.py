@@ -6,11 +6,11 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
-from asyncsmtp.client.connection.tls import tls_facts, verifies
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.connection.tls import tls_info, verifies
 from asyncsmtp.client.connection.transport import client_name, shake_hands
 from asyncsmtp.client.connection.wire import Wire
-from asyncsmtp.client.observing.trace import Side, Trace
-from asyncsmtp.client.settings.relay import Relay
+from asyncsmtp.client.events.trace import Direction, Trace
 from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -19,11 +19,11 @@ from asyncsmtp.errors import (
     SMTPError,
     StartTlsInjection,
 )
-from asyncsmtp.protocol.client import State
+from asyncsmtp.protocol.auth.sasl import PLUS, Channel, Credentials
+from asyncsmtp.protocol.client import ProtocolState
 from asyncsmtp.protocol.commands import Command, Verb
-from asyncsmtp.protocol.opening import Opening, open_session
+from asyncsmtp.protocol.opening_handshake import OpeningOptions, open_session
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import PLUS, Channel, Credentials
 
 __all__ = ["in_context", "open_on"]
 
@@ -40,7 +40,7 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
         certificate = wire.tls.getpeercert(binary_form=True) if wire.tls is not None else None
         return Channel(*relay.address, certificate, secrets.token_urlsafe(24))
 
-    opening = Opening(
+    opening = OpeningOptions(
         relay.name or client_name(wire.writer),
         relay.security,
         credentials,
@@ -58,10 +58,10 @@ async def open_on(wire: Wire, relay: Relay, credentials: Credentials | None, ask
             reply = await ask(command)
         except ConnectionLost as error:
             raise (_unbound(relay, error) if _binds(command) else error) from error.__cause__
-        if wire.protocol.state is State.TLS:
+        if wire.protocol.state is ProtocolState.TLS:
             await _shake_hands(wire, relay, trace)
         try:
-            if wire.protocol.state is State.AUTH:  # the answer to a challenge may cost a second of computing
+            if wire.protocol.state is ProtocolState.AUTH:  # the answer to a challenge may cost a second of computing
                 command = await asyncio.to_thread(steps.send, reply)
             else:
                 command = steps.send(reply)
@@ -88,9 +88,9 @@ async def _shake_hands(wire: Wire, relay: Relay, trace: Trace | None) -> None:
         # Octets in clear break the handshake; what they were is the better reason (RFC 3207 §6).
         raise (wire.failure if isinstance(wire.failure, StartTlsInjection) else error) from error.__cause__
     wire.check()
-    wire.protocol.handshaken()
+    wire.protocol.tls_started()
     if trace is not None:
-        trace(Side.EVENT, str(tls_facts(relay, wire.tls)), tls=True, refused=False)
+        trace(Direction.EVENT, str(tls_info(relay, wire.tls)), tls=True, refused=False)
 
 
 def in_context(error: SMTPError, relay: Relay, greeting: Reply | None) -> SMTPError:

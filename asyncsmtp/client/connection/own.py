@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 
-from asyncsmtp.client.settings.relay import Relay
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.errors import InvalidArgument
 
 __all__ = ["OwnSocket"]
 
@@ -17,12 +17,14 @@ class OwnSocket:
     Attributes:
         sock: None where none was given.
     Raises:
-        BadArgument: the relay is reached by another way, or by several; the socket stays the caller's.
+        InvalidArgument: the relay is reached by another way, or by several; the socket stays the caller's.
     """
 
     def __init__(self, sock: socket.socket | None, relay: Relay) -> None:
-        if sock is not None and (relay.standby or relay.proxy or relay.opener):
-            raise BadArgument("a socket of your own leads to one host, by one way: no standby, no proxy and no opener")
+        if sock is not None and (relay.fallback_hosts or relay.proxy or relay.opener):
+            raise InvalidArgument(
+                "a socket of your own leads to one host, by one way: no standby, no proxy and no opener"
+            )
         self.sock = sock
         self._connecting = False
         self._untaken = ExitStack()

@@ -8,13 +8,13 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-from asyncsmtp.client.settings.certificates import ClientCertificate
-from asyncsmtp.client.settings.relay import Relay
+from asyncsmtp.client.config.login_config import ClientCertificate
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.errors import CertificateRefused, ConnectFailed
-from asyncsmtp.protocol.delivery import TlsFacts
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.delivery import TlsInfo
+from asyncsmtp.protocol.opening_handshake import Security
 
-__all__ = ["certified_name", "check_pins", "handshake_failed", "tls_context", "tls_facts", "verifies"]
+__all__ = ["certified_name", "check_pins", "handshake_failed", "tls_context", "tls_info", "verifies"]
 
 
 async def tls_context(relay: Relay) -> ssl.SSLContext:
@@ -100,12 +100,12 @@ def check_pins(relay: Relay, tls: ssl.SSLObject) -> None:
         )
 
 
-def tls_facts(relay: Relay, tls: ssl.SSLObject | None) -> TlsFacts | None:
+def tls_info(relay: Relay, tls: ssl.SSLObject | None) -> TlsInfo | None:
     """What protects a session; None in clear."""
     if tls is None:
         return None
     cipher = tls.cipher()
-    return TlsFacts(tls.version() or "", cipher[0] if cipher else "", verifies(relay), _fingerprint(tls))
+    return TlsInfo(tls.version() or "", cipher[0] if cipher else "", verifies(relay), _fingerprint(tls))
 
 
 def _fingerprint(tls: ssl.SSLObject) -> str:

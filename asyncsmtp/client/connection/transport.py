@@ -8,13 +8,13 @@ import socket
 import ssl
 from typing import Any, cast
 
+from asyncsmtp.client.config.relay import OpenedStreams, Opener, Relay
 from asyncsmtp.client.connection.addresses import dial
 from asyncsmtp.client.connection.ear import Streams, open_streams, overhear
 from asyncsmtp.client.connection.tls import certified_name, check_pins, handshake_failed, tls_context
 from asyncsmtp.client.connection.tunnel import tunnel
-from asyncsmtp.client.settings.relay import OpenedStreams, Opener, Relay
-from asyncsmtp.errors import BadArgument, ConnectFailed, SMTPError, StartTlsInjection
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.errors import ConnectFailed, InvalidArgument, SMTPError, StartTlsInjection
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["client_name", "connect", "shake_hands"]
@@ -27,8 +27,8 @@ async def connect(relay: Relay, sock: socket.socket | None = None) -> Streams:
         relay: with one host. sock: connected already; it is ours from here on, and closed with the connection.
     Raises:
         ConnectFailed: with what to look at. CertificateRefused: it is not valid, or not the one that is pinned.
-        BadArgument: the socket is not connected, or was used before.
-        NotInstalled: the packages for a proxy are not there.
+        InvalidArgument: the socket is not connected, or was used before.
+        MissingDependency: the packages for a proxy are not there.
         StartTlsInjection: an opener's streams held octets in clear before the handshake.
     """
     implicit = relay.security is Security.IMPLICIT_TLS
@@ -115,7 +115,7 @@ async def _opened(relay: Relay, opener: Opener) -> socket.socket | OpenedStreams
         _check(opened)
     elif not (isinstance(opened, tuple) and len(opened) == 2):
         what = type(opened).__name__
-        raise BadArgument(f"the opener of {relay} returned {what}, not a connected socket or a reader and a writer")
+        raise InvalidArgument(f"the opener of {relay} returned {what}, not a connected socket or a reader and a writer")
     return opened
 
 
@@ -147,15 +147,15 @@ async def _nothing_in_clear(reader: asyncio.StreamReader, writer: asyncio.Stream
 def _check(sock: socket.socket) -> None:
     """A socket that is given to us must be connected; one that is not is closed, being ours."""
     if sock.fileno() == -1:
-        raise BadArgument("the socket is closed: one socket serves one session, so connect another for the next")
+        raise InvalidArgument("the socket is closed: one socket serves one session, so connect another for the next")
     try:
         if sock.type != socket.SOCK_STREAM:
-            raise BadArgument("the socket is no stream: SMTP needs a TCP or a Unix stream socket")
+            raise InvalidArgument("the socket is no stream: SMTP needs a TCP or a Unix stream socket")
         sock.getpeername()
     except OSError as error:
         sock.close()
-        raise BadArgument(f"the socket is not connected: {error.strerror}") from error
-    except BadArgument:
+        raise InvalidArgument(f"the socket is not connected: {error.strerror}") from error
+    except InvalidArgument:
         sock.close()
         raise
 

@@ -11,9 +11,9 @@ import socket
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, cast
 
+from asyncsmtp.client.config.proxy import Proxy, ProxyKind
 from asyncsmtp.client.connection.addresses import dial, look_up
-from asyncsmtp.client.settings.proxy import Proxy, ProxyKind
-from asyncsmtp.errors import ConnectFailed, NotInstalled
+from asyncsmtp.errors import ConnectFailed, MissingDependency
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def tunnel(proxy: Proxy, host: str, port: int, *, patience: float, source:
         patience: seconds. source: the address of ours to connect to the proxy from.
     Raises:
         ConnectFailed: the proxy cannot be reached, or does not let us through.
-        NotInstalled: the packages for it are not there.
+        MissingDependency: the packages for it are not there.
         OSError: the relay's name is not known, where we look it up.
     """
     speak = {ProxyKind.SOCKS5: _by_socks, ProxyKind.HTTP: _by_http}[proxy.kind]
@@ -130,8 +130,8 @@ def _authorization(proxy: Proxy) -> list[tuple[str, str]]:
     return [("Proxy-Authorization", f"Basic {said}")]
 
 
-def _not_installed(proxy: Proxy) -> NotInstalled:
-    return NotInstalled(f"speaking to the proxy {proxy}", "asyncsmtp[proxy]")
+def _not_installed(proxy: Proxy) -> MissingDependency:
+    return MissingDependency(f"speaking to the proxy {proxy}", "asyncsmtp[proxy]")
 
 
 def _not_let_through(proxy: Proxy, host: str, port: int, reason: str) -> ConnectFailed:

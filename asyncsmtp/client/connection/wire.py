@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from asyncsmtp.client.cancelling import being_cancelled
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.ear import Ear
-from asyncsmtp.client.observing.trace import Side, Trace
-from asyncsmtp.client.settings.relay import Relay
+from asyncsmtp.client.events.trace import Direction, Trace
 from asyncsmtp.errors import ConnectionLost, LocalProtocolError, ReplyTimeout, SMTPError
-from asyncsmtp.protocol.client import ClientProtocol, State
+from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
-from asyncsmtp.protocol.opening import Security
+from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.protocol.replies import Reply
 
 __all__ = ["Heard", "Listener", "Said", "Wire"]
@@ -38,7 +38,7 @@ class Said(NamedTuple):
     answers: int = 1
 
 
-_CLOSED = State.CLOSED  # looked up once: on Python 3.11 that is a call
+_CLOSED = ProtocolState.CLOSED  # looked up once: on Python 3.11 that is a call
 logger = logging.getLogger("asyncsmtp.session")
 
 
@@ -121,7 +121,7 @@ class Wire:
             self._waiters.extend((one,) * (len(commands) * answers))
             if self._trace is not None:
                 for command in commands:
-                    self._trace(Side.CLIENT, str(command), tls=self.tls is not None, refused=False)
+                    self._trace(Direction.CLIENT, str(command), tls=self.tls is not None, refused=False)
         octets += chunk
         self.writer.write(b"".join(octets))
         if idle and not self._hearing:  # else it is kept when all is heard
@@ -158,7 +158,7 @@ class Wire:
         self._waiters.clear()
         self._silence()
         if self._trace is not None:
-            self._trace(Side.EVENT, str(error), tls=False, refused=True)
+            self._trace(Direction.EVENT, str(error), tls=False, refused=True)
         logger.info("session with %s broken off: %s", self._relay, error)
         self._listener.broken(error)
 
@@ -203,7 +203,7 @@ class Wire:
 
     def lost(self, error: BaseException | None) -> None:
         """The relay ended its side, or the connection broke; after the 221 it goes as it should."""
-        if self.protocol.state is not State.CLOSED:
+        if self.protocol.state is not ProtocolState.CLOSED:
             self.fail(self._lost(error) if isinstance(error, OSError) else self._hung_up())
         if not self._silent.done():
             self._silent.set_result(None)
@@ -213,7 +213,7 @@ class Wire:
         for exchange in self.protocol.receive(data):
             command, reply = exchange
             if self._trace is not None:
-                self._trace(Side.SERVER, reply.dialogue, tls=self.tls is not None, refused=not reply.positive)
+                self._trace(Direction.SERVER, reply.dialogue, tls=self.tls is not None, refused=not reply.positive)
             if command is None:
                 continue  # a 421 that answers nothing
             if waiters:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from asyncsmtp.client.cancelling import being_cancelled
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.failover import Hosts
-from asyncsmtp.client.observing.trace import Trace
-from asyncsmtp.client.observing.witness import Witness
+from asyncsmtp.client.events.trace import Trace
+from asyncsmtp.client.events.types import EventEmitter
 from asyncsmtp.client.pool.backoff import Backoff
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.client.session.wallet import Wallet
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
 
 __all__ = ["Connector"]
@@ -27,7 +27,7 @@ class Connector:
     """
 
     def __init__(
-        self, relay: Relay, manners: Manners, trace: Trace | None = None, witness: Witness | None = None
+        self, relay: Relay, manners: Manners, trace: Trace | None = None, witness: EventEmitter | None = None
     ) -> None:
         self._relay = relay
         self._manners = manners

@@ -6,9 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.observing.events import OnEvent
-from asyncsmtp.client.observing.trace import Trace
-from asyncsmtp.client.observing.witness import Watch, Witness
+from asyncsmtp.client.config.relay import Dialogue, Relay
+from asyncsmtp.client.events.trace import Trace
+from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
 from asyncsmtp.client.pool.connector import Connector
 from asyncsmtp.client.pool.counts import PoolCounts
 from asyncsmtp.client.pool.room import NoRoom, Room, is_no_room
@@ -19,8 +19,7 @@ from asyncsmtp.client.session.deadline import by, counts_again
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.client.settings.relay import Dialogue, Relay
-from asyncsmtp.errors import ConnectionLost, PoolFull, ReplyTimeout, SMTPError
+from asyncsmtp.errors import ConnectionLost, PoolTimeout, ReplyTimeout, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.client import CLOSING
 from asyncsmtp.protocol.delivery import Delivery
@@ -72,7 +71,7 @@ class Pool:
             raise ValueError("a session needs more than 0 s of idle time and of age")
         self.relay = relay
         self._manners = Manners()
-        self._witness = Witness.of(on_event, relay)
+        self._witness = EventEmitter.of(on_event, relay)
         self._connector = Connector(relay, self._manners, trace, self._witness)
         self._lifespan = Lifespan(messages, idle, age)
         self._slots = Slots(sessions)
@@ -142,7 +141,7 @@ class Pool:
         at all, everyone who waits is told.
 
         Raises and cancels as `Session.send` does, and as `Session.connect` where a session must be opened.
-        Raises also PoolFull after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
+        Raises also PoolTimeout after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
         session, and opening one, are a part of them.
         """
         made = Message.of(message)
@@ -150,10 +149,12 @@ class Pool:
             return await by(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
         if self._witness is None:
             return await self._deliver(made, before_end)
-        with Watch(self._witness, made.envelope, made.content) as watch:
+        with MessageTimer(self._witness, made.envelope, made.content) as watch:
             return watch.got(await self._deliver(made, before_end, watch))
 
-    async def _deliver(self, message: Message, before_end: BeforeEnd | None, watch: Watch | None = None) -> Delivery:
+    async def _deliver(
+        self, message: Message, before_end: BeforeEnd | None, watch: MessageTimer | None = None
+    ) -> Delivery:
         seen = self._connector.failures
         again = False
         if self._wakefulness.slept():
@@ -177,7 +178,7 @@ class Pool:
             if not self._in_hand:
                 self._idle.set()
 
-    async def _enter(self, watch: Watch | None, *, first: bool) -> None:
+    async def _enter(self, watch: MessageTimer | None, *, first: bool) -> None:
         """Wait until some session may be given one message more."""
         if not self._capacity.full or (self._wait is None and watch is None):
             await self._capacity.acquire(first=first)
@@ -188,13 +189,13 @@ class Pool:
             async with asyncio.timeout(self._wait):
                 await self._capacity.acquire(first=first)
         except TimeoutError:
-            raise PoolFull(self._wait or 0.0) from None
+            raise PoolTimeout(self._wait or 0.0) from None
         finally:
             if watch is not None:
                 watch.waited()
 
     async def _submit(
-        self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: Watch | None
+        self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, watch: MessageTimer | None
     ) -> Delivery:
         deferrals, time = 0, asyncio.get_running_loop().time
         while True:
@@ -290,7 +291,7 @@ class Pool:
         await self._slots.aclose()
 
 
-def _tell(watch: Watch | None, why: object) -> None:
+def _tell(watch: MessageTimer | None, why: object) -> None:
     if watch is not None:
         watch.retried(why)
 

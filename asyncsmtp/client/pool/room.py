@@ -7,12 +7,11 @@ import logging
 import ssl
 from typing import NoReturn
 
-from asyncsmtp.client.observing.events import PoolResized
-from asyncsmtp.client.observing.witness import Witness
+from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.events.types import EventEmitter, PoolResized
 from asyncsmtp.client.pool.capacity import Capacity
 from asyncsmtp.client.pool.ceiling import Ceiling
 from asyncsmtp.client.pool.slot import Slot, Slots
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, Refused, SMTPError
 from asyncsmtp.protocol.replies import Reply
 
@@ -46,7 +45,7 @@ class Room:
         capacity: for messages in hand, `depth` a session.
     """
 
-    def __init__(self, relay: Relay, slots: Slots, sessions: int, depth: int, witness: Witness | None) -> None:
+    def __init__(self, relay: Relay, slots: Slots, sessions: int, depth: int, witness: EventEmitter | None) -> None:
         self.capacity = Capacity(sessions * depth)
         self._relay = relay
         self._slots = slots

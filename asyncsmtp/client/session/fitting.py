@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from asyncsmtp.client.session.line import Line
 from asyncsmtp.client.session.place import BeforeEnd, Place
-from asyncsmtp.errors import NotOffered
+from asyncsmtp.errors import ExtensionNotSupported
 from asyncsmtp.protocol.content import AnyContent
-from asyncsmtp.protocol.delivery import TlsFacts
+from asyncsmtp.protocol.delivery import TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.parameters import parameters, recipient_parameters
-from asyncsmtp.protocol.transaction import Transaction
+from asyncsmtp.protocol.transaction import Transaction, mail_parameters, rcpt_parameters
 
 __all__ = ["fitted"]
 
@@ -23,20 +22,20 @@ def fitted(
     offered: Extensions,
     line: Line,
     lmtp: bool,
-    tls: TlsFacts | None,
+    tls: TlsInfo | None,
 ) -> Place:
     """A place in the line, its commands made.
 
     Raises:
-        NotOffered, InsecureConnection: as `Session.send`; nothing was said.
+        ExtensionNotSupported, InsecureConnection: as `Session.send`; nothing was said.
     """
-    needed = parameters(envelope, content, offered, verified=tls is not None and tls.verified)
+    needed = mail_parameters(envelope, content, offered, verified=tls is not None and tls.verified)
     if content.binary and not line.pipelined:
-        raise NotOffered("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
+        raise ExtensionNotSupported("PIPELINING", "binary content goes in chunks, one behind the other: use base64")
     transaction = Transaction(
         envelope,
         needed,
-        recipient_parameters(envelope, offered),
+        rcpt_parameters(envelope, offered),
         pipelined=line.pipelined,
         chunked=line.chunked or content.binary,
         lmtp=lmtp,

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from asyncsmtp.client.observing.events import SessionClosed, SessionFailed, SessionOpened
-from asyncsmtp.client.observing.witness import Witness
+from asyncsmtp.client.events.types import EventEmitter, SessionClosed, SessionFailed, SessionOpened
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.delivery import TlsFacts
+from asyncsmtp.protocol.delivery import TlsInfo
 
 __all__ = ["Lifetime"]
 
@@ -27,7 +26,7 @@ class Lifetime:
 
     __slots__ = ("_began", "_host", "_opened_at", "_witness", "left", "messages")
 
-    def __init__(self, host: str, witness: Witness | None) -> None:
+    def __init__(self, host: str, witness: EventEmitter | None) -> None:
         self.messages = 0
         self.left = False
         self._host = host
@@ -46,7 +45,7 @@ class Lifetime:
                 self._witness.tell(SessionFailed(self._host, monotonic() - self._began, error))
             raise
 
-    def opened(self, host: str, facts: TlsFacts | None) -> None:
+    def opened(self, host: str, facts: TlsInfo | None) -> None:
         """It may send."""
         self._host, self._opened_at = host, monotonic()
         seconds = self._opened_at - self._began

@@ -14,16 +14,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.connection.wire import Said, Wire
 from asyncsmtp.client.session.manners import Behind, Manners
 from asyncsmtp.client.session.place import Place
 from asyncsmtp.client.session.streaming import stream
-from asyncsmtp.client.settings.relay import Dialogue, Relay
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, OutOfStep, ReplyTimeout, SMTPError
-from asyncsmtp.protocol.client import State
+from asyncsmtp.errors import (
+    ConnectionLost,
+    DeliveryInDoubt,
+    LocalProtocolError,
+    ReplyTimeout,
+    SMTPError,
+    UnexpectedReply,
+)
+from asyncsmtp.protocol.client import ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
 from asyncsmtp.protocol.content import as_data
-from asyncsmtp.protocol.delivery import Delivery, TlsFacts
+from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["Line"]
@@ -36,7 +43,7 @@ _HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
 class Line:
     """The senders' side of a session; `caught_up` and `broken` are called by the wire."""
 
-    def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float, tls: TlsFacts | None) -> None:
+    def __init__(self, relay: Relay, wire: Wire, manners: Manners, round_trip: float, tls: TlsInfo | None) -> None:
         offered = wire.protocol.extensions
         lockstep = relay.dialogue is Dialogue.LOCKSTEP or manners.loses_commands
         self.pipelined = offered.pipelining and not lockstep
@@ -139,7 +146,7 @@ class Line:
     @property
     def _must_reset(self) -> bool:
         """Whether RSET begins the next envelope: behind a content, and after one that was refused (RFC 3030 §2)."""
-        return self._content_unanswered or self._wire.protocol.ahead is not State.READY
+        return self._content_unanswered or self._wire.protocol.ahead is not ProtocolState.READY
 
     def _open(self, place: Place, group: tuple[Command, ...]) -> list[Said]:
         if not place.opened:
@@ -241,8 +248,8 @@ class Line:
         self._behind.lost()
         if self.pipelined and isinstance(error, ReplyTimeout) and any(place.halfway for place in self._unbooked):
             self._manners.lost_commands(self._host)
-        void = isinstance(error, OutOfStep)
-        claimed = isinstance(error, OutOfStep) and error.claims_acceptance
+        void = isinstance(error, UnexpectedReply)
+        claimed = isinstance(error, UnexpectedReply) and error.claims_acceptance
         for place, follower in zip(self._unbooked, [*self._unbooked, None][1:], strict=True):
             transaction = place.transaction
             in_step = not void or (follower is not None and follower.welcome)  # a shifted reply is no 354

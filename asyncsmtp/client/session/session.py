@@ -9,15 +9,15 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.failover import Hosts
 from asyncsmtp.client.connection.opening import in_context, open_on
 from asyncsmtp.client.connection.own import OwnSocket
-from asyncsmtp.client.connection.tls import tls_facts
+from asyncsmtp.client.connection.tls import tls_info
 from asyncsmtp.client.connection.transport import connect
 from asyncsmtp.client.connection.wire import Wire
-from asyncsmtp.client.observing.events import OnEvent
-from asyncsmtp.client.observing.trace import Trace, logged
-from asyncsmtp.client.observing.witness import Watch, Witness
+from asyncsmtp.client.events.trace import Trace, logged
+from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
 from asyncsmtp.client.session.asking import Asking, broken_off
 from asyncsmtp.client.session.deadline import by
 from asyncsmtp.client.session.fitting import fitted
@@ -27,16 +27,15 @@ from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.parts import in_parts, transactions
 from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.wallet import Wallet
-from asyncsmtp.client.settings.relay import Relay
 from asyncsmtp.errors import LocalProtocolError, SMTPError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.auth.sasl import Credentials
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import AnyContent
-from asyncsmtp.protocol.delivery import Delivery, TlsFacts
+from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.replies import Reply
-from asyncsmtp.protocol.sasl import Credentials
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -77,7 +76,7 @@ class Session:
         manners: Manners | None = None,
         wallet: Wallet | None = None,
         hosts: Hosts | None = None,
-        witness: Witness | None = None,
+        witness: EventEmitter | None = None,
     ) -> None:
         self.relay = relay
         self._own = OwnSocket(sock, relay)
@@ -85,11 +84,11 @@ class Session:
         self._trace = logged(trace)
         self._manners = manners if manners is not None else Manners()
         self._wallet = wallet if wallet is not None else Wallet(relay.login, relay.timeouts.auth)
-        self._witness = Witness.of(on_event, relay)
+        self._witness = EventEmitter.of(on_event, relay)
         self._life = Lifetime(str(relay), witness or self._witness)
         self._wire: Wire | None = None
         self._line: Line | None = None
-        self.tls_facts: TlsFacts | None = None
+        self.tls_info: TlsInfo | None = None
         self._asking = Asking()
         self._connecting = False
 
@@ -141,9 +140,9 @@ class Session:
 
         Raises:
             ConnectFailed: no connection, no handshake, no SMTP on that port. CertificateRefused: not the relay's.
-            EveryHostFailed: of several hosts, with the reason of each; only what another may do better is passed over.
+            AllHostsFailed: of several hosts, with the reason of each; only what another may do better is passed over.
             Refused: the greeting, EHLO or STARTTLS. AuthenticationRefused: the credentials.
-            NotOffered, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
+            ExtensionNotSupported, InsecureConnection: the policy cannot be met; nothing of the credentials was sent.
             TokenFailed: there is no token to log in with.
             StartTlsInjection: octets in clear behind the 220 to STARTTLS.
             LocalProtocolError: this session was connected before; it is for one connection.
@@ -153,12 +152,12 @@ class Session:
         self._connecting = True
         with self._life.opening(), self._own:
             await self._hosts.reach(self._connect_and_log_in)
-        self._life.opened(str(self.relay), self.tls_facts)
+        self._life.opened(str(self.relay), self.tls_info)
 
-    async def _connect_and_log_in(self, host: Relay) -> TlsFacts | None:
+    async def _connect_and_log_in(self, host: Relay) -> TlsInfo | None:
         self.relay = host
         await self._wallet.log_in(self._connect, again=self._own.sock is None)  # a socket of the caller's serves once
-        return self.tls_facts
+        return self.tls_info
 
     async def _connect(self, credentials: Credentials | None) -> None:
         self._asking.begin()
@@ -175,8 +174,8 @@ class Session:
         except BaseException:
             await self._wire.aclose()
             raise
-        self.tls_facts = tls_facts(self.relay, self._wire.tls)
-        self._line = Line(self.relay, self._wire, self._manners, self._asking.round_trip, self.tls_facts)
+        self.tls_info = tls_info(self.relay, self._wire.tls)
+        self._line = Line(self.relay, self._wire, self._manners, self._asking.round_trip, self.tls_info)
 
     async def ended(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
@@ -231,7 +230,7 @@ class Session:
                 is not called before the sender of this one has its result.
             deadline: seconds until the end of the content must be written. hard: and its reply be there.
         Raises:
-            NotOffered, MessageError: the message needs what the relay lacks; nothing was said.
+            ExtensionNotSupported, MessageError: the message needs what the relay lacks; nothing was said.
             InsecureConnection: it must not go but under TLS, and this session is in clear, or unverified.
             ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
             DeadlineExceeded: not delivered in time. DeliveryInDoubt: the relay may have the message.
@@ -251,7 +250,7 @@ class Session:
         """Like `send`, for an envelope and finished content; more recipients than the relay takes go in parts."""
         if self._witness is None:
             return await self._join(envelope, content, before_end)
-        with Watch(self._witness, envelope, content) as watch:
+        with MessageTimer(self._witness, envelope, content) as watch:
             return watch.got(await self._join(envelope, content, before_end))
 
     def _join(
@@ -265,7 +264,7 @@ class Session:
         offered, lmtp = wire.protocol.extensions, self.relay.lmtp
         if offered.limits is not None and transactions(envelope, offered.limits) > 1:
             return in_parts(envelope, content, before_end, offered.limits, self._join)
-        place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_facts)
+        place = fitted(envelope, content, before_end, offered=offered, line=self._line, lmtp=lmtp, tls=self.tls_info)
         self._life.messages += 1
         return self._line.deliver(place)
 
@@ -279,7 +278,7 @@ class Session:
         return await self._ask_alone(NOOP)
 
     async def vrfy(self, text: str) -> Reply:
-        """Ask about a mailbox (RFC 5321 §3.5.1); 252 is neither yes nor no. Raises as `noop`, and BadArgument."""
+        """Ask about a mailbox (RFC 5321 §3.5.1); 252 is neither yes nor no. Raises as `noop`, and InvalidArgument."""
         return await self._ask_alone(vrfy(text))
 
     async def expn(self, text: str) -> Reply:

@@ -12,7 +12,7 @@ import aiofiles
 
 from asyncsmtp.client.connection.ear import READ_SIZE
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.codec import Canonical
+from asyncsmtp.protocol.content import Canonical
 
 __all__ = ["FileContent", "StreamContent"]
 

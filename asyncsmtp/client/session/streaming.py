@@ -10,8 +10,7 @@ from asyncsmtp.client.connection.ear import READ_SIZE
 from asyncsmtp.client.connection.wire import Said, Wire
 from asyncsmtp.client.session.place import Place
 from asyncsmtp.errors import MessageError, ReplyTimeout
-from asyncsmtp.protocol.codec import Transparency
-from asyncsmtp.protocol.content import Content, Cutter, chunks
+from asyncsmtp.protocol.content import Content, Cutter, Transparency, chunks
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["stream"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from asyncsmtp.client.settings.login import Login, Token
+from asyncsmtp.client.config.login_config import Login, Token
 from asyncsmtp.errors import AuthenticationRefused, TokenFailed
-from asyncsmtp.protocol.login import NOT_VALID
+from asyncsmtp.protocol.auth.auth import NOT_VALID
+from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, External, Password, Secret
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.protocol.sasl import Bearer, Credentials, External, Password, Secret
 
 __all__ = ["Wallet"]
 

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple, TypeVar
 
-from asyncsmtp.mail.checks.asking import Asking, Question
+__all__ = ["Address", "DnsAnswer", "DnsQueries", "DnsQueryFailed", "DnsQuestion", "Spf", "addresses_of", "read_spf"]
 
-__all__ = ["Address", "Spf", "addresses_of", "read_spf"]
+
+class DnsQuestion(NamedTuple):
+    """What is asked for: `kind` is TXT, MX, A, AAAA or PTR; `name` is a domain, for PTR an address."""
+
+    name: str
+    kind: str
+
+
+class DnsQueryFailed(Exception):
+    """Nobody answered in time, or with a failure: nothing is known. Thrown into the rule that asked."""
+
+    def __init__(self, question: DnsQuestion, why: str) -> None:
+        super().__init__(f"nobody answered for the {question.kind} of {question.name} ({why})")
+        self.question = question
+
+
+# Of MX "10 mx.example", of TXT the strings joined, names without a dot at the end; empty where there is nothing.
+DnsAnswer = tuple[str, ...]
+_T = TypeVar("_T")
+DnsQueries = Generator[DnsQuestion, DnsAnswer, _T]
 
 MOST_LOOKUPS = 10  # RFC 7208 §4.6.4: beyond it the result is "permerror"
 _HOST = re.compile(r"(a|mx)(?::([^/]+))?(?:/([0-9]+))?(?://([0-9]+))?", re.IGNORECASE)  # RFC 7208 §5.3, §5.4
@@ -49,15 +70,15 @@ class Spf:
         return None if self.open_ended or self.too_long else False
 
 
-def read_spf(domain: str) -> Asking[Spf]:
+def read_spf(domain: str) -> DnsQueries[Spf]:
     """Read a domain's record, and those it includes."""
     found = Spf()
     yield from _read(domain, found, first=True)
     return found
 
 
-def _read(domain: str, found: Spf, *, first: bool) -> Asking[None]:
-    texts = yield Question(domain, "TXT")
+def _read(domain: str, found: Spf, *, first: bool) -> DnsQueries[None]:
+    texts = yield DnsQuestion(domain, "TXT")
     records = [text for text in texts if text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")]
     if first:
         found.records = len(records)
@@ -85,7 +106,7 @@ def _read(domain: str, found: Spf, *, first: bool) -> Asking[None]:
             yield from _read(redirect, found, first=first)
 
 
-def _mechanism(text: str, qualifier: str, domain: str, found: Spf) -> Asking[None]:
+def _mechanism(text: str, qualifier: str, domain: str, found: Spf) -> DnsQueries[None]:
     name, _, value = text.partition(":")
     name = name.lower()
     host = _HOST.fullmatch(text)
@@ -101,10 +122,10 @@ def _mechanism(text: str, qualifier: str, domain: str, found: Spf) -> Asking[Non
     elif host is not None and not found.too_long:
         hosts: tuple[str, ...] = (host[2] or domain,)
         if name == "mx":
-            hosts = tuple(record.partition(" ")[2] for record in (yield Question(hosts[0], "MX")))
+            hosts = tuple(record.partition(" ")[2] for record in (yield DnsQuestion(hosts[0], "MX")))
         for each in hosts:
             for kind, width in (("A", host[3]), ("AAAA", host[4])):
-                for address in (yield Question(each, kind)):
+                for address in (yield DnsQuestion(each, kind)):
                     _note(f"{address}/{width}" if width else address, qualifier, found)
     elif name not in _ASKS:
         found.unknown.append(text)
@@ -120,7 +141,7 @@ def _note(network: str, qualifier: str, found: Spf) -> None:
             found.names.append(named)
 
 
-def addresses_of(host: str) -> Asking[list[Address]]:
+def addresses_of(host: str) -> DnsQueries[list[Address]]:
     """The addresses of a host, or the one that it is."""
     try:
         return [ip_address(host)]
@@ -128,5 +149,5 @@ def addresses_of(host: str) -> Asking[list[Address]]:
         pass
     found = []
     for kind in ("A", "AAAA"):
-        found += [ip_address(text) for text in (yield Question(host, kind))]
+        found += [ip_address(text) for text in (yield DnsQuestion(host, kind))]
     return found

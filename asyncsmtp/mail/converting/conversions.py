@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 
-from asyncsmtp.errors import NotInstalled, TemplateError
+from asyncsmtp.errors import MissingDependency, TemplateError
 from asyncsmtp.mail.converting.around import first_moved
 from asyncsmtp.mail.converting.enclosing import check_enclosed
 from asyncsmtp.mail.converting.protecting import Protected
@@ -64,14 +64,14 @@ def text_from_html(source: str, file: str = "html") -> str:
     A condition holds in the text what it holds in the HTML, whether it stands in a paragraph or around rows of a table.
 
     Raises:
-        NotInstalled: what does it is optional, and not there.
+        MissingDependency: what does it is optional, and not there.
         TemplateError: a condition would be lost, or would hold something else.
     """
     try:
         inscriptis = import_module("inscriptis")
         config = import_module("inscriptis.model.config")
     except ImportError:
-        raise NotInstalled("making a text of HTML", "asyncsmtp[html]") from None
+        raise MissingDependency("making a text of HTML", "asyncsmtp[html]") from None
     protected = Protected(source)
     rows = Rows(protected, file)
     settings = config.ParserConfig(display_links=True, display_images=True)
@@ -88,13 +88,13 @@ def styles_inlined(source: str, file: str = "html") -> str:
     table wants a `<tbody>` around it, as one is put there otherwise.
 
     Raises:
-        NotInstalled: what does it is optional, and not there.
+        MissingDependency: what does it is optional, and not there.
         TemplateError: a part of the template would be lost.
     """
     try:
         css_inline = import_module("css_inline")
     except ImportError:
-        raise NotInstalled("inlining style sheets", "asyncsmtp[html]") from None
+        raise MissingDependency("inlining style sheets", "asyncsmtp[html]") from None
     protected = Protected(source, statements_as_comments=True)
     inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
     inlined: str = inliner.inline(protected.text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from asyncsmtp.errors import TemplateError
 from asyncsmtp.mail.converting.protecting import TAG
-from asyncsmtp.mail.templates.sandbox import Loader
+from asyncsmtp.mail.templates.environment import Loader
 
 __all__ = ["joined", "loaded"]
 

@@ -3,21 +3,191 @@
 What is signed are the octets of the content, before dots are doubled. All of the body is signed: a length
 (`l=`) would let anyone write on below it. Fields that must not be added later are named once more than
 they occur, so that one more breaks the signature (§5.4.2).
+
+Octets in, octets out; line ends are CRLF, as in every `Content`.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.signing.canonical import BodyHash, fields_of, relaxed_field
-from asyncsmtp.mail.signing.dkimkey import DkimKey
 from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Signer"]
+__all__ = ["BodyHash", "DkimKey", "Signer", "fields_of", "relaxed_field"]
+
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+_BLANK = b" \t\r\n"
+
+
+def fields_of(section: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a header section, each as its name in lower case and its octets without the last CRLF."""
+    fields = [field for field in _FIELD_END.split(section) if field]
+    return [(field.partition(b":")[0].rstrip(b" \t").lower(), field) for field in fields]
+
+
+def relaxed_field(field: bytes) -> bytes:
+    """Name in lower case, unfolded, each white space one space, none at the ends or around the colon; no CRLF."""
+    name, _, value = field.partition(b":")
+    return name.rstrip(b" \t").lower() + b":" + _single_spaced(value.replace(b"\r\n", b"")).strip(b" ")
+
+
+class BodyHash:
+    """SHA-256 of a body's relaxed form: each white space one space, none before a line end, no empty lines at the end.
+
+    The body comes in parts, wherever they are cut; a state can be kept and gone on from (`copy`).
+    """
+
+    __slots__ = ("_begun", "_blank", "_hash")
+
+    def __init__(self) -> None:
+        self._hash = sha256()
+        self._blank = b""  # the end so far, which counts only if something follows it
+        self._begun = False
+
+    def copy(self) -> BodyHash:
+        """The same state, to go on from twice."""
+        twin = BodyHash()
+        twin._hash, twin._blank, twin._begun = self._hash.copy(), self._blank, self._begun
+        return twin
+
+    def update(self, part: bytes) -> None:
+        """Take the next part."""
+        octets = self._blank + part if self._blank else part
+        kept = octets.rstrip(_BLANK)
+        self._blank = octets[len(kept) :]
+        if kept:
+            self._hash.update(_relaxed(kept))
+            self._begun = True
+
+    def digest(self) -> bytes:
+        """The hash of all that came; a body of nothing but blanks is an empty one (§3.4.4)."""
+        if not self._begun:
+            return sha256().digest()
+        whole = self._hash.copy()
+        whole.update(b"\r\n")
+        return whole.digest()
+
+
+def _relaxed(octets: bytes) -> bytes:
+    """Octets that end with what is no blank, so that nothing behind them can change how they are written."""
+    return _single_spaced(octets).replace(b" \r\n", b"\r\n")
+
+
+def _single_spaced(octets: bytes) -> bytes:
+    """Most of what is signed, base64 above all, has no such blanks; looking for them costs next to nothing."""
+    if b"\t" in octets:
+        octets = octets.replace(b"\t", b" ")
+    while b"  " in octets:
+        octets = octets.replace(b"  ", b" ")
+    return octets
+
+
+LEAST_BITS = 1024  # below it a signer MUST NOT sign and no verifier looks, RFC 8301 §3.2
+GOOD_BITS = 2048  # SHOULD, the same
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}")
+_SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_TXT = "v=DKIM1; k={}; p={}"
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A private key and the name under which its public half is found: `selector._domainkey.domain`.
+
+    Attributes:
+        algorithm: the tag `a=`: `rsa-sha256` or `ed25519-sha256` (RFC 8463).
+        sign: signs octets; the same octets, the same signature.
+        record: the text of the TXT record to publish.
+        bits: the size of an RSA key; 256 for Ed25519.
+    """
+
+    domain: str
+    selector: str
+    algorithm: str
+    sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
+    record: str
+    bits: int
+
+    @classmethod
+    def of_pem(cls, domain: str, selector: str, pem: bytes) -> DkimKey:
+        """Read an RSA or Ed25519 key in PEM: PKCS#8, or PKCS#1 as `openssl genrsa` used to write it; unencrypted.
+
+        Args:
+            domain: the tag `d=`; letters, digits, hyphens and dots. An international one as `xn--…`.
+        Raises:
+            MessageError: a name that would not stand in its tag, or a key that cannot be used; or the
+                package `cryptography` is not there.
+        """
+        _check("domain", domain, _DOMAIN, "example.com")
+        _check("selector", selector, _SELECTOR, "s1")
+        return _read(domain.lower(), selector, pem)
+
+    @property
+    def name(self) -> str:
+        """Where the record is to be published."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+    @property
+    def weak(self) -> bool:
+        """Whether it is an RSA key of fewer than 2048 bits, which signs but should be replaced (RFC 8301 §3.2)."""
+        return self.algorithm == "rsa-sha256" and self.bits < GOOD_BITS
+
+
+def _check(what: str, text: str, form: re.Pattern[str], like: str) -> None:
+    """What is no name could end its tag and begin another."""
+    if len(text) > 253 or not form.fullmatch(text):
+        raise MessageError(f"the {what} “{safe_text(text, 80)}” is not one: it must look like {like}", "DKIM")
+
+
+def _read(domain: str, selector: str, pem: bytes) -> DkimKey:
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+    except ImportError as error:
+        raise MessageError("signing needs the package cryptography: pip install 'asyncsmtp[dkim]'", "DKIM") from error
+    try:
+        key = load_pem_private_key(pem, None)
+    except TypeError:
+        raise MessageError("the key is encrypted: store it decrypted, readable by its owner only", "DKIM") from None
+    except (ValueError, UnsupportedAlgorithm):  # not chained: what it says may quote the key
+        raise MessageError(
+            "there is no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----", "DKIM"
+        ) from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        private = key
+        if key.key_size < LEAST_BITS:
+            raise MessageError(f"an RSA key of {key.key_size} bits is too weak: make one of {GOOD_BITS}", "DKIM")
+        der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        padded, hashed = padding.PKCS1v15(), hashes.SHA256()
+        record = _TXT.format("rsa", b64encode(der).decode())
+        return DkimKey(
+            domain, selector, "rsa-sha256", lambda octets: private.sign(octets, padded, hashed), record, key.key_size
+        )
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        edwards = key
+        raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        record = _TXT.format("ed25519", b64encode(raw).decode())
+        return DkimKey(domain, selector, "ed25519-sha256", lambda octets: edwards.sign(_digest(octets)), record, 256)
+    raise MessageError("the key is neither RSA nor Ed25519, and DKIM knows no other", "DKIM")
+
+
+def _digest(octets: bytes) -> bytes:
+    """Ed25519 signs the SHA-256 of what RSA signs (RFC 8463 §3)."""
+    from hashlib import sha256
+
+    return sha256(octets).digest()
+
 
 _OVERSIGNED = (
     *("From", "Reply-To", "Subject", "Date", "Message-ID", "To", "Cc"),
@@ -113,14 +283,14 @@ def _halves(parts: Sequence[bytes]) -> tuple[bytes, list[_Tail]]:
 def _chosen(fields: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], bytes]:
     """The names for `h=`, and the canonical fields they stand for: of one name, the lowest first (§5.4.2)."""
     found: dict[bytes, list[bytes]] = {}
-    for name, field in fields:
-        found.setdefault(name, []).append(field)
+    for name, value in fields:
+        found.setdefault(name, []).append(value)
     names: list[str] = []
     chosen: list[bytes] = []
     for wanted in (*_OVERSIGNED, *_SIGNED):
         mine = found.get(wanted.lower().encode("ascii"), [])
         names += [wanted] * (len(mine) + (wanted in _OVERSIGNED))
-        chosen += [relaxed_field(field) + b"\r\n" for field in reversed(mine)]
+        chosen += [relaxed_field(value) + b"\r\n" for value in reversed(mine)]
     return names, b"".join(chosen)
 
 

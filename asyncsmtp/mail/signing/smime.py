@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509 import Certificate
 
-__all__ = ["Seal"]
+__all__ = ["SmimeSigner"]
 
 _FIELD = "S/MIME"
 
 
-class Seal:
+class SmimeSigner:
     """Signs messages with one certificate and its key.
 
     Attributes:

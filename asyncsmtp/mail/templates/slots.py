@@ -10,18 +10,73 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-from jinja2 import nodes
+from jinja2 import Template, nodes
 from markupsafe import escape
 
-from asyncsmtp.mail.templates.columns import Columns
-from asyncsmtp.mail.templates.filling import Filling
-from asyncsmtp.mail.templates.names import check_names, column_of, depends_on_row, parse
-from asyncsmtp.mail.templates.rendering import Rendering
-from asyncsmtp.mail.templates.sandbox import Sandbox
+from asyncsmtp.errors import MessageError, TemplateError
+from asyncsmtp.mail.mime import RowValues
+from asyncsmtp.mail.templates.environment import MAX_OUTPUT, TemplateEnvironment
+from asyncsmtp.mail.templates.variables import Columns, check_names, column_of, depends_on_row, parse, syntax_of
+from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Slot", "Text", "slots"]
+__all__ = ["RenderedTemplate", "Slot", "SlottedText", "slots"]
 
-Slot = Callable[[Filling], str]
+
+class RenderedTemplate:
+    """A compiled condition, loop or expression; called with a filling it gives the text.
+
+    Raises:
+        MessageError: when called, the row does not fit: a missing value, a failed calculation, too
+            much text; with the file and the line of the template.
+    """
+
+    __slots__ = ("_file", "_template")
+
+    def __init__(self, tree: nodes.Template, file: str, sandbox: TemplateEnvironment) -> None:
+        with syntax_of(file):
+            code = sandbox.compile(tree, name=file, filename=file)
+        self._file = file
+        self._template = Template.from_code(sandbox, code, {})
+
+    def __call__(self, filling: RowValues) -> str:
+        try:
+            return self._render(filling.variables)
+        except Exception as error:  # whatever an expression of the user's may raise
+            raise MessageError(f"line {_line(error)}: {_reason(error)}", self._file) from error
+
+    def once(self) -> str:
+        """The text of a piece that no column changes; TemplateError if it fails."""
+        try:
+            return self._render({})
+        except Exception as error:
+            raise TemplateError(_reason(error), self._file, _line(error)) from error
+
+    def _render(self, variables: dict[str, object]) -> str:
+        pieces, size = [], 0
+        for piece in self._template.root_render_func(self._template.new_context(variables, shared=True)):
+            size += len(piece)
+            if size > MAX_OUTPUT:
+                raise OverflowError(f"more than {MAX_OUTPUT >> 20} MiB of text come out of it")
+            pieces.append(piece)
+        return "".join(pieces)
+
+
+def _reason(error: Exception) -> str:
+    return safe_text(str(error) or type(error).__name__, 200)
+
+
+def _line(error: Exception) -> int:
+    """The line of the template in which it went wrong: the innermost frame that is one of Jinja2's."""
+    line, step = 1, error.__traceback__
+    while step is not None:
+        template = step.tb_frame.f_globals.get("__jinja_template__")
+        if isinstance(template, Template):
+            line = template.get_corresponding_lineno(step.tb_lineno)
+        step = step.tb_next
+    return line
+
+
+Slot = Callable[[RowValues], str]
 
 _BINDS = (
     *(nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.Import, nodes.FromImport),
@@ -29,7 +84,7 @@ _BINDS = (
 )
 
 
-class Text:
+class SlottedText:
     """Literals and slots in turn, never two literals side by side."""
 
     __slots__ = ("pieces",)
@@ -49,7 +104,7 @@ class Text:
         """All that is the same for every recipient, to judge the text by."""
         return "".join(piece for piece in self.pieces if isinstance(piece, str))
 
-    def __call__(self, filling: Filling) -> str:
+    def __call__(self, filling: RowValues) -> str:
         return "".join([piece if isinstance(piece, str) else piece(filling) for piece in self.pieces])
 
 
@@ -61,7 +116,7 @@ def _merged(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
             yield joined
 
 
-def slots(source: str, file: str, columns: Columns, sandbox: Sandbox) -> Text:
+def slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> SlottedText:
     """Cut a template into literals and slots.
 
     Raises:
@@ -70,8 +125,8 @@ def slots(source: str, file: str, columns: Columns, sandbox: Sandbox) -> Text:
     tree = parse(source, file, sandbox)
     check_names(tree, file, columns, sandbox)
     if next(tree.find_all(_BINDS), None):
-        return Text([_constant_or_slot(tree, tree.body, file, sandbox)])
-    return Text(_piece(node, tree, file, columns, sandbox) for node in _top_level(tree))
+        return SlottedText([_constant_or_slot(tree, tree.body, file, sandbox)])
+    return SlottedText(_piece(node, tree, file, columns, sandbox) for node in _top_level(tree))
 
 
 def _top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
@@ -82,7 +137,9 @@ def _top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
             yield node
 
 
-def _piece(node: nodes.Node, tree: nodes.Template, file: str, columns: Columns, sandbox: Sandbox) -> str | Slot:
+def _piece(
+    node: nodes.Node, tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment
+) -> str | Slot:
     if isinstance(node, nodes.TemplateData):
         return node.data
     if (column := column_of(node, columns)) is not None:
@@ -99,8 +156,10 @@ def _escaped_column(column: str) -> Slot:
     return lambda filling: str(escape(filling.field(column)))
 
 
-def _constant_or_slot(tree: nodes.Template, body: list[nodes.Node], file: str, sandbox: Sandbox) -> str | Slot:
+def _constant_or_slot(
+    tree: nodes.Template, body: list[nodes.Node], file: str, sandbox: TemplateEnvironment
+) -> str | Slot:
     part = nodes.Template(body, lineno=tree.lineno)
     part.set_environment(sandbox)
-    rendering = Rendering(part, file, sandbox)
+    rendering = RenderedTemplate(part, file, sandbox)
     return rendering if depends_on_row(part) else rendering.once()

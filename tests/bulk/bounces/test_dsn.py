@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.bounces.dsn import Bounce, parse_dsn, read_mail_files
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 REPORT = """\
 Return-Path: <>
@@ -112,5 +112,5 @@ def test_mailboxes_of_every_kind_give_the_same_messages(tmp_path: Path) -> None:
         assert [bounce.status for bounce in found] == ["5.1.1", "4.4.1"] * number
     assert b"\nFrom here\n" in next(read_mail_files(mbox))
     assert (maildir / "new" / "1").exists()
-    with pytest.raises(BadArgument, match="cannot be read: no such file"):
+    with pytest.raises(InvalidArgument, match="cannot be read: no such file"):
         list(read_mail_files(tmp_path / "none"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapUrl, LoginRefused
-from asyncsmtp.errors import BadArgument
-from asyncsmtp.protocol.sasl import Secret
+from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.protocol.auth.sasl import Secret
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_a_url_names_a_user_a_host_and_a_folder(url: str, place: ImapUrl) -> Non
 )
 def test_what_is_no_folder_or_would_end_a_command_is_refused(url: str) -> None:
     """In one line, whatever is in it."""
-    with pytest.raises(BadArgument) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         ImapUrl.from_url(url)
     assert str(caught.value).isprintable()
 
 
 def test_a_password_in_the_url_is_not_repeated() -> None:
-    with pytest.raises(BadArgument) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         ImapUrl.from_url("imaps://news:secret@mail.example.com/INBOX")
     assert "secret" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asyncsmtp.bulk.rate_limit.limiter import QUOTA_PARTS, IntervalLimiter, LimiterGroup, Quota
 from asyncsmtp.bulk.rate_limit.rate import Rate
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_rate_is_read_as_people_type_it(text: str, count: float, seconds: floa
 
 @pytest.mark.parametrize("text", ["", "30", "30/", "/s", "30/fortnight", "-1/s", "0/s", "1/0s", "30/s\x1b[31m", "٣/s"])
 def test_what_is_no_rate_is_refused_with_what_one_looks_like(text: str) -> None:
-    with pytest.raises(BadArgument, match="give ") as caught:
+    with pytest.raises(InvalidArgument, match="give ") as caught:
         Rate.parse(text)
     assert "\x1b" not in str(caught.value)
 

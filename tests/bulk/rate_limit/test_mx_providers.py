@@ -16,7 +16,7 @@ from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.states import State
-from asyncsmtp.errors import BadArgument, NotInstalled
+from asyncsmtp.errors import InvalidArgument, MissingDependency
 from tests.bulk.ledgers import states
 from tests.bulk.running.test_runner import Plain
 from tests.bulk.running.test_scheduler import Noting, ledger_of
@@ -187,8 +187,8 @@ async def test_nothing_is_looked_up_without_a_provider_s_limit(tmp_path: Path) -
 
 
 def test_what_is_missing_or_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadArgument, match=r"the name server ns\.example is not an address"):
+    with pytest.raises(InvalidArgument, match=r"the name server ns\.example is not an address"):
         MxProviders("ns.example")
     monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)
-    with pytest.raises(NotInstalled, match=r"asyncsmtp\[dns\]"):
+    with pytest.raises(MissingDependency, match=r"asyncsmtp\[dns\]"):
         MxProviders()

@@ -12,7 +12,7 @@ from asyncsmtp.bulk.recipients.recipient import RowRules
 from asyncsmtp.bulk.recipients.row_filter import RowFilter
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 from tests.bulk.ledgers import entries
 
 COLUMNS = ("email", "E-Mail Plan", "age")
@@ -44,7 +44,7 @@ def test_a_condition_is_about_the_cells(where: str, holds: bool) -> None:
     ],
 )
 def test_what_is_no_condition_is_told_before_any_row(where: str, said: str) -> None:
-    with pytest.raises(BadArgument, match="where") as caught:
+    with pytest.raises(InvalidArgument, match="where") as caught:
         RowFilter(COLUMNS, where)
     assert said in str(caught.value)
 
@@ -52,7 +52,7 @@ def test_what_is_no_condition_is_told_before_any_row(where: str, said: str) -> N
 @pytest.mark.parametrize("where", ["age + 1", "email.__class__.__mro__[1].__subclasses__()", "email|int / 0"])
 def test_a_condition_that_fails_names_the_row(where: str) -> None:
     """TF-01: the sandbox holds here as well."""
-    with pytest.raises(BadArgument, match="--where fails on row 7: "):
+    with pytest.raises(InvalidArgument, match="--where fails on row 7: "):
         RowFilter(COLUMNS, where).left_out(7, ANN)
 
 

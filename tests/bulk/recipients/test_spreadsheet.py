@@ -11,7 +11,7 @@ import pytest
 
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
-from asyncsmtp.errors import NotInstalled, RecipientError
+from asyncsmtp.errors import MissingDependency, RecipientError
 
 
 def workbook(path: Path, *rows: tuple[object, ...]) -> Path:
@@ -72,5 +72,5 @@ async def test_a_file_that_is_none_is_refused(tmp_path: Path, octets: bytes) -> 
 async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = workbook(tmp_path / "people.xlsx", ("email",))
     monkeypatch.setitem(sys.modules, "python_calamine", None)
-    with pytest.raises(NotInstalled, match=r"asyncsmtp\[xlsx\]"):
+    with pytest.raises(MissingDependency, match=r"asyncsmtp\[xlsx\]"):
         await read(path)

@@ -17,7 +17,7 @@ from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.place import BeforeEnd
-from asyncsmtp.errors import BadArgument, ConnectFailed, ConnectionLost, DeliveryInDoubt, SMTPError
+from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, InvalidArgument, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
@@ -115,9 +115,9 @@ async def test_a_rate_is_one_relay_s_and_holds_up_no_other() -> None:
 
 
 def test_what_would_take_nothing_is_refused() -> None:
-    with pytest.raises(BadArgument, match="there is no relay"):
+    with pytest.raises(InvalidArgument, match="there is no relay"):
         RelayBalancer([])
-    with pytest.raises(BadArgument, match="takes nothing: give one above 0"):
+    with pytest.raises(InvalidArgument, match="takes nothing: give one above 0"):
         WeightedRelay(FakePool(), 0)
 
 

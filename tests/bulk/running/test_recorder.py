@@ -18,12 +18,11 @@ from asyncsmtp.bulk.keeping.change import Change
 from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.settings.relay import Dialogue
-from asyncsmtp.mail.signing.dkim import Signer
-from asyncsmtp.mail.signing.dkimkey import DkimKey
+from asyncsmtp.mail.list_unsubscribe import Unsubscribe
+from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.mail.unsubscribe import Unsubscribe
 from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
 from tests.bulk.ledgers import readers
 from tests.bulk.running.test_runner import Plain, campaign

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.running.retry import Retry
-from asyncsmtp.errors import BadArgument
+from asyncsmtp.errors import InvalidArgument
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STILL = Retry(jitter=0)
@@ -69,5 +69,5 @@ def test_a_row_that_was_never_tried_is_not_too_old() -> None:
 
 @pytest.mark.parametrize("wrong", [{"delay": -1}, {"lasting": -1}, {"longest": -1}, {"jitter": -0.1}, {"attempts": 0}])
 def test_times_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(BadArgument, match="give "):
+    with pytest.raises(InvalidArgument, match="give "):
         Retry(**wrong)

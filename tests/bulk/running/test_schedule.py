@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.running.schedule import Schedule, Window
-from asyncsmtp.errors import BadArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError
 
 VIENNA = ZoneInfo("Europe/Vienna")
 
@@ -48,7 +48,7 @@ def test_a_window_opens_by_the_clock_on_the_wall(window: str, now: str, opens: s
     "text", ["", "9-17", "Mon", "Xyz 09:00-17:00", "09:00-25:00", "09:61-10:00", "Mon 09:00-17:00 Mars/Base", "\x1b[2J"]
 )
 def test_what_is_no_window_is_refused_with_what_one_looks_like(text: str) -> None:
-    with pytest.raises(BadArgument, match="give one such as") as caught:
+    with pytest.raises(InvalidArgument, match="give one such as") as caught:
         Window.parse(text)
     assert "\x1b" not in str(caught.value)
 

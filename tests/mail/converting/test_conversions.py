@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import NotInstalled, TemplateError
+from asyncsmtp.errors import MissingDependency, TemplateError
 from asyncsmtp.mail.converting.conversions import html_from_markdown, styles_inlined, text_from_html
 from asyncsmtp.mail.converting.protecting import Protected
 from asyncsmtp.mail.templates.template import Template
@@ -246,7 +246,7 @@ def test_a_condition_that_a_text_would_lose_is_an_error(html: str) -> None:
 @pytest.mark.parametrize(("module", "make"), [("inscriptis", text_from_html), ("css_inline", styles_inlined)])
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, module: str, make: object) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(NotInstalled, match=r"asyncsmtp\[html\]"):
+    with pytest.raises(MissingDependency, match=r"asyncsmtp\[html\]"):
         make("<p>x</p>")  # type: ignore[operator]
 
 

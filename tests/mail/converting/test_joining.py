@@ -6,7 +6,7 @@ import pytest
 
 from asyncsmtp.errors import TemplateError
 from asyncsmtp.mail.converting.joining import joined, loaded
-from asyncsmtp.mail.templates.sandbox import Sandbox
+from asyncsmtp.mail.templates.environment import TemplateEnvironment
 
 FILES = {
     "foot": "Bye {{ a }}\n",
@@ -40,9 +40,11 @@ def as_it_is(source: str, path: str) -> str:
     ],
 )
 def test_joined_it_gives_the_same(source: str) -> None:
-    sandbox = Sandbox(autoescape=True, load=FILES.__getitem__)
+    sandbox = TemplateEnvironment(autoescape=True, load=FILES.__getitem__)
     whole = joined(source, "m", FILES.__getitem__, as_it_is)
-    assert Sandbox(autoescape=True).from_string(whole).render(a="A") == sandbox.from_string(source).render(a="A")
+    assert TemplateEnvironment(autoescape=True).from_string(whole).render(a="A") == sandbox.from_string(source).render(
+        a="A"
+    )
 
 
 def test_a_file_is_made_what_it_must_be_before_it_is_put_in_place() -> None:

@@ -1,0 +1,208 @@
+"""The names a template uses, held against the columns before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import cast
+
+from jinja2 import TemplateError as JinjaError
+from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
+from jinja2.meta import find_undeclared_variables
+
+from asyncsmtp.errors import TemplateError
+from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL
+from asyncsmtp.mail.templates.environment import TemplateEnvironment
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["Columns", "check_names", "column_of", "depends_on_row", "is_free", "known_columns", "parse", "syntax_of"]
+
+ROW = "row"  # the name under which a template finds all columns, whatever they are called
+_RESERVED = frozenset({ROW, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
+_NOT_IN_NAME = re.compile(r"\W+")
+
+
+class Columns:
+    """Column names and the identifiers they go by: `E-Mail Address` is also `E_Mail_Address`.
+
+    An identifier that two columns would share belongs to neither; `row["…"]` reaches every column.
+
+    Args:
+        called: further identifiers of columns; such a name belongs to no other column.
+    Attributes:
+        names: identifier to column.
+    """
+
+    def __init__(self, columns: Sequence[str], called: Mapping[str, str] | None = None) -> None:
+        self._columns = frozenset(columns)
+        self.names: Mapping[str, str] = _identifiers(columns) | dict(called or {})
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
+
+    def advice(self, unknown: str) -> str:
+        """What to write instead of a name that is none: the nearest, or all of them if there are few."""
+        known = {name.lower(): name for name in (*self._columns, *self.names)}
+        if near := get_close_matches(unknown.lower(), known, n=1):
+            return f"did you mean “{self._written(known[near[0]])}”?"
+        if not known:
+            return "there are no columns"
+        listed = sorted(map(self._written, self._columns))
+        return "the columns are " + ", ".join(listed[:10]) + (" …" if len(listed) > 10 else "")
+
+    def _written(self, column: str) -> str:
+        if column in self.names:
+            return column
+        return next((name for name, of in self.names.items() if of == column), f'row["{column}"]')
+
+
+def known_columns(columns: Sequence[str], called: Mapping[str, str], *, unsubscribes: bool) -> Columns:
+    """What a template may name: the columns, and `unsubscribe_url` where there is one.
+
+    Raises:
+        TemplateError: the recipients have a column of that name.
+    """
+    if not unsubscribes:
+        return Columns(columns, called)
+    if UNSUBSCRIBE_URL in columns or UNSUBSCRIBE_URL in called:
+        raise TemplateError(f"the recipients have a column “{UNSUBSCRIBE_URL}” of their own: rename it", "header")
+    return Columns((*columns, UNSUBSCRIBE_URL), called)
+
+
+def is_free(name: str) -> bool:
+    """Whether a column may go by that name."""
+    return name.isidentifier() and name.lower() not in _RESERVED
+
+
+def _identifiers(columns: Sequence[str]) -> dict[str, str]:
+    plain = {column: column for column in columns if column.isidentifier()}
+    made: dict[str, list[str]] = {}
+    for column in columns:
+        name = _NOT_IN_NAME.sub("_", column).strip("_")
+        made.setdefault(f"_{name}" if name[:1].isdigit() else name, []).append(column)
+    unique = {name: of[0] for name, of in made.items() if len(of) == 1 and name.isidentifier()}
+    return {name: column for name, column in (unique | plain).items() if name.lower() not in _RESERVED}
+
+
+_LOADS = (nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)
+_OF_A_ROW = frozenset({"get", "items", "keys", "values"})  # a mapping's own
+
+
+@contextmanager
+def syntax_of(file: str) -> Iterator[None]:
+    """Turn what Jinja2 says of a template's syntax into a TemplateError with its line."""
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise TemplateError(error.message or "bad syntax", file, error.lineno) from error
+    except (JinjaError, RecursionError) as error:
+        raise TemplateError(str(error), file) from error
+
+
+def parse(source: str, file: str, sandbox: TemplateEnvironment) -> nodes.Template:
+    """The syntax tree; TemplateError if there is none."""
+    with syntax_of(file):
+        return sandbox.parse(source, name=file, filename=file)
+
+
+def column_of(node: nodes.Node, columns: Columns) -> str | None:
+    """The column, if the expression is nothing but one: `{{ name }}` or `{{ row["Name"] }}`."""
+    if isinstance(node, nodes.Name):
+        return columns.names.get(node.name)
+    key = _key_of_row(node)
+    return key if key in columns else None
+
+
+def depends_on_row(tree: nodes.Template) -> bool:
+    """Whether the result may differ between recipients."""
+    return bool(find_undeclared_variables(tree)) or next(tree.find_all(_LOADS), None) is not None
+
+
+def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment) -> None:
+    """Look at every name, in included files too.
+
+    Raises:
+        TemplateError: the first name that is no column and nothing the templates define, with the
+            nearest column; or a file that cannot be included.
+    """
+    trees = dict(_closure(tree, file, sandbox, ()))
+    defined = {name for each in trees.values() for name in _defined(each)}
+    for name, each in trees.items():
+        _check_file(each, name, columns, defined)
+
+
+def _closure(
+    tree: nodes.Template, file: str, sandbox: TemplateEnvironment, path: tuple[str, ...]
+) -> Iterator[tuple[str, nodes.Template]]:
+    """The template and, in depth, all that it loads."""
+    yield file, tree
+    for node in tree.find_all(_LOADS):
+        name = cast(nodes.Include, node).template
+        if not (isinstance(name, nodes.Const) and isinstance(name.value, str)):
+            raise TemplateError("only a name between quotation marks can be included", file, node.lineno)
+        if name.value in path:
+            raise TemplateError(f"“{name.value}” includes itself", file, node.lineno)
+        source = _source(name.value, file, node.lineno, sandbox)
+        yield from _closure(parse(source, name.value, sandbox), name.value, sandbox, (*path, name.value))
+
+
+def _source(name: str, file: str, line: int, sandbox: TemplateEnvironment) -> str:
+    if sandbox.loader is None:
+        raise TemplateError(f"“{name}” cannot be included: no folder of templates was given", file, line, name)
+    try:
+        return sandbox.loader.get_source(sandbox, name)[0]
+    except TemplateNotFound as error:
+        raise TemplateError(f"“{name}” {_why(error.__cause__)}", file, line, name) from error
+
+
+def _why(cause: BaseException | None) -> str:
+    """What is wrong with a file that cannot be included."""
+    if isinstance(cause, UnicodeDecodeError):
+        line = cause.object.count(b"\n", 0, cause.start) + 1
+        return f"cannot be included: its line {line} is not UTF-8: save it as UTF-8"
+    if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, FileNotFoundError):
+        why = safe_text(cause.strerror[:1].lower() + cause.strerror[1:])
+        return f"cannot be included: {why}: put the file itself into the folder of the template, for you to read"
+    return "is not to be found in the folder of the template"
+
+
+def _defined(tree: nodes.Template) -> Iterator[str]:
+    """Names that a template sets for itself and for those it loads or that load it."""
+    for assign in tree.find_all((nodes.Assign, nodes.AssignBlock)):
+        yield from (name.name for name in assign.find_all(nodes.Name) if name.ctx == "store")
+    yield from (macro.name for macro in tree.find_all(nodes.Macro))
+    yield from (module.target for module in tree.find_all(nodes.Import))
+    for imported in tree.find_all(nodes.FromImport):
+        yield from (name if isinstance(name, str) else name[1] for name in imported.names)
+
+
+def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[str]) -> None:
+    with syntax_of(file):
+        undeclared = find_undeclared_variables(tree)
+    unknown = undeclared - columns.names.keys() - defined - {ROW}
+    for name in tree.find_all(nodes.Name):
+        if name.name in unknown:
+            raise TemplateError(
+                f"“{name.name}” is no column: {columns.advice(name.name)}", file, name.lineno, name.name
+            )
+    for node in tree.find_all((nodes.Getitem, nodes.Getattr)):
+        key = _key_of_row(node)
+        if key is not None and key not in columns and not (isinstance(node, nodes.Getattr) and key in _OF_A_ROW):
+            raise TemplateError(f"“{key}” is no column: {columns.advice(key)}", file, node.lineno, key)
+    for output in tree.find_all(nodes.Output):
+        for shown in output.nodes:
+            if isinstance(shown, nodes.Name) and shown.name == ROW and ROW in undeclared:
+                raise TemplateError('“row” is all columns: write row["…"] for one', file, shown.lineno, ROW)
+
+
+def _key_of_row(node: nodes.Node) -> str | None:
+    """`x` in `row["x"]` and `row.x`."""
+    if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
+        return None
+    if node.node.name != ROW:
+        return None
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
