@@ -247,3 +247,14 @@ def test_a_list_from_a_spreadsheet_has_its_domains(tmp_path: Path) -> None:
     path = tmp_path / "no.csv"
     path.write_text("'@example.edu,'=left\n '+x@example.com\n", encoding="utf-8")
     assert list(read_text_list(path)) == [Suppressed("@example.edu", "=left"), Suppressed("+x@example.com")]
+
+
+@pytest.mark.parametrize("microsecond", [1, 999_999, 123_457])
+def test_the_time_of_an_entry_is_exact_to_the_microsecond(tmp_path: Path, microsecond: int) -> None:
+    """A float of seconds since 1970 has fewer digits."""
+    at = datetime(2286, 11, 20, 17, 46, 39, microsecond, tzinfo=UTC)
+    path = tmp_path / "gone.db"
+    SuppressionList(path).add([Suppressed("ann@example.com")], at)
+    with closing(sqlite3.connect(path)) as connection:
+        ((us,),) = connection.execute("SELECT at_us FROM suppression").fetchall()
+    assert us == 9_999_999_999 * 1_000_000 + microsecond

@@ -35,7 +35,7 @@ def test_the_delimiter_is_the_one_that_fits_header_and_rows(text: str, delimiter
 
 def test_two_delimiters_that_fit_alike_are_asked_about() -> None:
     """Any choice would be a coin."""
-    with pytest.raises(RecipientError, match="which of ',' and ';' parts the columns"):
+    with pytest.raises(RecipientError, match="the delimiter may be ',' and ';': name it with --delimiter"):
         heading("a,email;b\nx,y;z\n")
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -25,7 +26,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from tests.bulk.ledgers import batches, entries, recipient, states
 from tests.bulk.running.test_runner import Plain
-from tests.bulk.running.test_storms import YES
+from tests.bulk.running.test_storms import LATER, YES, Saying
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 
@@ -294,3 +295,45 @@ async def test_a_ledger_that_dies_under_a_quota_ends_the_run_as_itself(tmp_path:
             await run.run()
         with suppress(LedgerError):
             await ledger.aclose()
+
+
+async def test_a_simulation_drives_a_run_by_its_clocks_and_its_sleep(tmp_path: Path) -> None:
+    """A week of a daily quota, greylisting and windows passes without waiting, and twice in the same way."""
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        wall, times = Wall(), list[datetime]()
+
+        def monotonic(wall: Wall = wall) -> float:
+            return wall.seconds() - NOON.timestamp()
+
+        async def sleep(seconds: float, event: asyncio.Event, wall: Wall = wall) -> None:
+            wall.now += timedelta(seconds=seconds)
+            await asyncio.sleep(0)
+
+        def watch(claim: Claim, settlement: Settlement, wall: Wall = wall, times: list[datetime] = times) -> None:
+            times.append(wall.now)
+
+        policy = RatePolicy(Rate.parse_all("10/min, 10/day"), clock=monotonic, wall=wall.seconds)
+        async with ledger_of(tmp_path / name, ["example.net"] * 40, wall) as ledger:
+            run = Run(
+                Plain(),
+                ledger,
+                Saying(*[LATER] * 3, YES),
+                rate_policy=policy,
+                schedule=Schedule((Window.parse("09:00-17:00 UTC"),)),
+                wait=True,
+                watch=watch,
+                concurrency=1,
+                clock=wall,
+                monotonic=monotonic,
+                random=Random(1),
+                sleep=sleep,
+            )
+            await run.run()
+            assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert len(times) == 43
+        assert timedelta(days=4) <= times[-1] - NOON <= timedelta(days=6)
+        assert all(9 <= time.hour < 17 for time in times)
+        found.append(times)
+    assert found[0] == found[1]

@@ -213,7 +213,7 @@ async def test_a_network_file_system_is_refused(home: Folder, monkeypatch: pytes
 
 async def test_a_folder_that_is_not_there_is_a_sentence(home: Folder) -> None:
     home.path = home.path.parent / "gone" / "news.ledger"
-    with pytest.raises(LedgerError, match="cannot be created: No such file"):
+    with pytest.raises(LedgerError, match="cannot be made: No such file"):
         async with home.open():
             pass
 
