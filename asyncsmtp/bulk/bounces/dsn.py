@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import Message
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 __all__ = ["MAX_DSN_BYTES", "Bounce", "parse_dsn", "read_mail_files"]
 
@@ -56,7 +58,7 @@ def parse_dsn(data: bytes) -> Iterator[Bounce]:
     Never raises: anybody can write to a mailbox for bounces.
     """
     try:
-        report = message_from_bytes(data[:MAX_DSN_BYTES], policy=policy.compat32)
+        report = _parse(data[:MAX_DSN_BYTES])
         status = next((part for part in report.walk() if part.get_content_type() in _STATUSES), None)
         if status is None:
             return
@@ -72,11 +74,17 @@ _STATUSES = frozenset({"message/delivery-status", "message/global-delivery-statu
 _HEADERS = frozenset({"text/rfc822-headers", "message/global-headers"})
 
 
+def _parse(data: bytes) -> Message:
+    from email import message_from_bytes, policy  # late: ledgers import Bounce, and few commands parse mail
+
+    return message_from_bytes(data, policy=policy.compat32)
+
+
 def _blocks(status: Message) -> Iterator[Message]:
     """Yield the groups of fields of a status: the first is about the message, each further one about a recipient."""
     payload = status.get_payload()
     if isinstance(payload, list):
-        yield from (part for part in payload if isinstance(part, Message))
+        yield from (part for part in payload if not isinstance(part, str))
 
 
 def _bounce(fields: Message, message_id: str, to: tuple[str, ...], report: str) -> Bounce | None:
@@ -104,7 +112,7 @@ def _message_id(report: Message) -> str:
             continue
         if part.get_content_type() in _HEADERS:
             payload = part.get_payload(decode=True)
-            part = message_from_bytes(payload if isinstance(payload, bytes) else b"", policy=policy.compat32)
+            part = _parse(payload if isinstance(payload, bytes) else b"")
         if found := _ID.search(str(part.get("Message-ID", ""))):
             return found[1]
     return ""

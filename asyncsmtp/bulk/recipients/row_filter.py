@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.mail.templates.variables import Columns
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["RowFilter"]
@@ -32,6 +31,9 @@ class RowFilter:
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         """Raises InvalidArgument: the condition is not valid, or names an unknown column."""
+        # Late, as Jinja2 below: ledgers import recipients, and many commands need no template.
+        from asyncsmtp.mail.templates.variables import Columns
+
         self._columns = Columns(columns, aliases)
         self._offset = offset
         self._where = where
@@ -64,7 +66,6 @@ class RowFilter:
         return "" if result else f"left out: not {safe_text(str(self._where), 200)}"
 
     def _compile(self, where: str) -> Callable[..., object]:
-        # Late: most campaigns have no condition, and start-up is measured.
         from jinja2 import StrictUndefined, TemplateSyntaxError, meta
         from jinja2.nodes import Template
         from jinja2.sandbox import ImmutableSandboxedEnvironment
