@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -136,11 +136,8 @@ class SuppressionList:
                 pass
             except OSError as error:
                 raise SuppressionError(f"{self.path} cannot be created: {error.strerror}: choose another") from error
-        with closing(self._open()) as connection:
-            try:
-                connection.executescript(_TABLE)
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            connection.executescript(_TABLE)
 
     def add(self, entries: Iterable[Suppressed], at: datetime | None = None) -> int:
         """Add entries; return the number of new ones. Existing entries keep their reason.
@@ -150,7 +147,7 @@ class SuppressionList:
         Raises:
             RecipientError: an entry is not an address; nothing was added.
         """
-        us = ((at or datetime.now(UTC)) - _EPOCH) // timedelta(microseconds=1)
+        us = ((at or datetime.now(UTC)).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         rows = [
             (parse_key(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _MAX_REASON), us)
             for entry in entries
@@ -165,60 +162,44 @@ class SuppressionList:
         """Raise SuppressionError unless it is a list that can be read."""
         if not self.path.exists():
             raise SuppressionError(f"there is no suppression list {self.path}: make it: asyncsmtp suppress {self.path}")
-        with closing(self._open()) as connection:
-            try:
-                connection.execute("SELECT key FROM suppression LIMIT 1").fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            connection.execute("SELECT key FROM suppression LIMIT 1").fetchall()
 
     def entries(self) -> list[Suppressed]:
         """Return all entries, by key."""
         self.check()
-        with closing(self._open()) as connection:
-            try:
-                found = connection.execute("SELECT address, reason FROM suppression ORDER BY key").fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            found = connection.execute("SELECT address, reason FROM suppression ORDER BY key").fetchall()
         return [Suppressed(address, reason) for address, reason in found]
 
     def reasons(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the reason of each of these keys, as from `parse_key`, that is listed."""
         find = "SELECT key, reason FROM suppression WHERE key IN (SELECT value FROM json_each(?))"
-        with closing(self._open()) as connection:
-            try:
-                return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
 
     def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         self.create()
-        with closing(self._open()) as connection:
+        with self._connection() as connection:
             before = connection.total_changes
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(statement, rows)
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(statement, rows)
+            connection.execute("COMMIT")
             return connection.total_changes - before
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                if tables and application != APPLICATION_ID:
+                    raise SuppressionError(
+                        f"{self.path} is a database, but not a suppression list: choose another"
+                    )
+                yield connection
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        try:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-        except sqlite3.Error as error:
-            connection.close()
-            raise self._unusable(error) from error
-        if tables and application != APPLICATION_ID:
-            connection.close()
-            raise SuppressionError(f"{self.path} is a database, but not a suppression list: choose another name")
-        return connection
-
-    def _unusable(self, error: sqlite3.Error) -> SuppressionError:
-        return SuppressionError(f"the suppression list {self.path} cannot be used: {error}: repair or remove it")
+            why = f"the suppression list {self.path} cannot be used: {error}: repair or remove it"
+            raise SuppressionError(why) from error

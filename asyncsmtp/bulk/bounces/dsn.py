@@ -48,7 +48,7 @@ class Bounce:
 
     @property
     def permanent(self) -> bool:
-        """Whether no later message will arrive there either, so that the address should be suppressed."""
+        """True if no later message will arrive there either: the address should be suppressed."""
         return self.failed and self.status.startswith("5.1.")
 
 

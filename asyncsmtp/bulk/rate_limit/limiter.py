@@ -192,12 +192,12 @@ class LimiterGroup:
 
     @property
     def has_quotas(self) -> bool:
-        """Whether there are counts to keep for the next run."""
+        """True if there are counts to keep for the next run."""
         return bool(self._quotas)
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether no message has to wait."""
+        """True if no message has to wait."""
         return not self._intervals and not self._quotas and self.adaptive.limiter is None
 
     @property

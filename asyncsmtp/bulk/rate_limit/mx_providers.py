@@ -60,7 +60,7 @@ class MxProviders:
 
     @property
     def has_backlog(self) -> bool:
-        """Whether so many domains are being looked up that further ones should wait."""
+        """True if so many domains are being looked up that further ones should wait."""
         return len(self._pending) >= MAX_PENDING
 
     def known(self, domain: str) -> str | None:

@@ -62,12 +62,12 @@ class RatePolicy:
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether no message has to wait."""
+        """True if no message has to wait."""
         return not self._domains and self.overall.is_unlimited
 
     @property
     def has_lookup_backlog(self) -> bool:
-        """Whether the providers of so many domains are unknown yet that further rows should wait."""
+        """True if so many providers are being looked up that further rows should wait."""
         return self._lookup is not None and self._lookup.has_backlog
 
     def limit(self, rate: Rate) -> None:

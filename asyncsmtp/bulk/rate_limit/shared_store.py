@@ -7,8 +7,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -30,14 +30,13 @@ MAX_AHEAD = 1.0  # seconds that an even rate may be reserved in advance: then it
 MAX_RESERVED = 512  # messages reserved at once
 BUSY_TIMEOUT = 5.0  # seconds to wait for other processes, each of which writes for a millisecond
 _SECOND = 1_000_000  # microseconds
-_COUNTED = (
-    "CREATE TABLE IF NOT EXISTS counted (relay TEXT, rate TEXT, part INTEGER, number INTEGER NOT NULL,"
-    " PRIMARY KEY (relay, rate, part)) WITHOUT ROWID"
-)
-_SPACED = (
-    "CREATE TABLE IF NOT EXISTS spaced (relay TEXT, rate TEXT, next_us INTEGER NOT NULL,"
-    " PRIMARY KEY (relay, rate)) WITHOUT ROWID"
-)
+_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS counted (relay TEXT, rate TEXT, part INTEGER, number INTEGER NOT NULL,
+  PRIMARY KEY (relay, rate, part)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spaced (relay TEXT, rate TEXT, next_us INTEGER NOT NULL,
+  PRIMARY KEY (relay, rate)) WITHOUT ROWID;
+COMMIT"""
 _COUNT = "INSERT INTO counted VALUES (?, ?, ?, max(0, ?)) ON CONFLICT DO UPDATE SET number = max(0, number + ?)"
 _SPACE = "INSERT INTO spaced VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next_us = excluded.next_us"
 
@@ -107,14 +106,11 @@ class SharedRateStore:
         Raises:
             LedgerError: the file cannot be used.
         """
-        try:
-            with closing(self._connect()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                reserved = self._reserve(connection, self.batch_size(wanted))
-                connection.execute("COMMIT")
-                return reserved
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            reserved = self._reserve(connection, self.batch_size(wanted))
+            connection.execute("COMMIT")
+            return reserved
 
     def release(self, reserved: Reservation, number: int) -> None:
         """Uncount so many messages of `reserved`, which were not sent. Slots of an even rate are lost.
@@ -124,12 +120,9 @@ class SharedRateStore:
         """
         if not self._counted or not number:
             return
-        try:
-            with closing(self._connect()) as connection:
-                for rate in self._counted:
-                    self._count(connection, rate, reserved.until, -number)
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
+        with self._connection() as connection:
+            for rate in self._counted:
+                self._count(connection, rate, reserved.until, -number)
 
     def _reserve(self, connection: sqlite3.Connection, wanted: int) -> Reservation:
         now = self.now()
@@ -171,31 +164,25 @@ class SharedRateStore:
         latest = now + int((MAX_AHEAD + RESERVATION_TIME) * _SECOND) + _step(rate)
         return max(min(stored or 0, latest), now - int(MAX_CATCH_UP * _SECOND))
 
-    def _connect(self) -> sqlite3.Connection:
-        if not self._is_created:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            refuse_network(self.path)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             if not self._is_created:
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in (_COUNTED, _SPACED):
-                    connection.execute(statement)
-                connection.execute("COMMIT")
-                self._is_created = True
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _unusable(self, error: Exception) -> LedgerError:
-        why = getattr(error, "strerror", None) or error
-        return LedgerError(
-            f"the file of shared rates {safe_text(str(self.path))} cannot be used: {safe_text(str(why), 200)}: repair"
-            " or remove it, or name another in [limits] shared"
-        )
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                refuse_network(self.path)
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection:
+                if not self._is_created:
+                    connection.executescript(_TABLES)
+                    self._is_created = True
+                connection.execute("PRAGMA synchronous = FULL")
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            why = safe_text(str(getattr(error, "strerror", None) or error), 200)
+            raise LedgerError(
+                f"the file of shared rates {safe_text(str(self.path))} cannot be used: {why}: repair or remove it,"
+                " or name another in [limits] shared"
+            ) from error
 
 
 class SharedLimiter:

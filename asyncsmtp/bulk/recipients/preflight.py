@@ -58,7 +58,7 @@ class PreflightReport:
 
     @property
     def clean(self) -> bool:
-        """Whether every row would be mailed, once, and without a remark."""
+        """True if every row would be mailed, once, and without a remark."""
         return not (self.problems or self.duplicates or self.remarks)
 
     def raise_for_problems(self) -> None:

@@ -84,7 +84,7 @@ class Schedule:
 
     @property
     def depends_on_recipient(self) -> bool:
-        """Whether recipients have windows of their own."""
+        """True if recipients have windows of their own."""
         return self.zone_column is not None and any(window.zone is None for window in self.windows)
 
     def next_opening(self, now: datetime, fields: Mapping[str, str] | None = None) -> datetime:

@@ -103,7 +103,7 @@ class Scheduler:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """True after `stop`."""
         return self._stopped.is_set()
 
     def stop(self) -> None:
