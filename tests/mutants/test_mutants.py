@@ -86,8 +86,8 @@ MUTANTS = {
         (
             (
                 "bulk/running/row_sender.py",
-                "                return _ours(claim, State.IN_DOUBT, error)\n",
-                "                return _ours(claim, State.ACCEPTED, error)\n",
+                "                return _failure(claim, State.IN_DOUBT, error)\n",
+                "                return _failure(claim, State.ACCEPTED, error)\n",
             ),
         ),
         "cli/test_bulk.py",
