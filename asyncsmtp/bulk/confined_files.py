@@ -35,7 +35,7 @@ class ConfinedFolder:
         """
         steps = path.split("/")
         if not {"", ".", ".."}.isdisjoint(steps) or "\0" in path:
-            raise _refusal(errno.EACCES, "it is not below the folder", path)
+            raise OSError(errno.EACCES, "it is not below the folder", path)
         here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for step in steps[:-1]:
@@ -52,13 +52,13 @@ class ConfinedFolder:
     def _content(self, descriptor: int, path: str) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _refusal(errno.EINVAL, "it is not a regular file", path)
+                raise OSError(errno.EINVAL, "it is not a regular file", path)
             with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(self._limit + 1)
         finally:
             os.close(descriptor)
         if len(data) > self._limit:
-            raise _refusal(errno.EFBIG, f"it has more than {self._limit:,} bytes", path)
+            raise OSError(errno.EFBIG, f"it has more than {self._limit:,} bytes", path)
         return data
 
 
@@ -67,11 +67,7 @@ def _open_step(step: str, flags: int, here: int, path: str) -> int:
         return os.open(step, flags, dir_fd=here)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise _refusal(
+            raise OSError(
                 errno.EACCES, "a symbolic link, or a file in place of a folder, is on the way", path
             ) from None
         raise
-
-
-def _refusal(number: int, why: str, path: str) -> OSError:
-    return OSError(number, why, path)

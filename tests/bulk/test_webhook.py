@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "TIMEOUT", 2.0)
 
 
-async def test_every_outcome_is_told_in_batches_and_signed(tmp_path: Path) -> None:
+async def test_every_outcome_is_posted_in_batches_and_signed(tmp_path: Path) -> None:
     async with server(204) as it, campaign(tmp_path, 1200) as ledger, open_webhook(it.url, b"secret") as hook:
         await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
     assert hook.delivered == len(it.outcomes) == 1200
@@ -120,7 +120,7 @@ async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     "url",
     ["", "ftp://example.org/", "https://", "https://[bad/", "https://example.org:99999/", "example.org", "\x1b[2J"],
 )
-async def test_what_is_no_url_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgument, match="is not a URL for a webhook"):
         async with open_webhook(url):
             pass

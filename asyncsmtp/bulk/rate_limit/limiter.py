@@ -140,9 +140,13 @@ class AdaptiveRate:
             return
         self._complaint_at = now
         if self.limiter is None:
-            self._reduce(self._accepted_rate(now), now)
+            rate = self._accepted_rate(now)
         elif now - self._reduced_at >= CHANGE_INTERVAL:
-            self._reduce(min(self._accepted_rate(now), BACKOFF_FACTOR / self.limiter.interval), now)
+            rate = min(self._accepted_rate(now), BACKOFF_FACTOR / self.limiter.interval)
+        else:
+            return
+        self._reduced_at = now
+        self._set(rate, now)
 
     def _record(self, now: float, *, deferred: bool) -> None:
         self._outcomes.append((now, deferred))
@@ -154,10 +158,6 @@ class AdaptiveRate:
         """Return the messages per second that were not refused temporarily."""
         span = min(WINDOW, max(now - self._outcomes[0][0], 0.25)) if self._outcomes else WINDOW
         return (len(self._outcomes) - self._deferred) / span
-
-    def _reduce(self, rate: float, now: float) -> None:
-        self._reduced_at = now
-        self._set(rate, now)
 
     def _set(self, rate: float, now: float) -> None:
         interval = 1 / max(MIN_RATE, rate)
@@ -189,11 +189,6 @@ class LimiterGroup:
     def restore_counts(self, counts: Counts) -> None:
         """Continue with the `counts()` of an earlier run."""
         self._quotas = [Quota(quota.rate, counts.get(str(quota.rate))) for quota in self._quotas]
-
-    @property
-    def has_quotas(self) -> bool:
-        """True if there are counts to keep for the next run."""
-        return bool(self._quotas)
 
     @property
     def is_unlimited(self) -> bool:

@@ -137,7 +137,7 @@ class RatePolicy:
     def save_counts(self) -> str | None:
         """Return the counts of quotas for `restore_counts` of the next run; None: there are no quotas."""
         groups = {"": self.overall, **self._domains}
-        counts = {name: group.counts() for name, group in groups.items() if group.has_quotas}
+        counts = {name: counts for name, group in groups.items() if (counts := group.counts())}
         return json.dumps(counts) if counts else None
 
     def restore_counts(self, saved: str | None) -> None:

@@ -89,11 +89,8 @@ class CircuitBreaker:
         if self.error is not None:
             return not refused
         failure = refused or settlement.state is State.IN_DOUBT
-        if failure or self._failures:  # while all goes well there is nothing to count
-            self._count(failure, settlement)
-        return True
-
-    def _count(self, failure: bool, settlement: Settlement) -> None:
+        if not (failure or self._failures):  # while all goes well there is nothing to count
+            return True
         if len(self._last) == self._last.maxlen:
             self._failures -= self._last[0]
         self._last.append(failure)
@@ -101,3 +98,4 @@ class CircuitBreaker:
         if self._failures >= self._max_failures:
             what = f"{settlement.code} {settlement.reply}" if settlement.code else settlement.reply
             self.error = CampaignHalted(self._failures, len(self._last), settlement.host, what)
+        return True

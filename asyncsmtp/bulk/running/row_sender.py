@@ -26,7 +26,6 @@ from asyncsmtp.errors import (
     ReplyTimeout,
     SMTPError,
 )
-from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
 __all__ = ["InFlight", "RowSender"]
@@ -95,17 +94,19 @@ class RowSender:
         Raises:
             SMTPError: the failure is the campaign's and not the row's; the row was not delivered.
         """
-        claim = row.claim
+        claim, recipient = row.claim, row.claim.recipient
         try:
-            message = self._compose(claim)
+            message = self._composer.compose(
+                recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
+            )
         except (RecipientError, MessageError) as error:
             return _failure(claim, State.REJECTED, error)
-        broken = self._broken.pop(claim.recipient.row, 0)
+        broken = self._broken.pop(recipient.row, 0)
         while True:
             try:
                 delivery = await self._send(message, before_end=lambda: self._mark(row))
             except DeliveryInDoubt as error:
-                logger.warning("row %d is in doubt: %s", claim.recipient.row, error.__cause__ or error)
+                logger.warning("row %d is in doubt: %s", recipient.row, error.__cause__ or error)
                 return _failure(claim, State.IN_DOUBT, error)
             except SMTPError as error:
                 if _is_about_message(error):
@@ -123,18 +124,12 @@ class RowSender:
             else:
                 if delivery is None:
                     if broken:
-                        self._broken[claim.recipient.row] = broken
+                        self._broken[recipient.row] = broken
                     return None
                 self._reconnect.record_success()
-                self._rate_policy.record_delivery(claim.recipient.mailbox.domain, delivery)
+                self._rate_policy.record_delivery(recipient.mailbox.domain, delivery)
                 settlement = _reply(claim, delivery)
                 return self._retry_later(claim, settlement) if settlement.state is State.DEFERRED else settlement
-
-    def _compose(self, claim: Claim) -> Message:
-        recipient = claim.recipient
-        return self._composer.compose(
-            recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
-        )
 
     def _retry_later(self, claim: Claim, settlement: Settlement) -> Settlement:
         """Add the time of the next attempt to a temporary failure, or make it the last one."""

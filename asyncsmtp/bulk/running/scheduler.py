@@ -129,7 +129,8 @@ class Scheduler:
 
     async def rows(self) -> AsyncGenerator[Claim]:
         """Yield each row when it may begin, until there are no more, or the run is held up and does not wait."""
-        while not self.is_stopped and (seconds := self._until_start()) > 0:
+        start = self._schedule.start_at or self._clock()
+        while not self.is_stopped and (seconds := (start - self._clock()).total_seconds()) > 0:
             await self._sleep(seconds)
         self._rate_policy.restore_counts(await self._ledger.recall(COUNTS_KEY))
         try:
@@ -157,10 +158,6 @@ class Scheduler:
                     return False
         return not self.is_stopped
 
-    def _until_start(self) -> float:
-        start = self._schedule.start_at
-        return 0.0 if start is None else (start - self._clock()).total_seconds()
-
     async def _in_turn(self) -> AsyncGenerator[Claim]:
         """Yield each row when its domain allows it; rows of other domains pass those that wait."""
         while not self.is_stopped:
@@ -182,7 +179,7 @@ class Scheduler:
             while self._parked:
                 for ready in self._unpark():
                     yield ready
-                if self._parked and not await self._hold(self._until_next_domain):
+                if self._parked and not await self._hold(lambda: min(map(self._rate_policy.delay_for, self._parked))):
                     return
             if self.resumes_at is not None or not await self._wait_for_due_rows():
                 return
@@ -214,9 +211,6 @@ class Scheduler:
             if not self._parked[key]:
                 del self._parked[key]
         return found
-
-    def _until_next_domain(self) -> float:
-        return min(map(self._rate_policy.delay_for, self._parked))
 
     async def _in_window(self) -> AsyncGenerator[Claim]:
         """Yield the rows while a window is open; postpone each whose own window is closed."""

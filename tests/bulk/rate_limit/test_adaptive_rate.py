@@ -120,7 +120,7 @@ def test_who_is_slowed_is_who_complained(code: int, text: str, stage: str, slowe
     assert not policy.delay_for("elsewhere.example")
 
 
-def test_a_pace_that_does_not_adapt_hears_nothing() -> None:
+def test_a_policy_that_is_not_adaptive_ignores_replies() -> None:
     policy = RatePolicy(adaptive=False)
     for _ in range(20):
         policy.record_delivery("example.net", delivery(Reply(421, (b"too fast",)), "mail"))

@@ -1,4 +1,4 @@
-"""Who takes the mail of a domain, asked of a real name server on loopback; and limits that go by it."""
+"""The provider of a domain, looked up at a name server on loopback, and limits by provider."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def told(found: MxProviders, domain: str) -> str:
     return str(found.known(domain))
 
 
-async def test_the_best_mx_says_who_takes_a_domain_s_mail() -> None:
+async def test_the_preferred_mx_names_the_provider_of_a_domain() -> None:
     """RFC 5321 §5.1: the least preference value; without MX the domain itself; RFC 7505: "." takes none."""
     async with name_server(ZONE) as server, asking(server) as found:
         said = {domain: await told(found, domain) for domain in (*ZONE, "unknown.example", "[192.0.2.1]")}
@@ -186,7 +186,7 @@ async def test_nothing_is_looked_up_without_a_provider_s_limit(tmp_path: Path) -
     assert not server.asked
 
 
-def test_what_is_missing_or_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_and_an_invalid_address_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidArgument, match=r"the name server ns\.example is not an address"):
         MxProviders("ns.example")
     monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)

@@ -157,7 +157,7 @@ def test_so_many_are_reserved_ahead_and_then_others_have_their_turn(tmp_path: Pa
     assert 100 <= sum(found) <= 100 * (MAX_AHEAD + 0.25 + MAX_CATCH_UP) + 25
 
 
-async def test_a_file_that_cannot_be_used_ends_the_run_or_is_told(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_used_ends_the_run_or_is_reported(tmp_path: Path) -> None:
     """Where sharing was asked for it is an error; where it is only usual, the run goes by its own count."""
     path = tmp_path / "rates.db"
     path.write_bytes(b"no database at all, surely" * 100)

@@ -109,7 +109,7 @@ def test_without_such_a_name_the_only_column_of_addresses_is_taken() -> None:
         ("name,contact\n", "no column is called e-mail"),
     ],
 )
-def test_what_is_not_obvious_is_asked(text: str, told: str) -> None:
+def test_an_ambiguous_address_column_is_asked_for(text: str, told: str) -> None:
     """The wrong column mails the wrong people."""
     with pytest.raises(RecipientError, match=f"{told}: name it with --email-column; it has “"):
         heading(text)

@@ -119,7 +119,7 @@ def test_a_cell_may_have_128_kib_and_no_more() -> None:
     assert "line 2: row 1 has a cell of more than 131072 characters" in read(f"a,b\n{most}x,y\n")[1]
 
 
-def test_a_limit_of_the_csv_module_that_was_lowered_is_told() -> None:
+def test_a_limit_of_the_csv_module_that_was_lowered_is_reported() -> None:
     """The program around us may have its reasons; the row is not cut."""
     before = csv.field_size_limit(10)
     try:

@@ -52,6 +52,6 @@ def test_any_octets_have_an_encoding_that_python_knows_or_none(octets: bytes) ->
 
 
 @pytest.mark.parametrize("name", ["", "klingon", "zlib", "rot13", "\0"])
-def test_what_is_no_encoding_is_refused(name: str) -> None:
+def test_an_unknown_encoding_is_refused(name: str) -> None:
     with pytest.raises(RecipientError, match="is not an encoding: give one such as utf-8"):
         normalize_encoding(name)

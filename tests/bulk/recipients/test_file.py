@@ -86,7 +86,7 @@ async def test_rules_set_after_the_header_was_read_hold_for_the_rows(tmp_path: P
     assert isinstance((await rows_of(file))[0], Recipient)
 
 
-async def test_rows_call_a_column_as_they_are_told_to(tmp_path: Path) -> None:
+async def test_rows_have_the_renamed_columns(tmp_path: Path) -> None:
     """Also the one with the address; the heading has the file's own names."""
     path = tmp_path / "people.csv"
     path.write_bytes(b"E-Mail,name\nann@example.org,Ann\n")
@@ -145,7 +145,7 @@ async def test_an_error_comes_after_the_rows_before_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "\0"])
-def test_a_delimiter_that_cannot_be_one_is_refused(delimiter: str) -> None:
+def test_an_invalid_delimiter_is_refused(delimiter: str) -> None:
     """The csv module would raise a TypeError."""
     with pytest.raises(RecipientError, match="is not a valid delimiter"):
         RecipientFile("people.csv", delimiter=delimiter)

@@ -20,7 +20,7 @@ def test_what_was_written_is_read_as_it_was(cell: str) -> None:
 
 
 @given(CELL)
-def test_nothing_that_was_tamed_begins_a_formula(cell: str) -> None:
+def test_an_escaped_cell_never_begins_a_formula(cell: str) -> None:
     assert not escape_formula(cell).startswith(("=", "+", "-", "@", "\t", "\r", "\0"))
 
 

@@ -37,7 +37,7 @@ def test_a_blank_address_is_a_problem(address: str) -> None:
     assert problem("Bob", address, "Wien") == "“email” is blank: fill in the address, or delete the row"
 
 
-def test_a_row_of_blanks_is_told_from_a_blank_address() -> None:
+def test_a_row_of_blanks_is_distinguished_from_a_blank_address() -> None:
     """Spreadsheets export the empty rows below the last one."""
     assert problem("", " ", "") == "every cell is blank: delete the row"
     assert problem("") == "every cell is blank: delete the row"

@@ -43,7 +43,7 @@ def test_a_condition_is_about_the_cells(where: str, holds: bool) -> None:
         ("}} {{ age", "is not a valid condition"),
     ],
 )
-def test_what_is_no_condition_is_told_before_any_row(where: str, said: str) -> None:
+def test_an_invalid_condition_is_reported_before_any_row(where: str, said: str) -> None:
     with pytest.raises(InvalidArgument, match="where") as caught:
         RowFilter(COLUMNS, where)
     assert said in str(caught.value)

@@ -39,7 +39,7 @@ def test_lost_replies_are_a_storm() -> None:
     assert halted(*[LOST] * MAX_FAILURES)
 
 
-def test_an_open_breaker_holds_refusals_by_policy_against_nobody() -> None:
+def test_an_open_circuit_breaker_counts_refusals_by_policy_against_no_recipient() -> None:
     """BL-21: and it says what was said, by whom, and how often."""
     breaker = CircuitBreaker()
     assert all(breaker.admit(BLOCKED) for _ in range(MAX_FAILURES))

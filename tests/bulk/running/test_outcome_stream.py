@@ -41,8 +41,8 @@ async def test_a_row_tried_again_comes_each_time(tmp_path: Path) -> None:
     assert told == [(1, State.DEFERRED), (2, State.DEFERRED), (3, State.ACCEPTED)]
 
 
-async def test_who_is_slow_slows_the_run(tmp_path: Path) -> None:
-    """Bounded memory: what waits to be taken, and one outcome in each hand, is all that is ahead."""
+async def test_a_slow_consumer_slows_the_run(tmp_path: Path) -> None:
+    """Bounded memory: what waits to be taken, and one outcome of each message in flight, is all that is ahead."""
     pool = Saying(YES)
     async with campaign(tmp_path, 300) as ledger:
         async with aclosing(outcomes(Run(Plain(), ledger, pool, concurrency=4), ahead=3)) as given:
@@ -55,7 +55,7 @@ async def test_who_is_slow_slows_the_run(tmp_path: Path) -> None:
         assert taken == 300
 
 
-async def test_who_leaves_early_loses_no_outcome(tmp_path: Path) -> None:
+async def test_leaving_early_loses_no_outcome(tmp_path: Path) -> None:
     """What is in flight is answered and recorded; nothing new is begun."""
     pool = Saying(YES)
     async with campaign(tmp_path, 300) as ledger:
@@ -67,8 +67,8 @@ async def test_who_leaves_early_loses_no_outcome(tmp_path: Path) -> None:
     assert set(found) == {State.ACCEPTED, State.PENDING}
 
 
-async def test_who_is_cancelled_breaks_off_what_is_in_flight(tmp_path: Path) -> None:
-    """As `go` does: the rows past their mark keep it, and the next run finds them in doubt."""
+async def test_cancelling_aborts_what_is_in_flight(tmp_path: Path) -> None:
+    """As `run` does: the rows past their mark keep it, and the next run finds them in doubt."""
     pool = Gated()
     heard = asyncio.Event()
 
