@@ -129,44 +129,37 @@ class _RowCounter:
 
     def add(self, row: Recipient | Problem) -> bool:
         """Count one row; return whether a message was composed."""
-        message, composer = None, self._composer
-        composing = isinstance(row, Recipient) and composer is not None and (self._to_compose != 0 or _has_control(row))
-        if composing and isinstance(row, Recipient) and composer is not None:
-            try:
-                message = self._compose(row, composer)
-            except RecipientError as error:
-                row = Problem(row.row, row.line, error.reason)
+        if self._composer is None or isinstance(row, Problem) or not (self._to_compose != 0 or _has_control(row)):
+            self._count(row, None)
+            return False
+        try:
+            message = self._composer.compose(
+                row.mailbox, row.fields, message_id="preflight@localhost.invalid", date=self._date, row=row.row
+            )
+        except RecipientError as error:
+            self._count(Problem(row.row, row.line, error.reason), None)
+        else:
+            if self._to_compose:
+                self._to_compose -= 1
+            self._count(row, message)
+        return True
+
+    def _count(self, row: Recipient | Problem, message: Message | None) -> None:
         if isinstance(row, Recipient):
-            self._count_recipient(row, message)
+            self._recipients += 1
+            self.duplicates.add(row.row, row.mailbox.key)
+            if self._first is None:
+                self._first, self._sample = row, message
+            if row.remark:
+                self._remarks += 1
+                if len(self._remarked) < self._show:
+                    self._remarked.append(row)
         elif row.left_out:
             self._left_out += 1
         else:
             self._problems += 1
             if len(self._problem_rows) < self._show:
                 self._problem_rows.append(row)
-        return composing
-
-    def _compose(self, recipient: Recipient, composer: ComposerProtocol) -> Message:
-        message = composer.compose(
-            recipient.mailbox,
-            recipient.fields,
-            message_id="preflight@localhost.invalid",
-            date=self._date,
-            row=recipient.row,
-        )
-        if self._to_compose:
-            self._to_compose -= 1
-        return message
-
-    def _count_recipient(self, recipient: Recipient, message: Message | None) -> None:
-        self._recipients += 1
-        self.duplicates.add(recipient.row, recipient.mailbox.key)
-        if self._first is None:
-            self._first, self._sample = recipient, message
-        if recipient.remark:
-            self._remarks += 1
-            if len(self._remarked) < self._show:
-                self._remarked.append(recipient)
 
     def report(
         self, header: ColumnHeader, digest: str, duplicates: int, repeated: tuple[tuple[int, int], ...]

@@ -12,15 +12,7 @@ from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = [
-    "Problem",
-    "Recipient",
-    "RowFields",
-    "RowRules",
-    "RowValidator",
-    "find_mixed_scripts",
-    "parse_address_cell",
-]
+__all__ = ["Problem", "Recipient", "RowFields", "RowRules", "RowValidator", "find_mixed_scripts", "parse_address_cell"]
 
 _SURROUNDING = " \t\u00a0"  # left round a copied address by spreadsheets and web pages; never a line break
 _SIMILAR_SCRIPTS = frozenset({"ARMENIAN", "CHEROKEE", "CYRILLIC", "GREEK", "LATIN"})  # have letters that look the same

@@ -10,14 +10,7 @@ from contextlib import aclosing
 from datetime import datetime
 from random import Random
 
-from asyncsmtp.bulk.interfaces import (
-    ComposerProtocol,
-    MessageSender,
-    RateLimitedSender,
-    Sleep,
-    sleep_unless,
-    utc_now,
-)
+from asyncsmtp.bulk.interfaces import ComposerProtocol, MessageSender, RateLimitedSender, Sleep, sleep_unless, utc_now
 from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
