@@ -196,7 +196,8 @@ class SuppressionList:
                 (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 if tables and application != APPLICATION_ID:
-                    raise SuppressionError(f"{self.path} is a database, but not a suppression list: choose another")
+                    why = f"{self.path} is a database, but not a suppression list: choose another name"
+                    raise SuppressionError(why)
                 yield connection
         except sqlite3.Error as error:
             why = f"the suppression list {self.path} cannot be used: {error}: repair or remove it"
