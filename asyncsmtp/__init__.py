@@ -2,17 +2,16 @@
 
     delivery = await asyncsmtp.send(message, relay="smtps://user@mail.example.org")
 
-The names below are the public ones, grouped by floor. They are loaded when they are first used, so that
-importing the package costs next to nothing.
+The names below are the public ones that most programs need, by module. They are loaded when they are first used, so
+that importing the package takes almost no time. The packages `asyncsmtp.protocol` and `asyncsmtp.testing` have more.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from asyncsmtp._lazy import lazy_names, map_names, public_names
 
-_HOME = {
-    name: module
-    for module, names in {
+_HOMES = map_names(
+    {
         "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConnectFailed "
         "ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused ExtensionNotSupported "
         "InsecureConnection InvalidArgument LedgerBusy LedgerEmpty LedgerError LedgerMismatch "
@@ -20,12 +19,12 @@ _HOME = {
         "Refused RemoteProtocolError ReplyTimeout SMTPError ServerNotAuthenticated "
         "StartTlsInjection SuppressionError TemplateError TokenFailed UnexpectedReply",
         "protocol.content": "Content",
-        "protocol.delivery": "Delivery Outcome TlsInfo",
+        "protocol.delivery": "Delivery Outcome RecipientResult TlsInfo",
         "protocol.envelope": "Envelope Mailbox",
         "protocol.extensions": "Extensions FutureRelease Limits",
         "protocol.opening_handshake": "Security XClient",
         "protocol.replies": "EnhancedStatus Reply Severity safe_text",
-        "protocol.auth.sasl": "Secret",
+        "protocol.auth.credentials": "Secret",
         "protocol.esmtp_options": "ByMode DeliverBy MailOptions Notify RcptOptions Ret ValidSince",
         "mail.list_unsubscribe": "Unsubscribe unsubscribe_token",
         "mail.attachment": "Attachment",
@@ -56,20 +55,15 @@ _HOME = {
         "bulk.states": "State",
         "bulk.suppression": "Suppressed SuppressionList",
         "bulk.running.schedule": "Schedule Window",
-    }.items()
-    for name in names.split()
-}
-
-__all__ = sorted(_HOME)
+    }
+)
+__all__ = public_names(_HOMES)
+_load, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    if name == "__version__":
+        from importlib.metadata import version  # late: it reads files, and few programs ask
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        return version(__name__)
+    return _load(name)

@@ -1,39 +1,41 @@
-"""What can go wrong, as a tree.
+"""The exceptions of asyncsmtp, as a tree.
 
     SMTPError
     ├── ProtocolError
-    │   ├── LocalProtocolError      our bug: a command out of sequence
-    │   └── RemoteProtocolError     theirs: bad grammar, a reply to nothing, the wrong class of reply
-    │       ├── UnexpectedReply           a reply to nothing, or of the wrong class: replies may be shifted
-    │       └── StartTlsInjection   octets in clear behind the 220 to STARTTLS
-    ├── ConnectFailed               no session came to be (also an OSError)
-    │   ├── CertificateRefused      .fingerprint: the relay could not prove who it is
-    │   └── AllHostsFailed         .failures: of several hosts, each with its reason
+    │   ├── LocalProtocolError      a bug in asyncsmtp: a command was sent out of sequence
+    │   └── RemoteProtocolError     the server broke the protocol
+    │       ├── UnexpectedReply     no command is waiting for the reply, or it has the wrong class
+    │       └── StartTlsInjection   plaintext after the 220 to STARTTLS
+    ├── ConnectFailed               no session could be opened (also an OSError)
+    │   ├── CertificateRefused      .fingerprint: the server could not prove its identity
+    │   └── AllHostsFailed          .failures: each host of the relay with its error
     ├── ConnectionLost              before the point of no return (also a ConnectionError)
-    ├── ReplyTimeout                .command, .seconds: the same (also a TimeoutError)
-    ├── DeadlineExceeded            .seconds: the caller's own limit; nothing was delivered (also a TimeoutError)
-    ├── PoolTimeout                    .seconds: no session was to be had in time (also a TimeoutError)
-    ├── DeliveryInDoubt             past it: .envelope; the relay may have the message
+    ├── ReplyTimeout                .command, .seconds: before the point of no return (also a TimeoutError)
+    ├── DeadlineExceeded            .seconds: the caller's time limit; nothing was delivered (also a TimeoutError)
+    ├── PoolTimeout                 .seconds: no session became available (also a TimeoutError)
+    ├── DeliveryInDoubt             after it: .envelope; the relay may have the message
     ├── Refused                     .command, .reply
     │   ├── AuthenticationRefused
-    │   │   └── ServerNotAuthenticated       it let us in, but did not prove that it knows the password
+    │   │   └── ServerNotAuthenticated  the login succeeded without proof that the server knows the password
     │   └── DeliveryRefused         .delivery
-    ├── ExtensionNotSupported                  .extension: the message or the policy needs it
-    ├── InvalidArgument                 would break a command line (also a ValueError)
-    ├── InsecureConnection          credentials would travel in clear
-    ├── MissingDependency                a package that is optional (also an ImportError)
-    ├── TokenFailed                 the token source gave none; its own error is the cause
-    ├── MessageError                .field: no From, a bad header (also a ValueError)
+    ├── ExtensionNotSupported       .extension: needed by the message or the security policy
+    ├── InvalidArgument             not valid in a command (also a ValueError)
+    ├── InsecureConnection          credentials would be sent in plaintext
+    ├── MissingDependency           an optional package is not installed (also an ImportError)
+    ├── TokenFailed                 the token source failed; its own error is the cause
+    ├── MessageError                .field: no From, an invalid header (also a ValueError)
     ├── TemplateError               .file, .line, .field
     ├── RecipientError              .row, .reason (also a ValueError)
+    ├── CampaignHalted              .against, .of: too many messages in a row were refused by policy
+    ├── SuppressionError            a suppression list cannot be used
     └── LedgerError
-        ├── LedgerBusy              another process has the campaign in hand
-        ├── LedgerEmpty             there is nothing in it yet: the campaign was never begun
-        └── LedgerMismatch          what is to be sent changed since the campaign began
+        ├── LedgerBusy              another process is running the campaign
+        ├── LedgerEmpty             the campaign was never started
+        └── LedgerMismatch          the campaign's input changed since it was started
 
-The *point of no return* is the moment the last octet of the end of mail data is handed to the
-transport. Every error says on which side of it the failure lies: `error.in_doubt`. Only
-`DeliveryInDoubt` has it true; after any other error the message was not delivered by this attempt.
+The *point of no return* is the moment when the last byte of the end of data is handed to the transport. Every error
+says on which side of it the failure is: `error.in_doubt`. It is true for `DeliveryInDoubt` only; after any other error
+the message was not delivered by this attempt.
 `error.retryable` says whether the same message may be sent again later.
 """
 
@@ -42,7 +44,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-if TYPE_CHECKING:  # errors carry the values of the floor above; only the type checker looks up
+if TYPE_CHECKING:  # errors carry values of protocol/, which imports this module; only the type checker needs them
     from asyncsmtp.protocol.commands import Command
     from asyncsmtp.protocol.delivery import Delivery
     from asyncsmtp.protocol.envelope import Envelope
@@ -51,6 +53,7 @@ if TYPE_CHECKING:  # errors carry the values of the floor above; only the type c
 __all__ = [
     "AllHostsFailed",
     "AuthenticationRefused",
+    "CampaignHalted",
     "CertificateRefused",
     "ConnectFailed",
     "ConnectionLost",
@@ -76,6 +79,7 @@ __all__ = [
     "SMTPError",
     "ServerNotAuthenticated",
     "StartTlsInjection",
+    "SuppressionError",
     "TemplateError",
     "TokenFailed",
     "UnexpectedReply",
@@ -83,7 +87,7 @@ __all__ = [
 
 
 class SMTPError(Exception):
-    """Anything that asyncsmtp raises on purpose."""
+    """The base class of all errors that asyncsmtp raises on purpose."""
 
     in_doubt: ClassVar[bool] = False
     _retryable: ClassVar[bool] = False
@@ -100,23 +104,23 @@ class SMTPError(Exception):
 
 
 class ProtocolError(SMTPError):
-    """One side broke the rules of the dialogue; the connection is gone."""
+    """A violation of the protocol by one side; the connection is closed."""
 
 
 class LocalProtocolError(ProtocolError):
-    """We did: a command out of sequence, or a session used after its end. A bug on our side."""
+    """A bug in asyncsmtp: a command was sent out of sequence, or a session was used after its end."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The relay did; what it had answered before keeps its meaning."""
+    """A violation by the server; replies received before it remain valid."""
 
     _retryable = True
 
 
 class UnexpectedReply(RemoteProtocolError):
-    """A reply to nothing, or one that its command cannot have: earlier replies may be booked one off.
+    """A reply that no command is waiting for, or that its command cannot have: replies may be one off.
 
-    What the current group was answered is void: its content, if it was sent, is in doubt.
+    Replies to the current group are void; if its content was sent, it is in doubt.
     """
 
     def __init__(self, why: str, *, claims_acceptance: bool = False) -> None:
@@ -125,21 +129,21 @@ class UnexpectedReply(RemoteProtocolError):
 
 
 class StartTlsInjection(RemoteProtocolError):
-    """Octets in clear came behind the 220 to STARTTLS; someone may sit on the line (RFC 3207 §6)."""
+    """Plaintext received after the 220 to STARTTLS; someone may be tampering with the connection (RFC 3207 §6)."""
 
     _retryable = False
 
 
 class ConnectFailed(SMTPError, OSError):
-    """No session came to be: the name, the port, the handshake, the greeting or EHLO failed; nothing was sent."""
+    """A failure to open a session: DNS, port, TLS handshake, greeting or EHLO; nothing was sent."""
 
     _retryable = True
 
 
 class CertificateRefused(ConnectFailed):
-    """The relay's certificate is not valid, or not the one that was pinned; nothing was said under it.
+    """A certificate that is not valid, or not the pinned one; nothing was sent under it.
 
-    `fingerprint` is the SHA-256 of the certificate that was found, in hex; "" where the handshake kept it to itself.
+    `fingerprint` is the SHA-256 of the certificate that was received, in hex; "" if the handshake did not provide it.
     """
 
     _retryable = False
@@ -150,23 +154,23 @@ class CertificateRefused(ConnectFailed):
 
 
 class AllHostsFailed(ConnectFailed):
-    """None of a relay's hosts took us; `failures` has the error of each by its name, in the order they were tried."""
+    """A failure of all hosts of a relay; `failures` has the error of each by its name, in the order of the attempts."""
 
     def __init__(self, failures: Sequence[tuple[str, SMTPError]]) -> None:
         said = ((host, str(error)) for host, error in failures)
         reasons = "; ".join(why if host in why else f"{host}: {why}" for host, why in said)
-        super().__init__(f"none of {len(failures)} hosts took us: {reasons}")
+        super().__init__(f"all {len(failures)} hosts of the relay failed: {reasons}")
         self.failures = tuple(failures)
 
 
 class ConnectionLost(SMTPError, ConnectionError):
-    """The connection broke before the point of no return: trying again is safe."""
+    """A connection that broke before the point of no return: it is safe to try again."""
 
     _retryable = True
 
 
 class ReplyTimeout(SMTPError, TimeoutError):
-    """The relay did not answer `command` within `seconds`; before the point of no return."""
+    """A missing reply to `command` after `seconds`, before the point of no return."""
 
     _retryable = True
 
@@ -178,7 +182,7 @@ class ReplyTimeout(SMTPError, TimeoutError):
 
 
 class DeadlineExceeded(SMTPError, TimeoutError):
-    """The `seconds` that the caller gave a message are over; nothing was delivered."""
+    """The end of the `seconds` that the caller allowed for a message; nothing was delivered."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the message was not sent within {seconds:g} s: nothing was delivered, try again")
@@ -186,19 +190,22 @@ class DeadlineExceeded(SMTPError, TimeoutError):
 
 
 class PoolTimeout(SMTPError, TimeoutError):
-    """Every session of the pool had its hands full for `seconds`; nothing of the message was said."""
+    """A timeout of the pool: no session became available within `seconds`; nothing of the message was sent."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no session of the pool was free within {seconds:g} s: send less at a time, or allow more")
+        super().__init__(
+            f"no session of the pool became available within {seconds:g} s: "
+            "send fewer messages at once, or allow more sessions"
+        )
         self.seconds = seconds
 
 
 class DeliveryInDoubt(SMTPError):
-    """The content was sent and its reply never came: the relay may have the message (RFC 1047).
+    """Content that was sent and never answered: the relay may have the message (RFC 1047).
 
-    asyncsmtp never sends such a message again by itself. `__cause__` is what broke the dialogue. Where a message went
-    in parts, `envelope` is the part in doubt, or the one that was given up, and `delivery` has what became of those
-    before it; this part, and all behind it, count as deferred there. None where there are none.
+    asyncsmtp never sends such a message again by itself. `__cause__` is the original error. If a message was sent in
+    parts, `envelope` is the part in doubt, or the one that was given up, and `delivery` has the results of the parts
+    before it; this part and all later ones count as deferred there. It is None if there are none.
     """
 
     in_doubt: ClassVar[bool] = True
@@ -206,14 +213,14 @@ class DeliveryInDoubt(SMTPError):
     def __init__(self, envelope: Envelope, why: str = "the connection was lost") -> None:
         super().__init__(
             f"{why} after the content was sent to {envelope.summary}: the relay may have it; "
-            "look for the Message-ID in its log before you send again"
+            "look for the Message-ID in its log before sending again"
         )
         self.envelope = envelope
         self.delivery: Delivery | None = None
 
 
 class Refused(SMTPError):
-    """The relay refused `command` with `reply` (raised by connect, login and raise_for_refusal only)."""
+    """A refusal of `command` with `reply` (raised by connect, login and raise_for_refusal only)."""
 
     def __init__(self, command: Command, reply: Reply, advice: str = "") -> None:
         super().__init__(f"the relay refused {command.verb}: {reply}" + (f" ({advice})" if advice else ""))
@@ -226,7 +233,7 @@ class Refused(SMTPError):
 
 
 class AuthenticationRefused(Refused):
-    """The relay refused the credentials; they are not tried again."""
+    """A refusal of the credentials; they are not tried again."""
 
     @property
     def retryable(self) -> bool:
@@ -234,7 +241,7 @@ class AuthenticationRefused(Refused):
 
 
 class ServerNotAuthenticated(AuthenticationRefused):
-    """The relay let us in without proving that it knows the password: it may be an impostor (RFC 5802 §5)."""
+    """A login that succeeded without proof that the server knows the password: it may be an impostor (RFC 5802 §5)."""
 
     def __init__(self, command: Command, reply: Reply) -> None:
         super().__init__(command, reply)
@@ -243,7 +250,7 @@ class ServerNotAuthenticated(AuthenticationRefused):
 
 
 class DeliveryRefused(Refused):
-    """No, or not every, recipient was accepted; `delivery` has the answer for each."""
+    """A delivery with recipients that were not accepted; `delivery` has the result for each."""
 
     def __init__(self, delivery: Delivery, command: Command, reply: Reply) -> None:
         super().__init__(command, reply)
@@ -252,11 +259,11 @@ class DeliveryRefused(Refused):
     @property
     def retryable(self) -> bool:
         """Whether somebody was deferred, and nobody has the message; else send to `delivery.deferred` alone."""
-        return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies())
+        return self.delivery.deferred is not None and not any(reply.positive for reply in self.delivery.replies)
 
 
 class ExtensionNotSupported(SMTPError):
-    """The message or the policy needs `extension`, which the relay does not offer."""
+    """A missing `extension` that the message or the security policy needs."""
 
     def __init__(self, extension: str, why: str) -> None:
         super().__init__(f"the relay does not offer {extension}: {why}")
@@ -264,26 +271,26 @@ class ExtensionNotSupported(SMTPError):
 
 
 class InvalidArgument(SMTPError, ValueError):
-    """An argument cannot stand on a command line (a control character, bad grammar, too long): nothing was sent."""
+    """An argument that is not valid in a command (control character, bad grammar, too long); nothing was sent."""
 
 
 class InsecureConnection(SMTPError):
-    """Credentials would have travelled in clear; nothing of them was sent (RFC 4954 §4)."""
+    """Credentials that would have been sent in plaintext; nothing of them was sent (RFC 4954 §4)."""
 
 
 class MissingDependency(SMTPError, ImportError):
-    """What is asked for takes packages that are optional and not there."""
+    """An optional package that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} takes packages that are not installed: pip install '{extra}'")
+        super().__init__(f"{what} needs packages that are not installed: pip install '{extra}'")
 
 
 class TokenFailed(SMTPError):
-    """The source of access tokens failed: nobody logged in. `__cause__` is its own error."""
+    """A failure of the source of access tokens; there was no login. `__cause__` is its own error."""
 
 
 class MessageError(SMTPError, ValueError):
-    """The message cannot be sent as it is; `field` names the header or part."""
+    """A message that cannot be sent as it is; `field` names the header or part."""
 
     def __init__(self, why: str, field: str | None = None) -> None:
         super().__init__(f"{field}: {why}" if field else why)
@@ -291,7 +298,7 @@ class MessageError(SMTPError, ValueError):
 
 
 class TemplateError(SMTPError):
-    """A template does not fit: the file and line (from 1) it is about, and the name it uses."""
+    """A template that is not valid or does not fit its columns, with file, line (from 1) and name."""
 
     def __init__(self, why: str, file: str, line: int | None = None, field: str | None = None) -> None:
         where = file if line is None else f"{file}, line {line}"
@@ -303,7 +310,7 @@ class TemplateError(SMTPError):
 
 
 class RecipientError(SMTPError, ValueError):
-    """A row or an address cannot be mailed; `row` counts the file's records from 1, header excluded."""
+    """A row or an address that cannot be mailed; `row` counts the records of the file from 1, header excluded."""
 
     def __init__(self, reason: str, row: int | None = None) -> None:
         super().__init__(reason if row is None else f"row {row}: {reason}")
@@ -312,9 +319,9 @@ class RecipientError(SMTPError, ValueError):
 
 
 class CampaignHalted(SMTPError):
-    """`against` of the last `of` outcomes were refusals of the sender (5.7.x) or lost replies.
+    """A stop of the campaign: `against` of the last `of` outcomes were policy refusals (5.7.x) or lost replies.
 
-    `reply` of `host` was the last. Rows that were not tried are pending, and those refused since are deferred.
+    `reply` of `host` was the last one. Rows that were not tried are pending, and those refused since are deferred.
     """
 
     def __init__(self, against: int, of: int, host: str, reply: str) -> None:
@@ -329,20 +336,20 @@ class CampaignHalted(SMTPError):
 
 
 class SuppressionError(SMTPError):
-    """A suppression list cannot be used: nothing is sent without it."""
+    """A suppression list that cannot be used: nothing is sent without it."""
 
 
 class LedgerError(SMTPError):
-    """The ledger cannot be trusted or written; the campaign stops and nothing more is sent."""
+    """A ledger that cannot be trusted or written; the campaign stops and nothing more is sent."""
 
 
 class LedgerBusy(LedgerError):
-    """Another process has this campaign in hand."""
+    """A campaign that another process is running."""
 
 
 class LedgerEmpty(LedgerError):
-    """There is no ledger, or no campaign in it: no run has taken in the recipients yet."""
+    """A missing ledger, or one without a campaign: no run has loaded the recipients yet."""
 
 
 class LedgerMismatch(LedgerError):
-    """The recipients, a template or the settings changed since the campaign began."""
+    """A change of the recipients, a template or the settings since the campaign was started."""

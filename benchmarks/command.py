@@ -16,7 +16,7 @@ __all__ = ["bulk", "grow", "measure"]
 SESSIONS = 20
 OCTETS = 8_000
 FEW = 5_000  # rows
-USUAL = Path(__file__).with_name("usual_script.py")
+DEFAULT_REPLY = Path(__file__).with_name("usual_script.py")
 
 
 async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 5_000, turns: int = 5) -> list[Row]:
@@ -32,7 +32,7 @@ async def measure(folder: Path, rows: int = 20_000, peer_rows: int = 5_000, turn
             here = folder / str(next(numbers))
             campaigns.write(here, peer_rows, port, sessions=SESSIONS, octets=OCTETS)
             files = [str(here / name) for name in ("people.csv", "message.txt", "message.html")]
-            spent = run([sys.executable, str(USUAL), *files, str(port), str(SESSIONS)], here / "log")
+            spent = run([sys.executable, str(DEFAULT_REPLY), *files, str(port), str(SESSIONS)], here / "log")
             assert spent.code == 0, (here / "log").read_text()
             shutil.rmtree(here)
             return Cost(peer_rows, spent.wall, spent.cpu)

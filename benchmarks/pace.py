@@ -21,7 +21,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from benchmarks.measure import Row
 
 __all__ = ["measure"]
@@ -70,7 +70,7 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
     """The relay says 421 to MAIL above `MOST` in any second; rows come back after a second."""
     accepted: deque[float] = deque()
 
-    def strict(cue: Cue) -> str | None:
+    def strict(context: StageContext) -> str | None:
         now = time.monotonic()
         while accepted and accepted[0] <= now - 1:
             accepted.popleft()
@@ -107,9 +107,9 @@ async def _run(
     times: list[float] = []
     ends: dict[str, float] = {}
 
-    def noted(cue: Cue) -> None:
+    def noted(context: StageContext) -> None:
         times.append(time.monotonic())
-        ends[cue.forward_paths[0].rpartition("@")[2]] = times[-1]
+        ends[context.forward_paths[0].rpartition("@")[2]] = times[-1]
 
     async def rows() -> AsyncIterator[Sequence[Recipient | Problem]]:
         for begin in range(0, len(domains), 500):
@@ -119,7 +119,7 @@ async def _run(
             ]
 
     async with (
-        ScriptedRelay({**(script or {}), Stage.DOT: noted}) as server,
+        ScriptedRelay({**(script or {}), Stage.END_OF_DATA: noted}) as server,
         await SqliteLedger.open(folder / "pace.ledger", name="pace", from_domain="example.org") as ledger,
         Pool(Relay("127.0.0.1", server.port, Security.PLAINTEXT), sessions=5) as pool,
     ):

@@ -31,7 +31,7 @@ async def main() -> None:
     )
     delivery = await asyncsmtp.send(message, relay=RELAY)
     for path, outcome, reply in zip(
-        delivery.envelope.forward_paths, delivery.outcomes, delivery.replies(), strict=True
+        delivery.envelope.forward_paths, delivery.outcomes, delivery.replies, strict=True
     ):
         print(f"{path}: {outcome} ({reply})")
 

@@ -24,7 +24,7 @@ from asyncsmtp.cli.campaign import campaignfile
 from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.client.connection import tls
 from asyncsmtp.client.events import otel, types
-from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Cue, Fin, Move, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Action, Fin, ScriptedRelay, Stage, StageContext
 from asyncsmtp.testing.plugin import RelayInThread
 
 pytest_plugins = ["pytester"]
@@ -51,12 +51,12 @@ def programs(name: str) -> list[Program]:
     return [Program(page[: match.start()].count("\n") + 1, found[0][2], match[2]) for match in found[1:]]
 
 
-def gone(cue: Cue) -> Move | None:
-    return "550 5.1.1 no such user" if b"<gone@" in cue.line else None
+def gone(context: StageContext) -> Action | None:
+    return "550 5.1.1 no such user" if b"<gone@" in context.line else None
 
 
-def breaks(cue: Cue) -> Move:
-    return (UNSAID, Fin()) if b"breaks behind the dot" in cue.content else USUAL
+def breaks(context: StageContext) -> Action:
+    return (NO_REPLY, Fin()) if b"breaks behind the dot" in context.content else DEFAULT_REPLY
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def test_each_program_of_the_migration_page_runs(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setattr(tls, "_made_context", tls._made_context.__wrapped__)  # made anew
     with (
-        running(ScriptedRelay({Stage.RCPT: gone, Stage.DOT: breaks}, offers=(*OFFERS, "DSN"))) as clear,
+        running(ScriptedRelay({Stage.RCPT: gone, Stage.END_OF_DATA: breaks}, offers=(*OFFERS, "DSN"))) as clear,
         running(ScriptedRelay(tls=server_tls, users=USERS)) as upgraded,
         running(ScriptedRelay(tls=server_tls, implicit_tls=True)) as implicit,
     ):

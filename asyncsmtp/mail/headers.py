@@ -281,11 +281,11 @@ def _address_words(name: str, value: Address) -> list[str]:
     display = value.name.strip(" \t")
     _check_value(name, display)
     if not display:
-        return [f"{value.mailbox.wire},"]
+        return [f"{value.mailbox.address},"]
     if _PHRASE.fullmatch(display) and "=?" not in display:
         words = display.split(" ")
     elif _QUOTABLE.fullmatch(display) and "=?" not in display:
         words = ['"' + re.sub(r'(["\\])', r"\\\1", display) + '"']
     else:
         words = _encoded(name, display, ENCODED_LINE - len(name) - 2)
-    return [*words, f"<{value.mailbox.wire}>,"]
+    return [*words, f"<{value.mailbox.address}>,"]

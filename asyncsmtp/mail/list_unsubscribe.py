@@ -66,7 +66,7 @@ class Unsubscribe:
                 f"the secret of the tokens has {len(self.secret)} octets: give {LEAST_SECRET} or more",
                 "List-Unsubscribe",
             )
-        if self.mailto is not None and not with_domain(Address.parse(self.mailto).mailbox).wire.isascii():
+        if self.mailto is not None and not with_domain(Address.parse(self.mailto).mailbox).address.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
     def url_of(self, mailbox: Mailbox) -> str:
@@ -77,7 +77,7 @@ class Unsubscribe:
         """List-Unsubscribe, and List-Unsubscribe-Post where one click is enough."""
         ways = [f"<{self.url_of(mailbox)}>"]
         if self.mailto is not None:
-            to = Address.parse(self.mailto).mailbox.wire
+            to = Address.parse(self.mailto).mailbox.address
             ways.append(f"<mailto:{to}?subject={unsubscribe_token(self.secret, mailbox)}>")
         octets = headers.tokens("List-Unsubscribe", ", ".join(ways))
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair

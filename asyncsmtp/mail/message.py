@@ -148,7 +148,7 @@ def build(
         seed=b"".join(head),
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
-    content = Content.trusted(parts, utf8_headers=not parts[0].isascii())
+    content = Content.from_canonical(parts, utf8_headers=not parts[0].isascii())
     paths = each_once(address for values in named.values() for address in values)
     return Message(Envelope(author[0].mailbox, paths), content)
 

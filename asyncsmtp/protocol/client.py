@@ -1,7 +1,7 @@
-"""The client's side of the dialogue, sans I/O (RFC 5321 §3, §4.1.4; RFC 2920; RFC 3207; RFC 4954).
+"""The client's state machine for the SMTP dialogue, without I/O (RFC 5321 §3, §4.1.4; RFC 2920; RFC 3207; RFC 4954).
 
-One queue, three tables, two cursors. **Every reply answers the oldest pending command**: that
-sentence is the design, and it makes mispaired replies impossible to express.
+One queue, three tables, two cursors. **Every reply answers the oldest pending command.** That rule is the whole
+design: a reply cannot be assigned to the wrong command, because nothing but the head of the queue can take it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.replies import Reply, ReplyReader
 
-__all__ = ["AFTER", "ALLOWED", "ENDS_GROUP", "ClientProtocol", "Exchange", "ProtocolState"]
+__all__ = ["ALLOWED_COMMANDS", "ENDS_GROUP", "NEXT_STATE", "ClientProtocol", "Exchange", "ProtocolState"]
 
 
 class ProtocolState(StrEnum):
-    """Where the dialogue stands; READY and beyond is a session in the sense of RFC 5321 §3.1."""
+    """The state of the dialogue; from READY on it is a session in the sense of RFC 5321 §3.1."""
 
     CONNECTED = "connected"
     GREETED = "greeted"
@@ -34,13 +34,11 @@ class ProtocolState(StrEnum):
     CLOSED = "closed"
 
 
-_TLS, _CLOSED = (
-    ProtocolState.TLS,
-    ProtocolState.CLOSED,
-)  # on Python 3.11 a member is looked up by a call: these, once for each reply
+# Looking up an Enum member costs a call on Python 3.11, and these are needed for each reply.
+_TLS, _CLOSED = ProtocolState.TLS, ProtocolState.CLOSED
 _ANY_TIME = frozenset({Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.EXPN, Verb.QUIT})
 
-ALLOWED: Mapping[ProtocolState, frozenset[Verb]] = {  # which commands may be said in which state (RFC 5321 §4.1.4)
+ALLOWED_COMMANDS: Mapping[ProtocolState, frozenset[Verb]] = {  # commands allowed in each state (RFC 5321 §4.1.4)
     ProtocolState.CONNECTED: frozenset(),
     ProtocolState.GREETED: frozenset({Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.NOOP, Verb.QUIT}),
     ProtocolState.READY: _ANY_TIME | {Verb.EHLO, Verb.LHLO, Verb.STARTTLS, Verb.XCLIENT, Verb.AUTH, Verb.MAIL},
@@ -49,12 +47,12 @@ ALLOWED: Mapping[ProtocolState, frozenset[Verb]] = {  # which commands may be sa
     ProtocolState.DATA: frozenset({Verb.CONTENT}),
     ProtocolState.BDAT: _ANY_TIME | {Verb.BDAT, Verb.BDAT_LAST},
     ProtocolState.AUTH: frozenset({Verb.RESPONSE, Verb.CANCEL}),
-    ProtocolState.TLS: frozenset(),  # the handshake is due; any octet now is an attack (RFC 3207 §4.2)
+    ProtocolState.TLS: frozenset(),  # the handshake comes next; any byte before it is an attack (RFC 3207 §4.2)
     ProtocolState.CLOSED: frozenset(),
 }
-UNDER_TLS = {state: verbs - {Verb.STARTTLS} for state, verbs in ALLOWED.items()}  # there is no second handshake
+ALLOWED_UNDER_TLS = {state: verbs - {Verb.STARTTLS} for state, verbs in ALLOWED_COMMANDS.items()}
 
-AFTER: Mapping[Verb, ProtocolState] = {  # where a positive reply leads; a verb that is not here changes nothing
+NEXT_STATE: Mapping[Verb, ProtocolState] = {  # after a positive reply; other verbs change nothing
     Verb.GREETING: ProtocolState.GREETED,
     Verb.EHLO: ProtocolState.READY,
     Verb.HELO: ProtocolState.READY,
@@ -93,15 +91,15 @@ ENDS_GROUP = frozenset(
     }
 )
 
-REFUSED: Mapping[Verb, ProtocolState] = {  # where a negative reply leads; a verb that is not here changes nothing
+NEXT_STATE_IF_REFUSED: Mapping[Verb, ProtocolState] = {  # after a negative reply; other verbs change nothing
     Verb.CONTENT: ProtocolState.READY,  # RFC 5321 §4.1.1.4: the buffers are cleared, whatever the reply
     Verb.AUTH: ProtocolState.READY,
     Verb.RESPONSE: ProtocolState.READY,
     Verb.CANCEL: ProtocolState.READY,
 }
 
-COMPLETION = range(200, 300)
-ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do not take any 2yz
+SUCCESS_CODES = range(200, 300)
+EXPECTED_CODES: Mapping[Verb, frozenset[int]] = {  # positive codes of the verbs that do not accept every 2xx
     Verb.GREETING: frozenset({220}),
     Verb.STARTTLS: frozenset({220}),
     Verb.AUTH: frozenset({235, 334}),
@@ -110,12 +108,11 @@ ONLY: Mapping[Verb, frozenset[int]] = {  # the positive codes of verbs that do n
     Verb.DATA: frozenset({354}),
 }
 
-COMPLETED = frozenset(
-    {Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.BDAT, Verb.BDAT_LAST, Verb.RSET}
-)  # by any 2yz, and that is all of it
-LOGIN = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
-CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
-CHALLENGE = 334
+# completed by any 2xx, with no other effect than the next state
+PLAIN_VERBS = frozenset({Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.BDAT, Verb.BDAT_LAST, Verb.RSET})
+AUTH_VERBS = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
+SERVICE_CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
+AUTH_CHALLENGE = 334
 
 
 class Exchange(NamedTuple):
@@ -126,14 +123,14 @@ class Exchange(NamedTuple):
 
 
 class ClientProtocol:
-    """What has been said and not yet answered, and where that leaves us.
+    """Commands that were sent and not yet answered, and the state that the replies lead to.
 
     Attributes:
-        state: what the server has confirmed.
-        ahead: what it will be if every pending reply is positive.
-        pending: said, not yet answered, oldest first.
-        extensions: what the last EHLO offered, less what is masked; empty before it and after HELO.
-        unspeakable: octets that are starred out of the replies to AUTH, since a relay may echo them.
+        state: the state confirmed by the server.
+        expected_state: the state if every pending reply is positive; decides which commands may be sent next.
+        pending: commands sent and not yet answered, oldest first.
+        extensions: offered by the last EHLO, minus the masked ones; empty before EHLO and after HELO.
+        redacted: byte strings replaced by `***` in replies to AUTH, since a server may echo them.
         challenge: the text of the last 334, line by line; the reply itself, which is shown and logged, has `***`.
     """
 
@@ -141,145 +138,149 @@ class ClientProtocol:
         "_allowed",
         "_masked",
         "_reader",
-        "ahead",
         "challenge",
+        "expected_state",
         "extensions",
         "pending",
+        "redacted",
         "state",
-        "unspeakable",
     )
 
     def __init__(self, *, masked: frozenset[str] = frozenset(), tls: bool = False) -> None:
-        self._allowed = UNDER_TLS if tls else ALLOWED
+        self._allowed = ALLOWED_UNDER_TLS if tls else ALLOWED_COMMANDS
         self.state = ProtocolState.CONNECTED
         self.pending: deque[Command] = deque([GREETING])
-        self.ahead = ProtocolState.GREETED
+        self.expected_state = ProtocolState.GREETED
         self.extensions = Extensions()
-        self.unspeakable: tuple[bytes, ...] = ()
+        self.redacted: tuple[bytes, ...] = ()
         self.challenge: tuple[bytes, ...] = ()
         self._masked = masked
         self._reader = ReplyReader()
 
-    def allows(self, command: Command) -> bool:
-        """Whether the command may be said now: in sequence, and not behind one that ends a group."""
+    def can_send(self, command: Command) -> bool:
+        """Tell if the command may be sent now: in sequence, and not behind one that ends a group."""
         if self.pending and (self.pending[-1].verb in ENDS_GROUP or not self.extensions.pipelining):
             return False
-        return command.verb in self._allowed[self.ahead]
+        return command.verb in self._allowed[self.expected_state]
 
     def send(self, *group: Command, answers: int = 1) -> bytes:
-        """Say commands as one group; return the octets to write. Content is written before END_OF_CONTENT is said.
+        """Queue commands as one group and return the bytes to write. Write the content before sending END_OF_CONTENT.
 
         Args:
-            answers: how many replies each has; more than one only for the end of a content to an LMTP relay.
+            answers: replies expected for each command; more than one only for the end of data to an LMTP server.
         Raises:
-            LocalProtocolError: one is out of sequence, or behind a command that ends a group; none is said.
+            LocalProtocolError: a command is out of sequence, or behind one that ends a group; none is queued.
         """
-        ahead, before = self.ahead, self.pending[-1].verb if self.pending else None
+        expected, before = self.expected_state, self.pending[-1].verb if self.pending else None
         pipelining, allowed = self.extensions.pipelining, self._allowed
         for command in group:
             verb = command.verb
             held_back = before is not None and (before in ENDS_GROUP or not pipelining)
-            if held_back or verb not in allowed[ahead]:
+            if held_back or verb not in allowed[expected]:
                 waiting = f" with {before} unanswered" if before is not None else ""
-                raise LocalProtocolError(f"{verb} may not be said in state {ahead}{waiting}")
-            before, ahead = verb, AFTER.get(verb, ahead)
+                raise LocalProtocolError(f"{verb} may not be sent in state {expected}{waiting}")
+            before, expected = verb, NEXT_STATE.get(verb, expected)
         self.pending.extend(group if answers == 1 else [command for command in group for _ in range(answers)])
-        self.ahead = ahead
+        self.expected_state = expected
         return b"".join([command.octets for command in group])
 
     def receive(self, data: bytes) -> Iterator[Exchange]:
-        """Read octets from the server; yield each command that is now answered with its reply, oldest first.
+        """Parse server output; yield each command that it answers, with its reply, oldest first.
 
         Args:
-            data: what one read returned; may end anywhere inside a line.
+            data: bytes as read; may end anywhere inside a line.
         Raises:
-            RemoteProtocolError: a malformed reply; what was yielded before it stands.
-            UnexpectedReply: a reply to nothing but 421, or one that its command cannot have.
-            StartTlsInjection: any octet between the 220 to STARTTLS and the handshake.
+            RemoteProtocolError: malformed reply; exchanges yielded before it remain valid.
+            UnexpectedReply: no command is waiting for the reply (421 excepted), or its command cannot have it.
+            StartTlsInjection: bytes between the 220 to STARTTLS and the TLS handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
-        pending, exchange = self.pending, tuple.__new__  # what NamedTuple would do, less a call
+        pending, exchange = self.pending, tuple.__new__  # what NamedTuple does, minus one call
         try:
             if self.state is _TLS and data:
                 raise _injection()
-            for reply in self._reader.replies(data):
-                if pending and reply.code in COMPLETION and pending[0].verb in COMPLETED:
-                    command = pending.popleft()  # the way of nearly every reply
-                    self.state = AFTER[command.verb]
+            for reply in self._reader.receive(data):
+                if pending and reply.code in SUCCESS_CODES and pending[0].verb in PLAIN_VERBS:
+                    command = pending.popleft()  # the fast path: nearly every reply
+                    self.state = NEXT_STATE[command.verb]
                     if not pending:
-                        self.ahead = self.state
+                        self.expected_state = self.state
                     yield exchange(Exchange, (command, reply))
                     continue
                 yield self._answer(reply)
                 if self.state is _CLOSED:
-                    return  # what comes behind a 421 in the same read answers nothing any more
+                    return  # replies behind a 421 in the same read answer nothing
         except RemoteProtocolError:
-            self.state = self.ahead = ProtocolState.CLOSED
+            self.state = self.expected_state = ProtocolState.CLOSED
             raise
 
     def _answer(self, reply: Reply) -> Exchange:
         if not self.pending:
-            return self._unasked(reply)
+            return self._unsolicited(reply)
         command = self.pending.popleft()
-        if command.verb in LOGIN:
-            reply = self._unspoken(reply)
-        self._step(command, reply)
-        if self.state is _TLS and not self._reader.idle:
+        if command.verb in AUTH_VERBS:
+            reply = self._redact(reply)
+        self._advance(command, reply)
+        if self.state is _TLS and not self._reader.is_empty:
             raise _injection()
         return Exchange(command, reply)
 
-    def _unspoken(self, reply: Reply) -> Reply:
-        """A reply to AUTH without what no log may show."""
-        if reply.code != CHALLENGE:
-            return reply.without(self.unspeakable)
-        self.challenge = reply.lines  # a mechanism needs each octet, and starring out a short secret would break some
-        return Reply(CHALLENGE, (b"***" if any(reply.lines) else b"",))
+    def _redact(self, reply: Reply) -> Reply:
+        """Return the reply to AUTH without anything that a log must not show."""
+        if reply.code != AUTH_CHALLENGE:
+            return reply.redact(self.redacted)
+        self.challenge = reply.lines  # a mechanism needs the exact bytes; redacting a short secret could change them
+        return Reply(AUTH_CHALLENGE, (b"***" if any(reply.lines) else b"",))
 
-    def _step(self, command: Command, reply: Reply) -> None:
+    def _advance(self, command: Command, reply: Reply) -> None:
         verb = command.verb
-        if reply.code == CLOSING:
-            self.state = self.ahead = ProtocolState.CLOSED
+        if reply.code == SERVICE_CLOSING:
+            self.state = self.expected_state = ProtocolState.CLOSED
             self.pending.clear()
             return
         if not reply.positive:
-            self.state = self.ahead = REFUSED.get(verb, self.state)
+            self.state = self.expected_state = NEXT_STATE_IF_REFUSED.get(verb, self.state)
             for later in self.pending:
-                self.ahead = AFTER.get(later.verb, self.ahead)
+                self.expected_state = NEXT_STATE.get(later.verb, self.expected_state)
             return
-        if reply.code not in ONLY.get(verb, COMPLETION):
-            raise UnexpectedReply(f"the relay answered {verb} with “{reply}”, which is no answer to it")
-        self.state = ProtocolState.AUTH if reply.code == CHALLENGE else AFTER.get(verb, self.state)
-        self.ahead = self.state  # what comes this way ends its group: nothing is said behind it
+        if reply.code not in EXPECTED_CODES.get(verb, SUCCESS_CODES):
+            raise UnexpectedReply(f"the relay answered {verb} with “{reply}”, which is not a valid reply to it")
+        self.state = ProtocolState.AUTH if reply.code == AUTH_CHALLENGE else NEXT_STATE.get(verb, self.state)
+        self.expected_state = self.state  # commands that get here end their group, so nothing is pending behind them
         if verb in (Verb.EHLO, Verb.LHLO):
             self.extensions = Extensions.parse(reply).without(self._masked)
         elif verb is Verb.HELO:
             self.extensions = Extensions()
 
-    def _unasked(self, reply: Reply) -> Exchange:
+    def _unsolicited(self, reply: Reply) -> Exchange:
         writing = self.state is ProtocolState.DATA
         if writing and reply.positive:
-            raise UnexpectedReply(f"the relay answered “{reply}” before the content had ended", claims_acceptance=True)
-        if not writing and reply.code != CLOSING:
-            raise UnexpectedReply(f"the relay said “{reply}” though nothing was asked")
-        self.state = self.ahead = ProtocolState.CLOSED  # refused while we still write: only dropping the line is safe
+            raise UnexpectedReply(
+                f"the relay replied “{reply}” before the end of data was sent", claims_acceptance=True
+            )
+        if not writing and reply.code != SERVICE_CLOSING:
+            raise UnexpectedReply(f"the relay sent “{reply}” although no command was waiting for a reply")
+        self.state = self.expected_state = (
+            ProtocolState.CLOSED
+        )  # refused while writing: closing is the only safe way out
         return Exchange(END_OF_CONTENT if writing else None, reply)
 
     def tls_started(self) -> None:
-        """TLS is up: what the server said before is forgotten (RFC 3207 §4.2); EHLO comes next."""
+        """Discard what the server said before TLS (RFC 3207 §4.2); EHLO comes next."""
         if self.state is not ProtocolState.TLS:
-            raise LocalProtocolError("a TLS handshake that STARTTLS did not ask for")
-        self.state = self.ahead = ProtocolState.GREETED
+            raise LocalProtocolError("TLS started without a positive reply to STARTTLS")
+        self.state = self.expected_state = ProtocolState.GREETED
         self.extensions = Extensions()
-        self._allowed = UNDER_TLS
+        self._allowed = ALLOWED_UNDER_TLS
 
-    def ended(self) -> RemoteProtocolError | None:
-        """The connection ended: the error for octets that make no reply, None where there are none."""
-        self.state = self.ahead = ProtocolState.CLOSED
-        return self._reader.unfinished()
+    def receive_eof(self) -> RemoteProtocolError | None:
+        """Close the dialogue at the end of the connection; return an error if the remaining bytes are no reply."""
+        self.state = self.expected_state = ProtocolState.CLOSED
+        return self._reader.receive_eof()
 
 
 def _injection() -> StartTlsInjection:
     return StartTlsInjection(
-        "the relay's 220 to STARTTLS was followed by octets in clear: "
+        "the relay's 220 to STARTTLS was followed by plaintext bytes: "
         "someone may be tampering with the connection; nothing was sent"
     )

@@ -1,4 +1,8 @@
-"""Content: the octets between DATA and the end of mail data (RFC 5321 §2.3.8, §4.5.2; RFC 3030)."""
+"""Message content: validation, line ends, dot-stuffing and chunks (RFC 5321 §2.3.8, §4.5.2; RFC 3030).
+
+The *content* is the "mail data": header section and body, without the final dot. *Canonical* content has CRLF line
+ends and no other CR or LF, no NUL, no line over 998 bytes, and a CRLF at its end.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +15,33 @@ from asyncsmtp.errors import MessageError
 
 __all__ = [
     "AnyContent",
-    "Canonical",
+    "ChunkSplitter",
     "Content",
+    "ContentNormalizer",
     "ContentSource",
-    "Cutter",
-    "Transparency",
-    "as_data",
-    "chunks",
-    "has_dots",
-    "transparent",
+    "DotStuffer",
+    "dot_stuff",
+    "dot_stuff_content",
+    "has_leading_dots",
+    "split_chunks",
 ]
 
-MAX_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+MAX_LINE = 998  # bytes without CRLF, RFC 5322 §2.1.1
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
-class Transparency:
-    """Doubles the dot that begins a line (RFC 5321 §4.5.2); remembers whether a line begins."""
+class DotStuffer:
+    """An incremental dot-stuffer: doubles the dot at the start of a line (RFC 5321 §4.5.2), block by block."""
 
     __slots__ = ("_line_begins",)
 
     def __init__(self) -> None:
         self._line_begins = True
 
-    def pass_on(self, block: bytes) -> bytes:
-        """The block as it stands behind DATA; without such a dot it is passed on uncopied."""
+    def feed(self, block: bytes) -> bytes:
+        """Return the block as it is sent after DATA; one without a leading dot is returned uncopied."""
         if not block:
             return block
         doubled = block.replace(b"\n.", b"\n..") if b"\n." in block else block
@@ -47,17 +51,16 @@ class Transparency:
         return doubled
 
 
-class Canonical:
-    """Lets blocks of octets pass that are right, and says where they are not (RFC 5321 §2.3.8).
+class ContentNormalizer:
+    """An incremental check for canonical content, which can also convert line ends (RFC 5321 §2.3.8).
 
-    What it has let pass, and what `end` returns, has CRLF and no other CR or LF, no NUL, no line over 998 octets, and
-    a CRLF at its end.
+    The output of `feed` and `end`, joined, is canonical.
 
     Args:
-        fix_eols: whether other line ends become CRLF; without it they are an error.
+        fix_eols: convert other line ends to CRLF; otherwise they are an error.
     Attributes:
-        size: octets so far, as declared by SIZE. eight_bit: whether one of them is above 127.
-        utf8_headers: whether one of the header section is.
+        size: bytes so far, as declared by SIZE. eight_bit: true if one of them is above 127.
+        utf8_headers: true if the header section has a byte above 127.
     """
 
     def __init__(self, *, fix_eols: bool = False) -> None:
@@ -65,48 +68,48 @@ class Canonical:
         self.eight_bit = False
         self.utf8_headers = False
         self._fix_eols = fix_eols
-        self._held = b""  # a CR whose LF may begin the next block
-        self._line = 0  # octets of the line that has not ended
-        self._last = b""  # the last octets of the header section, in which its end may be cut
+        self._held_back = b""  # a CR; its LF may begin the next block
+        self._line = 0  # bytes of the unfinished line
+        self._last = b""  # the last bytes of the header section: the block may split its end
         self._in_headers = True
 
-    def pass_on(self, block: bytes) -> bytes:
-        """The block, less what can be judged only with the next one, and with what was held before.
+    def feed(self, block: bytes) -> bytes:
+        """Return the block, preceded by what was held back and without what only the next block can decide.
 
         Raises:
-            MessageError: a bare CR or LF, a NUL or a line too long, with the octet at which it stands.
+            MessageError: a bare CR or LF, a NUL or a line too long, with its position.
         """
-        block = self._held + block
-        self._held = b""
+        block = self._held_back + block
+        self._held_back = b""
         if block.endswith(b"\r"):
-            self._held, block = b"\r", block[:-1]
-        return self._judge(block)
+            self._held_back, block = b"\r", block[:-1]
+        return self._check(block)
 
     def end(self) -> bytes:
-        """What is still missing: the line end that was held or not there.
+        """Return what is missing at the end: a line end that was held back or absent.
 
         Raises:
-            MessageError: as above.
+            MessageError: as for `feed`.
         """
-        held, self._held = self._held, b""
-        rest = self._judge(held)
+        held_back, self._held_back = self._held_back, b""
+        rest = self._check(held_back)
         ended = self.size > 0 and self._line == 0
-        return rest if ended else rest + self._judge(b"\r\n")
+        return rest if ended else rest + self._check(b"\r\n")
 
-    def _judge(self, block: bytes) -> bytes:
+    def _check(self, block: bytes) -> bytes:
         if self._fix_eols:
             block = _ANY_LINE_END.sub(b"\r\n", block)
         elif found := _BARE.search(block):
             name = "CR" if found[0] == b"\r" else "LF"
-            raise MessageError(f"a bare {name} at octet {self.size + found.start()} of the content: use fix_eols=True")
+            raise MessageError(f"a bare {name} at byte {self.size + found.start()} of the content: use fix_eols=True")
         if b"\0" in block:
             place = self.size + block.index(0)
-            raise MessageError(f"a NUL at octet {place} of the content: encode the part as base64")
+            raise MessageError(f"a NUL at byte {place} of the content: encode the part as base64")
         self._measure(block)
         if not block.isascii():
             self.eight_bit = True
         if self._in_headers:
-            self._look_for_the_body(block)
+            self._find_header_end(block)
         self.size += len(block)
         return block
 
@@ -115,34 +118,30 @@ class Canonical:
         lengths = [self._line + len(lines[0]), *map(len, lines[1:])]
         if max(lengths) > MAX_LINE:
             raise MessageError(
-                f"a line of more than {MAX_LINE} octets ends at or behind octet {self.size} of the content: "
+                f"a line of more than {MAX_LINE} bytes ends at or after byte {self.size} of the content: "
                 "encode the part as quoted-printable or base64"
             )
         self._line = lengths[-1]
 
-    def _look_for_the_body(self, block: bytes) -> None:
-        seen = self._last + block
-        end = 0 if self.size == 0 and block.startswith(b"\r\n") else seen.find(b"\r\n\r\n")
+    def _find_header_end(self, block: bytes) -> None:
+        window = self._last + block
+        end = 0 if self.size == 0 and block.startswith(b"\r\n") else window.find(b"\r\n\r\n")
         self._in_headers = end < 0
-        self.utf8_headers |= not (seen if end < 0 else seen[:end]).isascii()
-        self._last = seen[-3:]
+        self.utf8_headers |= not (window if end < 0 else window[:end]).isascii()
+        self._last = window[-3:]
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Header section and body as canonical octets, in one or more parts that may be shared.
-
-    Joined, the parts have CRLF and no other CR or LF, no NUL, no line over 998 octets, and a CRLF at
-    the end. `Content.of` makes and checks one; `Content.trusted` is for a composer that has checked.
-    `Content.of_any` keeps to none of this: its octets go by BDAT alone.
+    """Header section and body as canonical bytes, in one or more parts that may be shared.
 
     Attributes:
-        spent: never; it can be sent again.
-        size: octets, as declared by SIZE (RFC 1870 §3): before transparency, CRLFs counted.
-        eight_bit: whether an octet is above 127, so that 8BITMIME is needed (RFC 6152).
-        utf8_headers: whether the header section is beyond ASCII, so that SMTPUTF8 is needed (RFC 6531).
-        binary: whether it is not canonical, so that BINARYMIME is needed (RFC 3030 §3).
-        dotted: whether a line may begin with a dot; False spares the search for one (RFC 5321 §4.5.2).
+        size: bytes of all parts, as declared by SIZE (RFC 1870).
+        eight_bit: true if a byte is above 127, so that 8BITMIME is needed (RFC 6152).
+        utf8_headers: true if the header section is not ASCII, so that SMTPUTF8 is needed (RFC 6531).
+        binary: true if the content is not canonical, so that BINARYMIME is needed (RFC 3030 §3).
+        needs_dot_stuffing: false if no line begins with a dot, which saves the search for one (RFC 5321 §4.5.2).
+        is_consumed: always false; the content can be sent again.
     """
 
     parts: tuple[bytes, ...]
@@ -150,36 +149,38 @@ class Content:
     eight_bit: bool
     utf8_headers: bool
     binary: bool = False
-    dotted: bool = field(default=True, compare=False)
+    needs_dot_stuffing: bool = field(default=True, compare=False)
 
     @classmethod
     def of(cls, octets: bytes | str, *, fix_eols: bool = False) -> Content:
         """Check finished content.
 
         Args:
-            octets: `str` has its line ends normalised; `bytes` must be right unless `fix_eols`.
+            octets: `str` gets its line ends converted; `bytes` must be canonical unless `fix_eols`.
         Raises:
-            MessageError: a bare CR or LF, a NUL or a line over 998 octets, with where it stands.
+            MessageError: a bare CR or LF, a NUL or a line over 998 bytes, with its position.
         """
         if isinstance(octets, str):
             octets, fix_eols = _encode(octets), True
         if fix_eols:
             octets = _ANY_LINE_END.sub(b"\r\n", octets)
-        check(octets)
+        check_canonical(octets)
         parts = (octets,) if octets.endswith(b"\r\n") else (octets, b"\r\n")
         beyond_ascii = not _header_section(octets).isascii()
-        return cls(parts, sum(map(len, parts)), not octets.isascii(), beyond_ascii, dotted=has_dots(octets))
+        return cls(
+            parts, sum(map(len, parts)), not octets.isascii(), beyond_ascii, needs_dot_stuffing=has_leading_dots(octets)
+        )
 
     @classmethod
-    def trusted(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
-        """Take parts that are known to be canonical; nothing is looked at twice."""
+    def from_canonical(cls, parts: tuple[bytes, ...], *, utf8_headers: bool = False) -> Content:
+        """Take parts that are known to be canonical, without checking them."""
         return cls(parts, sum(map(len, parts)), not all(map(bytes.isascii, parts)), utf8_headers)
 
     @classmethod
-    def of_any(cls, octets: bytes) -> Content:
-        """Take octets as they are, be they canonical or not; a relay needs BINARYMIME for those that are not."""
+    def from_binary(cls, octets: bytes) -> Content:
+        """Take any bytes; the server needs BINARYMIME for those that are not canonical."""
         try:
-            check(octets)
+            check_canonical(octets)
         except MessageError:
             canonical = False
         else:
@@ -188,7 +189,7 @@ class Content:
         return cls((octets,), len(octets), beyond, not _header_section(octets).isascii(), not canonical)
 
     @property
-    def spent(self) -> bool:
+    def is_consumed(self) -> bool:
         return False
 
     def __bytes__(self) -> bytes:
@@ -196,12 +197,12 @@ class Content:
 
 
 class ContentSource(Protocol):
-    """What a session needs to know of content that it reads as it goes.
+    """Content that a session reads while sending it.
 
     Attributes:
-        size: octets, as declared by SIZE; None where nobody knows.
-        eight_bit, utf8_headers, binary: as of `Content`.
-        spent: whether it cannot be read again, so that the message cannot be sent again by itself.
+        size: bytes, as declared by SIZE; None if unknown.
+        eight_bit, utf8_headers, binary: as in `Content`.
+        is_consumed: true if it cannot be read again, so that the message cannot be retried.
     """
 
     @property
@@ -213,10 +214,10 @@ class ContentSource(Protocol):
     @property
     def binary(self) -> bool: ...
     @property
-    def spent(self) -> bool: ...
+    def is_consumed(self) -> bool: ...
 
     def blocks(self) -> AsyncGenerator[bytes]:
-        """The content from its first octet, canonical, in blocks; what this raises aborts the message."""
+        """Yield the canonical content from its first byte, in blocks; an exception aborts the message."""
 
 
 AnyContent: TypeAlias = Content | ContentSource
@@ -231,27 +232,27 @@ def _encode(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise MessageError(f"character {error.start} is a lone surrogate, which no encoding can carry") from error
+        raise MessageError(f"character {error.start} is a lone surrogate, which cannot be encoded") from error
 
 
-def check(octets: bytes) -> None:
-    """Raise MessageError unless the octets are canonical (RFC 5321 §2.3.8: no bare CR or LF)."""
+def check_canonical(octets: bytes) -> None:
+    """Raise MessageError unless the bytes are canonical, apart from their end (RFC 5321 §2.3.8: no bare CR or LF)."""
     pairs = octets.count(b"\r\n")
     if octets.count(b"\n") != pairs or octets.count(b"\r") != pairs:
         found = re.search(rb"\r(?!\n)|(?<!\r)\n", octets)
         assert found is not None
         name = "CR" if found[0] == b"\r" else "LF"
-        raise MessageError(f"a bare {name} at octet {found.start()} of the content: use CRLF, or pass fix_eols=True")
+        raise MessageError(f"a bare {name} at byte {found.start()} of the content: use CRLF, or pass fix_eols=True")
     if b"\0" in octets:
-        raise MessageError(f"a NUL at octet {octets.index(0)} of the content: encode the part as base64")
+        raise MessageError(f"a NUL at byte {octets.index(0)} of the content: encode the part as base64")
     if (line := _long_line(octets)) is not None:
         raise MessageError(
-            f"line {line} of the content has more than {MAX_LINE} octets: encode the part as quoted-printable or base64"
+            f"line {line} of the content has more than {MAX_LINE} bytes: encode the part as quoted-printable or base64"
         )
 
 
 def _long_line(octets: bytes) -> int | None:
-    """The number (from 1) of the first line that is too long. Looks at one octet in a thousand, not at all."""
+    """Return the number (from 1) of the first line that is too long; steps from line end to line end."""
     start = 0
     while len(octets) - start > MAX_LINE:
         end = octets.rfind(b"\r\n", start, start + MAX_LINE + 2)
@@ -261,28 +262,28 @@ def _long_line(octets: bytes) -> int | None:
     return None
 
 
-def transparent(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts as they stand behind DATA (RFC 5321 §4.5.2), wherever they are cut; see `codec.Transparency`."""
-    return map(Transparency().pass_on, parts)
+def dot_stuff(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts as they are sent after DATA (RFC 5321 §4.5.2), wherever they are split."""
+    return map(DotStuffer().feed, parts)
 
 
-def has_dots(octets: bytes) -> bool:
-    """Whether a line begins with a dot; so it is of a whole content if it is of any part."""
+def has_leading_dots(octets: bytes) -> bool:
+    """Tell if a line begins with a dot. True for a whole content if it is true for any part."""
     return octets.startswith(b".") or b"\n." in octets
 
 
-def as_data(content: Content) -> bytes:
-    """The whole content as it stands behind DATA: what `transparent` gives, for one that is in memory anyway."""
+def dot_stuff_content(content: Content) -> bytes:
+    """Return the whole content as it is sent after DATA: the result of `dot_stuff`, joined, for content in memory."""
     octets = b"".join(content.parts)
-    if not content.dotted:
+    if not content.needs_dot_stuffing:
         return octets
     if b"\n." in octets:
         octets = octets.replace(b"\n.", b"\n..")
     return b"." + octets if octets.startswith(b".") else octets
 
 
-class Cutter:
-    """Cuts content that comes in parts: each piece but the last has exactly `octets`."""
+class ChunkSplitter:
+    """An incremental splitter into chunks of exactly `octets` bytes; the last one may be shorter."""
 
     __slots__ = ("_octets", "_pending")
 
@@ -290,22 +291,22 @@ class Cutter:
         self._octets = octets
         self._pending = bytearray()
 
-    def cut(self, part: bytes) -> Iterator[bytes]:
-        """The pieces that are full, and not the last."""
+    def feed(self, part: bytes) -> Iterator[bytes]:
+        """Yield the full chunks, except the last."""
         for start in range(0, len(part), self._octets):
             self._pending += part[start : start + self._octets]
             if len(self._pending) > self._octets:
                 yield bytes(self._pending[: self._octets])
                 del self._pending[: self._octets]
 
-    def rest(self) -> bytes:
-        """The last piece, maybe empty."""
+    def end(self) -> bytes:
+        """Return the last chunk, which may be empty."""
         return bytes(self._pending)
 
 
-def chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:
-    """Cut content, see `Cutter`; at least one piece, maybe empty."""
-    cutter = Cutter(octets)
+def split_chunks(parts: Iterable[bytes], octets: int) -> Iterator[bytes]:
+    """Split content into chunks, see `ChunkSplitter`; at least one chunk, which may be empty."""
+    splitter = ChunkSplitter(octets)
     for part in parts:
-        yield from cutter.cut(part)
-    yield cutter.rest()
+        yield from splitter.feed(part)
+    yield splitter.end()

@@ -1,4 +1,4 @@
-"""The envelope: who to whom (RFC 5321 §2.3.1), and what the sender asks for beyond that."""
+"""The envelope: sender, recipients and ESMTP options of a message (RFC 5321 §2.3.1)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Envelope", "Mailbox"]
 
 @dataclass(frozen=True)
 class Envelope:
-    """One reverse-path, one or more forward-paths.
+    """One reverse-path and one or more forward-paths.
 
     Attributes:
-        reverse_path: where notifications of failure go; None is the null reverse-path `<>`.
-        forward_paths: in the order in which they are said; the same one twice is two recipients.
-        wishes: what is asked for the message as a whole.
-        recipient_wishes: what is asked for each forward-path, in their order; empty when nothing is.
-        all_or_nothing: whether DATA is said only where every recipient was accepted. An LMTP relay still answers the
-            content for each (RFC 2033 §4.2).
+        reverse_path: the address for delivery failures; None is the null reverse-path `<>`.
+        forward_paths: in the order in which they are sent; the same one twice is two recipients.
+        mail_options: ESMTP options of the whole message.
+        rcpt_options: ESMTP options of each forward-path, in the same order; empty if there are none.
+        all_or_nothing: send DATA only if every recipient was accepted. An LMTP server still answers the content for
+            each recipient (RFC 2033 §4.2).
     """
 
     reverse_path: Mailbox | None
@@ -37,8 +37,8 @@ class Envelope:
             raise RecipientError("an envelope needs at least one recipient")
         if self.rcpt_options and len(self.rcpt_options) != len(self.forward_paths):
             raise InvalidArgument(
-                f"{len(self.rcpt_options)} recipient wishes for {len(self.forward_paths)} recipients: "
-                "give one for each, None for nothing"
+                f"{len(self.rcpt_options)} rcpt_options for {len(self.forward_paths)} recipients: "
+                "give one for each, None for no options"
             )
 
     @classmethod
@@ -51,14 +51,14 @@ class Envelope:
         rcpt_options: RcptOptions | Sequence[RcptOptions | None] = (),
         all_or_nothing: bool = False,
     ) -> Envelope:
-        """Build one from addresses as text; "" and "<>" are the null reverse-path.
+        """Make an envelope from addresses as text; "" and "<>" are the null reverse-path.
 
         Args:
-            recipient_wishes: one for all of the recipients, or one for each, None for nothing.
-            all_or_nothing: say DATA only where every recipient was accepted; the others are deferred otherwise.
+            rcpt_options: one for all recipients, or one for each; None for no options.
+            all_or_nothing: send DATA only if every recipient was accepted; otherwise the others are deferred.
         Raises:
-            RecipientError: an address is not one, or there is no recipient.
-            InvalidArgument: there are more wishes than recipients, or fewer.
+            RecipientError: an address is not valid, or there is no recipient.
+            InvalidArgument: the number of recipient options is not that of the recipients.
         """
         if isinstance(forward_paths, str | Mailbox):
             forward_paths = (forward_paths,)
@@ -69,26 +69,26 @@ class Envelope:
     def with_options(
         self, mail_options: MailOptions | None, rcpt_options: RcptOptions | Sequence[RcptOptions | None] = ()
     ) -> Envelope:
-        """The same paths with other wishes, as `of` takes them."""
+        """Return the envelope with other options, given as to `of`."""
         each = _each(rcpt_options, len(self.forward_paths))
         return Envelope(self.reverse_path, self.forward_paths, mail_options, each, self.all_or_nothing)
 
-    def part(self, places: Sequence[int]) -> Envelope:
-        """The same for some of its recipients only, counted from 0, each with its wishes."""
-        paths = tuple(self.forward_paths[place] for place in places)
-        asked = tuple(self.rcpt_options[place] for place in places) if self.rcpt_options else ()
-        return Envelope(self.reverse_path, paths, self.mail_options, asked, self.all_or_nothing)
+    def subset(self, indexes: Sequence[int]) -> Envelope:
+        """Return the envelope for some of its recipients, by index, each with its options."""
+        paths = tuple(self.forward_paths[index] for index in indexes)
+        options = tuple(self.rcpt_options[index] for index in indexes) if self.rcpt_options else ()
+        return Envelope(self.reverse_path, paths, self.mail_options, options, self.all_or_nothing)
 
     @property
     def needs_smtputf8(self) -> bool:
-        for path in self.forward_paths:  # not `any`: each message asks this
+        for path in self.forward_paths:  # not `any`, which costs more: every message asks this
             if path.needs_smtputf8:
                 return True
         return self.reverse_path is not None and self.reverse_path.needs_smtputf8
 
     @property
     def summary(self) -> str:
-        """The recipients for a sentence: the first, and how many more."""
+        """The recipients for use in a sentence: the first, and how many more."""
         more = len(self.forward_paths) - 1
         return safe_text(str(self.forward_paths[0]), 80) + (f" and {more} more" if more else "")
 

@@ -1,6 +1,6 @@
-"""What a sender may ask of a relay beyond "deliver this": for a message, and for one of its recipients.
+"""ESMTP options of a message and of a recipient, as parameters of MAIL and RCPT (RFC 3461, 6710, 8689 and others).
 
-A wish that cannot be said is refused when it is made; one that the relay does not offer, before MAIL.
+An option that cannot be encoded is refused when it is made; one that the server does not offer, before MAIL.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ __all__ = [
 ]
 
 _NOT_AN_XCHAR = re.compile(rb"[^!-*,-<>-~]")  # "any ASCII CHAR between "!" (33) and "~" (126), except "+" and "=""
-_NOT_A_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")  # as well, less the backslash
+_NOT_A_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")  # the same minus the backslash
 
 
 def xtext(octets: bytes) -> str:
-    """Any octets as printable ASCII without space, `+` and `=`; such an octet is `+` and two hex digits."""
+    """Encode bytes as printable ASCII without space, `+` and `=`; other bytes are `+` and two hex digits (RFC 3461)."""
     return _NOT_AN_XCHAR.sub(lambda found: b"+%02X" % found[0][0], octets).decode("ascii")
 
 
 def uxtext(text: str) -> str:
-    """Any text as `utf-8-addr-xtext`, safe for a relay without SMTPUTF8 too; a character is `\\x{…}`."""
+    """Encode any text as `utf-8-addr-xtext`, which needs no SMTPUTF8; a character becomes `\\x{…}` (RFC 6533 §3)."""
     return _NOT_A_QCHAR.sub(lambda found: rf"\x{{{ord(found[0]):02X}}}", text)
 
 
-MAX_ENVID = 100  # octets, as they are said: RFC 3461 §5.4
-MAX_ORCPT = 500  # the same, §4.2
+MAX_ENVID = 100  # bytes once encoded: RFC 3461 §5.4
+MAX_ORCPT = 500  # bytes once encoded: RFC 3461 §4.2
 MAX_SECONDS = 999_999_999  # nine digits: RFC 2852 §4, RFC 4865 §3
 PRIORITIES = range(-9, 10)  # RFC 6710 §4
 
-EsmtpParameter = tuple[str, str, str | None]  # the extension it needs, the parameter that says it, and its value
+EsmtpParameter = tuple[str, str, str | None]  # the extension that it needs, the keyword of the parameter, its value
 
 
 class Ret(StrEnum):
-    """How much of the message a notification of failure returns (RFC 3461 §4.3)."""
+    """The part of the message that a failure notification returns (RFC 3461 §4.3)."""
 
     FULL = "FULL"
     HDRS = "HDRS"
 
 
 class Notify(Flag):
-    """When a notification is wanted: `Notify.SUCCESS | Notify.FAILURE`, or NEVER alone (RFC 3461 §4.1)."""
+    """The events to notify the sender of: `Notify.SUCCESS | Notify.FAILURE`, or NEVER alone (RFC 3461 §4.1)."""
 
     SUCCESS = 1
     FAILURE = 2
@@ -68,7 +68,7 @@ class Notify(Flag):
 
 
 class ByMode(StrEnum):
-    """What becomes of a message that is late: it is returned, or its sender is told of the delay (RFC 2852 §4)."""
+    """The action for a late message: return it, or notify its sender of the delay (RFC 2852 §4)."""
 
     RETURN = "R"
     NOTIFY = "N"
@@ -76,11 +76,11 @@ class ByMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliverBy:
-    """Deliver within `seconds`, or else (RFC 2852).
+    """A time limit for the delivery (RFC 2852).
 
     Attributes:
-        seconds: from now; may be none or fewer with NOTIFY only, for a message that is late already.
-        trace: each relay on the way reports that it passed the message on.
+        seconds: from now; zero or negative with NOTIFY only, for a message that is late already.
+        trace: each server on the way reports that it relayed the message.
     """
 
     seconds: int
@@ -90,7 +90,7 @@ class DeliverBy:
     def __post_init__(self) -> None:
         if abs(self.seconds) > MAX_SECONDS or (self.mode is ByMode.RETURN and self.seconds <= 0):
             raise InvalidArgument(
-                f"{self.seconds} s is no time to deliver by: 1 to {MAX_SECONDS}, or fewer to be notified"
+                f"{self.seconds} s is not a valid DELIVERBY: use 1 to {MAX_SECONDS}, or less with ByMode.NOTIFY"
             )
 
     def __str__(self) -> str:
@@ -99,11 +99,11 @@ class DeliverBy:
 
 @dataclass(frozen=True, slots=True)
 class ValidSince:
-    """Deliver only if the mailbox has been the same person's since `moment` (RFC 7293).
+    """A condition: deliver only if the mailbox has had the same owner since `moment` (RFC 7293).
 
     Attributes:
-        carry_on: what a relay does that has to pass the message to one that cannot tell: True delivers all
-            the same, False returns the message, None leaves it to the relay.
+        carry_on: for a server whose next hop does not support this: True delivers anyway, False returns the message,
+            None leaves it to the server.
     """
 
     moment: datetime
@@ -118,17 +118,18 @@ class ValidSince:
 
 @dataclass(frozen=True, slots=True)
 class MailOptions:
-    """What is asked for a whole message; nothing, unless said otherwise. One may serve any number of messages.
+    """ESMTP options of a whole message; the defaults request nothing. One instance may serve any number of messages.
 
     Attributes:
-        ret: what a notification of failure returns of it. envid: what notifications call it: printable ASCII.
-        require_tls: every hop is under verified TLS, or the message fails (RFC 8689).
-        deliver_by: a time limit for its delivery.
-        hold_for: seconds that the relay keeps it, or hold_until: the moment it lets go of it (RFC 4865).
+        ret: the part of the message that a failure notification returns.
+        envid: the identifier in notifications: printable ASCII.
+        require_tls: every hop uses verified TLS, or the message fails (RFC 8689).
+        deliver_by: a time limit for the delivery.
+        hold_for: seconds that the server holds the message, or hold_until: the time of its release (RFC 4865).
         priority: from -9 to 9; 0 is that of all other mail (RFC 6710).
-        auth: who submitted it first, as the one who passes it on vouches; "<>" for someone unknown (RFC 4954 §5).
+        auth: the original submitter, vouched for by the client; "<>" if unknown (RFC 4954 §5).
     Raises:
-        InvalidArgument: one of them cannot be said.
+        InvalidArgument: a value cannot be encoded.
     """
 
     ret: Ret | None = None
@@ -143,21 +144,21 @@ class MailOptions:
     def __post_init__(self) -> None:
         if self.envid is not None and not (_PRINTABLE.fullmatch(self.envid) and len(_xtext(self.envid)) <= MAX_ENVID):
             raise InvalidArgument(
-                f"“{safe_text(self.envid, 80)}” is no ENVID: printable ASCII, at most {MAX_ENVID} octets encoded"
+                f"“{safe_text(self.envid, 80)}” is not a valid ENVID: use printable ASCII, at most {MAX_ENVID} bytes"
             )
         if self.hold_for is not None and not 0 < self.hold_for <= MAX_SECONDS:
-            raise InvalidArgument(f"{self.hold_for} s is no time to hold a message for: 1 to {MAX_SECONDS}")
+            raise InvalidArgument(f"{self.hold_for} s is not a valid hold_for: use 1 to {MAX_SECONDS}")
         if self.hold_until is not None:
             utc(self.hold_until)
             if self.hold_for is not None:
-                raise InvalidArgument("a message is held for a time or until a moment, not both")
+                raise InvalidArgument("hold_for and hold_until exclude each other: give one of them")
         if self.priority is not None and self.priority not in PRIORITIES:
-            raise InvalidArgument(f"{self.priority} is no priority: -9 to 9")
+            raise InvalidArgument(f"{self.priority} is not a valid priority: use -9 to 9")
         if isinstance(self.auth, str) and self.auth != "<>":
-            raise InvalidArgument("AUTH= names a Mailbox, or is “<>” for someone unknown")
+            raise InvalidArgument("auth must be a Mailbox, or “<>” if the submitter is unknown")
 
     def __iter__(self) -> Iterator[EsmtpParameter]:
-        """Each wish, with the extension it needs."""
+        """Yield each option with the extension that it needs."""
         if self.ret is not None:
             yield "DSN", "RET", self.ret
         if self.envid is not None:
@@ -173,24 +174,24 @@ class MailOptions:
         if self.priority is not None:
             yield "MT-PRIORITY", "MT-PRIORITY", str(self.priority)
         if self.auth is not None:
-            yield "AUTH", "AUTH", self.auth if isinstance(self.auth, str) else _xtext(self.auth.wire)
+            yield "AUTH", "AUTH", self.auth if isinstance(self.auth, str) else _xtext(self.auth.address)
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether an address in it is beyond ASCII."""
+        """True if an address in the options is not ASCII."""
         return isinstance(self.auth, Mailbox) and self.auth.needs_smtputf8
 
 
 @dataclass(frozen=True, slots=True)
 class RcptOptions:
-    """What is asked for one recipient; nothing, unless said otherwise.
+    """ESMTP options of one recipient; the defaults request nothing.
 
     Attributes:
-        notify: when the sender wants to be notified; the relay's habit without it.
-        orcpt: whom the message was meant for first: a Mailbox, or `addr-type;address` as it is, not encoded.
-        valid_since: deliver only to the one who has had the mailbox since.
+        notify: the events to notify the sender of; the server's default if None.
+        orcpt: the original recipient: a Mailbox, or `addr-type;address` as it is, not encoded.
+        valid_since: deliver only to the owner of the mailbox since that time.
     Raises:
-        InvalidArgument: one of them cannot be said.
+        InvalidArgument: a value cannot be encoded.
     """
 
     notify: Notify | None = None
@@ -203,10 +204,10 @@ class RcptOptions:
         ):
             raise InvalidArgument("NOTIFY is NEVER, or one or more of SUCCESS, FAILURE and DELAY")
         if self.orcpt is not None and len(_original_recipient(self.orcpt)) > MAX_ORCPT:
-            raise InvalidArgument(f"this ORCPT is too long: at most {MAX_ORCPT} octets (RFC 3461 §4.2)")
+            raise InvalidArgument(f"this ORCPT is too long: at most {MAX_ORCPT} bytes (RFC 3461 §4.2)")
 
     def __iter__(self) -> Iterator[EsmtpParameter]:
-        """Each wish, with the extension it needs."""
+        """Yield each option with the extension that it needs."""
         if self.notify is not None:
             yield "DSN", "NOTIFY", ",".join(str(each.name) for each in self.notify)
         if self.orcpt is not None:
@@ -216,19 +217,21 @@ class RcptOptions:
 
 
 _PRINTABLE = re.compile(r"[ -~]+")
-_ADDR_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+")  # an atom, less what no parameter may hold
+_ADDR_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+")  # an atom, minus the characters that no parameter may contain
 
 
 def _original_recipient(orcpt: Mailbox | str) -> str:
     if isinstance(orcpt, Mailbox):
-        orcpt = f"{'utf-8' if orcpt.needs_smtputf8 else 'rfc822'};{orcpt.wire}"
+        orcpt = f"{'utf-8' if orcpt.needs_smtputf8 else 'rfc822'};{orcpt.address}"
     addr_type, _, address = orcpt.partition(";")
     if _ADDR_TYPE.fullmatch(addr_type):
         if addr_type.lower() == "utf-8" and address.isprintable() and address:
             return f"{addr_type};{uxtext(address)}"
         if _PRINTABLE.fullmatch(address):
             return f"{addr_type};{_xtext(address)}"
-    raise InvalidArgument(f"“{safe_text(orcpt, 80)}” is no ORCPT: write rfc822;local@domain, or utf-8; beyond ASCII")
+    raise InvalidArgument(
+        f"“{safe_text(orcpt, 80)}” is not a valid ORCPT: write rfc822;local@domain, or utf-8;address if it is not ASCII"
+    )
 
 
 def _xtext(text: str) -> str:
@@ -236,14 +239,14 @@ def _xtext(text: str) -> str:
 
 
 def utc(moment: datetime) -> str:
-    """The date-time of RFC 3339 §5.6, in UTC, to the second.
+    """Format as the date-time of RFC 3339 §5.6, in UTC, to the second.
 
     Raises:
-        InvalidArgument: no time zone, or outside of the years 1 to 9999.
+        InvalidArgument: no time zone, or outside the years 1 to 9999.
     """
     try:
         if moment.utcoffset() is not None:
             return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     except OverflowError:
         pass
-    raise InvalidArgument(f"{moment.isoformat()} is no moment: give it a time zone, such as datetime.UTC")
+    raise InvalidArgument(f"{moment.isoformat()} is not a valid time: give it a time zone, such as datetime.UTC")

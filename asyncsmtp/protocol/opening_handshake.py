@@ -1,9 +1,7 @@
-"""From the greeting to a session that may send: EHLO, STARTTLS, EHLO again, AUTH (RFC 5321 §3.1, 3207, 4954).
+"""The opening of a session: greeting, EHLO, STARTTLS, EHLO again, XCLIENT, AUTH (RFC 5321 §3.1, 3207, 4954).
 
-A generator: it yields commands and is sent their replies. It does no I/O; where the protocol's state says
-that a TLS handshake is due, whoever drives it shakes hands before sending the reply in.
-
-It changes whom the relay believes to have connected, so it is said only when the caller asks for it.
+`open_session` is a generator that yields commands and receives their replies. It does no I/O: when the protocol is in
+state TLS, the caller performs the TLS handshake before it sends the reply in.
 """
 
 from __future__ import annotations
@@ -16,32 +14,34 @@ from ipaddress import ip_address
 from typing import Literal
 
 from asyncsmtp.errors import ExtensionNotSupported, InsecureConnection, InvalidArgument, Refused
-from asyncsmtp.protocol.auth.auth import Steps, log_in
+from asyncsmtp.protocol.auth.auth import CommandGenerator, log_in
 from asyncsmtp.protocol.auth.sasl import Channel, Credentials
-from asyncsmtp.protocol.client import CLOSING, ClientProtocol
+from asyncsmtp.protocol.client import SERVICE_CLOSING, ClientProtocol
 from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, Verb, ehlo, helo, lhlo
 from asyncsmtp.protocol.esmtp_options import xtext
 from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.mailbox import is_domain
 from asyncsmtp.protocol.replies import Reply, safe_text
 
-__all__ = ["OpeningOptions", "Security", "Steps", "XClient", "open_session"]
+__all__ = ["OpeningOptions", "Security", "XClient", "open_session"]
 
 MAX_NAME = 255
-UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})  # a look-up failed, for good or for now
+UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})  # a lookup failed, permanently or temporarily
 _PRINTABLE = re.compile(rf"[ -~]{{1,{MAX_NAME}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class XClient:
-    """Another client, as far as it is known; what is None is not said.
+    """Attributes of another client, for a relay that accepts XCLIENT (Postfix); None is not sent.
+
+    XCLIENT changes the client that the relay believes to be connected to, so it is sent only on request.
 
     Attributes:
         name, addr: its host name, and its IPv4 or IPv6 address; or "[UNAVAILABLE]", "[TEMPUNAVAIL]".
-        port: its port. proto: what it speaks. helo: how it greeted us. login: who logged in with us.
-        destaddr, destport: where it connected to.
+        port: its port. proto: its protocol. helo: its name in EHLO. login: its user name.
+        destaddr, destport: the address and port that it connected to.
     Raises:
-        InvalidArgument: one of them is none, or there is nothing to say.
+        InvalidArgument: a value is not valid, or there is none.
     """
 
     name: str | None = None
@@ -56,19 +56,19 @@ class XClient:
     def __post_init__(self) -> None:
         for attribute, text in (("NAME", self.name), ("HELO", self.helo), ("LOGIN", self.login)):
             if text is not None and not _PRINTABLE.fullmatch(text):
-                raise _bad(attribute, text)
+                raise _invalid(attribute, text)
         if self.name is not None and self.name not in UNKNOWN and not is_domain(self.name):
-            raise _bad("NAME", self.name)
+            raise _invalid("NAME", self.name)
         for attribute, port in (("PORT", self.port), ("DESTPORT", self.destport)):
             if port is not None and not 0 < port < 65536:
-                raise _bad(attribute, str(port))
+                raise _invalid(attribute, str(port))
         if self.proto not in (None, "SMTP", "ESMTP"):
-            raise _bad("PROTO", str(self.proto))
+            raise _invalid("PROTO", str(self.proto))
         if not list(self):
-            raise InvalidArgument("there is nothing to tell by XCLIENT: give one attribute at least")
+            raise InvalidArgument("XCLIENT needs at least one attribute")
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Each attribute that is known, with its value, not encoded yet."""
+        """Yield each known attribute with its value, not encoded yet."""
         known: dict[str, str | int | None] = {
             "NAME": self.name,
             "ADDR": _address("ADDR", self.addr),
@@ -82,20 +82,20 @@ class XClient:
         return ((attribute, str(value)) for attribute, value in known.items() if value is not None)
 
     def command(self, offered: Extensions) -> Command:
-        """XCLIENT with all of it.
+        """Make the XCLIENT command with all attributes.
 
         Raises:
-            ExtensionNotSupported: the relay does not take XCLIENT from us, or not each of these attributes.
-            InvalidArgument: it is too long for a command line.
+            ExtensionNotSupported: the relay does not accept XCLIENT from this client, or not each of the attributes.
+            InvalidArgument: too long for a command line.
         """
         if "XCLIENT" not in offered:
             raise ExtensionNotSupported(
-                "XCLIENT", "it may trust other clients only, or another relay stands in front of it"
+                "XCLIENT", "it may accept it from other clients only, or there is another relay in front of it"
             )
         for attribute, _ in self:
             if attribute not in offered.xclient:
                 taken = safe_text(", ".join(offered.xclient) or "none", 120)
-                raise ExtensionNotSupported(f"XCLIENT {attribute}", f"of the attributes it takes {taken}")
+                raise ExtensionNotSupported(f"XCLIENT {attribute}", f"it accepts only {taken}")
         words = (f"{attribute}={xtext(value.encode('utf-8'))}" for attribute, value in self)
         return Command(Verb.XCLIENT, " ".join(words).encode("ascii"))
 
@@ -106,21 +106,21 @@ def _address(attribute: str, text: str | None) -> str | None:
     try:
         address = ip_address(text)
     except ValueError as error:
-        raise _bad(attribute, text) from error
+        raise _invalid(attribute, text) from error
     if "%" in text:
-        raise _bad(attribute, text)
+        raise _invalid(attribute, text)
     return f"IPV6:{address}" if address.version == 6 else str(address)
 
 
-def _bad(attribute: str, text: str) -> InvalidArgument:
-    return InvalidArgument(f"“{safe_text(text, 80)}” is no {attribute} of a client: nothing was sent")
+def _invalid(attribute: str, text: str) -> InvalidArgument:
+    return InvalidArgument(f"“{safe_text(text, 80)}” is not a valid XCLIENT {attribute}: nothing was sent")
 
 
 class Security(StrEnum):
-    """How the connection is protected.
+    """The protection of a connection.
 
-    IMPLICIT_TLS: TLS from the first octet (RFC 8314). STARTTLS: upgrade, and nothing is said without it.
-    OPPORTUNISTIC: upgrade when offered; never with credentials. PLAINTEXT: no TLS.
+    IMPLICIT_TLS: TLS from the first byte (RFC 8314). STARTTLS: upgrade, and send nothing else without it.
+    OPPORTUNISTIC: upgrade if offered; never with credentials. PLAINTEXT: no TLS.
     """
 
     IMPLICIT_TLS = "tls"
@@ -131,16 +131,16 @@ class Security(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OpeningOptions:
-    """What a session needs to be opened.
+    """Options for opening a session.
 
     Attributes:
         name: the client's name for EHLO, a domain or an address literal.
-        cleartext_login: whether credentials may travel without TLS, or with a certificate that nobody verified.
-        lmtp: whether to say LHLO, which has no older form to fall back to (RFC 2033 §4.1).
-        verified: whether a handshake verifies the relay's certificate and name.
-        channel: asked when it is time to log in; the certificate is known only then.
-        mechanisms: the only ones to log in with, in this order; without any, the usual ones.
-        xclient: for whom we speak, told before anybody logs in.
+        cleartext_login: allow credentials without TLS, or with a certificate that was not verified.
+        lmtp: send LHLO, which has no older form to fall back to (RFC 2033 §4.1).
+        verified: true if the TLS handshake verifies the relay's certificate and name.
+        channel: called when it is time to log in; the certificate is not known before.
+        mechanisms: the only ones to log in with, in this order; if empty, the default ones.
+        xclient: the client to act for, announced before the login.
     """
 
     name: str
@@ -154,70 +154,70 @@ class OpeningOptions:
     xclient: XClient | None = None
 
 
-def open_session(protocol: ClientProtocol, opening: OpeningOptions) -> Steps:
+def open_session(protocol: ClientProtocol, options: OpeningOptions) -> CommandGenerator:
     """Open a session; return when mail may be sent.
 
     Raises:
-        Refused: the greeting, EHLO and HELO, STARTTLS or XCLIENT; or AUTH for now, the credentials not being judged.
+        Refused: the greeting, EHLO and HELO, STARTTLS or XCLIENT was; or AUTH for now, without judging the credentials.
         ExtensionNotSupported: STARTTLS, XCLIENT or AUTH is needed and missing.
-        InsecureConnection: the credentials would travel in clear.
-        AuthenticationRefused: the credentials were refused; said once, never again. And what else `log_in` raises.
+        InsecureConnection: the credentials would be sent in plaintext.
+        AuthenticationRefused: the credentials were refused; they are not tried again. And the other errors of `log_in`.
     """
     greeting = yield GREETING
     if not greeting.positive:
-        raise Refused(GREETING, greeting, "the relay takes no mail now, or not from this machine")
-    yield from _introduce(opening)
-    encrypted = opening.security is Security.IMPLICIT_TLS
-    if opening.security in (Security.STARTTLS, Security.OPPORTUNISTIC):
-        encrypted = yield from _upgrade(protocol, opening)
-    if opening.xclient is not None:
-        yield from _speak_for(opening.xclient, protocol, opening)
-    if opening.credentials is not None:
-        if not ((encrypted and opening.verified) or opening.cleartext_login):
+        raise Refused(GREETING, greeting, "the relay accepts no mail now, or not from this machine")
+    yield from _send_ehlo(options)
+    encrypted = options.security is Security.IMPLICIT_TLS
+    if options.security in (Security.STARTTLS, Security.OPPORTUNISTIC):
+        encrypted = yield from _start_tls(protocol, options)
+    if options.xclient is not None:
+        yield from _send_xclient(options.xclient, protocol, options)
+    if options.credentials is not None:
+        if not ((encrypted and options.verified) or options.cleartext_login):
             raise InsecureConnection(
-                "the credentials would travel in clear, or to a relay nobody verified, so none were sent: "
+                "the credentials would be sent in plaintext, or to an unverified relay, so none were sent: "
                 "use smtps://, or smtp:// with STARTTLS, and a context that verifies certificates"
             )
-        yield from log_in(protocol, opening.credentials, opening.channel(), opening.mechanisms)
+        yield from log_in(protocol, options.credentials, options.channel(), options.mechanisms)
 
 
-def _introduce(opening: OpeningOptions) -> Steps:
-    """EHLO, and HELO where the server does not know it (RFC 5321 §3.2); then there are no extensions."""
-    hello = lhlo(opening.name) if opening.lmtp else ehlo(opening.name)
-    reply = yield hello
+def _send_ehlo(options: OpeningOptions) -> CommandGenerator:
+    """Send EHLO, then HELO if the server does not know it (RFC 5321 §3.2); then there are no extensions."""
+    command = lhlo(options.name) if options.lmtp else ehlo(options.name)
+    reply = yield command
     if reply.positive:
         return
-    if reply.code < 500 or opening.lmtp:
-        raise Refused(hello, reply)
-    hello = helo(opening.name)
-    reply = yield hello
+    if reply.code < 500 or options.lmtp:
+        raise Refused(command, reply)
+    command = helo(options.name)
+    reply = yield command
     if not reply.positive:
-        raise Refused(hello, reply)
+        raise Refused(command, reply)
 
 
-def _speak_for(client: XClient, protocol: ClientProtocol, opening: OpeningOptions) -> Steps:
-    """XCLIENT, and EHLO again: the relay has forgotten the first one."""
+def _send_xclient(client: XClient, protocol: ClientProtocol, options: OpeningOptions) -> CommandGenerator:
+    """Send XCLIENT, and EHLO again: the relay forgets the first one."""
     command = client.command(protocol.extensions)
     reply = yield command
     if not reply.positive:
-        raise Refused(command, reply, "the relay does not let us speak for others; nothing more was said")
-    yield from _introduce(opening)
+        raise Refused(command, reply, "the relay does not accept XCLIENT from this client; nothing more was sent")
+    yield from _send_ehlo(options)
 
 
-def _upgrade(protocol: ClientProtocol, opening: OpeningOptions) -> Generator[Command, Reply, bool]:
-    must = opening.security is Security.STARTTLS or opening.credentials is not None
+def _start_tls(protocol: ClientProtocol, options: OpeningOptions) -> Generator[Command, Reply, bool]:
+    required = options.security is Security.STARTTLS or options.credentials is not None
     if not protocol.extensions.starttls:
-        if must:
+        if required:
             raise ExtensionNotSupported(
                 "STARTTLS",
-                "the policy needs it and nothing more was said; someone may have stripped it, or the port is wrong "
-                "(smtps:// is for port 465, ?security=none for a relay you trust on this machine)",
+                "the policy needs it and nothing more was sent; someone may have stripped it, or the port is wrong "
+                "(smtps:// is for port 465, ?security=none for a trusted relay on this machine)",
             )
         return False
     reply = yield STARTTLS
     if reply.positive:
-        yield from _introduce(opening)
+        yield from _send_ehlo(options)
         return True
-    if must or reply.code == CLOSING:
-        raise Refused(STARTTLS, reply, "the policy needs TLS; nothing more was said")
+    if required or reply.code == SERVICE_CLOSING:
+        raise Refused(STARTTLS, reply, "the security policy needs TLS; nothing more was sent")
     return False

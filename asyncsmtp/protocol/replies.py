@@ -1,4 +1,4 @@
-"""Replies: what the relay says, octets to values (RFC 5321 §4.2, RFC 2034, RFC 3463)."""
+"""Replies of the server and their parser (RFC 5321 §4.2, RFC 2034, RFC 3463)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from asyncsmtp.errors import RemoteProtocolError
 
 __all__ = ["EnhancedStatus", "Reply", "ReplyReader", "Severity", "safe_text"]
 
-MAX_LINE = 2048  # octets; RFC 5321 §4.5.3.1.5 says 512, real servers exceed it
+MAX_LINE = 2048  # bytes; RFC 5321 §4.5.3.1.5 says 512, real servers exceed it
 MAX_LINES = 256
-MAX_REPLY = 65_536  # octets of all the lines of one reply
-REMEMBERED = frozenset({250, 354})  # replies that need no second look; none of them answers AUTH …
-MAX_REMEMBERED = 64  # … and so many in a session
+MAX_REPLY = 65_536  # bytes in all lines of one reply
+CACHED_CODES = frozenset({250, 354})  # one-line replies that are parsed once; none of them answers AUTH
+MAX_CACHED = 64  # replies in a session
 
 
 class Severity(IntEnum):
@@ -30,7 +30,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnhancedStatus:
-    """class.subject.detail, as in 5.1.1 (RFC 3463 §2)."""
+    """An enhanced status code: class.subject.detail, as in 5.1.1 (RFC 3463 §2)."""
 
     class_: int
     subject: int
@@ -45,15 +45,15 @@ _ENHANCED = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply: a three-digit code and one text per line, as octets without code or line end.
+    """One reply: a three-digit code and one text per line, as bytes without code or line end.
 
     Attributes:
-        positive: whether the command was taken, at least so far (2yz or 3yz).
+        positive: true for 2xx and 3xx: the command was accepted, at least so far.
     """
 
     code: int
     lines: tuple[bytes, ...] = (b"",)
-    positive: bool = field(init=False, repr=False, compare=False)  # kept: asked for several times a message
+    positive: bool = field(init=False, repr=False, compare=False)  # stored: read several times for each message
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positive", self.code < 400)
@@ -64,7 +64,7 @@ class Reply:
 
     @property
     def status(self) -> EnhancedStatus | None:
-        """The enhanced status code; None when absent or when it contradicts the reply code.
+        """The enhanced status code; None if it is missing or contradicts the reply code.
 
         RFC 2034 §4: the class of the enhanced code must match the first digit of the reply code.
         """
@@ -75,82 +75,82 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The lines as text, joined by newlines. Foreign: show it through `safe_text` only."""
+        """The lines as text, joined by newlines. Untrusted: pass it through `safe_text` before showing it."""
         return b"\n".join(self.lines).decode("utf-8", "backslashreplace")
 
-    def without(self, secrets: Iterable[bytes]) -> Reply:
-        """The same, each of `secrets` starred out, in the order in which they are given."""
+    def redact(self, secrets: Iterable[bytes]) -> Reply:
+        """Return the reply with each of `secrets` replaced by `***`, in the given order."""
         lines = self.lines
         for secret in secrets:
             lines = tuple(line.replace(secret, b"***") for line in lines)
         return Reply(self.code, lines)
 
     @property
-    def dialogue(self) -> str:
-        """The lines as they came, `250-` and all, joined by newlines. Foreign, like `text`."""
+    def raw_text(self) -> str:
+        """The lines as received, `250-` included, joined by newlines. Untrusted, like `text`."""
         *first, last = self.text.split("\n")
         return "\n".join([f"{self.code}-{line}" for line in first] + [f"{self.code} {last}"])
 
     def __str__(self) -> str:
-        """Code and text on one line, harmless on a terminal and in a log."""
+        """Return code and text on one line, safe for a terminal and a log."""
         return safe_text(f"{self.code} {' / '.join(self.text.splitlines())}".rstrip(), 512)
 
 
 def safe_text(foreign: str, limit: int | None = None) -> str:
-    """Make text from outside harmless: what does not print is escaped, what is too long is cut."""
+    """Escape what is not printable in untrusted text, and cut it at `limit` characters."""
     if not foreign.isprintable():
         foreign = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in foreign)
     return foreign if limit is None or len(foreign) <= limit else foreign[: limit - 1] + "…"
 
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?\r")  # the LF is what lines were parted by
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?\r")  # the LF was removed by the split into lines
 
 
 class ReplyReader:
-    """Octets in, replies out; bounded, strict, and indifferent to where the octets are cut."""
+    """An incremental reply parser: strict, bounded in memory, and independent of how the bytes are split."""
 
-    __slots__ = ("_code", "_lines", "_octets", "_often", "_tail", "_unread")
+    __slots__ = ("_cache", "_code", "_lines", "_octets", "_tail", "_unparsed_lines")
 
     def __init__(self) -> None:
         self._tail = b""
-        self._unread: deque[bytes] = deque()
+        self._unparsed_lines: deque[bytes] = deque()
         self._code = b""
         self._lines: list[bytes] = []
         self._octets = 0
-        self._often: dict[bytes, Reply] = {}  # replies of one line: a relay says the same few again and again
+        self._cache: dict[bytes, Reply] = {}  # one-line replies: a server repeats the same few
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is left over: no octet, no half reply."""
-        return not (self._tail or self._unread or self._lines)
+    def is_empty(self) -> bool:
+        """True if no byte and no partial reply is buffered."""
+        return not (self._tail or self._unparsed_lines or self._lines)
 
-    def replies(self, data: bytes) -> Iterator[Reply]:
+    def receive(self, data: bytes) -> Iterator[Reply]:
         """Yield each reply that `data` completes, in order.
 
         Args:
-            data: what one read returned; may end anywhere inside a line.
+            data: bytes as read; may end anywhere inside a line.
         Raises:
             RemoteProtocolError: at the first malformed line, after the replies before it.
         """
-        unread, often = self._unread, self._often.get
-        unread.extend((self._tail + data).split(b"\n"))
-        self._tail = unread.pop()
-        while unread:
-            line = unread.popleft()
-            if reply := (not self._lines and often(line)) or self._read_line(line):
+        unparsed, cached = self._unparsed_lines, self._cache.get
+        unparsed.extend((self._tail + data).split(b"\n"))
+        self._tail = unparsed.pop()
+        while unparsed:
+            line = unparsed.popleft()
+            if reply := (not self._lines and cached(line)) or self._read_line(line):
                 yield reply
         if len(self._tail) > MAX_LINE:
-            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
+            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} bytes: is this an SMTP server?")
 
-    def unfinished(self) -> RemoteProtocolError | None:
-        """What to say of octets that were left when the connection ended and do not begin a reply; None else."""
+    def receive_eof(self) -> RemoteProtocolError | None:
+        """Return an error if the bytes left at the end of the connection do not begin a reply, else None."""
         if self._tail[:1] in (b"", b"2", b"3", b"4", b"5"):
             return None
         return _malformed(self._tail, "the connection ended inside it")
 
     def _read_line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:
-            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} octets: is this an SMTP server?")
+            raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} bytes: is this an SMTP server?")
         match = _LINE.fullmatch(line)
         if match is None:
             whole = line.endswith(b"\r")
@@ -159,12 +159,12 @@ class ReplyReader:
         if self._lines and code != self._code:
             raise _malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
         if mark != b"-" and not self._lines:
-            return self._remember(line, Reply(int(code), (text,)))
+            return self._cache_reply(line, Reply(int(code), (text,)))
         self._code = code
         self._lines.append(text)
         self._octets += len(line) + 1
         if len(self._lines) > MAX_LINES or self._octets > MAX_REPLY:
-            raise RemoteProtocolError(f"a reply runs past {MAX_LINES} lines or {MAX_REPLY} octets")
+            raise RemoteProtocolError(f"a reply runs past {MAX_LINES} lines or {MAX_REPLY} bytes")
         if mark == b"-":
             return None
         reply = Reply(int(code), tuple(self._lines))
@@ -172,9 +172,9 @@ class ReplyReader:
         self._octets = 0
         return reply
 
-    def _remember(self, line: bytes, reply: Reply) -> Reply:
-        if reply.code in REMEMBERED and len(self._often) < MAX_REMEMBERED:
-            self._often[line] = reply
+    def _cache_reply(self, line: bytes, reply: Reply) -> Reply:
+        if reply.code in CACHED_CODES and len(self._cache) < MAX_CACHED:
+            self._cache[line] = reply
         return reply
 
 

@@ -1,4 +1,4 @@
-"""One connection of a relay: an asyncio protocol that plays moves and does what follows from them."""
+"""One connection of a relay: an asyncio protocol that performs the script's actions and their effects."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import ssl
 from collections.abc import Generator, Sequence
 from typing import Protocol, cast
 
-from asyncsmtp.testing.default_replies import next_step, usual_reply
+from asyncsmtp.testing.default_replies import default_reply, next_step
 from asyncsmtp.testing.script import (
-    Ask,
-    Cue,
-    Deaf,
-    Drip,
+    CallRule,
+    DefaultReply,
+    DiscardInput,
     Fin,
-    Forget,
     HalfClose,
     Hang,
     RefuseInput,
     Rst,
     Script,
+    SendSlowly,
     Stage,
+    StageContext,
     Step,
-    Usual,
+    StopReading,
     Wait,
-    steps_of,
+    to_steps,
 )
 from asyncsmtp.testing.state import NextAction, ReceivedLine, ServerState, apply
 from asyncsmtp.testing.transport import ServerTransport
@@ -34,236 +34,240 @@ __all__ = ["ConnectionHandler", "ServerConnection"]
 
 
 class ConnectionHandler(Protocol):
-    """What a connection asks of the relay it belongs to."""
+    """The interface of a connection to the relay that it belongs to."""
 
     script: Script
     context: ssl.SSLContext | None
     round_trip: float
 
-    def cue(self, state: ServerState, said: ReceivedLine) -> Cue: ...
-    def opened(self, connection: ServerConnection) -> None: ...
-    def heard(self, state: ServerState, said: ReceivedLine) -> None: ...
-    def told(self, state: ServerState, octets: bytes) -> None: ...
-    def failed(self, error: Exception) -> None: ...
+    def stage_context(self, state: ServerState, received: ReceivedLine) -> StageContext: ...
+    def connection_opened(self, connection: ServerConnection) -> None: ...
+    def command_received(self, state: ServerState, received: ReceivedLine) -> None: ...
+    def reply_sent(self, state: ServerState, octets: bytes) -> None: ...
+    def rule_failed(self, error: Exception) -> None: ...
     def tls_failed(self, error: BaseException) -> None: ...
-    def closed(self, connection: ServerConnection) -> None: ...
+    def connection_closed(self, connection: ServerConnection) -> None: ...
 
 
 class ServerConnection(asyncio.Protocol):
-    """Reads, answers, and waits where the script says so. All it owns ends with the connection."""
+    """A connection that reads, answers, and waits as the script says. Closing it releases everything it owns."""
 
-    def __init__(self, host: ConnectionHandler, state: ServerState) -> None:
+    def __init__(self, handler: ConnectionHandler, state: ServerState) -> None:
         self.state = state
-        self._host = host
-        self._link: ServerTransport | None = None
+        self._handler = handler
+        self._transport_or_none: ServerTransport | None = None
         self._out: list[bytes] = []
-        self._busy = False  # a move is under way, or nothing more will be said
-        self._deaf = False  # what comes in is thrown away
-        self._ended = False  # the client has closed its direction
+        self._busy = False  # an action is in progress, or nothing more will be sent
+        self._discards_input = False  # input is discarded
+        self._ended = False  # the client closed its direction
         self._timer: asyncio.TimerHandle | None = None
 
-    # what asyncio calls
+    # callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._link = ServerTransport(cast(asyncio.Transport, transport), self._host.round_trip)
-        self._host.opened(self)
-        self._advance()
+        self._transport_or_none = ServerTransport(cast(asyncio.Transport, transport), self._handler.round_trip)
+        self._handler.connection_opened(self)
+        self._process_input()
 
     def data_received(self, data: bytes) -> None:
-        if not self._deaf:
+        if not self._discards_input:
             self.state.input.feed(data)
-            self._advance()
+            self._process_input()
 
     def eof_received(self) -> bool:
         self._ended = True
         self._close_if_ended()
-        return not self.state.tls  # what is due is still said; TLS knows no half-closed connection
+        return not self.state.tls  # pending output is still sent; TLS has no half-closed connection
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._busy = self._deaf = True
-        self._there.lost()
+        self._busy = self._discards_input = True
+        self._transport.connection_lost()
         if self._timer is not None:
             self._timer.cancel()
-        self._host.closed(self)
+        self._handler.connection_closed(self)
 
     def pause_writing(self) -> None:
-        self._there.pause()
+        self._transport.pause()
 
     def resume_writing(self) -> None:
-        if not self._deaf:
-            self._there.resume()
+        if not self._discards_input:
+            self._transport.resume()
 
     async def aclose(self) -> None:
-        """Abort, and wait for a handshake that is under way, whose end asyncio would not tell us."""
-        if self._link is not None and await self._link.aclose():
+        """Abort, and wait for a handshake in progress; asyncio would not report its end."""
+        if self._transport_or_none is not None and await self._transport_or_none.aclose():
             self.connection_lost(None)
 
     @property
-    def _there(self) -> ServerTransport:
-        assert self._link is not None
-        return self._link
+    def _transport(self) -> ServerTransport:
+        assert self._transport_or_none is not None
+        return self._transport_or_none
 
     # answering
 
-    def _advance(self) -> None:
-        """Answer all that can be answered now; what was said leaves in one segment."""
+    def _process_input(self) -> None:
+        """Answer everything that can be answered now; the output is sent in one segment."""
         try:
-            while not self._busy and (said := next_step(self.state)) is not None:
-                self._answer(said)
-        except Exception as error:  # whatever a rule or `accept` raises is the test's to see
+            while not self._busy and (received := next_step(self.state)) is not None:
+                self._answer(received)
+        except Exception as error:  # an exception of a rule or of `accept` belongs to the test
             self._fail(error)
         self._flush()
 
-    def _answer(self, said: ReceivedLine) -> None:
-        self._host.heard(self.state, said)
-        if said.stage is Stage.HANDSHAKE:
-            self._there.pause()  # what comes now is for TLS, whatever the script does first
-        if said.stage in self._host.script:
-            steps = self._host.script.steps(self._host.cue(self.state, said))
-            self._go_on(self._play(said, steps))
+    def _answer(self, received: ReceivedLine) -> None:
+        self._handler.command_received(self.state, received)
+        if received.stage is Stage.HANDSHAKE:
+            self._transport.pause()  # input from here on belongs to TLS, whatever the script does first
+        if received.stage in self._handler.script:
+            steps = self._handler.script.steps(self._handler.stage_context(self.state, received))
+            self._run(self._perform_action(received, steps))
         else:
-            self._finish(said, self._say_usual(said))
+            self._finish(received, self._send_default(received))
 
-    def _go_on(self, move: Generator[float, None, None]) -> None:
-        """Play until the move ends or waits; one that waits without end is never taken up again."""
+    def _run(self, action: Generator[float, None, None]) -> None:
+        """Run until the action ends or waits; one that waits for ever is never resumed."""
         self._busy = False
-        for seconds in move:
+        for seconds in action:
             self._busy = True
             self._flush()
             if seconds < math.inf:
-                self._timer = asyncio.get_running_loop().call_later(seconds, self._wake, move)
+                self._timer = asyncio.get_running_loop().call_later(seconds, self._resume, action)
             return
 
-    def _wake(self, move: Generator[float, None, None]) -> None:
+    def _resume(self, action: Generator[float, None, None]) -> None:
         self._timer = None
         try:
-            self._go_on(move)
+            self._run(action)
         except Exception as error:  # as in _advance
             self._fail(error)
-        self._advance()
+        self._process_input()
         if self._ended:
             self._close_if_ended()
 
     def _fail(self, error: Exception) -> None:
-        self._host.failed(error)
+        self._handler.rule_failed(error)
         self._busy = True
-        self._there.drop()
+        self._transport.abort()
 
     def _close_if_ended(self) -> None:
         if self._timer is None:
-            self._there.close()
+            self._transport.close()
 
-    def _finish(self, said: ReceivedLine, code: int | None) -> None:
-        then = apply(self.state, said, code)
-        if then is NextAction.GO_ON:
+    def _finish(self, received: ReceivedLine, code: int | None) -> None:
+        next_action = apply(self.state, received, code)
+        if next_action is NextAction.GO_ON:
             return
         self._busy = True
         self._flush()
-        if then is NextAction.CLOSE:
-            self._there.close()
-        elif self._host.context is not None:
-            self._there.upgrade(self, self._host.context, self.state.input, self._upgraded)
+        if next_action is NextAction.CLOSE:
+            self._transport.close()
+        elif self._handler.context is not None:
+            self._transport.upgrade(self, self._handler.context, self.state.input, self._tls_started)
 
-    def _upgraded(self, error: BaseException | None) -> None:
+    def _tls_started(self, error: BaseException | None) -> None:
         if error is not None:
-            self._host.tls_failed(error)
+            self._handler.tls_failed(error)
             self.connection_lost(None)
-        elif not self._deaf:
-            self.state.upgraded()
+        elif not self._discards_input:
+            self.state.tls_started()
             self._busy = False
-            self._advance()
+            self._process_input()
 
-    # playing a move
+    # performing an action
 
-    def _play(self, said: ReceivedLine, steps: Sequence[Step]) -> Generator[float, None, None]:
-        self._finish(said, (yield from self._perform_all(said, steps, None)))
+    def _perform_action(self, received: ReceivedLine, steps: Sequence[Step]) -> Generator[float, None, None]:
+        self._finish(received, (yield from self._perform_all(received, steps, None)))
 
     def _perform_all(
-        self, said: ReceivedLine, steps: Sequence[Step], code: int | None
+        self, received: ReceivedLine, steps: Sequence[Step], code: int | None
     ) -> Generator[float, None, int | None]:
-        """Do the steps in turn; return the code of the first that had words, `code` if one was said before."""
+        """Perform the steps in turn; return the code of the first reply, or `code` if there was one before."""
         for step in steps:
-            done = yield from self._perform(said, step, code)
-            if done is not None and not code:
-                code = done
+            reply_code = yield from self._perform(received, step, code)
+            if reply_code is not None and not code:
+                code = reply_code
         return code
 
-    def _perform(self, said: ReceivedLine, step: Step, code: int | None) -> Generator[float, None, int | None]:
+    def _perform(self, received: ReceivedLine, step: Step, code: int | None) -> Generator[float, None, int | None]:
         match step:
             case str():
-                self._say(step)
-                return self._stood_by(said, _code(step))
+                self._send(step)
+                return self._note_starttls(received, _code(step))
             case bytes():
                 self._out.append(step)
-            case Usual(said=True):
-                return self._stood_by(said, self._say_usual(said))
-            case Usual():
-                return _code(usual_reply(self.state, said))
+            case DefaultReply(send=True):
+                return self._note_starttls(received, self._send_default(received))
+            case DefaultReply():
+                return _code(default_reply(self.state, received))
             case Wait(seconds):
                 yield seconds
-            case Drip():
-                yield from self._drip(step)
-            case Ask(rule):
-                return (yield from self._perform_all(said, steps_of(rule(self._host.cue(self.state, said))), code))
-            case Forget(refused):
-                if not refused or (code is not None and code >= 500):
+            case SendSlowly():
+                yield from self._send_slowly(step)
+            case CallRule(rule):
+                return (
+                    yield from self._perform_all(
+                        received, to_steps(rule(self._handler.stage_context(self.state, received))), code
+                    )
+                )
+            case DiscardInput(only_if_refused):
+                if not only_if_refused or (code is not None and code >= 500):
                     self.state.input.clear()
             case RefuseInput(reply):
-                while self.state.input.line() is not None:
-                    self._say(reply)
+                while self.state.input.read_line() is not None:
+                    self._send(reply)
             case _:
                 self._end(step)
                 yield math.inf
         return None
 
-    def _stood_by(self, said: ReceivedLine, code: int) -> int:
-        if said.stage is Stage.STARTTLS and code == 220:
-            self._there.pause()  # the client's handshake begins, whatever the script does before its own
+    def _note_starttls(self, received: ReceivedLine, code: int) -> int:
+        if received.stage is Stage.STARTTLS and code == 220:
+            self._transport.pause()  # the client's handshake begins, whatever the script does before
         return code
 
-    def _drip(self, drip: Drip) -> Generator[float, None, None]:
+    def _send_slowly(self, step: SendSlowly) -> Generator[float, None, None]:
         while True:
-            for octet in drip.octets * max(drip.times, 1):
-                yield drip.seconds
+            for octet in step.octets * max(step.times, 1):
+                yield step.seconds
                 self._out.append(bytes([octet]))
-            if drip.times:
+            if step.times:
                 return
 
     def _end(self, step: Step) -> None:
-        """The steps after which nothing more is said."""
+        """Perform a step after which nothing more is sent."""
         self._flush()
-        self._deaf = True
+        self._discards_input = True
         match step:
-            case Deaf():
-                self._there.pause()
+            case StopReading():
+                self._transport.pause()
             case Fin(close_notify=True):
-                self._there.close()
+                self._transport.close()
             case Fin():
-                self._there.drop()
+                self._transport.abort()
             case Rst():
-                self._there.reset()
+                self._transport.reset()
             case HalfClose():
-                self._there.half_close()
+                self._transport.half_close()
             case Hang():
                 pass
 
-    def _say_usual(self, said: ReceivedLine) -> int:
-        reply = usual_reply(self.state, said)
+    def _send_default(self, received: ReceivedLine) -> int:
+        reply = default_reply(self.state, received)
         if reply:
-            self._say(reply)
+            self._send(reply)
         return _code(reply)
 
-    def _say(self, reply: str) -> None:
+    def _send(self, reply: str) -> None:
         self._out.append(reply.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def _flush(self) -> None:
         if self._out:
             octets = b"".join(self._out)
             self._out.clear()
-            self._host.told(self.state, octets)
-            self._there.write(octets)
+            self._handler.reply_sent(self.state, octets)
+            self._transport.write(octets)
 
 
 def _code(reply: str) -> int:
-    """The code of a reply as it leaves; 0 when there is none."""
+    """Return the code of a reply as it is sent; 0 if there is none."""
     return int(reply[:3]) if reply[:3].isdigit() and reply[:3].isascii() else 0

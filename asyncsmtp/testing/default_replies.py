@@ -1,4 +1,4 @@
-"""What a relay must answer next: the input read as what the state says it is."""
+"""Default behavior of a relay: the next step of the input to answer, and the reply of a correct server to it."""
 
 from __future__ import annotations
 
@@ -6,102 +6,109 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from asyncsmtp.testing.parser import CommandSyntaxError, chunk_size, fault_in_mail, fault_in_rcpt, path, split
+from asyncsmtp.testing.parser import (
+    CommandSyntaxError,
+    check_mail,
+    check_rcpt,
+    parse_chunk_size,
+    parse_path,
+    split_command,
+)
 from asyncsmtp.testing.received import MessageNotAccepted
 from asyncsmtp.testing.script import Stage
 from asyncsmtp.testing.state import Mode, ReceivedLine, ServerState
 
-__all__ = ["fault_in_bdat", "is_improper", "next_step", "usual_reply"]
+__all__ = ["check_bdat", "default_reply", "next_step", "violates_pipelining"]
 
 
-def usual_reply(state: ServerState, said: ReceivedLine) -> str:
-    """What a correct server says, without the last line end; "" where it says nothing."""
-    if state.barred and said.stage is not Stage.QUIT:
-        return "503 5.5.1 no service here, say QUIT"
-    return _USUAL[said.stage](state, said)
+def default_reply(state: ServerState, received: ReceivedLine) -> str:
+    """Return the reply of a correct server, without its last line end; empty if it sends none."""
+    if state.rejected and received.stage is not Stage.QUIT:
+        return "503 5.5.1 no service here, send QUIT"
+    return _DEFAULT_REPLIES[received.stage](state, received)
 
 
-def fault_in_bdat(state: ServerState) -> str | None:
-    """Why no chunk is taken now; None when one is."""
+def check_bdat(state: ServerState) -> str | None:
+    """Return the reply that refuses a chunk now; None if one is accepted."""
     if state.transaction is None or state.transaction.chunk_refused:
         return "503 5.5.1 no content now"
     return None if state.transaction.recipients else "554 5.5.1 no valid recipients"
 
 
-def _greeting(state: ServerState, said: ReceivedLine) -> str:
+def _greeting(state: ServerState, received: ReceivedLine) -> str:
     return f"220 {state.policy.name} {'LMTP' if state.policy.lmtp else 'ESMTP'} ready"
 
 
-def _ehlo(state: ServerState, said: ReceivedLine) -> str:
-    if (said.verb == b"LHLO") is not state.policy.lmtp:
+def _ehlo(state: ServerState, received: ReceivedLine) -> str:
+    if (received.verb == b"LHLO") is not state.policy.lmtp:
         return "500 5.5.1 this is the other protocol"
-    if not said.argument or b" " in said.argument:
+    if not received.argument or b" " in received.argument:
         return "501 5.5.4 EHLO takes the client's name"
     lines = [state.policy.name, *state.policy.keywords(tls=state.tls, user=state.user)]
     return "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"])
 
 
-def _helo(state: ServerState, said: ReceivedLine) -> str:
+def _helo(state: ServerState, received: ReceivedLine) -> str:
     if state.policy.lmtp:
         return "500 5.5.1 this is the other protocol"
-    return f"250 {state.policy.name}" if said.argument else "501 5.5.4 HELO takes the client's name"
+    return f"250 {state.policy.name}" if received.argument else "501 5.5.4 HELO takes the client's name"
 
 
-def _starttls(state: ServerState, said: ReceivedLine) -> str:
-    if said.argument:
+def _starttls(state: ServerState, received: ReceivedLine) -> str:
+    if received.argument:
         return "501 5.5.4 STARTTLS takes no argument"
     if not state.policy.starttls:
         return "502 5.5.1 not offered"
-    if state.tls or not state.extended or state.transaction is not None:
+    if state.tls or not state.is_esmtp or state.transaction is not None:
         return "503 5.5.1 not now"
     return "220 2.0.0 go ahead"
 
 
-def _auth(state: ServerState, said: ReceivedLine) -> str:
+def _auth(state: ServerState, received: ReceivedLine) -> str:
     if not state.policy.users:
         return "502 5.5.1 not offered"
-    if state.user is not None or not state.extended or state.transaction is not None:
+    if state.user is not None or not state.is_esmtp or state.transaction is not None:
         return "503 5.5.1 not now"
     if state.policy.auth_needs_tls and not state.tls:
         return "538 5.7.11 encryption required"
-    return state.this_login(said).begin()
+    return state.current_login(received).begin()
 
 
-def _response(state: ServerState, said: ReceivedLine) -> str:
-    return state.this_login(said).respond(said.argument)
+def _response(state: ServerState, received: ReceivedLine) -> str:
+    return state.current_login(received).respond(received.argument)
 
 
-def _mail(state: ServerState, said: ReceivedLine) -> str:
+def _mail(state: ServerState, received: ReceivedLine) -> str:
     if state.hello is None:
-        return "503 5.5.1 say EHLO first"
+        return "503 5.5.1 send EHLO first"
     if state.transaction is not None:
         return "503 5.5.1 nested MAIL"
     if state.policy.needs_tls and not state.tls:
-        return "530 5.7.0 say STARTTLS first"
+        return "530 5.7.0 send STARTTLS first"
     if state.policy.needs_auth and state.user is None:
         return "530 5.7.0 log in first"
     try:
-        said.path = path(said.argument, "FROM:")
+        received.path = parse_path(received.argument, "FROM:")
     except CommandSyntaxError as error:
         return f"501 5.5.4 {error}"
-    return fault_in_mail(said.path, state.policy, extended=state.extended) or "250 2.1.0 ok"
+    return check_mail(received.path, state.policy, is_esmtp=state.is_esmtp) or "250 2.1.0 ok"
 
 
-def _rcpt(state: ServerState, said: ReceivedLine) -> str:
+def _rcpt(state: ServerState, received: ReceivedLine) -> str:
     transaction = state.transaction
     if transaction is None or transaction.chunks or transaction.chunk_refused:
         return "503 5.5.1 no recipients now"
     try:
-        said.path = path(said.argument, "TO:")
+        received.path = parse_path(received.argument, "TO:")
     except CommandSyntaxError as error:
         return f"501 5.5.4 {error}"
     utf8 = "SMTPUTF8" in transaction.mail.parameters
-    return fault_in_rcpt(said.path, state.policy, extended=state.extended, utf8=utf8) or "250 2.1.5 ok"
+    return check_rcpt(received.path, state.policy, is_esmtp=state.is_esmtp, utf8=utf8) or "250 2.1.5 ok"
 
 
-def _data(state: ServerState, said: ReceivedLine) -> str:
+def _data(state: ServerState, received: ReceivedLine) -> str:
     transaction = state.transaction
-    if said.argument:
+    if received.argument:
         return "501 5.5.4 DATA takes no argument"
     if transaction is None or transaction.chunks or transaction.chunk_refused:
         return "503 5.5.1 no content now"
@@ -110,34 +117,38 @@ def _data(state: ServerState, said: ReceivedLine) -> str:
     return "354 go ahead" if transaction.recipients else "554 5.5.1 no valid recipients"
 
 
-def _dot(state: ServerState, said: ReceivedLine) -> str:
-    if state.early is not None:
+def _end_of_data(state: ServerState, received: ReceivedLine) -> str:
+    if state.early_reply is not None:
         return ""
-    return "552 5.3.4 the message is too big" if not said.fits else _judge(state, said.content, chunked=False)
+    return (
+        "552 5.3.4 the message is too big"
+        if not received.within_limit
+        else _result(state, received.content, chunked=False)
+    )
 
 
-def _bdat(state: ServerState, said: ReceivedLine) -> str:
-    if (fault := fault_in_bdat(state)) is not None:
+def _bdat(state: ServerState, received: ReceivedLine) -> str:
+    if (fault := check_bdat(state)) is not None:
         return fault
     try:
-        octets, last = chunk_size(said.argument)
+        octets, last = parse_chunk_size(received.argument)
     except CommandSyntaxError as error:
         return f"501 5.5.4 {error}"
     assert state.transaction is not None
-    content = b"".join([*state.transaction.chunks, said.content])
+    content = b"".join([*state.transaction.chunks, received.content])
     if state.policy.max_size is not None and len(content) > state.policy.max_size:
         return "552 5.3.4 the message is too big"
-    return _judge(state, content, chunked=True) if last else f"250 2.0.0 {octets} octets"
+    return _result(state, content, chunked=True) if last else f"250 2.0.0 {octets} octets"
 
 
-def _judge(state: ServerState, content: bytes, *, chunked: bool) -> str:
+def _result(state: ServerState, content: bytes, *, chunked: bool) -> str:
     transaction = state.transaction
     if transaction is None or not transaction.recipients:
         return "554 5.5.1 no valid recipients"
     if not content.isascii() and not {"BODY", "SMTPUTF8"} & transaction.mail.parameters.keys():
         return "554 5.6.1 eight-bit content without BODY=8BITMIME"
     try:
-        reply = f"250 2.0.0 {state.keep(content, chunked=chunked)}"
+        reply = f"250 2.0.0 {state.accept_message(content, chunked=chunked)}"
     except MessageNotAccepted as refusal:
         reply = refusal.reply
     if state.policy.lmtp:  # RFC 2033 §4.2: one reply for each recipient that was accepted
@@ -145,25 +156,25 @@ def _judge(state: ServerState, content: bytes, *, chunked: bool) -> str:
     return reply
 
 
-def _rset(state: ServerState, said: ReceivedLine) -> str:
-    return "501 5.5.4 RSET takes no argument" if said.argument else "250 2.0.0 ok"
+def _rset(state: ServerState, received: ReceivedLine) -> str:
+    return "501 5.5.4 RSET takes no argument" if received.argument else "250 2.0.0 ok"
 
 
-def _quit(state: ServerState, said: ReceivedLine) -> str:
-    return "501 5.5.4 QUIT takes no argument" if said.argument else f"221 2.0.0 {state.policy.name} closes"
+def _quit(state: ServerState, received: ReceivedLine) -> str:
+    return "501 5.5.4 QUIT takes no argument" if received.argument else f"221 2.0.0 {state.policy.name} closes"
 
 
-def _other(state: ServerState, said: ReceivedLine) -> str:
-    if said.verb == b"VRFY":
+def _other(state: ServerState, received: ReceivedLine) -> str:
+    if received.verb == b"VRFY":
         return "252 2.1.5 send and see"
-    return "214 2.0.0 RFC 5321" if said.verb == b"HELP" else "500 5.5.2 no such command"
+    return "214 2.0.0 RFC 5321" if received.verb == b"HELP" else "500 5.5.2 no such command"
 
 
-def _nothing(state: ServerState, said: ReceivedLine) -> str:
+def _nothing(state: ServerState, received: ReceivedLine) -> str:
     return ""
 
 
-_USUAL: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine], str]]] = {
+_DEFAULT_REPLIES: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine], str]]] = {
     Stage.CONNECT: _nothing,
     Stage.HANDSHAKE: _nothing,
     Stage.GREETING: _greeting,
@@ -176,78 +187,78 @@ _USUAL: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine], str]]] = {
     Stage.RCPT: _rcpt,
     Stage.DATA: _data,
     Stage.BODY: _nothing,
-    Stage.DOT: _dot,
+    Stage.END_OF_DATA: _end_of_data,
     Stage.BDAT: _bdat,
     Stage.RSET: _rset,
-    Stage.NOOP: lambda state, said: "250 2.0.0 ok",
+    Stage.NOOP: lambda state, received: "250 2.0.0 ok",
     Stage.QUIT: _quit,
     Stage.OTHER: _other,
 }
 
-MAX_LINE = 12_288  # octets; the longest line there is, an AUTH response, has as many (RFC 4954 §4)
+MAX_LINE = 12_288  # bytes of the longest line allowed, an AUTH response (RFC 4954 §4)
 ENDS_GROUP = frozenset(
     {Stage.EHLO, Stage.HELO, Stage.STARTTLS, Stage.AUTH, Stage.RESPONSE, Stage.DATA, Stage.NOOP, Stage.QUIT}
 )
 
 
 def next_step(state: ServerState) -> ReceivedLine | None:
-    """The next thing to answer, or None until more is read. Asked again only after its answer was applied."""
-    return _DUE[state.mode](state)
+    """Return the next step to answer, or None until more is read. Call it again only after the answer was applied."""
+    return _NEXT_STEP[state.mode](state)
 
 
-def is_improper(state: ServerState, said: ReceivedLine) -> bool:
-    """Whether there is input behind this that the client had no right to send yet (RFC 2920 §3.1)."""
-    if not len(state.input) or not (said.line or said.stage in (Stage.DOT, Stage.RESPONSE)):
+def violates_pipelining(state: ServerState, received: ReceivedLine) -> bool:
+    """Tell if input follows that the client was not allowed to send yet (RFC 2920 §3.1)."""
+    if not len(state.input) or not (received.line or received.stage in (Stage.END_OF_DATA, Stage.RESPONSE)):
         return False
-    pipelining = state.extended and state.policy.obeys("PIPELINING")
-    return said.stage in ENDS_GROUP or not pipelining
+    pipelining = state.is_esmtp and state.policy.supports("PIPELINING")
+    return received.stage in ENDS_GROUP or not pipelining
 
 
-def _beginning(stage: Stage) -> Callable[[ServerState], ReceivedLine | None]:
+def _without_input(stage: Stage) -> Callable[[ServerState], ReceivedLine | None]:
     return lambda state: ReceivedLine(stage)
 
 
 def _command(state: ServerState) -> ReceivedLine | None:
-    line = state.input.line()
+    line = state.input.read_line()
     if line is None:
-        return _overlong(state)
+        return _too_long(state)
     if len(line) > MAX_LINE or b"\n" in line or b"\r" in line or b"\0" in line:
         return ReceivedLine(Stage.OTHER, line)
-    stage, verb, argument = split(line)
-    said = ReceivedLine(stage, line, verb, argument)
-    return _next_bdat(state, said) if stage is Stage.BDAT else said
+    stage, verb, argument = split_command(line)
+    received = ReceivedLine(stage, line, verb, argument)
+    return _next_bdat(state, received) if stage is Stage.BDAT else received
 
 
-def _next_bdat(state: ServerState, said: ReceivedLine) -> ReceivedLine | None:
-    if not state.policy.obeys("CHUNKING"):
-        return ReceivedLine(Stage.OTHER, said.line, said.verb, said.argument)
-    if state.policy.runs_refused_chunk and fault_in_bdat(state) is not None:
-        return said
+def _next_bdat(state: ServerState, received: ReceivedLine) -> ReceivedLine | None:
+    if not state.policy.supports("CHUNKING"):
+        return ReceivedLine(Stage.OTHER, received.line, received.verb, received.argument)
+    if state.policy.runs_refused_chunk and check_bdat(state) is not None:
+        return received
     try:
-        _, said.last = chunk_size(said.argument)
+        _, received.last = parse_chunk_size(received.argument)
     except CommandSyntaxError:
-        return said
-    state.chunk, state.mode = said, Mode.CHUNK
+        return received
+    state.chunk, state.mode = received, Mode.CHUNK
     return _chunk(state)
 
 
 def _chunk(state: ServerState) -> ReceivedLine | None:
-    said = state.chunk
-    assert said is not None
-    chunk = state.input.chunk(chunk_size(said.argument)[0])
+    received = state.chunk
+    assert received is not None
+    chunk = state.input.read_chunk(parse_chunk_size(received.argument)[0])
     if chunk is None:
         return None
     state.mode = Mode.COMMAND
-    said.content = chunk
-    return said
+    received.content = chunk
+    return received
 
 
 def _next_response(state: ServerState) -> ReceivedLine | None:
-    line = state.input.line()
-    return _overlong(state) if line is None else ReceivedLine(Stage.RESPONSE, line, argument=line)
+    line = state.input.read_line()
+    return _too_long(state) if line is None else ReceivedLine(Stage.RESPONSE, line, argument=line)
 
 
-def _overlong(state: ServerState) -> ReceivedLine | None:
+def _too_long(state: ServerState) -> ReceivedLine | None:
     if len(state.input) <= MAX_LINE:
         return None
     state.input.clear()
@@ -256,18 +267,18 @@ def _overlong(state: ServerState) -> ReceivedLine | None:
 
 
 def _content(state: ServerState) -> ReceivedLine | None:
-    if not state.body_begun:
-        state.body_begun = len(state.input) > 0
-        return ReceivedLine(Stage.BODY) if state.body_begun else None
+    if not state.body_started:
+        state.body_started = len(state.input) > 0
+        return ReceivedLine(Stage.BODY) if state.body_started else None
     limit = state.policy.max_size
-    read = state.input.content(sys.maxsize if limit is None else limit)
-    return None if read is None else ReceivedLine(Stage.DOT, content=read[0], fits=read[1], last=True)
+    read = state.input.read_content(sys.maxsize if limit is None else limit)
+    return None if read is None else ReceivedLine(Stage.END_OF_DATA, content=read[0], within_limit=read[1], last=True)
 
 
-_DUE: Final[Mapping[Mode, Callable[[ServerState], ReceivedLine | None]]] = {
-    Mode.CONNECT: _beginning(Stage.CONNECT),
-    Mode.HANDSHAKE: _beginning(Stage.HANDSHAKE),
-    Mode.GREETING: _beginning(Stage.GREETING),
+_NEXT_STEP: Final[Mapping[Mode, Callable[[ServerState], ReceivedLine | None]]] = {
+    Mode.CONNECT: _without_input(Stage.CONNECT),
+    Mode.HANDSHAKE: _without_input(Stage.HANDSHAKE),
+    Mode.GREETING: _without_input(Stage.GREETING),
     Mode.COMMAND: _command,
     Mode.RESPONSE: _next_response,
     Mode.CONTENT: _content,

@@ -9,7 +9,7 @@
     def test_a_refusal_is_shown(smtp_relay): ...
 
 The marker takes the arguments of `ScriptedRelay`. The relay runs in a thread with an event loop of its own, so
-that the test may block. A test that is asynchronous throughout can as well write `async with ScriptedRelay()`.
+that the test may block. An asynchronous test can use `async with ScriptedRelay()` instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["RelayInThread", "pytest_configure", "smtp_relay"]
 
 
 class RelayInThread:
-    """A scripted relay that serves while the test does something else.
+    """A scripted relay that serves in a thread while the test does something else.
 
     Attributes:
         relay: the relay itself; its lists may be read, its coroutines belong to the other thread.
@@ -52,19 +52,19 @@ class RelayInThread:
 
     @property
     def received(self) -> list[Received]:
-        """The messages it accepted so far."""
+        """The messages accepted so far."""
         return list(self.relay.received)
 
     @property
     def dialogue(self) -> list[str]:
-        """What was said so far, as `C: …` and `S: …` lines."""
+        """The commands and replies so far, as `C: …` and `S: …` lines."""
         return list(self.relay.dialogue)
 
     def wait_for(self, messages: int = 1, *, seconds: float = 5.0) -> list[Received]:
-        """Block until so many messages were received; return all there are.
+        """Block until so many messages were received; return all messages.
 
         Raises:
-            TimeoutError: they did not come in time.
+            TimeoutError: they did not arrive in time.
         """
         waiting = asyncio.run_coroutine_threadsafe(self._wait_for(messages, seconds), self._loop)
         waiting.result()
@@ -79,10 +79,10 @@ class RelayInThread:
         asyncio.run_coroutine_threadsafe(self.relay.start(), self._loop).result()
 
     def close(self) -> None:
-        """End all connections and the thread.
+        """Close all connections and end the thread.
 
         Raises:
-            Exception: what a rule of the script or `on_accept` raised.
+            Exception: raised by a rule of the script or `on_accept`.
         """
         try:
             asyncio.run_coroutine_threadsafe(self.relay.__aexit__(None, None, None), self._loop).result()
@@ -93,13 +93,13 @@ class RelayInThread:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", "smtp_relay(script, **options): arguments for the relay of that fixture")
 
 
 @pytest.fixture
 def smtp_relay(request: pytest.FixtureRequest) -> Iterator[RelayInThread]:
-    """A relay on loopback that keeps what it is sent; `@pytest.mark.smtp_relay(…)` makes it fail as you like."""
+    """Run a relay on loopback that keeps the mail it receives; `@pytest.mark.smtp_relay(…)` gives its arguments."""
     marker = request.node.get_closest_marker("smtp_relay")
     running = RelayInThread(ScriptedRelay(*marker.args, **marker.kwargs) if marker else ScriptedRelay())
     running.start()

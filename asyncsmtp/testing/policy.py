@@ -1,6 +1,6 @@
-"""What a relay offers and demands, as a value.
+"""The policy of a relay: the extensions that it offers, the logins that it accepts, its limits.
 
-A mechanism yields each challenge, is sent each response, and returns the user name it heard and whether
+A SASL mechanism yields each challenge, is sent each response, and returns the user name that it received and whether
 the secret was right.
 """
 
@@ -17,10 +17,10 @@ from typing import Final, TypeAlias
 
 from asyncsmtp.testing.received import AuthAttempt
 
-__all__ = ["MECHANISMS", "OFFERS", "USUAL", "Begin", "Policy", "ServerLogin", "ServerScram"]
+__all__ = ["DEFAULT_MECHANISMS", "MECHANISMS", "OFFERS", "MechanismFactory", "Policy", "ServerLogin", "ServerScram"]
 
-Verdict: TypeAlias = tuple[str | None, bool]
-Exchange: TypeAlias = Generator[bytes, bytes, Verdict]
+LoginResult: TypeAlias = tuple[str | None, bool]
+SaslExchange: TypeAlias = Generator[bytes, bytes, LoginResult]
 
 _CLIENT_FIRST: Final = re.compile(rb"((?:n|y|p=([a-z-]+)),(?:a=[^,]*)?,)(n=([^,]+),r=([^,]+))")
 _CLIENT_FINAL: Final = re.compile(rb"(c=([^,]+),r=([^,]+)),p=([^,]+)")
@@ -32,15 +32,15 @@ def _unchanged(challenge: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ServerScram:
-    """A SCRAM mechanism for `ScriptedRelay(mechanisms={"SCRAM-SHA-256": Scram("sha256")})`.
+    """The server side of SCRAM, for `ScriptedRelay(mechanisms={"SCRAM-SHA-256": ServerScram("sha256")})`.
 
     Attributes:
-        algorithm: of `hashlib`.
-        binding: what tls-server-end-point must be: the hash of the relay's certificate. With it a client that says
-            it could bind, and does not, is refused; without it one that binds is.
+        algorithm: a name of `hashlib`.
+        binding: the tls-server-end-point of the relay: the hash of its certificate. With it, a client that could bind
+            and does not is refused; without it, one that binds is.
         nonce: the server's part.
-        twist: makes something else of each challenge, for a server that is up to no good.
-        skips_proof: 235 follows the client's proof at once, whatever that is.
+        alter_challenge: changes each challenge, for a malicious server.
+        skips_proof: reply 235 to the client's proof at once, whatever it is.
     """
 
     algorithm: str
@@ -48,35 +48,35 @@ class ServerScram:
     salt: bytes = b"a salt for tests"
     iterations: int = 4096
     nonce: bytes = b"%the-server-s-part"
-    twist: Callable[[bytes], bytes] = _unchanged
+    alter_challenge: Callable[[bytes], bytes] = _unchanged
     skips_proof: bool = False
 
-    def __call__(self, users: Mapping[str, str]) -> Exchange:
+    def __call__(self, users: Mapping[str, str]) -> SaslExchange:
         first = _CLIENT_FIRST.fullmatch((yield b""))
         if first is None:
             return None, False
         header, bound, bare, name, nonce = first.groups()
         user = name.replace(b"=2C", b",").replace(b"=3D", b"=").decode("utf-8", "backslashreplace")
         server_first = b"r=%s%s,s=%s,i=%d" % (nonce, self.nonce, b64encode(self.salt), self.iterations)
-        final = _CLIENT_FINAL.fullmatch((yield self.twist(server_first)))
+        final = _CLIENT_FINAL.fullmatch((yield self.alter_challenge(server_first)))
         if self.skips_proof:
             return user, True
-        if final is None or user not in users or not self._bound(header, bound, final[2]):
+        if final is None or user not in users or not self._is_binding_valid(header, bound, final[2]):
             return user, False
         password = users[user].encode("utf-8")
-        proof, signature = self._expected(password, b",".join((bare, server_first, final[1])))
+        proof, signature = self._compute_proof(password, b",".join((bare, server_first, final[1])))
         if final[3] != nonce + self.nonce or not hmac.compare_digest(b64decode(final[4]), proof):
             return user, False
-        yield self.twist(b"v=" + b64encode(signature))
+        yield self.alter_challenge(b"v=" + b64encode(signature))
         return user, True
 
-    def _bound(self, header: bytes, kind: bytes | None, sent: bytes) -> bool:
+    def _is_binding_valid(self, header: bytes, kind: bytes | None, sent: bytes) -> bool:
         if kind is None:
             return b64decode(sent) == header and (header[:1] == b"n" or self.binding is None)
         return kind == b"tls-server-end-point" and b64decode(sent) == header + (self.binding or b"?")
 
-    def _expected(self, password: bytes, message: bytes) -> tuple[bytes, bytes]:
-        """The client's proof and the server's signature (RFC 5802 §3)."""
+    def _compute_proof(self, password: bytes, message: bytes) -> tuple[bytes, bytes]:
+        """Return the client's proof and the server's signature (RFC 5802 §3)."""
         salted = hashlib.pbkdf2_hmac(self.algorithm, password, self.salt, self.iterations)
         key = hmac.digest(salted, b"Client Key", self.algorithm)
         mask = hmac.digest(hashlib.new(self.algorithm, key).digest(), message, self.algorithm)
@@ -85,55 +85,55 @@ class ServerScram:
 
 
 Users: TypeAlias = Mapping[str, str]
-Begin: TypeAlias = Callable[[Users], Exchange]
+MechanismFactory: TypeAlias = Callable[[Users], SaslExchange]
 
 
-def _verdict(users: Users, user: bytes, secret: bytes) -> Verdict:
+def _check_secret(users: Users, user: bytes, secret: bytes) -> LoginResult:
     name = user.decode("utf-8", "backslashreplace")
     return name, name in users and hmac.compare_digest(users[name].encode("utf-8"), secret)
 
 
-def _plain(users: Users) -> Exchange:
-    """RFC 4616."""
+def _plain(users: Users) -> SaslExchange:
+    """Run PLAIN (RFC 4616)."""
     parts = (yield b"").split(b"\0")
     if len(parts) != 3:
         return None, False
-    return _verdict(users, parts[1], parts[2])
+    return _check_secret(users, parts[1], parts[2])
 
 
-def _login(users: Users) -> Exchange:
-    """draft-murchison-sasl-login; the user name may come as the initial response."""
+def _login(users: Users) -> SaslExchange:
+    """Run LOGIN (draft-murchison-sasl-login); the user name may come as the initial response."""
     user = yield b"Username:"
     secret = yield b"Password:"
-    return _verdict(users, user, secret)
+    return _check_secret(users, user, secret)
 
 
 _BEARER = re.compile(rb"user=([^\x01]*)\x01auth=Bearer ([^\x01]*)\x01\x01", re.IGNORECASE)
 
 
-def _xoauth2(users: Users) -> Exchange:
-    """As Google and Microsoft document it: a refusal comes as a challenge first, which takes an empty answer."""
+def _xoauth2(users: Users) -> SaslExchange:
+    """Run XOAUTH2, as documented by Google and Microsoft: a refusal is a challenge first, with an empty answer."""
     match = _BEARER.fullmatch((yield b""))
-    verdict = _verdict(users, match[1], match[2]) if match else (None, False)
-    if not verdict[1]:
+    result = _check_secret(users, match[1], match[2]) if match else (None, False)
+    if not result[1]:
         yield json.dumps({"status": "401", "schemes": "bearer", "scope": "mail"}).encode("ascii")
-    return verdict
+    return result
 
 
 _OAUTHBEARER = re.compile(rb"n,a=([^,\x01]*),(?:\x01[a-z]+=[^\x01]*)*\x01auth=Bearer ([^\x01]*)\x01\x01", re.IGNORECASE)
 
 
-def _oauthbearer(users: Users) -> Exchange:
-    """RFC 7628: a refusal comes as a challenge first, which takes one octet of 0x01."""
+def _oauthbearer(users: Users) -> SaslExchange:
+    """Run OAUTHBEARER (RFC 7628): a refusal is a challenge first, with one byte 0x01 as its answer."""
     match = _OAUTHBEARER.fullmatch((yield b""))
-    verdict = _verdict(users, match[1], match[2]) if match else (None, False)
-    if not verdict[1]:
+    result = _check_secret(users, match[1], match[2]) if match else (None, False)
+    if not result[1]:
         yield json.dumps({"status": "invalid_token", "scope": "mail"}).encode("ascii")
-    return verdict
+    return result
 
 
-def _cram_md5(users: Users) -> Exchange:
-    """RFC 2195; the challenge is always the same."""
+def _cram_md5(users: Users) -> SaslExchange:
+    """Run CRAM-MD5 (RFC 2195); the challenge is always the same."""
     challenge = b"<1896.697170952@relay.example>"
     user, _, digest = (yield challenge).rpartition(b" ")
     name = user.decode("utf-8", "backslashreplace")
@@ -141,19 +141,19 @@ def _cram_md5(users: Users) -> Exchange:
     return name, name in users and hmac.compare_digest(digest, expected)
 
 
-def _external(users: Users) -> Exchange:
-    """RFC 4422, Appendix A: whoever has come so far may act as any user, or as himself; TLS knows who that is."""
+def _external(users: Users) -> SaslExchange:
+    """Run EXTERNAL (RFC 4422, Appendix A): the client may act as any user; TLS has authenticated it."""
     name = (yield b"").decode("utf-8", "backslashreplace")
     return name, not name or name in users
 
 
-USUAL: Final[Mapping[str, Begin]] = {
+DEFAULT_MECHANISMS: Final[Mapping[str, MechanismFactory]] = {
     "PLAIN": _plain,
     "LOGIN": _login,
     "XOAUTH2": _xoauth2,
 }
-MECHANISMS: Final[Mapping[str, Begin]] = {
-    **USUAL,
+MECHANISMS: Final[Mapping[str, MechanismFactory]] = {
+    **DEFAULT_MECHANISMS,
     "OAUTHBEARER": _oauthbearer,
     "CRAM-MD5": _cram_md5,
     "EXTERNAL": _external,
@@ -164,13 +164,13 @@ MECHANISMS: Final[Mapping[str, Begin]] = {
 
 
 class ServerLogin:
-    """One AUTH command and the responses behind it, up to its last reply.
+    """One AUTH command and its responses, up to the final reply.
 
     Args:
-        offered: the server's side of each mechanism that is offered; None where it is offered and not there.
+        offered: the server side of each mechanism that is offered; None if it is offered but does not work.
     """
 
-    def __init__(self, argument: bytes, users: Users, offered: Mapping[str, Begin | None]) -> None:
+    def __init__(self, argument: bytes, users: Users, offered: Mapping[str, MechanismFactory | None]) -> None:
         words = argument.decode("ascii", "backslashreplace").split(" ")
         self.mechanism = words[0].upper()
         self.responses: list[bytes] = []
@@ -178,10 +178,10 @@ class ServerLogin:
         self._users = users
         self._offered = offered
         self._initial = words[1:]
-        self._exchange: Exchange | None = None
+        self._exchange: SaslExchange | None = None
 
     def begin(self) -> str:
-        """The reply to the AUTH command itself."""
+        """Return the reply to the AUTH command itself."""
         if not self.mechanism or len(self._initial) > 1:
             return "501 5.5.4 AUTH takes a mechanism and an initial response"
         begin = self._offered.get(self.mechanism)
@@ -192,7 +192,7 @@ class ServerLogin:
         return self.respond(self._initial[0].encode()) if self._initial else _challenge(challenge)
 
     def respond(self, line: bytes) -> str:
-        """The reply to one response, `*` included; `=` is an empty initial response (RFC 4954 §4)."""
+        """Return the reply to one response, `*` included; `=` is an empty initial response (RFC 4954 §4)."""
         if line == b"*":
             return "501 5.0.0 cancelled"
         try:
@@ -200,12 +200,12 @@ class ServerLogin:
         except ValueError:
             return "501 5.5.2 not base64"
         if self._exchange is None:
-            return "535 5.7.8 no exchange under way"
+            return "535 5.7.8 no exchange in progress"
         try:
             return _challenge(self._exchange.send(self.responses[-1]))
         except StopIteration as end:
             self.user, right = end.value
-        return "235 2.7.0 welcome" if right else "535 5.7.8 user name and password do not fit"
+        return "235 2.7.0 welcome" if right else "535 5.7.8 user name and password do not match"
 
     def attempt(self, accepted: bool) -> AuthAttempt:
         return AuthAttempt(self.mechanism, tuple(self.responses), self.user, accepted)
@@ -220,19 +220,19 @@ OFFERS: Final = ("PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTAT
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a relay offers and demands.
+    """The extensions, limits and demands of a relay.
 
     Attributes:
-        name: its own, in the greeting and the reply to EHLO.
+        name: its host name, in the greeting and the reply to EHLO.
         offers: lines of the reply to EHLO, a keyword and its parameters each; SIZE, STARTTLS and AUTH are added.
-        hides: keywords left out of that reply, although the relay obeys them (a stripped STARTTLS).
-        starttls: whether it has a certificate to upgrade with.
-        users: names and passwords, or tokens; AUTH is offered when there are any.
-        mechanisms: those it offers, in its order, each with its side of the exchange; None is there in name only.
-        auth_needs_tls: AUTH is neither offered nor taken in clear.
+        hides: keywords left out of that reply although the relay supports them (a stripped STARTTLS).
+        starttls: true if it has a certificate to upgrade with.
+        users: names and passwords, or tokens; AUTH is offered if there are any.
+        mechanisms: the ones it offers, in its order, each with its server side; None is offered but does not work.
+        auth_needs_tls: AUTH is neither offered nor accepted without TLS.
         needs_auth: MAIL is refused before a login; `needs_tls`: before TLS.
-        max_size: octets of content it takes (RFC 1870); None takes any and says SIZE without a number.
-        lmtp: speaks LMTP: LHLO, and one reply per recipient behind the content (RFC 2033).
+        max_size: bytes of content that it accepts (RFC 1870); None accepts any and announces SIZE without a number.
+        lmtp: LMTP: LHLO, and one reply per recipient after the content (RFC 2033).
         runs_refused_chunk: reads the chunk of a BDAT it refuses as commands, as go-smtp 0.21 does.
     """
 
@@ -241,7 +241,7 @@ class Policy:
     hides: frozenset[str] = frozenset()
     starttls: bool = False
     users: Mapping[str, str] = field(default_factory=dict)
-    mechanisms: Mapping[str, Begin | None] = field(default_factory=lambda: USUAL)
+    mechanisms: Mapping[str, MechanismFactory | None] = field(default_factory=lambda: DEFAULT_MECHANISMS)
     auth_needs_tls: bool = False
     needs_auth: bool = False
     needs_tls: bool = False
@@ -250,7 +250,7 @@ class Policy:
     runs_refused_chunk: bool = False
 
     def keywords(self, *, tls: bool, user: str | None) -> list[str]:
-        """The lines of the reply to EHLO behind the first, as things stand."""
+        """Return the lines of the reply to EHLO after the first, in the current state."""
         lines = [*self.offers, "SIZE" if self.max_size is None else f"SIZE {self.max_size}"]
         if self.starttls and not tls:
             lines.append("STARTTLS")
@@ -258,8 +258,8 @@ class Policy:
             lines.append(f"AUTH {' '.join(self.mechanisms)}")
         return [line for line in lines if line.split()[0].upper() not in self.hides]
 
-    def obeys(self, keyword: str) -> bool:
-        """Whether a parameter of this extension is taken."""
+    def supports(self, keyword: str) -> bool:
+        """Tell if a parameter of this extension is accepted."""
         if keyword in ("SIZE", "AUTH"):
             return keyword == "SIZE" or bool(self.users)
         return any(line.split()[0].upper() == keyword for line in self.offers)

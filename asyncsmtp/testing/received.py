@@ -1,4 +1,4 @@
-"""What a relay in a test was given: messages, and attempts to log in."""
+"""Messages and logins that a relay received, a Maildir to store messages in, and their rendering as text."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["AuthAttempt", "Maildir", "MessageNotAccepted", "Received", "StoredMa
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message the relay accepted.
+    """One message that the relay accepted.
 
     Attributes:
         reverse_path: the address in MAIL FROM; "" is the null reverse-path.
-        forward_paths: the addresses of the RCPT commands that were accepted, in order.
-        content: header section and body, transparency undone, octet for octet otherwise.
-        tls: whether it came over TLS.
-        user: who had logged in, or None.
-        parameters: those of MAIL; keywords in upper case.
-        recipient_parameters: those of each RCPT, in the order of the forward-paths.
-        connection: the relay's connection it came by, from 1.
-        chunked: whether by BDAT.
+        forward_paths: the addresses of the accepted RCPT commands, in order.
+        content: header section and body, dot-stuffing undone, otherwise byte for byte.
+        tls: true if it came over TLS.
+        user: the user who had logged in, or None.
+        parameters: of MAIL; keywords in upper case.
+        rcpt_parameters: of each RCPT, in the order of the forward-paths.
+        connection: the number of the connection, from 1.
+        chunked: true if it came by BDAT.
     """
 
     reverse_path: str
@@ -42,25 +42,25 @@ class Received:
     tls: bool = False
     user: str | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
-    recipient_parameters: tuple[Mapping[str, str | None], ...] = ()
+    rcpt_parameters: tuple[Mapping[str, str | None], ...] = ()
     connection: int = 1
     chunked: bool = False
 
     @property
     def email(self) -> email.message.EmailMessage:
-        """The content as the standard library reads it, for assertions on headers and parts."""
+        """The content as parsed by the standard library, for assertions on headers and parts."""
         return BytesParser(policy=email.policy.default).parsebytes(self.content)
 
 
 @dataclass(frozen=True, slots=True)
 class AuthAttempt:
-    """One AUTH command and how it ended.
+    """One AUTH command and its result.
 
     Attributes:
         mechanism: in upper case.
-        responses: what the client answered, base64 undone, the initial response included.
-        user: the user name it claimed, when it came so far.
-        accepted: whether the relay answered 235.
+        responses: the client's answers, base64 decoded, the initial response included.
+        user: the user name that it gave, if it came to that.
+        accepted: true if the relay replied 235.
     """
 
     mechanism: str
@@ -70,43 +70,43 @@ class AuthAttempt:
 
 
 class MessageNotAccepted(Exception):
-    """Raised by what is given a message: it is not taken, and this reply says so ("452 4.3.1 disk full")."""
+    """An exception that refuses a message with this reply, such as "452 4.3.1 disk full"."""
 
     def __init__(self, reply: str) -> None:
         super().__init__(reply)
         self.reply = reply
 
 
-_IN_THIS_PROCESS = count(1)
+_SEQUENCE = count(1)
 
 
 class Maildir:
-    """A folder with `tmp`, `new` and `cur`, made if it is not there, for the eyes of its owner.
+    """A folder with `tmp`, `new` and `cur`, created if missing, readable by its owner only.
 
-    Each mail is the content octet for octet, CRLF included, below the lines that final delivery adds:
-    `Return-Path` (RFC 5321 §4.4) and a `Delivered-To` for each forward-path. Files of other programs are left alone.
+    Each mail is the content byte for byte, CRLF included, below the lines that final delivery adds: `Return-Path`
+    (RFC 5321 §4.4) and a `Delivered-To` for each forward-path. Files of other programs are left alone.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold everyone's mail, and their tokens
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may contain everyone's mail, and their tokens
         for folder in ("tmp", "new", "cur"):
             (self.path / folder).mkdir(mode=0o700, exist_ok=True)
         self._tmp = os.fspath(self.path / "tmp")
         self._new = os.fspath(self.path / "new")
         self._host = os.uname().nodename.replace("/", "_").replace(":", "_") or "localhost"
 
-    def keep(self, message: Received) -> str:
+    def add(self, message: Received) -> str:
         """Write one mail; return the name of its file. Names sort in the order of arrival.
 
         Raises:
-            OSError: it could not be written, and nothing is left of it.
+            OSError: it could not be written; nothing is left of it.
         """
         now = time.time_ns() // 1000
-        name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_IN_THIS_PROCESS):09}.{self._host}"
+        name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_SEQUENCE):09}.{self._host}"
         written = f"{self._tmp}/{name}"
         try:
-            with open(written, "xb", buffering=0, opener=_for_the_owner) as file:
+            with open(written, "xb", buffering=0, opener=_open_for_owner) as file:
                 _write_all(file.fileno(), _delivery_lines(message) + message.content)
             os.rename(written, f"{self._new}/{name}")
         except OSError:
@@ -115,16 +115,16 @@ class Maildir:
         return name
 
     def mails(self) -> Iterator[StoredMail]:
-        """Each mail that is in `new` or `cur`, in the order of arrival; read when it is asked for something."""
+        """Return each mail in `new` and `cur`, in the order of arrival; files are read on access."""
         found = [entry for folder in ("new", "cur") for entry in os.scandir(self.path / folder) if entry.is_file()]
         return (StoredMail(Path(entry.path)) for entry in sorted(found, key=lambda entry: entry.name))
 
     def __len__(self) -> int:
-        """How many mails there are."""
+        """Return the number of mails."""
         return sum(1 for folder in ("new", "cur") for _ in os.scandir(self.path / folder))
 
 
-def _for_the_owner(path: str, flags: int) -> int:
+def _open_for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
@@ -152,27 +152,27 @@ class StoredMail:
 
     @cached_property
     def message(self) -> EmailMessage:
-        """The mail as the standard library reads it."""
+        """The mail as parsed by the standard library."""
         return BytesParser(policy=default).parsebytes(self.octets)
 
     @property
     def reverse_path(self) -> str:
-        """Where notifications of failure go; "" is the null reverse-path."""
+        """The address for delivery failures; "" is the null reverse-path."""
         return self._delivery("Return-Path")[0].strip("<>")
 
     @property
     def forward_paths(self) -> tuple[str, ...]:
-        """Who it was delivered to."""
+        """The recipients that it was delivered to."""
         return tuple(self._delivery("Delivered-To"))
 
     @property
     def text(self) -> str:
-        """The text of its text/plain body, of its text/html body when there is no other, or ""."""
+        """The text of its text/plain body, of its text/html body if there is no other, or ""."""
         body = self.message.get_body(("plain", "html"))
         return "" if body is None else str(body.get_content())
 
     def _delivery(self, field: str) -> list[str]:
-        """The values of the lines on top, up to the first that delivery did not add."""
+        """Return the values of the lines at the top, up to the first that delivery did not add."""
         found = []
         for line in self.octets.split(b"\r\n\r\n", 1)[0].split(b"\r\n"):
             name, _, value = line.decode("utf-8", "backslashreplace").partition(": ")
@@ -189,9 +189,9 @@ MAX_TEXT_LINES = 200
 
 
 def render(mail: StoredMail) -> str:
-    """Headers, envelope, the tree of parts with types and sizes, and the text.
+    """Return headers, envelope, the tree of parts with types and sizes, and the text.
 
-    Nothing in it moves the cursor, colours the screen or reverses the writing: what does not print is escaped.
+    Nothing in it moves the cursor, colors the screen or reverses the writing: unprintable characters are escaped.
     """
     return "\n".join([*_headers(mail), "", *_tree(mail.message), "", *_text(mail)]).rstrip() + "\n"
 
@@ -199,16 +199,16 @@ def render(mail: StoredMail) -> str:
 def _headers(mail: StoredMail) -> Iterator[str]:
     for name in HEADERS:
         if (value := _header(mail.message, name)) is not None:
-            yield f"{name + ':':<12}{_safe(value)}"
+            yield f"{name + ':':<12}{_escape(value)}"
     envelope = f"<{mail.reverse_path}> to {', '.join(mail.forward_paths)}"
-    yield f"{'Envelope:':<12}{_safe(envelope)}"
+    yield f"{'Envelope:':<12}{_escape(envelope)}"
 
 
 def _header(message: EmailMessage, name: str) -> str | None:
-    """The decoded value, or as it stands when the standard library stumbles over it."""
+    """Return the decoded value, or the raw one if the standard library fails to parse it."""
     try:
         value = message[name]
-    except Exception:  # its parser of structured fields raises this and that on hostile ones
+    except Exception:  # its parser of structured fields raises various exceptions for hostile ones
         raw = dict(message.raw_items()).get(name, "")
         value = compat32.header_fetch_parse(name, raw)
     return None if value is None else str(value)
@@ -223,13 +223,13 @@ def _tree(part: EmailMessage, first: str = "", rest: str = "") -> Iterator[str]:
 
 
 def _describe(part: EmailMessage) -> str:
-    """Type, size, disposition, name and Content-ID, as far as there are any."""
+    """Return type, size, disposition, name and Content-ID, if present."""
     words = [part.get_content_type()]
     if not part.is_multipart():
         payload = part.get_payload(decode=True)
-        words.append(f"{len(payload) if isinstance(payload, bytes) else 0:,} octets")
+        words.append(f"{len(payload) if isinstance(payload, bytes) else 0:,} bytes")
     words += filter(None, (part.get_content_disposition(), part.get_filename(), _header(part, "Content-ID")))
-    return _safe(", ".join(words))
+    return _escape(", ".join(words))
 
 
 def _text(mail: StoredMail) -> Iterator[str]:
@@ -237,10 +237,10 @@ def _text(mail: StoredMail) -> Iterator[str]:
         lines = mail.text.expandtabs().splitlines()
     except (LookupError, ValueError) as error:  # an unknown charset, a broken encoding
         lines = [f"(the text cannot be read: {error})"]
-    yield from map(_safe, lines[:MAX_TEXT_LINES])
+    yield from map(_escape, lines[:MAX_TEXT_LINES])
     if len(lines) > MAX_TEXT_LINES:
-        yield f"… and {len(lines) - MAX_TEXT_LINES:,} lines more"
+        yield f"… and {len(lines) - MAX_TEXT_LINES:,} more lines"
 
 
-def _safe(text: str) -> str:
+def _escape(text: str) -> str:
     return safe_text(text, MAX_WIDTH)

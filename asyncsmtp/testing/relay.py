@@ -1,4 +1,4 @@
-"""A relay for tests: correct by default, and as wrong as a script wants it."""
+"""An SMTP server on loopback for tests: correct by default, and faulty as a script says."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from asyncsmtp.testing.connection import ServerConnection
-from asyncsmtp.testing.default_replies import is_improper
-from asyncsmtp.testing.policy import MECHANISMS, OFFERS, USUAL, Begin, Policy
+from asyncsmtp.testing.default_replies import violates_pipelining
+from asyncsmtp.testing.policy import DEFAULT_MECHANISMS, MECHANISMS, OFFERS, MechanismFactory, Policy
 from asyncsmtp.testing.received import AuthAttempt, Received
-from asyncsmtp.testing.script import Cue, Rule, Script, Stage
+from asyncsmtp.testing.script import Rule, Script, Stage, StageContext
 from asyncsmtp.testing.state import ReceivedLine, ServerState
 
 __all__ = ["ScriptedRelay", "SmtpServer"]
 
 
 class SmtpServer:
-    """Listens, gives each connection its number and state, and ends them all in `aclose`.
+    """A listener that gives each connection its number and state, and closes them all in `aclose`.
 
     Attributes:
-        connections: how many were opened so far.
-        failures: what a rule or `accept` raised; the first is raised again at the end of `async with`.
+        connections: the number of connections opened so far.
+        failures: exceptions raised by a rule or `accept`; the first is raised again at the end of `async with`.
     """
 
     def __init__(
@@ -63,39 +63,43 @@ class SmtpServer:
         self._idle.set()
         self._server: asyncio.Server | None = None
         self._occurrences: Counter[Stage] = Counter()
-        self._occurrences_here: Counter[tuple[int, Stage]] = Counter()
+        self._occurrences_on_connection: Counter[tuple[int, Stage]] = Counter()
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open now."""
+        """The number of connections open now."""
         return len(self._open)
 
     @property
     def url(self) -> str:
-        """Where it listens, as a relay's URL, its security included."""
+        """The address that it listens on, as a relay's URL that includes its security."""
         protocol = "lmtp" if self.policy.lmtp else "smtp"
         security = "tls" if self.implicit_tls else "starttls" if self.policy.starttls else "none"
         if self.unix_path is not None:
-            return f"{protocol}+unix://{quote(os.fsencode(self.unix_path))}" + _unless("none", security)
-        where = f"{self.host}:{self.port}"
+            return f"{protocol}+unix://{quote(os.fsencode(self.unix_path))}" + _security_query("none", security)
+        traceback = f"{self.host}:{self.port}"
         if self.policy.lmtp:
-            return f"lmtp://{where}" + _unless("none", security)
-        return f"smtps://{where}" if self.implicit_tls else f"smtp://{where}" + _unless("starttls", security)
+            return f"lmtp://{traceback}" + _security_query("none", security)
+        return (
+            f"smtps://{traceback}"
+            if self.implicit_tls
+            else f"smtp://{traceback}" + _security_query("starttls", security)
+        )
 
     async def start(self) -> None:
         """Listen; from here on `port` and `url` are known."""
         loop = asyncio.get_running_loop()
         if self.unix_path is not None:
-            self._server = await loop.create_unix_server(self._connection, str(self.unix_path))
+            self._server = await loop.create_unix_server(self._make_connection, str(self.unix_path))
             return
         sock = socket.create_server((self.host, self.port), backlog=512)
         if self._receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        self._server = await loop.create_server(self._connection, sock=sock)
+        self._server = await loop.create_server(self._make_connection, sock=sock)
         self.port = sock.getsockname()[1]
 
     async def aclose(self) -> None:
-        """Stop listening, abort what is open, and return when nothing of it is left."""
+        """Stop listening, abort open connections, and return when all are closed."""
         server = self._server
         if server is None:
             return
@@ -109,12 +113,12 @@ class SmtpServer:
             self.unix_path.unlink(missing_ok=True)
 
     async def _stop_listening(self, server: asyncio.Server) -> None:
-        """Accept nobody any more, and return when all who were accepted are open.
+        """Stop accepting, and return when every accepted connection is open.
 
-        asyncio has a connection without a transport for a turn after it was accepted, and drops it, unclosed, where
-        its server is closed by then; and a transport is made one turn before the connection is told.
+        For one turn of the loop after accepting, asyncio has a connection without a transport, and drops it unclosed if
+        its server is closed by then; and it makes the transport one turn before it calls `connection_made`.
         """
-        with suppress(NotImplementedError):  # where a loop waits for completion, there is no such turn
+        with suppress(NotImplementedError):  # completion-based loops have no such turn
             for sock in server.sockets:
                 asyncio.get_running_loop().remove_reader(sock)
         await asyncio.sleep(0)
@@ -126,7 +130,7 @@ class SmtpServer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
         if self.failures and error is None:
@@ -136,69 +140,71 @@ class SmtpServer:
         """Return when no connection is open."""
         await self._idle.wait()
 
-    def _connection(self) -> ServerConnection:
+    def _make_connection(self) -> ServerConnection:
         self.connections += 1
-        state = ServerState(self.policy, self.connections, self.accept, self.attempted, implicit_tls=self.implicit_tls)
+        state = ServerState(
+            self.policy, self.connections, self.accept, self.auth_attempted, implicit_tls=self.implicit_tls
+        )
         return ServerConnection(self, state)
 
-    # what a connection tells; see connection.Host
+    # callbacks of a connection, see connection.ConnectionHandler
 
-    def opened(self, connection: ServerConnection) -> None:
+    def connection_opened(self, connection: ServerConnection) -> None:
         self._open.add(connection)
         self._idle.clear()
 
     def accept(self, message: Received) -> str:
-        """Take a message; return the text behind its 250. Called before that is written."""
+        """Accept a message; return the text of its 250. Called before the reply is written."""
         return "ok"
 
-    def attempted(self, attempt: AuthAttempt) -> None:
-        """An AUTH has ended."""
+    def auth_attempted(self, attempt: AuthAttempt) -> None:
+        """Record the result of an AUTH."""
 
-    def heard(self, state: ServerState, said: ReceivedLine) -> None:
-        """The client said something, or a beginning is due."""
+    def command_received(self, state: ServerState, received: ReceivedLine) -> None:
+        """Record a command, or a stage without input."""
 
-    def told(self, state: ServerState, octets: bytes) -> None:
-        """These octets leave for the client."""
+    def reply_sent(self, state: ServerState, octets: bytes) -> None:
+        """Record bytes that are sent to the client."""
 
-    def cue(self, state: ServerState, said: ReceivedLine) -> Cue:
-        """What a rule of the script is asked with."""
-        return Cue(
-            stage=said.stage,
-            line=said.line,
-            number=self._occurrences[said.stage],
-            here=self._occurrences_here[state.number, said.stage],
+    def stage_context(self, state: ServerState, received: ReceivedLine) -> StageContext:
+        """Return the argument for a rule of the script."""
+        return StageContext(
+            stage=received.stage,
+            line=received.line,
+            occurrence=self._occurrences[received.stage],
+            occurrence_on_connection=self._occurrences_on_connection[state.number, received.stage],
             connection=state.number,
             tls=state.tls,
             user=state.user,
             reverse_path=state.reverse_path,
             forward_paths=state.forward_paths,
-            behind=state.input.peek(),
-            content=said.content,
+            pipelined_input=state.input.peek(),
+            content=received.content,
         )
 
-    def failed(self, error: Exception) -> None:
+    def rule_failed(self, error: Exception) -> None:
         self.failures.append(error)
 
     def tls_failed(self, error: BaseException) -> None:
-        """A handshake came to nothing."""
+        """Record a TLS handshake that failed."""
 
-    def closed(self, connection: ServerConnection) -> None:
+    def connection_closed(self, connection: ServerConnection) -> None:
         self._open.discard(connection)
         if not self._open:
             self._idle.set()
 
 
-def _unless(usual: str, security: str) -> str:
-    """The security as a part of a URL; nothing where the scheme says it already."""
-    return "" if security == usual else f"?security={security}"
+def _security_query(implied: str, security: str) -> str:
+    """Return the security as a query of a URL; empty if the scheme implies it."""
+    return "" if security == implied else f"?security={security}"
 
 
 CR = b"\r"
-_WITHOUT_WORDS: Final = frozenset({Stage.CONNECT, Stage.HANDSHAKE, Stage.GREETING, Stage.BODY})
+_WITHOUT_LINE: Final = frozenset({Stage.CONNECT, Stage.HANDSHAKE, Stage.GREETING, Stage.BODY})
 
 
 class ScriptedRelay(SmtpServer):
-    """An SMTP server on loopback that keeps what it is sent, and does at each stage what a script says.
+    """An SMTP server on loopback that keeps the mail it receives, and follows a script.
 
         async with ScriptedRelay() as relay:
             await send_my_mail(relay.host, relay.port)
@@ -207,34 +213,34 @@ class ScriptedRelay(SmtpServer):
         assert message.forward_paths == ("ann@example.net",)
         assert message.email["Subject"] == "News"
 
-        async with ScriptedRelay({Stage.DOT: (UNSAID, Fin())}) as relay: ...   # takes the mail, hangs up
+        async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, Fin())}) as relay: ...  # accepts the mail, closes
 
     Args:
-        script: moves by stage; see `asyncsmtp.testing.script`. Other stages are answered as RFC 5321 wants it.
+        script: actions by stage; see `asyncsmtp.testing.script`. Other stages are answered as RFC 5321 requires.
         offers: the EHLO keywords with their parameters. SIZE, STARTTLS and AUTH come from the arguments below.
-        hides: keywords that are obeyed but not shown: a STARTTLS that somebody on the line stripped.
+        hides: keywords that are supported but not offered, as if an attacker had stripped STARTTLS.
         tls: a server's context with its certificate; STARTTLS is offered, unless `implicit_tls`.
-        users: names and passwords (tokens, for XOAUTH2); AUTH is offered when there are any.
-        mechanisms: those it offers: PLAIN, LOGIN and XOAUTH2 unless said otherwise. Of OAUTHBEARER, CRAM-MD5, EXTERNAL
-            and SCRAM-SHA-1, -256 and -512 the name is enough; a mapping gives the server's side of each, see `Scram`.
-        auth_needs_tls: AUTH is neither offered nor taken before TLS.
+        users: names and passwords (tokens, for XOAUTH2); AUTH is offered if there are any.
+        mechanisms: the ones it offers; default PLAIN, LOGIN and XOAUTH2. OAUTHBEARER, CRAM-MD5, EXTERNAL and
+            SCRAM-SHA-1, -256 and -512 are known by name; a mapping gives the server side of each, see `ServerScram`.
+        auth_needs_tls: AUTH is neither offered nor accepted before TLS.
         needs_auth, needs_tls: MAIL is refused with 530 before the login, before TLS.
-        max_size: octets it takes; None is without limit, and says SIZE without a number.
-        lmtp: speaks LMTP (RFC 2033): LHLO, and a reply for each recipient behind the content.
-        runs_refused_chunk: reads the octets of a refused BDAT as commands, as go-smtp 0.21 does.
-        on_accept: called with each message before its 250 is written; returns the text behind the 250, or raises
+        max_size: bytes that it accepts; None is unlimited, and announces SIZE without a number.
+        lmtp: LMTP (RFC 2033): LHLO, and one reply for each recipient after the content.
+        runs_refused_chunk: reads the bytes of a refused BDAT as commands, as go-smtp 0.21 does.
+        on_accept: called with each message before its 250 is written; returns the text of the 250, or raises
             `MessageNotAccepted` with another reply.
-        round_trip: seconds by which all it says arrives late, in order; its ears are not delayed.
+        round_trip: seconds by which all output is delayed, in order; input is not delayed.
         unix_path: listen on this Unix socket instead of `host` and `port` (0: any free one).
-        receive_buffer: octets (SO_RCVBUF), so that a client's writes come to stand early.
+        receive_buffer: bytes (SO_RCVBUF); a small one makes the client's writes block early.
 
     Attributes:
-        received: the messages it accepted, in order.
-        dialogue: what was said, as `C: …` and `S: …` lines, over all connections; content is `C: .`.
-        auth_attempts: each AUTH and how it ended.
-        improper: what the client sent although it had to wait first (RFC 2920 §3.1), described.
-        tls_failures: why handshakes failed.
-        connections, open_connections: how many there were, how many there are.
+        received: the messages that it accepted, in order.
+        dialogue: commands and replies as `C: …` and `S: …` lines, over all connections; content is `C: .`.
+        auth_attempts: each AUTH and its result.
+        pipelining_violations: input that the client sent although it had to wait first (RFC 2920 §3.1), described.
+        tls_failures: the reasons of failed handshakes.
+        connections, open_connections: the number so far, and now.
     """
 
     def __init__(
@@ -246,7 +252,7 @@ class ScriptedRelay(SmtpServer):
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         users: Mapping[str, str] | None = None,
-        mechanisms: Iterable[str] | Mapping[str, Begin] = tuple(USUAL),
+        mechanisms: Iterable[str] | Mapping[str, MechanismFactory] = tuple(DEFAULT_MECHANISMS),
         auth_needs_tls: bool = False,
         needs_auth: bool = False,
         needs_tls: bool = False,
@@ -267,7 +273,7 @@ class ScriptedRelay(SmtpServer):
             hides=frozenset(keyword.upper() for keyword in hides),
             starttls=tls is not None and not implicit_tls,
             users=users or {},
-            mechanisms=_sides(mechanisms),
+            mechanisms=_server_sides(mechanisms),
             auth_needs_tls=auth_needs_tls,
             needs_auth=needs_auth,
             needs_tls=needs_tls,
@@ -289,30 +295,30 @@ class ScriptedRelay(SmtpServer):
         self.received: list[Received] = []
         self.dialogue: list[str] = []
         self.auth_attempts: list[AuthAttempt] = []
-        self.improper: list[str] = []
+        self.pipelining_violations: list[str] = []
         self.tls_failures: list[str] = []
         self._on_accept = on_accept
         self._dialogues: dict[int, list[str]] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
-    def dialogue_of(self, connection: int) -> list[str]:
-        """The lines of one connection, counted from 1."""
+    def get_dialogue(self, connection: int) -> list[str]:
+        """Return the lines of one connection, counted from 1."""
         return self._dialogues.get(connection, [])
 
-    def heard_of(self, stage: Stage) -> int:
-        """How often a client came to this stage, over all connections."""
+    def count_stage(self, stage: Stage) -> int:
+        """Return how often this stage was reached, over all connections."""
         return self._occurrences[stage]
 
     async def wait_for(self, messages: int = 1) -> None:
-        """Return when so many messages were received, since the relay began."""
+        """Return when so many messages have been received since the start."""
         await self.wait_until(lambda: len(self.received) >= messages)
 
     async def wait_for_stage(self, stage: Stage, times: int = 1) -> None:
-        """Return when a client came to this stage for the n-th time; the relay has not answered it yet."""
+        """Return when this stage was reached for the n-th time; the relay has not answered yet."""
         await self.wait_until(lambda: self._occurrences[stage] >= times)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Return when this holds; it is looked at whenever a client says or sends something, or goes."""
+        """Return when the condition holds; it is checked at each input, message and closed connection."""
         if condition():
             return
         waiter = (condition, asyncio.get_running_loop().create_future())
@@ -322,43 +328,43 @@ class ScriptedRelay(SmtpServer):
         finally:
             self._waiters.remove(waiter)
 
-    def _changed(self) -> None:
+    def _notify_waiters(self) -> None:
         for condition, waiter in self._waiters:
             if not waiter.done() and condition():
                 waiter.set_result(None)
 
-    # what a connection tells
+    # callbacks of a connection
 
     def accept(self, message: Received) -> str:
         text = self._on_accept(message) if self._on_accept else f"ok: queued as {len(self.received) + 1}"
         self.received.append(message)
-        self._changed()
+        self._notify_waiters()
         return text
 
-    def attempted(self, attempt: AuthAttempt) -> None:
+    def auth_attempted(self, attempt: AuthAttempt) -> None:
         self.auth_attempts.append(attempt)
 
-    def heard(self, state: ServerState, said: ReceivedLine) -> None:
-        self._occurrences[said.stage] += 1
-        self._occurrences_here[state.number, said.stage] += 1
-        if said.stage not in _WITHOUT_WORDS:
-            self._note(state, "C: ." if said.stage is Stage.DOT else f"C: {_text(said.line)}")
-        if is_improper(state, said):
-            self.improper.append(f"{said.stage} with {len(state.input)} octets behind it")
-        self._changed()
+    def command_received(self, state: ServerState, received: ReceivedLine) -> None:
+        self._occurrences[received.stage] += 1
+        self._occurrences_on_connection[state.number, received.stage] += 1
+        if received.stage not in _WITHOUT_LINE:
+            self._record(state, "C: ." if received.stage is Stage.END_OF_DATA else f"C: {_text(received.line)}")
+        if violates_pipelining(state, received):
+            self.pipelining_violations.append(f"{received.stage} with {len(state.input)} bytes after it")
+        self._notify_waiters()
 
-    def told(self, state: ServerState, octets: bytes) -> None:
+    def reply_sent(self, state: ServerState, octets: bytes) -> None:
         for line in octets.removesuffix(b"\n").split(b"\n"):
-            self._note(state, f"S: {_text(line.removesuffix(CR))}")
+            self._record(state, f"S: {_text(line.removesuffix(CR))}")
 
     def tls_failed(self, error: BaseException) -> None:
         self.tls_failures.append(str(error))
 
-    def closed(self, connection: ServerConnection) -> None:
-        super().closed(connection)
-        self._changed()
+    def connection_closed(self, connection: ServerConnection) -> None:
+        super().connection_closed(connection)
+        self._notify_waiters()
 
-    def _note(self, state: ServerState, line: str) -> None:
+    def _record(self, state: ServerState, line: str) -> None:
         self.dialogue.append(line)
         self._dialogues.setdefault(state.number, []).append(line)
 
@@ -367,7 +373,7 @@ def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "backslashreplace")
 
 
-def _sides(mechanisms: Iterable[str] | Mapping[str, Begin]) -> Mapping[str, Begin | None]:
+def _server_sides(mechanisms: Iterable[str] | Mapping[str, MechanismFactory]) -> Mapping[str, MechanismFactory | None]:
     if isinstance(mechanisms, Mapping):
         return dict(mechanisms)
     return {name: MECHANISMS.get(name) for name in mechanisms}

@@ -1,4 +1,4 @@
-"""The sandbox: a relay on loopback that keeps each mail in a Maildir and sends none."""
+"""The sandbox: a relay on loopback that stores each mail in a Maildir and delivers none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from asyncsmtp.testing.parser import CommandSyntaxError, path
+from asyncsmtp.testing.parser import CommandSyntaxError, parse_path
 from asyncsmtp.testing.policy import Policy
 from asyncsmtp.testing.received import Maildir, MessageNotAccepted, Received, StoredMail
 from asyncsmtp.testing.relay import SmtpServer
-from asyncsmtp.testing.script import Cue, Rule, Script, Stage
+from asyncsmtp.testing.script import Rule, Script, Stage, StageContext
 
 __all__ = ["Sandbox"]
 
 
 class Sandbox(SmtpServer):
-    """A relay that takes everything and delivers nothing.
+    """A relay that accepts everything and delivers nothing.
 
         async with Sandbox("mail") as sandbox:
             await send_my_campaign(sandbox.url)
@@ -24,18 +24,18 @@ class Sandbox(SmtpServer):
         for mail in sandbox.mails():
             print(render(mail))
 
-    It offers PIPELINING, CHUNKING, 8BITMIME, SMTPUTF8 and SIZE, and STARTTLS when it has a certificate. A mail is
-    in `new` before its 250 is written; the file is not synchronised to the disk, since it is a copy for eyes.
+    It offers PIPELINING, CHUNKING, 8BITMIME, SMTPUTF8 and SIZE, and STARTTLS if it has a certificate. A mail is in
+    `new` before its 250 is written; the file is not synchronized to the disk, since it is only there to be looked at.
 
     Args:
-        maildir: the folder, made if it is not there; None keeps nothing and counts.
-        refuse: replies to RCPT by address, or by "@domain" for all of it: {"ann@example.net": "550 5.1.1 gone"}.
-        fail_every: each n-th message is answered with 451 instead of being kept.
+        maildir: the folder, created if missing; None stores nothing and counts.
+        refuse: replies to RCPT by address, or by "@domain" for a whole domain: {"ann@example.net": "550 5.1.1 gone"}.
+        fail_every: each n-th message is answered with 451 instead of being stored.
         tls: a server's context with its certificate.
-        users: names and passwords, when a login is to be rehearsed; nobody has to log in.
+        users: names and passwords, to try out a login; nobody has to log in.
 
     Attributes:
-        count: how many mails it kept since it began.
+        count: mails stored since it started.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Sandbox(SmtpServer):
         self._offered = 0
 
     def mails(self) -> Iterator[StoredMail]:
-        """What is in its Maildir, also from earlier, in the order of arrival."""
+        """Return the mails in its Maildir, earlier ones included, in the order of arrival."""
         return iter(()) if self._maildir is None else self._maildir.mails()
 
     def accept(self, message: Received) -> str:
@@ -70,22 +70,22 @@ class Sandbox(SmtpServer):
         if self._fail_every and self._offered % self._fail_every == 0:
             raise MessageNotAccepted("451 4.3.0 failing on request, try again later")
         try:
-            name = "nowhere" if self._maildir is None else self._maildir.keep(message)
+            name = "nowhere" if self._maildir is None else self._maildir.add(message)
         except OSError as error:
             raise MessageNotAccepted(f"452 4.3.1 the sandbox cannot write: {error.strerror}") from error
         self.count += 1
-        return f"ok: kept as {name}"
+        return f"ok: stored as {name}"
 
 
 def _refusals(refuse: Mapping[str, str]) -> dict[Stage, Rule]:
-    """The rule for RCPT, if there is one: domains in any case, local parts as they are."""
+    """Return the rule for RCPT, if there is one: domains in any case, local parts as they are."""
     if not refuse:
         return {}
     replies = {_key(address): reply for address, reply in refuse.items()}
 
-    def rule(cue: Cue) -> str | None:
+    def rule(context: StageContext) -> str | None:
         try:
-            key = _key(path(cue.line.partition(b" ")[2], "TO:").address)
+            key = _key(parse_path(context.line.partition(b" ")[2], "TO:").address)
         except CommandSyntaxError:
             return None
         return replies.get(key) or replies.get(key[key.rfind("@") :])

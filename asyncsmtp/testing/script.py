@@ -1,16 +1,16 @@
-"""What a scripted relay does other than usual: a move for a stage of the dialogue.
+"""The script of a relay: the actions that it takes at a stage of the dialogue instead of its default reply.
 
     ScriptedRelay({
         Stage.RCPT: "550 5.1.1 no such user",                         # each RCPT
-        Stage.MAIL: {2: "451 4.3.0 later"},                           # the second MAIL the relay hears
-        Stage.DOT: (UNSAID, Fin()),                                   # takes the message, hangs up without a word
-        Stage.STARTTLS: (USUAL, b"250 injected\\r\\n"),               # plaintext behind the 220, in one segment
-        Stage.NOOP: lambda cue: Hang() if cue.tls else None,          # None: as usual
+        Stage.MAIL: {2: "451 4.3.0 later"},                           # the second MAIL that the relay receives
+        Stage.END_OF_DATA: (NO_REPLY, Fin()),                         # accepts the message, closes without a reply
+        Stage.STARTTLS: (DEFAULT_REPLY, b"250 injected\\r\\n"),       # plaintext after the 220, in one segment
+        Stage.NOOP: lambda context: Hang() if context.tls else None,  # None: the default reply
     })
 
-A *move* is one step or several in turn. Octets of steps that follow each other leave in one segment; a
-`Wait` parts them. A `str` is a reply: its line end is added and the relay acts on its code (2yz or 354 as
-if it had said so by itself, 421 by closing). `bytes` leave as they are and change nothing.
+An *action* is one step or a sequence of steps. Bytes of consecutive steps are sent in one segment; a `Wait` separates
+them. A `str` is a reply: its line end is added, and the relay acts on its code (2xx or 354 as if it were its own
+reply, 421 by closing). `bytes` are sent as they are and change nothing.
 """
 
 from __future__ import annotations
@@ -21,102 +21,102 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 __all__ = [
-    "UNSAID",
-    "USUAL",
-    "Ask",
-    "Cue",
-    "Deaf",
-    "Drip",
+    "DEFAULT_REPLY",
+    "NO_REPLY",
+    "Action",
+    "CallRule",
+    "DefaultReply",
+    "DiscardInput",
     "Fin",
-    "Forget",
     "HalfClose",
     "Hang",
-    "Move",
     "RefuseInput",
     "Rst",
     "Rule",
     "Script",
+    "SendSlowly",
     "Stage",
+    "StageContext",
     "Step",
-    "Usual",
+    "StopReading",
     "Wait",
-    "steps_of",
+    "to_steps",
 ]
 
 
 class Stage(StrEnum):
-    """Where in the dialogue a move applies."""
+    """The point in the dialogue at which an action applies."""
 
-    CONNECT = "connect"  # accepted, nothing said yet; the usual: go on to the handshake or the greeting
-    HANDSHAKE = "handshake"  # before TLS, implicit or behind the 220 of STARTTLS; the usual: TLS
+    CONNECT = "connect"  # accepted, nothing sent; by default the TLS handshake or the greeting follows
+    HANDSHAKE = "handshake"  # before TLS, implicit or after the 220 to STARTTLS; by default TLS starts
     GREETING = "greeting"
     EHLO = "ehlo"  # and LHLO
     HELO = "helo"
     STARTTLS = "starttls"
     AUTH = "auth"
-    RESPONSE = "response"  # one answer of the client to a 334
+    RESPONSE = "response"  # the client's answer to a 334
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    BODY = "body"  # the first octets of content after the 354; the usual: say nothing
-    DOT = "dot"  # the end of mail data
-    BDAT = "bdat"  # once the chunk is read
+    BODY = "body"  # the first bytes of content after the 354; no reply by default
+    END_OF_DATA = "end of data"
+    BDAT = "bdat"  # after the chunk was read
     RSET = "rset"
     NOOP = "noop"
     QUIT = "quit"
-    OTHER = "other"  # VRFY, HELP and whatever is unknown
+    OTHER = "other"  # VRFY, HELP and unknown commands
 
 
 @dataclass(frozen=True, slots=True)
-class Cue:
-    """What the client said when it was the relay's turn; what a rule decides upon.
+class StageContext:
+    """The situation of the relay at a stage; the argument of a rule that is a callable.
 
     Attributes:
-        line: the command line without its line end; empty where there is none (greeting, body, dot).
-        number: how often the relay has come to this stage, over all its connections, this time included.
-        here: the same, on this connection.
-        connection: which connection of the relay this is, from 1.
-        behind: what was already read behind this command: input the client pipelined.
-        content: what was received, transparency undone; at the dot and at BDAT only.
+        line: the command line without its line end; empty if there is none (greeting, body, end of data).
+        occurrence: how often this stage was reached, over all connections of the relay, this time included.
+        occurrence_on_connection: the same, on this connection.
+        connection: the number of the connection, from 1.
+        pipelined_input: bytes already read after this command.
+        content: the content, dot-stuffing undone; at END_OF_DATA and BDAT only.
     """
 
     stage: Stage
     line: bytes
-    number: int
-    here: int
+    occurrence: int
+    occurrence_on_connection: int
     connection: int
     tls: bool
     user: str | None
     reverse_path: str | None
     forward_paths: tuple[str, ...]
-    behind: bytes
+    pipelined_input: bytes
     content: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
-    """What the relay does at this stage when nobody tells it otherwise.
+class DefaultReply:
+    """The default action of the relay at this stage.
 
-    Unsaid, it takes effect (the message is kept, the recipient noted) and only the reply is missing.
+    With `send=False` it takes effect (the message is kept, the recipient recorded) and only the reply is missing.
     """
 
-    said: bool = True
+    send: bool = True
 
 
-USUAL: Final = Usual()
-UNSAID: Final = Usual(said=False)
+DEFAULT_REPLY: Final = DefaultReply()
+NO_REPLY: Final = DefaultReply(send=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing for so many seconds; input is read but not looked at."""
+    """A pause; input is buffered meanwhile."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Drip:
-    """Octets, one at a time, with so many seconds before each; `times` may be without end (0)."""
+class SendSlowly:
+    """Bytes sent one at a time, with a pause before each; `times=0` repeats them without end."""
 
     octets: bytes
     seconds: float
@@ -125,63 +125,77 @@ class Drip:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Never a word again; what the client sends is read and thrown away."""
+    """Silence from here on; input is read and discarded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Deaf:
-    """Never reads again, so that the client's writes come to stand once the buffers are full."""
+class StopReading:
+    """Silence without reading, so that the client's writes block once the buffers are full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fin:
-    """Closes, after what was said; over TLS with or without its close_notify."""
+    """The end of the connection, after pending output; over TLS with or without close_notify."""
 
     close_notify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Rst:
-    """Resets the connection (SO_LINGER 0)."""
+    """A reset of the connection (SO_LINGER 0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HalfClose:
-    """Ends its own direction (TCP FIN, no close_notify) and goes on reading, without a word."""
+    """The end of the relay's direction (TCP FIN, no close_notify); it keeps reading, without replying."""
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """Throws away what was read and not yet looked at: input the client pipelined.
+class DiscardInput:
+    """Removal of the input that the client pipelined.
 
     Attributes:
-        refused: only when the reply just said was a 5yz.
+        only_if_refused: only if the last reply sent was a 5xx.
     """
 
-    refused: bool = False
+    only_if_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RefuseInput:
-    """Answers each line that was read and not yet looked at with this reply."""
+    """The same reply to each pipelined line."""
 
     reply: str = "503 5.5.1 command out of sequence"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Goes on with the move that this callable returns; asked when it is reached, `Cue.behind` as of then."""
+class CallRule:
+    """The action returned by a callable when this step is reached; its `pipelined_input` is current."""
 
-    callable: Callable[[Cue], Move | None]
+    callable: Callable[[StageContext], Action | None]
 
 
-Step: TypeAlias = str | bytes | Usual | Wait | Drip | Hang | Deaf | Fin | Rst | HalfClose | Forget | RefuseInput | Ask
-Move: TypeAlias = "Step | Sequence[Step]"
-Rule: TypeAlias = "Move | Mapping[int, Move] | Callable[[Cue], Move | None]"
+Step: TypeAlias = (
+    str
+    | bytes
+    | DefaultReply
+    | Wait
+    | SendSlowly
+    | Hang
+    | StopReading
+    | Fin
+    | Rst
+    | HalfClose
+    | DiscardInput
+    | RefuseInput
+    | CallRule
+)
+Action: TypeAlias = "Step | Sequence[Step]"
+Rule: TypeAlias = "Action | Mapping[int, Action] | Callable[[StageContext], Action | None]"
 
 
 class Script:
-    """Rules by stage: a move each time, moves by occurrence (from 1, over all connections), or a callable."""
+    """Rules by stage: one action, actions by occurrence (from 1, over all connections), or a callable."""
 
     def __init__(self, rules: Mapping[Stage, Rule]) -> None:
         self._rules = {Stage(stage): rule for stage, rule in rules.items()}
@@ -189,20 +203,20 @@ class Script:
     def __contains__(self, stage: Stage) -> bool:
         return stage in self._rules
 
-    def steps(self, cue: Cue) -> Sequence[Step]:
-        """The move for this cue, as steps; the usual when no rule speaks."""
-        rule = self._rules.get(cue.stage)
+    def steps(self, context: StageContext) -> Sequence[Step]:
+        """Return the steps for this context; the default reply if no rule applies."""
+        rule = self._rules.get(context.stage)
         if rule is None:
-            return (USUAL,)
+            return (DEFAULT_REPLY,)
         if isinstance(rule, Mapping):
-            return steps_of(rule.get(cue.number))
-        return steps_of(rule(cue) if callable(rule) else rule)
+            return to_steps(rule.get(context.occurrence))
+        return to_steps(rule(context) if callable(rule) else rule)
 
 
-def steps_of(move: Move | None) -> Sequence[Step]:
-    """One step or several, as several; None is the usual."""
-    if move is None:
-        return (USUAL,)
-    if isinstance(move, Sequence) and not isinstance(move, str | bytes):
-        return move
-    return (move,)
+def to_steps(action: Action | None) -> Sequence[Step]:
+    """Return an action as a sequence of steps; None is the default reply."""
+    if action is None:
+        return (DEFAULT_REPLY,)
+    if isinstance(action, Sequence) and not isinstance(action, str | bytes):
+        return action
+    return (action,)

@@ -1,4 +1,4 @@
-"""The state of one connection as the relay sees it: greeting, TLS, login, transaction."""
+"""The state of one connection as the relay sees it (greeting, TLS, login, transaction), and how replies change it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from asyncsmtp.testing.parser import CommandSyntaxError, Path, path
+from asyncsmtp.testing.parser import CommandSyntaxError, ParsedPath, parse_path
 from asyncsmtp.testing.policy import Policy, ServerLogin
 from asyncsmtp.testing.received import AuthAttempt, Received
 from asyncsmtp.testing.script import Stage
@@ -17,7 +17,7 @@ __all__ = ["Mode", "NextAction", "ReceivedLine", "ServerState", "ServerTransacti
 
 
 class Mode(Enum):
-    """What the input is read as, or what is due without any."""
+    """The way to read the input, or the step that is due without input."""
 
     CONNECT = auto()
     HANDSHAKE = auto()
@@ -31,12 +31,12 @@ class Mode(Enum):
 
 @dataclass(slots=True)
 class ReceivedLine:
-    """One thing that waits for an answer: a command, a response, content, or a beginning (no line).
+    """One unit to answer: a command, a response, content, or a stage without input (no line).
 
     Attributes:
-        content: of the dot and of BDAT; `fits` tells whether it stayed within the policy's size.
-        last: whether it ends the content.
-        path: of MAIL and RCPT, once it was understood.
+        content: at END_OF_DATA and BDAT; `within_limit` is false if it was larger than the policy allows.
+        last: true if it ends the content.
+        path: of MAIL and RCPT, once it was parsed.
     """
 
     stage: Stage
@@ -44,54 +44,54 @@ class ReceivedLine:
     verb: bytes = b""
     argument: bytes = b""
     content: bytes = b""
-    fits: bool = True
+    within_limit: bool = True
     last: bool = False
-    path: Path | None = None
+    path: ParsedPath | None = None
 
 
 @dataclass(slots=True)
 class ServerTransaction:
-    """What MAIL opened (RFC 5321 §3.3)."""
+    """A transaction, begun by MAIL (RFC 5321 §3.3)."""
 
-    mail: Path
-    recipients: list[Path] = field(default_factory=list)
+    mail: ParsedPath
+    recipients: list[ParsedPath] = field(default_factory=list)
     chunks: list[bytes] = field(default_factory=list)
     chunk_refused: bool = False
-    accepted: str | None = None  # what the message's owner said of it, once it was handed over
+    accepted: str | None = None  # the text that `accept` returned
 
 
 @dataclass(slots=True)
 class ServerState:
-    """Where a connection stands.
+    """The state of a connection.
 
     Attributes:
-        accept: takes a message and returns the text behind its 250; called before the reply is written.
-        attempted: is told how each AUTH ended.
+        accept: takes a message and returns the text of its 250; called before the reply is written.
+        auth_attempted: called with the result of each AUTH.
         hello: EHLO or HELO, whichever was accepted last.
-        barred: the greeting was a refusal; nothing but QUIT is taken.
-        early: the code of a reply to the content that was said before its end.
+        rejected: the greeting was a refusal; only QUIT is accepted.
+        early_reply: the code of a reply to the content that was sent before its end.
     """
 
     policy: Policy
     number: int
     accept: Callable[[Received], str]
-    attempted: Callable[[AuthAttempt], None]
+    auth_attempted: Callable[[AuthAttempt], None]
     implicit_tls: bool = False
     input: InputBuffer = field(default_factory=InputBuffer)
     mode: Mode = Mode.CONNECT
     tls: bool = False
-    barred: bool = False
+    rejected: bool = False
     hello: Stage | None = None
     user: str | None = None
     login: ServerLogin | None = None
     transaction: ServerTransaction | None = None
     chunk: ReceivedLine | None = None
-    body_begun: bool = False
-    early: int | None = None
+    body_started: bool = False
+    early_reply: int | None = None
 
     @property
-    def extended(self) -> bool:
-        """Whether the client said EHLO, so that extensions count."""
+    def is_esmtp(self) -> bool:
+        """True if the client sent EHLO, so that extensions may be used."""
         return self.hello is Stage.EHLO
 
     @property
@@ -102,15 +102,15 @@ class ServerState:
     def forward_paths(self) -> tuple[str, ...]:
         return () if self.transaction is None else tuple(path.address for path in self.transaction.recipients)
 
-    def this_login(self, said: ReceivedLine) -> ServerLogin:
-        """The login under way; begun by this AUTH if there is none."""
+    def current_login(self, received: ReceivedLine) -> ServerLogin:
+        """Return the login in progress; start it with this AUTH if there is none."""
         if self.login is None:
-            self.login = ServerLogin(said.argument, self.policy.users, self.policy.mechanisms)
+            self.login = ServerLogin(received.argument, self.policy.users, self.policy.mechanisms)
         return self.login
 
-    def keep(self, content: bytes, *, chunked: bool) -> str:
-        """Hand the message over, once; return the text behind its 250."""
-        transaction = self.transaction or ServerTransaction(Path("", {}))
+    def accept_message(self, content: bytes, *, chunked: bool) -> str:
+        """Pass the message to `accept`, once; return the text of its 250."""
+        transaction = self.transaction or ServerTransaction(ParsedPath("", {}))
         if transaction.accepted is None:
             transaction.accepted = self.accept(
                 Received(
@@ -120,15 +120,15 @@ class ServerState:
                     tls=self.tls,
                     user=self.user,
                     parameters=transaction.mail.parameters,
-                    recipient_parameters=tuple(path.parameters for path in transaction.recipients),
+                    rcpt_parameters=tuple(path.parameters for path in transaction.recipients),
                     connection=self.number,
                     chunked=chunked,
                 )
             )
         return transaction.accepted
 
-    def upgraded(self) -> None:
-        """TLS is up: forget what was known before (RFC 3207 §4.2); only implicit TLS has its greeting to come."""
+    def tls_started(self) -> None:
+        """Discard the state from before TLS (RFC 3207 §4.2); the greeting is due after implicit TLS only."""
         self.mode = Mode.GREETING if self.implicit_tls else Mode.COMMAND
         self.tls = True
         self.user = None
@@ -137,134 +137,134 @@ class ServerState:
 
 
 class NextAction(Enum):
-    """What the connection must do after a reply."""
+    """The connection's next action after a reply."""
 
     GO_ON = auto()
     UPGRADE = auto()
     CLOSE = auto()
 
 
-def apply(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
-    """Bring the state to where this reply tells the client it is.
+def apply(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+    """Update the state to what this reply tells the client.
 
     Args:
-        code: what was said; 0 for the usual without words, None when a script said nothing it stands by.
+        code: of the reply; 0 for the default action without a reply, None if a script sent no reply that counts.
     """
-    then = _APPLY[said.stage](state, said, code)
-    return NextAction.CLOSE if code == 421 else then
+    action = _APPLY[received.stage](state, received, code)
+    return NextAction.CLOSE if code == 421 else action
 
 
 def _positive(code: int | None) -> bool:
     return code is not None and 200 <= code < 300
 
 
-def _nothing(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _nothing(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     return NextAction.GO_ON
 
 
-def _connect(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
-    begin = Mode.HANDSHAKE if state.implicit_tls else Mode.GREETING
-    state.mode = begin if code == 0 else Mode.SILENT
+def _connect(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+    mode = Mode.HANDSHAKE if state.implicit_tls else Mode.GREETING
+    state.mode = mode if code == 0 else Mode.SILENT
     return NextAction.GO_ON
 
 
-def _handshake(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _handshake(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     state.mode = Mode.SILENT
     return NextAction.UPGRADE if code == 0 else NextAction.GO_ON
 
 
-def _greeting(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _greeting(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     state.mode = Mode.COMMAND
-    state.barred = code is not None and code >= 400
+    state.rejected = code is not None and code >= 400
     return NextAction.GO_ON
 
 
-def _hello(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _hello(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if _positive(code):
-        state.hello = said.stage
+        state.hello = received.stage
         state.transaction = None
     return NextAction.GO_ON
 
 
-def _starttls(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _starttls(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if code == 220:
         state.mode = Mode.HANDSHAKE
-        state.input.clear()  # what the client sent in clear behind STARTTLS must not count (RFC 3207 §4.2)
+        state.input.clear()  # plaintext pipelined after STARTTLS must be ignored (RFC 3207 §4.2)
     return NextAction.GO_ON
 
 
-def _auth(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
-    login = state.this_login(said)
+def _auth(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+    login = state.current_login(received)
     state.mode = Mode.RESPONSE if code == 334 else Mode.COMMAND
     if code == 334:
         return NextAction.GO_ON
     state.login = None
-    state.attempted(login.attempt(code == 235))
+    state.auth_attempted(login.attempt(code == 235))
     if code == 235:
         state.user = login.user or ""
     return NextAction.GO_ON
 
 
-def _mail(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _mail(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if _positive(code):
-        state.transaction = ServerTransaction(said.path or _as_it_is(said.argument, "FROM:"))
+        state.transaction = ServerTransaction(received.path or _parse_leniently(received.argument, "FROM:"))
     return NextAction.GO_ON
 
 
-def _rcpt(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _rcpt(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if _positive(code) and state.transaction is not None:
-        state.transaction.recipients.append(said.path or _as_it_is(said.argument, "TO:"))
+        state.transaction.recipients.append(received.path or _parse_leniently(received.argument, "TO:"))
     return NextAction.GO_ON
 
 
-def _as_it_is(argument: bytes, keyword: str) -> Path:
-    """The path of a command that a script accepted: understood if it can be, word for word otherwise."""
+def _parse_leniently(argument: bytes, keyword: str) -> ParsedPath:
+    """Return the path of a command that a script accepted: parsed if possible, else as it is."""
     try:
-        return path(argument, keyword)
+        return parse_path(argument, keyword)
     except CommandSyntaxError:
-        return Path(argument.decode("utf-8", "backslashreplace"), {})
+        return ParsedPath(argument.decode("utf-8", "backslashreplace"), {})
 
 
-def _data(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _data(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if code == 354:
-        state.mode, state.body_begun, state.early = Mode.CONTENT, False, None
+        state.mode, state.body_started, state.early_reply = Mode.CONTENT, False, None
     return NextAction.GO_ON
 
 
-def _body(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
-    state.early = code or None
+def _body(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+    state.early_reply = code or None
     return NextAction.GO_ON
 
 
-def _dot(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
-    if _positive(code or state.early):
-        state.keep(said.content, chunked=False)
+def _end_of_data(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+    if _positive(code or state.early_reply):
+        state.accept_message(received.content, chunked=False)
     state.mode = Mode.COMMAND
     state.transaction = None
     return NextAction.GO_ON
 
 
-def _bdat(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _bdat(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     transaction = state.transaction
     if transaction is None:
         return NextAction.GO_ON
     if not _positive(code):
         transaction.chunk_refused = True  # RFC 3030 §2: RSET must come before anything else
-    elif said.last:
-        state.keep(b"".join([*transaction.chunks, said.content]), chunked=True)
+    elif received.last:
+        state.accept_message(b"".join([*transaction.chunks, received.content]), chunked=True)
         state.transaction = None
     else:
-        transaction.chunks.append(said.content)
+        transaction.chunks.append(received.content)
     return NextAction.GO_ON
 
 
-def _rset(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _rset(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     if _positive(code):
         state.transaction = None
     return NextAction.GO_ON
 
 
-def _quit(state: ServerState, said: ReceivedLine, code: int | None) -> NextAction:
+def _quit(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
     return NextAction.CLOSE if _positive(code) else NextAction.GO_ON
 
 
@@ -281,7 +281,7 @@ _APPLY: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine, int | None], N
     Stage.RCPT: _rcpt,
     Stage.DATA: _data,
     Stage.BODY: _body,
-    Stage.DOT: _dot,
+    Stage.END_OF_DATA: _end_of_data,
     Stage.BDAT: _bdat,
     Stage.RSET: _rset,
     Stage.NOOP: _nothing,

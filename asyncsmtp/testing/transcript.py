@@ -1,4 +1,4 @@
-"""Dialogues as the RFCs print them, to be read and to be played.
+"""Transcripts: dialogues in the notation of the RFCs, and a relay that plays them.
 
     S: 220 relay.example ESMTP
     C: MAIL FROM:<a@example.org> | RCPT TO:<…> | DATA
@@ -6,11 +6,10 @@
     C: .
     S: 554 5.5.1 no valid recipients
 
-`|` joins what belongs to one pipelined group, and the replies to it. A reply of several lines has an `S:`
-for each, all but the last with the hyphen. `…` stands for anything. `C: .` is content and its end of data;
-`C: BDAT … LAST` includes its chunk. In an `S:` line `\\r`, `\\n`, `\\t`, `\\0`, `\\xNN` and `\\\\` are
-octets. `FIN` or `RST` on a line of its own is how the relay ends the connection. Blank lines, and what
-follows ` # `, are for the reader.
+`|` joins the commands of one pipelined group, and the replies to it. A reply of several lines has an `S:` for each,
+all but the last with the hyphen. `…` stands for anything. `C: .` is content and its end of data; `C: BDAT … LAST`
+includes its chunk. In an `S:` line `\\r`, `\\n`, `\\t`, `\\0`, `\\xNN` and `\\\\` are bytes. `FIN` or `RST` on a line
+of its own ends the connection. Blank lines and text after ` # ` are comments.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from asyncsmtp.testing.relay import ScriptedRelay
-from asyncsmtp.testing.script import Cue, Fin, Move, Rst, Stage, Step
+from asyncsmtp.testing.script import Action, Fin, Rst, Stage, StageContext, Step
 
-__all__ = ["ClientStep", "End", "ServerStep", "Transcript", "TranscriptRelay", "TranscriptStep", "matches"]
+__all__ = ["ClientStep", "ConnectionEnd", "ServerStep", "Transcript", "TranscriptRelay", "TranscriptStep", "matches"]
 
 
-class End(StrEnum):
-    """How the relay ends the connection."""
+class ConnectionEnd(StrEnum):
+    """The way in which the relay ends the connection."""
 
     FIN = "FIN"
     RST = "RST"
@@ -39,7 +38,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServerStep:
-    """What the relay says at once: whole replies, each with its line ends."""
+    """Replies that the relay sends at once, each complete with its line ends."""
 
     replies: tuple[bytes, ...]
 
@@ -50,12 +49,12 @@ class ServerStep:
 
 @dataclass(frozen=True, slots=True)
 class ClientStep:
-    """What the client says as one group: patterns of command lines, for `matches`."""
+    """Commands that the client sends as one group, as patterns for `matches`."""
 
     commands: tuple[str, ...]
 
 
-TranscriptStep: TypeAlias = ServerStep | ClientStep | End
+TranscriptStep: TypeAlias = ServerStep | ClientStep | ConnectionEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +65,21 @@ class Transcript:
 
     @classmethod
     def parse(cls, text: str) -> Transcript:
-        """Read the notation.
+        """Parse the notation.
 
         Raises:
-            ValueError: with the number of the line that is none of it.
+            ValueError: a line that is not valid, with its number.
         """
         return cls(tuple(_steps(text)))
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """All that the client says, in order."""
+        """All commands of the client, in order."""
         return tuple(command for step in self.steps if isinstance(step, ClientStep) for command in step.commands)
 
 
 def matches(pattern: str, line: str) -> bool:
-    """Whether a command line fits a pattern, `…` standing for anything. Verbs and letters are compared as they are."""
+    """Tell if a command line matches a pattern, in which `…` stands for anything. Case is significant."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("…"))), line, re.DOTALL) is not None
 
 
@@ -91,32 +90,32 @@ _OCTETS: Final = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 
 
 def _steps(text: str) -> Iterator[TranscriptStep]:
-    begun = b""  # a reply whose last line is still to come
+    begun = b""  # the first lines of a reply of several lines
     for number, written in enumerate(text.splitlines(), start=1):
         line = written.partition(" # ")[0].strip()
         if not line:
             continue
-        if line in End.__members__:
-            yield End(line)
+        if line in ConnectionEnd.__members__:
+            yield ConnectionEnd(line)
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise ValueError(f"line {number} of the transcript begins with neither S: nor C:, nor is it FIN or RST")
-        said = match[2] or ""
+            raise ValueError(f"line {number} of the transcript must begin with S: or C:, or be FIN or RST")
+        line_text = match[2] or ""
         if match[1] == "C":
-            yield ClientStep(tuple(word.strip() for word in said.split(" | ")))
-        elif _CONTINUED.match(said) and " | " not in said:
-            begun += _octets(said)
+            yield ClientStep(tuple(word.strip() for word in line_text.split(" | ")))
+        elif _CONTINUED.match(line_text) and " | " not in line_text:
+            begun += _octets(line_text)
         else:
-            first, *others = map(_octets, said.split(" | "))
+            first, *others = map(_octets, line_text.split(" | "))
             yield ServerStep((begun + first, *others))
             begun = b""
     if begun:
         yield ServerStep((begun,))
 
 
-def _octets(said: str) -> bytes:
-    parts = _ESCAPE.split(said)
+def _octets(line_text: str) -> bytes:
+    parts = _ESCAPE.split(line_text)
     octets = [part.encode("utf-8") if index % 2 == 0 else _escaped(part) for index, part in enumerate(parts)]
     return b"".join(octets) + b"\r\n"
 
@@ -125,30 +124,30 @@ def _escaped(name: str) -> bytes:
     return bytes.fromhex(name[1:]) if name[0] == "x" else _OCTETS[name]
 
 
-_UNWRITTEN: Final = frozenset({Stage.CONNECT, Stage.HANDSHAKE, Stage.BODY})
-_BY_THE_WAY: Final = frozenset({Stage.EHLO, Stage.HELO, Stage.QUIT})
+_UNSCRIPTED_STAGES: Final = frozenset({Stage.CONNECT, Stage.HANDSHAKE, Stage.BODY})
+_OPTIONAL_STAGES: Final = frozenset({Stage.EHLO, Stage.HELO, Stage.QUIT})
 
 
 class TranscriptRelay(ScriptedRelay):
-    """Plays one transcript to one client, and fails at the end of `async with` unless the client kept to it.
+    """A relay that plays one transcript to one client; `async with` fails at its end if the client deviated.
 
         async with TranscriptRelay(Transcript.parse(text)) as relay:
             await the_client_under_test(relay.host, relay.port)
 
-    Replies answer commands in order. EHLO, HELO and QUIT are answered as usual where the transcript does
-    not speak of them. STARTTLS answered with 220 is followed by TLS, 354 by content, 334 by a response. Where
-    the transcript ends with the client's word, the relay hangs up.
+    Replies answer commands in order. EHLO, HELO and QUIT get the default reply if the transcript does not mention them.
+    A 220 to STARTTLS is followed by TLS, 354 by content, 334 by a response. If the transcript ends with a command, the
+    relay closes the connection.
 
     Raises:
-        AssertionError: at the end of `async with`: what was expected, and what was said instead.
+        AssertionError: at the end of `async with`, with the expected and the actual commands.
     """
 
     def __init__(
         self, transcript: Transcript, *, tls: ssl.SSLContext | None = None, implicit_tls: bool = False
     ) -> None:
-        super().__init__(dict.fromkeys(Stage, self._play), tls=tls, implicit_tls=implicit_tls, users={"any": "any"})
+        super().__init__(dict.fromkeys(Stage, self._rule), tls=tls, implicit_tls=implicit_tls, users={"any": "any"})
         self._expected = deque(transcript.commands)
-        self._answers, self._greeting = _answers(transcript)
+        self._actions, self._greeting = _actions(transcript)
         self._deviations: list[str] = []
 
     async def __aexit__(
@@ -159,30 +158,30 @@ class TranscriptRelay(ScriptedRelay):
             raise AssertionError("\n".join([*(self._deviations or self._missing()), *self.dialogue]))
 
     def _missing(self) -> list[str]:
-        return [f"the transcript goes on: C: {' | '.join(self._expected)}"]
+        return [f"the transcript continues: C: {' | '.join(self._expected)}"]
 
-    def _play(self, cue: Cue) -> Move | None:
-        if cue.stage in _UNWRITTEN:
+    def _rule(self, context: StageContext) -> Action | None:
+        if context.stage in _UNSCRIPTED_STAGES:
             return None
-        if cue.stage is Stage.GREETING:
+        if context.stage is Stage.GREETING:
             return self._greeting or None
-        said = "." if cue.stage is Stage.DOT else cue.line.decode("utf-8", "backslashreplace")
-        if self._expected and matches(self._expected[0], said):
+        line_text = "." if context.stage is Stage.END_OF_DATA else context.line.decode("utf-8", "backslashreplace")
+        if self._expected and matches(self._expected[0], line_text):
             self._expected.popleft()
-            answer = self._answers.popleft()
+            answer = self._actions.popleft()
             if answer and str(answer[0]).startswith("421"):
-                self._expected.clear()  # the relay closes: what is left of the group is never read
+                self._expected.clear()  # the relay closes: the rest of the group is never read
             return answer
-        if cue.stage in _BY_THE_WAY:
+        if context.stage in _OPTIONAL_STAGES:
             return None
         expected = f"C: {self._expected[0]}" if self._expected else "the end"
-        self._deviations.append(f"the transcript has {expected}, the client said C: {said}")
-        return ("554 5.5.0 that is not in the transcript", Fin())
+        self._deviations.append(f"the transcript has {expected}, the client sent C: {line_text}")
+        return ("554 5.5.0 not in the transcript", Fin())
 
 
-def _answers(transcript: Transcript) -> tuple[deque[list[Step]], list[Step]]:
-    """The move that answers each command, and the greeting; what is said unasked goes with what was said before."""
-    moves: list[list[Step]] = [[] for _ in range(len(transcript.commands) + 1)]
+def _actions(transcript: Transcript) -> tuple[deque[list[Step]], list[Step]]:
+    """Return the action for each command, and the greeting; an unsolicited reply is sent with the one before."""
+    actions: list[list[Step]] = [[] for _ in range(len(transcript.commands) + 1)]
     asked = answered = 0
     for step in transcript.steps:
         if isinstance(step, ClientStep):
@@ -190,14 +189,14 @@ def _answers(transcript: Transcript) -> tuple[deque[list[Step]], list[Step]]:
         elif isinstance(step, ServerStep):
             for reply in step.replies:
                 answered += answered < asked
-                moves[answered].append(reply if moves[answered] else _reply(reply))
+                actions[answered].append(reply if actions[answered] else _reply(reply))
         else:
-            moves[min(answered + 1, asked)].append(Fin() if step is End.FIN else Rst())
+            actions[min(answered + 1, asked)].append(Fin() if step is ConnectionEnd.FIN else Rst())
     if answered < asked:
-        moves[asked].append(Fin())
-    return deque(moves[1:]), moves[0]
+        actions[asked].append(Fin())
+    return deque(actions[1:]), actions[0]
 
 
 def _reply(octets: bytes) -> str:
-    """The first answer, as a reply whose code the relay goes by."""
+    """Return the first answer as a reply; the relay acts on its code."""
     return octets.removesuffix(b"\r\n").decode("utf-8", "surrogateescape")

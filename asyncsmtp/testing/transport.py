@@ -1,4 +1,4 @@
-"""The relay's end of a connection: what leaves, how it ends, when the client sees it; and the upgrade to TLS."""
+"""The relay's end of a connection: buffered input, delayed output, closing, and the upgrade to TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ END_OF_DATA = b"\r\n.\r\n"
 
 
 class InputBuffer:
-    """What was read and not yet looked at. Only CR LF ends a line; a bare CR or LF is an octet like others."""
+    """Bytes read and not yet processed. Only CR LF ends a line; a bare CR or LF is a byte like any other."""
 
     __slots__ = ("_buffer", "_dropped", "_searched")
 
@@ -41,37 +41,37 @@ class InputBuffer:
         self._searched = 0
         self._dropped = False
 
-    def line(self) -> bytes | None:
-        """The next line without its CR LF, or None until it is complete."""
+    def read_line(self) -> bytes | None:
+        """Return the next line without its CR LF, or None until it is complete."""
         end = self._buffer.find(b"\r\n", self._searched)
         if end < 0:
             self._searched = max(len(self._buffer) - 1, 0)
             return None
         return self._take(end, 2)
 
-    def chunk(self, octets: int) -> bytes | None:
-        """So many octets, whatever they are, or None until they are all there."""
+    def read_chunk(self, octets: int) -> bytes | None:
+        """Return so many bytes, or None until they have all arrived."""
         return self._take(octets, 0) if len(self._buffer) >= octets else None
 
-    def content(self, limit: int) -> tuple[bytes, bool] | None:
-        """The content up to its end of data, transparency undone, or None until it is complete.
+    def read_content(self, limit: int) -> tuple[bytes, bool] | None:
+        """Return the content up to its end of data, dot-stuffing undone, or None until it is complete.
 
-        With it comes whether it stayed within `limit` octets; beyond that it is dropped as it comes in, and empty.
+        The second value tells if it stayed within `limit` bytes; a larger one is discarded as it arrives, and empty.
         """
         if not self._dropped and self._buffer.startswith(b".\r\n"):
             return self._take(0, 3), True
         end = self._buffer.find(END_OF_DATA, self._searched)
         if end < 0:
-            self._search_on(limit)
+            self._skip_searched(limit)
             return None
-        octets = _undo_transparency(self._take(end + 2, 3))
+        octets = _undo_dot_stuffing(self._take(end + 2, 3))
         fits = not self._dropped and len(octets) <= limit
         self._dropped = False
         return (octets, True) if fits else (b"", False)
 
-    def _search_on(self, limit: int) -> None:
+    def _skip_searched(self, limit: int) -> None:
         overlap = len(END_OF_DATA) - 1
-        if len(self._buffer) > 2 * limit + overlap:  # transparency at most doubles it
+        if len(self._buffer) > 2 * limit + overlap:  # dot-stuffing at most doubles it
             del self._buffer[:-overlap]
             self._dropped = True
         self._searched = max(len(self._buffer) - overlap, 0)
@@ -83,47 +83,47 @@ class InputBuffer:
         return taken
 
 
-def _undo_transparency(octets: bytes) -> bytes:
-    """Delete the dot that begins a line (RFC 5321 §4.5.2)."""
+def _undo_dot_stuffing(octets: bytes) -> bytes:
+    """Remove the dot that begins a line (RFC 5321 §4.5.2)."""
     if b"\r\n." in octets:
         octets = octets.replace(b"\r\n.", b"\r\n")
     return octets[1:] if octets[:1] == b"." else octets
 
 
-HANDSHAKE_SECONDS = 30.0
+TLS_HANDSHAKE_TIMEOUT = 30.0
 
 
 class ServerTransport:
-    """A transport whose actions arrive a round trip late, in order. Once it is lost they do nothing."""
+    """A transport whose actions take effect one round trip late, in order, and not after the connection is lost."""
 
     def __init__(self, transport: asyncio.Transport, round_trip: float) -> None:
         self._transport = transport
         self._round_trip = round_trip
-        self._late: deque[Callable[[], None]] = deque()
+        self._delayed: deque[Callable[[], None]] = deque()
         self._lost = False
         self._upgrade: asyncio.Task[asyncio.Transport | None] | None = None
 
     def write(self, octets: bytes) -> None:
-        self._far(partial(self._write, octets))
+        self._delay(partial(self._write, octets))
 
     def close(self) -> None:
-        """Close once all is written, with a close_notify over TLS."""
-        self._far(self._close)
+        """Close once all output is written, with a close_notify over TLS."""
+        self._delay(self._close)
 
-    def drop(self) -> None:
-        """Close without a close_notify, and without what is not written yet."""
-        self._far(self._abort)
+    def abort(self) -> None:
+        """Close without a close_notify, discarding output not yet written."""
+        self._delay(self._abort)
 
     def reset(self) -> None:
         """Close with a TCP reset (SO_LINGER 0)."""
-        self._far(self._reset)
+        self._delay(self._reset)
 
     def half_close(self) -> None:
-        """Send FIN, and go on reading."""
-        self._far(self._half_close)
+        """Send FIN and keep reading."""
+        self._delay(self._half_close)
 
     def pause(self) -> None:
-        """Read no more, at once."""
+        """Stop reading, at once."""
         if not self._lost:
             self._transport.pause_reading()
 
@@ -131,28 +131,28 @@ class ServerTransport:
         if not self._lost:
             self._transport.resume_reading()
 
-    def lost(self) -> None:
-        """The connection is gone."""
+    def connection_lost(self) -> None:
+        """Record that the connection is lost."""
         self._lost = True
 
     async def aclose(self) -> bool:
-        """Abort at once; return whether that has cut a handshake short."""
-        shaking = self._upgrade is not None and not self._upgrade.done()
-        if self._upgrade is not None and shaking:
+        """Abort at once; return true if that interrupted a handshake."""
+        interrupted = self._upgrade is not None and not self._upgrade.done()
+        if self._upgrade is not None and interrupted:
             self._upgrade.cancel()
             await asyncio.wait([self._upgrade])
         self._abort()
-        return shaking
+        return interrupted
 
-    def _far(self, action: Callable[[], None]) -> None:
+    def _delay(self, action: Callable[[], None]) -> None:
         if not self._round_trip:
             action()
             return
-        self._late.append(action)
-        asyncio.get_running_loop().call_later(self._round_trip, self._arrive)
+        self._delayed.append(action)
+        asyncio.get_running_loop().call_later(self._round_trip, self._run_delayed)
 
-    def _arrive(self) -> None:
-        self._late.popleft()()
+    def _run_delayed(self) -> None:
+        self._delayed.popleft()()
 
     def _write(self, octets: bytes) -> None:
         if not self._lost and not self._transport.is_closing():
@@ -178,7 +178,7 @@ class ServerTransport:
                 sock.shutdown(socket.SHUT_WR)
 
     def _socket(self) -> socket.socket:
-        """The socket below the transport, by a second handle: event loops differ in what theirs can do."""
+        """Return the socket below the transport, as a second handle: event loops differ in what theirs can do."""
         return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
 
     # TLS
@@ -190,15 +190,15 @@ class ServerTransport:
         unread: InputBuffer,
         done: Callable[[BaseException | None], None],
     ) -> None:
-        """Shake hands; then all goes through TLS.
+        """Perform the TLS handshake; all further data goes through TLS.
 
         Args:
-            unread: what was read already although it is the handshake's; TLS gets it.
-            done: called with None, or with why the handshake failed.
+            unread: input already read that belongs to the handshake; TLS gets it.
+            done: called with None, or with the reason why the handshake failed.
         """
-        self._far(partial(self._begin, protocol, context, unread, done))
+        self._delay(partial(self._start_handshake, protocol, context, unread, done))
 
-    def _begin(
+    def _start_handshake(
         self,
         protocol: asyncio.Protocol,
         context: ssl.SSLContext,
@@ -210,18 +210,18 @@ class ServerTransport:
         loop = asyncio.get_running_loop()
         self._upgrade = loop.create_task(
             loop.start_tls(
-                self._transport, protocol, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                self._transport, protocol, context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
             )
         )
-        self._upgrade.add_done_callback(partial(self._end, done))
-        # two turns later start_tls has put TLS into its place, and nothing more was read yet
-        loop.call_soon(loop.call_soon, self._hand_over, unread)
+        self._upgrade.add_done_callback(partial(self._finish_handshake, done))
+        # two turns later start_tls has installed TLS, and nothing more was read yet
+        loop.call_soon(loop.call_soon, self._feed_tls, unread)
 
-    def _hand_over(self, unread: InputBuffer) -> None:
-        """Give TLS what was read before it was there; uvloop reads from a new connection before it can be paused."""
+    def _feed_tls(self, unread: InputBuffer) -> None:
+        """Pass to TLS what was read before; uvloop reads from a new connection before it can be paused."""
         octets = unread.peek()
         unread.clear()
-        tls = cast(asyncio.BufferedProtocol, self._transport.get_protocol())  # which TLS is, in either loop
+        tls = cast(asyncio.BufferedProtocol, self._transport.get_protocol())  # the TLS protocol, in either loop
         while octets:
             room = memoryview(tls.get_buffer(len(octets)))
             fits = min(len(room), len(octets))
@@ -229,7 +229,7 @@ class ServerTransport:
             tls.buffer_updated(fits)
             octets = octets[fits:]
 
-    def _end(
+    def _finish_handshake(
         self, done: Callable[[BaseException | None], None], upgrade: asyncio.Task[asyncio.Transport | None]
     ) -> None:
         if upgrade.cancelled():

@@ -16,7 +16,7 @@ Row = Recipient | Problem
 def recipient(row: int, address: str | None = None, **fields: str) -> Recipient:
     """Row `row`, for a mailbox of its own unless `address` says which."""
     mailbox = Mailbox.parse(address or f"reader{row}@example.net")
-    return Recipient(row, mailbox, {"email": mailbox.wire, "name": f"Reader {row}", **fields})
+    return Recipient(row, mailbox, {"email": mailbox.address, "name": f"Reader {row}", **fields})
 
 
 async def batches(rows: Iterable[Row], size: int = 500) -> AsyncIterator[Sequence[Row]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.testing import USUAL, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, ScriptedRelay, Stage, Wait
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
 
@@ -406,7 +406,7 @@ def test_a_disk_that_fills_up_in_the_middle(command: Command, campaign: Path) ->
     """BL-08: 74 at once; what could not be recorded is told, in doubt at the next run, and never sent twice."""
     rows = "".join(f"p{row}@example.org,P{row}\n" for row in range(100))
     people(campaign, f"email,name\n{rows}".encode())
-    with serving(ScriptedRelay({Stage.DATA: (Wait(0.01), USUAL)})) as relay:
+    with serving(ScriptedRelay({Stage.DATA: (Wait(0.01), DEFAULT_REPLY)})) as relay:
         words = ["bulk", str(campaign), "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes"]
         arguments = [sys.executable, "-c", FILLS_UP, *words, "--sessions", "2"]
         with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 
@@ -30,8 +30,8 @@ def relay_at(relay: ScriptedRelay) -> tuple[str, str]:
 def refusing(**replies: str) -> Mapping[Stage, Rule]:
     """A script that answers RCPT by the local part."""
 
-    def rule(cue: Cue) -> str | None:
-        return next((reply for local, reply in replies.items() if f"<{local}@".encode() in cue.line), None)
+    def rule(context: StageContext) -> str | None:
+        return next((reply for local, reply in replies.items() if f"<{local}@".encode() in context.line), None)
 
     return {Stage.RCPT: rule}
 
@@ -163,10 +163,10 @@ def test_wait_stays_until_everybody_has_a_final_outcome(command: Command, campai
     """The relay greylists each recipient once: one command, no error, nobody counted twice."""
     met: set[bytes] = set()
 
-    def greylist(cue: Cue) -> str | None:
-        if cue.line in met:
+    def greylist(context: StageContext) -> str | None:
+        if context.line in met:
             return None
-        met.add(cue.line)
+        met.add(context.line)
         return "451 4.7.1 greylisted"
 
     with serving(ScriptedRelay({Stage.RCPT: greylist})) as relay:
@@ -233,7 +233,7 @@ def test_a_deferred_row_weighs_more_than_a_rejected_one(command: Command, campai
 
 def test_a_lost_reply_is_in_doubt_and_held(command: Command, campaign: Path) -> None:
     """BL-05: the relay takes the message and hangs up; nothing goes twice without a person's word."""
-    script: Mapping[Stage, Rule] = {Stage.DOT: {2: (UNSAID, Fin())}}
+    script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: {2: (NO_REPLY, Fin())}}
     with serving(ScriptedRelay(script)) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1)
         assert ended.code == 1
@@ -372,7 +372,7 @@ def test_an_interruption_drains_and_the_same_command_goes_on(
     people = "".join(f"p{row}@example.org,P{row}\n" for row in range(200))
     (campaign.parent / "people.csv").write_text("email,name\n" + people, encoding="utf-8")
     with (
-        serving(ScriptedRelay({Stage.DATA: (Wait(0.02), USUAL)})) as relay,
+        serving(ScriptedRelay({Stage.DATA: (Wait(0.02), DEFAULT_REPLY)})) as relay,
         running(*one_by_one(campaign, relay)) as process,
     ):
         wait_for(lambda: bool(relay.received), process)
@@ -391,8 +391,11 @@ def test_an_interruption_drains_and_the_same_command_goes_on(
 
 def test_a_second_interruption_cuts_and_says_who_is_in_doubt(command: Command, campaign: Path) -> None:
     """BL-16: a message whose reply has not come is in doubt, and never pending again by itself."""
-    with serving(ScriptedRelay({Stage.DOT: (Wait(30),)})) as relay, running(*one_by_one(campaign, relay)) as process:
-        wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+    with (
+        serving(ScriptedRelay({Stage.END_OF_DATA: (Wait(30),)})) as relay,
+        running(*one_by_one(campaign, relay)) as process,
+    ):
+        wait_for(lambda: relay.count_stage(Stage.END_OF_DATA) > 0, process)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert any("finishing" in line for line in iter(process.stderr.readline, ""))
@@ -417,9 +420,9 @@ def test_a_reader_who_leaves_does_not_end_the_run(command: Command, campaign: Pa
 
 def test_a_second_process_on_the_same_campaign_sends_nothing(command: Command, campaign: Path) -> None:
     """BL-11: it ends with 75 at once, and the first goes on undisturbed."""
-    script: Mapping[Stage, Rule] = {Stage.DOT: {1: (Wait(1.0), USUAL)}}
+    script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: {1: (Wait(1.0), DEFAULT_REPLY)}}
     with serving(ScriptedRelay(script)) as relay, running(*one_by_one(campaign, relay)) as process:
-        wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+        wait_for(lambda: relay.count_stage(Stage.END_OF_DATA) > 0, process)
         with serving(ScriptedRelay()) as other:
             ended = command("bulk", campaign, *relay_at(other), "--yes")
         assert process.wait(15) == 0
@@ -465,10 +468,10 @@ def test_what_a_killed_run_left_under_way_is_told(command: Command, campaign: Pa
         for leftover in campaign.parent.glob("news.ledger*"):
             leftover.unlink()
         with (
-            serving(ScriptedRelay({Stage.DOT: (Wait(30),)})) as relay,
+            serving(ScriptedRelay({Stage.END_OF_DATA: (Wait(30),)})) as relay,
             running(*one_by_one(campaign, relay)) as process,
         ):
-            wait_for(lambda: relay.heard_of(Stage.DOT) > 0, process)
+            wait_for(lambda: relay.count_stage(Stage.END_OF_DATA) > 0, process)
             process.kill()
             process.wait(15)
         with serving(ScriptedRelay()) as relay:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 
@@ -23,7 +23,7 @@ def url(relay: ScriptedRelay) -> tuple[str, str]:
 @pytest.fixture
 def doubtful(command: Command, campaign: Path) -> Path:
     """A campaign of which two rows are in doubt: the relay took them, and hung up without a word."""
-    with serving(ScriptedRelay({Stage.DOT: {1: (UNSAID, Fin()), 2: (UNSAID, Fin())}})) as relay:
+    with serving(ScriptedRelay({Stage.END_OF_DATA: {1: (NO_REPLY, Fin()), 2: (NO_REPLY, Fin())}})) as relay:
         assert command("bulk", campaign, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1).code == 1
         assert len(relay.received) == 3
     return campaign

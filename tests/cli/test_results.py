@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.cli.output.records import OUTCOME
-from asyncsmtp.testing import Cue, ScriptedRelay, Stage
+from asyncsmtp.testing import ScriptedRelay, Stage, StageContext
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 
@@ -30,8 +30,8 @@ not an address,Nobody,x
 """
 
 
-def refuse(cue: Cue) -> str | None:
-    return "550 5.1.1 no \x1b[31msuch user" if b"<=bob@" in cue.line else None
+def refuse(context: StageContext) -> str | None:
+    return "550 5.1.1 no \x1b[31msuch user" if b"<=bob@" in context.line else None
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_failed_rows_are_the_same_people_in_the_next_campaign(command: Command, 
     """The apostrophe that keeps a spreadsheet from calculating is none of the address, nor of any other cell."""
     people = campaign.parent / "people.csv"
     people.write_text("email,name\n+x@example.com,\"-A\nB\"\n'y@example.com,'B\n", encoding="utf-8")
-    refusing = ScriptedRelay({Stage.RCPT: lambda cue: "550 5.1.1 no such user"})
+    refusing = ScriptedRelay({Stage.RCPT: lambda context: "550 5.1.1 no such user"})
     with serving(refusing) as relay:
         url = f"smtp://127.0.0.1:{relay.port}?security=none"
         assert command("bulk", campaign, "--relay", url, "--yes", "--subject", "News").code == 1
@@ -138,7 +138,7 @@ def test_each_row_tells_when_it_was_first_tried_and_last_written(command: Comman
     """A row that was deferred and then accepted has two times; one that was never tried has none."""
     began = datetime.now(UTC)
     busy = iter([True])
-    with serving(ScriptedRelay({Stage.RCPT: lambda cue: "450 4.2.0 busy" if next(busy, False) else None})) as relay:
+    with serving(ScriptedRelay({Stage.RCPT: lambda context: "450 4.2.0 busy" if next(busy, False) else None})) as relay:
         url = f"smtp://127.0.0.1:{relay.port}?security=none"
         words = ("bulk", campaign, "--relay", url, "--yes", "--sessions", "1", "--retry-delay", "1s")
         assert command(*words, "--limit", "1").code == 75

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from asyncsmtp.cli.campaign.picture import logo
-from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
 
@@ -142,7 +142,7 @@ def test_a_refusal_is_told_in_the_relay_s_words(command: Command, reply: str, co
 
 def test_a_lost_reply_is_in_doubt(command: Command) -> None:
     """Neither success nor failure: it is said what to look for before sending again."""
-    with serving(ScriptedRelay({Stage.DOT: (UNSAID, Fin())})) as relay:
+    with serving(ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, Fin())})) as relay:
         ended = send(command, relay, *ADDRESSED, "--text", "x")
     assert ended.code == 1
     assert "the relay may have it" in ended.sentence

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.postgres.place import Database
-from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
@@ -50,7 +50,7 @@ def url(relay: ScriptedRelay) -> tuple[str, str]:
 def test_a_campaign_is_sent_looked_at_and_decided_about(command: Command, shared: Path) -> None:
     """One row is in doubt; a person has it sent again, and everybody has the message."""
     assert command("status", shared).out == "not begun yet\n"
-    with serving(ScriptedRelay({Stage.DOT: {1: (UNSAID, Fin())}})) as relay:
+    with serving(ScriptedRelay({Stage.END_OF_DATA: {1: (NO_REPLY, Fin())}})) as relay:
         ended = command("bulk", shared, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1)
     assert ended.code == 1, ended.err
     counts = json.loads(command("status", shared, "--json").out)

@@ -61,7 +61,7 @@ def message(number: int = 1, *, body: str = "hello\r\n", to: tuple[str, ...] | N
 def big(octets: int, number: int = 1) -> Message:
     line = b"." + b"x" * 75 + b"\r\n"  # each line needs its dot doubled
     made = message(number)
-    return Message(made.envelope, Content.trusted((*made.content.parts, line * (octets // len(line)))))
+    return Message(made.envelope, Content.from_canonical((*made.content.parts, line * (octets // len(line)))))
 
 
 def token(received: Received) -> str:
@@ -72,7 +72,7 @@ def token(received: Received) -> str:
 
 def told(delivery: object) -> str:
     """The text of the reply to the content."""
-    return str(delivery.final.text)  # type: ignore[attr-defined]
+    return str(delivery.content_reply.text)  # type: ignore[attr-defined]
 
 
 class Trail:
@@ -90,7 +90,7 @@ class Trail:
 
 def commands(server: ScriptedRelay, connection: int = 1) -> list[str]:
     """What the client said on one connection, verbs only."""
-    lines = [line[3:] for line in server.dialogue_of(connection) if line.startswith("C: ")]
+    lines = [line[3:] for line in server.get_dialogue(connection) if line.startswith("C: ")]
     return [line.split(" ")[0].split(":")[0] for line in lines]
 
 

@@ -13,7 +13,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, LocalProtocolError, Refused, ReplyTimeout
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import Deaf, Fin, HalfClose, ScriptedRelay, Stage
+from asyncsmtp.testing import Fin, HalfClose, ScriptedRelay, Stage, StopReading
 from tests.client.support import QUICK, big, commands, message, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -82,7 +82,7 @@ async def test_a_relay_that_takes_and_closes_does_not_make_the_pool_spin() -> No
 async def test_a_relay_that_stops_reading_costs_no_memory() -> None:
     """RE-01: of 50 MB no more than some blocks are held for it, and it never sees the dot."""
     sent = big(50_000_000)
-    async with ScriptedRelay({Stage.BODY: Deaf()}, receive_buffer=8192) as server:
+    async with ScriptedRelay({Stage.BODY: StopReading()}, receive_buffer=8192) as server:
         async with Session(relay_of(server, timeouts=QUICK)) as session:
             tracemalloc.start()
             try:

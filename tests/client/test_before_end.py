@@ -9,7 +9,7 @@ import pytest
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.errors import ConnectionLost, LedgerError, SMTPError
 from asyncsmtp.protocol.delivery import Outcome
-from asyncsmtp.testing import USUAL, Fin, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Fin, Stage, Wait
 from tests.client.support import BY_DATA, QUICK, big, message, playing, rounds
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -23,7 +23,7 @@ async def test_while_it_has_not_returned_the_relay_cannot_have_the_message(made:
         sending = asyncio.create_task(session.send(made, before_end=gate.wait))  # type: ignore[arg-type]
         await server.wait_for_stage(Stage.DATA)
         await asyncio.sleep(0.05)
-        assert server.heard_of(Stage.DOT) == 0
+        assert server.count_stage(Stage.END_OF_DATA) == 0
         gate.set()
         assert (await sending).accepted
 
@@ -79,7 +79,7 @@ async def test_when_it_fails_the_message_is_never_accepted(made: object, error: 
         assert caught.value is error
         assert not session.usable
         await server.wait_until_idle()
-        assert server.heard_of(Stage.DOT) == 0
+        assert server.count_stage(Stage.END_OF_DATA) == 0
     assert server.received == []
 
 
@@ -183,7 +183,7 @@ async def _nothing() -> None:
 async def test_a_connection_that_ends_meanwhile_is_safe() -> None:
     """The relay hangs up while the mark is made: the end was never written."""
     marking = asyncio.get_running_loop().create_future()
-    async with playing({Stage.DATA: (USUAL, Wait(0.02), Fin())}) as (_, session):
+    async with playing({Stage.DATA: (DEFAULT_REPLY, Wait(0.02), Fin())}) as (_, session):
         with pytest.raises(ConnectionLost) as caught:
             await session.send(message(), before_end=lambda: marking)
         assert not caught.value.in_doubt
@@ -201,10 +201,10 @@ async def test_it_may_take_longer_than_any_limit_of_the_relay() -> None:
 
 async def test_a_sender_that_dies_without_its_result_does_not_hold_up_the_next() -> None:
     """Cancelled between the dot and the reply: the next message is marked nevertheless."""
-    async with playing({Stage.DOT: {1: (Wait(0.05), USUAL)}}) as (server, session), asyncio.timeout(5):
+    async with playing({Stage.END_OF_DATA: {1: (Wait(0.05), DEFAULT_REPLY)}}) as (server, session), asyncio.timeout(5):
         first = asyncio.create_task(session.send(message(1), before_end=_nothing))
         second = asyncio.create_task(session.send(message(2), before_end=_nothing))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         first.cancel()
         with pytest.raises(SMTPError):
             await first

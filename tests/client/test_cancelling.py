@@ -17,7 +17,7 @@ from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Cue, Deaf, Hang, Move, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, StopReading, Wait
 from tests.client.support import BY_DATA, big, message, playing, pooling, relay_of, rounds, serving, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -39,10 +39,10 @@ async def _prove(session: Session) -> None:
 @pytest.mark.parametrize("dialogue", BY_DATA)
 async def test_before_its_turn_nothing_happens_to_the_session(dialogue: Dialogue) -> None:
     """Its envelope was not said: the others do not notice."""
-    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    script = {Stage.END_OF_DATA: {1: (Wait(0.05), DEFAULT_REPLY)}}
     async with playing(script, relay={"dialogue": dialogue}, on_accept=token) as (server, session):
         sending = [asyncio.create_task(session.send(message(n))) for n in range(4)]
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         assert isinstance(await cancelled(sending[2]), asyncio.CancelledError)
         for n in (0, 1, 3):
             assert told(await sending[n]) == f"2.0.0 taken for to{n}@example.net"
@@ -53,9 +53,9 @@ async def test_before_its_turn_nothing_happens_to_the_session(dialogue: Dialogue
 @pytest.mark.parametrize("when", ["at once", "before the dot is answered", "before the 354"])
 async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt(when: str) -> None:
     """The connection is broken off for it, but not before message i has its reply."""
-    script: dict[Stage, Callable[[Cue], Move | None]] = {
-        Stage.DOT: lambda cue: (Wait(0.03), USUAL) if cue.number == 3 else None,
-        Stage.DATA: lambda cue: (Wait(0.03), USUAL) if cue.number == 4 else None,
+    script: dict[Stage, Callable[[StageContext], Action | None]] = {
+        Stage.END_OF_DATA: lambda context: (Wait(0.03), DEFAULT_REPLY) if context.occurrence == 3 else None,
+        Stage.DATA: lambda context: (Wait(0.03), DEFAULT_REPLY) if context.occurrence == 4 else None,
     }
     async with playing(script, on_accept=token) as (server, session):  # type: ignore[arg-type]
         await _prove(session)
@@ -66,7 +66,7 @@ async def test_once_it_is_said_behind_a_dot_the_message_before_is_never_in_doubt
             await server.wait_for_stage(Stage.DATA, 3)
             await rounds(3)
         elif when == "before the dot is answered":
-            await server.wait_for_stage(Stage.DOT, 3)
+            await server.wait_for_stage(Stage.END_OF_DATA, 3)
         else:
             await server.wait_for_stage(Stage.DATA, 4)
         error = await cancelled(behind)
@@ -124,7 +124,7 @@ async def test_in_the_middle_of_a_body_the_relay_never_sees_the_dot() -> None:
 
 
 async def test_while_the_relay_does_not_read_the_session_is_aborted_at_once() -> None:
-    async with playing({Stage.BODY: Deaf()}, receive_buffer=8192) as (server, session):
+    async with playing({Stage.BODY: StopReading()}, receive_buffer=8192) as (server, session):
         sending = asyncio.create_task(session.send(big(20_000_000)))
         await server.wait_for_stage(Stage.BODY)
         began = asyncio.get_running_loop().time()
@@ -136,10 +136,10 @@ async def test_while_the_relay_does_not_read_the_session_is_aborted_at_once() ->
 
 async def test_after_the_dot_it_is_in_doubt_and_the_session_stays_in_step() -> None:
     """The next message gets its own reply, not the one that nobody waits for any more (BL-06)."""
-    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    script = {Stage.END_OF_DATA: {1: (Wait(0.05), DEFAULT_REPLY)}}
     async with playing(script, on_accept=token) as (server, session):
         sending = asyncio.create_task(session.send(message(1)))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         error = await cancelled(sending)
         assert isinstance(error, DeliveryInDoubt)
         assert isinstance(error.__cause__, asyncio.CancelledError)
@@ -150,11 +150,11 @@ async def test_after_the_dot_it_is_in_doubt_and_the_session_stays_in_step() -> N
 
 
 async def test_after_the_dot_those_behind_it_do_not_notice() -> None:
-    script = {Stage.DOT: {3: (Wait(0.03), USUAL)}}
+    script = {Stage.END_OF_DATA: {3: (Wait(0.03), DEFAULT_REPLY)}}
     async with playing(script, on_accept=token) as (server, session):
         await _prove(session)
         sending = [asyncio.create_task(session.send(message(n))) for n in range(5)]
-        await server.wait_for_stage(Stage.DOT, 3)
+        await server.wait_for_stage(Stage.END_OF_DATA, 3)
         assert isinstance(await cancelled(sending[0]), DeliveryInDoubt)
         for n in range(1, 5):
             assert told(await sending[n]) == f"2.0.0 taken for to{n}@example.net"
@@ -163,17 +163,17 @@ async def test_after_the_dot_those_behind_it_do_not_notice() -> None:
 
 async def test_after_a_lone_dot_the_session_stays_in_step() -> None:
     """Nothing can have been delivered: no doubt, and nothing to break off for."""
-    script = {Stage.RCPT: {1: "550 no"}, Stage.DATA: {1: "354 go"}, Stage.DOT: {1: (Wait(0.05), "250 ok")}}
+    script = {Stage.RCPT: {1: "550 no"}, Stage.DATA: {1: "354 go"}, Stage.END_OF_DATA: {1: (Wait(0.05), "250 ok")}}
     async with playing(script) as (server, session):  # type: ignore[arg-type]
         sending = asyncio.create_task(session.send(message(1)))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         assert isinstance(await cancelled(sending), asyncio.CancelledError)
         assert (await session.send(message(2))).accepted
     assert server.connections == 1
 
 
 async def test_while_a_refused_message_is_cleared_the_session_stays_in_step() -> None:
-    script = {Stage.RCPT: {1: "550 no"}, Stage.RSET: {1: (Wait(0.05), USUAL)}}
+    script = {Stage.RCPT: {1: "550 no"}, Stage.RSET: {1: (Wait(0.05), DEFAULT_REPLY)}}
     async with playing(script, on_accept=token) as (server, session):  # type: ignore[arg-type]
         sending = asyncio.create_task(session.send(message(1)))
         await server.wait_for_stage(Stage.RSET)
@@ -184,7 +184,7 @@ async def test_while_a_refused_message_is_cleared_the_session_stays_in_step() ->
 
 async def test_a_timeout_around_a_send_tells_of_the_doubt() -> None:
     """`asyncio.timeout` gives way to the error that says more."""
-    async with playing({Stage.DOT: {1: (Wait(0.1), USUAL)}}) as (_, session):
+    async with playing({Stage.END_OF_DATA: {1: (Wait(0.1), DEFAULT_REPLY)}}) as (_, session):
         with pytest.raises(DeliveryInDoubt):
             async with asyncio.timeout(0.03):
                 await session.send(message())
@@ -265,10 +265,10 @@ async def test_a_noop_that_is_given_up_ends_the_session() -> None:
 
 
 async def test_in_a_pool_waiting_for_capacity_leaves_no_trace() -> None:
-    script = {Stage.DOT: {1: (Wait(0.05), USUAL)}}
+    script = {Stage.END_OF_DATA: {1: (Wait(0.05), DEFAULT_REPLY)}}
     async with pooling(script, pool={"sessions": 1, "depth": 1}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(3)]
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         assert isinstance(await cancelled(sending[1]), asyncio.CancelledError)
         assert (await sending[0]).accepted
         assert (await sending[2]).accepted
@@ -289,8 +289,8 @@ async def test_in_a_pool_while_the_session_is_opened_the_next_message_opens_it()
 async def test_in_a_pool_a_message_given_up_halfway_costs_the_others_nothing() -> None:
     """They were not begun, so they are sent again on a fresh session, unseen."""
 
-    def data(cue: Cue) -> Move | None:
-        return Hang() if cue.number == 1 else None
+    def data(context: StageContext) -> Action | None:
+        return Hang() if context.occurrence == 1 else None
 
     async with pooling({Stage.DATA: data}, pool={"sessions": 1, "depth": 4}, on_accept=token) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(4)]
@@ -313,7 +313,7 @@ async def test_cancelled_anywhere_no_result_is_ever_wrong(seed: int) -> None:
         [result] = await asyncio.gather(task, return_exceptions=True)
         results.append((number, result))
 
-    script = {Stage.DOT: lambda cue: (Wait(0.002), USUAL) if cue.number % 7 == 0 else None}
+    script = {Stage.END_OF_DATA: lambda context: (Wait(0.002), DEFAULT_REPLY) if context.occurrence % 7 == 0 else None}
     async with pooling(script, pool={"sessions": 3, "depth": 3}, on_accept=token) as (server, pool):
         await asyncio.gather(*(deliver(pool, number) for number in range(150)))
         await pool.drain()
@@ -333,12 +333,12 @@ async def _marking() -> None:
     await asyncio.sleep(0)
 
 
-REFUSALS: dict[str, dict[Stage, dict[int, Move]]] = {  # of the second message
+REFUSALS: dict[str, dict[Stage, dict[int, Action]]] = {  # of the second message
     "nothing": {},
     "MAIL": {Stage.MAIL: {2: "550 5.7.1 no"}},
     "RCPT": {Stage.RCPT: {2: "550 5.1.1 no"}},
     "DATA": {Stage.DATA: {2: "451 4.3.0 later"}},
-    "the content": {Stage.DOT: {2: "554 5.6.0 no"}},
+    "the content": {Stage.END_OF_DATA: {2: "554 5.6.0 no"}},
 }
 
 

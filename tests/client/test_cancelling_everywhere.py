@@ -23,7 +23,7 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import LocalProtocolError, SMTPError
 from asyncsmtp.protocol.commands import NOOP
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.testing import USUAL, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, ScriptedRelay, Stage, Wait
 from tests.client.support import BY_DATA, big, message, relay_of, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -79,7 +79,7 @@ class World:
 
 @asynccontextmanager
 async def world(dialogue: Dialogue) -> AsyncIterator[World]:
-    async with ScriptedRelay({Stage.DOT: (Wait(0.001), USUAL)}, on_accept=token) as server:
+    async with ScriptedRelay({Stage.END_OF_DATA: (Wait(0.001), DEFAULT_REPLY)}, on_accept=token) as server:
         relay = relay_of(server, dialogue=dialogue)
         made = World(server, Session(relay), Session(relay), Pool(relay, sessions=1, depth=2))
         await made.session.connect()

@@ -11,7 +11,7 @@ from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, UnexpectedReply
 from asyncsmtp.protocol.delivery import Outcome
-from asyncsmtp.testing import UNSAID, Cue, Fin, Move, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import NO_REPLY, Action, Fin, Rst, ScriptedRelay, Stage, StageContext, Wait
 from asyncsmtp.testing.server_profiles import GO_SMTP
 from tests.client.support import Trail, big, message, playing, relay_of, token, told
 
@@ -26,7 +26,7 @@ async def test_each_streamed_message_arrives_once_with_its_own_reply() -> None:
     assert sorted(received.forward_paths[0] for received in server.received) == sorted(
         f"to{n}@example.net" for n in range(200)
     )
-    assert server.improper == []
+    assert server.pipelining_violations == []
 
 
 async def test_behind_an_unanswered_chunk_comes_rset() -> None:
@@ -46,7 +46,7 @@ async def test_no_more_contents_are_unanswered_than_the_window_allows() -> None:
         nonlocal begun
         begun += 1
 
-    script = {Stage.BDAT: {1: (Wait(0.1), UNSAID, Fin())}}
+    script = {Stage.BDAT: {1: (Wait(0.1), NO_REPLY, Fin())}}
     async with playing(script, relay=STREAMED) as (_, session):
         sending = [session.send(message(n), before_end=mark) for n in range(20)]
         results = await asyncio.gather(*sending, return_exceptions=True)
@@ -95,7 +95,11 @@ async def test_after_a_refused_chunk_no_more_of_them_but_rset(last: int) -> None
 async def test_a_chunk_refused_with_others_unanswered_ends_the_message_and_the_next_go_on() -> None:
     """RFC 3030 §2: its own RSET is still said, also where its mark was never made (once it waited for ever)."""
     never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    script = {Stage.BDAT: lambda cue: "452 4.3.1 full" if b"LAST" not in cue.line and cue.number == 1 else None}
+    script = {
+        Stage.BDAT: lambda context: (
+            "452 4.3.1 full" if b"LAST" not in context.line and context.occurrence == 1 else None
+        )
+    }
     async with playing(script, relay=STREAMED, on_accept=token) as (_, session), asyncio.timeout(10):  # type: ignore[arg-type]
         large = session.send(big(200_000, 1), before_end=lambda: never)
         first, second = await asyncio.gather(large, session.send(message(2)))
@@ -106,14 +110,14 @@ async def test_a_chunk_refused_with_others_unanswered_ends_the_message_and_the_n
 async def test_a_refused_recipient_among_streamed_messages_harms_no_other() -> None:
     """Column cr of the servers: every third transaction's only recipient is refused; after one, we ask again."""
 
-    def refuse(cue: Cue) -> Move | None:
-        return "550 5.1.1 nobody here" if b"to7@" in cue.line or b"to13@" in cue.line else None
+    def refuse(context: StageContext) -> Action | None:
+        return "550 5.1.1 nobody here" if b"to7@" in context.line or b"to13@" in context.line else None
 
     async with playing({Stage.RCPT: refuse}, relay=STREAMED, on_accept=token) as (server, session):
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(20)))
         outcomes = [delivery.outcomes[0] for delivery in deliveries]
         assert [n for n, outcome in enumerate(outcomes) if outcome is not Outcome.ACCEPTED] == [7, 13]
-        assert deliveries[7].replies()[0].code == 550
+        assert deliveries[7].replies[0].code == 550
         assert server.connections == 1
     assert len(server.received) == 18
 
@@ -134,7 +138,7 @@ async def test_a_relay_that_runs_a_refused_chunk_as_commands_is_left_and_nothing
 
 @pytest.mark.parametrize("end", [Fin(), Rst()], ids=lambda end: type(end).__name__)
 @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.BDAT])
-async def test_a_broken_stream_leaves_what_was_sent_in_doubt_and_the_rest_safe(stage: Stage, end: Move) -> None:
+async def test_a_broken_stream_leaves_what_was_sent_in_doubt_and_the_rest_safe(stage: Stage, end: Action) -> None:
     """WI-12: the third transaction breaks; nothing that the relay took is called safe to retry."""
     async with playing({stage: {3: end}}, relay=STREAMED, on_accept=token) as (server, session):
         results = await asyncio.gather(*(session.send(message(n)) for n in range(12)), return_exceptions=True)
@@ -178,7 +182,7 @@ async def test_lmtp_answers_once_for_each_recipient_it_accepted() -> None:
         deliveries = await asyncio.gather(session.send(message(1, to=to)), session.send(message(2)))
         first = deliveries[0]
         assert first.outcomes == (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.ACCEPTED)
-        assert len(first.finals) == 2
+        assert len(first.content_replies) == 2
         assert deliveries[1].accepted
     assert any(line.startswith("C: LHLO") for line in server.dialogue)
     assert not any(line.startswith(("C: EHLO", "C: HELO")) for line in server.dialogue)
@@ -186,7 +190,7 @@ async def test_lmtp_answers_once_for_each_recipient_it_accepted() -> None:
 
 async def test_lmtp_lost_between_two_replies_leaves_the_message_in_doubt() -> None:
     """The first recipient has a reply, the second none."""
-    script = {Stage.DOT: ("250 2.0.0 kept for the first", Fin())}
+    script = {Stage.END_OF_DATA: ("250 2.0.0 kept for the first", Fin())}
     async with playing(script, relay={"lmtp": True}, lmtp=True) as (_, session):
         with pytest.raises(DeliveryInDoubt):
             await session.send(message(1, to=("a@example.net", "b@example.net")))

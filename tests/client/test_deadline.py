@@ -11,7 +11,7 @@ import pytest
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.sending import send
 from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolTimeout, ReplyTimeout
-from asyncsmtp.testing import UNSAID, USUAL, Deaf, Hang, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Hang, Rule, ScriptedRelay, Stage, StopReading, Wait
 from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -32,7 +32,7 @@ async def test_before_the_end_of_the_content_nothing_was_delivered(stage: Stage)
 
 
 async def test_a_body_that_does_not_move_is_broken_off() -> None:
-    async with playing({Stage.BODY: Deaf()}) as (server, session):
+    async with playing({Stage.BODY: StopReading()}) as (server, session):
         with pytest.raises(DeadlineExceeded):
             await session.send(big(20_000_000), deadline=SOON)
         assert not session.usable
@@ -41,13 +41,13 @@ async def test_a_body_that_does_not_move_is_broken_off() -> None:
 
 async def test_past_it_the_reply_is_waited_for() -> None:
     """A message that may be there is not given up for a limit of the caller's."""
-    async with playing({Stage.DOT: (Wait(3 * SOON), USUAL)}) as (_, session):
+    async with playing({Stage.END_OF_DATA: (Wait(3 * SOON), DEFAULT_REPLY)}) as (_, session):
         assert (await session.send(message(), deadline=SOON)).accepted
         assert session.usable
 
 
 async def test_past_it_and_insisting_it_is_in_doubt() -> None:
-    async with playing({Stage.DOT: (UNSAID, Hang())}) as (server, session):
+    async with playing({Stage.END_OF_DATA: (NO_REPLY, Hang())}) as (server, session):
         with pytest.raises(DeliveryInDoubt):
             await session.send(message(), deadline=SOON, hard=True)
     assert len(server.received) == 1
@@ -69,9 +69,12 @@ async def test_the_senders_own_mark_is_awaited_and_counts() -> None:
 
 async def test_waiting_for_a_session_is_a_part_of_it() -> None:
     """Nothing was said, so the session that is busy does not notice."""
-    async with pooling({Stage.DOT: {1: (Wait(3 * SOON), USUAL)}}, pool={"sessions": 1, "depth": 1}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: {1: (Wait(3 * SOON), DEFAULT_REPLY)}}, pool={"sessions": 1, "depth": 1}) as (
+        server,
+        pool,
+    ):
         first = asyncio.create_task(pool.send(message(1)))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         with pytest.raises(DeadlineExceeded):
             await pool.send(message(2), deadline=SOON)
         assert (await first).accepted
@@ -113,9 +116,9 @@ async def test_other_limits_keep_their_own_names() -> None:
         with pytest.raises(ReplyTimeout):
             await session.send(message(), deadline=30)
     pool = {"sessions": 1, "depth": 1, "wait": 0.05}
-    async with pooling({Stage.DOT: {1: (Wait(1.0), USUAL)}}, pool=pool) as (server, made):
+    async with pooling({Stage.END_OF_DATA: {1: (Wait(1.0), DEFAULT_REPLY)}}, pool=pool) as (server, made):
         first = asyncio.create_task(made.send(message(1)))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         with pytest.raises(PoolTimeout):
             await made.send(message(2), deadline=30)
         await first

@@ -35,7 +35,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import UNSAID, USUAL, Fin, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of, rounds, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -88,7 +88,7 @@ async def test_the_opening_tells_of_tls(verified: bool, server_tls: ssl.SSLConte
 
 async def test_through_a_pool_each_message_is_told_once_however_many_sessions() -> None:
     observed = Observed()
-    script = {Stage.RCPT: lambda cue: "550 5.1.1 no" if cue.number % 4 == 0 else None}
+    script = {Stage.RCPT: lambda context: "550 5.1.1 no" if context.occurrence % 4 == 0 else None}
     async with pooling(script, pool={"sessions": 3, "on_event": observed}) as (_, pool):
         await asyncio.gather(*(pool.send(message(n)) for n in range(40)))
     assert Counter(event.result for event in observed.ended) == {"accepted": 30, "rejected": 10}
@@ -100,10 +100,10 @@ async def test_through_a_pool_each_message_is_told_once_however_many_sessions() 
 async def test_waiting_is_told_as_it_begins_and_ends() -> None:
     """The difference of the two is the queue's depth at any time."""
     observed = Observed()
-    script = {Stage.DOT: (Wait(0.02), USUAL)}
+    script = {Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}
     async with pooling(script, pool={"sessions": 1, "depth": 1, "on_event": observed}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(4)]
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         assert len(observed.only(MessageQueued)) - len(observed.only(MessageDequeued)) == pool.waiting == 3
         sending[1].cancel()
         await asyncio.gather(*sending, return_exceptions=True)
@@ -115,7 +115,7 @@ async def test_waiting_is_told_as_it_begins_and_ends() -> None:
 
 async def test_doubt_failure_and_giving_up_are_told_apart() -> None:
     observed = Observed()
-    script = {Stage.DOT: {1: (UNSAID, Fin())}, Stage.DATA: {2: Fin(), 3: Hang()}}
+    script = {Stage.END_OF_DATA: {1: (NO_REPLY, Fin())}, Stage.DATA: {2: Fin(), 3: Hang()}}
     async with pooling(script, pool={"sessions": 1, "on_event": observed}) as (server, pool):  # type: ignore[arg-type]
         for error in (DeliveryInDoubt, ConnectionLost):
             with pytest.raises(error):
@@ -212,7 +212,7 @@ async def test_messages_of_a_closed_pool_are_told_as_well() -> None:
 
 async def test_an_idle_session_that_the_relay_ends_is_told_when_it_happens() -> None:
     observed = Observed()
-    async with pooling({Stage.DOT: (USUAL, Fin())}, pool={"on_event": observed}) as (_, pool):
+    async with pooling({Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}, pool={"on_event": observed}) as (_, pool):
         await pool.send(message())
         await until(lambda: bool(observed.only(SessionClosed)))
         await rounds()

@@ -20,7 +20,7 @@ from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.esmtp_options import DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import OFFERS, UNSAID, Cue, Fin, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, OFFERS, Fin, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -57,12 +57,12 @@ async def test_a_relay_understands_all_that_is_asked_for() -> None:
         "MT-PRIORITY": "-2",
         "AUTH": "e+3Dmc+2B2@example.org",
     }
-    assert first.recipient_parameters == (
+    assert first.rcpt_parameters == (
         {"NOTIFY": "SUCCESS,DELAY", "ORCPT": "rfc822;b+2Bo+3Db@example.org", "RRVS": "2031-06-01T12:00:00Z;C"},
         {"NOTIFY": "NEVER", "ORCPT": r"utf-8;zo\x{EB}@example.org"},
     )
     assert set(second.parameters) == {"SIZE"}
-    assert second.recipient_parameters == ({},)
+    assert second.rcpt_parameters == ({},)
 
 
 async def test_what_is_not_offered_costs_nothing_but_itself(server: ScriptedRelay) -> None:
@@ -116,8 +116,8 @@ async def test_a_relays_limits_are_kept() -> None:
     """RFC 9422: more recipients than it takes go in parts, and one result tells of each; all or nothing cannot."""
     paths = [f"r{number}@example.net" for number in range(5)]
 
-    def no_r3(cue: Cue) -> str | None:
-        return "550 5.1.1 no such user" if b"r3@" in cue.line else None
+    def no_r3(context: StageContext) -> str | None:
+        return "550 5.1.1 no such user" if b"r3@" in context.line else None
 
     marks = []
 
@@ -133,8 +133,8 @@ async def test_a_relays_limits_are_kept() -> None:
             await session.transact(Envelope.of(None, paths, all_or_nothing=True), message().content)
     assert [each.forward_paths for each in server.received] == [tuple(paths[:2]), (paths[2],), (paths[4],)]
     assert [outcome.value for outcome in delivery.outcomes] == [*["accepted"] * 3, "rejected", "accepted"]
-    assert [reply.code for reply in delivery.replies()] == [250, 250, 250, 550, 250]
-    assert len({str(reply) for reply in delivery.replies()}) == 4  # each part has the reply to its own content
+    assert [reply.code for reply in delivery.replies] == [250, 250, 250, 550, 250]
+    assert len({str(reply) for reply in delivery.replies}) == 4  # each part has the reply to its own content
     assert marks == [1]
 
 
@@ -144,7 +144,7 @@ async def test_a_relays_limits_are_kept() -> None:
         ({Stage.MAIL: {2: "451 4.3.0 later"}}, ["accepted", "deferred", "accepted"]),
         ({Stage.MAIL: {2: Fin()}}, ["accepted", "deferred", "deferred"]),
         ({Stage.MAIL: {1: "550 5.7.1 not you", 2: "550 5.7.1 not you", 3: "550 5.7.1 not you"}}, ["rejected"] * 3),
-        ({Stage.DOT: {2: "554 5.6.0 no"}}, ["accepted", "rejected", "accepted"]),
+        ({Stage.END_OF_DATA: {2: "554 5.6.0 no"}}, ["accepted", "rejected", "accepted"]),
     ],
 )
 async def test_what_happens_to_one_part_is_not_the_other_s_fate(
@@ -166,7 +166,7 @@ async def test_a_part_in_doubt_is_named_beside_what_is_known() -> None:
     """RFC 1047, RFC 9422: who sends again must not send to those who have it."""
     paths = [f"r{number}@example.net" for number in range(3)]
     async with (
-        ScriptedRelay({Stage.DOT: {2: (UNSAID, Fin())}}, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server,
+        ScriptedRelay({Stage.END_OF_DATA: {2: (NO_REPLY, Fin())}}, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server,
         Session(relay_of(server)) as session,
     ):
         with pytest.raises(DeliveryInDoubt) as caught:
@@ -176,9 +176,9 @@ async def test_a_part_in_doubt_is_named_beside_what_is_known() -> None:
     assert [outcome.value for outcome in caught.value.delivery.outcomes] == ["accepted", "deferred", "deferred"]
 
 
-def a_hundred(cue: Cue) -> str | None:
+def a_hundred(context: StageContext) -> str | None:
     """RFC 5321 §4.5.3.1.10, with the code of RFC 821."""
-    return "552 too many recipients" if len(cue.forward_paths) >= 100 else None
+    return "552 too many recipients" if len(context.forward_paths) >= 100 else None
 
 
 async def test_of_too_many_recipients_the_rest_is_sent_again() -> None:
@@ -212,7 +212,7 @@ async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls)
         async with Session(relay) as session:
             said = len(server.dialogue)
-            with pytest.raises(LocalProtocolError, match="STARTTLS may not be said"):
+            with pytest.raises(LocalProtocolError, match="STARTTLS may not be sent"):
                 await session.ask(STARTTLS)
             assert len(server.dialogue) == said
             assert (await session.send(message())).accepted
@@ -220,7 +220,7 @@ async def test_no_second_starttls_is_said(server_tls: ssl.SSLContext, client_tls
 
 async def test_octets_that_need_bdat_never_go_by_data() -> None:
     """RFC 3030 §3: a NUL and a bare LF arrive as they are, in a chunk, also in a dialogue that is not streamed."""
-    photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00\n.\n"))
+    photo = replace(message(), content=Content.from_binary(b"Subject: photo\r\n\r\n\x00\n.\n"))
     async with ScriptedRelay(offers=(*OFFERS, "BINARYMIME")) as server, Session(relay_of(server)) as session:
         assert (await session.send(photo)).accepted
         assert (await session.send(message(2))).accepted
@@ -233,7 +233,7 @@ async def test_octets_that_need_bdat_never_go_by_data() -> None:
 
 async def test_binary_octets_need_pipelining_too() -> None:
     """Chunks are said one behind the other."""
-    photo = replace(message(), content=Content.of_any(b"Subject: photo\r\n\r\n\x00"))
+    photo = replace(message(), content=Content.from_binary(b"Subject: photo\r\n\r\n\x00"))
     offers = (*OFFERS, "BINARYMIME")
     async with ScriptedRelay(offers=offers, hides=["PIPELINING"]) as server, Session(relay_of(server)) as session:
         with pytest.raises(ExtensionNotSupported, match="PIPELINING"):

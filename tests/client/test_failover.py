@@ -30,7 +30,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import UNSAID, Fin, Hang, Move, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import PATIENT, message
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -56,7 +56,7 @@ async def unused() -> int:
     ids=["421", "451", "fin", "no SMTP", "mute"],
 )
 async def test_a_host_that_cannot_serve_now_gives_way_to_the_next(
-    greeting: Move, caplog: pytest.LogCaptureFixture
+    greeting: Action, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Failures of transport; which host answered is in the delivery, and the other in the log."""
     async with ScriptedRelay({Stage.GREETING: greeting}) as broken, ScriptedRelay() as server:
@@ -91,7 +91,7 @@ async def test_a_handshake_that_fails_gives_way_to_the_next(
 async def test_when_none_takes_us_each_is_named_with_its_reason() -> None:
     nobody = await unused()
     async with ScriptedRelay({Stage.GREETING: "421 4.3.2 full"}) as busy:
-        with pytest.raises(AllHostsFailed, match="none of 2 hosts took us") as caught:
+        with pytest.raises(AllHostsFailed, match="all 2 hosts of the relay failed") as caught:
             await Session(relay_of(nobody, busy)).connect()
         error = caught.value
         assert [host for host, _ in error.failures] == [f"127.0.0.1:{nobody}", f"127.0.0.1:{busy.port}"]
@@ -128,7 +128,7 @@ Setting = dict[str, object]
     ids=["554", "credentials", "credentials in clear", "STARTTLS stripped"],
 )
 async def test_what_is_permanent_ends_it_there(
-    script: dict[Stage, Move], server: Setting, relay: Setting, error: type[SMTPError]
+    script: dict[Stage, Action], server: Setting, relay: Setting, error: type[SMTPError]
 ) -> None:
     """Wrong everywhere, and nobody should be led to another host by it: no octet goes to the second."""
     async with ScriptedRelay(script, **server) as first, ScriptedRelay(**server) as second:  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ async def test_a_certificate_that_is_not_valid_ends_it_there(
 
 async def test_a_message_in_doubt_stays_where_it_may_be() -> None:
     """Past the point of no return nothing is tried elsewhere; the next message may go to the other host."""
-    async with ScriptedRelay({Stage.DOT: (UNSAID, Fin())}) as first, ScriptedRelay() as second:
+    async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, Fin())}) as first, ScriptedRelay() as second:
         async with Pool(relay_of(first, second)) as pool:
             with pytest.raises(DeliveryInDoubt):
                 await pool.send(message())

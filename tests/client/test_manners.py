@@ -12,7 +12,18 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.manners import Manners
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, SMTPError
-from asyncsmtp.testing import UNSAID, USUAL, Cue, Forget, Move, RefuseInput, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    DiscardInput,
+    RefuseInput,
+    Rst,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    Wait,
+)
 from tests.client.support import commands, message, playing, pooling, relay_of, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -20,17 +31,17 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 MESSAGES = 200
 
 
-def _dovecot(cue: Cue) -> Move | None:
+def _dovecot(context: StageContext) -> Action | None:
     """Takes the mail, and crashes when an envelope without RSET is behind it."""
-    return (UNSAID, Rst()) if cue.behind.startswith(b"MAIL") else None
+    return (NO_REPLY, Rst()) if context.pipelined_input.startswith(b"MAIL") else None
 
 
-SERVERS: dict[str, tuple[Move | object, bool]] = {  # what it does at the dot; whether it stops there
-    "postfix": (USUAL, False),
+SERVERS: dict[str, tuple[Action | object, bool]] = {  # what it does at the dot; whether it stops there
+    "postfix": (DEFAULT_REPLY, False),
     "dovecot": (_dovecot, False),
-    "haraka": ((USUAL, RefuseInput()), True),
-    "courier, chasquid": ((USUAL, Forget()), True),
-    "courier, replying late": ((USUAL, Forget(), Wait(0.003)), True),
+    "haraka": ((DEFAULT_REPLY, RefuseInput()), True),
+    "courier, chasquid": ((DEFAULT_REPLY, DiscardInput()), True),
+    "courier, replying late": ((DEFAULT_REPLY, DiscardInput(), Wait(0.003)), True),
 }
 
 
@@ -39,7 +50,7 @@ SERVERS: dict[str, tuple[Move | object, bool]] = {  # what it does at the dot; w
 async def test_each_message_is_taken_once_and_none_is_in_doubt(name: str, sessions: int) -> None:
     """R-02: what real servers do: 200 messages through a pool, whatever the server makes of pipelined input."""
     move, stops = SERVERS[name]
-    script = {Stage.DOT: move}
+    script = {Stage.END_OF_DATA: move}
     async with pooling(script, on_accept=token, pool={"sessions": sessions, "depth": 8}) as (server, pool):  # type: ignore[arg-type]
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(MESSAGES)))
     assert [told(delivery) for delivery in deliveries] == [
@@ -48,14 +59,14 @@ async def test_each_message_is_taken_once_and_none_is_in_doubt(name: str, sessio
     taken = Counter(path for received in server.received for path in received.forward_paths)
     assert set(taken.values()) == {1}
     assert len(taken) == MESSAGES
-    assert server.improper == []
+    assert server.pipelining_violations == []
     behind = sum(_said_behind(server, connection) for connection in range(1, server.connections + 1))
     assert (behind <= sessions) if stops else (behind >= MESSAGES / 2)  # one probe a session at the most
 
 
 def _said_behind(server: ScriptedRelay, connection: int) -> int:
     """How often something was said behind a dot before that was answered."""
-    lines = server.dialogue_of(connection)
+    lines = server.get_dialogue(connection)
     return sum(line == "C: ." and after.startswith("C: ") for line, after in itertools.pairwise(lines))
 
 
@@ -76,7 +87,7 @@ async def test_the_probe_goes_out_with_the_first_dot_that_has_a_message_behind_i
 
 async def test_a_server_that_refuses_the_probe_keeps_its_session() -> None:
     """Haraka: the session goes on, and stops at the dot from then on."""
-    async with playing({Stage.DOT: (USUAL, RefuseInput())}) as (server, session):
+    async with playing({Stage.END_OF_DATA: (DEFAULT_REPLY, RefuseInput())}) as (server, session):
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(20)))
         assert all(delivery.accepted for delivery in deliveries)
         assert session.usable
@@ -87,7 +98,7 @@ async def test_a_server_that_refuses_the_probe_keeps_its_session() -> None:
 async def test_a_server_that_loses_the_probe_loses_the_session_and_no_message() -> None:
     """Courier: the message before it has its reply; those behind it were not begun, and say so."""
     manners = Manners()
-    async with ScriptedRelay({Stage.DOT: (USUAL, Forget())}) as server:
+    async with ScriptedRelay({Stage.END_OF_DATA: (DEFAULT_REPLY, DiscardInput())}) as server:
         async with Session(relay_of(server), manners=manners) as session:
             results = await asyncio.gather(*(session.send(message(n)) for n in range(4)), return_exceptions=True)
         assert not isinstance(results[0], BaseException)
@@ -105,13 +116,13 @@ async def test_nothing_is_said_behind_a_probe_that_is_not_answered() -> None:
     """The dot's reply comes alone, and the probe's a moment later: an envelope in between could be lost with it."""
     at_the_probe: list[bytes] = []
     script = {
-        Stage.DOT: {1: (USUAL, Wait(0.01))},
-        Stage.RSET: {1: lambda cue: None},
+        Stage.END_OF_DATA: {1: (DEFAULT_REPLY, Wait(0.01))},
+        Stage.RSET: {1: lambda context: None},
     }
 
-    def look(cue: Cue) -> Move | None:
-        at_the_probe.append(cue.behind)
-        return (Wait(0.05), USUAL) if cue.number == 1 else None
+    def look(context: StageContext) -> Action | None:
+        at_the_probe.append(context.pipelined_input)
+        return (Wait(0.05), DEFAULT_REPLY) if context.occurrence == 1 else None
 
     script[Stage.RSET] = look  # type: ignore[assignment]
     async with playing(script) as (server, session):  # type: ignore[arg-type]
@@ -124,7 +135,7 @@ async def test_nothing_is_said_behind_a_probe_that_is_not_answered() -> None:
 
 async def test_a_sender_that_leaves_during_the_probe_lets_nobody_speak_behind_it() -> None:
     """Its place goes to the next in line, which waits for the probe's reply like everyone."""
-    script = {Stage.DOT: {1: (USUAL, Forget())}}
+    script = {Stage.END_OF_DATA: {1: (DEFAULT_REPLY, DiscardInput())}}
     async with playing(script) as (server, session):
         sending = [asyncio.create_task(session.send(message(n))) for n in range(3)]
         await server.wait_for(1)
@@ -139,7 +150,7 @@ async def test_a_sender_that_leaves_during_the_probe_lets_nobody_speak_behind_it
 
 async def test_a_late_reply_to_the_probe_is_never_another_commands() -> None:
     """WI-07: The session is dropped at the limit of the probe: what comes later meets nobody."""
-    script = {Stage.DOT: {1: (USUAL, Forget(), Wait(1.2), b"250 late\r\n")}}
+    script = {Stage.END_OF_DATA: {1: (DEFAULT_REPLY, DiscardInput(), Wait(1.2), b"250 late\r\n")}}
     async with ScriptedRelay(script, on_accept=token) as server, Pool(relay_of(server), sessions=1) as pool:
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(5)))
         assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(5)]
@@ -147,7 +158,10 @@ async def test_a_late_reply_to_the_probe_is_never_another_commands() -> None:
 
 
 async def test_what_one_session_learnt_the_pool_knows() -> None:
-    async with ScriptedRelay({Stage.DOT: (USUAL, Forget())}) as server, Pool(relay_of(server), sessions=1) as pool:
+    async with (
+        ScriptedRelay({Stage.END_OF_DATA: (DEFAULT_REPLY, DiscardInput())}) as server,
+        Pool(relay_of(server), sessions=1) as pool,
+    ):
         await asyncio.gather(*(pool.send(message(n)) for n in range(10)))
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(pool.send(message(n)) for n in range(20, 40)))

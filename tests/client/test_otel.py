@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from asyncsmtp.client.events.otel import Telemetry
 from asyncsmtp.client.sending import send
 from asyncsmtp.errors import ConnectFailed, DeliveryInDoubt
-from asyncsmtp.testing import UNSAID, USUAL, Fin, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, ScriptedRelay, Stage, Wait
 from tests.client.support import message, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -62,7 +62,7 @@ def kit() -> Iterator[Kit]:
 
 
 async def test_messages_sessions_and_recipients_are_counted(kit: Kit) -> None:
-    script = {Stage.RCPT: {3: "550 5.1.1 no"}, Stage.DOT: {5: (UNSAID, Fin())}}
+    script = {Stage.RCPT: {3: "550 5.1.1 no"}, Stage.END_OF_DATA: {5: (NO_REPLY, Fin())}}
     pool = {"sessions": 1, "depth": 1, "on_event": kit.telemetry}
     async with pooling(script, pool=pool) as (_, made):  # type: ignore[arg-type]
         results = await asyncio.gather(*(made.send(message(n)) for n in range(8)), return_exceptions=True)
@@ -83,7 +83,10 @@ async def test_a_pool_that_shrinks_and_a_session_that_fails_are_counted(kit: Kit
         return "421 4.7.0 too many" if server.open_connections > 2 else None
 
     pool = {"sessions": 3, "depth": 1, "on_event": kit.telemetry}
-    async with pooling({Stage.GREETING: crowded, Stage.DOT: (Wait(0.01), USUAL)}, pool=pool) as (server, made):
+    async with pooling({Stage.GREETING: crowded, Stage.END_OF_DATA: (Wait(0.01), DEFAULT_REPLY)}, pool=pool) as (
+        server,
+        made,
+    ):
         await asyncio.gather(*(made.send(message(n)) for n in range(9)))
         left = made.counts.allowed
     assert left < 3

@@ -15,7 +15,7 @@ from asyncsmtp.client.session.sources import FileContent, StreamContent
 from asyncsmtp.errors import DeliveryInDoubt
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.testing import OFFERS, UNSAID, USUAL, Hang, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Hang, Rule, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -56,7 +56,7 @@ async def test_a_deadline_holds_for_all_the_parts(hard: bool) -> None:
 
 
 async def test_a_part_past_its_end_outlives_a_soft_deadline() -> None:
-    script = {Stage.DOT: {2: (Wait(3 * SOON), USUAL)}}
+    script = {Stage.END_OF_DATA: {2: (Wait(3 * SOON), DEFAULT_REPLY)}}
     async with ScriptedRelay(script, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server:
         async with Session(relay_of(server)) as session:
             assert (await session.send(both(), deadline=SOON)).accepted
@@ -67,7 +67,7 @@ async def test_who_cancels_is_told_what_was_sent() -> None:
     """A bare CancelledError would say: nothing was."""
     async with one_at_a_time(SECOND_IS_SILENT) as (server, session):
         sending = asyncio.create_task(session.send(both()))
-        await until(lambda: server.heard_of(Stage.MAIL) == 2)
+        await until(lambda: server.count_stage(Stage.MAIL) == 2)
         sending.cancel()
         with pytest.raises(DeliveryInDoubt) as caught:
             await sending
@@ -81,7 +81,7 @@ async def test_where_nobody_has_it_a_cancellation_is_one() -> None:
         Session(relay_of(server)) as session,
     ):
         sending = asyncio.create_task(session.send(both()))
-        await until(lambda: server.heard_of(Stage.MAIL) == 2)
+        await until(lambda: server.count_stage(Stage.MAIL) == 2)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
@@ -91,7 +91,7 @@ async def test_a_pool_that_is_closed_tells_what_was_sent() -> None:
     async with ScriptedRelay(SECOND_IS_SILENT, offers=(*OFFERS, "LIMITS RCPTMAX=1")) as server:
         pool = Pool(relay_of(server))
         sending = asyncio.create_task(pool.send(both()))
-        await until(lambda: server.heard_of(Stage.MAIL) == 2)
+        await until(lambda: server.count_stage(Stage.MAIL) == 2)
         assert not await pool.drain(SOON)
         assert [outcome.value for outcome in (await sending).outcomes] == HALF
 
@@ -100,9 +100,9 @@ async def test_a_file_that_is_gone_does_not_hide_the_part_that_went(tmp_path: Pa
     place = tmp_path / "mail.eml"
     place.write_bytes(b"Subject: x\r\n\r\nhi\r\n")
     content = await FileContent.scan(place)
-    async with one_at_a_time({Stage.MAIL: {2: (Wait(0.05), USUAL)}}) as (server, session):
+    async with one_at_a_time({Stage.MAIL: {2: (Wait(0.05), DEFAULT_REPLY)}}) as (server, session):
         sending = asyncio.create_task(session.send(Message(TWO, content)))
-        await until(lambda: server.heard_of(Stage.MAIL) == 2)
+        await until(lambda: server.count_stage(Stage.MAIL) == 2)
         place.unlink()
         delivery = await sending
     assert "No such file" in str(delivery.reply("b@example.net"))
@@ -126,7 +126,7 @@ async def test_each_part_counts_where_a_session_takes_so_many() -> None:
 
 
 async def test_a_message_of_more_parts_than_a_session_takes_is_sent_as_far_as_that_goes() -> None:
-    script: Mapping[Stage, Rule] = {Stage.MAIL: {2: "421 4.7.0 too many messages"}, Stage.DOT: {2: UNSAID}}
+    script: Mapping[Stage, Rule] = {Stage.MAIL: {2: "421 4.7.0 too many messages"}, Stage.END_OF_DATA: {2: NO_REPLY}}
     offers = (*OFFERS, "LIMITS RCPTMAX=1 MAILMAX=1")
     async with ScriptedRelay(script, offers=offers) as server, Pool(relay_of(server), sessions=1) as pool:
         delivery = await pool.send(both())

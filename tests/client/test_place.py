@@ -20,7 +20,7 @@ def place(*paths: str) -> tuple[Place, tuple[Command, ...]]:
     """A place whose whole envelope is said, and what was said."""
     made = message(to=paths or None)
     taken = Place(Transaction(made.envelope), made.content, None, asyncio.get_running_loop())
-    return taken, taken.transaction.say()
+    return taken, taken.transaction.commands_to_send()
 
 
 @pytest.mark.parametrize("reply", [Reply(550), Reply(451), Reply(354)])
@@ -28,35 +28,35 @@ async def test_a_refused_rset_is_the_reply_to_something_else(reply: Reply) -> No
     """RFC 5321 §4.1.1.5: RSET is answered with 250; another code shows that the replies are shifted."""
     taken, _ = place()
     if reply.positive:
-        taken.transaction.answered(RSET, reply)  # the wrong class of a positive reply is the protocol's to see
+        taken.transaction.receive_reply(RSET, reply)  # the wrong class of a positive reply is the protocol's to see
     else:
         with pytest.raises(UnexpectedReply, match="RSET"):
-            taken.transaction.answered(RSET, reply)
+            taken.transaction.receive_reply(RSET, reply)
 
 
 async def test_a_refused_mail_decides_all_without_further_replies() -> None:
     """W-56."""
     taken, said = place("a@example.net", "b@example.net")
     assert not taken.conclude()
-    taken.transaction.answered(said[0], Reply(550, (b"no",)))
+    taken.transaction.receive_reply(said[0], Reply(550, (b"no",)))
     assert taken.conclude()
-    assert {reply.code for reply in taken.transaction.delivery().replies()} == {550}
+    assert {reply.code for reply in taken.transaction.build_delivery().replies} == {550}
 
 
 async def test_only_the_refusal_of_every_recipient_decides() -> None:
     taken, said = place("a@example.net", "b@example.net")
-    taken.transaction.answered(said[0], Reply(250))
-    taken.transaction.answered(said[1], Reply(550, (b"first",)))
+    taken.transaction.receive_reply(said[0], Reply(250))
+    taken.transaction.receive_reply(said[1], Reply(550, (b"first",)))
     assert not taken.conclude()
-    taken.transaction.answered(said[2], Reply(450, (b"second",)))
+    taken.transaction.receive_reply(said[2], Reply(450, (b"second",)))
     assert taken.conclude()
-    assert [reply.code for reply in taken.transaction.delivery().replies()] == [550, 450]
+    assert [reply.code for reply in taken.transaction.build_delivery().replies] == [550, 450]
 
 
 async def test_one_accepted_recipient_leaves_it_open() -> None:
     taken, said = place("a@example.net", "b@example.net")
     for command, reply in zip(said, (Reply(250), Reply(550), Reply(250)), strict=False):
-        taken.transaction.answered(command, reply)
+        taken.transaction.receive_reply(command, reply)
     assert not taken.conclude()
 
 

@@ -21,7 +21,18 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import UNSAID, USUAL, Cue, Deaf, Fin, Hang, Move, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    Fin,
+    Hang,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    StopReading,
+    Wait,
+)
 from tests.client.support import QUICK, commands, message, playing, pooling, relay_of, rounds, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -50,12 +61,12 @@ async def test_the_ceiling_is_never_exceeded(sessions: int, depth: int) -> None:
     """Not even while broken sessions are replaced and senders give up."""
     most = 0
 
-    def dot(cue: Cue) -> Move | None:
+    def dot(context: StageContext) -> Action | None:
         nonlocal most
         most = max(most, server.open_connections)
-        return (USUAL, Fin()) if cue.number % 5 == 0 else (Wait(0.002), USUAL)
+        return (DEFAULT_REPLY, Fin()) if context.occurrence % 5 == 0 else (Wait(0.002), DEFAULT_REPLY)
 
-    async with pooling({Stage.DOT: dot}, pool={"sessions": sessions, "depth": depth}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: dot}, pool={"sessions": sessions, "depth": depth}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(40)]
         for number, task in enumerate(sending):
             await rounds(2)
@@ -66,7 +77,7 @@ async def test_the_ceiling_is_never_exceeded(sessions: int, depth: int) -> None:
 
 
 async def test_a_refused_message_leaves_its_session_in_use() -> None:
-    script = {Stage.RCPT: lambda cue: "550 5.1.1 no" if cue.number % 2 else None}
+    script = {Stage.RCPT: lambda context: "550 5.1.1 no" if context.occurrence % 2 else None}
     async with pooling(script, pool={"sessions": 2}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(20)))
     assert sum(delivery.accepted for delivery in deliveries) == 10
@@ -77,7 +88,9 @@ async def test_a_refused_message_leaves_its_session_in_use() -> None:
 @pytest.mark.parametrize("depth", [1, 4])
 async def test_a_server_that_closes_after_each_message_costs_nobody_anything(wait: float, depth: int) -> None:
     """WI-24: a session that died in between is replaced, and the message sent again, unseen."""
-    script = {Stage.DOT: (USUAL, Wait(wait), Fin())} if wait else {Stage.DOT: (USUAL, Fin())}
+    script = (
+        {Stage.END_OF_DATA: (DEFAULT_REPLY, Wait(wait), Fin())} if wait else {Stage.END_OF_DATA: (DEFAULT_REPLY, Fin())}
+    )
     async with pooling(script, on_accept=token, pool={"sessions": 2, "depth": depth}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(30)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(30)]
@@ -94,7 +107,7 @@ async def test_a_connection_that_breaks_under_its_first_message_is_that_messages
 
 async def test_nothing_is_sent_again_after_the_dot() -> None:
     """BL-05: the library never retries past the point of no return."""
-    async with pooling({Stage.DOT: {2: (UNSAID, Fin())}}, pool={"sessions": 1}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: {2: (NO_REPLY, Fin())}}, pool={"sessions": 1}) as (server, pool):
         assert (await pool.send(message(1))).accepted
         with pytest.raises(DeliveryInDoubt):
             await pool.send(message(2))
@@ -104,7 +117,7 @@ async def test_nothing_is_sent_again_after_the_dot() -> None:
 
 async def test_an_idle_session_that_was_closed_is_replaced() -> None:
     """WI-11: also where the 421 crosses with the MAIL that it seems to answer; no attempt of the message's counts."""
-    script = {Stage.DOT: {1: (USUAL, Wait(0.01), b"421 4.4.2 idle\r\n", Fin())}}
+    script = {Stage.END_OF_DATA: {1: (DEFAULT_REPLY, Wait(0.01), b"421 4.4.2 idle\r\n", Fin())}}
     async with pooling(script, pool={"sessions": 1}) as (server, pool):
         await pool.send(message(1))
         await server.wait_until_idle()
@@ -116,7 +129,7 @@ async def test_421_to_mail_on_a_fresh_connection_is_the_answer() -> None:
     """Or a relay that says it to everyone would be asked without end."""
     async with pooling({Stage.MAIL: "421 4.7.0 no more today"}, pool={"sessions": 1}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(4)))
-        assert all(delivery.replies()[0].code == 421 for delivery in deliveries)
+        assert all(delivery.replies[0].code == 421 for delivery in deliveries)
     assert server.connections == 4
 
 
@@ -132,7 +145,7 @@ async def test_when_the_relay_is_down_everyone_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("move", [Hang(), "421 4.3.2 too many", "554 5.7.1 go away"], ids=["silence", "421", "554"])
-async def test_a_relay_that_takes_nobody_is_asked_once_for_all_who_wait(move: Move) -> None:
+async def test_a_relay_that_takes_nobody_is_asked_once_for_all_who_wait(move: Action) -> None:
     """With a limit of 300 s each, one after the other would be hours."""
     async with pooling({Stage.GREETING: move}, relay={"timeouts": QUICK}, pool={"sessions": 4}) as (server, pool):
         results = await asyncio.gather(*(pool.send(message(n)) for n in range(100)), return_exceptions=True)
@@ -145,7 +158,7 @@ async def test_a_relay_that_takes_nobody_is_asked_once_for_all_who_wait(move: Mo
 
 async def test_the_first_session_is_opened_alone_and_the_others_together() -> None:
     """AU-12; and ten logins are not one after the other."""
-    script = {Stage.GREETING: lambda cue: (Wait(0.1), USUAL)}
+    script = {Stage.GREETING: lambda context: (Wait(0.1), DEFAULT_REPLY)}
     async with pooling(script, pool={"sessions": 8, "depth": 1}) as (server, pool):
         began = asyncio.get_running_loop().time()
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(8)]
@@ -174,7 +187,7 @@ async def test_a_refused_password_is_said_once_by_a_pool_of_twenty() -> None:
 
 
 async def test_drain_waits_for_every_reply() -> None:
-    async with pooling({Stage.DOT: (Wait(0.02), USUAL)}, pool={"sessions": 2}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}, pool={"sessions": 2}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(6)]
         await rounds()
         await pool.drain()
@@ -207,24 +220,24 @@ async def test_closing_breaks_off_what_is_in_hand_and_not_past_the_dot(stage: St
 
 
 async def test_closing_leaves_in_doubt_what_is_past_the_dot() -> None:
-    async with ScriptedRelay({Stage.DOT: Hang()}) as server:
+    async with ScriptedRelay({Stage.END_OF_DATA: Hang()}) as server:
         pool = Pool(relay_of(server), sessions=1)
         sending = asyncio.create_task(pool.send(message()))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         await pool.aclose()
         with pytest.raises(DeliveryInDoubt):
             await sending
 
 
 async def test_closing_twice_at_once_is_harmless() -> None:
-    async with pooling({Stage.QUIT: (Wait(0.02), USUAL)}) as (_, pool), asyncio.timeout(3):
+    async with pooling({Stage.QUIT: (Wait(0.02), DEFAULT_REPLY)}) as (_, pool), asyncio.timeout(3):
         await pool.send(message())
         await asyncio.gather(pool.aclose(), pool.aclose())
 
 
-@pytest.mark.parametrize("move", [Hang(), Deaf()], ids=["mute", "deaf"])
+@pytest.mark.parametrize("move", [Hang(), StopReading()], ids=["mute", "deaf"])
 async def test_closing_is_bounded_whatever_the_peers_do(
-    move: Move, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    move: Action, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """TL-09: a mute peer under TLS would hold `wait_closed` up for half a minute; the usual limits apply here."""
     async with ScriptedRelay({Stage.QUIT: move}, tls=server_tls, implicit_tls=True) as server:

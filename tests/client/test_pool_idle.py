@@ -8,7 +8,7 @@ import math
 import pytest
 
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.testing import USUAL, Fin, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Fin, Hang, ScriptedRelay, Stage, Wait
 from tests.client.support import commands, message, pooling, relay_of, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -28,7 +28,10 @@ async def test_an_idle_session_says_quit_by_itself() -> None:
 
 
 async def test_a_message_keeps_its_session_from_being_idle() -> None:
-    async with pooling({Stage.DOT: (Wait(0.15), USUAL)}, pool={"sessions": 1, "idle": 0.05}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: (Wait(0.15), DEFAULT_REPLY)}, pool={"sessions": 1, "idle": 0.05}) as (
+        server,
+        pool,
+    ):
         deliveries = [await pool.send(message(n)) for n in range(3)]
         assert all(delivery.accepted for delivery in deliveries)
         assert server.connections == 1
@@ -49,7 +52,7 @@ async def test_an_idle_session_is_replaced_even_where_no_timer_could_run() -> No
 
 async def test_an_old_session_is_replaced_though_it_is_never_idle() -> None:
     """The messages in its line are answered first; none of them is lost or said twice."""
-    script = {Stage.DOT: (Wait(0.005), USUAL)}
+    script = {Stage.END_OF_DATA: (Wait(0.005), DEFAULT_REPLY)}
     async with pooling(script, on_accept=token, pool={"sessions": 1, "age": 0.05}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(30)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(30)]
@@ -78,7 +81,7 @@ async def test_a_relay_that_is_mute_at_quit_holds_up_nobody_who_finds_another_pl
 
 async def test_a_relay_that_reaps_sooner_costs_no_message() -> None:
     """RE-10: a server that reaps before our limit; its hang-up is seen while nothing is asked."""
-    async with pooling({Stage.DOT: (USUAL, Wait(0.01), Fin())}, pool={"sessions": 1}) as (server, pool):
+    async with pooling({Stage.END_OF_DATA: (DEFAULT_REPLY, Wait(0.01), Fin())}, pool={"sessions": 1}) as (server, pool):
         await pool.send(message(1))
         await until(lambda: not pool.open_sessions)
         assert (await pool.send(message(2))).accepted

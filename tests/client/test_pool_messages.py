@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.testing import USUAL, Cue, Hang, Move, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import commands, message, pooling, relay_of, rounds, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -55,12 +55,12 @@ async def test_a_replacement_waits_until_the_session_before_it_has_left() -> Non
     """The ceiling is hard: a relay that allows one connection never sees two."""
     most = 0
 
-    def greeting(cue: Cue) -> Move | None:
+    def greeting(context: StageContext) -> Action | None:
         nonlocal most
         most = max(most, server.open_connections)
         return None
 
-    script = {Stage.GREETING: greeting, Stage.QUIT: lambda cue: (Wait(0.01), USUAL)}
+    script = {Stage.GREETING: greeting, Stage.QUIT: lambda context: (Wait(0.01), DEFAULT_REPLY)}
     async with pooling(script, pool={"sessions": 1, "messages": 2}) as (server, pool):
         await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
     assert server.connections == 6
@@ -71,7 +71,7 @@ async def test_a_replacement_waits_until_the_session_before_it_has_left() -> Non
 @pytest.mark.parametrize("limit", [1, 2, 7])
 async def test_a_limit_that_nobody_announced_costs_no_message(limit: int, depth: int) -> None:
     """OpenSMTPD answers the 101st MAIL with 452 and keeps the session, each later mail deferred like it."""
-    script = {Stage.MAIL: lambda cue: USED_UP if cue.here > limit else None}
+    script = {Stage.MAIL: lambda context: USED_UP if context.occurrence_on_connection > limit else None}
     async with pooling(script, on_accept=token, pool={"sessions": 2, "depth": depth}) as (server, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(30)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(30)]
@@ -89,7 +89,7 @@ async def test_a_mail_deferred_by_a_fresh_session_is_the_verdict() -> None:
 
 async def test_a_mail_deferred_twice_is_deferred() -> None:
     """By a session that had taken messages, and by the fresh one: it was not about the session."""
-    script = {Stage.MAIL: lambda cue: "450 4.1.8 who?" if b"<late@" in cue.line else None}
+    script = {Stage.MAIL: lambda context: "450 4.1.8 who?" if b"<late@" in context.line else None}
     late = message(1)
     async with pooling(script, pool={"sessions": 1}) as (server, pool):
         await pool.send(message(2))

@@ -18,7 +18,7 @@ from asyncsmtp.client.pool import backoff, ceiling
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
 from asyncsmtp.protocol.auth.sasl import Secret
-from asyncsmtp.testing import USUAL, Cue, Fin, Hang, Move, Rst, Rule, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import message, pooling, relay_of, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 class Crowded:
     """A rule: no more than `limit` connections at a time; the rest meet `move`."""
 
-    def __init__(self, limit: int, move: Move) -> None:
+    def __init__(self, limit: int, move: Action) -> None:
         self.limit = limit
         self.move = move
         self.server: ScriptedRelay | None = None
         self.refused = 0
 
-    def __call__(self, cue: Cue) -> Move | None:
+    def __call__(self, context: StageContext) -> Action | None:
         assert self.server is not None
         if self.server.open_connections <= self.limit:
             return None
@@ -41,7 +41,7 @@ class Crowded:
         return self.move
 
 
-REFUSALS: list[tuple[Stage, Move]] = [
+REFUSALS: list[tuple[Stage, Action]] = [
     (Stage.GREETING, "421 4.7.0 too many connections from you"),
     (Stage.GREETING, "454 4.7.0 too many sessions"),
     (Stage.EHLO, "421 4.3.2 too many"),
@@ -54,7 +54,7 @@ REFUSALS: list[tuple[Stage, Move]] = [
 @pytest.mark.parametrize(("stage", "move"), REFUSALS)
 @pytest.mark.parametrize(("limit", "depth", "messages"), [(3, 1, None), (3, 4, None), (1, 2, None), (3, 2, 5)])
 async def test_a_relay_with_room_for_fewer_takes_every_message_once(
-    stage: Stage, move: Move, limit: int, depth: int, messages: int | None
+    stage: Stage, move: Action, limit: int, depth: int, messages: int | None
 ) -> None:
     """WI-11, WI-15: the fourth connection is refused; its message waits for one of the three, and none is told."""
     rule = Crowded(limit, move)
@@ -75,8 +75,8 @@ async def test_messages_wait_for_the_sessions_that_are_open_and_not_more_than_it
     rule = Crowded(2, "421 4.7.0 too many")
     gate = asyncio.Event()
 
-    def data(_: Cue) -> Move | None:
-        return None if gate.is_set() else (Wait(0.3), USUAL)
+    def data(_: StageContext) -> Action | None:
+        return None if gate.is_set() else (Wait(0.3), DEFAULT_REPLY)
 
     async with pooling({Stage.GREETING: rule, Stage.DATA: data}, pool={"sessions": 6, "depth": 1}) as (server, pool):
         rule.server = server
@@ -97,7 +97,10 @@ async def test_one_session_more_is_tried_once_the_others_have_worked_for_a_while
     rule = Crowded(2, "421 4.7.0 too many")
     events: list[Event] = []
     settings = {"sessions": 4, "depth": 1, "on_event": events.append}
-    async with pooling({Stage.GREETING: rule, Stage.DOT: (Wait(0.002), USUAL)}, pool=settings) as (server, pool):
+    async with pooling({Stage.GREETING: rule, Stage.END_OF_DATA: (Wait(0.002), DEFAULT_REPLY)}, pool=settings) as (
+        server,
+        pool,
+    ):
         rule.server = server
         await asyncio.gather(*(pool.send(message(n)) for n in range(10)))
         assert pool.counts.allowed <= 2
@@ -117,7 +120,7 @@ async def test_the_last_one_refused_is_told_and_so_is_everyone_who_waits() -> No
     closed = asyncio.Event()
     script: dict[Stage, Rule] = {
         Stage.GREETING: lambda _: "421 4.3.2 closing for today" if closed.is_set() else None,
-        Stage.DOT: lambda _: (USUAL, Fin()) if closed.is_set() else None,
+        Stage.END_OF_DATA: lambda _: (DEFAULT_REPLY, Fin()) if closed.is_set() else None,
     }
     async with pooling(script, pool={"sessions": 3, "depth": 2}) as (server, pool), asyncio.timeout(10):
         await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
@@ -176,7 +179,7 @@ asyncio.run(main())
 
 async def test_without_file_descriptors_the_pool_does_with_the_sessions_it_has() -> None:
     """RE-02: EMFILE is no failure of a message while there are sessions that work."""
-    async with ScriptedRelay({Stage.DOT: (Wait(0.005), USUAL)}) as server:
+    async with ScriptedRelay({Stage.END_OF_DATA: (Wait(0.005), DEFAULT_REPLY)}) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-c", CLIENT, str(server.port)),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -227,10 +230,10 @@ async def test_closing_does_not_wait_for_the_next_try() -> None:
 
 async def test_a_drain_is_over_in_time_and_says_what_it_broke_off() -> None:
     """What is past the dot is in doubt, what waits was not sent; nobody is left without an answer."""
-    script: dict[Stage, Rule] = {Stage.DOT: Hang()}
+    script: dict[Stage, Rule] = {Stage.END_OF_DATA: Hang()}
     async with pooling(script, pool={"sessions": 1, "depth": 1}) as (server, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(3)]
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         began = time.monotonic()
         assert await pool.drain(0.05) is False
         assert time.monotonic() - began < 2.5
@@ -240,7 +243,7 @@ async def test_a_drain_is_over_in_time_and_says_what_it_broke_off() -> None:
 
 
 async def test_a_drain_that_has_time_enough_leaves_the_pool_open() -> None:
-    async with pooling({Stage.DOT: (Wait(0.02), USUAL)}, pool={"sessions": 2}) as (_, pool):
+    async with pooling({Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}, pool={"sessions": 2}) as (_, pool):
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(6)]
         await asyncio.sleep(0)
         assert await pool.drain(10.0) is True
@@ -252,7 +255,7 @@ async def test_a_drain_that_has_time_enough_leaves_the_pool_open() -> None:
 async def test_senders_who_give_up_meanwhile_take_nobodys_place(seed: int) -> None:
     """A place lost with each of them would be a pool that stands still after a while."""
     rule = Crowded(2, "421 4.7.0 too many")
-    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.DOT: (Wait(0.002), USUAL)}
+    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.END_OF_DATA: (Wait(0.002), DEFAULT_REPLY)}
     async with pooling(script, pool={"sessions": 6, "depth": 2}, on_accept=token) as (server, pool):
         rule.server = server
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(60)]
@@ -275,13 +278,13 @@ async def test_senders_who_give_up_meanwhile_take_nobodys_place(seed: int) -> No
 async def test_a_pool_with_little_room_closes_in_time() -> None:
     """Those who wait for the one session are told, whoever holds it."""
     rule = Crowded(1, "421 4.7.0 too many")
-    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.DOT: {2: Hang()}}
+    script: dict[Stage, Rule] = {Stage.GREETING: rule, Stage.END_OF_DATA: {2: Hang()}}
     async with pooling(script, pool={"sessions": 4, "depth": 1}) as (server, pool):
         rule.server = server
         await pool.send(message())
         sending = [asyncio.create_task(pool.send(message(n))) for n in range(8)]
         await until(lambda: pool.counts.allowed == 1)
-        await server.wait_for_stage(Stage.DOT, 2)
+        await server.wait_for_stage(Stage.END_OF_DATA, 2)
         began = time.monotonic()
         await pool.aclose()
         results = await asyncio.gather(*sending, return_exceptions=True)

@@ -21,7 +21,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, Move, Rst, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Action, Fin, Rst, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import message, relay_of, rounds, token, until
 
 EXAMPLES = settings(
@@ -46,32 +46,32 @@ class Book:
         self._numbers = count(1)
 
     def script(self) -> dict[Stage, Rule]:
-        return {Stage.MAIL: self._mail, Stage.RCPT: self._rcpt, Stage.DATA: self._data, Stage.DOT: self._dot}
+        return {Stage.MAIL: self._mail, Stage.RCPT: self._rcpt, Stage.DATA: self._data, Stage.END_OF_DATA: self._dot}
 
     def _say(self, code: int, *about: str) -> str:
         self.tokens[about] = f"token-{next(self._numbers)}."
         return f"{code} {self.tokens[about]}"
 
-    def _mail(self, cue: Cue) -> Move:
-        name = cue.line.split(b"<")[1].split(b"@")[0].decode()
+    def _mail(self, context: StageContext) -> Action:
+        name = context.line.split(b"<")[1].split(b"@")[0].decode()
         return self._say(self._of(name)[0], "mail", name)
 
-    def _rcpt(self, cue: Cue) -> Move:
-        if cue.reverse_path is None:
+    def _rcpt(self, context: StageContext) -> Action:
+        if context.reverse_path is None:
             return OUT_OF_SEQUENCE
-        path = cue.line.split(b"<")[1].split(b">")[0].decode()
-        name = str(cue.reverse_path).partition("@")[0]
+        path = context.line.split(b"<")[1].split(b">")[0].decode()
+        name = str(context.reverse_path).partition("@")[0]
         return self._say(self._of(name)[1][int(path[0])], "rcpt", name, path)
 
-    def _data(self, cue: Cue) -> Move:
-        if cue.reverse_path is None:
+    def _data(self, context: StageContext) -> Action:
+        if context.reverse_path is None:
             return OUT_OF_SEQUENCE
-        name = str(cue.reverse_path).partition("@")[0]
+        name = str(context.reverse_path).partition("@")[0]
         code = self._of(name)[2]
-        return self._say(354 if code == 250 and cue.forward_paths else max(code, 450), "data", name)
+        return self._say(354 if code == 250 and context.forward_paths else max(code, 450), "data", name)
 
-    def _dot(self, cue: Cue) -> Move:
-        name = str(cue.reverse_path).partition("@")[0]
+    def _dot(self, context: StageContext) -> Action:
+        name = str(context.reverse_path).partition("@")[0]
         return self._say(self._of(name)[3], "dot", name)
 
     def _of(self, name: str) -> tuple[int, list[int], int, int]:
@@ -110,7 +110,7 @@ def test_each_reply_is_booked_on_what_it_answers(
                 *(session.send(_numbered(number, len(rcpts))) for number, (_, rcpts, _, _) in enumerate(wanted))
             )
         for number, delivery in enumerate(deliveries):
-            assert [reply.text for reply in delivery.replies()] == book.expected(number)
+            assert [reply.text for reply in delivery.replies] == book.expected(number)
 
     asyncio.run(_in_time(play()))
 
@@ -123,8 +123,10 @@ def _numbered(number: int, recipients: int) -> Message:
 FAULTS = st.dictionaries(
     st.integers(1, 12),  # the occasion
     st.tuples(
-        st.sampled_from([Stage.EHLO, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT, Stage.RSET]),
-        st.sampled_from([Fin(), Rst(), (UNSAID, Fin()), "451 4.3.0 later", "421 4.3.2 closing", (USUAL, Fin())]),
+        st.sampled_from([Stage.EHLO, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.END_OF_DATA, Stage.RSET]),
+        st.sampled_from(
+            [Fin(), Rst(), (NO_REPLY, Fin()), "451 4.3.0 later", "421 4.3.2 closing", (DEFAULT_REPLY, Fin())]
+        ),
     ),
     max_size=4,
 )
@@ -134,7 +136,7 @@ ACTS = st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(0, 40)), mi
 @EXAMPLES
 @given(FAULTS, ACTS, st.integers(1, 3), st.integers(1, 3))
 def test_a_pool_mixes_nothing_up_and_leaks_nothing(
-    faults: dict[int, tuple[Stage, Move]], acts: list[tuple[int, int | None]], sessions: int, depth: int
+    faults: dict[int, tuple[Stage, Action]], acts: list[tuple[int, int | None]], sessions: int, depth: int
 ) -> None:
     """P6: sends that are cancelled at any await, connections that break anywhere; and then the pool still serves."""
     before = _descriptors()

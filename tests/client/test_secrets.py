@@ -16,7 +16,7 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, InsecureConnection, Refused, SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Fin, Hang, Move, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import QUICK, Trail, commands, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -80,7 +80,7 @@ async def test_no_other_reply_is_a_success(code: str) -> None:
 
 async def test_endless_challenges_end() -> None:
     """AU-06, W-52: after a few rounds it is cancelled."""
-    script: dict[Stage, Move] = {Stage.AUTH: "334 VXNlcm5hbWU6", Stage.RESPONSE: "334 VXNlcm5hbWU6"}
+    script: dict[Stage, Action] = {Stage.AUTH: "334 VXNlcm5hbWU6", Stage.RESPONSE: "334 VXNlcm5hbWU6"}
     async with ScriptedRelay(script, users={USER: CANARY}, mechanisms=["LOGIN"]) as server, asyncio.timeout(5):
         with pytest.raises(SMTPError):
             await Session(relay_of(server, login=LOGINS["password"], cleartext_login=True)).connect()
@@ -115,7 +115,7 @@ async def test_a_token_source_that_fails_closes_the_connection() -> None:
         assert server.auth_attempts == []
 
 
-ENDINGS: dict[str, dict[Stage, Move]] = {
+ENDINGS: dict[str, dict[Stage, Action]] = {
     "accepted": {},
     "535": {Stage.AUTH: "535 5.7.8 no"},
     "535 with an echo": {Stage.AUTH: f"535 5.7.8 {CANARY} is wrong, and so is {PLAIN}"},
@@ -125,7 +125,7 @@ ENDINGS: dict[str, dict[Stage, Move]] = {
     "235 with an echo": {Stage.AUTH: f"235 2.7.0 welcome, {CANARY}"},
     "250 with an echo": {Stage.AUTH: f"250 {PLAIN}".encode() + b"\r\n"},
     "garbage with an echo": {Stage.AUTH: f"AUTH PLAIN {PLAIN}".encode() + b"\r\n"},
-    "a reply too many with an echo": {Stage.AUTH: (USUAL, f"250 {CANARY}\r\n".encode())},
+    "a reply too many with an echo": {Stage.AUTH: (DEFAULT_REPLY, f"250 {CANARY}\r\n".encode())},
     "challenge with an echo": {Stage.AUTH: f"334 {PLAIN}", Stage.RESPONSE: f"535 {CANARY}"},
     "challenge that is no base64": {Stage.AUTH: f"334 {CANARY}!", Stage.RESPONSE: f"501 {CANARY}"},
     "fin": {Stage.AUTH: Fin()},

@@ -24,7 +24,19 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import UNSAID, USUAL, Cue, Fin, HalfClose, Hang, Move, Rst, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import (
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    Fin,
+    HalfClose,
+    Hang,
+    Rst,
+    ScriptedRelay,
+    Stage,
+    StageContext,
+    Wait,
+)
 from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -64,7 +76,7 @@ async def test_without_pipelining_each_command_waits_for_its_reply() -> None:
     async with ScriptedRelay(offers=WITHOUT_PIPELINING) as server, Session(relay_of(server)) as session:
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(5)))
     assert all(delivery.accepted for delivery in deliveries)
-    assert server.improper == []
+    assert server.pipelining_violations == []
 
 
 async def test_lockstep_can_be_asked_for_where_pipelining_is_offered(server: ScriptedRelay) -> None:
@@ -82,7 +94,7 @@ async def test_one_group_is_one_write_inside_a_transaction(server: ScriptedRelay
         await session.send(message(to=("a@example.net", "b@example.net")))
     lines = [line.split(" ")[0] + " " + line.split(" ")[1].split(":")[0] for line in server.dialogue]
     assert "C: MAIL C: RCPT C: RCPT C: DATA" in " ".join(lines)
-    assert server.improper == []
+    assert server.pipelining_violations == []
 
 
 @pytest.mark.parametrize("offers", [WITHOUT_PIPELINING, ("PIPELINING",)], ids=["lockstep", "pipelined"])
@@ -92,25 +104,25 @@ async def test_tasks_that_send_at_once_each_get_their_own_reply(offers: tuple[st
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(60)))
     assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(60)]
     assert [r.forward_paths[0] for r in server.received] == [f"to{n}@example.net" for n in range(60)]
-    assert server.improper == []
+    assert server.pipelining_violations == []
     assert server.connections == 1
 
 
 async def test_refusals_among_many_go_to_the_right_senders() -> None:
     """BL-06: each third recipient is refused, each fifth content, and nobody gets another's reply."""
 
-    def rcpt(cue: object) -> str | None:
-        number = int(cue.line.split(b"to")[1].split(b"@")[0])  # type: ignore[attr-defined]
+    def rcpt(context: object) -> str | None:
+        number = int(context.line.split(b"to")[1].split(b"@")[0])  # type: ignore[attr-defined]
         return f"550 5.1.1 no to{number}" if number % 3 == 0 else None
 
-    def dot(cue: object) -> str | None:
-        number = int(cue.forward_paths[0][2:].split("@")[0])  # type: ignore[attr-defined]
+    def dot(context: object) -> str | None:
+        number = int(context.forward_paths[0][2:].split("@")[0])  # type: ignore[attr-defined]
         return f"451 4.3.0 later to{number}" if number % 5 == 0 else None
 
-    async with playing({Stage.RCPT: rcpt, Stage.DOT: dot}, on_accept=token) as (_server, session):
+    async with playing({Stage.RCPT: rcpt, Stage.END_OF_DATA: dot}, on_accept=token) as (_server, session):
         deliveries = await asyncio.gather(*(session.send(message(n)) for n in range(60)))
     for n, delivery in enumerate(deliveries):
-        reply, outcome = delivery.replies()[0], delivery.outcomes[0]
+        reply, outcome = delivery.replies[0], delivery.outcomes[0]
         assert f"to{n}" in reply.text.removesuffix("@example.net").split()
         assert outcome is (Outcome.REJECTED if n % 3 == 0 else Outcome.DEFERRED if n % 5 == 0 else Outcome.ACCEPTED)
 
@@ -130,7 +142,7 @@ async def test_each_recipient_has_its_own_outcome() -> None:
         ({Stage.MAIL: {1: "550 5.7.1 not you"}}, ["MAIL", "RCPT", "DATA", "RSET"]),
         ({Stage.RCPT: {1: "550 5.1.1 unknown"}}, ["MAIL", "RCPT", "DATA", "RSET"]),
         ({Stage.DATA: {1: "451 4.3.0 later"}}, ["MAIL", "RCPT", "DATA", "RSET"]),
-        ({Stage.DOT: {1: "552 5.3.4 too big"}}, ["MAIL", "RCPT", "DATA", "."]),
+        ({Stage.END_OF_DATA: {1: "552 5.3.4 too big"}}, ["MAIL", "RCPT", "DATA", "."]),
     ],
     ids=["mail", "rcpt", "data", "dot"],
 )
@@ -152,7 +164,7 @@ async def test_after_a_refusal_the_session_goes_on(
 
 async def test_a_lone_dot_when_data_is_taken_without_recipients() -> None:
     """RFC 2920 §3.1, WI-19: 354 though every RCPT was refused; nothing is booked on the reply."""
-    script = {Stage.RCPT: {1: "550 5.1.1 unknown"}, Stage.DATA: {1: "354 go on"}, Stage.DOT: {1: "250 queued"}}
+    script = {Stage.RCPT: {1: "550 5.1.1 unknown"}, Stage.DATA: {1: "354 go on"}, Stage.END_OF_DATA: {1: "250 queued"}}
     async with ScriptedRelay(script) as server, Session(relay_of(server)) as session:
         delivery = await session.send(message(1))
         assert delivery.outcomes == (Outcome.REJECTED,)
@@ -322,8 +334,8 @@ async def test_all_or_nothing_is_said_in_every_dialogue(dialogue: Dialogue) -> N
     """One refused: nobody has it, and the next message goes on; all accepted: everybody has it."""
     path = {1: ("a@example.net", "bad@example.net", "b@example.net"), 2: ("a@example.net", "b@example.net")}
 
-    def rcpt(cue: Cue) -> Move | None:
-        return "550 5.1.1 no such user" if b"<bad@" in cue.line else None
+    def rcpt(context: StageContext) -> Action | None:
+        return "550 5.1.1 no such user" if b"<bad@" in context.line else None
 
     async with playing({Stage.RCPT: rcpt}, relay={"dialogue": dialogue}) as (server, session):
         made = [message(number, to=path[number]) for number in (1, 2)]
@@ -333,7 +345,7 @@ async def test_all_or_nothing_is_said_in_every_dialogue(dialogue: Dialogue) -> N
         assert taken.accepted
         assert after.accepted
     assert [received.forward_paths for received in server.received] == [path[2], ("to3@example.net",)]
-    assert server.improper == []
+    assert server.pipelining_violations == []
 
 
 async def test_a_relay_that_knows_neither_hello_is_asked_once_each() -> None:
@@ -350,8 +362,8 @@ async def test_what_the_relay_says_of_users_and_lists_is_told_line_by_line() -> 
     lists = b"250-Ann <ann@example.org>\r\n250 Bob <bob@example.org>\r\n"
     refusal = "553-user ambiguous\r\n553-ann@a.example\r\n553 ann@b.example"
 
-    def other(cue: Cue) -> Move | None:
-        return {b"EXPN staff": lists, b"VRFY ann": refusal.encode() + b"\r\n"}.get(cue.line)
+    def other(context: StageContext) -> Action | None:
+        return {b"EXPN staff": lists, b"VRFY ann": refusal.encode() + b"\r\n"}.get(context.line)
 
     async with playing({Stage.OTHER: other}) as (server, session):
         reply = await session.expn("staff")
@@ -386,7 +398,7 @@ async def test_another_session_knows_nothing_of_the_one_before() -> None:
 @pytest.mark.parametrize("move", [Fin(), Rst(), HalfClose()], ids=["fin", "rst", "half-close"])
 async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> None:
     """W-24 and W-25: the session says so before anybody sends."""
-    async with playing({Stage.EHLO: (USUAL, Wait(0.02), move)}) as (server, session):  # type: ignore[dict-item]
+    async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), move)}) as (server, session):  # type: ignore[dict-item]
         assert session.usable
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost):
@@ -397,7 +409,10 @@ async def test_a_hang_up_while_idle_is_noticed_without_asking(move: object) -> N
 
 async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
     """N-04, D-06, WI-11: its text is in the next error."""
-    async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (_server, session):
+    async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), b"421 4.3.2 maintenance\r\n", Fin())}) as (
+        _server,
+        session,
+    ):
         await until(lambda: not session.usable)
         with pytest.raises(ConnectionLost, match="maintenance"):
             await session.send(message())
@@ -405,7 +420,7 @@ async def test_a_421_while_idle_is_told_to_the_next_sender() -> None:
 
 async def test_a_reply_to_nothing_is_never_paired_with_a_later_command() -> None:
     """W-30, WI-06."""
-    async with playing({Stage.EHLO: (USUAL, Wait(0.02), b"250 stray\r\n")}) as (server, session):
+    async with playing({Stage.EHLO: (DEFAULT_REPLY, Wait(0.02), b"250 stray\r\n")}) as (server, session):
         await until(lambda: not session.usable)
         with pytest.raises(RemoteProtocolError, match="stray"):
             await session.send(message())
@@ -419,7 +434,10 @@ async def test_noop_asks_for_a_sign_of_life(server: ScriptedRelay) -> None:
 
 async def test_noops_at_once_each_get_their_own_reply() -> None:
     """W-33: seven commands by gather on one session."""
-    async with playing({Stage.NOOP: lambda cue: f"250 noop {cue.number}"}) as (_server, session), asyncio.timeout(5):
+    async with (
+        playing({Stage.NOOP: lambda context: f"250 noop {context.occurrence}"}) as (_server, session),
+        asyncio.timeout(5),
+    ):
         replies = await asyncio.gather(*(session.noop() for _ in range(7)))
         assert [reply.text for reply in replies] == [f"noop {n}" for n in range(1, 8)]
         assert (await session.send(message())).accepted
@@ -427,18 +445,18 @@ async def test_noops_at_once_each_get_their_own_reply() -> None:
 
 async def test_a_message_waits_for_a_noop_that_is_under_way() -> None:
     """NOOP must be the last command of a group (RFC 2920 §3.1)."""
-    async with playing({Stage.NOOP: (Wait(0.05), USUAL)}) as (server, session), asyncio.timeout(5):
+    async with playing({Stage.NOOP: (Wait(0.05), DEFAULT_REPLY)}) as (server, session), asyncio.timeout(5):
         noop = asyncio.create_task(session.noop())
         await server.wait_for_stage(Stage.NOOP)
         assert (await session.send(message())).accepted
         assert (await noop).code == 250
-    assert server.improper == []
+    assert server.pipelining_violations == []
 
 
 async def test_noop_is_refused_while_messages_are_under_way_and_harms_none() -> None:
-    async with playing({Stage.DOT: (Wait(0.05), USUAL)}) as (server, session), asyncio.timeout(5):
+    async with playing({Stage.END_OF_DATA: (Wait(0.05), DEFAULT_REPLY)}) as (server, session), asyncio.timeout(5):
         sending = asyncio.create_task(session.send(message()))
-        await server.wait_for_stage(Stage.DOT)
+        await server.wait_for_stage(Stage.END_OF_DATA)
         with pytest.raises(LocalProtocolError, match="under way"):
             await session.noop()
         assert (await sending).accepted
@@ -455,7 +473,7 @@ async def test_421_to_noop_closes_the_session() -> None:
 
 @pytest.mark.parametrize(
     "move",
-    ["502 5.5.1 never", UNSAID, Fin(), Rst(), Hang(), (USUAL, Wait(0.01), b"x", Hang()), "250 fine"],
+    ["502 5.5.1 never", NO_REPLY, Fin(), Rst(), Hang(), (DEFAULT_REPLY, Wait(0.01), b"x", Hang()), "250 fine"],
     ids=["502", "silence", "fin", "rst", "hang", "octets behind the 221", "250"],
 )
 async def test_however_the_relay_takes_quit_the_session_ends_at_once(move: object) -> None:
@@ -489,7 +507,7 @@ async def test_after_a_broken_connection_no_quit_is_said() -> None:
 
 async def test_closing_twice_and_at_once_is_harmless() -> None:
     """The second close waits for the same end; neither hangs."""
-    async with ScriptedRelay({Stage.QUIT: (Wait(0.05), USUAL)}) as server, asyncio.timeout(3):
+    async with ScriptedRelay({Stage.QUIT: (Wait(0.05), DEFAULT_REPLY)}) as server, asyncio.timeout(3):
         session = Session(relay_of(server))
         await session.connect()
         await asyncio.gather(session.aclose(), session.aclose())

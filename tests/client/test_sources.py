@@ -18,7 +18,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import Deaf, Fin, Rst, ScriptedRelay, Stage
+from asyncsmtp.testing import Fin, Rst, ScriptedRelay, Stage, StopReading
 from tests.client.support import PATIENT, QUICK, message, playing, pooling, relay_of, serving, takes_all
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -113,8 +113,8 @@ async def test_a_source_that_fails_never_ends_its_content(dialogue: Dialogue, ho
             await pool.send(mail(make()))
         assert (await pool.send(message())).accepted
         assert [received.forward_paths for received in server.received] == [("to1@example.net",)]
-        assert "." not in server.dialogue_of(1)
-        assert not [line for line in server.dialogue_of(1) if line.endswith("LAST")]
+        assert "." not in server.get_dialogue(1)
+        assert not [line for line in server.get_dialogue(1) if line.endswith("LAST")]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_what_a_stream_may_have_in_it_is_asked_of_the_relay_first() -> Non
     async with ScriptedRelay(offers=("PIPELINING",)) as server, Session(relay_of(server)) as session:
         with pytest.raises(ExtensionNotSupported, match="8BITMIME"):
             await session.send(mail(StreamContent([HEAD])))
-        assert server.heard_of(Stage.MAIL) == 0
+        assert server.count_stage(Stage.MAIL) == 0
         assert (await session.send(mail(StreamContent([HEAD], eight_bit=False)))).accepted
 
 
@@ -193,7 +193,7 @@ async def test_a_relay_that_stops_reading_is_a_timeout(tmp_path: Path) -> None:
         for _ in range(400):
             file.write(LINE * 500)
     content = await FileContent.scan(path)
-    async with playing({Stage.BODY: Deaf()}, relay={"timeouts": QUICK}) as (_, session):
+    async with playing({Stage.BODY: StopReading()}, relay={"timeouts": QUICK}) as (_, session):
         with pytest.raises(ReplyTimeout, match="content"):
             await session.send(mail(content))
     os.unlink(path)

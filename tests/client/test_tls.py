@@ -24,7 +24,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.auth.sasl import Secret
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Deaf, Drip, Fin, Hang, Move, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, SendSlowly, Stage, StopReading, Wait
 from tests.client.support import GRACE, LIMIT, QUICK, Trail, commands, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -34,7 +34,7 @@ LOGIN = Login("ann", Secret("s3cret"))
 
 
 def serve(
-    tls: ssl.SSLContext, security: Security, script: dict[Stage, Move] | None = None, **more: object
+    tls: ssl.SSLContext, security: Security, script: dict[Stage, Action] | None = None, **more: object
 ) -> ScriptedRelay:
     implicit = security is Security.IMPLICIT_TLS
     return ScriptedRelay(script, tls=tls, implicit_tls=implicit, **more)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ async def test_a_message_travels_under_tls(
 async def test_what_was_known_before_tls_is_forgotten(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """TL-04, RFC 3207 §4.2: a new EHLO, and only what it offers; the attacker's list counts for nothing."""
     forged = "250-relay.example\r\n250-STARTTLS\r\n250-XEVIL\r\n250 AUTH PLAIN"
-    script = {Stage.EHLO: lambda cue: None if cue.tls else forged}
+    script = {Stage.EHLO: lambda context: None if context.tls else forged}
     async with (
         serve(server_tls, Security.STARTTLS, script) as server,  # type: ignore[arg-type]
         Session(relay_of(server, security=Security.STARTTLS, context=client_tls)) as session,
@@ -106,7 +106,7 @@ async def test_octets_behind_the_220_are_an_attack(
     octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """P-01, TL-01, W-40, fact 1: in the same segment; nothing more is said, neither in clear nor under TLS."""
-    script: dict[Stage, Move] = {Stage.STARTTLS: (USUAL, octets)}
+    script: dict[Stage, Action] = {Stage.STARTTLS: (DEFAULT_REPLY, octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN)
         error = await refused(relay, StartTlsInjection)
@@ -121,7 +121,7 @@ async def test_octets_a_moment_behind_the_220_never_reach_the_session(
     delay: float, octets: bytes, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """TL-02: they break the handshake, whenever they come; it ends as an attack or as no TLS, never in clear."""
-    script: dict[Stage, Move] = {Stage.STARTTLS: (USUAL, Wait(delay), octets)}
+    script: dict[Stage, Action] = {Stage.STARTTLS: (DEFAULT_REPLY, Wait(delay), octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN, timeouts=QUICK)
         began = asyncio.get_running_loop().time()
@@ -135,7 +135,7 @@ async def test_a_reply_under_tls_that_nobody_asked_for_ends_it(
     server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """A second greeting under TLS would be taken for the answer to EHLO."""
-    script = {Stage.EHLO: lambda cue: (b"250 hello\r\n", USUAL) if cue.tls else None}
+    script = {Stage.EHLO: lambda context: (b"250 hello\r\n", DEFAULT_REPLY) if context.tls else None}
     async with serve(server_tls, Security.STARTTLS, script) as server:  # type: ignore[arg-type]
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls)
         session = Session(relay)
@@ -163,13 +163,13 @@ async def test_a_reply_under_tls_that_nobody_asked_for_ends_it(
         ({Stage.STARTTLS: b"250 fine\r\n"}, set(), ["EHLO", "STARTTLS"]),
         ({Stage.STARTTLS: b"ERROR\r\n"}, set(), ["EHLO", "STARTTLS"]),
         ({Stage.STARTTLS: Fin()}, set(), ["EHLO", "STARTTLS"]),
-        ({Stage.STARTTLS: (USUAL, Fin())}, set(), ["EHLO", "STARTTLS"]),
+        ({Stage.STARTTLS: (DEFAULT_REPLY, Fin())}, set(), ["EHLO", "STARTTLS"]),
         ({Stage.HANDSHAKE: Fin()}, set(), ["EHLO", "STARTTLS"]),
     ],
     ids=["stripped", "HELO", "454", "502", "354", "250", "garbage", "fin", "220, then fin", "fin in the handshake"],
 )
 async def test_without_tls_nothing_more_is_said(
-    script: dict[Stage, Move],
+    script: dict[Stage, Action],
     hides: set[str],
     said: list[str],
     server_tls: ssl.SSLContext,
@@ -190,7 +190,7 @@ async def test_opportunistic_goes_on_in_clear_only_without_credentials(
     login: Login | None, stripped: bool, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """W-36, TL-11."""
-    script: dict[Stage, Move] = {} if stripped else {Stage.STARTTLS: "454 4.7.0 not now"}
+    script: dict[Stage, Action] = {} if stripped else {Stage.STARTTLS: "454 4.7.0 not now"}
     hides = {"STARTTLS"} if stripped else set()
     async with serve(server_tls, Security.STARTTLS, script, hides=hides, users={"ann": "s3cret"}) as server:
         relay = relay_of(server, security=Security.OPPORTUNISTIC, context=client_tls, login=login)
@@ -216,7 +216,7 @@ async def test_a_handshake_that_stalls_is_bounded(
 
 async def test_a_handshake_that_drips_is_bounded(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     octets = b"\x16\x03\x03\x00\x7a" + b"\x02\x00\x00\x76"
-    script: dict[Stage, Move] = {Stage.HANDSHAKE: Drip(octets, LIMIT * 0.3, times=0)}
+    script: dict[Stage, Action] = {Stage.HANDSHAKE: SendSlowly(octets, LIMIT * 0.3, times=0)}
     async with serve(server_tls, Security.STARTTLS, script) as server:
         relay = relay_of(server, security=Security.STARTTLS, context=client_tls, timeouts=QUICK)
         began = asyncio.get_running_loop().time()
@@ -225,9 +225,9 @@ async def test_a_handshake_that_drips_is_bounded(server_tls: ssl.SSLContext, cli
 
 
 @BOTH
-@pytest.mark.parametrize("move", [Hang(), Deaf()], ids=["mute", "deaf"])
+@pytest.mark.parametrize("move", [Hang(), StopReading()], ids=["mute", "deaf"])
 async def test_closing_is_bounded_under_tls(
-    move: Move, security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    move: Action, security: Security, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """TL-09: `close()` and `wait_closed()` alone would take half a minute."""
     async with serve(server_tls, security, {Stage.QUIT: move}) as server:

@@ -13,7 +13,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Cue, Fin, Forget, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, DiscardInput, Fin, ScriptedRelay, Stage, StageContext
 from tests.client.support import QUICK, Trail, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -58,7 +58,7 @@ async def test_the_log_has_the_dialogue_at_debug_and_harmless(caplog: pytest.Log
     """CT-01, CT-02, RE-09: one record a line, nothing that a terminal obeys, a bounded length; no content."""
     caplog.set_level(logging.DEBUG, "asyncsmtp.session")
     hostile = b"250-\x1b]0;pwn\x07\x9b31m\xff\r\n250 " + b"x" * 1500 + b"\r\n"
-    async with playing({Stage.DOT: hostile}) as (_, session):
+    async with playing({Stage.END_OF_DATA: hostile}) as (_, session):
         await session.send(message(body="my secret plans\r\n"))
     dialogue = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
     assert "C: MAIL FROM:<from@example.org> SIZE=52" in dialogue
@@ -71,7 +71,7 @@ async def test_a_chatty_relay_does_not_flood_the_log(caplog: pytest.LogCaptureFi
     """RE-09, CT-02: replies of 64 KiB, each another; without DEBUG none is logged, with it each in part."""
     number = 0
 
-    def chatty(cue: Cue) -> bytes:
+    def chatty(context: StageContext) -> bytes:
         nonlocal number
         number += 1
         return b"".join(b"250-%d %s\r\n" % (number, b"y" * 240) for _ in range(240)) + b"250 ok\r\n"
@@ -127,7 +127,10 @@ async def test_tls_that_proves_nothing_is_a_warning_once_a_pool(
 async def test_a_relay_that_loses_commands_is_a_warning_once_a_pool(caplog: pytest.LogCaptureFixture) -> None:
     """WI-18: mail goes on, slower; a person can spare it the time of finding out."""
     settings = {"sessions": 3, "depth": 2}
-    async with pooling({Stage.MAIL: (USUAL, Forget())}, relay={"timeouts": QUICK}, pool=settings) as (_, pool):
+    async with pooling({Stage.MAIL: (DEFAULT_REPLY, DiscardInput())}, relay={"timeouts": QUICK}, pool=settings) as (
+        _,
+        pool,
+    ):
         await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "loses commands" in warning
@@ -143,6 +146,9 @@ async def test_without_debug_the_log_is_not_written(caplog: pytest.LogCaptureFix
 async def test_a_relay_that_goes_after_its_221_has_not_failed(trail: Trail) -> None:
     """Most do, in the same segment; whoever reads the dialogue would wonder."""
     for _ in range(20):
-        async with ScriptedRelay({Stage.QUIT: (USUAL, Fin())}) as server, Session(relay_of(server), trace=trail):
+        async with (
+            ScriptedRelay({Stage.QUIT: (DEFAULT_REPLY, Fin())}) as server,
+            Session(relay_of(server), trace=trail),
+        ):
             pass
     assert [line for line in trail.lines if line.startswith("=")] == []

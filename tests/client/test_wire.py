@@ -9,7 +9,7 @@ import pytest
 
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, ReplyTimeout, SMTPError
-from asyncsmtp.testing import USUAL, Drip, Hang, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, Hang, ScriptedRelay, SendSlowly, Stage, Wait
 from tests.client.support import LIMIT, QUICK, message, playing, relay_of, until
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 async def test_a_reply_in_single_octets_is_a_reply() -> None:
     """W-31, over loopback."""
-    script = {stage: Drip(b"", 0.0) for stage in ()} | {
-        Stage.DOT: Drip(b"250-2.0.0 taken\r\n250 2.0.0 for good\r\n", 0.0005),
+    script = {stage: SendSlowly(b"", 0.0) for stage in ()} | {
+        Stage.END_OF_DATA: SendSlowly(b"250-2.0.0 taken\r\n250 2.0.0 for good\r\n", 0.0005),
     }
     async with playing(script) as (_, session):
         delivery = await session.send(message())
-        assert delivery.final is not None
-        assert delivery.final.text == "2.0.0 taken\n2.0.0 for good"
+        assert delivery.content_reply is not None
+        assert delivery.content_reply.text == "2.0.0 taken\n2.0.0 for good"
 
 
 async def test_the_first_failure_is_everyones() -> None:
@@ -46,7 +46,7 @@ async def test_an_idle_session_has_no_limit() -> None:
 
 async def test_a_limit_begins_when_the_command_is_the_oldest() -> None:
     """RCPT's does not run while MAIL is unanswered, though both were said at once."""
-    late = (Wait(LIMIT * 0.7), USUAL)
+    late = (Wait(LIMIT * 0.7), DEFAULT_REPLY)
     async with playing({Stage.MAIL: late, Stage.RCPT: late}, relay={"timeouts": QUICK}) as (_, session):
         assert (await session.send(message())).accepted
 
@@ -54,7 +54,7 @@ async def test_a_limit_begins_when_the_command_is_the_oldest() -> None:
 @pytest.mark.parametrize("past_the_dot", [True, False])
 async def test_a_connection_that_times_out_below_tcp_is_lost(past_the_dot: bool) -> None:
     """ETIMEDOUT is a TimeoutError, and no timeout of ours."""
-    stage = Stage.DOT if past_the_dot else Stage.MAIL
+    stage = Stage.END_OF_DATA if past_the_dot else Stage.MAIL
     async with playing({stage: Hang()}) as (server, session):
         sending = asyncio.create_task(session.send(message()))
         await server.wait_for_stage(stage)
@@ -87,7 +87,7 @@ async def test_nothing_is_written_after_the_connection_is_gone() -> None:
         with pytest.raises(ConnectionLost):
             await session.send(message())
         await session.aclose()
-    assert server.heard_of(Stage.MAIL) == 0
+    assert server.count_stage(Stage.MAIL) == 0
 
 
 async def test_a_session_ends_when_the_relay_ends_it() -> None:

@@ -27,8 +27,8 @@ def read(pieces: list[bytes]) -> tuple[list[Reply], bool, bool]:
     reader, replies = ReplyReader(), []
     try:
         for piece in pieces:
-            for reply in reader.replies(piece):
+            for reply in reader.receive(piece):
                 replies.append(reply)  # those before the error count
     except RemoteProtocolError:
         return replies, True, False
-    return replies, False, reader.unfinished() is not None
+    return replies, False, reader.receive_eof() is not None

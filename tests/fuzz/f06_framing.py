@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, chunks, transparent
+from asyncsmtp.protocol.content import Content, dot_stuff, split_chunks
 
 __all__ = ["target"]
 
@@ -20,11 +20,11 @@ def target(data: bytes) -> None:
     assert content.endswith(b"\r\n")
     assert content.count(b"\r") == content.count(b"\n") == content.count(b"\r\n")
     parts = [content[at : at + size] for at in range(0, len(content), size)]
-    image = b"".join(transparent(parts)) + b".\r\n"
-    assert image == b"".join(transparent([content])) + b".\r\n"
+    image = b"".join(dot_stuff(parts)) + b".\r\n"
+    assert image == b"".join(dot_stuff([content])) + b".\r\n"
     assert (b"\r\n" + image).count(b"\r\n.\r\n") == 1
     assert undo(image) == content
-    cut = list(chunks(parts, size))
+    cut = list(split_chunks(parts, size))
     assert b"".join(cut) == content
     assert all(len(chunk) == size for chunk in cut[:-1])
 

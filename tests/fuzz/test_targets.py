@@ -84,8 +84,8 @@ def test_f6_sees_a_dot_that_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> N
         for part in parts:
             yield part.replace(b"\n.", b"\n..")  # and a part that begins a line with one is forgotten
 
-    assert f06_framing.transparent is content.transparent
-    monkeypatch.setattr(f06_framing, "transparent", lazy)
+    assert f06_framing.dot_stuff is content.dot_stuff
+    monkeypatch.setattr(f06_framing, "dot_stuff", lazy)
     assert broken("F6")
 
 

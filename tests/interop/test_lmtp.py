@@ -58,7 +58,7 @@ async def test_each_recipient_has_its_own_answer(
     async with Session(reached(dovecot, dialogue), trace=lines) as session:
         delivery = await session.send(sent)
     assert delivery.outcomes == (Outcome.ACCEPTED, Outcome.REJECTED, Outcome.ACCEPTED)
-    assert [reply.code for reply in delivery.replies()] == [250, 550, 250]
+    assert [reply.code for reply in delivery.replies] == [250, 550, 250]
     assert [named(delivery, path) for path in (ADA, BOB)] == [True, True]
     assert ("BDAT" in lines.verbs()) == (dialogue is Dialogue.STREAMED)
     assert ("DATA" in lines.verbs()) == (dialogue is not Dialogue.STREAMED)

@@ -127,7 +127,7 @@ async def test_a_server_that_finds_the_size_too_large_refuses_it(server: Server)
     async with Session(server.relay(masked=frozenset({"SIZE"}))) as session:
         delivery = await session.send(letter(body="0123456789abcde\n" * (server.limit // 16)))
     assert delivery.outcomes == (Outcome.REJECTED,)
-    assert delivery.replies()[0].code in (552, 554)
+    assert delivery.replies[0].code in (552, 554)
     async with Session(server.relay()) as session:
         assert (await session.send(letter())).accepted
     assert len(server.wait_for(1)) == 1

@@ -59,7 +59,7 @@ async def test_each_recipient_has_its_own_answer(postfix: Postfix) -> None:
     async with Session(relay_of(postfix)) as session:
         delivery = await session.send(letter(1, "nobody@example.com", "busy@example.com", "ada@example.com"))
     assert delivery.outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.ACCEPTED)
-    refused, deferred, _ = delivery.replies()
+    refused, deferred, _ = delivery.replies
     assert (refused.code, str(refused.status)) == (550, "5.1.1")
     assert "No such user here" in str(refused)
     assert (deferred.code, str(deferred.status)) == (450, "4.2.1")

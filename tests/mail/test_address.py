@@ -30,7 +30,7 @@ from asyncsmtp.mail.address import Address
 def test_one_address_is_a_name_and_a_mailbox(text: str, name: str, address: str) -> None:
     """The name is literal, quotes undone; the mailbox is what the envelope will say."""
     parsed = Address.parse(text)
-    assert (parsed.name, parsed.mailbox.wire) == (name, address)
+    assert (parsed.name, parsed.mailbox.address) == (name, address)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_could_be_read_in_two_ways_is_refused(text: str) -> None:
 def test_a_list_is_cut_at_commas_outside_quotes_and_brackets() -> None:
     """`"Last, First" <a@b>` is one address."""
     parsed = Address.parse_list('"A, B" <a@x.example>,b@x.example , C <"c,d"@x.example>')
-    assert [(each.name, each.mailbox.wire) for each in parsed] == [
+    assert [(each.name, each.mailbox.address) for each in parsed] == [
         ("A, B", "a@x.example"),
         ("", "b@x.example"),
         ("C", '"c,d"@x.example'),

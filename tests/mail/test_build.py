@@ -140,7 +140,7 @@ def test_the_header_says_what_was_said() -> None:
 def test_bcc_is_in_the_envelope_and_nowhere_else() -> None:
     """MH-12; a mailbox named twice is mailed once."""
     message = made(cc="c@x.example", bcc=["secret@x.example", "bob@X.example"])
-    assert [path.wire for path in message.envelope.forward_paths] == [
+    assert [path.address for path in message.envelope.forward_paths] == [
         "bob@x.example",
         "c@x.example",
         "secret@x.example",

@@ -18,7 +18,7 @@ from asyncsmtp.mail.message import Message, build
 from asyncsmtp.mail.signing import dkim as signing
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.protocol.content import Content, dot_stuff
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from tests.mail.dkim_verifier import verdicts
 
@@ -95,7 +95,7 @@ def test_both_signatures_hold_for_both_verifiers(given: dict[str, object]) -> No
     assert hold(bytes(signed.content)) == [True, True]
     assert signed.content.size == len(bytes(signed.content))
     Content.of(bytes(signed.content))
-    assert b"".join(transparent(signed.content.parts)).replace(b"\r\n..", b"\r\n.") == bytes(signed.content)
+    assert b"".join(dot_stuff(signed.content.parts)).replace(b"\r\n..", b"\r\n.") == bytes(signed.content)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_content_that_is_not_in_memory_is_refused() -> None:
     """Its hash stands before its first octet."""
 
     class Afar:
-        size, eight_bit, utf8_headers, binary, spent = None, False, False, False, False
+        size, eight_bit, utf8_headers, binary, is_consumed = None, False, False, False, False
 
         async def blocks(self) -> AsyncGenerator[bytes]:
             yield b"From: <a@example.com>\r\n"
@@ -151,7 +151,7 @@ def test_content_that_is_not_in_memory_is_refused() -> None:
 def test_binary_content_is_refused() -> None:
     """RFC 6376 §5.3: what a relay may change on the way cannot be signed."""
     with pytest.raises(MessageError, match="binary"):
-        Signer(*keys()).signed(Content.of_any(b"From: a@example.com\r\n\r\na\nb"))
+        Signer(*keys()).signed(Content.from_binary(b"From: a@example.com\r\n\r\na\nb"))
 
 
 def test_a_retry_signs_the_same_octets() -> None:

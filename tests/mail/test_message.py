@@ -46,7 +46,7 @@ def read(message: Message) -> EmailMessage:
 
 
 def paths(message: Message) -> tuple[str, list[str]]:
-    return str(message.envelope.reverse_path), [path.wire for path in message.envelope.forward_paths]
+    return str(message.envelope.reverse_path), [path.address for path in message.envelope.forward_paths]
 
 
 @pytest.mark.parametrize("make", [new, old])

@@ -15,7 +15,7 @@ from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import BodyHash
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.protocol.content import Canonical, Content, Transparency, as_data, chunks
+from asyncsmtp.protocol.content import Content, ContentNormalizer, DotStuffer, dot_stuff_content, split_chunks
 from asyncsmtp.protocol.envelope import Mailbox
 
 LINE = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=120)
@@ -103,10 +103,14 @@ def test_no_codec_minds_where_its_octets_are_cut(octets: bytes, places: list[int
     """P3: transparency, line ends, the hash of a body, chunks: the same of one piece as of many."""
     octets = octets.replace(b"\0", b"")
     pieces = list(cut(octets, places))
-    dots, whole_dots = Transparency(), Transparency()
-    assert b"".join(map(dots.pass_on, pieces)) == whole_dots.pass_on(octets) == as_data(Content.trusted(tuple(pieces)))
-    mended, whole = Canonical(fix_eols=True), Canonical(fix_eols=True)
-    assert b"".join([*map(mended.pass_on, pieces), mended.end()]) == whole.pass_on(octets) + whole.end()
+    dots, whole_dots = DotStuffer(), DotStuffer()
+    assert (
+        b"".join(map(dots.feed, pieces))
+        == whole_dots.feed(octets)
+        == dot_stuff_content(Content.from_canonical(tuple(pieces)))
+    )
+    mended, whole = ContentNormalizer(fix_eols=True), ContentNormalizer(fix_eols=True)
+    assert b"".join([*map(mended.feed, pieces), mended.end()]) == whole.feed(octets) + whole.end()
     assert (mended.size, mended.eight_bit, mended.utf8_headers) == (whole.size, whole.eight_bit, whole.utf8_headers)
     lines = octets.replace(b"\r", b"").replace(b"\n", b"\r\n")
     hashed, at_once = BodyHash(), BodyHash()
@@ -115,7 +119,7 @@ def test_no_codec_minds_where_its_octets_are_cut(octets: bytes, places: list[int
     at_once.update(lines)
     assert hashed.digest() == at_once.digest()
     for size in (1, 7, 100):
-        assert list(chunks(pieces, size)) == list(chunks([octets], size))
+        assert list(split_chunks(pieces, size)) == list(split_chunks([octets], size))
 
 
 def cut(octets: bytes, places: list[int]) -> Iterator[bytes]:

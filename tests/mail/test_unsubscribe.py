@@ -116,7 +116,7 @@ def test_a_bounce_says_which_message_it_is_about() -> None:
         ("b+{{ token }}+{{ token }}@example.com", "may stand there once"),
         ("b@{{ token }}.example.com", "must stand before the @"),
         ("b+{{ email }}@example.com", "is not an e-mail address"),
-        ("x" * 60 + "{{ token }}@example.com", "has more than 64 octets"),
+        ("x" * 60 + "{{ token }}@example.com", "has more than 64 bytes"),
     ],
 )
 def test_a_return_path_that_makes_no_mailbox_is_refused(text: str, said: str) -> None:

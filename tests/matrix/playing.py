@@ -14,7 +14,7 @@ from asyncsmtp.client.config.relay import Login, Relay, Timeouts
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.auth.sasl import Secret
-from asyncsmtp.testing import Cue, Move, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Action, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import big, message, relay_of, token
 from tests.matrix.oracle import allowed, ending, opening_errors, untrue
 from tests.matrix.tables import (
@@ -79,9 +79,9 @@ class Trap:
         self._seen = 0
         self.sprung: float | None = None
 
-    def __call__(self, cue: Cue) -> Move | None:
+    def __call__(self, context: StageContext) -> Action | None:
         spot = self._cell.spot
-        if not spot.fits(cue):
+        if not spot.fits(context):
             return None
         self._seen += 1
         if self._seen != spot.occurrence:

@@ -10,7 +10,7 @@ from typing import Final
 
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Cue, Drip, Fin, Hang, Move, Rst, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, SendSlowly, Stage, StageContext
 
 LIMIT: Final = 0.5  # seconds for the stage at which the relay stalls; every other has plenty
 
@@ -28,7 +28,7 @@ class Fault(StrEnum):
     INJECTED = "injected line"  # in front of the reply that is due
 
 
-MOVES: Final[Mapping[Fault, Move]] = {
+MOVES: Final[Mapping[Fault, Action]] = {
     Fault.FIN: Fin(),
     Fault.RST: Rst(),
     Fault.HANG: Hang(),
@@ -36,9 +36,9 @@ MOVES: Final[Mapping[Fault, Move]] = {
     Fault.TRANSIENT: "451 4.3.0 later",
     Fault.PERMANENT: "550 5.7.1 no",
     Fault.GARBAGE: b"ERROR\r\n",
-    Fault.DRIP: Drip(b"250 slowly\r\n", LIMIT * 0.3, times=0),
-    Fault.EARLY: (USUAL, b"250 2.0.0 early\r\n"),
-    Fault.INJECTED: (b"250 2.0.0 injected\r\n", USUAL),
+    Fault.DRIP: SendSlowly(b"250 slowly\r\n", LIMIT * 0.3, times=0),
+    Fault.EARLY: (DEFAULT_REPLY, b"250 2.0.0 early\r\n"),
+    Fault.INJECTED: (b"250 2.0.0 injected\r\n", DEFAULT_REPLY),
 }
 
 
@@ -104,7 +104,7 @@ class Spot:
     stage: Stage
     limit: str
     occurrence: int = 1
-    fits: Callable[[Cue], bool] = lambda cue: True
+    fits: Callable[[StageContext], bool] = lambda context: True
     links: frozenset[Link] = frozenset(Link)
 
 
@@ -124,18 +124,18 @@ SPOTS: Final[Mapping[Point, Spot]] = {
     Point.RCPT: Spot(Stage.RCPT, "rcpt", _MESSAGE),
     Point.DATA: Spot(Stage.DATA, "data", _MESSAGE),
     Point.BODY: Spot(Stage.BODY, "end", _MESSAGE),
-    Point.END: Spot(Stage.DOT, "end", _MESSAGE),
+    Point.END: Spot(Stage.END_OF_DATA, "end", _MESSAGE),
     Point.RSET: Spot(Stage.RSET, "rset"),
     Point.QUIT: Spot(Stage.QUIT, "quit"),
 }
 
 
-def _not_last(cue: Cue) -> bool:
-    return b"LAST" not in cue.line
+def _not_last(context: StageContext) -> bool:
+    return b"LAST" not in context.line
 
 
-def _last(cue: Cue) -> bool:
-    return b"LAST" in cue.line
+def _last(context: StageContext) -> bool:
+    return b"LAST" in context.line
 
 
 _OTHERWISE: Final[Mapping[tuple[Way, Point], Spot]] = {

@@ -15,7 +15,7 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, ExtensionNotSupported, Refused, SMTPError, StartTlsInjection
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import USUAL, Fin, Hang, Move, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rule, ScriptedRelay, Stage
 from tests.client.support import message, relay_of
 
 pytestmark = [pytest.mark.both_loops]
@@ -76,7 +76,10 @@ NEGOTIATION: Mapping[str, Case] = {
     "half a record": ((b"\x16\x03\x03\x00\x7a\x02", Fin()), (ConnectFailed, StartTlsInjection)),
 }
 BUFFERING: Mapping[str, Case] = {
-    "the answer to EHLO behind the 220": ((USUAL, b"250-relay.example\r\n250 AUTH PLAIN\r\n"), (StartTlsInjection,)),
+    "the answer to EHLO behind the 220": (
+        (DEFAULT_REPLY, b"250-relay.example\r\n250 AUTH PLAIN\r\n"),
+        (StartTlsInjection,),
+    ),
 }
 OTHER: Mapping[str, Case] = {
     "STARTTLS stripped from EHLO": (b"250-relay.example\r\n250 SIZE\r\n", (ExtensionNotSupported,))
@@ -95,7 +98,7 @@ OPENINGS = [
     )
     for name, case in cases.items()
 ]
-SEVEN: Mapping[str, Move] = {  # to RSET and to QUIT
+SEVEN: Mapping[str, Action] = {  # to RSET and to QUIT
     "an empty line": b"\r\n",
     "no code": b"hello\r\n",
     "another code in the midst": b"250-a\r\n251 b\r\n",
@@ -131,7 +134,7 @@ async def test_a_malformed_opening_is_a_typed_error_and_no_mail(
         with pytest.raises(errors):
             await session.connect()
         await session.aclose()
-        assert not server.heard_of(Stage.MAIL)
+        assert not server.count_stage(Stage.MAIL)
 
 
 @pytest.mark.parametrize("name", SEVEN)

@@ -33,8 +33,8 @@ MUTANTS = {
         (
             (
                 "protocol/client.py",
-                "            for reply in self._reader.replies(data):\n",
-                "            replies = self._reader.replies(data)\n            for reply in replies:\n",
+                "            for reply in self._reader.receive(data):\n",
+                "            replies = self._reader.receive(data)\n            for reply in replies:\n",
             ),
             (
                 "protocol/client.py",
@@ -115,7 +115,7 @@ MUTANTS = {
             ),
             (
                 "protocol/client.py",
-                "        if self.state is _TLS and not self._reader.idle:\n",
+                "        if self.state is _TLS and not self._reader.is_empty:\n",
                 "        if False:\n",
             ),
         ),

@@ -22,8 +22,8 @@ def chunked(*replies: Reply, pipelined: bool = True) -> Transaction:
     transaction = Transaction(TWO, pipelined=pipelined, chunked=True)
     said: list[Command] = []
     for reply in replies:
-        said += transaction.say()
-        transaction.answered(said.pop(0), reply)
+        said += transaction.commands_to_send()
+        transaction.receive_reply(said.pop(0), reply)
     return transaction
 
 
@@ -34,145 +34,146 @@ def test_the_content_is_due_when_a_recipient_is_accepted(pipelined: bool) -> Non
     assert transaction.phase is Phase.ENVELOPE
     transaction = chunked(OK, NO, OK, pipelined=pipelined)
     assert transaction.phase is Phase.CONTENT
-    assert transaction.say() == ()
-    transaction.content_ended()
-    transaction.answered(LAST, OK)
-    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
+    assert transaction.commands_to_send() == ()
+    transaction.end_content()
+    transaction.receive_reply(LAST, OK)
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_without_a_recipient_no_chunk_but_rset(pipelined: bool) -> None:
     """Nothing is sent for nobody."""
     transaction = chunked(OK, NO, LATER, pipelined=pipelined)
-    assert transaction.phase is Phase.CLEARING
-    assert transaction.say() == (RSET,)
-    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED)
+    assert transaction.phase is Phase.RESETTING
+    assert transaction.commands_to_send() == (RSET,)
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED)
 
 
 def test_the_first_refused_chunk_is_the_verdict_and_the_last_one() -> None:
     """WI-20, RFC 3030 §2: after any non-2yz no more chunks, and RSET is mandatory."""
     transaction = chunked(OK, OK, OK)
-    first, second = transaction.say_chunk(5), transaction.say_chunk(5)
-    transaction.answered(first, FULL)
-    assert transaction.phase is Phase.CLEARING
+    first, second = transaction.start_chunk(5), transaction.start_chunk(5)
+    transaction.receive_reply(first, FULL)
+    assert transaction.phase is Phase.RESETTING
     with pytest.raises(LocalProtocolError):
-        transaction.say_chunk(5)
-    transaction.answered(second, NO)
-    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
-    assert transaction.say() == (RSET,)
+        transaction.start_chunk(5)
+    transaction.receive_reply(second, NO)
+    assert transaction.build_delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
+    assert transaction.commands_to_send() == (RSET,)
 
 
 def test_a_chunk_refused_behind_our_back_decides_when_the_last_is_answered() -> None:
     """The last chunk was said already: its own 503 says nothing new."""
     transaction = chunked(OK, OK, OK)
-    chunk = transaction.say_chunk(5)
-    transaction.content_ended()
-    transaction.answered(chunk, FULL)
-    assert transaction.phase is Phase.ENDED
-    transaction.answered(LAST, NO)
-    assert transaction.phase is Phase.OVER
-    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
+    chunk = transaction.start_chunk(5)
+    transaction.end_content()
+    transaction.receive_reply(chunk, FULL)
+    assert transaction.phase is Phase.AWAITING_RESULT
+    transaction.receive_reply(LAST, NO)
+    assert transaction.phase is Phase.DONE
+    assert transaction.build_delivery().outcomes == (Outcome.DEFERRED, Outcome.DEFERRED)
 
 
 def test_a_last_chunk_taken_after_a_refused_one_is_out_of_step() -> None:
     """It cannot be the reply to what was said; the message may be there or not."""
     transaction = chunked(OK, OK, OK)
-    chunk = transaction.say_chunk(5)
-    transaction.content_ended()
-    transaction.answered(chunk, FULL)
+    chunk = transaction.start_chunk(5)
+    transaction.end_content()
+    transaction.receive_reply(chunk, FULL)
     with pytest.raises(UnexpectedReply):
-        transaction.answered(LAST, OK)
+        transaction.receive_reply(LAST, OK)
 
 
 def test_a_taken_chunk_is_no_verdict() -> None:
     """Only the last one's reply is."""
     transaction = chunked(OK, OK, OK)
-    transaction.answered(transaction.say_chunk(5), OK)
+    transaction.receive_reply(transaction.start_chunk(5), OK)
     assert transaction.phase is Phase.CONTENT
-    assert not transaction.refused
+    assert not transaction.all_refused
 
 
 def test_a_streamed_content_may_be_delivered_as_soon_as_it_is_said() -> None:
     """It goes out before any recipient is accepted: in doubt until a reply says otherwise."""
     transaction = Transaction(TWO, chunked=True)
-    group = transaction.say()
-    transaction.content_ended(unasked=True)
+    group = transaction.commands_to_send()
+    transaction.end_content(before_replies=True)
     assert transaction.in_doubt
     for command in group:
-        transaction.answered(command, OK)
-    assert transaction.phase is Phase.ENDED
-    transaction.answered(LAST, OK)
+        transaction.receive_reply(command, OK)
+    assert transaction.phase is Phase.AWAITING_RESULT
+    transaction.receive_reply(LAST, OK)
     assert not transaction.in_doubt
-    assert transaction.delivery().accepted
+    assert transaction.build_delivery().accepted
 
 
 def test_a_streamed_content_goes_to_those_who_were_accepted() -> None:
     """PC-g: the last chunk was in the flight with a recipient who is refused; the other gets it."""
     transaction = Transaction(TWO, chunked=True)
-    for command, reply in zip((*transaction.say(), LAST), (OK, OK, NO, OK), strict=True):
+    for command, reply in zip((*transaction.commands_to_send(), LAST), (OK, OK, NO, OK), strict=True):
         if command.verb is Verb.MAIL:
-            transaction.content_ended(unasked=True)
-        transaction.answered(command, reply)
-    assert transaction.delivery().outcomes == (Outcome.ACCEPTED, Outcome.REJECTED)
+            transaction.end_content(before_replies=True)
+        transaction.receive_reply(command, reply)
+    assert transaction.build_delivery().outcomes == (Outcome.ACCEPTED, Outcome.REJECTED)
 
 
 def test_a_streamed_content_for_nobody_is_nobodys() -> None:
     """Its chunk is refused as well: 503 or 554, depending on the server."""
     transaction = Transaction(TWO, chunked=True)
-    for command, reply in zip((*transaction.say(), LAST), (OK, NO, NO, Reply(554)), strict=True):
+    for command, reply in zip((*transaction.commands_to_send(), LAST), (OK, NO, NO, Reply(554)), strict=True):
         if command is LAST:
-            assert transaction.refused
+            assert transaction.all_refused
         elif command.verb is Verb.MAIL:
-            transaction.content_ended(unasked=True)
-        transaction.answered(command, reply)
-    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
+            transaction.end_content(before_replies=True)
+        transaction.receive_reply(command, reply)
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
 def test_a_chunk_behind_a_refused_mail_is_nobodys() -> None:
     """PC-h: it was streamed, and is refused with all of its envelope; who takes it nevertheless delivers to nobody."""
     for last in (NO, OK):
         transaction = Transaction(TWO, chunked=True)
-        for command, reply in zip((*transaction.say(), LAST), (NO, Reply(503), Reply(503), last), strict=True):
+        commands = (*transaction.commands_to_send(), LAST)
+        for command, reply in zip(commands, (NO, Reply(503), Reply(503), last), strict=True):
             if command.verb is Verb.MAIL:
-                transaction.content_ended(unasked=True)
-            transaction.answered(command, reply)
-        assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
+                transaction.end_content(before_replies=True)
+            transaction.receive_reply(command, reply)
+        assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.REJECTED)
 
 
 def test_content_behind_data_is_never_unasked() -> None:
     """It waits for 354."""
     transaction = Transaction(TWO)
-    transaction.say()
+    transaction.commands_to_send()
     with pytest.raises(LocalProtocolError):
-        transaction.content_ended(unasked=True)
+        transaction.end_content(before_replies=True)
 
 
 def lmtp(*replies: Reply) -> Transaction:
     """An LMTP transaction after these replies, its content sent."""
     transaction = Transaction(TWO, lmtp=True)
-    for command, reply in zip(transaction.say(), (OK, *replies, Reply(354)), strict=True):
-        transaction.answered(command, reply)
-    transaction.content_ended()
+    for command, reply in zip(transaction.commands_to_send(), (OK, *replies, Reply(354)), strict=True):
+        transaction.receive_reply(command, reply)
+    transaction.end_content()
     return transaction
 
 
 def test_an_lmtp_relay_answers_for_each_recipient() -> None:
     """RFC 2033 §4.2: in the order of the RCPTs that it accepted."""
     transaction = lmtp(OK, OK)
-    assert transaction.answers_due == 2
-    transaction.answered(END_OF_CONTENT, OK)
-    assert transaction.phase is Phase.ENDED
+    assert transaction.expected_replies == 2
+    transaction.receive_reply(END_OF_CONTENT, OK)
+    assert transaction.phase is Phase.AWAITING_RESULT
     assert transaction.in_doubt
-    transaction.answered(END_OF_CONTENT, FULL)
-    assert transaction.phase is Phase.OVER
-    assert transaction.delivery().outcomes == (Outcome.ACCEPTED, Outcome.DEFERRED)
+    transaction.receive_reply(END_OF_CONTENT, FULL)
+    assert transaction.phase is Phase.DONE
+    assert transaction.build_delivery().outcomes == (Outcome.ACCEPTED, Outcome.DEFERRED)
 
 
 def test_an_lmtp_relay_answers_once_where_it_accepted_one() -> None:
     """No reply for a refused recipient."""
     transaction = lmtp(NO, OK)
-    transaction.answered(END_OF_CONTENT, OK)
-    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
+    transaction.receive_reply(END_OF_CONTENT, OK)
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.ACCEPTED)
 
 
 def test_the_machine_counts_the_replies_an_lmtp_content_has() -> None:

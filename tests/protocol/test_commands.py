@@ -70,7 +70,7 @@ def test_a_client_name_is_a_domain_or_an_address_literal(breaker: str, where: st
     if breaker == "" and where in ("client{}", "{}example"):
         return
     for greet in (commands.ehlo, commands.helo):
-        with pytest.raises(InvalidArgument, match="no name to greet a relay with"):
+        with pytest.raises(InvalidArgument, match="not a valid name for EHLO"):
             greet(name)
 
 
@@ -91,7 +91,7 @@ def test_a_parameter_holds_no_space_and_no_control(breaker: str) -> None:
         for parameters in ({"X" + breaker: "v"}, {"X": "v" + breaker}, {"X": breaker}, {breaker: None}):
             if breaker in ("\u2028", "\u760d", "\u760a") and "X" in parameters:
                 continue
-            with pytest.raises(InvalidArgument, match="is no ESMTP parameter"):
+            with pytest.raises(InvalidArgument, match="is not a valid ESMTP parameter"):
                 make(ANN, parameters)
 
 
@@ -110,7 +110,7 @@ def test_a_value_beyond_ascii_is_utf8() -> None:
 @pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN X", "PLAIN\r\n", "É", "A" * 21])
 def test_a_mechanism_has_a_name_of_sasl(mechanism: str) -> None:
     """WO-01, RFC 4422 §3.1."""
-    with pytest.raises(InvalidArgument, match="no SASL mechanism"):
+    with pytest.raises(InvalidArgument, match="not a valid SASL mechanism"):
         commands.auth(mechanism)
 
 
@@ -142,7 +142,7 @@ def test_a_response_may_be_as_long_as_mechanisms_need() -> None:
 
 def test_a_chunk_has_no_negative_size() -> None:
     """WO-11."""
-    with pytest.raises(InvalidArgument, match="fewer than no octets"):
+    with pytest.raises(InvalidArgument, match="negative number of bytes"):
         commands.bdat(-1, last=True)
 
 

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Content, as_data, check, chunks, transparent
-from tests.protocol.cutting import at
+from asyncsmtp.protocol.content import (
+    Content,
+    check_canonical,
+    dot_stuff,
+    dot_stuff_content,
+    split_chunks,
+)
+from tests.protocol.splitting import at
 
 END = b"\r\n.\r\n"
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".a", b"a.", b"a", b"QUIT", b"\xff"]), max_size=12).map(
@@ -23,7 +29,7 @@ def stuffed(content: bytes) -> bytes:
 
 def image(parts: tuple[bytes, ...]) -> bytes:
     """What goes out after 354."""
-    return b"".join(transparent(parts)) + b".\r\n"
+    return b"".join(dot_stuff(parts)) + b".\r\n"
 
 
 def received(octets: bytes) -> bytes:
@@ -81,15 +87,15 @@ def test_text_has_its_line_ends_normalised_and_smuggles_nothing(smuggled: str) -
 @pytest.mark.parametrize(
     ("octets", "why"),
     [
-        (b"a\n.\nb\r\n", "a bare LF at octet 1 "),
-        (b"a\r.\rb\r\n", "a bare CR at octet 1 "),
-        (b"ab\r\n.\n\r\n", "a bare LF at octet 5 "),
-        (b"a\r\r\nb\r\n", "a bare CR at octet 1 "),
-        (b"\n", "a bare LF at octet 0 "),
-        (b"ab\r", "a bare CR at octet 2 "),
-        (b"a\n\r\n\rb", "a bare LF at octet 1 "),
-        (b"a\r\n\0.\r\n", "a NUL at octet 3 "),
-        (b"a" * 999, "line 1 of the content has more than 998 octets"),
+        (b"a\n.\nb\r\n", "a bare LF at byte 1 "),
+        (b"a\r.\rb\r\n", "a bare CR at byte 1 "),
+        (b"ab\r\n.\n\r\n", "a bare LF at byte 5 "),
+        (b"a\r\r\nb\r\n", "a bare CR at byte 1 "),
+        (b"\n", "a bare LF at byte 0 "),
+        (b"ab\r", "a bare CR at byte 2 "),
+        (b"a\n\r\n\rb", "a bare LF at byte 1 "),
+        (b"a\r\n\0.\r\n", "a NUL at byte 3 "),
+        (b"a" * 999, "line 1 of the content has more than 998 bytes"),
         (b"a\r\n" + b"b" * 999 + b"\r\n", "line 2 "),
         (b"a\r\n" * 5000 + b"b" * 100_000 + b"\r\nc\r\n", "line 5001 "),
         (b"a" * 998 + b"\r\n" + b"b" * 3000 + b"\r\n", "line 2 "),
@@ -101,7 +107,7 @@ def test_octets_that_are_not_canonical_are_refused_with_the_place(octets: bytes,
         Content.of(octets)
     assert why in str(refused.value)
     with pytest.raises(MessageError):
-        check(octets)
+        check_canonical(octets)
 
 
 @pytest.mark.parametrize("octets", [b"a" * 998, b"a" * 998 + b"\r\n", (b"a" * 998 + b"\r\n") * 3, b"\x0b\x0c\x85\r\n"])
@@ -143,13 +149,13 @@ def test_content_knows_what_it_needs(octets: bytes, size: int, eight_bit: bool, 
 
 def test_content_in_memory_can_be_sent_again() -> None:
     """What a stream cannot, once it was begun."""
-    assert not Content.of(b"Subject: x\r\n").spent
+    assert not Content.of(b"Subject: x\r\n").is_consumed
 
 
 def test_trusted_content_shares_its_parts() -> None:
     """A composer has checked them; the static ones are in every message."""
     static = b"A: b\r\n\r\n"
-    content = Content.trusted((static, b"hello\r\n"))
+    content = Content.from_canonical((static, b"hello\r\n"))
     assert content.parts[0] is static
     assert content == Content((static, b"hello\r\n"), 15, False, False)
 
@@ -157,7 +163,7 @@ def test_trusted_content_shares_its_parts() -> None:
 @given(LINES, st.lists(st.integers(0, 100), max_size=10))
 def test_transparency_does_not_depend_on_where_the_parts_are_cut(content: bytes, places: list[int]) -> None:
     """WO-08, P3: the same as line by line in one piece, and as the relay reads it."""
-    sent = b"".join(transparent(at(content, places)))
+    sent = b"".join(dot_stuff(at(content, places)))
     assert sent == stuffed(content)
     assert received(sent + b".\r\nMORE\r\n") == content
 
@@ -173,13 +179,13 @@ def test_the_end_of_mail_data_is_there_once(text: str) -> None:
 def test_parts_without_a_leading_dot_are_not_copied() -> None:
     """The hot path of a bulk mailer writes shared parts as they are."""
     part = b"a.\r\nb\r\n"
-    assert next(transparent((part,))) is part
+    assert next(dot_stuff((part,))) is part
 
 
 @given(LINES, st.lists(st.integers(0, 100), max_size=5), st.integers(1, 30))
 def test_chunks_have_the_size_that_was_asked_for(content: bytes, places: list[int], octets: int) -> None:
     """WO-11, P3: but the last one, and there is always a last one."""
-    found = list(chunks(at(content, places), octets))
+    found = list(split_chunks(at(content, places), octets))
     assert b"".join(found) == content
     assert all(len(chunk) == octets for chunk in found[:-1])
     assert 0 < len(found[-1]) <= octets
@@ -187,7 +193,7 @@ def test_chunks_have_the_size_that_was_asked_for(content: bytes, places: list[in
 
 def test_no_content_is_one_empty_chunk() -> None:
     """WO-11: `BDAT 0 LAST`."""
-    assert list(chunks((), 10)) == [b""]
+    assert list(split_chunks((), 10)) == [b""]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_no_content_is_one_empty_chunk() -> None:
 )
 def test_octets_that_are_not_canonical_are_binary(octets: bytes, binary: bool) -> None:
     """WO-06, RFC 3030 §3: they are taken as they are, and what is asked of the relay follows from that."""
-    content = Content.of_any(octets)
+    content = Content.from_binary(octets)
     assert bytes(content) == octets
     assert content.size == len(octets)
     assert content.binary is binary
@@ -213,13 +219,13 @@ def test_octets_that_are_not_canonical_are_binary(octets: bytes, binary: bool) -
 
 def test_binary_content_may_have_headers_beyond_ascii() -> None:
     """RFC 6531: SMTPUTF8 is needed all the same."""
-    assert Content.of_any("Subject: é\n\n".encode()).utf8_headers
-    assert not Content.of_any(b"Subject: e\r\n\r\n\xff").utf8_headers
+    assert Content.from_binary("Subject: é\n\n".encode()).utf8_headers
+    assert not Content.from_binary(b"Subject: e\r\n\r\n\xff").utf8_headers
 
 
 @given(st.lists(st.sampled_from([b".", b"\r\n", b"..", b"a", b"\r\n.\r\n", b""]), max_size=8))
 def test_a_content_in_memory_is_made_transparent_as_one_in_pieces_is(parts: list[bytes]) -> None:
     """RFC 5321 §4.5.2: the same octets by either way."""
-    stuffed = b"".join(transparent(parts))
-    assert as_data(Content.trusted(tuple(parts))) == stuffed
-    assert as_data(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))
+    stuffed = b"".join(dot_stuff(parts))
+    assert dot_stuff_content(Content.from_canonical(tuple(parts))) == stuffed
+    assert dot_stuff_content(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))

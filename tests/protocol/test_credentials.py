@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Password, Secret, octets
+from asyncsmtp.protocol.auth.credentials import Bearer, Channel, Password, Secret, encode_name
 
 
 def test_a_secret_shows_itself_to_nobody() -> None:
@@ -39,7 +39,7 @@ def test_secrets_are_equal_when_their_texts_are() -> None:
 def test_a_secret_that_would_break_a_frame_is_refused_and_not_shown(text: str, why: str) -> None:
     """AU-13, AU-08: not even by a traceback with the variables of its frames."""
     with pytest.raises(InvalidArgument, match=why) as refused:
-        Secret(text).octets("password")
+        Secret(text).encode("password")
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
     inner = [frame for frame in frames.stack if "asyncsmtp/protocol" in frame.filename]
     assert inner
@@ -51,13 +51,13 @@ def test_a_secret_that_would_break_a_frame_is_refused_and_not_shown(text: str, w
 def test_a_name_that_would_break_a_frame_is_refused(text: str) -> None:
     """AU-13."""
     with pytest.raises(InvalidArgument, match="the user name"):
-        octets(text, "user name")
+        encode_name(text, "user name")
 
 
 def test_names_and_secrets_go_out_as_utf_8() -> None:
     """D-32: RFC 4616 §2, and python/cpython#73936, where they crash."""
-    assert octets("zoë", "user name") == b"zo\xc3\xab"
-    assert Secret("pässword").octets("password") == b"p\xc3\xa4ssword"
+    assert encode_name("zoë", "user name") == b"zo\xc3\xab"
+    assert Secret("pässword").encode("password") == b"p\xc3\xa4ssword"
 
 
 def test_a_channel_does_not_show_what_goes_into_a_proof() -> None:
@@ -65,3 +65,14 @@ def test_a_channel_does_not_show_what_goes_into_a_proof() -> None:
     assert repr(Channel("relay.example", 587, b"certificate", "secret nonce")) == (
         "Channel(host='relay.example', port=587, plus=False)"
     )
+
+
+def test_a_str_is_a_secret_where_one_is_meant() -> None:
+    """It is hidden from then on; any other type is the caller's mistake."""
+    assert Password("ann", "hunter2") == Password("ann", Secret("hunter2"))
+    assert Bearer("ann", "hunter2") == Bearer("ann", Secret("hunter2"))
+    assert "hunter2" not in repr((Password("ann", "hunter2", "bob"), Bearer("ann", "hunter2")))
+    secret = Secret("hunter2")
+    assert Secret.of(secret) is secret
+    with pytest.raises(TypeError, match="a secret must be a str or a Secret, not bytes"):
+        Secret.of(b"hunter2")  # type: ignore[arg-type]

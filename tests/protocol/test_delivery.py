@@ -6,7 +6,7 @@ import pytest
 
 from asyncsmtp.errors import DeliveryRefused, InvalidArgument
 from asyncsmtp.protocol.commands import Verb
-from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
+from asyncsmtp.protocol.delivery import Delivery, Outcome, RecipientResult, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.esmtp_options import RcptOptions
 from asyncsmtp.protocol.replies import Reply
@@ -91,7 +91,7 @@ def test_who_is_no_recipient_is_told_who_is(stranger: Mailbox | str) -> None:
     named = str(stranger).replace("\r\n", "")
     for ask in (delivery.outcome, delivery.reply):
         with pytest.raises(
-            InvalidArgument, match=rf"“{named}.*” is no recipient of this message.*{BOB}.*{CAROL}"
+            InvalidArgument, match=rf"“{named}.*” is not a recipient of this message.*{BOB}.*{CAROL}"
         ) as caught:
             ask(stranger)
         assert "\r" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_of_many_recipients_a_few_are_named() -> None:
     """The message of an error is for reading."""
     delivery = Delivery(Envelope.of(None, [f"r{number}@example.net" for number in range(250)]), NO, (), ())
     with pytest.raises(
-        InvalidArgument, match=r"ask about r0@example.net, r1@example.net, r2@example.net and 247 more$"
+        InvalidArgument, match=r"use one of r0@example.net, r1@example.net, r2@example.net and 247 more$"
     ):
         delivery.outcome(BOB)
 
@@ -158,8 +158,8 @@ def test_what_is_left_of_a_batch_is_an_envelope() -> None:
 
 def test_the_final_reply_is_the_first_of_them() -> None:
     """There is one, but from an LMTP relay; none where it never came to the content."""
-    assert Delivery(BOTH, OK, (OK, OK), (SPAM, OK), True).final == SPAM
-    assert Delivery(BOTH, NO, (), ()).final is None
+    assert Delivery(BOTH, OK, (OK, OK), (SPAM, OK), True).content_reply == SPAM
+    assert Delivery(BOTH, NO, (), ()).content_reply is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_lmtp_relay_judges_each() -> None:
     envelope = Envelope.of("a@example.org", ["a@example.net", "b@example.net", "c@example.net"])
     delivery = Delivery(envelope, OK, (OK, NO, OK), (OK, LATER), True)
     assert delivery.outcomes == (ACCEPTED, REJECTED, DEFERRED)
-    assert delivery.replies() == (OK, NO, LATER)
+    assert delivery.replies == (OK, NO, LATER)
 
 
 @pytest.mark.parametrize(("verified", "said"), [(True, "verified"), (False, "not verified")])
@@ -192,3 +192,49 @@ def test_what_protected_a_session_reads_well(verified: bool, said: str) -> None:
     """As a line of the dialogue has it; the fingerprint is for comparing, not for reading."""
     facts = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", verified, "ab" * 32)
     assert str(facts) == f"TLSv1.3, TLS_AES_256_GCM_SHA384, certificate {said}"
+
+
+def test_a_delivery_is_iterated_by_recipient() -> None:
+    """In the order of the envelope; the same recipient twice has two results."""
+    delivery = Delivery(Envelope.of(None, [BOB, CAROL, BOB]), OK, (OK, NO, LATER), (OK,), True)
+    assert [(r.address, r.outcome, r.reply) for r in delivery] == [
+        (BOB, ACCEPTED, OK),
+        (CAROL, REJECTED, NO),
+        (BOB, DEFERRED, LATER),
+    ]
+    assert next(iter(delivery)) == RecipientResult(Mailbox.parse(BOB), ACCEPTED, OK)
+    assert len(delivery) == 3
+
+
+@pytest.mark.parametrize(
+    ("delivery", "refused"),
+    [
+        (Delivery(BOTH, OK, (OK, OK), (OK,), True), ()),
+        (Delivery(BOTH, OK, (OK, NO), (OK,), True), (CAROL,)),
+        (Delivery(BOTH, OK, (LATER, OK), (OK,), True), (BOB,)),
+        (Delivery(BOTH, OK, (OK, OK), (SPAM,), True), (BOB, CAROL)),
+        (Delivery(BOTH, OK, (OK, NO), ()), (BOB, CAROL)),
+        (Delivery(BOTH, NO, (), ()), (BOB, CAROL)),
+    ],
+)
+def test_the_recipients_that_were_not_accepted_are_listed(delivery: Delivery, refused: tuple[str, ...]) -> None:
+    """Deferred ones too; a delivery is true where there is none of them."""
+    assert delivery.refused == tuple(map(Mailbox.parse, refused))
+    assert bool(delivery) is (not refused)
+
+
+def test_a_delivery_is_short_in_a_traceback() -> None:
+    """Counts and the relay; no address, no text of a reply."""
+    assert repr(Delivery(BOTH, OK, (OK, NO), (OK,), True, "relay.example:587")) == (
+        "<Delivery: 1 accepted, 1 rejected by relay.example:587>"
+    )
+    assert repr(Delivery(BOTH, OK, (LATER, LATER), ())) == "<Delivery: 2 deferred>"
+
+
+def test_the_message_does_not_count_in_comparisons() -> None:
+    """It is there to tell deliveries apart, and shown nowhere."""
+    message = object()
+    delivery = Delivery(BOTH, OK, (OK, OK), (OK,), True, message=message)
+    assert delivery.message is message
+    assert delivery == Delivery(BOTH, OK, (OK, OK), (OK,), True)
+    assert "object" not in repr(delivery)

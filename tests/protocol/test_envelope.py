@@ -73,7 +73,7 @@ def test_wishes_are_for_all_or_for_each() -> None:
 @pytest.mark.parametrize("mail_options", [[NEVER], [NEVER, None, NEVER]])
 def test_wishes_for_some_are_refused(mail_options: list[RcptOptions | None]) -> None:
     """Whose would they be? Nothing here guesses."""
-    with pytest.raises(InvalidArgument, match=f"{len(mail_options)} recipient wishes for 2 recipients"):
+    with pytest.raises(InvalidArgument, match=f"{len(mail_options)} rcpt_options for 2 recipients"):
         Envelope.of(None, ["bob@example.net", "carol@example.net"], rcpt_options=mail_options)
 
 
@@ -96,6 +96,6 @@ def test_a_part_keeps_each_recipients_wishes() -> None:
     """WI-22: what is sent again later asks for the same as before."""
     three = ["bob@example.net", "carol@example.net", "bob@example.net"]
     envelope = Envelope.of(None, three, mail_options=HEADERS, rcpt_options=[ALWAYS, None, NEVER])
-    part = envelope.part([2, 0])
+    part = envelope.subset([2, 0])
     assert part == Envelope.of(None, [three[2], three[0]], mail_options=HEADERS, rcpt_options=[NEVER, ALWAYS])
-    assert Envelope.of(None, three).part([1]) == Envelope.of(None, three[1])
+    assert Envelope.of(None, three).subset([1]) == Envelope.of(None, three[1])

@@ -186,7 +186,7 @@ def test_the_last_of_two_lines_counts() -> None:
 def test_ten_thousand_keywords_never_arrive() -> None:
     """WI-16: the reader has its bound, the parser reads what it lets through."""
     octets = b"250-relay\r\n" + b"".join(b"250-X%d\r\n" % n for n in range(254)) + b"250 LAST\r\n"
-    (reply,) = ReplyReader().replies(octets)
+    (reply,) = ReplyReader().receive(octets)
     assert len(Extensions.parse(reply)) == 255
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from asyncsmtp.errors import RemoteProtocolError
 from asyncsmtp.protocol.replies import MAX_LINE, MAX_LINES, MAX_REPLY, EnhancedStatus, Reply, ReplyReader, Severity
 from asyncsmtp.protocol.replies import safe_text as safe
-from tests.protocol.cutting import at, one_by_one
+from tests.protocol.splitting import at, one_by_one
 
 TEXT = st.binary(max_size=40).map(lambda octets: bytes(set(octets) - {0, 10, 13}) or octets[:0])
 REPLIES = st.builds(Reply, st.integers(200, 599), st.lists(TEXT, min_size=1, max_size=5).map(tuple))
@@ -17,7 +17,7 @@ REPLIES = st.builds(Reply, st.integers(200, 599), st.lists(TEXT, min_size=1, max
 
 def read(*reads: bytes) -> list[Reply]:
     reader = ReplyReader()
-    return [reply for octets in reads for reply in reader.replies(octets)]
+    return [reply for octets in reads for reply in reader.receive(octets)]
 
 
 def outcome(reads: list[bytes]) -> tuple[list[Reply], str]:
@@ -25,10 +25,10 @@ def outcome(reads: list[bytes]) -> tuple[list[Reply], str]:
     found: list[Reply] = []
     try:
         for octets in reads:
-            found.extend(reader.replies(octets))
+            found.extend(reader.receive(octets))
     except RemoteProtocolError as error:
         return found, str(error)
-    return found, f"idle: {reader.idle}"
+    return found, f"idle: {reader.is_empty}"
 
 
 def wire(reply: Reply) -> bytes:
@@ -112,7 +112,7 @@ def test_a_line_has_an_end() -> None:
     longest = b"250 " + b"x" * (MAX_LINE - 5) + b"\r\n"
     assert len(read(longest)) == len(read(*one_by_one(longest))) == 1
     for reads in ([longest[:4] + b"x" + longest[4:]], [b"250 ", b"x" * MAX_LINE], [b"x" * 3 * MAX_LINE]):
-        with pytest.raises(RemoteProtocolError, match="runs past 2048 octets"):
+        with pytest.raises(RemoteProtocolError, match="runs past 2048 bytes"):
             read(*reads)
 
 
@@ -121,7 +121,7 @@ def test_a_reply_has_an_end() -> None:
     assert len(read(b"250-x\r\n" * (MAX_LINES - 1) + b"250 x\r\n")[0].lines) == MAX_LINES
     line = b"250-" + b"x" * 1000 + b"\r\n"
     for endless in (b"250-x\r\n" * (MAX_LINES + 1), line * (MAX_REPLY // len(line) + 1)):
-        with pytest.raises(RemoteProtocolError, match="runs past 256 lines or 65536 octets"):
+        with pytest.raises(RemoteProtocolError, match="runs past 256 lines or 65536 bytes"):
             read(endless)
 
 
@@ -132,7 +132,7 @@ def test_the_bounds_begin_again_with_each_reply() -> None:
 
 def test_replies_before_a_malformed_one_are_yielded_first() -> None:
     """WI-08: they answered their commands."""
-    replies = ReplyReader().replies(b"250 a\r\n550 b\r\nHELLO\r\n250 c\r\n")
+    replies = ReplyReader().receive(b"250 a\r\n550 b\r\nHELLO\r\n250 c\r\n")
     assert [next(replies), next(replies)] == [Reply(250, (b"a",)), Reply(550, (b"b",))]
     with pytest.raises(RemoteProtocolError):
         next(replies)
@@ -142,24 +142,24 @@ def test_replies_before_a_malformed_one_are_yielded_first() -> None:
 def test_idle_means_that_nothing_is_left_over(octets: bytes, idle: bool) -> None:
     """TL-01: one octet behind the 220 to STARTTLS is one too many, and so is half a reply."""
     reader = ReplyReader()
-    list(reader.replies(octets))
-    assert reader.idle is idle
+    list(reader.receive(octets))
+    assert reader.is_empty is idle
 
 
 def test_idle_counts_the_replies_that_are_not_taken_yet() -> None:
     """TL-01: the second reply of a read is there before anyone asks for it."""
     reader = ReplyReader()
-    replies = reader.replies(b"220 go\r\n250 injected\r\n")
+    replies = reader.receive(b"220 go\r\n250 injected\r\n")
     next(replies)
-    assert not reader.idle
+    assert not reader.is_empty
 
 
 @pytest.mark.parametrize("left", [b"", b"2", b"250 half", b"250-a\r\n", b"250-a\r\n250"])
 def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
     """W-28: the relay was speaking SMTP and went away; that is not a broken rule."""
     reader = ReplyReader()
-    list(reader.replies(left))
-    assert reader.unfinished() is None
+    list(reader.receive(left))
+    assert reader.receive_eof() is None
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_half_a_reply_at_the_end_is_a_lost_connection(left: bytes) -> None:
 def test_octets_of_another_protocol_say_which_port_is_meant(left: bytes, hint: str) -> None:
     """WI-15: a wrong port is the usual reason, and the remedy is known."""
     reader = ReplyReader()
-    list(reader.replies(left))
-    assert hint in str(reader.unfinished())
+    list(reader.receive(left))
+    assert hint in str(reader.receive_eof())
     with pytest.raises(RemoteProtocolError) as refused:
         read(left + b"\r\n")
     assert hint in str(refused.value) or left == b"hello"
@@ -272,14 +272,14 @@ def test_a_reply_is_shown_on_one_harmless_line() -> None:
 
 def test_a_dialogue_shows_the_lines_as_they_came() -> None:
     """`-v` prints what was said."""
-    assert Reply(250, (b"relay", b"SIZE", b"")).dialogue == "250-relay\n250-SIZE\n250 "
-    assert Reply(250, (b"ok",)).dialogue == "250 ok"
+    assert Reply(250, (b"relay", b"SIZE", b"")).raw_text == "250-relay\n250-SIZE\n250 "
+    assert Reply(250, (b"ok",)).raw_text == "250 ok"
 
 
 def test_secrets_are_starred_out_of_each_line() -> None:
     """AU-09: a relay that echoes the password must not get it into a log."""
     reply = Reply(535, (b"hunter2 is wrong", b"aHVudGVyMg== too, hunter2"))
-    assert reply.without((b"aHVudGVyMg", b"hunter2")) == Reply(535, (b"*** is wrong", b"***== too, ***"))
+    assert reply.redact((b"aHVudGVyMg", b"hunter2")) == Reply(535, (b"*** is wrong", b"***== too, ***"))
 
 
 @given(st.text(max_size=50), st.integers(1, 20) | st.none())

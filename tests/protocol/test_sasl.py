@@ -21,7 +21,7 @@ from asyncsmtp.protocol.auth.sasl import (
     Mechanism,
     Password,
     Secret,
-    choose,
+    choose_mechanisms,
     redacted,
 )
 from asyncsmtp.protocol.replies import Reply
@@ -59,18 +59,18 @@ def test_the_preferred_mechanism_that_fits_is_chosen(
     credentials: Credentials, offered: list[str], chosen: list[str]
 ) -> None:
     """AU-02, AU-05: a token is never sent as a password, nor a password as a token; CRAM-MD5 is not offered to."""
-    assert names(choose(credentials, offered, CHANNEL)) == chosen
+    assert names(choose_mechanisms(credentials, offered, CHANNEL)) == chosen
 
 
 @pytest.mark.parametrize("certificate", [None, b"", b"no certificate"])
 def test_nothing_is_bound_to_no_certificate(certificate: bytes | None) -> None:
     """AU-04, wire.md negative SASL cases: -PLUS offered and no binding to be had, then SCRAM without."""
-    assert names(choose(USER, [*PLUS, *SCRAM], Channel(certificate=certificate))) == SCRAM
+    assert names(choose_mechanisms(USER, [*PLUS, *SCRAM], Channel(certificate=certificate))) == SCRAM
 
 
 def test_the_only_binding_is_to_the_certificate() -> None:
     """SV-07, AU-04: tls-unique is not defined for TLS 1.3, so no mechanism ever names it."""
-    bound = [mechanism for mechanism in choose(USER, NAMES, CHANNEL) if mechanism.plus]
+    bound = [mechanism for mechanism in choose_mechanisms(USER, NAMES, CHANNEL) if mechanism.plus]
     assert names(bound) == PLUS
     for mechanism in bound:
         first = next(mechanism.begin(USER, CHANNEL))
@@ -80,7 +80,7 @@ def test_the_only_binding_is_to_the_certificate() -> None:
 
 def test_a_password_that_scram_cannot_compute_with_goes_by_plain() -> None:
     """RFC 4013 prohibits characters that passwords have."""
-    assert names(choose(UNPREPARABLE, NAMES, CHANNEL)) == ["PLAIN", "LOGIN"]
+    assert names(choose_mechanisms(UNPREPARABLE, NAMES, CHANNEL)) == ["PLAIN", "LOGIN"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_password_that_scram_cannot_compute_with_goes_by_plain() -> None:
 )
 def test_who_asks_for_mechanisms_gets_these_in_this_order(wanted: list[str], chosen: list[str]) -> None:
     """AU-05: so CRAM-MD5 is there for who must have it."""
-    assert names(choose(USER, NAMES, CHANNEL, wanted)) == chosen
+    assert names(choose_mechanisms(USER, NAMES, CHANNEL, wanted)) == chosen
 
 
 def made(takes: type[Password] | type[Bearer] | type[External], user: str, secret: str) -> Credentials:
@@ -120,10 +120,10 @@ def test_credentials_that_would_break_the_frame_are_refused_before_anything_is_s
     mechanism: Mechanism, user: str, secret: str, why: str
 ) -> None:
     """AU-13: at the first step of each mechanism, the secret not being in the error."""
-    if mechanism.takes is External and user == "a":
+    if mechanism.credentials_type is External and user == "a":
         return  # there is no secret
     with pytest.raises(InvalidArgument, match=why) as refused:
-        next(mechanism.begin(made(mechanism.takes, user, secret), CHANNEL))
+        next(mechanism.begin(made(mechanism.credentials_type, user, secret), CHANNEL))
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
     assert refused.value.__cause__ is None
     assert refused.value.__context__ is None
@@ -136,13 +136,15 @@ def test_credentials_that_would_break_the_frame_are_refused_before_anything_is_s
 def test_no_form_of_the_secret_can_be_echoed(credentials: Password | Bearer) -> None:
     """AU-09: a short secret must not be starred out of its own base64 first, which would leave the rest readable."""
     secret = credentials.secret.reveal().encode()
-    telling = [m for m in MECHANISMS if m.name in ("PLAIN", "XOAUTH2", "OAUTHBEARER") and m.fits(credentials, CHANNEL)]
+    telling = [
+        m for m in MECHANISMS if m.name in ("PLAIN", "XOAUTH2", "OAUTHBEARER") and m.is_usable(credentials, CHANNEL)
+    ]
     assert telling
     forms = [secret, b64encode(secret)]
     forms += [b64encode(next(m.begin(credentials, CHANNEL)) or b"") for m in telling]
     forms += [form.rstrip(b"=") for form in forms]
     for form in forms:
-        shown = Reply(535, (b"", form)).without(redacted(credentials, CHANNEL)).lines[1]
+        shown = Reply(535, (b"", form)).redact(redacted(credentials, CHANNEL)).lines[1]
         assert shown.replace(b"=", b"").replace(b"***", b"") == b""
 
 

@@ -11,7 +11,7 @@ from asyncsmtp.errors import InvalidArgument, LocalProtocolError
 from asyncsmtp.protocol.auth import scram as module
 from asyncsmtp.protocol.auth.credentials import Channel, Password, Secret
 from asyncsmtp.protocol.auth.mechanisms import MechanismFailed, SaslDialogue
-from asyncsmtp.protocol.auth.scram import preparable, scram
+from asyncsmtp.protocol.auth.scram import can_prepare, scram
 from asyncsmtp.testing import ServerScram
 
 USER = Password("user", Secret("pencil"))
@@ -121,18 +121,18 @@ def test_names_are_prepared_and_quoted() -> None:
 
 def test_passwords_are_prepared() -> None:
     """RFC 5802 §2.2: the soft hyphen and the compatibility form are the same password."""
-    finals = []
+    answers = []
     for password in ("pencil", "pen\u00adcil", "ｐencil"):
         dialogue, _ = begun(credentials=Password("user", Secret(password)))
-        finals.append(dialogue.send(FIRST))
-    assert len(set(finals)) == 1
+        answers.append(dialogue.send(FIRST))
+    assert len(set(answers)) == 1
 
 
 def test_a_password_that_cannot_be_prepared_is_refused_and_not_shown() -> None:
     """AU-08, RFC 4013: by PLAIN it may go."""
     credentials = Password("user", Secret("hunter2\u0007"))
-    assert not preparable(credentials)
-    with pytest.raises(InvalidArgument, match="SCRAM cannot compute") as refused:
+    assert not can_prepare(credentials)
+    with pytest.raises(InvalidArgument, match="SCRAM does not allow") as refused:
         begun(credentials=credentials)
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True).stack
     assert "hunter2" not in str([frame.locals for frame in frames if "asyncsmtp/protocol" in frame.filename])
@@ -147,25 +147,25 @@ def changed(old: bytes, new: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("first", "why"),
     [
-        (changed(b"i=4096", b"i=0"), "not SCRAM"),
-        (changed(b"i=4096", b"i=1"), "1 iterations; from 4096 to 1000000"),
+        (changed(b"i=4096", b"i=0"), "not valid SCRAM"),
+        (changed(b"i=4096", b"i=1"), "1 iterations: 4096 to 1000000"),
         (changed(b"i=4096", b"i=4095"), "4095 iterations"),
         (changed(b"i=4096", b"i=1000001"), "1000001 iterations"),
         (changed(b"i=4096", b"i=1000000000"), "1000000000 iterations"),
-        (changed(b"i=4096", b"i=" + b"9" * 5000), "not SCRAM"),
-        (changed(b"i=4096", b"i=-4096"), "not SCRAM"),
-        (changed(b"r=rOp", b"r=XOp"), "does not continue ours"),
-        (b"r=" + NONCE.encode() + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "does not continue ours"),
-        (b"r=,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "not SCRAM"),
-        (b"m=future," + FIRST, "an extension of SCRAM"),
-        (changed(b"s=W22", b"s=!!!"), "not SCRAM"),
-        (changed(b"gQ==", b"gQ="), "not base64"),
-        (changed(b",s=W22ZaJ0SNY7soEsUEjb6gQ==", b""), "not SCRAM"),
-        (b"e=other-error", "it says other-error"),
-        (b"e=unknown-user,x=y", "it says unknown-user"),
-        (b"e=hunter2", "it says an unknown error"),
-        (b"", "not SCRAM"),
-        (b"\xff\xfe", "not SCRAM"),
+        (changed(b"i=4096", b"i=" + b"9" * 5000), "not valid SCRAM"),
+        (changed(b"i=4096", b"i=-4096"), "not valid SCRAM"),
+        (changed(b"r=rOp", b"r=XOp"), "does not extend the client's"),
+        (b"r=" + NONCE.encode() + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "does not extend the client's"),
+        (b"r=,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "not valid SCRAM"),
+        (b"m=future," + FIRST, "an unknown extension of SCRAM"),
+        (changed(b"s=W22", b"s=!!!"), "not valid SCRAM"),
+        (changed(b"gQ==", b"gQ="), "invalid base64"),
+        (changed(b",s=W22ZaJ0SNY7soEsUEjb6gQ==", b""), "not valid SCRAM"),
+        (b"e=other-error", "the relay reports other-error"),
+        (b"e=unknown-user,x=y", "the relay reports unknown-user"),
+        (b"e=hunter2", "the relay reports an unknown error"),
+        (b"", "not valid SCRAM"),
+        (b"\xff\xfe", "not valid SCRAM"),
     ],
 )
 def test_a_first_message_that_is_not_acceptable(first: bytes, why: str) -> None:
@@ -189,10 +189,10 @@ def test_optional_extensions_behind_the_iterations_are_passed_over() -> None:
         (b"v=" + b64encode(b"\0" * 32), "did not prove"),
         (b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G==", "did not prove"),
         (b"v=" + b64encode(b64decode(b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")[:16]), "did not prove"),
-        (b"v=AAA", "not base64"),
+        (b"v=AAA", "invalid base64"),
         (b"", "did not prove"),
-        (b"e=invalid-proof", "it says invalid-proof"),
-        (b"e=channel-bindings-dont-match", "it says channel-bindings-dont-match"),
+        (b"e=invalid-proof", "the relay reports invalid-proof"),
+        (b"e=channel-bindings-dont-match", "the relay reports channel-bindings-dont-match"),
         (FIRST, "did not prove"),
     ],
 )

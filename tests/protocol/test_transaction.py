@@ -23,34 +23,34 @@ def after(envelope: Envelope, *replies: Reply, pipelined: bool = True) -> Transa
     transaction = Transaction(envelope, pipelined=pipelined)
     said: list[Command] = []
     for reply in replies:
-        said = said or list(transaction.say())
+        said = said or list(transaction.commands_to_send())
         if not said and transaction.phase is Phase.CONTENT:
-            transaction.content_ended()
+            transaction.end_content()
             said = [END_OF_CONTENT]
-        transaction.answered(said.pop(0), reply)
+        transaction.receive_reply(said.pop(0), reply)
     return transaction
 
 
 def test_pipelined_it_says_all_of_its_envelope_at_once() -> None:
     """RFC 2920 §3.1: MAIL, each RCPT, DATA; and then nothing until all are answered."""
     transaction = Transaction(THREE, {"SIZE": "10"})
-    group = transaction.say()
+    group = transaction.commands_to_send()
     assert [command.verb for command in group] == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.DATA]
     assert bytes(group[0]) == b"MAIL FROM:<> SIZE=10\r\n"
     assert [bytes(one)[9:12] for one in group[1:4]] == [b"bob", b"car", b"dav"]
     for command, reply in zip(group, (OK, NO, OK, OK, GO), strict=True):
-        assert transaction.say() == ()
-        assert not transaction.caught_up
-        transaction.answered(command, reply)
-    assert transaction.caught_up
+        assert transaction.commands_to_send() == ()
+        assert not transaction.all_answered
+        transaction.receive_reply(command, reply)
+    assert transaction.all_answered
     assert transaction.phase is Phase.CONTENT
-    assert transaction.say() == ()
+    assert transaction.commands_to_send() == ()
 
 
 def test_each_recipient_is_said_with_its_own_parameters() -> None:
     """W-81."""
     each = ({"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;bob@example.net"}, {"NOTIFY": "NEVER"}, {})
-    group = Transaction(THREE, {"RET": "HDRS"}, each).say()
+    group = Transaction(THREE, {"RET": "HDRS"}, each).commands_to_send()
     assert [bytes(command) for command in group[:-1]] == [
         b"MAIL FROM:<> RET=HDRS\r\n",
         b"RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bob@example.net\r\n",
@@ -62,10 +62,10 @@ def test_each_recipient_is_said_with_its_own_parameters() -> None:
 def test_behind_a_content_it_begins_with_rset() -> None:
     """wire.md, "what real servers do": without it some lose count."""
     transaction = Transaction(ONE)
-    group = transaction.say(behind_content=True)
+    group = transaction.commands_to_send(after_content=True)
     assert [command.verb for command in group] == [Verb.RSET, Verb.MAIL, Verb.RCPT, Verb.DATA]
     for command, reply in zip(group, (OK, OK, OK, GO), strict=True):
-        transaction.answered(command, reply)
+        transaction.receive_reply(command, reply)
     assert transaction.phase is Phase.CONTENT
 
 
@@ -73,9 +73,9 @@ def test_in_lockstep_it_says_one_at_a_time() -> None:
     """Where PIPELINING is not offered."""
     transaction = Transaction(ONE, pipelined=False)
     for verb, reply in ((Verb.MAIL, OK), (Verb.RCPT, OK), (Verb.DATA, GO)):
-        (command,) = transaction.say()
+        (command,) = transaction.commands_to_send()
         assert command.verb is verb
-        transaction.answered(command, reply)
+        transaction.receive_reply(command, reply)
     assert transaction.phase is Phase.CONTENT
 
 
@@ -83,21 +83,21 @@ def test_in_lockstep_it_says_one_at_a_time() -> None:
 def test_in_lockstep_what_a_refusal_made_pointless_is_not_said(replies: tuple[Reply, ...]) -> None:
     """W-55 and W-57: RSET is."""
     transaction = after(ONE, *replies, pipelined=False)
-    assert transaction.phase is Phase.CLEARING
-    assert transaction.decided
-    assert transaction.say() == (RSET,)
-    transaction.answered(RSET, OK)
-    assert transaction.phase is Phase.OVER
-    assert transaction.say() == ()
+    assert transaction.phase is Phase.RESETTING
+    assert transaction.is_decided
+    assert transaction.commands_to_send() == (RSET,)
+    transaction.receive_reply(RSET, OK)
+    assert transaction.phase is Phase.DONE
+    assert transaction.commands_to_send() == ()
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
 def test_a_refused_data_is_the_answer_to_those_who_were_taken(pipelined: bool) -> None:
     """R-04: RFC 5321 §3.3; RSET follows."""
     transaction = after(THREE, OK, OK, NO, OK, LATER, pipelined=pipelined)
-    assert transaction.delivery().outcomes == (Outcome.DEFERRED, Outcome.REJECTED, Outcome.DEFERRED)
-    assert not transaction.delivery().content_sent
-    assert transaction.say() == (RSET,)
+    assert transaction.build_delivery().outcomes == (Outcome.DEFERRED, Outcome.REJECTED, Outcome.DEFERRED)
+    assert not transaction.build_delivery().content_sent
+    assert transaction.commands_to_send() == (RSET,)
 
 
 @pytest.mark.parametrize(
@@ -106,65 +106,65 @@ def test_a_refused_data_is_the_answer_to_those_who_were_taken(pipelined: bool) -
 def test_the_final_reply_decides(final: Reply, outcome: Outcome) -> None:
     """RFC 5321 §4.2.5."""
     transaction = after(ONE, OK, OK, GO, final)
-    assert transaction.phase is Phase.OVER
-    assert transaction.delivery(host="relay:25", tls="TLSv1.3") == Delivery(
+    assert transaction.phase is Phase.DONE
+    assert transaction.build_delivery(host="relay:25", tls="TLSv1.3") == Delivery(
         ONE, OK, (OK,), (final,), True, "relay:25", "TLSv1.3"
     )
-    assert transaction.delivery().outcomes == (outcome,)
+    assert transaction.build_delivery().outcomes == (outcome,)
 
 
 @pytest.mark.parametrize("final", [OK, NO])
 def test_what_a_lone_dot_is_answered_is_booked_on_nobody(final: Reply) -> None:
     """PC-b, WI-19: though the relay says 250, nobody has the message; and it was never in doubt."""
     transaction = after(THREE, OK, NO, LATER, NO, GO)
-    assert not transaction.taken
-    transaction.content_ended()
-    assert not transaction.was_sent
+    assert not transaction.has_accepted_recipient
+    transaction.end_content()
+    assert not transaction.content_sent
     assert not transaction.in_doubt
-    transaction.answered(END_OF_CONTENT, final)
-    assert transaction.delivery() == Delivery(THREE, OK, (NO, LATER, NO), ())
-    assert transaction.delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.REJECTED)
+    transaction.receive_reply(END_OF_CONTENT, final)
+    assert transaction.build_delivery() == Delivery(THREE, OK, (NO, LATER, NO), ())
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED, Outcome.DEFERRED, Outcome.REJECTED)
 
 
 def test_a_refused_mail_outweighs_recipients_that_were_taken() -> None:
     """PC-d: the message is not the relay's to take."""
     transaction = after(ONE, NO, OK, GO)
-    assert not transaction.taken
-    transaction.content_ended()
-    transaction.answered(END_OF_CONTENT, OK)
-    assert transaction.delivery() == Delivery(ONE, NO, (), ())
+    assert not transaction.has_accepted_recipient
+    transaction.end_content()
+    transaction.receive_reply(END_OF_CONTENT, OK)
+    assert transaction.build_delivery() == Delivery(ONE, NO, (), ())
 
 
 def test_it_is_in_doubt_between_its_end_and_its_reply() -> None:
     """RFC 1047: past the point of no return."""
     transaction = after(ONE, OK, OK, GO)
     assert not transaction.in_doubt
-    assert not transaction.decided
-    transaction.content_ended()
-    assert transaction.phase is Phase.ENDED
+    assert not transaction.is_decided
+    transaction.end_content()
+    assert transaction.phase is Phase.AWAITING_RESULT
     assert transaction.in_doubt
-    assert not transaction.caught_up
-    transaction.answered(END_OF_CONTENT, OK)
+    assert not transaction.all_answered
+    transaction.receive_reply(END_OF_CONTENT, OK)
     assert not transaction.in_doubt
-    assert transaction.decided
+    assert transaction.is_decided
 
 
 def test_a_content_ends_when_it_is_due_and_once() -> None:
     """Our bug otherwise: a second dot would be the next transaction's."""
     transaction = Transaction(ONE)
     with pytest.raises(LocalProtocolError, match="phase envelope"):
-        transaction.content_ended()
+        transaction.end_content()
     transaction = after(ONE, OK, OK, GO)
-    transaction.content_ended()
-    with pytest.raises(LocalProtocolError, match="phase ended"):
-        transaction.content_ended()
+    transaction.end_content()
+    with pytest.raises(LocalProtocolError, match="phase awaiting result"):
+        transaction.end_content()
 
 
 @pytest.mark.parametrize("replies", [(), (OK,), (OK, OK), (OK, OK, GO)])
 def test_there_is_no_delivery_before_it_is_decided(replies: tuple[Reply, ...]) -> None:
     """Our bug otherwise."""
     with pytest.raises(LocalProtocolError, match="not decided yet"):
-        after(ONE, *replies).delivery()
+        after(ONE, *replies).build_delivery()
 
 
 @pytest.mark.parametrize(
@@ -183,49 +183,49 @@ def test_there_is_no_delivery_before_it_is_decided(replies: tuple[Reply, ...]) -
 def test_a_421_stands_for_every_reply_that_is_still_to_come(replies: tuple[Reply, ...], outcomes: str) -> None:
     """WI-11, W-59: those who were judged keep their verdict."""
     transaction = after(THREE, *replies)
-    transaction.say()
-    transaction.broken_off(CLOSING)
-    assert transaction.phase is Phase.OVER
-    assert transaction.caught_up
-    assert [outcome[0] for outcome in transaction.delivery().outcomes] == list(outcomes)
+    transaction.commands_to_send()
+    transaction.receive_closing(CLOSING)
+    assert transaction.phase is Phase.DONE
+    assert transaction.all_answered
+    assert [outcome[0] for outcome in transaction.build_delivery().outcomes] == list(outcomes)
 
 
 def test_a_421_to_the_content_is_an_answer() -> None:
     """WI-11: RFC 5321 §4.2.5, deferred and not in doubt."""
     transaction = after(ONE, OK, OK, GO)
-    transaction.content_ended()
-    transaction.broken_off(CLOSING)
+    transaction.end_content()
+    transaction.receive_closing(CLOSING)
     assert not transaction.in_doubt
-    assert transaction.delivery().outcomes == (Outcome.DEFERRED,)
+    assert transaction.build_delivery().outcomes == (Outcome.DEFERRED,)
 
 
 def test_a_421_after_the_end_changes_nothing() -> None:
     """Nor does one to the RSET that clears a refused transaction."""
     transaction = after(ONE, OK, OK, GO, OK)
-    transaction.broken_off(CLOSING)
-    assert transaction.delivery().outcomes == (Outcome.ACCEPTED,)
+    transaction.receive_closing(CLOSING)
+    assert transaction.build_delivery().outcomes == (Outcome.ACCEPTED,)
     transaction = after(THREE, OK, OK, NO, LATER, NO)
-    transaction.broken_off(CLOSING)
-    assert transaction.caught_up
-    assert transaction.delivery() == Delivery(THREE, OK, (OK, NO, LATER), (NO,))
+    transaction.receive_closing(CLOSING)
+    assert transaction.all_answered
+    assert transaction.build_delivery() == Delivery(THREE, OK, (OK, NO, LATER), (NO,))
     transaction = after(ONE, NO, NO, NO)
-    transaction.say()
-    transaction.answered(RSET, CLOSING)
-    assert transaction.phase is Phase.OVER
-    assert transaction.delivery().outcomes == (Outcome.REJECTED,)
+    transaction.commands_to_send()
+    transaction.receive_reply(RSET, CLOSING)
+    assert transaction.phase is Phase.DONE
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED,)
 
 
 @pytest.mark.parametrize("reply", [LATER, NO, Reply(503)])
 def test_rset_cannot_be_refused(reply: Reply) -> None:
     """WI-06, RFC 5321 §4.1.1.5: what it seems to be answered is the reply to the command before it."""
     transaction = after(ONE, OK, NO, NO)
-    transaction.say()
+    transaction.commands_to_send()
     with pytest.raises(UnexpectedReply, match="RSET"):
-        transaction.answered(RSET, reply)
+        transaction.receive_reply(RSET, reply)
     transaction = Transaction(ONE)
-    transaction.say(behind_content=True)
+    transaction.commands_to_send(after_content=True)
     with pytest.raises(UnexpectedReply, match="RSET"):
-        transaction.answered(RSET, reply)
+        transaction.receive_reply(RSET, reply)
 
 
 REFUSALS = st.sampled_from([LATER, NO, Reply(552, (b"5.2.2 full",))])
@@ -237,7 +237,7 @@ def run(envelope: Envelope, mail: Reply, rcpts: list[Reply], data: Reply, final:
     transaction = Transaction(envelope, pipelined=pipelined)
     verdicts = list(rcpts)
     for _ in range(20):
-        for command in transaction.say():
+        for command in transaction.commands_to_send():
             if command.verb is Verb.MAIL:
                 reply = mail
             elif command.verb is Verb.RCPT:
@@ -247,12 +247,12 @@ def run(envelope: Envelope, mail: Reply, rcpts: list[Reply], data: Reply, final:
                 reply = data if taken else Reply(503)
             else:
                 reply = OK
-            transaction.answered(command, reply)
+            transaction.receive_reply(command, reply)
         if transaction.phase is Phase.CONTENT:
-            transaction.content_ended()
-            transaction.answered(END_OF_CONTENT, final)
-    assert transaction.phase is Phase.OVER
-    return transaction.delivery()
+            transaction.end_content()
+            transaction.receive_reply(END_OF_CONTENT, final)
+    assert transaction.phase is Phase.DONE
+    return transaction.build_delivery()
 
 
 @given(ANSWERS, st.lists(ANSWERS, min_size=3, max_size=3), st.just(GO) | REFUSALS, ANSWERS)
@@ -263,7 +263,7 @@ def test_pipelined_and_lockstep_deliver_the_same(mail: Reply, rcpts: list[Reply]
 
 def test_data_is_one_command_for_all() -> None:
     """A constant, not made anew for each message."""
-    assert Transaction(ONE).say()[-1] is DATA
+    assert Transaction(ONE).commands_to_send()[-1] is DATA
 
 
 ALL = Envelope.of(None, ["bob@example.net", "carol@example.net", "dave@example.net"], all_or_nothing=True)
@@ -275,15 +275,15 @@ def test_all_or_nothing_says_data_once_everybody_is_accepted(pipelined: bool) ->
     transaction = Transaction(ALL, pipelined=pipelined)
     said: list[list[Verb]] = []
     while transaction.phase is Phase.ENVELOPE:
-        group = transaction.say()
+        group = transaction.commands_to_send()
         said.append([command.verb for command in group])
         for command in group:
-            transaction.answered(command, GO if command is DATA else OK)
+            transaction.receive_reply(command, GO if command is DATA else OK)
     assert said[-1] == [Verb.DATA]
     assert [verb for group in said for verb in group] == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.DATA]
-    transaction.content_ended()
-    transaction.answered(END_OF_CONTENT, OK)
-    assert transaction.delivery().accepted
+    transaction.end_content()
+    transaction.receive_reply(END_OF_CONTENT, OK)
+    assert transaction.build_delivery().accepted
 
 
 @pytest.mark.parametrize("pipelined", [True, False])
@@ -294,16 +294,16 @@ def test_all_or_nothing_clears_where_one_is_refused(pipelined: bool, chunked: bo
     transaction = Transaction(ALL, pipelined=pipelined, chunked=chunked)
     verbs: list[Verb] = []
     answers = iter([OK, OK, refusal, OK, OK])
-    while transaction.phase is not Phase.OVER:
-        for command in transaction.say():
+    while transaction.phase is not Phase.DONE:
+        for command in transaction.commands_to_send():
             verbs.append(command.verb)
-            transaction.answered(command, next(answers))
+            transaction.receive_reply(command, next(answers))
     assert verbs == [Verb.MAIL, Verb.RCPT, Verb.RCPT, Verb.RCPT, Verb.RSET]
-    delivery = transaction.delivery()
+    delivery = transaction.build_delivery()
     assert not delivery.content_sent
-    assert delivery.withheld
+    assert delivery.aborted
     assert delivery.outcomes == (Outcome.DEFERRED, Outcome.of(refusal), Outcome.DEFERRED)
-    assert delivery.replies() == (refusal,) * 3
+    assert delivery.replies == (refusal,) * 3
     deferred = delivery.deferred
     assert deferred is not None
     assert deferred.all_or_nothing
@@ -315,5 +315,5 @@ def test_all_or_nothing_clears_where_one_is_refused(pipelined: bool, chunked: bo
 def test_all_or_nothing_and_one_recipient_is_as_ever() -> None:
     """There is nobody to leave out."""
     one = Envelope.of(None, "bob@example.net", all_or_nothing=True)
-    delivery = after(one, OK, NO, OK).delivery()
-    assert (delivery.outcomes, delivery.withheld) == ((Outcome.REJECTED,), False)
+    delivery = after(one, OK, NO, OK).build_delivery()
+    assert (delivery.outcomes, delivery.aborted) == ((Outcome.REJECTED,), False)

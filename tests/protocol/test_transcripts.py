@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.protocol.cutting import Cut, one_by_one, whole
-from tests.protocol.player import Client, play
+from tests.protocol.splitting import Cut, one_by_one, whole
+from tests.protocol.transcript_client import Client, play
 from tests.transcripts.notation import Scene, scenes
 
 SCENES = scenes()

@@ -62,7 +62,7 @@ def test_a_fault_in_the_script_is_an_error_of_the_test(pytester: pytest.Pytester
         import pytest
         from asyncsmtp.testing import Stage
 
-        @pytest.mark.smtp_relay({Stage.EHLO: lambda cue: 1 / 0})
+        @pytest.mark.smtp_relay({Stage.EHLO: lambda context: 1 / 0})
         def test_it(smtp_relay):
             with pytest.raises(smtplib.SMTPException):
                 smtplib.SMTP(smtp_relay.host, smtp_relay.port, "client.example").ehlo()

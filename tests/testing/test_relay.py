@@ -10,7 +10,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from asyncsmtp.testing import OFFERS, USUAL, MessageNotAccepted, Received, ScriptedRelay, Stage, Wait
+from asyncsmtp.testing import DEFAULT_REPLY, OFFERS, MessageNotAccepted, Received, ScriptedRelay, Stage, Wait
 from tests.testing.peer import Peer, codes
 
 ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
@@ -29,9 +29,7 @@ async def test_a_message_is_kept_with_its_envelope() -> None:
         await peer.greet()
         await send(peer, "Subject: News\r\n\r\nHello\r\n.\r\n")
         assert relay.received == [
-            Received(
-                "ann@example.org", ("bob@example.net",), b"Subject: News\r\n\r\nHello\r\n", recipient_parameters=({},)
-            )
+            Received("ann@example.org", ("bob@example.net",), b"Subject: News\r\n\r\nHello\r\n", rcpt_parameters=({},))
         ]
         assert relay.received[0].email["Subject"] == "News"
 
@@ -60,7 +58,7 @@ async def test_the_dialogue_is_written_down_line_by_line() -> None:
         "C: QUIT",
         "S: 221 2.0.0 relay.example closes",
     ]
-    assert relay.dialogue_of(1) == relay.dialogue
+    assert relay.get_dialogue(1) == relay.dialogue
 
 
 async def test_another_client_is_served(client_tls: ssl.SSLContext, server_tls: ssl.SSLContext) -> None:
@@ -73,7 +71,7 @@ async def test_another_client_is_served(client_tls: ssl.SSLContext, server_tls: 
             await client.sendmail("ann@example.org", ["bob@example.net"], b"Subject: x\r\n\r\n.dot\r\n")
         [message] = relay.received
         assert (message.tls, message.user, message.content) == (True, "ann", b"Subject: x\r\n\r\n.dot\r\n")
-        assert relay.improper == []
+        assert relay.pipelining_violations == []
 
 
 async def test_transparency_is_undone() -> None:
@@ -132,7 +130,7 @@ async def test_a_pipelined_transaction_and_what_is_behind_the_dot_are_answered_i
         peer.write("two\r\n.\r\n")
         await relay.wait_for(2)
         assert [message.content for message in relay.received] == [b"one\r\n", b"two\r\n"]
-        assert relay.improper == []
+        assert relay.pipelining_violations == []
 
 
 @pytest.mark.parametrize("group", [("NOOP", "RSET"), (*ENVELOPE, "DATA", "NOOP")])
@@ -142,8 +140,8 @@ async def test_a_command_that_ends_its_group_may_have_nothing_behind_it(group: t
         await peer.greet()
         peer.write("".join(f"{line}\r\n" for line in group))
         await peer.reply()
-        await relay.wait_until(lambda: bool(relay.improper))
-        assert len(relay.improper) == 1
+        await relay.wait_until(lambda: bool(relay.pipelining_violations))
+        assert len(relay.pipelining_violations) == 1
 
 
 async def test_pipelining_that_was_not_offered_is_noted() -> None:
@@ -151,7 +149,7 @@ async def test_pipelining_that_was_not_offered_is_noted() -> None:
     async with ScriptedRelay(offers=()) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE)
-        assert relay.improper == ["mail with 27 octets behind it"]
+        assert relay.pipelining_violations == ["mail with 27 bytes after it"]
 
 
 async def test_chunks_are_taken_by_count_and_joined() -> None:
@@ -365,7 +363,7 @@ async def test_binary_content_goes_by_chunks_only() -> None:
 
 async def test_a_client_may_end_its_direction_and_is_answered_to_the_end() -> None:
     """As `nc` does at the end of its input."""
-    async with ScriptedRelay({Stage.RSET: (Wait(0.02), USUAL)}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.RSET: (Wait(0.02), DEFAULT_REPLY)}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("RSET\r\nRSET\r\n")
         peer.writer.write_eof()
@@ -474,7 +472,7 @@ async def test_commands_in_clear_behind_starttls_are_not_obeyed(
         await peer.reply()
         await peer.start_tls(client_tls)
         assert codes(await peer.say(ENVELOPE[0])) == [503]
-        assert relay.improper == ["starttls with 39 octets behind it"]
+        assert relay.pipelining_violations == ["starttls with 39 bytes after it"]
 
 
 @pytest.mark.both_loops

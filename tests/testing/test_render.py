@@ -11,7 +11,7 @@ from asyncsmtp.testing import Maildir, Received, StoredMail, render
 
 def kept(folder: Path, content: bytes) -> StoredMail:
     maildir = Maildir(folder)
-    maildir.keep(Received("ann@example.org", ("bob@example.net",), content))
+    maildir.add(Received("ann@example.org", ("bob@example.net",), content))
     return next(maildir.mails())
 
 
@@ -42,11 +42,11 @@ def test_headers_parts_and_text_are_shown(tmp_path: Path) -> None:
         "\n"
         "multipart/mixed\n"
         "├─ multipart/alternative\n"
-        "│  ├─ text/plain, 22 octets\n"
+        "│  ├─ text/plain, 22 bytes\n"
         "│  └─ multipart/related\n"
-        "│     ├─ text/html, 22 octets\n"
-        "│     └─ image/png, 4 octets, inline, logo.png, <logo>\n"
-        "└─ application/pdf, 2,000 octets, attachment, terms.pdf\n"
+        "│     ├─ text/html, 22 bytes\n"
+        "│     └─ image/png, 4 bytes, inline, logo.png, <logo>\n"
+        "└─ application/pdf, 2,000 bytes, attachment, terms.pdf\n"
         "\n"
         "Guten Morgen,\n"
         "        Bob.\n"
@@ -89,4 +89,4 @@ def test_long_lines_and_long_texts_are_cut(tmp_path: Path) -> None:
     """A screen is not a pager."""
     shown = render(kept(tmp_path, b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n" + b"z\r\n" * 1000))
     assert max(map(len, shown.splitlines())) == 512
-    assert shown.endswith("… and 801 lines more\n")
+    assert shown.endswith("… and 801 more lines\n")

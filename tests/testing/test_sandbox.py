@@ -20,7 +20,7 @@ async def test_what_is_sent_is_there_when_its_250_is(tmp_path: Path) -> None:
     async with Sandbox(tmp_path) as sandbox, await Peer.connect(sandbox) as peer:
         await peer.greet()
         await peer.say(MAIL[:-2], RCPT[:-2], "DATA")
-        assert (await peer.say("Subject: News\r\n\r\nHello\r\n.")).startswith("250 2.0.0 ok: kept as ")
+        assert (await peer.say("Subject: News\r\n\r\nHello\r\n.")).startswith("250 2.0.0 ok: stored as ")
         [mail] = sandbox.mails()
         assert mail.message["Subject"] == "News"
         assert sandbox.count == 1

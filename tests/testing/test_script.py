@@ -8,21 +8,21 @@ import ssl
 import pytest
 
 from asyncsmtp.testing import (
-    UNSAID,
-    USUAL,
-    Ask,
-    Cue,
-    Deaf,
-    Drip,
+    DEFAULT_REPLY,
+    NO_REPLY,
+    Action,
+    CallRule,
+    DiscardInput,
     Fin,
-    Forget,
     HalfClose,
     Hang,
-    Move,
     RefuseInput,
     Rst,
     ScriptedRelay,
+    SendSlowly,
     Stage,
+    StageContext,
+    StopReading,
     Wait,
 )
 from tests.testing.peer import Peer, codes
@@ -42,28 +42,29 @@ async def test_a_reply_is_said_instead_of_the_usual_one_and_acted_upon() -> None
 
 
 async def test_a_rule_may_decide_by_what_was_said() -> None:
-    """A callable gets a cue, and None means as usual."""
-    cues: list[Cue] = []
+    """A callable gets a context, and None means as usual."""
+    contexts: list[StageContext] = []
 
-    def rule(cue: Cue) -> Move | None:
-        cues.append(cue)
-        return "450 4.2.0 greylisted" if b"two@" in cue.line else None
+    def rule(context: StageContext) -> Action | None:
+        contexts.append(context)
+        return "450 4.2.0 greylisted" if b"two@" in context.line else None
 
     async with ScriptedRelay({Stage.RCPT: rule}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         assert codes(await peer.say(*ENVELOPE, "RCPT TO:<two@example.net>")) == [250, 250, 450]
-    assert [(cue.number, cue.here, cue.connection) for cue in cues] == [(1, 1, 1), (2, 2, 1)]
-    assert cues[1].reverse_path == "ann@example.org"
-    assert cues[1].forward_paths == ("bob@example.net",)
-    assert cues[0].behind == b"RCPT TO:<two@example.net>\r\n"
+    seen = [(c.occurrence, c.occurrence_on_connection, c.connection) for c in contexts]
+    assert seen == [(1, 1, 1), (2, 2, 1)]
+    assert contexts[1].reverse_path == "ann@example.org"
+    assert contexts[1].forward_paths == ("bob@example.net",)
+    assert contexts[0].pipelined_input == b"RCPT TO:<two@example.net>\r\n"
 
 
 async def test_occurrences_are_counted_over_connections_and_on_each() -> None:
     """“The second connection” is a rule on `number` at connect; “each third” is one on `here`."""
     numbers: list[tuple[int, int]] = []
 
-    def rule(cue: Cue) -> None:
-        numbers.append((cue.number, cue.here))
+    def rule(context: StageContext) -> None:
+        numbers.append((context.occurrence, context.occurrence_on_connection))
 
     async with ScriptedRelay({Stage.NOOP: rule}) as relay:
         for _ in range(2):
@@ -87,7 +88,7 @@ async def test_occurrences_are_counted_over_connections_and_on_each() -> None:
 )
 async def test_octets_are_said_as_they_are_and_change_nothing(octets: bytes) -> None:
     """WI-04, WI-05, WI-08, WI-09, WI-10."""
-    async with ScriptedRelay({Stage.MAIL: (octets, USUAL)}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.MAIL: (octets, DEFAULT_REPLY)}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write(f"{ENVELOPE[0]}\r\n")
         assert await peer.reader.readexactly(len(octets)) == octets
@@ -96,7 +97,7 @@ async def test_octets_are_said_as_they_are_and_change_nothing(octets: bytes) -> 
 
 async def test_what_follows_at_once_is_in_the_same_segment() -> None:
     """WI-06: an unsolicited reply in the same segment."""
-    async with ScriptedRelay({Stage.NOOP: (USUAL, "250 stray")}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.NOOP: (DEFAULT_REPLY, "250 stray")}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("NOOP\r\n")
         assert await peer.reader.read(1000) == b"250 2.0.0 ok\r\n250 stray\r\n"
@@ -114,7 +115,7 @@ async def test_a_wait_parts_what_is_said() -> None:
 
 async def test_a_reply_may_drip() -> None:
     """WI-03: a slow loris."""
-    script = {Stage.NOOP: Drip(b"250 ok\r\n", 0.005)}
+    script = {Stage.NOOP: SendSlowly(b"250 ok\r\n", 0.005)}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("NOOP\r\n")
@@ -125,7 +126,7 @@ async def test_a_reply_may_drip() -> None:
 
 async def test_a_reply_may_drip_without_end() -> None:
     """WI-02, WI-03: `250-x` for ever."""
-    script = {Stage.NOOP: Drip(b"250-x\r\n", 0, times=0)}
+    script = {Stage.NOOP: SendSlowly(b"250-x\r\n", 0, times=0)}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("NOOP\r\n")
@@ -168,7 +169,7 @@ async def test_a_421_as_octets_leaves_the_connection_open() -> None:
 
 async def test_it_may_end_its_direction_only() -> None:
     """Row 24: half-close. What the client still says is read and thrown away."""
-    async with ScriptedRelay({Stage.NOOP: (USUAL, HalfClose())}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.NOOP: (DEFAULT_REPLY, HalfClose())}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("NOOP\r\n")
         assert await peer.reader.read() == b"250 2.0.0 ok\r\n"
@@ -176,7 +177,7 @@ async def test_it_may_end_its_direction_only() -> None:
         await peer.writer.drain()
         peer.writer.close()
         await relay.wait_until_idle()
-        assert relay.heard_of(Stage.RSET) == 0
+        assert relay.count_stage(Stage.RSET) == 0
 
 
 async def test_it_may_hang() -> None:
@@ -192,7 +193,7 @@ async def test_it_may_hang() -> None:
 
 async def test_it_may_stop_reading() -> None:
     """TL-09, WI-23: the client's writes come to stand."""
-    script = {Stage.DATA: (USUAL, Deaf())}
+    script = {Stage.DATA: (DEFAULT_REPLY, StopReading())}
     async with ScriptedRelay(script, receive_buffer=4096) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         assert codes(await peer.say(*ENVELOPE, "DATA")) == [250, 250, 354]
@@ -205,7 +206,7 @@ async def test_it_may_stop_reading() -> None:
 @pytest.mark.parametrize("end", [Fin(), Rst(), Hang(), "421 4.3.2 later"])
 async def test_a_message_may_be_taken_and_its_reply_lost(end: Fin | Rst | Hang | str) -> None:
     """RFC 1047: what makes a message in doubt."""
-    async with ScriptedRelay({Stage.DOT: (UNSAID, end)}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, end)}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE, "DATA")
         peer.write("x\r\n.\r\n")
@@ -214,7 +215,7 @@ async def test_a_message_may_be_taken_and_its_reply_lost(end: Fin | Rst | Hang |
 
 async def test_a_message_may_be_dropped_with_the_connection() -> None:
     """The client cannot tell this from the one before."""
-    async with ScriptedRelay({Stage.DOT: Fin()}) as relay, await Peer.connect(relay) as peer:
+    async with ScriptedRelay({Stage.END_OF_DATA: Fin()}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE, "DATA")
         peer.write("x\r\n.\r\n")
@@ -237,7 +238,10 @@ async def test_the_content_may_be_answered_before_its_end(early: str, kept: int)
 
 async def test_a_421_into_the_content_is_a_refusal_also_behind_the_usual_silence() -> None:
     """Where the usual is to say nothing, the first words count."""
-    async with ScriptedRelay({Stage.BODY: (USUAL, "421 4.3.2 down")}) as relay, await Peer.connect(relay) as peer:
+    async with (
+        ScriptedRelay({Stage.BODY: (DEFAULT_REPLY, "421 4.3.2 down")}) as relay,
+        await Peer.connect(relay) as peer,
+    ):
         await peer.greet()
         await peer.say(*ENVELOPE, "DATA")
         peer.write("x\r\n.\r\n")
@@ -248,7 +252,7 @@ async def test_a_421_into_the_content_is_a_refusal_also_behind_the_usual_silence
 
 async def test_a_final_reply_may_ride_on_the_354() -> None:
     """WI-14, in one segment."""
-    script = {Stage.DATA: (USUAL, b"250 queued\r\n"), Stage.DOT: UNSAID}
+    script = {Stage.DATA: (DEFAULT_REPLY, b"250 queued\r\n"), Stage.END_OF_DATA: NO_REPLY}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("".join(f"{line}\r\n" for line in (*ENVELOPE, "DATA")))
@@ -283,7 +287,7 @@ async def test_endless_challenges_are_recorded_as_one_attempt() -> None:
 
 async def test_input_behind_a_command_may_be_lost_or_refused() -> None:
     """What Courier and Haraka do, in small."""
-    script = {Stage.RSET: (USUAL, Forget()), Stage.MAIL: (USUAL, RefuseInput("503 5.5.1 no"))}
+    script = {Stage.RSET: (DEFAULT_REPLY, DiscardInput()), Stage.MAIL: (DEFAULT_REPLY, RefuseInput("503 5.5.1 no"))}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("RSET\r\nNOOP\r\nNOOP\r\n")
@@ -294,7 +298,7 @@ async def test_input_behind_a_command_may_be_lost_or_refused() -> None:
 
 async def test_a_rule_may_be_asked_later() -> None:
     """When more has come in behind the command."""
-    script = {Stage.RSET: (Wait(0.03), Ask(lambda cue: f"250 {len(cue.behind)}"))}
+    script = {Stage.RSET: (Wait(0.03), CallRule(lambda context: f"250 {len(context.pipelined_input)}"))}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("RSET\r\n")
@@ -309,7 +313,7 @@ async def test_a_rule_may_be_asked_later() -> None:
 @pytest.mark.parametrize("injected", [b"250 injected\r\n", b"2"])
 async def test_plaintext_rides_behind_the_220_of_starttls(server_tls: ssl.SSLContext, injected: bytes) -> None:
     """TL-01: in the same segment, a line or one octet."""
-    relay = ScriptedRelay({Stage.STARTTLS: (USUAL, injected)}, tls=server_tls)
+    relay = ScriptedRelay({Stage.STARTTLS: (DEFAULT_REPLY, injected)}, tls=server_tls)
     async with relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write("STARTTLS\r\n")
@@ -318,7 +322,7 @@ async def test_plaintext_rides_behind_the_220_of_starttls(server_tls: ssl.SSLCon
 
 async def test_plaintext_comes_into_the_handshake(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """TL-02: 20 ms later; a client's TLS cannot read it."""
-    script = {Stage.STARTTLS: (USUAL, Wait(0.02), b"250 injected\r\n")}
+    script = {Stage.STARTTLS: (DEFAULT_REPLY, Wait(0.02), b"250 injected\r\n")}
     async with ScriptedRelay(script, tls=server_tls) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say("STARTTLS")
@@ -328,7 +332,7 @@ async def test_plaintext_comes_into_the_handshake(server_tls: ssl.SSLContext, cl
 
 async def test_a_slow_starttls_is_a_starttls(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """The client's first octets of TLS come while the relay still waits."""
-    relay = ScriptedRelay({Stage.STARTTLS: (USUAL, Wait(0.03))}, tls=server_tls, round_trip=0.01)
+    relay = ScriptedRelay({Stage.STARTTLS: (DEFAULT_REPLY, Wait(0.03))}, tls=server_tls, round_trip=0.01)
     async with relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say("STARTTLS")
@@ -338,7 +342,7 @@ async def test_a_slow_starttls_is_a_starttls(server_tls: ssl.SSLContext, client_
 
 async def test_a_slow_handshake_is_a_handshake(server_tls: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """The same with implicit TLS, where the client speaks first."""
-    script = {Stage.HANDSHAKE: (Wait(0.03), USUAL)}
+    script = {Stage.HANDSHAKE: (Wait(0.03), DEFAULT_REPLY)}
     relay = ScriptedRelay(script, tls=server_tls, implicit_tls=True, round_trip=0.01)
     async with relay, await Peer.connect(relay, client_tls) as peer:
         assert codes(await peer.reply()) == [220]
@@ -346,7 +350,7 @@ async def test_a_slow_handshake_is_a_handshake(server_tls: ssl.SSLContext, clien
 
 @pytest.mark.parametrize("end", [Fin(), Rst(), (Wait(0.02), b"this is no TLS at all\r\n")])
 async def test_a_handshake_may_come_to_nothing(
-    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Move
+    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, end: Action
 ) -> None:
     """TL-03, row 39."""
     async with ScriptedRelay({Stage.HANDSHAKE: end}, tls=server_tls) as relay, await Peer.connect(relay) as peer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.testing.transcript import ClientStep, End, ServerStep, Transcript, matches
+from asyncsmtp.testing.transcript import ClientStep, ConnectionEnd, ServerStep, Transcript, matches
 
 DIALOGUE = """
     S: 220 relay.example ESMTP
@@ -23,7 +23,7 @@ def test_a_dialogue_is_read_step_by_step() -> None:
         ClientStep(("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA")),
         ServerStep((b"250 2.1.0 ok\r\n", b"550 5.1.1 no such user\r\n", b"354 go\r\n")),
         ClientStep((".",)),
-        End.FIN,
+        ConnectionEnd.FIN,
     )
 
 

@@ -56,6 +56,7 @@ from asyncsmtp import (
     RcptOptions,
     Recipient,
     RecipientFile,
+    RecipientResult,
     Relay,
     RelayBalancer,
     Reply,
@@ -255,7 +256,7 @@ def asking() -> Message:
     )
     bob = RcptOptions(Notify.SUCCESS | Notify.FAILURE, "rfc822;bob@example.com", ValidSince(datetime.now(UTC)))
     envelope = Envelope.of("ada@example.org", ["bob@example.com", "eve@example.com"], rcpt_options=[bob, None])
-    assert_type(envelope.part([0]), Envelope)
+    assert_type(envelope.subset([0]), Envelope)
     assert_type(envelope.with_options(MailOptions(auth="<>"), RcptOptions(Notify.NEVER)), Envelope)
     return Message.of(Message(envelope, Content.of("Subject: hello\n\nhello\n")), mail_options=mail_options)
 
@@ -266,7 +267,7 @@ async def not_in_memory() -> list[Message]:
     file = await FileContent.scan("mail.eml", fix_eols=True)
     assert_type(file.size, int)
     stream = StreamContent([b"Subject: hello\r\n", b"\r\n"], size=18, eight_bit=False)
-    assert_type(stream.spent, bool)
+    assert_type(stream.is_consumed, bool)
     return [Message(envelope, file), Message(envelope, stream)]
 
 
@@ -276,6 +277,11 @@ async def one() -> Delivery:
     assert_type(delivery.outcomes, tuple[Outcome, ...])
     assert_type(delivery.outcome("bob@example.com"), Outcome)
     assert_type(delivery.deferred, Envelope | None)
+    assert_type(delivery.refused, tuple[Mailbox, ...])
+    for result in delivery:
+        assert_type(result, RecipientResult)
+        print(assert_type(result.address, str), assert_type(result.outcome, Outcome), assert_type(result.reply, Reply))
+    print(len(delivery), bool(delivery), assert_type(delivery.message, object | None), asyncsmtp.__version__)
     delivery.raise_for_refusal()
     return delivery
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
 from asyncsmtp.client.config.proxy import host_and_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:

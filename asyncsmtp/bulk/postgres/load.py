@@ -102,7 +102,7 @@ class Load:
             mailbox = row.mailbox if isinstance(row, Recipient) else None
             key = mailbox.key if mailbox and known else None
             columns["seq"].append(row.row)
-            columns["address"].append(mailbox and mailbox.wire)
+            columns["address"].append(mailbox and mailbox.address)
             columns["dedupe"].append(key)
             columns["message_id"].append(key and self._naming.message_id(key))
             columns["vars"].append(cells_of(row))

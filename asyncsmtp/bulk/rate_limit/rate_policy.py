@@ -119,7 +119,7 @@ class RatePolicy:
         if delivery.accepted or Outcome.DEFERRED not in delivery.outcomes:
             self._succeeded(domain)
             return
-        (reply,) = delivery.replies()
+        (reply,) = delivery.replies
         if reply.code == _CLOSING:
             self._complained(self.overall, "all", explicit=True)
         elif _means_too_fast(reply):

@@ -156,9 +156,9 @@ def _is_about_message(error: SMTPError) -> bool:
 def _reply(claim: Claim, delivery: Delivery) -> Settlement:
     """Return the relay's reply as an outcome."""
     if delivery.accepted:  # nearly every row
-        reply, state = delivery.finals[0], State.ACCEPTED
+        reply, state = delivery.content_replies[0], State.ACCEPTED
     else:
-        (reply,), (outcome,) = delivery.replies(), delivery.outcomes
+        (reply,), (outcome,) = delivery.replies, delivery.outcomes
         state = State.of(outcome)
     status = None if reply.status is None else str(reply.status)
     return Settlement(claim.recipient.row, state, reply.code, status, _one_line(reply.text), delivery.host)

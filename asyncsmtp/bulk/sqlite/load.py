@@ -77,7 +77,7 @@ class Load:
     def _row(self, recipient: Recipient) -> _Row:
         key = recipient.mailbox.key
         message_id = self._naming.message_id(key)
-        return (*place_of(recipient.row), recipient.mailbox.wire, key, message_id, cells_of(recipient))
+        return (*place_of(recipient.row), recipient.mailbox.address, key, message_id, cells_of(recipient))
 
     def _repeated(self, connection: sqlite3.Connection, recipients: Sequence[Recipient]) -> dict[int, int]:
         """Insert those that name a mailbox of an earlier row, without one; row -> earlier row."""

@@ -32,7 +32,7 @@ class Tally:
     def add(self, delivery: Delivery, about: str = "") -> None:
         """Print a delivery: who, what became of it, and the relay's words."""
         for path, outcome, reply in zip(
-            delivery.envelope.forward_paths, delivery.outcomes, delivery.replies(), strict=True
+            delivery.envelope.forward_paths, delivery.outcomes, delivery.replies, strict=True
         ):
             self._seen.add(outcome)
             if not self._as_json:

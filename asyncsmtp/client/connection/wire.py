@@ -194,7 +194,7 @@ class Wire:
         try:
             self._hear(data)
         except SMTPError as error:
-            if any(secret in data for secret in self.protocol.unspeakable):
+            if any(secret in data for secret in self.protocol.redacted):
                 error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
             self.fail(error.with_traceback(None))  # its frames hold what was read, and tell nobody anything
         except Exception as error:
@@ -213,7 +213,7 @@ class Wire:
         for exchange in self.protocol.receive(data):
             command, reply = exchange
             if self._trace is not None:
-                self._trace(Direction.SERVER, reply.dialogue, tls=self.tls is not None, refused=not reply.positive)
+                self._trace(Direction.SERVER, reply.raw_text, tls=self.tls is not None, refused=not reply.positive)
             if command is None:
                 continue  # a 421 that answers nothing
             if waiters:
@@ -264,7 +264,7 @@ class Wire:
         return self._limits[self.protocol.pending[0].verb] if limit is None else limit
 
     def _hung_up(self) -> SMTPError:
-        return self.protocol.ended() or ConnectionLost(f"{self._relay} hung up: try again")
+        return self.protocol.receive_eof() or ConnectionLost(f"{self._relay} hung up: try again")
 
     def _lost(self, error: OSError) -> ConnectionLost:
         lost = ConnectionLost(f"the connection to {self._relay} was lost ({error.strerror or error}): try again")

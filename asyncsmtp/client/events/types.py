@@ -155,7 +155,7 @@ class MessageEnded:
         """The first reply that refused something of it; None where nothing was refused."""
         if self.delivery is None:
             return _code(self.error)
-        return next((reply.code for reply in self.delivery.replies() if not reply.positive), None)
+        return next((reply.code for reply in self.delivery.replies if not reply.positive), None)
 
 
 @dataclass(frozen=True, slots=True)

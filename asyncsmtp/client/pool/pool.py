@@ -21,7 +21,7 @@ from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, PoolTimeout, ReplyTimeout, SMTPError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.client import CLOSING
+from asyncsmtp.protocol.client import SERVICE_CLOSING
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.replies import Reply
 
@@ -211,7 +211,7 @@ class Pool:
                 delivery = await service.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
                 # Where it was fresh: so each connection that breaks gives one message up at the most, and this ends.
-                if fresh or message.content.spent:
+                if fresh or message.content.is_consumed:
                     self._connector.backoff.failed(time())
                     raise
                 _tell(watch, error)
@@ -227,12 +227,12 @@ class Pool:
             if delivery.mail.positive:
                 self._welcomed(service)
                 return delivery
-            if fresh and delivery.mail.code == CLOSING and self._slots.others(slot):
+            if fresh and delivery.mail.code == SERVICE_CLOSING and self._slots.others(slot):
                 service.retire()
                 self._room.lower(slot, delivery.mail)
             if fresh or not _about_the_session(delivery.mail, service) or deferrals == self._depth:
                 return delivery
-            deferrals += delivery.mail.code != CLOSING
+            deferrals += delivery.mail.code != SERVICE_CLOSING
             service.retire()
             _tell(watch, delivery.mail)
 
@@ -302,4 +302,4 @@ def _about_the_session(refusal: Reply, service: Service) -> bool:
     Some relays take so many messages a session, do not say how many, and answer every later MAIL with 4yz:
     OpenSMTPD, after a hundred, with "452 4.5.3 Too many messages sent".
     """
-    return refusal.code == CLOSING or (service.welcomed and 400 <= refusal.code < 500)
+    return refusal.code == SERVICE_CLOSING or (service.welcomed and 400 <= refusal.code < 500)

@@ -29,14 +29,14 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.client import ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
-from asyncsmtp.protocol.content import as_data
+from asyncsmtp.protocol.content import dot_stuff_content
 from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["Line"]
 
 
-_CONTENT, _OVER = Phase.CONTENT, Phase.OVER  # looked up once: on Python 3.11 that is a call
+_CONTENT, _OVER = Phase.CONTENT, Phase.DONE  # looked up once: on Python 3.11 that is a call
 _HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
 
 
@@ -105,14 +105,14 @@ class Line:
     def _advance_head(self, place: Place) -> bool:
         """Go on with the head; return whether it has given the turn to the next."""
         transaction = place.transaction
-        if place.booked.done() and not transaction.decided:
+        if place.booked.done() and not transaction.is_decided:
             return False  # its sender is about to withdraw; one that is refused still owes the RSET
         if not place.opened:
             if not self._may_open():
                 return False
             asks_first = transaction.envelope.all_or_nothing or not (transaction.chunked and place.streamed)
             if asks_first or not self._streams:
-                self._say(place, transaction.say(behind_content=self._must_reset))
+                self._say(place, transaction.commands_to_send(after_content=self._must_reset))
             elif self._marked(place):
                 self._end(place)
         elif transaction.phase is _CONTENT:
@@ -120,9 +120,9 @@ class Line:
                 return False
             self._end(place)
         elif transaction.phase is not _OVER:
-            group = transaction.say()
+            group = transaction.commands_to_send()
             self._say(place, group)
-            if not group and transaction.phase is Phase.CLEARING:
+            if not group and transaction.phase is Phase.RESETTING:
                 return False  # chunks behind the refused one are unanswered: its RSET is still to be said
         if transaction.phase in _HOLDS_THE_TURN:
             return False
@@ -133,7 +133,7 @@ class Line:
         """Whether a new envelope may be said: nothing is unanswered, or the relay reads on behind it."""
         if not self._wire.protocol.pending:
             return True
-        if not self._wire.protocol.allows(RSET) or self._behind.probing:
+        if not self._wire.protocol.can_send(RSET) or self._behind.probing:
             return False
         if self._streams:
             return sum(place.ended for place in self._unbooked) < self._window
@@ -146,13 +146,13 @@ class Line:
     @property
     def _must_reset(self) -> bool:
         """Whether RSET begins the next envelope: behind a content, and after one that was refused (RFC 3030 §2)."""
-        return self._content_unanswered or self._wire.protocol.ahead is not ProtocolState.READY
+        return self._content_unanswered or self._wire.protocol.expected_state is not ProtocolState.READY
 
     def _open(self, place: Place, group: tuple[Command, ...]) -> list[Said]:
         if not place.opened:
             place.opened = True
             self._unbooked.append(place)
-        return [Said(group, place.transaction.answered)]
+        return [Said(group, place.transaction.receive_reply)]
 
     def _say(self, place: Place, group: tuple[Command, ...]) -> None:
         if group:
@@ -160,7 +160,7 @@ class Line:
 
     def _may_end(self, place: Place) -> bool:
         """Whether the end of the content may be written: all before it is, and the sender's mark is durable."""
-        if not place.transaction.taken:
+        if not place.transaction.has_accepted_recipient:
             return True  # a 354 without recipients calls for a lone dot (RFC 2920 §3.1)
         if not place.streamed:
             place.make_room()
@@ -195,21 +195,23 @@ class Line:
     def _end_data(self, place: Place) -> None:
         """Behind the lone dot goes what the next in line has to say."""
         transaction = place.transaction
-        parts = (as_data(place.whole),) if transaction.taken and place.whole is not None else ()
-        answers = transaction.content_ended()
+        parts = (
+            (dot_stuff_content(place.whole),) if transaction.has_accepted_recipient and place.whole is not None else ()
+        )
+        answers = transaction.end_content()
         self._ended_last = place
-        end = Said((END_OF_CONTENT,), transaction.answered, answers=answers)
+        end = Said((END_OF_CONTENT,), transaction.receive_reply, answers=answers)
         self._wire.say([end, *self._what_follows()], behind=parts)
 
     def _end_chunks(self, place: Place) -> None:
         """The last chunk; in a streamed dialogue with its envelope, unasked."""
         unasked = not place.opened
-        said = self._open(place, place.transaction.say(behind_content=self._must_reset)) if unasked else []
+        said = self._open(place, place.transaction.commands_to_send(after_content=self._must_reset)) if unasked else []
         parts = place.whole.parts if place.whole is not None else (place.rest or b"",)
-        answers = place.transaction.content_ended(unasked=unasked)
+        answers = place.transaction.end_content(before_replies=unasked)
         self._ended_last = place
         last = bdat(sum(map(len, parts)), last=True)
-        said.append(Said((last,), place.transaction.answered, answers=answers))
+        said.append(Said((last,), place.transaction.receive_reply, answers=answers))
         self._wire.say(said, chunk=parts)
 
     def _what_follows(self) -> list[Said]:
@@ -217,7 +219,7 @@ class Line:
         if following is None or following.booked.done() or not self.pipelined:
             return []
         if self._behind.proved:
-            return self._open(following, following.transaction.say(behind_content=True))
+            return self._open(following, following.transaction.commands_to_send(after_content=True))
         return self._behind.probe()
 
     async def _stream(self, place: Place) -> None:
@@ -255,7 +257,9 @@ class Line:
             in_step = not void or (follower is not None and follower.welcome)  # a shifted reply is no 354
             if in_step and place.conclude():
                 self._book(place)
-            elif transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT and transaction.taken):
+            elif transaction.content_sent or (
+                claimed and transaction.phase is Phase.CONTENT and transaction.has_accepted_recipient
+            ):
                 place.doubt(error)
             else:
                 place.fail(error)
@@ -267,7 +271,7 @@ class Line:
         self._doom = self._doom or error
 
     def _book(self, place: Place) -> None:
-        delivery = place.transaction.delivery(host=self._host, tls=self._tls)
+        delivery = place.transaction.build_delivery(host=self._host, tls=self._tls)
         if self._streams and not delivery.accepted:
             self._streams = False  # a relay that refuses chunks may take the next for commands: ask first from now on
         place.book(delivery)
@@ -282,10 +286,10 @@ class Line:
                 self._places.remove(place)
                 # It may have been the head when the last reply came, and have held the others up.
                 self.loop.call_soon(self._advance)
-        elif transaction.was_sent:
+        elif transaction.content_sent:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
-        elif not (transaction.decided or place.ended) and self._wire.failure is None:
+        elif not (transaction.is_decided or place.ended) and self._wire.failure is None:
             self._give_up(ConnectionLost("another message on this connection was given up halfway: try again"))
 
     def _give_up(self, error: SMTPError) -> None:

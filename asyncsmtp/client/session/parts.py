@@ -42,8 +42,8 @@ async def in_parts(
     done: list[Delivery] = []
     why = ""
     for begin in range(0, len(envelope.forward_paths), most):
-        part = envelope.part(range(begin, min(begin + most, len(envelope.forward_paths))))
-        if done and content.spent:
+        part = envelope.subset(range(begin, min(begin + most, len(envelope.forward_paths))))
+        if done and content.is_consumed:
             why = "the content was a stream, which cannot be read again"
             break
         try:
@@ -85,9 +85,11 @@ def _joined(envelope: Envelope, done: list[Delivery], why: str) -> Delivery:
     fates = [fate for delivery in done for fate in _fates(delivery)]
     later = Reply(450, (f"not sent: {why}".encode(),))  # what no relay said
     fates += [(later, None)] * (len(envelope.forward_paths) - len(fates))
-    finals = tuple(final for _, final in fates if final is not None)
+    content_replies = tuple(final for _, final in fates if final is not None)
     sent = any(delivery.content_sent for delivery in done)
-    return Delivery(envelope, first.mail, tuple(reply for reply, _ in fates), finals, sent, first.host, first.tls)
+    return Delivery(
+        envelope, first.mail, tuple(reply for reply, _ in fates), content_replies, sent, first.host, first.tls
+    )
 
 
 def _fates(delivery: Delivery) -> Iterator[tuple[Reply, Reply | None]]:
@@ -95,5 +97,5 @@ def _fates(delivery: Delivery) -> Iterator[tuple[Reply, Reply | None]]:
     if not delivery.mail.positive:
         yield from [(delivery.mail, None)] * len(delivery.envelope.forward_paths)
         return
-    for reply, decisive in zip(delivery.recipients, delivery.replies(), strict=True):
+    for reply, decisive in zip(delivery.recipients, delivery.replies, strict=True):
         yield reply, decisive if reply.positive else None

@@ -13,7 +13,7 @@ from asyncsmtp.protocol.transaction import Phase, Transaction
 
 __all__ = ["BeforeEnd", "Place"]
 
-_ENDED = Phase.ENDED  # looked up once: on Python 3.11 that is a call
+_ENDED = Phase.AWAITING_RESULT  # looked up once: on Python 3.11 that is a call
 BeforeEnd = Callable[[], Awaitable[object]]
 
 
@@ -85,9 +85,9 @@ class Place:
         """The connection is gone: return whether the replies that came decide it, a refusal of all being one."""
         transaction = self.transaction
         last = transaction.recipients[-1] if transaction.recipients else transaction.mail
-        if last is not None and transaction.refused:
-            transaction.broken_off(last)
-        return transaction.decided
+        if last is not None and transaction.all_refused:
+            transaction.receive_closing(last)
+        return transaction.is_decided
 
     def make_room(self) -> None:
         """Let the sender stream its content."""

@@ -195,7 +195,7 @@ class Session:
 
     async def _leave(self) -> None:
         wire = self._connected()
-        if wire.failure is None and wire.protocol.allows(QUIT):
+        if wire.failure is None and wire.protocol.can_send(QUIT):
             try:
                 await self.ask(QUIT)
                 self._life.left = True

@@ -12,7 +12,7 @@ import aiofiles
 
 from asyncsmtp.client.connection.ear import READ_SIZE
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Canonical
+from asyncsmtp.protocol.content import ContentNormalizer
 
 __all__ = ["FileContent", "StreamContent"]
 
@@ -25,7 +25,7 @@ class FileContent:
     """
 
     binary = False
-    spent = False
+    is_consumed = False
 
     def __init__(self, path: Path, size: int, *, eight_bit: bool, utf8_headers: bool, fix_eols: bool) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class FileContent:
             MessageError: a bare CR or LF (but with `fix_eols`), a NUL or a line over 998 octets, with its place.
             OSError: it cannot be read.
         """
-        judge = Canonical(fix_eols=fix_eols)
+        judge = ContentNormalizer(fix_eols=fix_eols)
         async with aclosing(_canonical(_read(Path(path)), judge)) as blocks:
             async for _ in blocks:
                 pass
@@ -56,7 +56,7 @@ class FileContent:
         Raises:
             MessageError: it is not what was scanned.
         """
-        judge = Canonical(fix_eols=self._fix_eols)
+        judge = ContentNormalizer(fix_eols=self._fix_eols)
         async with aclosing(_canonical(_read(self.path), judge)) as blocks:
             async for block in blocks:
                 if judge.size > self.size:
@@ -77,7 +77,7 @@ class StreamContent:
         utf8_headers: whether they may come in the header section: the relay must offer SMTPUTF8 for them.
         fix_eols: whether other line ends become CRLF; without it they are an error.
     Attributes:
-        spent: whether it was begun.
+        is_consumed: whether it was begun.
     """
 
     binary = False
@@ -94,7 +94,7 @@ class StreamContent:
         self.size = size
         self.eight_bit = eight_bit
         self.utf8_headers = utf8_headers
-        self.spent = False
+        self.is_consumed = False
         self._blocks = blocks
         self._fix_eols = fix_eols
 
@@ -104,10 +104,10 @@ class StreamContent:
         Raises:
             MessageError: they are not what was announced, or were taken before. And whatever their source raises.
         """
-        if self.spent:
+        if self.is_consumed:
             raise MessageError("a stream can be sent once, and this one was begun: make another")
-        self.spent = True
-        judge = Canonical(fix_eols=self._fix_eols)
+        self.is_consumed = True
+        judge = ContentNormalizer(fix_eols=self._fix_eols)
         async with aclosing(_canonical(_each(self._blocks), judge)) as blocks:
             async for block in blocks:
                 if judge.eight_bit and not self.eight_bit:
@@ -121,10 +121,10 @@ class StreamContent:
             raise MessageError(f"the stream has not the {self.size} octets that were announced: nothing was delivered")
 
 
-async def _canonical(source: AsyncGenerator[bytes], judge: Canonical) -> AsyncGenerator[bytes]:
+async def _canonical(source: AsyncGenerator[bytes], judge: ContentNormalizer) -> AsyncGenerator[bytes]:
     async with aclosing(source) as blocks:
         async for block in blocks:
-            if passed := judge.pass_on(block):
+            if passed := judge.feed(block):
                 yield passed
     if rest := judge.end():
         yield rest

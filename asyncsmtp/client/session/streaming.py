@@ -10,7 +10,7 @@ from asyncsmtp.client.connection.ear import READ_SIZE
 from asyncsmtp.client.connection.wire import Said, Wire
 from asyncsmtp.client.session.place import Place
 from asyncsmtp.errors import MessageError, ReplyTimeout
-from asyncsmtp.protocol.content import Content, Cutter, Transparency, chunks
+from asyncsmtp.protocol.content import ChunkSplitter, Content, DotStuffer, split_chunks
 from asyncsmtp.protocol.transaction import Phase
 
 __all__ = ["stream"]
@@ -27,9 +27,9 @@ async def stream(place: Place, wire: Wire) -> None:
         And whatever the source raises: then the end is never written.
     """
     transaction = place.transaction
-    if transaction.phase is not Phase.CONTENT or not transaction.taken:
+    if transaction.phase is not Phase.CONTENT or not transaction.has_accepted_recipient:
         return
-    dots = None if transaction.chunked else Transparency()
+    dots = None if transaction.chunked else DotStuffer()
     clock = _Clock(wire, place.content.size)
     async with aclosing(_blocks(place, wire)) as blocks:
         async for block in blocks:
@@ -38,7 +38,7 @@ async def stream(place: Place, wire: Wire) -> None:
             if dots is None:
                 await _write_chunk(place, wire, block)
             else:
-                await wire.write_content(dots.pass_on(block))
+                await wire.write_content(dots.feed(block))
             if transaction.phase is not Phase.CONTENT:
                 return
             clock.check()
@@ -51,7 +51,7 @@ async def _write_chunk(place: Place, wire: Wire, block: bytes) -> None:
     if chunk is not None:
         wire.check()
         transaction = place.transaction
-        wire.say([Said((transaction.say_chunk(len(chunk)),), transaction.answered)], chunk=(chunk,))
+        wire.say([Said((transaction.start_chunk(len(chunk)),), transaction.receive_reply)], chunk=(chunk,))
         await wire.make_room()
 
 
@@ -59,15 +59,15 @@ async def _blocks(place: Place, wire: Wire) -> AsyncGenerator[bytes]:
     """The content in blocks of READ_SIZE octets, the last one as it comes; one at least, maybe empty."""
     content = place.content
     if isinstance(content, Content):
-        for chunk in chunks(content.parts, READ_SIZE):
+        for chunk in split_chunks(content.parts, READ_SIZE):
             yield chunk
         return
-    cutter = Cutter(READ_SIZE)
+    cutter = ChunkSplitter(READ_SIZE)
     async with aclosing(content.blocks()) as given:
         while (block := await _next(given, place, wire)) is not None:
-            for piece in cutter.cut(block):
+            for piece in cutter.feed(block):
                 yield piece
-    yield cutter.rest()
+    yield cutter.end()
 
 
 async def _next(given: AsyncGenerator[bytes], place: Place, wire: Wire) -> bytes | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from asyncsmtp.client.config.login_config import Login, Token
 from asyncsmtp.errors import AuthenticationRefused, TokenFailed
-from asyncsmtp.protocol.auth.auth import NOT_VALID
+from asyncsmtp.protocol.auth.auth import INVALID_CREDENTIALS
 from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, External, Password, Secret
 from asyncsmtp.protocol.replies import safe_text
 
@@ -50,7 +50,7 @@ class Wallet:
             await connect(credentials)
             return
         except AuthenticationRefused as refused:
-            fresh = await self.instead_of(credentials) if again and refused.reply.code == NOT_VALID else None
+            fresh = await self.instead_of(credentials) if again and refused.reply.code == INVALID_CREDENTIALS else None
             if fresh is None:
                 raise
         await connect(fresh)  # many a relay hangs up behind a 535

@@ -242,7 +242,9 @@ class Signer:
         signatures = b"".join(_field(key, tags, canonical) for key in reversed(self._keys))
         parts = (signatures + content.parts[0], *content.parts[1:])
         size = content.size + len(signatures)
-        return Content(parts, size, content.eight_bit, content.utf8_headers, dotted=content.dotted)
+        return Content(
+            parts, size, content.eight_bit, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing
+        )
 
     def _hash(self, body: Sequence[_Tail]) -> bytes:
         """Go on from the last state whose parts are those of this body."""

@@ -92,7 +92,9 @@ class SmimeSigner:
         )
         tail = b"\r\n--" + boundary + b"\r\n" + _signature_part(signature) + b"\r\n--" + boundary + b"--\r\n"
         parts = (head, entity, tail)
-        return Content(parts, sum(map(len, parts)), False, content.utf8_headers, dotted=content.dotted)
+        return Content(
+            parts, sum(map(len, parts)), False, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing
+        )
 
 
 def _signature_part(signature: bytes) -> bytes:

@@ -25,7 +25,7 @@ from asyncsmtp.mail.templates.slots import slots
 from asyncsmtp.mail.templates.text_part import text_part
 from asyncsmtp.mail.templates.variables import Columns, known_columns
 from asyncsmtp.mail.verp import ReturnPath
-from asyncsmtp.protocol.content import Content, has_dots
+from asyncsmtp.protocol.content import Content, has_leading_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
@@ -91,7 +91,7 @@ class Composer:
         self._author = author
         self._head = _joined(head)
         self._body = tuple(_gathered(body))
-        self._dotted = any(has_dots(piece) for piece in self._body if isinstance(piece, bytes))
+        self._dotted = any(has_leading_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
         self._unsubscribe = unsubscribe
@@ -122,19 +122,21 @@ class Composer:
         try:
             head = _filled(self._head, filling)
             parts = [head]
-            dotted = self._dotted or has_dots(head)
+            needs_dot_stuffing = self._dotted or has_leading_dots(head)
             for piece in self._body:
                 if isinstance(piece, bytes):
                     parts.append(piece)
                 else:
                     parts.append(filled := piece(filling))
-                    dotted = dotted or has_dots(filled)
+                    needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(filled)
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
             raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
         beyond_ascii = not head.isascii()  # bodies never are: the encodings see to it
-        content = Content(tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, dotted=dotted)
+        content = Content(
+            tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, needs_dot_stuffing=needs_dot_stuffing
+        )
         if self._seal is not None:
             content = self._seal.signed(content)
         if self._signer is not None:  # over what became of the body

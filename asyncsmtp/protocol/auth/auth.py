@@ -1,10 +1,11 @@
-"""Logging in: AUTH, its challenges and its end, whichever the mechanism (RFC 4954).
+"""Authentication: the AUTH command, its challenges and its result, for any SASL mechanism (RFC 4954).
 
-One attempt for each set of credentials: another mechanism is tried only where the relay says that it does not
-take this one, and never after we broke one off, or an impostor could talk us down to a password in clear.
+There is one attempt for each set of credentials. Another mechanism is tried only if the relay says that it does not
+accept this one, and never after the client cancelled one: otherwise an impostor could force a plaintext password.
 
-One exception: a -PLUS mechanism that is refused before any challenge. EHLO does not tell which types of channel binding
-a relay knows, and many know only those that we do not have; no proof was made yet. SCRAM without -PLUS follows.
+One exception: a -PLUS mechanism that is refused before any challenge is followed by SCRAM without -PLUS. EHLO does not
+list the types of channel binding that a relay supports, many support only types that are not available here, and no
+proof was computed yet.
 """
 
 from __future__ import annotations
@@ -22,93 +23,95 @@ from asyncsmtp.protocol.auth.sasl import (
     Mechanism,
     MechanismFailed,
     Password,
-    choose,
+    choose_mechanisms,
     redacted,
 )
-from asyncsmtp.protocol.auth.scram import preparable
-from asyncsmtp.protocol.client import CHALLENGE, ClientProtocol
+from asyncsmtp.protocol.auth.scram import can_prepare
+from asyncsmtp.protocol.client import AUTH_CHALLENGE, ClientProtocol
 from asyncsmtp.protocol.commands import MAX_LINE, Command, Verb, auth, response
 from asyncsmtp.protocol.replies import Reply, Severity
 
-__all__ = ["MAX_CHALLENGE", "MAX_ROUNDS", "NOT_VALID", "Steps", "log_in"]
+__all__ = ["INVALID_CREDENTIALS", "MAX_CHALLENGE", "MAX_ROUNDS", "CommandGenerator", "log_in"]
 
-MAX_ROUNDS = 4  # challenges answered before we give up
-MAX_CHALLENGE = 8192  # octets, base64
+MAX_ROUNDS = 4  # challenges answered in one attempt
+MAX_CHALLENGE = 8192  # bytes of base64
 SUCCESS = 235
-NOT_VALID = 535  # the credentials themselves (RFC 4954 §6)
-ANOTHER_MAY_DO = frozenset({504, 534})  # this mechanism is not taken (RFC 4954 §6); the secret was not judged
+INVALID_CREDENTIALS = 535  # the credentials themselves (RFC 4954 §6)
+MECHANISM_REFUSED = frozenset({504, 534})  # the mechanism is not accepted (RFC 4954 §6); the secret was not judged
 
-Steps = Generator[Command, Reply, None]
+CommandGenerator = Generator[Command, Reply, None]
 
 
-def log_in(protocol: ClientProtocol, credentials: Credentials, channel: Channel, wanted: Sequence[str] = ()) -> Steps:
-    """Log in; return when that is done, and the relay has proved itself where the mechanism has it do so.
+def log_in(
+    protocol: ClientProtocol, credentials: Credentials, channel: Channel, wanted: Sequence[str] = ()
+) -> CommandGenerator:
+    """Log in; return when the relay accepted the credentials and, if the mechanism provides it, proved its identity.
 
-    Making the answer to a challenge may take a second of computing (`scram`): while the protocol is in state
-    AUTH, send replies in from a thread.
+    Computing the answer to a challenge may take a second (`scram`): while the protocol is in state AUTH, send replies
+    in from a thread.
 
     Args:
-        wanted: the mechanisms that may be used, in this order; without any, the usual ones.
+        wanted: the mechanisms to use, in this order; if empty, the default ones.
     Raises:
-        ExtensionNotSupported: no mechanism is offered that fits the credentials.
-        InvalidArgument: the credentials would break a mechanism's frame; nothing was said.
+        ExtensionNotSupported: no offered mechanism can use the credentials.
+        InvalidArgument: the credentials contain a character that a mechanism cannot send; nothing was sent.
         AuthenticationRefused: the credentials were refused, or a challenge was not acceptable.
-        ServerNotAuthenticated: the relay let us in without a proof that it knows the password.
-        Refused: for now, the credentials not being judged.
+        ServerNotAuthenticated: the relay accepted the login without proving that it knows the password.
+        Refused: temporarily, without judging the credentials.
     """
     offered = protocol.extensions.mechanisms
     channel = replace(channel, plus=any(name.endswith(PLUS) for name in offered))
-    mechanisms: Sequence[Mechanism] = choose(credentials, offered, channel, wanted)
+    mechanisms: Sequence[Mechanism] = choose_mechanisms(credentials, offered, channel, wanted)
     if not mechanisms:
-        raise ExtensionNotSupported("AUTH", _misfit(credentials, offered, wanted))
-    protocol.unspeakable = redacted(credentials, channel)
+        raise ExtensionNotSupported("AUTH", _explain_no_mechanism(credentials, offered, wanted))
+    protocol.redacted = redacted(credentials, channel)
     while mechanisms:
         mechanism, *others = mechanisms
-        verdict = yield from _authenticate(protocol, mechanism, mechanism.begin(credentials, channel))
-        mechanisms = verdict.leaves(mechanism, others)
-    verdict.judge(mechanism)
+        result = yield from _authenticate(protocol, mechanism, mechanism.begin(credentials, channel))
+        mechanisms = result.remaining(mechanism, others)
+    result.raise_for_failure(mechanism)
 
 
-def _misfit(credentials: Credentials, offered: Sequence[str], wanted: Sequence[str]) -> str:
+def _explain_no_mechanism(credentials: Credentials, offered: Sequence[str], wanted: Sequence[str]) -> str:
     if not offered:
-        return "it takes no login at all here; many relays do so only under TLS"
-    why = f"it takes {', '.join(offered)}, which these credentials do not fit"
+        return "it offers no login here; many relays offer it only under TLS"
+    why = f"it offers {', '.join(offered)}, which cannot use these credentials"
     if wanted:
-        why += f", when only {', '.join(wanted)} may be used"
-    if isinstance(credentials, Password) and not preparable(credentials):
-        why += "; SCRAM cannot compute with this user name or password (RFC 4013)"
+        why += f", and only {', '.join(wanted)} may be used"
+    if isinstance(credentials, Password) and not can_prepare(credentials):
+        why += "; SCRAM does not allow this user name or password (RFC 4013)"
     return why
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """How an attempt ended: the final reply, and what we found."""
+class _Attempt:
+    """The result of an attempt: the final reply, and the client's own findings."""
 
     reply: Reply
     reason: str = ""
-    broken_off: bool = False
+    cancelled: bool = False
     answered: int = 0
 
-    def leaves(self, mechanism: Mechanism, others: Sequence[Mechanism]) -> Sequence[Mechanism]:
-        """Which of the others may be tried now: none once a challenge was answered, and the secret perhaps judged."""
-        if self.answered or self.broken_off:
+    def remaining(self, mechanism: Mechanism, others: Sequence[Mechanism]) -> Sequence[Mechanism]:
+        """Return the mechanisms to try next: none once a challenge was answered and the secret perhaps judged."""
+        if self.answered or self.cancelled:
             return ()
-        if self.reply.code in ANOTHER_MAY_DO:
+        if self.reply.code in MECHANISM_REFUSED:
             return others
         if mechanism.plus and self.reply.severity is Severity.PERMANENT:
-            return [other for other in others if other.proved_by and not other.plus]
+            return [other for other in others if other.min_challenges and not other.plus]
         return ()
 
-    def judge(self, mechanism: Mechanism) -> None:
-        """Raise what it amounts to, or nothing."""
-        command = auth(mechanism.name)  # without the secret: an error is kept, shown and logged
+    def raise_for_failure(self, mechanism: Mechanism) -> None:
+        """Raise the error for this result, if it is not a success."""
+        command = auth(mechanism.name)  # without the secret: errors are shown and logged
         if self.reply.code == SUCCESS:
-            if self.answered < mechanism.proved_by:
+            if self.answered < mechanism.min_challenges:
                 raise ServerNotAuthenticated(command, self.reply)
-        elif self.broken_off:
-            raise AuthenticationRefused(command, self.reply, f"we broke it off: {self.reason}")
+        elif self.cancelled:
+            raise AuthenticationRefused(command, self.reply, f"the client cancelled: {self.reason}")
         elif self.reply.severity is Severity.TRANSIENT:
-            raise Refused(command, self.reply, "the credentials were not judged: try again later")
+            raise Refused(command, self.reply, "the credentials were not checked: try again later")
         else:
             advice = "check the user name and the password"
             raise AuthenticationRefused(command, self.reply, self.reason or advice)
@@ -116,43 +119,43 @@ class _Verdict:
 
 def _authenticate(
     protocol: ClientProtocol, mechanism: Mechanism, dialogue: Generator[bytes | None, bytes, None]
-) -> Generator[Command, Reply, _Verdict]:
-    """Run one mechanism to its final reply; a challenge that cannot be answered is cancelled with `*`."""
+) -> Generator[Command, Reply, _Attempt]:
+    """Run one mechanism to its final reply; cancel with `*` at a challenge that cannot be answered."""
     reply = yield from _begin(protocol, mechanism.name, next(dialogue))
     reason, answered = "", 0
-    while reply.code == CHALLENGE:
+    while reply.code == AUTH_CHALLENGE:
         try:
             challenge = _decode(protocol.challenge)
             answer = _answer(dialogue, challenge, answered)
         except MechanismFailed as failure:
             reason = str(failure)
             break
-        reason, answered = mechanism.reason(challenge), answered + 1
+        reason, answered = mechanism.failure_reason(challenge), answered + 1
         reply = yield response(answer)
     else:
-        return _Verdict(reply, _scrubbed(protocol, reason), answered=answered)
+        return _Attempt(reply, _redact(protocol, reason), answered=answered)
     reply = yield Command(Verb.CANCEL)
-    return _Verdict(reply, reason, broken_off=True)
+    return _Attempt(reply, reason, cancelled=True)
 
 
 def _answer(dialogue: Generator[bytes | None, bytes, None], challenge: bytes, answered: int) -> bytes:
     if answered == MAX_ROUNDS:
-        raise MechanismFailed(f"it went on after {MAX_ROUNDS} answers")
+        raise MechanismFailed(f"the relay sent another challenge after {MAX_ROUNDS} answers")
     try:
         return dialogue.send(challenge) or b""
     except StopIteration:
-        raise MechanismFailed("it went on where the mechanism is over") from None
+        raise MechanismFailed("the relay sent another challenge after the end of the mechanism") from None
 
 
 def _begin(
     protocol: ClientProtocol, mechanism: str, initial_response: bytes | None
 ) -> Generator[Command, Reply, Reply]:
-    """AUTH; where the initial response makes its line too long, that answers an empty challenge (RFC 4954 §4)."""
+    """Send AUTH; an initial response too long for the line answers an empty challenge instead (RFC 4954 §4)."""
     command = auth(mechanism, initial_response)
     if initial_response is None or len(bytes(command)) <= MAX_LINE:
         return (yield command)
     reply = yield auth(mechanism)
-    if reply.code != CHALLENGE or any(protocol.challenge):
+    if reply.code != AUTH_CHALLENGE or any(protocol.challenge):
         return reply
     return (yield response(initial_response))
 
@@ -160,12 +163,12 @@ def _begin(
 def _decode(challenge: Sequence[bytes]) -> bytes:
     octets = b"".join(challenge)
     if len(octets) > MAX_CHALLENGE:
-        raise MechanismFailed("it sent more than any mechanism does")
+        raise MechanismFailed(f"the challenge is longer than {MAX_CHALLENGE} bytes")
     try:
         return b64decode(octets, validate=True)
     except binascii.Error:
-        raise MechanismFailed("it sent what is not base64") from None
+        raise MechanismFailed("the challenge is not base64") from None
 
 
-def _scrubbed(protocol: ClientProtocol, reason: str) -> str:
-    return Reply(CHALLENGE, (reason.encode("utf-8"),)).without(protocol.unspeakable).text
+def _redact(protocol: ClientProtocol, reason: str) -> str:
+    return Reply(AUTH_CHALLENGE, (reason.encode("utf-8"),)).redact(protocol.redacted).text

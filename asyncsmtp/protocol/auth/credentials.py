@@ -1,4 +1,4 @@
-"""Who logs in, and on what connection: the values that SASL mechanisms work on (RFC 4422)."""
+"""Credentials and the connection that they are used on: the values that SASL mechanisms work with (RFC 4422)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,42 @@ from dataclasses import dataclass, field
 
 from asyncsmtp.errors import InvalidArgument
 
-__all__ = ["Bearer", "Channel", "Credentials", "External", "Password", "Secret", "octets"]
+__all__ = ["Bearer", "Channel", "Credentials", "External", "Password", "Secret", "encode_name"]
 
 
 class Secret:
-    """A text that no repr, log or traceback shows; `reveal()` gives it to the one who must send it."""
+    """A text that is never shown in a repr, log or traceback; `reveal()` returns it."""
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
         self._text = text
 
+    @classmethod
+    def of(cls, text: str | Secret) -> Secret:
+        """Make a Secret of a `str`; return a Secret as it is.
+
+        Raises:
+            TypeError: neither of them.
+        """
+        if isinstance(text, Secret):
+            return text
+        if not isinstance(text, str):
+            raise TypeError(f"a secret must be a str or a Secret, not {type(text).__name__}")
+        return cls(text)
+
     def reveal(self) -> str:
         return self._text
 
-    def octets(self, what: str) -> bytes:
-        """The text in UTF-8, as a mechanism sends it.
+    def encode(self, name: str) -> bytes:
+        """Encode the text in UTF-8, as a mechanism sends it.
 
         Raises:
-            InvalidArgument: it is empty, or would break a mechanism's frame; `what` names it in the error.
+            InvalidArgument: empty, or with a character that a mechanism cannot send; `name` names it in the error.
         """
-        if fault := _fault(self._text, what):  # raised here, where no local variable holds the text
+        if fault := _fault(
+            self._text, name
+        ):  # raised here: no local variable holds the text, so a traceback cannot show it
             raise InvalidArgument(fault)
         return self._text.encode("utf-8")
 
@@ -42,30 +57,44 @@ class Secret:
         return hash(self._text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Password:
     """A user name and a password.
 
     Attributes:
-        authzid: the identity to act as, where that is not the user's own; PLAIN and SCRAM can say it.
+        secret: the password; a `str` becomes a Secret.
+        authzid: the identity to act as, if it is not the user's own; PLAIN and SCRAM can send it.
     """
 
     username: str
     secret: Secret
     authzid: str = ""
 
+    def __init__(self, username: str, secret: Secret | str, authzid: str = "") -> None:
+        object.__setattr__(self, "username", username)
+        object.__setattr__(self, "secret", Secret.of(secret))
+        object.__setattr__(self, "authzid", authzid)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, init=False)
 class Bearer:
-    """A user name and an OAuth 2.0 access token."""
+    """A user name and an OAuth 2.0 access token.
+
+    Attributes:
+        secret: the token; a `str` becomes a Secret.
+    """
 
     username: str
     secret: Secret
 
+    def __init__(self, username: str, secret: Secret | str) -> None:
+        object.__setattr__(self, "username", username)
+        object.__setattr__(self, "secret", Secret.of(secret))
+
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """Who we are is known from outside SASL, usually by a client certificate (RFC 4422, Appendix A)."""
+    """An identity established outside SASL, usually by a client certificate (RFC 4422, Appendix A)."""
 
     authzid: str = ""
 
@@ -75,13 +104,13 @@ Credentials = Password | Bearer | External
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """The connection on which a login happens, and the chance that goes into it.
+    """The connection of a login, and the random value for it.
 
     Attributes:
-        host, port: what was connected to; OAUTHBEARER tells them.
+        host, port: of the relay; sent by OAUTHBEARER.
         certificate: the relay's, in DER; None without TLS.
-        nonce: for SCRAM: fresh for each login, hard to guess, printable ASCII without a comma.
-        plus: the relay offers some -PLUS mechanism.
+        nonce: for SCRAM: new for each login, hard to guess, printable ASCII without a comma.
+        plus: true if the relay offers a -PLUS mechanism.
     """
 
     host: str = ""
@@ -91,23 +120,23 @@ class Channel:
     plus: bool = False
 
 
-def octets(text: str, what: str) -> bytes:
-    """A name in UTF-8; `Secret.octets` is for secrets.
+def encode_name(text: str, name: str) -> bytes:
+    """Encode a name in UTF-8; use `Secret.encode` for secrets.
 
     Raises:
-        InvalidArgument: it is empty, or would break a mechanism's frame; `what` names it in the error.
+        InvalidArgument: empty, or with a character that a mechanism cannot send; `name` names it in the error.
     """
-    if fault := _fault(text, what):
+    if fault := _fault(text, name):
         raise InvalidArgument(fault)
     return text.encode("utf-8")
 
 
-def _fault(text: str, what: str) -> str:
-    """RFC 4616 §2: NUL parts the fields of PLAIN; the OAuth mechanisms part theirs by U+0001."""
+def _fault(text: str, name: str) -> str:
+    """Return what is wrong with a text. NUL separates the fields of PLAIN (RFC 4616 §2), U+0001 those of OAuth."""
     if not text:
-        return f"the {what} is empty: nothing was sent"
+        return f"the {name} is empty: nothing was sent"
     if "\0" in text or "\x01" in text:
-        return f"a NUL or U+0001 in the {what}: nothing was sent"
+        return f"a NUL or U+0001 in the {name}: nothing was sent"
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return f"a lone surrogate in the {what}, which no encoding can carry: nothing was sent"
+        return f"a lone surrogate in the {name}, which cannot be encoded: nothing was sent"
     return ""

@@ -1,7 +1,7 @@
-"""The simple SASL mechanisms as generators; SCRAM has a file of its own.
+"""The simple SASL mechanisms as generators; SCRAM has its own module.
 
-A mechanism first yields its initial response, or None when it must wait for a challenge; after that it
-is sent each challenge and yields the answer. To return early, or to raise MechanismFailed, cancels.
+A mechanism first yields its initial response, or None if it must wait for a challenge; then it is sent each challenge
+and yields the answer. Returning early or raising MechanismFailed cancels the exchange.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Generator
 
-from asyncsmtp.protocol.auth.credentials import Bearer, Channel, External, Password, octets
+from asyncsmtp.protocol.auth.credentials import Bearer, Channel, External, Password, encode_name
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -30,71 +30,71 @@ SaslDialogue = Generator[bytes | None, bytes, None]
 
 
 class MechanismFailed(Exception):
-    """A challenge that is not acceptable; the text says why, and repeats nothing of a secret."""
+    """An error for a challenge that is not acceptable; its text gives the reason and no part of a secret."""
 
 
 def plain(credentials: Password, channel: Channel) -> SaslDialogue:
-    """PLAIN (RFC 4616)."""
-    authzid = octets(credentials.authzid, "identity to act as") if credentials.authzid else b""
-    user = octets(credentials.username, "user name")
-    message = b"\0".join((authzid, user, credentials.secret.octets("password")))
+    """Run PLAIN (RFC 4616)."""
+    authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
+    user = encode_name(credentials.username, "user name")
+    message = b"\0".join((authzid, user, credentials.secret.encode("password")))
     challenge = yield message
-    if challenge == b"":  # a server that overlooked the initial response asks for it
+    if challenge == b"":  # a server that ignored the initial response asks for it
         yield message
 
 
 def login(credentials: Password, channel: Channel) -> SaslDialogue:
-    """LOGIN (draft-murchison-sasl-login): the prompts differ between servers and are not looked at."""
-    user, password = octets(credentials.username, "user name"), credentials.secret.octets("password")
+    """Run LOGIN (draft-murchison-sasl-login); its prompts differ between servers and are ignored."""
+    user, password = encode_name(credentials.username, "user name"), credentials.secret.encode("password")
     yield None
     yield user
     yield password
 
 
 def cram_md5(credentials: Password, channel: Channel) -> SaslDialogue:
-    """CRAM-MD5 (RFC 2195): proves the password to whoever asks, and lets an impostor guess it afterwards."""
-    user, password = octets(credentials.username, "user name"), credentials.secret.octets("password")
+    """Run CRAM-MD5 (RFC 2195); anyone who issues the challenge can guess the password offline afterwards."""
+    user, password = encode_name(credentials.username, "user name"), credentials.secret.encode("password")
     challenge = yield None
     if not challenge:
-        raise MechanismFailed("it gave nothing to compute with")
+        raise MechanismFailed("the challenge is empty")
     yield user + b" " + hmac.digest(password, challenge, "md5").hex().encode("ascii")
 
 
 def external(credentials: External, channel: Channel) -> SaslDialogue:
-    """EXTERNAL (RFC 4422, Appendix A): the certificate speaks; at most the identity to act as is said."""
-    authzid = octets(credentials.authzid, "identity to act as") if credentials.authzid else b""
+    """Run EXTERNAL (RFC 4422, Appendix A): the certificate authenticates; only the identity to act as is sent."""
+    authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
     challenge = yield authzid
     if challenge == b"":
         yield authzid
 
 
 def xoauth2(credentials: Bearer, channel: Channel) -> SaslDialogue:
-    """XOAUTH2, as Google and Microsoft document it."""
-    user = octets(credentials.username, "user name")
-    yield b"user=" + user + b"\x01auth=Bearer " + credentials.secret.octets("token") + b"\x01\x01"
-    yield b""  # the challenge is the reason of the failure in JSON; an empty answer lets the server say 535
+    """Run XOAUTH2, as documented by Google and Microsoft."""
+    user = encode_name(credentials.username, "user name")
+    yield b"user=" + user + b"\x01auth=Bearer " + credentials.secret.encode("token") + b"\x01\x01"
+    yield b""  # the challenge is the reason for the failure in JSON; the server sends 535 after an empty answer
 
 
 def oauthbearer(credentials: Bearer, channel: Channel) -> SaslDialogue:
-    """OAUTHBEARER (RFC 7628)."""
-    words = [b"n,a=" + saslname(octets(credentials.username, "user name")) + b","]
+    """Run OAUTHBEARER (RFC 7628)."""
+    words = [b"n,a=" + saslname(encode_name(credentials.username, "user name")) + b","]
     if channel.host:
         words += [b"host=" + channel.host.encode("utf-8"), b"port=%d" % channel.port]
-    words += [b"auth=Bearer " + credentials.secret.octets("token"), b"", b""]
+    words += [b"auth=Bearer " + credentials.secret.encode("token"), b"", b""]
     yield b"\x01".join(words)
     yield b"\x01"  # §3.2.3: "the client MUST then send … %x01", and the server ends it
 
 
 def saslname(name: bytes) -> bytes:
-    """A name inside a message whose parts are parted by commas (RFC 5802 §5.1, RFC 5801 §4)."""
+    """Escape a name for a message whose parts are separated by commas (RFC 5802 §5.1, RFC 5801 §4)."""
     return name.replace(b"=", b"=3D").replace(b",", b"=2C")
 
 
 def oauth_error(challenge: bytes) -> str:
-    """What the challenge behind a refused token says: the status in its JSON; "" where there is none."""
+    """Return the status in the JSON challenge after a refused token; an empty string if there is none."""
     try:
-        said = json.loads(challenge)
+        decoded = json.loads(challenge)
     except (ValueError, RecursionError):
         return ""
-    status = said.get("status") if isinstance(said, dict) else None
+    status = decoded.get("status") if isinstance(decoded, dict) else None
     return f"the token's status: {safe_text(status, 80)}" if isinstance(status, str) and status else ""

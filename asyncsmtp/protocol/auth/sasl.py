@@ -1,4 +1,4 @@
-"""Which SASL mechanism logs in with what (RFC 4422, RFC 4954)."""
+"""The table of SASL mechanisms, and the choice of one for given credentials (RFC 4422, RFC 4954)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asyncsmtp.protocol.auth.mechanisms import (
     plain,
     xoauth2,
 )
-from asyncsmtp.protocol.auth.scram import binds, preparable, scram
+from asyncsmtp.protocol.auth.scram import can_bind, can_prepare, scram
 
 __all__ = [
     "MECHANISMS",
@@ -34,73 +34,73 @@ __all__ = [
     "Password",
     "SaslDialogue",
     "Secret",
-    "choose",
+    "choose_mechanisms",
     "redacted",
 ]
 
-PLUS = "-PLUS"  # how the names of mechanisms with channel binding end (RFC 5801 §3)
+PLUS = "-PLUS"  # suffix of the names of mechanisms with channel binding (RFC 5801 §3)
 
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """A mechanism's name, the kind of credentials it takes, and its dialogue.
+    """A mechanism: its name, the type of credentials that it uses, and its exchange.
 
     Attributes:
-        fits: whether it can be spoken with these credentials on this channel.
-        proved_by: how many challenges must have been answered before a 235 counts; the last had the relay's proof.
-        reason: what a challenge says about a failure that follows it, for people.
-        unasked: whether it is used without being named; CRAM-MD5 is not, being weak.
+        is_usable: tells if it can be used with these credentials on this channel.
+        min_challenges: challenges that must have been answered before a 235 counts; the last one has the relay's proof.
+        failure_reason: extracts from a challenge the reason of a following failure, for people.
+        is_default: true if it is used without being named; CRAM-MD5 is not, being weak.
     """
 
     name: str
-    takes: type[Password] | type[Bearer] | type[External]
+    credentials_type: type[Password] | type[Bearer] | type[External]
     begin: Callable[[Credentials, Channel], SaslDialogue]
-    fits: Callable[[Credentials, Channel], bool]
-    proved_by: int = 0
-    reason: Callable[[bytes], str] = lambda challenge: ""
-    unasked: bool = True
+    is_usable: Callable[[Credentials, Channel], bool]
+    min_challenges: int = 0
+    failure_reason: Callable[[bytes], str] = lambda challenge: ""
+    is_default: bool = True
 
     @property
     def plus(self) -> bool:
-        """Whether it binds to the relay's certificate."""
+        """True if it binds to the relay's certificate."""
         return self.name.endswith(PLUS)
 
 
-_Kind = TypeVar("_Kind", Password, Bearer, External)
+_CredentialsT = TypeVar("_CredentialsT", Password, Bearer, External)
 
 
 def _row(
     name: str,
-    takes: type[_Kind],
-    begin: Callable[[_Kind, Channel], SaslDialogue],
+    credentials_type: type[_CredentialsT],
+    begin: Callable[[_CredentialsT, Channel], SaslDialogue],
     *,
-    fits: Callable[[_Kind, Channel], bool] = lambda credentials, channel: True,
-    proved_by: int = 0,
-    reason: Callable[[bytes], str] = lambda challenge: "",
-    unasked: bool = True,
+    is_usable: Callable[[_CredentialsT, Channel], bool] = lambda credentials, channel: True,
+    min_challenges: int = 0,
+    failure_reason: Callable[[bytes], str] = lambda challenge: "",
+    is_default: bool = True,
 ) -> Mechanism:
-    """A row of the table, its functions taking their own kind of credentials."""
+    """Make a row of the table from functions that take their own type of credentials."""
 
     def begin_with(credentials: Credentials, channel: Channel) -> SaslDialogue:
-        assert isinstance(credentials, takes)
+        assert isinstance(credentials, credentials_type)
         return begin(credentials, channel)
 
-    def fits_with(credentials: Credentials, channel: Channel) -> bool:
-        return isinstance(credentials, takes) and fits(credentials, channel)
+    def is_usable_with(credentials: Credentials, channel: Channel) -> bool:
+        return isinstance(credentials, credentials_type) and is_usable(credentials, channel)
 
-    return Mechanism(name, takes, begin_with, fits_with, proved_by, reason, unasked)
+    return Mechanism(name, credentials_type, begin_with, is_usable_with, min_challenges, failure_reason, is_default)
 
 
 def _scram(name: str, algorithm: str, *, plus: bool = False) -> Mechanism:
-    def fits(credentials: Password, channel: Channel) -> bool:
-        return preparable(credentials) and (binds(channel) or not plus)
+    def is_usable(credentials: Password, channel: Channel) -> bool:
+        return can_prepare(credentials) and (can_bind(channel) or not plus)
 
-    return _row(name, Password, scram(algorithm, plus=plus), fits=fits, proved_by=2)
+    return _row(name, Password, scram(algorithm, plus=plus), is_usable=is_usable, min_challenges=2)
 
 
 MECHANISMS = (  # in order of preference
-    _row("OAUTHBEARER", Bearer, oauthbearer, reason=oauth_error),
-    _row("XOAUTH2", Bearer, xoauth2, reason=oauth_error),
+    _row("OAUTHBEARER", Bearer, oauthbearer, failure_reason=oauth_error),
+    _row("XOAUTH2", Bearer, xoauth2, failure_reason=oauth_error),
     _row("EXTERNAL", External, external),
     _scram("SCRAM-SHA-512-PLUS", "sha512", plus=True),
     _scram("SCRAM-SHA-256-PLUS", "sha256", plus=True),
@@ -110,36 +110,36 @@ MECHANISMS = (  # in order of preference
     _scram("SCRAM-SHA-1", "sha1"),
     _row("PLAIN", Password, plain),
     _row("LOGIN", Password, login),
-    _row("CRAM-MD5", Password, cram_md5, unasked=False),
+    _row("CRAM-MD5", Password, cram_md5, is_default=False),
 )
 NAMES = tuple(mechanism.name for mechanism in MECHANISMS)
 
 
-def choose(
+def choose_mechanisms(
     credentials: Credentials, offered: Iterable[str], channel: Channel, wanted: Sequence[str] = ()
 ) -> tuple[Mechanism, ...]:
-    """The mechanisms that fit the credentials and are offered, the preferred one first.
+    """Return the mechanisms that are offered and can use the credentials, the preferred one first.
 
     Args:
-        wanted: only these, in this order; without any, all but what must be asked for.
+        wanted: only these, in this order; if empty, all default ones.
     """
     names = frozenset(offered)
-    listed = [m for name in wanted for m in MECHANISMS if m.name == name] or [m for m in MECHANISMS if m.unasked]
-    return tuple(m for m in listed if m.name in names and m.fits(credentials, channel))
+    listed = [m for name in wanted for m in MECHANISMS if m.name == name] or [m for m in MECHANISMS if m.is_default]
+    return tuple(m for m in listed if m.name in names and m.is_usable(credentials, channel))
 
 
 def redacted(credentials: Credentials, channel: Channel) -> tuple[bytes, ...]:
-    """What no log may show: the secret, and what mechanisms make of it in base64; a longer one first.
+    """Return the byte strings that no log may show, longer ones first: the secret, and its base64 in all mechanisms.
 
     Raises:
-        InvalidArgument: the credentials would break a mechanism's frame.
+        InvalidArgument: the credentials contain a character that a mechanism cannot send.
     """
     if isinstance(credentials, External):
         return ()
     name, secret = credentials.username, credentials.secret
     password = credentials if isinstance(credentials, Password) else Password(name, secret)
     token = Bearer(name, secret)
-    said = [next(plain(password, channel)), next(xoauth2(token, channel)), next(oauthbearer(token, channel))]
-    octets = secret.octets("password or token")
-    encoded = (b64encode(form).rstrip(b"=") for form in (octets, *filter(None, said)))
+    messages = [next(plain(password, channel)), next(xoauth2(token, channel)), next(oauthbearer(token, channel))]
+    octets = secret.encode("password or token")
+    encoded = (b64encode(form).rstrip(b"=") for form in (octets, *filter(None, messages)))
     return tuple(sorted({octets, *encoded}, key=len, reverse=True))

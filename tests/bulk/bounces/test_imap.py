@@ -6,7 +6,7 @@ import pytest
 
 from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapUrl, LoginRefused
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.credentials import Secret
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from asyncsmtp.client.session.place import BeforeEnd
 from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, InvalidArgument, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
-from asyncsmtp.testing import UNSAID, Fin, ScriptedRelay, Stage
+from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.bulk.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES
@@ -125,7 +125,7 @@ async def test_a_campaign_through_two_relays_one_of_which_dies(tmp_path: Path) -
     """Over loopback: nobody is missing, nobody has two, and what was in doubt is so."""
     async with (
         ScriptedRelay() as one,
-        ScriptedRelay({Stage.DOT: {20: (UNSAID, Fin())}}) as two,
+        ScriptedRelay({Stage.END_OF_DATA: {20: (NO_REPLY, Fin())}}) as two,
         campaign(tmp_path, 200) as ledger,
         Pool(relay_of(one), sessions=2) as first,
         Pool(relay_of(two), sessions=2) as second,

@@ -23,7 +23,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.testing import Cue, Rule, ScriptedRelay, Stage
+from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from tests.bulk.ledgers import readers
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.client.support import relay_of
@@ -38,8 +38,8 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[int, str]] = []
 
-    def at_the_dot(self, cue: Cue) -> str | None:
-        found = ROW.search(cue.content)
+    def at_the_dot(self, context: StageContext) -> str | None:
+        found = ROW.search(context.content)
         assert found is not None
         row = int(found[1])
         self.events.append((row, "end of content"))
@@ -60,7 +60,7 @@ async def test_each_row_is_marked_before_its_content_ends_and_settled_after_its_
 ) -> None:
     """BL-03: in each dialogue, over several sessions; an event that is missing, or in another place, is a duplicate."""
     recorder = Recorder()
-    script: Mapping[Stage, Rule] = {Stage.DOT: recorder.at_the_dot, Stage.BDAT: recorder.at_the_dot}
+    script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: recorder.at_the_dot, Stage.BDAT: recorder.at_the_dot}
     async with ScriptedRelay(script) as server, campaign(tmp_path, ROWS) as ledger:
         written = ledger._queue._written
         ledger._queue._written = lambda changes: (recorder.durable(changes), written(changes))[1]
@@ -82,15 +82,15 @@ async def test_a_message_has_the_same_octets_at_every_attempt(tmp_path: Path) ->
     )
     heard: dict[str, list[bytes]] = {}
 
-    def later(cue: Cue) -> str:
-        found = re.search(rb"^To: (.*)\r$", cue.content, re.MULTILINE)
+    def later(context: StageContext) -> str:
+        found = re.search(rb"^To: (.*)\r$", context.content, re.MULTILINE)
         assert found is not None
-        heard.setdefault(found[1].decode(), []).append(cue.content)
+        heard.setdefault(found[1].decode(), []).append(context.content)
         return "451 4.3.0 later"
 
     for _ in range(3):
         async with (
-            ScriptedRelay({Stage.DOT: later}) as server,
+            ScriptedRelay({Stage.END_OF_DATA: later}) as server,
             await SqliteLedger.open(tmp_path / "news.ledger", name="news", from_domain="example.org") as ledger,
             Pool(relay_of(server)) as pool,
         ):

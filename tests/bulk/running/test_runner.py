@@ -32,7 +32,9 @@ class Plain:
     def compose(
         self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
     ) -> Message:
-        return Message(Envelope.of("news@example.org", [to.wire]), Content.of(f"Subject: {row}\n\n{fields['name']}\n"))
+        return Message(
+            Envelope.of("news@example.org", [to.address]), Content.of(f"Subject: {row}\n\n{fields['name']}\n")
+        )
 
 
 class Gated:

@@ -37,19 +37,19 @@ async def deviate(transcript: str, *lines: str) -> None:
 
 async def test_a_client_that_says_something_else_fails_the_test() -> None:
     """With what was expected, and the dialogue."""
-    with pytest.raises(AssertionError, match=r"has C: RSET, the client said C: NOOP"):
+    with pytest.raises(AssertionError, match=r"has C: RSET, the client sent C: NOOP"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok", "NOOP")
 
 
 async def test_a_client_that_says_more_fails_the_test() -> None:
     """A transcript is the whole dialogue."""
-    with pytest.raises(AssertionError, match=r"has the end, the client said C: NOOP"):
+    with pytest.raises(AssertionError, match=r"has the end, the client sent C: NOOP"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok", "RSET", "NOOP")
 
 
 async def test_a_client_that_says_less_fails_the_test() -> None:
     """The rest is named."""
-    with pytest.raises(AssertionError, match=r"goes on: C: QUIT"):
+    with pytest.raises(AssertionError, match=r"continues: C: QUIT"):
         await deviate("S: 220 hi\nC: RSET\nS: 250 ok\nC: QUIT\nS: 221 bye", "RSET")
 
 

@@ -26,7 +26,7 @@ def feed(octets: bytes, cuts: list[int], limit: int = sys.maxsize) -> tuple[tupl
     edges = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
     for start, end in pairwise(edges):
         source.feed(octets[start:end])
-        read = read or source.content(limit)
+        read = read or source.read_content(limit)
     return read, source.peek()
 
 
@@ -60,7 +60,7 @@ def test_lines_end_in_crlf_and_nowhere_else(octets: bytes, cuts: list[int]) -> N
     edges = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
     for start, end in pairwise(edges):
         source.feed(octets[start:end])
-        while (line := source.line()) is not None:
+        while (line := source.read_line()) is not None:
             lines.append(line)
     assert [*lines, source.peek()] == octets.split(b"\r\n")
 
@@ -70,7 +70,7 @@ def test_content_without_end_is_dropped_as_it_comes() -> None:
     source = InputBuffer()
     for _ in range(1000):
         source.feed(b"x" * 1000)
-        assert source.content(10_000) is None
+        assert source.read_content(10_000) is None
         assert len(source) <= 21_004
     source.feed(b"\r\n.\r\n")
-    assert source.content(10_000) == (b"", False)
+    assert source.read_content(10_000) == (b"", False)

@@ -74,10 +74,10 @@ async def test_courier_and_chasquid_lose_what_is_behind_the_dot(server: ServerPr
         await replies(peer, 3)
         peer.write(CONTENT + rset + GROUP)
         assert await replies(peer, 1) == [250]
-        assert relay.heard_of(Stage.MAIL) == 1
+        assert relay.count_stage(Stage.MAIL) == 1
         peer.write("NOOP\r\n")
         assert await peer.reply() == "250 2.0.0 ok"
-        assert relay.heard_of(Stage.MAIL) == 1
+        assert relay.count_stage(Stage.MAIL) == 1
 
 
 @pytest.mark.parametrize(("behind", "refused"), [("RSET\r\n", 1), (GROUP, 3)])
@@ -138,4 +138,4 @@ async def test_input_is_gone_after_a_refusal() -> None:
         assert await replies(peer, 2) == [250, 550]
         peer.write("RSET\r\n")
         assert await replies(peer, 1) == [250]
-        assert relay.heard_of(Stage.DATA) == 0
+        assert relay.count_stage(Stage.DATA) == 0

@@ -47,7 +47,7 @@ def test_a_plain_message_declares_its_size_only(lines: list[str], needed: dict[s
 
 def test_a_message_beyond_the_limit_is_refused_here() -> None:
     """N-07, WO-13: 22 octets are offered, 23 are needed; nothing is sent."""
-    with pytest.raises(ExtensionNotSupported, match="the message has 23 octets, the relay takes 22") as refused:
+    with pytest.raises(ExtensionNotSupported, match="the message has 23 bytes, the relay accepts 22") as refused:
         mail_parameters(PLAIN, HELLO, offered("SIZE 22"))
     assert refused.value.extension == "that SIZE"
 
@@ -109,7 +109,7 @@ def test_a_wish_is_said_where_it_is_offered_and_refused_here_where_not(
     envelope = with_options(**mail_options)
     assert mail_parameters(envelope, HELLO, offered(line), verified=True) == said
     keyword = line.replace("=", " ").split()[0]
-    with pytest.raises(ExtensionNotSupported, match="leave the wish out") as refused:
+    with pytest.raises(ExtensionNotSupported, match="leave the option out") as refused:
         mail_parameters(envelope, HELLO, offered("SIZE", "PIPELINING"), verified=True)
     assert refused.value.extension == keyword
     with pytest.raises(ExtensionNotSupported):
@@ -142,17 +142,17 @@ def test_tls_is_not_required_of_others_on_a_session_without() -> None:
 @pytest.mark.parametrize(
     ("line", "mail_options", "why"),
     [
-        ("DELIVERBY 240", {"deliver_by": DeliverBy(239)}, "239 s are asked for, the relay needs 240"),
+        ("DELIVERBY 240", {"deliver_by": DeliverBy(239)}, "239 s are requested, the relay needs 240"),
         ("FUTURERELEASE 100 2031-06-01T12:00:00Z", {"hold_for": 101}, "the relay holds for 100"),
         (
             "FUTURERELEASE 100 2031-06-01T12:00:00Z",
             {"hold_until": NOON + timedelta(seconds=1)},
-            "2031-06-01T12:00:01Z is asked for, the relay holds until 2031-06-01T12:00:00Z",
+            "2031-06-01T12:00:01Z is requested, the relay holds until 2031-06-01T12:00:00Z",
         ),
         (
             "FUTURERELEASE 100 2031-06-01T12:00:00Z",
             {"hold_until": datetime(2031, 6, 1, 12, tzinfo=timezone(-timedelta(hours=1)))},
-            "2031-06-01T13:00:00Z is asked for",
+            "2031-06-01T13:00:00Z is requested",
         ),
     ],
 )
@@ -184,8 +184,8 @@ TWO_DOMAINS = Envelope.of(None, ["bob@example.net", "carol@EXAMPLE.net", "dave@e
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ("RCPTMAX=2", "the message has 3, the relay takes 2 at once .RCPTMAX.: send it in parts"),
-        ("RCPTDOMAINMAX=1", "the recipients have 2, the relay takes 1 .RCPTDOMAINMAX.: send the message domain by"),
+        ("RCPTMAX=2", "the message has 3, the relay accepts 2 at once .RCPTMAX.: send it in parts"),
+        ("RCPTDOMAINMAX=1", "the recipients have 2, the relay accepts 1 .RCPTDOMAINMAX.: send the message domain by"),
         ("RCPTMAX=3 RCPTDOMAINMAX=1", "so many domains"),
     ],
 )
@@ -201,7 +201,7 @@ def test_what_the_limits_allow_is_sent(limits: str) -> None:
     assert mail_parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
 
 
-BINARY = Content.of_any(b"Subject: photo\r\n\r\n\x00\n\xff")
+BINARY = Content.from_binary(b"Subject: photo\r\n\r\n\x00\n\xff")
 
 
 def test_binary_content_is_declared() -> None:

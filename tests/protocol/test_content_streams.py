@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import Canonical, Content, Transparency
+from asyncsmtp.protocol.content import Content, ContentNormalizer, DotStuffer
 
 
-def passed(judge: Canonical, *blocks: bytes) -> bytes:
-    return b"".join([*map(judge.pass_on, blocks), judge.end()])
+def passed(judge: ContentNormalizer, *blocks: bytes) -> bytes:
+    return b"".join([*map(judge.feed, blocks), judge.end()])
 
 
 def cut(octets: bytes, places: list[int]) -> list[bytes]:
@@ -34,7 +34,7 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
         whole = Content.of(octets, fix_eols=fix_eols)
     except MessageError:
         whole = None
-    judge = Canonical(fix_eols=fix_eols)
+    judge = ContentNormalizer(fix_eols=fix_eols)
     try:
         found = passed(judge, *cut(octets, places))
     except MessageError:
@@ -48,17 +48,17 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
 @pytest.mark.parametrize(
     ("blocks", "why"),
     [
-        ((b"a\r", b"b\r\n"), "a bare CR at octet 1"),
-        ((b"a\r\n", b"\nb"), "a bare LF at octet 3"),
-        ((b"abc", b"\r"), "a bare CR at octet 3"),
-        ((b"a\r\n", b"b\0"), "a NUL at octet 4"),
-        ((b"x" * 500, b"x" * 499), "a line of more than 998 octets ends at or behind octet 500"),
+        ((b"a\r", b"b\r\n"), "a bare CR at byte 1"),
+        ((b"a\r\n", b"\nb"), "a bare LF at byte 3"),
+        ((b"abc", b"\r"), "a bare CR at byte 3"),
+        ((b"a\r\n", b"b\0"), "a NUL at byte 4"),
+        ((b"x" * 500, b"x" * 499), "a line of more than 998 bytes ends at or after byte 500"),
     ],
 )
 def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], why: str) -> None:
     """WO-06, WO-10: counted from the first octet of the content, not of the block."""
     with pytest.raises(MessageError, match=why):
-        passed(Canonical(), *blocks)
+        passed(ContentNormalizer(), *blocks)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_what_is_not_right_is_refused_with_its_place(blocks: tuple[bytes, ...], 
     [((b"a\r", b"\nb\r", b"c"), b"a\r\nb\r\nc\r\n"), ((b"a\n", b"\r", b"\n"), b"a\r\n\r\n"), ((b"a\r",), b"a\r\n")],
 )
 def test_line_ends_are_mended_across_blocks(blocks: tuple[bytes, ...], fixed: bytes) -> None:
-    assert passed(Canonical(fix_eols=True), *blocks) == fixed
+    assert passed(ContentNormalizer(fix_eols=True), *blocks) == fixed
 
 
 def test_nothing_is_one_empty_line() -> None:
     """WO-09: content ends with a CRLF, whatever it is; as of `Content.of`."""
-    assert passed(Canonical()) == b"\r\n" == bytes(Content.of(b""))
+    assert passed(ContentNormalizer()) == b"\r\n" == bytes(Content.of(b""))
 
 
 @given(OCTETS, st.lists(st.integers(0, 5000), max_size=6))
 def test_dots_are_doubled_wherever_the_blocks_are_cut(octets: bytes, places: list[int]) -> None:
     """WO-08, P3."""
-    dots = Transparency()
-    assert b"".join(map(dots.pass_on, cut(octets, places))) == Transparency().pass_on(octets)
+    dots = DotStuffer()
+    assert b"".join(map(dots.feed, cut(octets, places))) == DotStuffer().feed(octets)

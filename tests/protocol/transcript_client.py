@@ -9,12 +9,12 @@ from asyncsmtp.errors import ProtocolError, SMTPError, UnexpectedReply
 from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command
-from asyncsmtp.protocol.content import Content, transparent
+from asyncsmtp.protocol.content import Content, dot_stuff
 from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
-from tests.protocol.cutting import Cut, whole
+from tests.protocol.splitting import Cut, whole
 from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene
 
@@ -36,12 +36,12 @@ class Client:
         self.content_due = b""
         self.error: SMTPError | None = None
         self.transactions: list[Transaction] = []
-        self._behind_the_dot = scene.is_set("behind-the-dot")
+        self._pipelines_content = scene.is_set("behind-the-dot")
         self._content = Content.of(scene.content)
         self._messages = deque(scene.messages)
-        self._heard_by: deque[Transaction | None] = deque()
-        self._said = bytearray()
-        self._due: Reply | None = None
+        self._receivers: deque[Transaction | None] = deque()
+        self._sent = bytearray()
+        self._reply: Reply | None = None
         self._opening = True
         opening = OpeningOptions(
             NAME,
@@ -52,31 +52,31 @@ class Client:
         )
         self._steps = open_session(self.protocol, opening)
         next(self._steps)
-        self._heard_by.append(None)
+        self._receivers.append(None)
 
-    def take(self) -> bytes:
+    def take_sent(self) -> bytes:
         """What was said since the last time."""
-        said = bytes(self._said)
-        self._said.clear()
+        said = bytes(self._sent)
+        self._sent.clear()
         return said
 
-    def hear(self, octets: bytes) -> None:
+    def receive(self, octets: bytes) -> None:
         """One read; then go on as far as that allows. What comes after a broken rule is not read any more."""
         if isinstance(self.error, ProtocolError):
             return
         try:
             for exchange in self.protocol.receive(octets):
-                self._take(exchange)
-            self._go_on()
+                self._handle(exchange)
+            self._continue()
         except SMTPError as error:
             self._end(error)
 
-    def shake_hands(self) -> None:
+    def start_tls(self) -> None:
         self.protocol.tls_started()
-        self._go_on()
+        self._continue()
 
-    def hang_up(self) -> None:
-        self.error = self.error or self.protocol.ended()
+    def close(self) -> None:
+        self.error = self.error or self.protocol.receive_eof()
 
     def results(self) -> tuple[tuple[str, ...], ...]:
         """For each message the fate of each recipient, as the line of a session would book it."""
@@ -86,42 +86,42 @@ class Client:
     def _result(self, transaction: Transaction) -> tuple[str, ...]:
         void = isinstance(self.error, UnexpectedReply)
         claimed = isinstance(self.error, UnexpectedReply) and self.error.claims_acceptance
-        if transaction.decided and not void:
-            return tuple(map(str, transaction.delivery().outcomes))
-        if transaction.was_sent or (claimed and transaction.phase is Phase.CONTENT):
+        if transaction.is_decided and not void:
+            return tuple(map(str, transaction.build_delivery().outcomes))
+        if transaction.content_sent or (claimed and transaction.phase is Phase.CONTENT):
             return ("in doubt",)
         return ("not sent",)
 
     def _end(self, error: SMTPError) -> None:
         self.error = error
         self._opening = False
-        self._due = None
-        if not isinstance(error, ProtocolError) and self.protocol.allows(QUIT):
+        self._reply = None
+        if not isinstance(error, ProtocolError) and self.protocol.can_send(QUIT):
             self._say(None, (QUIT,))
 
     def _say(self, transaction: Transaction | None, group: Iterable[Command]) -> None:
         for command in group:
-            self._said += self.protocol.send(command)
-            self._heard_by.append(transaction)
+            self._sent += self.protocol.send(command)
+            self._receivers.append(transaction)
 
-    def _take(self, exchange: Exchange) -> None:
+    def _handle(self, exchange: Exchange) -> None:
         if exchange.command is None:
             return
-        early = not self._heard_by  # refused while the content was being written
-        transaction = self.transactions[-1] if early else self._heard_by.popleft()
+        early = not self._receivers  # refused while the content was being written
+        transaction = self.transactions[-1] if early else self._receivers.popleft()
         if transaction is None:
-            self._due = exchange.reply
+            self._reply = exchange.reply
         else:
-            transaction.answered(exchange.command, exchange.reply)
+            transaction.receive_reply(exchange.command, exchange.reply)
 
-    def _go_on(self) -> None:
-        if self._opening and self._due is not None and self.protocol.state is not ProtocolState.TLS:
+    def _continue(self) -> None:
+        if self._opening and self._reply is not None and self.protocol.state is not ProtocolState.TLS:
             self._open()
         if not self._opening and self.error is None and self.protocol.state is not ProtocolState.CLOSED:
             self._send()
 
     def _open(self) -> None:
-        reply, self._due = self._due, None
+        reply, self._reply = self._reply, None
         assert reply is not None
         try:
             self._say(None, (self._steps.send(reply),))
@@ -130,16 +130,16 @@ class Client:
 
     def _send(self) -> None:
         current = self.transactions[-1] if self.transactions else None
-        if current is None or current.phase is Phase.OVER:
+        if current is None or current.phase is Phase.DONE:
             current = self._begin()
         if current is None:
-            if self.protocol.allows(QUIT):
+            if self.protocol.can_send(QUIT):
                 self._say(None, (QUIT,))
             return
         if current.phase is Phase.CONTENT:
             self._write(current)
         else:
-            self._say(current, current.say())
+            self._say(current, current.commands_to_send())
 
     def _begin(self) -> Transaction | None:
         if not self._messages:
@@ -153,12 +153,12 @@ class Client:
         return self.transactions[-1]
 
     def _write(self, transaction: Transaction) -> None:
-        self.content_due = b"".join(transparent(self._content.parts)) if transaction.taken else b""
-        self._said += self.content_due
-        transaction.content_ended()
+        self.content_due = b"".join(dot_stuff(self._content.parts)) if transaction.has_accepted_recipient else b""
+        self._sent += self.content_due
+        transaction.end_content()
         self._say(transaction, (END_OF_CONTENT,))
-        if self._behind_the_dot and (following := self._begin()) is not None:
-            self._say(following, following.say(behind_content=True))
+        if self._pipelines_content and (following := self._begin()) is not None:
+            self._say(following, following.commands_to_send(after_content=True))
 
 
 def credentials(settings: dict[str, str]) -> Credentials | None:
@@ -178,13 +178,13 @@ def play(scene: Scene, cut: Cut = whole) -> Client:
     for step in scene.transcript.steps:
         if isinstance(step, ServerStep):
             for octets in cut(step.octets):
-                client.hear(octets)
+                client.receive(octets)
         elif isinstance(step, ClientStep):
             if client.protocol.state is ProtocolState.TLS:
-                client.shake_hands()
+                client.start_tls()
             content = client.content_due if step.commands[0] == "." else b""
-            assert client.take() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)
+            assert client.take_sent() == content + b"".join(f"{line}\r\n".encode() for line in step.commands)
         else:
-            client.hang_up()
-    assert client.take() == b"", "the client says more than the transcript"
+            client.close()
+    assert client.take_sent() == b"", "the client says more than the transcript"
     return client

@@ -8,10 +8,10 @@ from base64 import b64encode
 import pytest
 
 from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, Refused, UnexpectedReply
-from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE
+from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE, CommandGenerator
 from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol
-from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, Steps, open_session
+from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 
 
 class Relay:
@@ -21,7 +21,7 @@ class Relay:
         self.protocol = ClientProtocol()
         self.said: list[bytes] = []
         opening = OpeningOptions(name, Security.IMPLICIT_TLS, credentials)
-        self.steps: Steps = open_session(self.protocol, opening)
+        self.steps: CommandGenerator = open_session(self.protocol, opening)
         next(self.steps)
 
     def answer(self, *replies: bytes) -> bool:
@@ -148,7 +148,7 @@ def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             yield b"yes"
 
-    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, fits=lambda *_: True),))
+    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, is_usable=lambda *_: True),))
     relay = login(ANN, b"PATIENT")
     assert not relay.answer(*[b"334 QUJD"] * 5)
     assert relay.said[1:] == [b"AUTH PATIENT eWVz\r\n", *[b"eWVz\r\n"] * 4, b"*\r\n"]
