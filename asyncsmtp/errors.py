@@ -36,6 +36,7 @@
 The *point of no return* is the moment when the last byte of the end of data is handed to the transport. Every error
 says on which side of it the failure is: `error.in_doubt`. It is true for `DeliveryInDoubt` only; after any other error
 the message was not delivered by this attempt.
+`error.retryable` says whether the same message may be sent again later.
 """
 
 from __future__ import annotations

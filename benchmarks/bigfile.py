@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from asyncsmtp.bulk.recipients.file import RecipientFile
-from asyncsmtp.bulk.recipients.preflight import preflight
+from asyncsmtp.bulk.recipients.preflight import run_preflight
 from benchmarks.measure import Spent, run
 
 __all__ = ["read", "write"]
@@ -66,6 +66,6 @@ def main(megabytes: float = 2000.0) -> int:
 
 if __name__ == "__main__":
     if "--read" in sys.argv:
-        asyncio.run(preflight(RecipientFile(sys.argv[-1])))
+        asyncio.run(run_preflight(RecipientFile(sys.argv[-1])))
     else:
         sys.exit(main(*map(float, sys.argv[1:])))

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.bulk.recipients.file import RecipientFile
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
@@ -62,7 +62,7 @@ async def _campaign(folder: Path, rows: int, port: int) -> None:
     async with await SqliteLedger.open(folder / "ledger", name="lag", from_domain="example.org") as ledger:
         await ledger.load(file.batches())
         async with Pool(Relay("127.0.0.1", port, Security.PLAINTEXT), sessions=SESSIONS) as pool:
-            await Run(composer, ledger, pool).go()
+            await Run(composer, ledger, pool).run()
 
 
 async def _watch(lags: list[float]) -> None:

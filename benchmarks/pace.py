@@ -9,10 +9,11 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from asyncsmtp.bulk.pace.pace import Pace
-from asyncsmtp.bulk.pace.rates import Rate
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
+from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.config.relay import Relay
@@ -41,7 +42,7 @@ async def measure(folder: Path, seconds: float = 60.0) -> list[Row]:
 
 
 async def _steady(folder: Path, seconds: float) -> list[Row]:
-    times, _ = await _run(folder, ["example.net"] * int(50 * seconds), Pace(Rate.parse_all("50/s")))
+    times, _ = await _run(folder, ["example.net"] * int(50 * seconds), RatePolicy(Rate.parse_all("50/s")))
     rate = (len(times) - 1) / (times[-1] - times[0])
     most = max(bisect_left(times, at + 1) - place for place, at in enumerate(times))
     return [
@@ -53,7 +54,7 @@ async def _steady(folder: Path, seconds: float) -> list[Row]:
 async def _domain(folder: Path, seconds: float) -> Row:
     slow = int(5 * seconds)
     rows = ["slow.example"] * slow + ["free.example"] * 2_000
-    times, ends = await _run(folder, rows, Pace(domains={"slow.example": Rate.parse_all("5/s")}))
+    times, ends = await _run(folder, rows, RatePolicy(domains={"slow.example": Rate.parse_all("5/s")}))
     rate = (slow - 1) / (ends["slow.example"] - times[0])
     free = ends["free.example"] - times[0]
     return Row(
@@ -80,8 +81,8 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
         return None
 
     rows = ["example.net"] * int(MOST * seconds)
-    retry = Retry(delay=1.0, max_delay=4.0)
-    times, _ = await _run(folder, rows, Pace(), {Stage.MAIL: strict}, retry=retry)
+    retry = Retry(delay=1.0, longest=4.0)
+    times, _ = await _run(folder, rows, RatePolicy(), {Stage.MAIL: strict}, retry=retry)
     settled = [at for at in times if at > times[0] + seconds / 6]
     rate = (len(settled) - 1) / (settled[-1] - settled[0])
     lost = len(rows) - len(times)
@@ -96,7 +97,11 @@ async def _adaptive(folder: Path, seconds: float) -> Row:
 
 
 async def _run(
-    folder: Path, domains: list[str], pace: Pace, script: dict[Stage, Rule] | None = None, retry: Retry | None = None
+    folder: Path,
+    domains: list[str],
+    pace: RatePolicy,
+    script: dict[Stage, Rule] | None = None,
+    retry: Retry | None = None,
 ) -> tuple[list[float], dict[str, float]]:
     """Send a row to each domain; return when each was accepted, and the last one of each domain."""
     folder.mkdir()
@@ -120,7 +125,9 @@ async def _run(
         Pool(Relay("127.0.0.1", server.port, Security.PLAINTEXT), sessions=5) as pool,
     ):
         await ledger.load(rows())
-        await Run(TEMPLATE.compile(("name",)), ledger, pool, pace=pace, retry=retry, wait=True, concurrency=20).go()
+        await Run(
+            TEMPLATE.compile(("name",)), ledger, pool, rate_policy=pace, retry=retry, wait=True, concurrency=20
+        ).run()
         counts = Counter({state: number for state, number in (await ledger.counts()).items() if number})
     assert counts[State.ACCEPTED] == len(times), counts
     await asyncio.sleep(0)

@@ -24,7 +24,7 @@ TEMPLATE = asyncsmtp.Template(
 async def campaign(folder: Path) -> None:
     people = asyncsmtp.RecipientFile(folder / "people.csv", email="email")
     composer = TEMPLATE.compile(await people.columns())  # an unknown column is an error here, before any connection
-    report = await asyncsmtp.preflight(people, composer)
+    report = await asyncsmtp.run_preflight(people, composer)
     print(f"{report.recipients} to be mailed; " + "; ".join(map(str, report.problem_rows)))
 
     async with await asyncsmtp.SqliteLedger.open(
@@ -33,7 +33,7 @@ async def campaign(folder: Path) -> None:
         if not ledger.loaded:
             await ledger.load(people.batches())
         async with asyncsmtp.Pool(asyncsmtp.Relay.from_url(RELAY), sessions=2) as pool:
-            await asyncsmtp.Run(composer, ledger, pool).go()
+            await asyncsmtp.Run(composer, ledger, pool).run()
         async for entry in ledger.entries():
             print(f"row {entry.row}: {entry.address or 'nobody'}: {entry.state}: {entry.reply}")
 

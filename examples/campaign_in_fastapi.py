@@ -83,7 +83,7 @@ async def begin(name: str, request: Request) -> dict[str, int]:
     people = asyncsmtp.RecipientFile(path)
     try:
         composer = TEMPLATE.compile(await people.columns())
-        report = await asyncsmtp.preflight(people, composer)
+        report = await asyncsmtp.run_preflight(people, composer)
     except (asyncsmtp.RecipientError, asyncsmtp.TemplateError) as error:
         raise HTTPException(422, str(error)) from error
     campaigns.begin(name, people, composer)

@@ -14,8 +14,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Who must get nothing, whatever the campaign: a list that campaigns share.
+"""Suppression lists: addresses that no campaign mails.
 
-A list is a database of its own, or a file of text with an address a line. Entries are compared by the key of a
-mailbox, so `Ann@EXAMPLE.com` and `Ann@example.com` are one; `@example.com` stands for everybody there.
+A list is a database of its own, or a text file with one address a line. Entries are compared by the key of a mailbox,
+so `Ann@EXAMPLE.com` and `Ann@example.com` are the same; `@example.com` stands for all addresses of the domain.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from asyncsmtp.bulk.csvfile.formulas import plain, untamed
-from asyncsmtp.bulk.csvfile.writing import record_of
+from asyncsmtp.bulk.recipients.csv_writer import escape_apostrophe, format_record, unescape_formula
 from asyncsmtp.errors import RecipientError, SuppressionError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Suppressed", "SuppressionList", "is_text", "key_of", "read_text", "text_line"]
+__all__ = ["Suppressed", "SuppressionList", "format_line", "is_text_list", "parse_key", "read_text_list"]
 
 APPLICATION_ID = 0x61535550  # "aSUP"
-TEXT = frozenset({".txt", ".csv", ".list"})
-BUSY_SECONDS = 10.0
-_REASON = 200  # characters
+TEXT_SUFFIXES = frozenset({".txt", ".csv", ".list"})
+BUSY_TIMEOUT = 10.0  # seconds to wait for other processes
+_MAX_REASON = 200  # characters
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _TABLE = f"""
 BEGIN IMMEDIATE;
@@ -43,41 +43,41 @@ class Suppressed:
     """One entry of a list.
 
     Attributes:
-        address: as it was given; `@example.com` for a whole domain.
-        reason: why; "" when nobody said.
+        address: as given; `@example.com` for a whole domain.
+        reason: why it is suppressed; "" if unknown.
     """
 
     address: str
     reason: str = ""
 
 
-def key_of(address: str) -> str:
-    """What an entry is compared by. Raises RecipientError: it is neither an address nor an @domain."""
+def parse_key(address: str) -> str:
+    """Return the key by which an entry is compared. Raises RecipientError: neither an address nor an @domain."""
     text = address.strip()
     if text.startswith("@"):
         return "@" + Mailbox.parse(f"x{text}").key.rpartition("@")[2]
     return Mailbox.parse(text).key
 
 
-def is_text(path: Path) -> bool:
-    """Whether a list is a file of text, by its name."""
-    return path.suffix.lower() in TEXT
+def is_text_list(path: Path) -> bool:
+    """Return whether a list is a text file, by its name."""
+    return path.suffix.lower() in TEXT_SUFFIXES
 
 
-def read_text(path: Path) -> Iterator[Suppressed]:
-    """The entries of a file of text: an address a line, or the first cell of a CSV whose second is the reason.
+def read_text_list(path: Path) -> Iterator[Suppressed]:
+    """Yield the entries of a text file: one address a line, or a CSV of address and reason.
 
-    Each line stands for itself: a quote that is not closed on it is an error, lest it hide the entries behind it.
-    Empty lines, lines that begin with # and a first line without an @ are none. The apostrophe by which a
-    spreadsheet, or `asyncsmtp results`, keeps an address from being calculated is no part of it.
+    Each line is parsed by itself: a quote that is not closed on its line is an error, since it could hide the entries
+    behind it. Empty lines, lines that begin with # and a first line without an @ are ignored. An apostrophe that keeps
+    a spreadsheet from evaluating an address, as `asyncsmtp results` writes it, is removed.
 
     Raises:
-        SuppressionError: the file cannot be read, or a line is no entry; it names the line.
+        SuppressionError: the file cannot be read, or a line is not an entry; the message has the line.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line, text in enumerate(file, 1):
-                if (entry := _entry(f"{path}, line {line}", text.rstrip("\n"), first=line == 1)) is not None:
+                if (entry := _parse_line(f"{path}, line {line}", text.rstrip("\n"), first=line == 1)) is not None:
                     yield entry
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or safe_text(str(error), 100)
@@ -86,32 +86,32 @@ def read_text(path: Path) -> Iterator[Suppressed]:
         ) from error
 
 
-def text_line(entry: Suppressed) -> str:
-    """The line of a file of text that `read_text` reads as this entry, without its end; addresses stand as they are."""
-    remark = entry.address.startswith("#")
-    return record_of((plain(entry.address), plain(entry.reason)), quoted=remark)
+def format_line(entry: Suppressed) -> str:
+    """Return the line of a text file that `read_text_list` reads as this entry, without its line end."""
+    like_comment = entry.address.startswith("#")
+    return format_record((escape_apostrophe(entry.address), escape_apostrophe(entry.reason)), quoted=like_comment)
 
 
-def _entry(where: str, text: str, *, first: bool) -> Suppressed | None:
-    """The entry of one line; None where it has none."""
+def _parse_line(where: str, text: str, *, first: bool) -> Suppressed | None:
+    """Return the entry of one line; None if it has none."""
     if text.lstrip().startswith("#"):
         return None
     try:
         cells = next(csv.reader((text,), strict=True))
-        address, reason = (untamed(cell.strip()).strip() for cell in (*cells, "", "")[:2])
+        address, reason = (unescape_formula(cell.strip()).strip() for cell in (*cells, "", "")[:2])
         if not address or (first and "@" not in address):
             return None
-        key_of(address)
+        parse_key(address)
     except RecipientError as error:
         raise SuppressionError(f"{where}: {error.reason}: correct the line") from None
     except csv.Error as error:
-        raise SuppressionError(f"{where}: {_explained(error)}") from None
-    return Suppressed(address, safe_text(reason, _REASON))
+        raise SuppressionError(f"{where}: {_explain(error)}") from None
+    return Suppressed(address, safe_text(reason, _MAX_REASON))
 
 
-def _explained(error: csv.Error) -> str:
+def _explain(error: csv.Error) -> str:
     if "unexpected end" in str(error):
-        return "a quote is opened and not closed: close it on its line, or write one that is text twice, within quotes"
+        return "a quote is opened and not closed: close it on its line, or write a quote in the text twice"
     if "expected after" in str(error):
         return "text follows a closing quote: write a quote inside quotes twice"
     return f"{error}: shorten the line"
@@ -121,104 +121,84 @@ class SuppressionList:
     """A list in a database; any number of processes may use it at once. Every method blocks.
 
     Raises:
-        SuppressionError: by any method, when the file is no such list or cannot be used; nothing was changed.
+        SuppressionError: by any method: the file is not such a list or cannot be used; nothing was changed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     def create(self) -> None:
-        """Make an empty list where there is none; for its owner alone."""
+        """Create an empty list if there is none, with access for its owner only."""
         if not self.path.exists():
             try:
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
             except FileExistsError:
                 pass
             except OSError as error:
-                raise SuppressionError(f"{self.path} cannot be made: {error.strerror}: choose another place") from error
-        with closing(self._open()) as connection:
-            try:
-                connection.executescript(_TABLE)
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+                raise SuppressionError(f"{self.path} cannot be created: {error.strerror}: choose another") from error
+        with self._connection() as connection:
+            connection.executescript(_TABLE)
 
     def add(self, entries: Iterable[Suppressed], at: datetime | None = None) -> int:
-        """Suppress; what is there already keeps its reason. Return how many are new.
+        """Add entries; return the number of new ones. Existing entries keep their reason.
 
         Args:
-            at: when; None: now.
+            at: the time to record; None: now.
         Raises:
-            RecipientError: an entry is no address; nothing was added.
+            RecipientError: an entry is not an address; nothing was added.
         """
-        us = int((at or datetime.now(UTC)).timestamp() * 1e6)
+        us = ((at or datetime.now(UTC)).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         rows = [
-            (key_of(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _REASON), us)
+            (parse_key(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _MAX_REASON), us)
             for entry in entries
         ]
         return self._change("INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
     def remove(self, addresses: Iterable[str]) -> int:
-        """Suppress no longer; return how many were there. Raises RecipientError: one is no address."""
-        return self._change("DELETE FROM suppression WHERE key = ?", [(key_of(address),) for address in addresses])
+        """Remove entries; return the number removed. Raises RecipientError: one is not an address."""
+        return self._change("DELETE FROM suppression WHERE key = ?", [(parse_key(address),) for address in addresses])
 
     def check(self) -> None:
-        """Whether it is a list that can be read."""
+        """Raise SuppressionError unless it is a list that can be read."""
         if not self.path.exists():
             raise SuppressionError(f"there is no suppression list {self.path}: make it: asyncsmtp suppress {self.path}")
-        with closing(self._open()) as connection:
-            try:
-                connection.execute("SELECT key FROM suppression LIMIT 1").fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            connection.execute("SELECT key FROM suppression LIMIT 1").fetchall()
 
     def entries(self) -> list[Suppressed]:
-        """All of them, by key."""
+        """Return all entries, by key."""
         self.check()
-        with closing(self._open()) as connection:
-            try:
-                found = connection.execute("SELECT address, reason FROM suppression ORDER BY key").fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            found = connection.execute("SELECT address, reason FROM suppression ORDER BY key").fetchall()
         return [Suppressed(address, reason) for address, reason in found]
 
     def reasons(self, keys: Iterable[str]) -> dict[str, str]:
-        """Of these keys, which `key_of` gives, those that are listed, each with why."""
+        """Return the reason of each of these keys, as from `parse_key`, that is listed."""
         find = "SELECT key, reason FROM suppression WHERE key IN (SELECT value FROM json_each(?))"
-        with closing(self._open()) as connection:
-            try:
-                return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        with self._connection() as connection:
+            return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
 
     def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         self.create()
-        with closing(self._open()) as connection:
+        with self._connection() as connection:
             before = connection.total_changes
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(statement, rows)
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(statement, rows)
+            connection.execute("COMMIT")
             return connection.total_changes - before
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                if tables and application != APPLICATION_ID:
+                    why = f"{self.path} is a database, but not a suppression list: choose another name"
+                    raise SuppressionError(why)
+                yield connection
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        try:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-        except sqlite3.Error as error:
-            connection.close()
-            raise self._unusable(error) from error
-        if tables and application != APPLICATION_ID:
-            connection.close()
-            raise SuppressionError(f"{self.path} is a database, but no suppression list: choose another name")
-        return connection
-
-    def _unusable(self, error: sqlite3.Error) -> SuppressionError:
-        return SuppressionError(f"the suppression list {self.path} cannot be used: {error}: put that right")
+            why = f"the suppression list {self.path} cannot be used: {error}: repair or remove it"
+            raise SuppressionError(why) from error

@@ -1,26 +1,51 @@
-"""Organizational domains, and their comparison as DMARC does it (RFC 7489)."""
+"""Organizational domains, by the Public Suffix List: the owner of a name, and names of one owner."""
 
 from __future__ import annotations
 
-__all__ = ["aligned", "organizational_domain"]
+from functools import cache
+from typing import TYPE_CHECKING
 
-# Under a country's two letters, what stands for a kind of organisation and not for one: example.co.uk
-_KINDS = frozenset({"ac", "co", "com", "edu", "go", "gob", "gov", "gv", "mil", "ne", "net", "or", "org", "sch"})
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+__all__ = ["is_aligned", "organizational_domain"]
 
 
-def organizational_domain(name: str) -> str:
-    """Return the organizational domain of a name (RFC 7489 §3.2), in lower case.
+def organizational_domain(name: str, *, private_suffixes: bool = True) -> str:
+    """Return the public suffix of a name and the label before it, in lower case; a suffix is returned as it is.
 
-    These are the last two labels, or three if the last but one stands for a kind of organisation:
-    `aspmx.l.google.com` is `google.com`, `mx1.example.co.uk` is `example.co.uk`. The list of public suffixes is
-    not used.
+    `aspmx.l.google.com` is `google.com`, `mx1.acme.ltd.uk` is `acme.ltd.uk`. RFC 7489 §3.2.
+
+    Args:
+        name: a domain, of U-labels or A-labels.
+        private_suffixes: whether companies' suffixes count beside those of registries: `ann.github.io` belongs to a
+            customer of the owner of `github.io`.
     """
-    labels = name.rstrip(".").lower().split(".")
-    return ".".join(labels[-3 if len(labels[-1]) == 2 and labels[-2:-1] and labels[-2] in _KINDS else -2 :])
+    name = name.rstrip(".").lower()
+    labels = name.split(".")
+    found = _suffixes(private_suffixes).privatesuffix(_to_ascii(name))
+    return ".".join(labels[-found.count(".") - 1 :]) if found else name
 
 
-def aligned(domain: str, author: str) -> bool:
-    """Return whether two domains are aligned in DMARC's relaxed mode (RFC 7489 §3.1.1); both in lower case."""
-    same = organizational_domain(domain) == organizational_domain(author)
-    # Of an organisation whose own name is a kind, such as go.it, one is above the other.
-    return same or author.endswith(f".{domain}") or domain.endswith(f".{author}")
+def is_aligned(domain: str, author: str) -> bool:
+    """Return whether `domain` is aligned with the author's in DMARC's relaxed mode (RFC 7489 §3.1.1)."""
+    return organizational_domain(domain) == organizational_domain(author)
+
+
+def _to_ascii(name: str) -> str:
+    if name.isascii():
+        return name
+    import idna  # late: few names are not ASCII, and its tables take 10 ms
+
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return name
+
+
+@cache
+def _suffixes(private: bool) -> PublicSuffixList:
+    # Imported late, and loaded once: the list takes 40 ms, and most commands never need it.
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList(only_icann=not private)

@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from asyncsmtp.bulk.ledger import Claim, Decision, InDoubt, Ledger, Settlement
-from asyncsmtp.bulk.recipients.rows import Problem
+from asyncsmtp.bulk.recipients.recipient import Problem
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError, LedgerMismatch
 from tests.bulk.ledgers import (

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 
 from asyncsmtp.bulk.ledger import Claim, Entry, Ledger, LedgerReader, Settlement
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.envelope import Mailbox
 

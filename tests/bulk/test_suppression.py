@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, read_text, text_line
-from asyncsmtp.client.retry import Retry
+from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, format_line, read_text_list
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
-from tests.bulk.running.test_campaign import Plain
-from tests.bulk.running.test_feed import Noting
+from tests.bulk.running.test_runner import Plain
+from tests.bulk.running.test_scheduler import Noting
 
 NAMES = [
     "ann@example.com",
@@ -109,7 +109,7 @@ async def test_a_row_in_flight_is_not_suppressed_under_its_own_feet(tmp_path: Pa
     async with await opened(tmp_path, path) as ledger:
         pool = Noting()
         listed(path, "e@example.org")
-        await Run(Plain(), ledger, pool, retry=Retry()).go()
+        await Run(Plain(), ledger, pool, retry=Retry()).run()
         assert len(pool.domains) == 5
         assert Counter(entry.state for entry in await entries(ledger)) == {State.ACCEPTED: 5, State.SUPPRESSED: 1}
 
@@ -166,7 +166,7 @@ async def test_a_database_of_something_else_is_no_list(tmp_path: Path) -> None:
         lambda: SuppressionList(path).check(),
         lambda: SuppressionList(path).add([Suppressed("a@example.com")]),
     ):
-        with pytest.raises(SuppressionError, match="is a database, but no suppression list: choose another name"):
+        with pytest.raises(SuppressionError, match="is a database, but not a suppression list: choose another name"):
             use()
 
 
@@ -192,7 +192,7 @@ def test_a_file_of_text_may_be_a_csv_with_comments(tmp_path: Path) -> None:
     path.write_text(
         '\ufeffemail,reason\n\n# left\nann@example.com,"bounced, twice"\n @example.net \n', encoding="utf-8"
     )
-    assert list(read_text(path)) == [Suppressed("ann@example.com", "bounced, twice"), Suppressed("@example.net")]
+    assert list(read_text_list(path)) == [Suppressed("ann@example.com", "bounced, twice"), Suppressed("@example.net")]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_reason_in_a_file_of_text_is_harmless_and_short(tmp_path: Path) -> Non
     """It is shown by `status` and `results`, as one in a database is."""
     path = tmp_path / "no.csv"
     path.write_text(f"ann@example.com,\x1b[31mgone\nbob@example.com,{'x' * 1000}\n", encoding="utf-8")
-    red, long = read_text(path)
+    red, long = read_text_list(path)
     assert red.reason == "\\x1b[31mgone"
     assert len(long.reason) == 200
 
@@ -238,12 +238,23 @@ def test_a_list_that_was_printed_is_the_same_list(tmp_path: Path, given: list[tu
     kept = SuppressionList(tmp_path / f"{uuid4()}.db")
     kept.add([Suppressed(*one) for one in given])
     path = tmp_path / "printed.csv"
-    path.write_text("".join(f"{line}\n" for line in ["address,reason", *map(text_line, kept.entries())]), "utf-8")
-    assert list(read_text(path)) == kept.entries()
+    path.write_text("".join(f"{line}\n" for line in ["address,reason", *map(format_line, kept.entries())]), "utf-8")
+    assert list(read_text_list(path)) == kept.entries()
 
 
 def test_a_list_from_a_spreadsheet_has_its_domains(tmp_path: Path) -> None:
     """An apostrophe before what a spreadsheet takes for a formula is none of the address."""
     path = tmp_path / "no.csv"
     path.write_text("'@example.edu,'=left\n '+x@example.com\n", encoding="utf-8")
-    assert list(read_text(path)) == [Suppressed("@example.edu", "=left"), Suppressed("+x@example.com")]
+    assert list(read_text_list(path)) == [Suppressed("@example.edu", "=left"), Suppressed("+x@example.com")]
+
+
+@pytest.mark.parametrize("microsecond", [1, 999_999, 123_457])
+def test_the_time_of_an_entry_is_exact_to_the_microsecond(tmp_path: Path, microsecond: int) -> None:
+    """A float of seconds since 1970 has fewer digits."""
+    at = datetime(2286, 11, 20, 17, 46, 39, microsecond, tzinfo=UTC)
+    path = tmp_path / "gone.db"
+    SuppressionList(path).add([Suppressed("ann@example.com")], at)
+    with closing(sqlite3.connect(path)) as connection:
+        ((us,),) = connection.execute("SELECT at_us FROM suppression").fetchall()
+    assert us == 9_999_999_999 * 1_000_000 + microsecond

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk import webhook as hooks
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.webhook import SIGNATURE, Webhook, webhook
+from asyncsmtp.bulk.webhook import SIGNATURE_HEADER, Webhook, open_webhook
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from tests.bulk.ledgers import states
-from tests.bulk.running.test_campaign import Plain, campaign
+from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES, Saying
 
 
@@ -56,20 +56,20 @@ async def server(*statuses: int) -> AsyncIterator[Server]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "GATHER", 0.01)
-    monkeypatch.setattr(hooks, "PATIENCE", 2.0)
+    monkeypatch.setattr(hooks, "BATCH_DELAY", 0.01)
+    monkeypatch.setattr(hooks, "TIMEOUT", 2.0)
 
 
-async def test_every_outcome_is_told_in_batches_and_signed(tmp_path: Path) -> None:
-    async with server(204) as it, campaign(tmp_path, 1200) as ledger, webhook(it.url, b"secret") as hook:
-        await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
-    assert hook.told == len(it.outcomes) == 1200
+async def test_every_outcome_is_posted_in_batches_and_signed(tmp_path: Path) -> None:
+    async with server(204) as it, campaign(tmp_path, 1200) as ledger, open_webhook(it.url, b"secret") as hook:
+        await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
+    assert hook.delivered == len(it.outcomes) == 1200
     assert {one["row"] for one in it.outcomes} == set(range(1, 1201))
     assert len({one["id"] for one in it.outcomes}) == 1200
     assert 3 <= len(it.requests) <= 60
     for fields, body in it.requests:
         assert len(body.splitlines()) <= hooks.BATCH
-        assert fields[SIGNATURE.lower()] == f"sha256={hmac.digest(b'secret', body, 'sha256').hex()}"
+        assert fields[SIGNATURE_HEADER.lower()] == f"sha256={hmac.digest(b'secret', body, 'sha256').hex()}"
         assert fields["content-type"] == "application/x-ndjson"
 
 
@@ -81,11 +81,11 @@ async def test_what_may_pass_is_tried_again(
 ) -> None:
     """The campaign is not affected; what is given up is counted, and logged once it is."""
     async with server(*statuses) as it, campaign(tmp_path, 5) as ledger:
-        async with webhook(it.url) as hook:
-            hook._tries = (0.01, 0.01)
-            await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
+        async with open_webhook(it.url) as hook:
+            hook._delays = (0.01, 0.01)
+            await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
         assert set((await states(ledger)).values()) == {State.ACCEPTED}
-    assert (len(it.requests), hook.told, hook.lost) == (requests, told, 5 - told)
+    assert (len(it.requests), hook.delivered, hook.lost) == (requests, told, 5 - told)
     assert len({body for _, body in it.requests}) == 1  # the same ids, so that who got it twice can tell
     assert ("the ledger has them" in caplog.text) == (told == 0)
 
@@ -99,35 +99,35 @@ async def test_a_server_that_does_not_answer_costs_the_campaign_nothing(tmp_path
 
     async with asyncio.timeout(10), campaign(tmp_path, 50) as ledger, Webhook(never) as hook:
         async with asyncio.timeout(5):
-            await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
+            await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
         assert set((await states(ledger)).values()) == {State.ACCEPTED}
-    assert (hook.told, hook.lost) == (0, 50)
+    assert (hook.delivered, hook.lost) == (0, 50)
 
 
 async def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "MOST_WAITING", 10)
+    monkeypatch.setattr(hooks, "MAX_WAITING", 10)
 
     async def taken(body: bytes, headers: dict[str, str]) -> int:
         return 200
 
-    monkeypatch.setattr(hooks, "GATHER", 60)
+    monkeypatch.setattr(hooks, "BATCH_DELAY", 60)
     async with campaign(tmp_path, 50) as ledger, Webhook(taken) as hook:
-        await Run(Plain(), ledger, Saying(YES), watch=hook.watch).go()
-    assert (hook.told, hook.lost) == (10, 40)
+        await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
+    assert (hook.delivered, hook.lost) == (10, 40)
 
 
 @pytest.mark.parametrize(
     "url",
     ["", "ftp://example.org/", "https://", "https://[bad/", "https://example.org:99999/", "example.org", "\x1b[2J"],
 )
-async def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(InvalidArgument, match="is no URL for a webhook"):
-        async with webhook(url):
+async def test_an_invalid_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="is not a URL for a webhook"):
+        async with open_webhook(url):
             pass
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingDependency, match=r"asyncsmtp\[http\]"):
-        async with webhook("https://example.org/"):
+        async with open_webhook("https://example.org/"):
             pass

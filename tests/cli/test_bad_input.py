@@ -134,7 +134,7 @@ def test_recipients_in_another_encoding(
     people(campaign, octets)
     ended, relay = bulk(command, campaign, *words)
     nothing_was_sent(ended, relay)
-    assert "CSV UTF-8" in ended.err or "is no encoding" in ended.err or "needs a line of column names" in ended.err
+    assert "CSV UTF-8" in ended.err or "is not an encoding" in ended.err or "needs a line of column names" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -332,10 +332,10 @@ def test_a_file_that_is_no_ledger(command: Command, campaign: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--rate", "fast", "“fast” is no rate: give one such as 30/s"),
+        ("--rate", "fast", "“fast” is not a valid rate: give one such as 30/s"),
         ("--rate", "30/s, 0/day", "sends nothing: give both above 0"),
-        ("--window", "office hours", "is no window of the week: give one such as"),
-        ("--window", "09:00-17:00 Mars/Base", "is no time zone"),
+        ("--window", "office hours", "is not a valid window: give one such as"),
+        ("--window", "09:00-17:00 Mars/Base", "is not a time zone"),
         ("--start-at", "soon", "must be a time such as"),
         ("--spread-until", "2026-13-01", "must be a time such as"),
         ("--retry-delay", "often", "must be a span of time"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.testing import ScriptedRelay
-from tests.bulk.bounces.test_report import report
+from tests.bulk.bounces.test_dsn import report
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at

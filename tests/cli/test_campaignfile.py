@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.cli.campaign.campaignfile import read
 from asyncsmtp.cli.campaign.keys import KEYS
 from asyncsmtp.cli.output.failures import Failed
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected
         ("[[relays]]\nurl = 'smtp://x'\nsessions = 0", "sessions must be a whole number from 1"),
         ("[[relays]]\nurl = 'smtp://x'\nmax_per_connection = 0", "max_per_connection must be a whole number from 1"),
         ("[[relays]]\nurl = 'smtp://x'\nhost = 'y'", "unknown key “host”"),
-        ("[[relays]]\nurl = 'smtp://x'\nrate = 'fast'", "“fast” is no rate"),
+        ("[[relays]]\nurl = 'smtp://x'\nrate = 'fast'", "“fast” is not a valid rate"),
         ("[smime]\ncertificate = 'a.pem'", "key is missing"),
         ("[smime]\ncertificate = 'a.pem'\nkey = 'a.key'\npassword = 'x'", "unknown key “password”"),
         ("[smime]\ncertificate = 3", "certificate must be the name of a file"),
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_named_with_its_section(path: Path, text: str, expected
         ("[limits]\nrate = []", 'must be a text such as "30/s"'),
         ("[limits]\ndomain = 3", "must be tables such as [limits.domain"),
         ('[limits.domain."a.example"]\nspeed = "1/s"', "“a.example”: must be tables such as"),
-        ('[limits.domain."a.example"]\nrate = "x"', "“x” is no rate"),
+        ('[limits.domain."a.example"]\nrate = "x"', "“x” is not a valid rate"),
         ('[limits.domain."ann@a.example"]\nrate = "1/s"', "“ann@a.example”: must be tables"),
         ("[limits]\nadapt = 1", "must be true or false"),
         ("[limits]\nstart_at = 2026-12-01", "must be a time such as"),

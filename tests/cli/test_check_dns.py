@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.cli.campaign import asking
+from asyncsmtp.bulk import dns_resolver
 from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.cli.test_check import WAY_OUT
@@ -80,7 +80,7 @@ def test_silence_is_no_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each rule that could not be judged says so, with what to do."""
-    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    monkeypatch.setattr(dns_resolver, "QUERY_TIMEOUT", 0.05)
     with naming(zone) as server:
         server.silent = None
         ended = command("check", campaign, "--name-server", f"127.0.0.1:{server.port}")

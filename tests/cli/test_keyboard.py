@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.pace.rates import Rate
+from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.cli.campaign.keyboard import HELP, Keyboard
 from asyncsmtp.cli.output.meter import Meter
 from asyncsmtp.testing import ScriptedRelay

@@ -158,13 +158,15 @@ def test_every_number_of_the_summary_is_that_of_the_results(command: Command, ra
     """The counts of `status`, of its JSON, of CSV, of NDJSON and of --failed are counts of the same rows."""
     said = command("status", ran).out
     counts = Counter(json.loads(command("status", ran, "--json").out))
-    as_csv = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran).out)))
+    read_as_csv = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran).out)))
     as_json = Counter(json.loads(line)["state"] for line in command("results", ran, "--json").out.splitlines())
     failed = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran, "--failed").out)))
-    assert +counts == as_csv == as_json
-    assert failed == Counter({state: as_csv[state] for state in ("deferred", "rejected", "in doubt") if as_csv[state]})
-    assert all(f"{number} {state}" in said for state, number in as_csv.items())
-    assert f"{as_csv.total()} rows" in said
+    assert +counts == read_as_csv == as_json
+    assert failed == Counter(
+        {state: read_as_csv[state] for state in ("deferred", "rejected", "in doubt") if read_as_csv[state]}
+    )
+    assert all(f"{number} {state}" in said for state, number in read_as_csv.items())
+    assert f"{read_as_csv.total()} rows" in said
 
 
 def test_a_column_that_the_file_has_already_is_told_apart(command: Command, campaign: Path) -> None:

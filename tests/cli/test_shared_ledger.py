@@ -11,7 +11,7 @@ import pytest
 
 from asyncsmtp.bulk.postgres.place import Database
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
-from tests.bulk.bounces.test_report import report
+from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapPlace
-from asyncsmtp.bulk.bounces.report import MOST_OCTETS
+from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
+from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapUrl
 from asyncsmtp.protocol.auth.sasl import Secret
-from tests.bulk.bounces.test_report import report
+from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import campaign, command  # noqa: F401 fixtures
 from tests.cli.ended import Command
 from tests.cli.test_bounces import TOKEN, sent  # noqa: F401 a fixture
@@ -30,7 +30,7 @@ def url(dovecot: Dovecot, folder: str = "INBOX") -> str:
 
 
 def folder(dovecot: Dovecot, *, writable: bool = False, name: str = "INBOX") -> ImapFolder:
-    place = ImapPlace.from_url(url(dovecot, name))
+    place = ImapUrl.from_url(url(dovecot, name))
     return ImapFolder(place, Secret(PASSWORD), ca_file=dovecot.ca_file, writable=writable)
 
 
@@ -70,7 +70,7 @@ def test_reports_are_read_from_a_mailbox_and_marked_only_when_asked(
 def test_messages_come_one_by_one_each_cut_where_no_report_goes_on(dovecot: Dovecot) -> None:
     """Newest first, no more than a few in memory, whatever their size; without asking nothing can be marked."""
     huge = report() + b"x" * 70 + b"\n"
-    huge += (b"y" * 70 + b"\n") * (3 * MOST_OCTETS // 71)
+    huge += (b"y" * 70 + b"\n") * (3 * MAX_DSN_BYTES // 71)
     dovecot.put(ADA, [huge] * 6)
     with folder(dovecot) as inbox:
         tracemalloc.start()
@@ -79,10 +79,10 @@ def test_messages_come_one_by_one_each_cut_where_no_report_goes_on(dovecot: Dove
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert [size for _, size in found] == [MOST_OCTETS] * 6
-        assert peak < 5 * MOST_OCTETS
+        assert [size for _, size in found] == [MAX_DSN_BYTES] * 6
+        assert peak < 5 * MAX_DSN_BYTES
         assert list(inbox.messages(date(2037, 1, 1))) == []
-        inbox.mark([uid for uid, _ in found])  # a folder that was opened to be read: the server itself keeps it so
+        inbox.mark_seen([uid for uid, _ in found])  # a folder that was opened to be read: the server itself keeps it so
     assert dovecot.flags(ADA) == [""] * 6
 
 

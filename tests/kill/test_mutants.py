@@ -18,13 +18,13 @@ SOURCE = Path(asyncsmtp.__file__).parent
 TRIES = 12  # campaigns of eight kills each; one is usually enough
 MUTANTS = {
     "M1: the content ends before its mark is durable": (
-        "bulk/running/courier.py",
-        "        return hand.mark\n",
+        "bulk/running/row_sender.py",
+        "        return row.mark\n",
         "        return asyncio.sleep(0)\n",
     ),
     "M4: a lost reply is taken for a message that was not sent": (
-        "bulk/running/courier.py",
-        "                return _ours(claim, State.IN_DOUBT, error)\n",
+        "bulk/running/row_sender.py",
+        "                return _failure(claim, State.IN_DOUBT, error)\n",
         "                continue\n",
     ),
     "M8: recovery takes a marked row for one that was not sent": (
@@ -51,7 +51,7 @@ def test_a_mutant_is_found_out(tmp_path: Path, mutant: str) -> None:
 def test_the_copy_without_a_mistake_passes(tmp_path: Path) -> None:
     """Otherwise the mutants might be found out for being copies."""
     home = mutate(
-        tmp_path / "home", "bulk/running/courier.py", "        return hand.mark\n", "        return hand.mark\n"
+        tmp_path / "home", "bulk/running/row_sender.py", "        return row.mark\n", "        return row.mark\n"
     )
     suffer(tmp_path / "0", home, random.Random(7))
 

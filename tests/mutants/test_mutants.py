@@ -85,9 +85,9 @@ MUTANTS = {
     "M6: a message is said to be accepted before its reply": Mutant(
         (
             (
-                "bulk/running/courier.py",
-                "                return _ours(claim, State.IN_DOUBT, error)\n",
-                "                return _ours(claim, State.ACCEPTED, error)\n",
+                "bulk/running/row_sender.py",
+                "                return _failure(claim, State.IN_DOUBT, error)\n",
+                "                return _failure(claim, State.ACCEPTED, error)\n",
             ),
         ),
         "cli/test_bulk.py",

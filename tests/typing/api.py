@@ -44,22 +44,22 @@ from asyncsmtp import (
     Notify,
     OnEvent,
     Outcome,
-    Pace,
     Pool,
     PoolCounts,
     PoolResized,
+    PreflightReport,
     Problem,
     Proxy,
     ProxyKind,
     Rate,
+    RatePolicy,
     RcptOptions,
     Recipient,
     RecipientFile,
     RecipientResult,
     Relay,
-    Relays,
+    RelayBalancer,
     Reply,
-    Report,
     Ret,
     Retry,
     Run,
@@ -71,7 +71,6 @@ from asyncsmtp import (
     SessionFailed,
     SessionOpened,
     Severity,
-    Share,
     Signer,
     SqliteLedger,
     State,
@@ -85,11 +84,12 @@ from asyncsmtp import (
     Trace,
     Unsubscribe,
     ValidSince,
+    WeightedRelay,
     Window,
     XClient,
     build,
     outcomes,
-    preflight,
+    run_preflight,
     safe_text,
     send,
     unsubscribe_token,
@@ -412,7 +412,7 @@ async def campaign(relay: Relay) -> list[Entry]:
     signer = Signer(key)
     assert_type((key.name, key.record, key.algorithm, key.bits, key.is_weak), tuple[str, str, str, int, bool])
     composer: Composer = template.compile(["email", "name"], signer=signer)
-    report: Report = await preflight(people, composer)
+    report: PreflightReport = await run_preflight(people, composer)
     report.raise_for_problems()
     batches: AsyncIterator[Sequence[Recipient | Problem]] = people.batches()
     kept = SuppressionList("suppressed.db")
@@ -427,13 +427,13 @@ async def campaign(relay: Relay) -> list[Entry]:
         async with Pool(relay) as pool:
             way = Unsubscribe("https://example.org/{{ token }}", b"a secret of 16 octets", one_click=True)
             assert_type(unsubscribe_token(way.secret, Mailbox.parse("ann@example.com")), str)
-            pace = Pace(Rate.parse_all("30/s, 2000/day"), {"example.com": [Rate(5, 1)]})
+            pace = RatePolicy(Rate.parse_all("30/s, 2000/day"), {"example.com": [Rate(5, 1)]})
             schedule = Schedule((Window.parse("Mon-Fri 09:00-17:00 UTC"),), start_at=same.created_at)
-            through = Relays([Share(pool, 2, Rate.parse_all("5/s")), Share(pool)])
-            run = Run(composer, same, through, retry=Retry(attempts=3), wait=True, pace=pace, schedule=schedule)
+            through = RelayBalancer([WeightedRelay(pool, 2, Rate.parse_all("5/s")), WeightedRelay(pool)])
+            run = Run(composer, same, through, retry=Retry(attempts=3), wait=True, rate_policy=pace, schedule=schedule)
             async for claim, settlement in outcomes(run):
                 assert_type((claim.recipient.row, settlement.state), tuple[int, State])
-            assert_type(run.comes_at, datetime | None)
+            assert_type(run.resumes_at, datetime | None)
         return [entry async for entry in same.entries([State.IN_DOUBT, State.REJECTED])]
     finally:
         await ledger.aclose()

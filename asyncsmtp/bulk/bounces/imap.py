@@ -1,4 +1,4 @@
-"""Where reports come in, on another machine: a folder of an IMAP server (RFC 9051), by TLS from the first octet."""
+"""Bounce messages of an IMAP folder (RFC 9051), over implicit TLS."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
-from asyncsmtp.bulk.bounces.report import MOST_OCTETS
+from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
 from asyncsmtp.client.config.proxy import parse_host_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from imapclient import IMAPClient
 
-__all__ = ["ImapFolder", "ImapPlace", "LoginRefused"]
+__all__ = ["ImapFolder", "ImapUrl", "LoginRefused"]
 
-PATIENCE = 60.0  # seconds for each answer
-WINDOW = 5_000  # messages that one search is about
+REPLY_TIMEOUT = 60.0  # seconds
+SEARCH_BATCH = 5_000  # messages of one search
+STORE_BATCH = 500  # messages of one STORE
 _FORM = "write imaps://user@host/INBOX"
 
 
 class LoginRefused(InvalidArgument):
-    """The server takes another user or another password."""
+    """The server refused the user or the password."""
 
 
 @dataclass(frozen=True, slots=True)
-class ImapPlace:
-    """A folder, and who may read it."""
+class ImapUrl:
+    """The URL of a folder, with the user."""
 
     user: str
     host: str
@@ -46,36 +47,36 @@ class ImapPlace:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Take `imaps://user@host:993/Folder` (RFC 5092 §2), `%XX` decoded.
+        """Parse `imaps://user@host:993/Folder` (RFC 5092 §2), `%XX` decoded.
 
         Raises:
-            InvalidArgument: not an IMAP URL, or one with a password (which is not repeated) or a control character.
+            InvalidArgument: not a valid URL, or one with a password (which the message omits) or a control character.
         """
         parts = split_url(url)
         user, _, hosts = parts.netloc.rpartition("@")
         shown = safe_text(url, 80)
         if parts.scheme != "imaps" or not user or parts.query or parts.fragment:
-            raise InvalidArgument(f"“{shown}” is no folder of an IMAP server: {_FORM}")
+            raise InvalidArgument(f"“{shown}” is not the URL of an IMAP folder: {_FORM}")
         host, port = parse_host_port(hosts)
-        place = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
-        if not (place.user + place.host + place.folder).isprintable():
-            raise InvalidArgument(f"“{shown}” holds a control character: {_FORM}")
-        return place
+        parsed = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
+        if not (parsed.user + parsed.host + parsed.folder).isprintable():
+            raise InvalidArgument(f"“{shown}” has a control character: {_FORM}")
+        return parsed
 
 
 class ImapFolder:
-    """A folder that is open; every method blocks. Nothing is deleted, and only `mark` changes anything.
+    """An open folder; every method blocks. Nothing is deleted, and only `mark_seen` changes anything.
 
     Args:
         ca_file: authorities to trust beside the system's.
-        writable: whether `mark` will be called; without it the server itself is told that nothing may change.
+        writable: whether `mark_seen` will be called; otherwise the folder is opened read-only (EXAMINE).
     """
 
-    def __init__(self, place: ImapPlace, password: Secret, *, ca_file: Path | None, writable: bool) -> None:
-        """Raises as `__enter__` does, for what is no password: it may hold no control character."""
+    def __init__(self, url: ImapUrl, password: Secret, *, ca_file: Path | None, writable: bool) -> None:
+        """Raises LoginRefused: the password has a control character."""
         if not password.reveal().isprintable():
-            raise LoginRefused("the password holds a control character: is it the right one?")
-        self._place = place
+            raise LoginRefused("the password has a control character: is it the right one?")
+        self._url = url
         self._password = password
         self._ca_file = ca_file
         self._writable = writable
@@ -86,38 +87,38 @@ class ImapFolder:
         """Connect, log in, open the folder.
 
         Raises:
-            MissingDependency: the library is not there. ConnectFailed: the server, or its certificate.
-            LoginRefused: the password. InvalidArgument: the folder.
+            MissingDependency: imapclient is missing. ConnectFailed: no connection, or the certificate is refused.
+            LoginRefused: the password is refused. InvalidArgument: the folder cannot be opened.
         """
         try:
-            from imapclient import IMAPClient
+            from imapclient import IMAPClient  # an extra
             from imapclient.exceptions import IMAPClientError, LoginError
         except ImportError:
             raise MissingDependency("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
-        place = self._place
+        url = self._url
         try:
             context = _context(self._ca_file)
-            client = IMAPClient(place.host, place.port, ssl=True, ssl_context=context, timeout=PATIENCE)
+            client = IMAPClient(url.host, url.port, ssl=True, ssl_context=context, timeout=REPLY_TIMEOUT)
         except ssl.SSLCertVerificationError as error:
-            raise CertificateRefused(f"{place}: the certificate is refused: {error.verify_message}") from error
+            raise CertificateRefused(f"{url}: the certificate is refused: {error.verify_message}") from error
         except (OSError, IMAPClientError) as error:
-            raise _lost(place, error) from error
+            raise _lost(url, error) from error
         try:
-            # PLAIN, since LOGIN would have the user's name in a command as it is
-            client.plain_login(place.user, self._password.reveal())
-            found = client.select_folder(place.folder, readonly=not self._writable)
+            # PLAIN, since LOGIN would put the user name into a command as it is
+            client.plain_login(url.user, self._password.reveal())
+            found = client.select_folder(url.folder, readonly=not self._writable)
             self._messages = int(found[b"EXISTS"])
         except LoginError as error:
             client.shutdown()
-            raise LoginRefused(f"{place}: the login is refused: {safe_text(str(error), 200)}") from None
+            raise LoginRefused(f"{url}: the login is refused: {safe_text(str(error), 200)}") from None
         except IMAPClientError as error:
             client.shutdown()
             if isinstance(error, client.AbortError):
-                raise _lost(place, error) from error
-            raise InvalidArgument(f"{place} cannot be opened: {safe_text(str(error), 200)}") from error
+                raise _lost(url, error) from error
+            raise InvalidArgument(f"{url} cannot be opened: {safe_text(str(error), 200)}") from error
         except OSError as error:
             client.shutdown()
-            raise _lost(place, error) from error
+            raise _lost(url, error) from error
         self._client = client
         return self
 
@@ -128,51 +129,51 @@ class ImapFolder:
             self._client.__exit__(kind, error, trace)
 
     def messages(self, since: date | None = None) -> Iterator[tuple[int, bytes]]:
-        """Each message that nobody has seen, or each that came on `since` or later: its UID, and its octets.
+        """Yield the UID and the first `MAX_DSN_BYTES` of each unseen message, or of each that came on `since` or later.
 
-        Of a message as much as a report is looked at, one at a time; none is marked as seen by that. From the newest
-        on, so that what others delete meanwhile hides none. One that is gone when its turn comes is left out.
+        They are fetched one at a time and not marked as seen. The newest comes first, so that messages that others
+        delete meanwhile hide none. A message that is gone when its turn comes is left out.
 
         Raises:
-            ConnectFailed: the server is lost.
+            ConnectFailed: the connection is lost.
         """
         wanted = ["SINCE", since] if since is not None else ["UNSEEN"]
-        client = self._opened()
-        for last in range(self._messages, 0, -WINDOW):
-            with _talking(self._place):
-                found = client.search([f"{max(1, last - WINDOW + 1)}:{last}", *wanted])
+        client = self._connected()
+        for last in range(self._messages, 0, -SEARCH_BATCH):
+            with _translate_errors(self._url):
+                found = client.search([f"{max(1, last - SEARCH_BATCH + 1)}:{last}", *wanted])
             for uid in found:
-                with _talking(self._place):
-                    parts = client.fetch([uid], [f"BODY.PEEK[]<0.{MOST_OCTETS}>"]).get(uid, {})
-                octets = parts.get(b"BODY[]<0>")
-                if isinstance(octets, bytes):
-                    yield int(uid), octets[:MOST_OCTETS]
+                with _translate_errors(self._url):
+                    parts = client.fetch([uid], [f"BODY.PEEK[]<0.{MAX_DSN_BYTES}>"]).get(uid, {})
+                data = parts.get(b"BODY[]<0>")
+                if isinstance(data, bytes):
+                    yield int(uid), data[:MAX_DSN_BYTES]
 
-    def mark(self, uids: Sequence[int]) -> None:
-        r"""Have these messages marked as seen (`\Seen`).
+    def mark_seen(self, uids: Sequence[int]) -> None:
+        r"""Mark messages as seen (`\Seen`).
 
         Raises:
-            ConnectFailed: the server is lost.
+            ConnectFailed: the connection is lost.
         """
-        for first in range(0, len(uids), WINDOW // 10):
-            with _talking(self._place):
-                self._opened().add_flags(uids[first : first + WINDOW // 10], [rb"\Seen"], silent=True)
+        for first in range(0, len(uids), STORE_BATCH):
+            with _translate_errors(self._url):
+                self._connected().add_flags(uids[first : first + STORE_BATCH], [rb"\Seen"], silent=True)
 
-    def _opened(self) -> IMAPClient:
+    def _connected(self) -> IMAPClient:
         if self._client is None:
             raise RuntimeError("the folder is not open: use it in a with statement")
         return self._client
 
 
 @contextmanager
-def _talking(place: ImapPlace) -> Iterator[None]:
-    """Turn what the library raises of a lost or a strange server into ConnectFailed."""
+def _translate_errors(url: ImapUrl) -> Iterator[None]:
+    """Turn the errors of the library into ConnectFailed."""
     from imapclient.exceptions import IMAPClientError
 
     try:
         yield
     except (OSError, IMAPClientError) as error:
-        raise _lost(place, error) from error
+        raise _lost(url, error) from error
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
@@ -187,6 +188,6 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _lost(place: ImapPlace, error: Exception) -> ConnectFailed:
+def _lost(url: ImapUrl, error: Exception) -> ConnectFailed:
     why = getattr(error, "strerror", None) or error or type(error).__name__
-    return ConnectFailed(f"{place}: {safe_text(str(why), 200)}")
+    return ConnectFailed(f"{url}: {safe_text(str(why), 200)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from asyncsmtp.bulk.keeping.times import when
 from asyncsmtp.bulk.ledger import Claim, Entry
-from asyncsmtp.bulk.recipients.rows import Recipient
+from asyncsmtp.bulk.recipients.recipient import Recipient
 from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.envelope import Mailbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 
 __all__ = ["is_known", "memory_of", "remembered"]
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.keeping.columns import CampaignRow
 from asyncsmtp.bulk.keeping.hand import Hand
 from asyncsmtp.bulk.keeping.queue import Queue

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 
 from asyncsmtp.bulk.keeping.change import BATCH
-from asyncsmtp.bulk.recipients.rows import Fields, Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields
 from asyncsmtp.bulk.states import State
 from asyncsmtp.protocol.replies import safe_text
 
@@ -49,7 +49,7 @@ def config_of(parts: Mapping[str, str]) -> str:
 def cells_of(row: Recipient | Problem) -> str:
     """The cells as JSON: column -> cell."""
     given = row.fields
-    return _JSON(dict(zip(given, given.cells, strict=True)) if type(given) is Fields else dict(given))
+    return _JSON(dict(zip(given, given.cells, strict=True)) if type(given) is RowFields else dict(given))
 
 
 def place_of(row: int) -> tuple[int, int]:

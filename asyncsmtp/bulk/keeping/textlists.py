@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from asyncsmtp.bulk.suppression import is_text, key_of, read_text
+from asyncsmtp.bulk.suppression import is_text_list, parse_key, read_text_list
 from asyncsmtp.errors import SuppressionError
 
 __all__ = ["TextLists"]
@@ -18,7 +18,7 @@ class TextLists:
     """Those of `paths` that are files of text. Blocks."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._facts = {path: (0, 0) for path in paths if is_text(path)}
+        self._facts = {path: (0, 0) for path in paths if is_text_list(path)}
 
     def __bool__(self) -> bool:
         return bool(self._facts)
@@ -39,7 +39,7 @@ class TextLists:
         if facts == self._facts and not anew:
             return None
         try:
-            entries = [(key_of(entry.address), entry.reason) for path in facts for entry in read_text(path)]
+            entries = [(parse_key(entry.address), entry.reason) for path in facts for entry in read_text_list(path)]
         except SuppressionError as error:
             if anew:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.keeping.heard import is_known, memory_of, remembered
 from asyncsmtp.bulk.ledger import Decision, InDoubt, Recovery

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.keeping.keeper import Keeper
 from asyncsmtp.bulk.keeping.steps import Tally
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt
@@ -32,7 +32,7 @@ from asyncsmtp.bulk.postgres.rows import (
     write_memory,
 )
 from asyncsmtp.bulk.postgres.writer import Writer
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.states import Counts, State
 
 __all__ = ["PostgresLedger"]

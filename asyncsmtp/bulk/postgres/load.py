@@ -9,7 +9,7 @@ from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.keeping.taking import Naming, cells_of, config_of, place_of, problem_of
 from asyncsmtp.bulk.postgres.driver import Connection
 from asyncsmtp.bulk.postgres.schema import NOW
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.states import State
 
 __all__ = ["Addition", "Load"]

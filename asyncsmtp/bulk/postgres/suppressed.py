@@ -10,7 +10,7 @@ from asyncsmtp.bulk.keeping.textlists import TextLists
 from asyncsmtp.bulk.postgres.driver import Connection
 from asyncsmtp.bulk.postgres.schema import NOW
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.suppression import SuppressionList, is_text
+from asyncsmtp.bulk.suppression import SuppressionList, is_text_list
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Suppressions", "suppress"]
@@ -30,7 +30,7 @@ class Suppressions:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._texts = TextLists(paths)
-        self._lists = [SuppressionList(path) for path in paths if not is_text(path)]
+        self._lists = [SuppressionList(path) for path in paths if not is_text_list(path)]
         self._written: dict[str, str] = {}
 
     def __bool__(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.keeping.heard import is_known, memory_of, remembered
 from asyncsmtp.bulk.sqlite.rows import read_memory, write_memory

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.keeping.keeper import Keeper
 from asyncsmtp.bulk.keeping.steps import Tally
 from asyncsmtp.bulk.ledger import Claim, Decision, Entry, InDoubt
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.sqlite.bounced import write_bounces
 from asyncsmtp.bulk.sqlite.claims import Claims
 from asyncsmtp.bulk.sqlite.doubts import decide

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from asyncsmtp.bulk.keeping.taking import Naming, cells_of, config_of, place_of, problem_of
-from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
 

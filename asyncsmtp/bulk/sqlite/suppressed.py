@@ -10,7 +10,7 @@ from asyncsmtp.bulk.keeping.change import BATCH
 from asyncsmtp.bulk.keeping.textlists import TextLists
 from asyncsmtp.bulk.sqlite.schema import CAMPAIGN
 from asyncsmtp.bulk.states import State
-from asyncsmtp.bulk.suppression import SuppressionList, is_text
+from asyncsmtp.bulk.suppression import SuppressionList, is_text_list
 
 __all__ = ["Suppressions"]
 
@@ -37,7 +37,7 @@ class Suppressions:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._texts = TextLists(paths)
-        self._databases = [path for path in paths if not is_text(path)]
+        self._databases = [path for path in paths if not is_text_list(path)]
 
     def __bool__(self) -> bool:
         return bool(self._texts or self._databases)

@@ -26,23 +26,23 @@ async def with_recipients(path: Path, assembled: Assembled, settings: Settings) 
     """
     from asyncsmtp.bulk.recipients.file import RecipientFile
 
-    first, rules = await assembled.file.heading(), assembled.file.rules
-    if rules.selection is not None:
-        rules = replace(rules, selection=rules.selection.of_another_file())
+    first, rules = await assembled.file.header(), assembled.file.rules
+    if rules.row_filter is not None:
+        rules = replace(rules, row_filter=rules.row_filter.for_added_file())
     file = RecipientFile(path, email=first.email, delimiter=settings.delimiter, encoding=settings.encoding, rules=rules)
-    file.names = _spelt(file.name, await file.columns(), first.columns)
+    file.renames = _spelt(file.name, await file.columns(), first.columns)
     return replace(assembled, file=file)
 
 
 def _spelt(name: str, columns: Sequence[str], wanted: Sequence[str]) -> Mapping[str, str]:
     """Its columns that are `wanted` but for case and spaces: the campaign goes by the spelling of the first file."""
-    from asyncsmtp.bulk.csvfile.heading import column_named
+    from asyncsmtp.bulk.recipients.column_header import find_column
 
     free, missing = [column for column in columns if column not in wanted], []
     names: dict[str, str] = {}
     for each in wanted:
         try:
-            if each not in columns and names.setdefault(column_named(name, free, each), each) != each:
+            if each not in columns and names.setdefault(find_column(name, free, each), each) != each:
                 missing.append(each)
         except RecipientError:
             missing.append(each)

@@ -1,26 +1,19 @@
-"""Asks the name system what the rules of `mail.checks` want to know, with dnspython."""
+"""The sender of a campaign, for the DNS rules of `mail.checks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from asyncsmtp.client.config.proxy import parse_host_port, split_url
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion
 
 if TYPE_CHECKING:
-    from dns.asyncresolver import Resolver
-    from dns.rdata import Rdata
-
     from asyncsmtp.cli.campaign.settings import Settings
     from asyncsmtp.mail.checks.dns_rules import SenderDomain
     from asyncsmtp.mail.message import Message
 
-__all__ = ["answered", "sender_of"]
-
-PATIENCE = 5.0  # seconds for one question, in all
-_T = TypeVar("_T")
+__all__ = ["sender_of"]
 
 
 def sender_of(settings: Settings, sample: Message) -> SenderDomain:

@@ -42,9 +42,9 @@ class Assembled:
 
     async def fingerprint(self) -> dict[str, str]:
         """All the parts; reads the recipients once through."""
-        from asyncsmtp.bulk.recipients.file import digest_of
+        from asyncsmtp.bulk.recipients.file import hash_file
 
-        return {**self.parts, Path(self.file.path).name: await digest_of(self.file.path)}
+        return {**self.parts, Path(self.file.path).name: await hash_file(self.file.path)}
 
 
 async def assemble(settings: Settings) -> Assembled:
@@ -55,7 +55,7 @@ async def assemble(settings: Settings) -> Assembled:
         TemplateError: the template.
     """
     from asyncsmtp.bulk.recipients.file import RecipientFile
-    from asyncsmtp.bulk.recipients.selection import Selection
+    from asyncsmtp.bulk.recipients.row_filter import RowFilter
     from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
     from asyncsmtp.mail.signing.dkim import Signer
     from asyncsmtp.mail.templates.variables import build_columns
@@ -71,9 +71,9 @@ async def assemble(settings: Settings) -> Assembled:
     called = {name: await file.column(wanted) for name, wanted in settings.columns.items()}
     known = build_columns(columns, called, unsubscribes=settings.unsubscribe is not None)
     template = _template(settings, shelf, written.bodies(settings, known, shelf.included))
-    selection = Selection(columns, settings.where, settings.offset, called)
+    selection = RowFilter(columns, settings.where, settings.offset, called)
     if selection:
-        file.rules = replace(file.rules, selection=selection)
+        file.rules = replace(file.rules, row_filter=selection)
     seal = settings.sealing.load() if settings.sealing else None
     composer = template.compile(columns, read=shelf.folder.read, signer=signer, smime_signer=seal, aliases=called)
     called[EMAIL] = (await file.heading()).email
@@ -93,10 +93,10 @@ class _Shelf:
     """Reads files and remembers their digests, by the names people gave them."""
 
     def __init__(self, settings: Settings) -> None:
-        from asyncsmtp.bulk.folder import Folder
+        from asyncsmtp.bulk.confined_files import ConfinedFolder
 
         self.digests: dict[str, str] = {}
-        self.folder = Folder(settings.folder)
+        self.folder = ConfinedFolder(settings.folder)
         self._where = f"{settings.source}, [campaign] " if settings.source else ""
 
     def octets(self, path: Path, role: str) -> bytes:

@@ -23,10 +23,10 @@ async def told_to(url: str | None) -> AsyncGenerator[Webhook | None]:
     if url is None:
         yield None
         return
-    from asyncsmtp.bulk.webhook import webhook
+    from asyncsmtp.bulk.webhook import open_webhook
 
     secret = os.environ.get(VARIABLE)
-    async with webhook(url, secret.encode("utf-8", "surrogateescape") if secret else None) as hook:
+    async with open_webhook(url, secret.encode("utf-8", "surrogateescape") if secret else None) as hook:
         yield hook
     if hook.lost:
         console.say(f"the webhook did not take {console.many(hook.lost, 'outcome')}: the ledger has them")

@@ -15,7 +15,7 @@ from asyncsmtp.cli.secrets import password
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.bounces.bounce import Bounce
+    from asyncsmtp.bulk.bounces.dsn import Bounce
     from asyncsmtp.bulk.bounces.imap import ImapFolder
     from asyncsmtp.mail.verp import ReturnPath
 
@@ -45,12 +45,12 @@ class Inbox:
 
     def batches(self, path: ReturnPath | None) -> Iterator[Batch]:
         """The failures that the messages report."""
-        from asyncsmtp.bulk.bounces.report import read_report
+        from asyncsmtp.bulk.bounces.dsn import parse_dsn
 
         batch = Batch()
         for uid, octets in self._messages:
             reported = False
-            for bounce in read_report(octets):
+            for bounce in parse_dsn(octets):
                 reported = True
                 tokens = [path.parse_token(address) for address in bounce.sent_to] if path else []
                 token = next(filter(None, tokens), None) or bounce.message_id.partition("@")[0]
@@ -67,7 +67,7 @@ class Inbox:
     def done(self, batch: Batch) -> None:
         """What was in the batch is recorded: its reports need not be read again."""
         if self._marks is not None:
-            self._marks.mark(batch.uids)
+            self._marks.mark_seen(batch.uids)
 
 
 @contextmanager
@@ -82,14 +82,14 @@ def opened(
     if "://" not in mailbox:
         if since is not None or seen:
             raise Failed("--since and --seen are about a mailbox by IMAP", "leave them out: all messages are read")
-        from asyncsmtp.bulk.bounces.mailboxes import messages_in
+        from asyncsmtp.bulk.bounces.dsn import read_mail_files
 
-        yield Inbox(mailbox, ((0, octets) for octets in messages_in(Path(mailbox))))
+        yield Inbox(mailbox, ((0, octets) for octets in read_mail_files(Path(mailbox))))
         return
-    from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapPlace, LoginRefused
+    from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapUrl, LoginRefused
     from asyncsmtp.errors import ConnectFailed
 
-    place = ImapPlace.from_url(mailbox)
+    place = ImapUrl.from_url(mailbox)
     secret = password(place.user, place.host, password_command)
     try:
         with ImapFolder(place, secret, ca_file=ca_file, writable=seen) as folder:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asyncsmtp.cli.output import console
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.running.campaign import Run
+    from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.cli.output.meter import Meter
 
 __all__ = ["HELP", "Keyboard", "played"]
@@ -58,7 +58,7 @@ class Keyboard:
 
     def _change(self, factor: float) -> str:
         """From the rate that it has now; a rate that was given stays as well."""
-        from asyncsmtp.bulk.pace.rates import Rate
+        from asyncsmtp.bulk.rate_limit.rate import Rate
 
         self._rate = max(LEAST, (self._rate or self._meter.rate or 1.0) * factor)
         self._run.limit(Rate(self._rate, 1.0))

@@ -15,7 +15,7 @@ from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.recipients.rows import Recipient
+    from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.client.config.relay import Relay
 
@@ -51,7 +51,7 @@ async def send_to_one(plan: Plan, address: str, relay: Relay, row: int | None = 
 
 
 async def _chosen(assembled: Assembled, number: int, wanted: int | None) -> AsyncGenerator[Recipient]:
-    from asyncsmtp.bulk.recipients.rows import Recipient
+    from asyncsmtp.bulk.recipients.recipient import Recipient
 
     async with aclosing(assembled.file.batches()) as batches:
         async for batch in batches:

@@ -11,8 +11,8 @@ from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.running.when import Window
+    from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.running.schedule import Window
 
 __all__ = ["domain_rates", "moment", "rates", "taken", "windows"]
 
@@ -21,14 +21,14 @@ _T = TypeVar("_T")
 
 def rates(value: object, folder: Path) -> tuple[Rate, ...]:
     """`"30/s, 2000/day"`, or a list of such."""
-    from asyncsmtp.bulk.pace.rates import Rate
+    from asyncsmtp.bulk.rate_limit.rate import Rate
 
     return tuple(rate for text in _texts(value, '"30/s"') for rate in taken(Rate.parse_all, text))
 
 
 def windows(value: object, folder: Path) -> tuple[Window, ...]:
     """`"Mon-Fri 09:00-17:00 Europe/Vienna"`, or a list of such; from a command line separated by semicolons."""
-    from asyncsmtp.bulk.running.when import Window
+    from asyncsmtp.bulk.running.schedule import Window
 
     texts = [part for text in _texts(value, '"Mon-Fri 09:00-17:00"') for part in text.split(";")]
     return tuple(taken(Window.parse, text) for text in texts)

@@ -13,7 +13,7 @@ from asyncsmtp.cli.output.progress import patience
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.recipients.preflight import Report
+    from asyncsmtp.bulk.recipients.preflight import PreflightReport
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.cli.campaign.settings import Settings
     from asyncsmtp.mail.checks.rules import Finding
@@ -53,11 +53,12 @@ async def check_campaign(
 
 
 async def _published(settings: Settings, sample: Message, name_server: str | None) -> list[Finding]:
-    from asyncsmtp.cli.campaign.asking import answered, sender_of
+    from asyncsmtp.bulk.dns_resolver import DnsResolver
+    from asyncsmtp.cli.campaign.asking import sender_of
     from asyncsmtp.mail.checks.dns_rules import check_dns
 
-    with patience("asking the name system"):
-        return await answered(check_dns(sender_of(settings, sample)), name_server)
+    with patience("asking DNS"):
+        return await DnsResolver(name_server).answer(check_dns(sender_of(settings, sample)))
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:
@@ -70,26 +71,26 @@ def _print(finding: Finding, *, as_json: bool) -> None:
         console.out(f"    {finding.advice}")
 
 
-def exit_of(report: Report) -> Exit:
+def exit_of(report: PreflightReport) -> Exit:
     """1 where a row cannot be mailed, as it will be once the others are."""
     return Exit.SOME_FAILED if report.problems else Exit.ACCEPTED
 
 
 async def told(
     assembled: Assembled, *, every: bool, strict: bool = False, write: Callable[[str], object] = console.say
-) -> Report:
+) -> PreflightReport:
     """Run the pre-flight and print it.
 
     Args:
         every: compose each message rather than the first hundred: as slow as sending, and as sure.
         strict: a row that is odd in any way is an error.
     Raises:
-        Failed: nobody would be mailed. RecipientError, TemplateError: as `preflight` does.
+        Failed: nobody would be mailed. RecipientError, TemplateError: as `run_preflight` does.
     """
-    from asyncsmtp.bulk.recipients.preflight import preflight
+    from asyncsmtp.bulk.recipients.preflight import run_preflight
 
     with patience(f"reading {assembled.file.name}"):
-        report = await preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
+        report = await run_preflight(assembled.file, assembled.composer, compose=None if every else 100, show=SHOWN)
     for line in _lines(assembled.file.name, report):
         write(line)
     for remark in assembled.remarks:
@@ -101,16 +102,16 @@ async def told(
     return report
 
 
-def _lines(name: str, report: Report) -> Iterator[str]:
+def _lines(name: str, report: PreflightReport) -> Iterator[str]:
     counts = [console.many(report.rows, "row"), f"{report.recipients:,} to be mailed"]
     counts += [console.many(report.duplicates, "duplicate")] if report.duplicates else []
     counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
     counts += [f"{report.left_out:,} left out"] if report.left_out else []
     yield f"{name}: {' · '.join(counts)}"
-    if report.heading.guessed:
-        yield f"  the addresses are in “{safe_text(report.heading.email, 60)}” (a guess; --email-column would say it)"
-    if report.heading.encoding:
-        yield f"  read as {report.heading.encoding} (a guess; --encoding would say it)"
+    if report.header.guessed:
+        yield f"  the addresses are in “{safe_text(report.header.email, 60)}” (a guess; --email-column would say it)"
+    if report.header.encoding:
+        yield f"  read as {report.header.encoding} (a guess; --encoding would say it)"
     yield from (f"  {problem}" for problem in report.problem_rows)
     yield from _more(report.problems, len(report.problem_rows), "rows that cannot be mailed")
     yield from (

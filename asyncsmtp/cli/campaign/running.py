@@ -185,7 +185,7 @@ async def _go(
     plan: Plan, assembled: Assembled, ledger: Ledger, relays: Relays, meter: Meter, reporter: Reporter
 ) -> _Ended:
     """The run itself."""
-    from asyncsmtp.bulk.running.campaign import Run
+    from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.cli.campaign.hooks import told_to
     from asyncsmtp.cli.campaign.keyboard import Keyboard, played
     from asyncsmtp.cli.campaign.shares import opened
@@ -216,19 +216,19 @@ async def _go(
             watch=watch,
             retry=plan.settings.retry(),
             wait=plan.wait,
-            pace=plan.settings.pace(meter.total, providers),
+            rate_policy=plan.settings.pace(meter.total, providers),
             schedule=plan.settings.schedule(),
             shared=shared,
         )
 
         def drain() -> None:
             job.stop()
-            asyncio.get_running_loop().call_later(GRACE, job.cut)
+            asyncio.get_running_loop().call_later(GRACE, job.abort)
 
-        with interruptible(drain, job.cut) as interruption, played(Keyboard(job, meter, drain)):
+        with interruptible(drain, job.abort) as interruption, played(Keyboard(job, meter, drain)):
             async with shown(meter):
-                await job.go()
-    return _Ended(interruption.exit, job.comes_at)
+                await job.run()
+    return _Ended(interruption.exit, job.resumes_at)
 
 
 async def _summarize(plan: Plan, ledger: Ledger, meter: Meter, comes_at: datetime | None) -> None:

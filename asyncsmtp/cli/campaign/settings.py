@@ -52,7 +52,7 @@ class Settings:
         suppressions: the lists of those who get nothing.
         signatures: the keys that sign each message with DKIM, as the file names them.
         columns: what the templates call columns of the recipients, beside those columns' own names.
-        where, offset: which rows of the recipients it is for, as of a Selection.
+        where, offset: which rows of the recipients it is for, as of a RowFilter.
         shares: further relays.
         relay: the relay's URL; None where only the embedded relay is used.
         shared: whether, or in which file, campaigns share their rates; None: those of long times, if they can.
@@ -124,18 +124,18 @@ class Settings:
         given = {"delay": self.retry_delay, "give_up_after": self.retry_for}
         return Retry(attempts=self.attempts, **{name: value for name, value in given.items() if value is not None})
 
-    def providers(self) -> AbstractAsyncContextManager[Providers | None]:
+    def providers(self) -> AbstractAsyncContextManager[MxProviders | None]:
         """What looks up the providers of domains, where there is a limit of one; to be entered."""
         if not self.provider_rates:
             return nullcontext()
-        from asyncsmtp.bulk.pace.providers import Providers
+        from asyncsmtp.bulk.rate_limit.mx_providers import MxProviders
 
-        return Providers(self.name_server, warn=console.say)
+        return MxProviders(self.name_server, warn=console.say)
 
-    def pace(self, left: int, providers: Providers | None = None) -> Pace:
+    def pace(self, left: int, providers: MxProviders | None = None) -> RatePolicy:
         """How fast, with `left` messages to go."""
-        from asyncsmtp.bulk.pace.pace import Pace
-        from asyncsmtp.bulk.pace.rates import Rate
+        from asyncsmtp.bulk.rate_limit.rate import Rate
+        from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 
         chosen = list(self.rates)
         if self.spread_until is not None and left:
@@ -143,11 +143,13 @@ class Settings:
             span = (self.spread_until - max(now, self.start_at or now)).total_seconds()
             if span > 0:
                 chosen.append(Rate(left / span, 1))
-        return Pace(chosen, self.domain_rates, providers=self.provider_rates, groups=providers, adapts=self.adapts)
+        return RatePolicy(
+            chosen, self.domain_rates, providers=self.provider_rates, lookup=providers, adaptive=self.adapts
+        )
 
     def schedule(self) -> Schedule:
         """When."""
-        from asyncsmtp.bulk.running.when import Schedule
+        from asyncsmtp.bulk.running.schedule import Schedule
 
         return Schedule(self.windows, self.start_at, self.zone_column)
 

@@ -13,8 +13,8 @@ from asyncsmtp.cli.campaign.sharing import Sharing
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.ports import Sends
+    from asyncsmtp.bulk.interfaces import MessageSender
+    from asyncsmtp.bulk.rate_limit.rate import Rate
     from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.client.events.trace import Trace
 
@@ -75,9 +75,9 @@ def _count(table: Mapping[str, object], name: str) -> int | None:
 @asynccontextmanager
 async def opened(
     relays: Sequence[tuple[Relay, RelayShare]], trace: Trace | None, sharing: Sharing
-) -> AsyncGenerator[Sends]:
+) -> AsyncGenerator[MessageSender]:
     """What sends through the relays, until the block ends."""
-    from asyncsmtp.bulk.running.relays import Relays, Share
+    from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
     from asyncsmtp.client.pool.pool import Pool
 
     async with AsyncExitStack() as stack:
@@ -90,7 +90,7 @@ async def opened(
             yield pools[0][0]
         else:
             limits = [await stack.enter_async_context(sharing.of([relay], share.rates)) for relay, share in relays]
-            yield Relays(
-                Share(pool, share.weight, share.rates, shared)
+            yield RelayBalancer(
+                WeightedRelay(pool, share.weight, share.rates, shared)
                 for (pool, share), shared in zip(pools, limits, strict=True)
             )

@@ -12,8 +12,8 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.pace.rates import Rate
-    from asyncsmtp.bulk.pace.shared import SharedRates
+    from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
     from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["Sharing", "usual_file"]
@@ -46,16 +46,15 @@ class Sharing:
         self._shared = shared
 
     @asynccontextmanager
-    async def of(self, relays: Sequence[Relay], rates: Sequence[Rate]) -> AsyncGenerator[SharedRates | None]:
+    async def of(self, relays: Sequence[Relay], rates: Sequence[Rate]) -> AsyncGenerator[SharedLimiter | None]:
         """The shared rates of some relays together, until the block ends; None: there are none."""
-        from asyncsmtp.bulk.pace.rates import SMOOTH
+        from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD
 
-        wanted = [rate for rate in rates if self._shared or rate.seconds > SMOOTH]
+        wanted = [rate for rate in rates if self._shared or rate.seconds > MAX_EVEN_PERIOD]
         if self._shared is False or not wanted:
             yield None
             return
-        from asyncsmtp.bulk.pace.ratefile import RateFile
-        from asyncsmtp.bulk.pace.shared import SharedRates
+        from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter, SharedRateStore
 
         try:
             path = self._shared if isinstance(self._shared, Path) else usual_file()
@@ -66,7 +65,8 @@ class Sharing:
             yield None
             return
         name = " ".join(sorted(map(_name, relays)))
-        async with SharedRates(RateFile(path, name, wanted), needed=bool(self._shared), warn=console.say) as shared:
+        store = SharedRateStore(path, name, wanted)
+        async with SharedLimiter(store, required=bool(self._shared), warn=console.say) as shared:
             yield shared
 
 

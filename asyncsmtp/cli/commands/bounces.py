@@ -18,7 +18,7 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.exits import Exit
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.bounces.bounce import Bounce
+    from asyncsmtp.bulk.bounces.dsn import Bounce
     from asyncsmtp.mail.verp import ReturnPath
 
 __all__ = ["command"]

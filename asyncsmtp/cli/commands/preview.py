@@ -18,7 +18,7 @@ from asyncsmtp.cli.output.exits import Exit
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.recipients.rows import Problem, Recipient
+    from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
     from asyncsmtp.cli.campaign.assembly import Assembled
     from asyncsmtp.mail.message import Message
 
@@ -97,7 +97,7 @@ async def _messages(assembled: Assembled, row: int | None, skipped: _Skipped) ->
     Raises:
         Failed: the one of `row` cannot.
     """
-    from asyncsmtp.bulk.recipients.rows import Problem
+    from asyncsmtp.bulk.recipients.recipient import Problem
 
     async with aclosing(assembled.file.batches()) as batches:
         async for batch in batches:
@@ -116,7 +116,7 @@ async def _messages(assembled: Assembled, row: int | None, skipped: _Skipped) ->
 
 
 def _composed(assembled: Assembled, row: Recipient | Problem) -> Message | Problem:
-    from asyncsmtp.bulk.recipients.rows import Problem
+    from asyncsmtp.bulk.recipients.recipient import Problem
     from asyncsmtp.errors import RecipientError
 
     if isinstance(row, Problem):

@@ -42,9 +42,9 @@ def command(
     An address such as @example.com stands for everybody there. A campaign that
     is running obeys it from its next rows on.
     """
-    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text
+    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list
 
-    if is_text(list_):
+    if is_text_list(list_):
         raise Failed(f"{list_} is a file of text", "edit it with a text editor, or name a list such as suppressed.db")
     given = [Suppressed(address, reason) for address in addresses]
     if file is not None:
@@ -68,13 +68,13 @@ def command(
 
 
 def _read(file: Path, reason: str) -> list[Suppressed]:
-    from asyncsmtp.bulk.suppression import Suppressed, read_text
+    from asyncsmtp.bulk.suppression import Suppressed, read_text_list
 
-    return [Suppressed(entry.address, entry.reason or reason) for entry in read_text(file)]
+    return [Suppressed(entry.address, entry.reason or reason) for entry in read_text_list(file)]
 
 
 def _print(entries: list[Suppressed], *, as_json: bool) -> None:
-    from asyncsmtp.bulk.suppression import text_line
+    from asyncsmtp.bulk.suppression import format_line
     from asyncsmtp.cli.output.records import json_line
 
     harmless = not as_json and console.on_terminal()
@@ -82,5 +82,5 @@ def _print(entries: list[Suppressed], *, as_json: bool) -> None:
         console.out("address,reason")
     for entry in entries:
         record = {"address": entry.address, "reason": entry.reason}
-        if not console.out(json_line(record) if as_json else text_line(entry), harmless=harmless):
+        if not console.out(json_line(record) if as_json else format_line(entry), harmless=harmless):
             return

@@ -8,8 +8,7 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.csvfile.formulas import tamed
-from asyncsmtp.bulk.csvfile.writing import record_of
+from asyncsmtp.bulk.recipients.csv_writer import escape_formula, format_record
 from asyncsmtp.cli.output.failures import Failed
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def csv_line(cells: Iterable[object]) -> str:
     A cell that a spreadsheet would calculate gets an apostrophe before it, an address such as `=x@example.org` as
     well; it is taken off again where such a file is read as recipients. JSON has neither.
     """
-    return record_of(tamed("" if cell is None else str(cell)) for cell in cells)
+    return format_record(escape_formula("" if cell is None else str(cell)) for cell in cells)
 
 
 def _time(time: datetime | None) -> str | None:

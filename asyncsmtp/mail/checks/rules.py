@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asyncsmtp.mail.checks.parsed_message import Findings, ParsedMessage, is_relative_url, parse_message
-from asyncsmtp.mail.domains import aligned
+from asyncsmtp.mail.domains import is_aligned
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.replies import safe_text
 
@@ -222,7 +222,7 @@ def _check_dkim(parsed: ParsedMessage) -> Findings:
 
 def _check_dkim_alignment(parsed: ParsedMessage) -> Findings:
     domains = [domain for domain, _ in parsed.signatures]
-    if domains and not any(aligned(domain, parsed.author) for domain in domains):
+    if domains and not any(is_aligned(domain, parsed.author) for domain in domains):
         shown = ", ".join(safe_text(domain, 80) for domain in domains)
         yield (
             f"DKIM signs for {shown}, and From is at {safe_text(parsed.author, 80)}: DMARC fails",
@@ -231,7 +231,7 @@ def _check_dkim_alignment(parsed: ParsedMessage) -> Findings:
 
 
 def _check_return_path(parsed: ParsedMessage) -> Findings:
-    if parsed.return_path and not parsed.signatures and not aligned(parsed.return_path, parsed.author):
+    if parsed.return_path and not parsed.signatures and not is_aligned(parsed.return_path, parsed.author):
         bounces, author = safe_text(parsed.return_path, 80), safe_text(parsed.author, 80)
         yield (
             f"bounces go to {bounces}, and From is at {author}: DMARC fails",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.bulk.bounces.bounce import Bounce
+from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.ledger import Decision, Settlement
 from asyncsmtp.bulk.postgres import session
 from asyncsmtp.bulk.postgres.driver import psycopg

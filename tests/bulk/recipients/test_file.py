@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.recipients.file import Problem, Recipient, RecipientFile, Rules, digest_of
+from asyncsmtp.bulk.recipients.file import RecipientFile, hash_file
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowRules
 from asyncsmtp.errors import RecipientError
 
 PEOPLE = (
@@ -56,7 +57,7 @@ async def test_the_size_of_a_read_changes_nothing(tmp_path: Path, block: int) ->
     path = written(tmp_path, PEOPLE)
     one, other = RecipientFile(path), RecipientFile(path, block=block)
     assert await rows_of(other) == await rows_of(one)
-    assert await other.heading() == await one.heading()
+    assert await other.header() == await one.header()
     assert other.digest == one.digest
 
 
@@ -81,20 +82,20 @@ async def test_rules_set_after_the_header_was_read_hold_for_the_rows(tmp_path: P
     """The template is compiled against the columns, and tells what a row must have."""
     file = RecipientFile(written(tmp_path, "email,name\nbob@example.com\n"))
     assert isinstance((await rows_of(file))[0], Problem)
-    file.rules = Rules(needed=frozenset({"email"}))
+    file.rules = RowRules(needed=frozenset({"email"}))
     assert isinstance((await rows_of(file))[0], Recipient)
 
 
-async def test_rows_call_a_column_as_they_are_told_to(tmp_path: Path) -> None:
+async def test_rows_have_the_renamed_columns(tmp_path: Path) -> None:
     """Also the one with the address; the heading has the file's own names."""
     path = tmp_path / "people.csv"
     path.write_bytes(b"E-Mail,name\nann@example.org,Ann\n")
     file = RecipientFile(path)
-    file.names = {"E-Mail": "email"}
+    file.renames = {"E-Mail": "email"}
     (row,) = [row async for batch in file.batches() for row in batch]
     assert isinstance(row, Recipient)
     assert dict(row.fields) == {"email": "ann@example.org", "name": "Ann"}
-    assert (await file.heading()).email == "E-Mail"
+    assert (await file.header()).email == "E-Mail"
 
 
 async def test_the_digest_is_that_of_the_octets(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ async def test_the_digest_is_that_of_the_octets(tmp_path: Path) -> None:
     file = RecipientFile(path)
     assert file.digest is None
     await rows_of(file)
-    assert file.digest == await digest_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file.digest == await hash_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def test_a_file_that_changes_between_two_passes_is_noticed(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ async def test_a_header_that_changes_under_us_is_noticed(tmp_path: Path) -> None
     """The cells would stand under other names."""
     path = written(tmp_path, "name,email\nb,b@example.com\n")
     file = RecipientFile(path)
-    await file.heading()
+    await file.header()
     path.write_text("email,name\nb@example.com,b\n")
     with pytest.raises(RecipientError, match="changed while it was read"):
         await rows_of(file)
@@ -144,9 +145,9 @@ async def test_an_error_comes_after_the_rows_before_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n", "\0"])
-def test_a_delimiter_that_cannot_be_one_is_refused(delimiter: str) -> None:
+def test_an_invalid_delimiter_is_refused(delimiter: str) -> None:
     """The csv module would raise a TypeError."""
-    with pytest.raises(RecipientError, match="cannot be a delimiter"):
+    with pytest.raises(RecipientError, match="is not a valid delimiter"):
         RecipientFile("people.csv", delimiter=delimiter)
 
 
@@ -160,9 +161,9 @@ async def test_what_is_no_readable_file_is_one_sentence(tmp_path: Path) -> None:
         (Path("a\0b"), "cannot be read"),
     ]:
         with pytest.raises(RecipientError, match=told):
-            await RecipientFile(path).heading()
+            await RecipientFile(path).header()
         with pytest.raises(RecipientError, match=told):
-            await digest_of(path)
+            await hash_file(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -171,14 +172,14 @@ async def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path) -> No
     path = written(tmp_path, PEOPLE)
     path.chmod(0)
     with pytest.raises(RecipientError, match="cannot be read: Permission denied"):
-        await RecipientFile(path).heading()
+        await RecipientFile(path).header()
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
 async def test_a_file_that_fails_while_it_is_read_is_one_sentence() -> None:
     """A disk breaks, a share goes away: the first page of memory stands for it."""
     with pytest.raises(RecipientError, match="the recipients /proc/self/mem cannot be read: Input/output error"):
-        await digest_of("/proc/self/mem")
+        await hash_file("/proc/self/mem")
 
 
 async def test_others_on_the_loop_get_their_turn_while_a_file_is_read(tmp_path: Path) -> None:

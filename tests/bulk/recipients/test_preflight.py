@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.recipients.file import Recipient, RecipientFile, Rules, digest_of
-from asyncsmtp.bulk.recipients.preflight import preflight
+from asyncsmtp.bulk.recipients.file import RecipientFile, hash_file
+from asyncsmtp.bulk.recipients.preflight import run_preflight
+from asyncsmtp.bulk.recipients.recipient import Recipient, RowRules
 from asyncsmtp.errors import RecipientError, TemplateError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
@@ -54,22 +55,22 @@ def people(folder: Path, text: str = PEOPLE) -> RecipientFile:
 async def test_the_report_tells_what_would_happen(tmp_path: Path) -> None:
     """Every row is a recipient, a duplicate or a problem."""
     file = people(tmp_path)
-    report = await preflight(file)
+    report = await run_preflight(file)
     assert (report.rows, report.recipients, report.duplicates, report.problems, report.remarks) == (7, 3, 2, 2, 1)
     assert report.repeated == ((4, 2), (7, 2))
     assert [(problem.row, problem.line) for problem in report.problem_rows] == [(1, 2), (6, 7)]
     assert [row.row for row in report.remarked] == [5]
     assert report.first is not None
     assert (report.first.row, report.sample) == (2, None)
-    assert (report.heading.email, report.heading.guessed) == ("email", True)
-    assert report.digest == file.digest == await digest_of(file.path)
+    assert (report.header.email, report.header.guessed) == ("email", True)
+    assert report.digest == file.digest == await hash_file(file.path)
     assert not report.clean
 
 
 async def test_the_first_message_is_composed_and_only_that_one(tmp_path: Path) -> None:
     """A template's failure shows before anything is sent; 200,000 messages are composed once, not twice."""
     composer = Composer()
-    report = await preflight(people(tmp_path), composer)
+    report = await run_preflight(people(tmp_path), composer)
     assert composer.rows == [2]
     assert report.sample is not None
     assert b"".join(report.sample.content.parts).endswith(b"\r\n\r\nBob\r\n")
@@ -78,14 +79,14 @@ async def test_the_first_message_is_composed_and_only_that_one(tmp_path: Path) -
 async def test_every_message_is_composed_when_asked(tmp_path: Path) -> None:
     """`check` may take its time."""
     composer = Composer()
-    await preflight(people(tmp_path), composer, compose=None)
+    await run_preflight(people(tmp_path), composer, compose=None)
     assert composer.rows == [2, 3, 4, 5, 7]
 
 
 async def test_a_row_that_cannot_be_composed_is_a_problem_and_the_next_is_tried(tmp_path: Path) -> None:
     """One bad row says nothing of the template."""
     composer = Composer("Bob")
-    report = await preflight(people(tmp_path), composer)
+    report = await run_preflight(people(tmp_path), composer)
     assert composer.rows == [2, 3]
     assert report.first is not None
     assert report.first.row == 3
@@ -99,7 +100,7 @@ async def test_a_row_with_a_control_character_in_a_cell_is_always_composed(tmp_p
     odd = f'"{name}",a@example.com\n"D\rE",d@example.com\nF\x1bG,f@example.com\n'
     file = people(tmp_path, "name,email\nB,b@example.com\nC,c@example.com\n" + odd)
     composer = Composer(name)
-    report = await preflight(file, composer)
+    report = await run_preflight(file, composer)
     assert composer.rows == [1, 3, 4, 5]
     assert [problem.row for problem in report.problem_rows] == [3]
     assert report.recipients == 4
@@ -113,7 +114,7 @@ async def test_a_template_that_fails_ends_the_pre_flight(tmp_path: Path) -> None
             raise TemplateError("“nmae” is unknown", "message.html", 3, "nmae")
 
     with pytest.raises(TemplateError, match=r"message\.html, line 3"):
-        await preflight(people(tmp_path), Broken())
+        await run_preflight(people(tmp_path), Broken())
 
 
 async def test_rows_may_be_checked_against_the_disk(tmp_path: Path) -> None:
@@ -125,8 +126,8 @@ async def test_rows_may_be_checked_against_the_disk(tmp_path: Path) -> None:
         return "" if (tmp_path / name).is_file() else f"there is no attachment {name}"
 
     file = people(tmp_path)
-    file.rules = Rules(checks=(there,))
-    report = await preflight(file)
+    file.rules = RowRules(checks=(there,))
+    report = await run_preflight(file)
     assert [problem.row for problem in report.problem_rows] == [1, 3, 4, 5, 6]
     assert report.problem_rows[1].reason == "there is no attachment Eve.pdf"
 
@@ -134,7 +135,7 @@ async def test_rows_may_be_checked_against_the_disk(tmp_path: Path) -> None:
 async def test_the_report_keeps_the_first_few_and_counts_all(tmp_path: Path) -> None:
     """A million problems are a number, not a list."""
     rows = "".join("x,no address\n" for _ in range(300)) + "y,b@example.com\n" * 300
-    report = await preflight(people(tmp_path, "name,email\n" + rows), show=3)
+    report = await run_preflight(people(tmp_path, "name,email\n" + rows), show=3)
     assert (report.problems, len(report.problem_rows)) == (300, 3)
     assert report.duplicates == 299
     assert report.repeated == ((302, 301), (303, 301), (304, 301))
@@ -143,12 +144,12 @@ async def test_the_report_keeps_the_first_few_and_counts_all(tmp_path: Path) -> 
 async def test_a_file_that_breaks_off_is_refused_whole(tmp_path: Path) -> None:
     """Nothing is sent to its first half."""
     with pytest.raises(RecipientError, match="line 3: row 2 opens a quote that is not closed"):
-        await preflight(people(tmp_path, 'name,email\nBob,bob@example.com\n"Eve,eve@example.com\n'))
+        await run_preflight(people(tmp_path, 'name,email\nBob,bob@example.com\n"Eve,eve@example.com\n'))
 
 
 async def test_a_clean_file_passes_strictly(tmp_path: Path) -> None:
     """`--strict` asks for a file with nothing to say about."""
-    report = await preflight(people(tmp_path, "name,email\nBob,bob@example.com\n"))
+    report = await run_preflight(people(tmp_path, "name,email\nBob,bob@example.com\n"))
     assert report.clean
     report.raise_for_problems()
 
@@ -157,19 +158,19 @@ async def test_a_clean_file_passes_strictly(tmp_path: Path) -> None:
     ("rows", "told"),
     [
         ("Bob,bob@example.com\nEve,\n", r"^row 2: “email” is blank.*\(line 3; in the whole file problems: 1, dupl"),
-        ("Bob,bob@example.com\nB,bob@example.com\n", "^row 2: names the mailbox of row 1 again"),
+        ("Bob,bob@example.com\nB,bob@example.com\n", "^row 2: has the mailbox of row 1"),
         ("Odd,odd@ex\u0430mple.com\n", "^row 1: the domain of .* mixes"),
     ],
     ids=["problem", "duplicate", "remark"],
 )
 async def test_strictly_any_row_that_is_not_clean_is_an_error(tmp_path: Path, rows: str, told: str) -> None:
     """The first one is named, the others counted."""
-    report = await preflight(people(tmp_path, "name,email\n" + rows))
+    report = await run_preflight(people(tmp_path, "name,email\n" + rows))
     with pytest.raises(RecipientError, match=told):
         report.raise_for_problems()
 
 
 async def test_nobody_to_mail_is_a_report_too(tmp_path: Path) -> None:
     """Whether that is an error is for the command to say."""
-    report = await preflight(people(tmp_path, "name,email\n"), Composer())
+    report = await run_preflight(people(tmp_path, "name,email\n"), Composer())
     assert (report.rows, report.recipients, report.first, report.sample) == (0, 0, None, None)

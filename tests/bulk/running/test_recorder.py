@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from asyncsmtp.bulk.keeping.change import Change
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
@@ -25,7 +26,7 @@ from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
 from tests.bulk.ledgers import readers
-from tests.bulk.running.test_campaign import Plain, campaign
+from tests.bulk.running.test_runner import Plain, campaign
 from tests.client.support import relay_of
 
 ROWS = 60
@@ -65,7 +66,7 @@ async def test_each_row_is_marked_before_its_content_ends_and_settled_after_its_
         written = ledger._queue._written
         ledger._queue._written = lambda changes: (recorder.durable(changes), written(changes))[1]
         async with Pool(relay_of(server, dialogue=dialogue), sessions=3) as pool:
-            await Run(Plain(), ledger, pool, concurrency=20, retry=Retry(delay=0)).go()
+            await Run(Plain(), ledger, pool, concurrency=20, retry=Retry(delay=0)).run()
     for row in range(1, ROWS + 1):
         assert recorder.of(row) == ["mark", "end of content", "reply", "settle"], row
 
@@ -98,7 +99,7 @@ async def test_a_message_has_the_same_octets_at_every_attempt(tmp_path: Path) ->
                 await ledger.load(readers(5))
             signer = Signer(DkimKey.from_pem("example.org", "s1", key))
             composer = template.compile(("email", "name"), signer=signer)
-            await Run(composer, ledger, pool, retry=Retry(delay=0)).go()
+            await Run(composer, ledger, pool, retry=Retry(delay=0)).run()
     assert len(heard) == 5
     for attempts in heard.values():
         assert len(attempts) == 3

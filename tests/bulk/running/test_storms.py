@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.running.campaign import Run
+from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.states import State
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd
@@ -19,7 +20,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.replies import EnhancedStatus, Reply
 from tests.bulk.ledgers import entries, states
-from tests.bulk.running.test_campaign import Plain, campaign
+from tests.bulk.running.test_runner import Plain, campaign
 
 YES = Reply(250, (b"2.0.0 ok",))
 BLOCKED = Reply(550, (b"5.7.1 your address is blocked",))
@@ -47,7 +48,7 @@ async def test_a_relay_that_refuses_the_sender_uses_up_fifty_recipients_at_the_m
     assert BLOCKED.status == EnhancedStatus(5, 7, 1)
     async with campaign(tmp_path, 1000) as ledger:
         with pytest.raises(CampaignHalted, match="20 of the last 20 messages were refused by policy"):
-            await Run(Plain(), ledger, Saying(BLOCKED), concurrency=100).go()
+            await Run(Plain(), ledger, Saying(BLOCKED), concurrency=100).run()
         found = Counter((await states(ledger)).values())
         assert found[State.REJECTED] == 20
         assert found[State.PENDING] + found[State.DEFERRED] == 980
@@ -58,11 +59,11 @@ async def test_what_a_storm_left_is_sent_by_the_next_run(tmp_path: Path) -> None
     """BL-21: nobody is lost when the address is off the list again."""
     async with campaign(tmp_path, 300) as ledger:
         with pytest.raises(CampaignHalted):
-            await Run(Plain(), ledger, Saying(BLOCKED), concurrency=50).go()
+            await Run(Plain(), ledger, Saying(BLOCKED), concurrency=50).run()
     from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 
     async with await SqliteLedger.open(tmp_path / "news.ledger", name="news", from_domain="example.org") as ledger:
-        await Run(Plain(), ledger, Saying(YES), concurrency=50).go()
+        await Run(Plain(), ledger, Saying(YES), concurrency=50).run()
         assert Counter((await states(ledger)).values()) == {State.REJECTED: 20, State.ACCEPTED: 280}
 
 
@@ -75,7 +76,7 @@ async def test_a_run_tries_again_what_is_due_while_it_waits(tmp_path: Path) -> N
 
     retry = Retry(delay=0.02, max_delay=0.02)
     async with campaign(tmp_path, 3) as ledger:
-        await Run(Plain(), ledger, Saying(*[LATER] * 6, YES), retry=retry, wait=True, watch=watch).go()
+        await Run(Plain(), ledger, Saying(*[LATER] * 6, YES), retry=retry, wait=True, watch=watch).run()
         assert {entry.attempts for entry in await entries(ledger)} == {3}
         assert await ledger.next_due() is None
     assert Counter(heard) == {
@@ -90,7 +91,7 @@ async def test_a_run_that_does_not_wait_ends_with_the_time_of_the_next_attempt(t
     pool = Saying(LATER)
     before = datetime.now(UTC)
     async with campaign(tmp_path, 30) as ledger:
-        await Run(Plain(), ledger, pool, retry=Retry(delay=60)).go()
+        await Run(Plain(), ledger, pool, retry=Retry(delay=60)).run()
         due = await ledger.next_due()
     assert pool.said == 30
     assert due is not None
@@ -104,7 +105,7 @@ async def test_a_run_that_waits_ends_at_once_when_it_is_stopped(tmp_path: Path) 
         run = Run(
             Plain(), ledger, Saying(LATER), retry=Retry(delay=3600), wait=True, watch=lambda *outcome: settled.set()
         )
-        task = asyncio.create_task(run.go())
+        task = asyncio.create_task(run.run())
         await settled.wait()
         run.stop()
         async with asyncio.timeout(5):
@@ -134,7 +135,7 @@ async def test_a_clock_that_jumps_ahead_brings_the_next_attempt_and_one_that_jum
         retry = Retry(delay=3600, attempts=2)
         run = Run(Plain(), ledger, Saying(LATER), retry=retry, wait=True, watch=watch, clock=lambda: now)
         async with asyncio.timeout(10):
-            await run.go()
+            await run.run()
         (entry,) = await entries(ledger)
     assert (entry.state, entry.attempts) == (State.REJECTED, 2)
     assert entry.first_at is not None

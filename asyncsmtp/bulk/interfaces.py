@@ -1,0 +1,65 @@
+"""Interfaces of the parts that a run is given: the composer, the sender, and the way to sleep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Mailbox
+
+__all__ = ["ComposerProtocol", "MessageSender", "RateLimitedSender", "Sleep", "sleep_unless", "utc_now"]
+
+Sleep = Callable[[float, asyncio.Event], Awaitable[None]]  # as `sleep_unless`, which it can take the place of
+
+
+class ComposerProtocol(Protocol):
+    """A composer, as far as a campaign uses it."""
+
+    def compose(
+        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+    ) -> Message:
+        """Compose the message of one row. Raises RecipientError: this row cannot have one."""
+        ...
+
+
+class MessageSender(Protocol):
+    """A pool, as far as a run uses it."""
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        """Send one message, as `Pool.send` does."""
+        ...
+
+
+@runtime_checkable
+class RateLimitedSender(Protocol):
+    """A sender with rates of its own. A run asks it before each message and waits together with its other limits."""
+
+    async def take_turn(self) -> float:
+        """Take a turn for one message; return 0, or the seconds after which to ask again."""
+        ...
+
+    async def offer(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery | None:
+        """Send one message, as `Pool.send` does, in the turn that was taken first; never wait for a rate.
+
+        None: it needs another turn; the end of its content was not written.
+        """
+        ...
+
+
+async def sleep_unless(seconds: float, event: asyncio.Event) -> None:
+    """Sleep; return early when `event` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def utc_now() -> datetime:
+    """Return the time of the wall clock."""
+    return datetime.now(UTC)

@@ -1,0 +1,222 @@
+"""The header of a recipient file: its delimiter, its columns, and the column of the address."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from asyncsmtp.bulk.recipients.csv_reader import Record, RecordReader, RecordSource
+from asyncsmtp.bulk.recipients.recipient import parse_address_cell
+from asyncsmtp.errors import RecipientError
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = [
+    "DELIMITERS",
+    "MAX_COLUMNS",
+    "SAMPLE",
+    "ColumnHeader",
+    "detect_delimiter",
+    "find_column",
+    "parse_columns",
+    "read_header",
+]
+
+DELIMITERS = ",;\t|"
+MAX_COLUMNS = 10_000
+SAMPLE = 256 * 1024  # characters from the beginning of the file that a guess may rest on; the header is within
+_SAMPLE_ROWS = 50
+
+# Names of a column of addresses, as letters only: “E-Mail Address” is emailaddress.
+_ADDRESS_NAMES = frozenset(
+    {
+        *("email", "emailaddr", "emailaddress", "mail", "mailaddress"),
+        *("emailadresse", "mailadresse", "correo", "correoelectronico", "courriel"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnHeader:
+    """The header of a file, and how the file is read.
+
+    Attributes:
+        columns: the names, in order, without surrounding spaces; each is there once.
+        email: the column of the address.
+        guessed: whether that column was guessed: tell the user.
+        encoding: the encoding, if it was guessed and is not UTF-8: tell the user; "" otherwise.
+    """
+
+    columns: tuple[str, ...]
+    email: str
+    guessed: bool
+    delimiter: str
+    encoding: str = ""
+
+
+def read_header(
+    name: str, text: str, *, whole: bool, delimiter: str | None, email: str | None, reader: RecordSource | None = None
+) -> ColumnHeader:
+    """Read the header from `text`, the beginning of the file `name`.
+
+    Args:
+        whole: `text` is the whole file.
+        delimiter: None to detect it.
+        email: the name of the column of the address; None to guess it.
+        reader: the parser; None for CSV.
+    Raises:
+        RecipientError: no header, an ambiguous one, or a column that is not there.
+    """
+    if not text.strip():
+        raise RecipientError(f"{name} is empty: it needs a line of column names, then a row for each recipient")
+    delimiter = "" if reader is not None else delimiter or detect_delimiter(name, text, whole=whole)
+    records = (reader or RecordReader(name, delimiter)).feed(text, final=whole)
+    header = next(records, None)
+    if header is None:
+        raise RecipientError(f"{name}: the header runs past {SAMPLE} characters: is a quote in it never closed?")
+    columns = parse_columns(name, header)
+    if email is not None:
+        return ColumnHeader(columns, find_column(name, columns, email), False, delimiter)
+    rows: list[list[str]] = []
+    with suppress(RecipientError):  # a problem of a row is reported when the rows are read
+        for record in islice(records, _SAMPLE_ROWS):
+            rows.append(record.cells)
+    return ColumnHeader(columns, _guess_email(name, columns, rows), True, delimiter)
+
+
+def detect_delimiter(name: str, text: str, *, whole: bool) -> str:
+    """Detect the delimiter: the one that splits the most rows into as many cells as the header.
+
+    Raises:
+        RecipientError: two fit equally well.
+    """
+    fits = {delimiter: _fit(text, delimiter, whole=whole) for delimiter in DELIMITERS}
+    best = max(fits.values())
+    if best == _NO_FIT:  # a single column
+        return DELIMITERS[0]
+    found = [delimiter for delimiter in DELIMITERS if fits[delimiter] == best]
+    if len(found) > 1:
+        raise RecipientError(f"{name}: the delimiter may be {_join(map(repr, found))}: name it with --delimiter")
+    return found[0]
+
+
+_NO_FIT = (0.0, 0)
+
+
+def _fit(text: str, delimiter: str, *, whole: bool) -> tuple[float, int]:
+    """Return the share of the first rows with as many cells as the header, and that number."""
+    records: list[list[str]] = []
+    with suppress(csv.Error):  # the records before it still count
+        for record in islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), _SAMPLE_ROWS):
+            if record:
+                records.append(record)
+    if not whole and len(records) < _SAMPLE_ROWS:
+        records = records[:-1]  # the last one may be cut
+    if not records or len(records[0]) < 2:
+        return _NO_FIT
+    header, *rows = records
+    return (sum(len(row) == len(header) for row in rows) + 1) / (len(rows) + 1), len(header)
+
+
+def parse_columns(name: str, header: Record) -> tuple[str, ...]:
+    """Return the names of the columns; unnamed ones at the end are ignored.
+
+    Raises:
+        RecipientError: the line cannot be a header, or a name is missing or duplicate.
+    """
+    where = f"{name}, line {header.line}"
+    if header.fault:
+        raise RecipientError(f"{where}: the header {header.fault}")
+    columns = [" ".join(cell.split()) for cell in header.cells]
+    while columns and not columns[-1]:
+        columns.pop()
+    if not columns:
+        raise RecipientError(f"{where}: the header is blank: the first line must name the columns")
+    if len(columns) > MAX_COLUMNS:
+        raise RecipientError(f"{where}: {len(columns)} columns are more than {MAX_COLUMNS}: is this the right file?")
+    seen: dict[str, int] = {}
+    for place, column in enumerate(columns, 1):
+        if not column:
+            raise RecipientError(f"{where}: column {place} has no name: name it, or delete the column")
+        if column in seen:
+            raise RecipientError(
+                f"{where}: columns {seen[column]} and {place} are both named {_quote(column)}: rename one"
+            )
+        if _is_address(column):
+            raise RecipientError(
+                f"{where} holds the address {_quote(column)} where the names of the columns belong: "
+                "add a first line of column names"
+            )
+        seen[column] = place
+    return tuple(columns)
+
+
+def find_column(name: str, columns: Sequence[str], wanted: str) -> str:
+    """Return the column named `wanted`, exactly or except for case and spaces.
+
+    Raises:
+        RecipientError: there is none, or there are several; the message has the nearest name and all names.
+    """
+    if wanted in columns:
+        return wanted
+    found = [column for column in columns if _folded(column) == _folded(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RecipientError(f"{name}: {_quote(wanted)} may be {_join(map(_quote, found))}: spell it exactly")
+    raise RecipientError(f"{name} has no column {_quote(wanted)}{_nearest(wanted, columns)}; it has {_all(columns)}")
+
+
+def _guess_email(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the one column that is called e-mail, or the one whose first cells are all addresses."""
+    found = [column for column in columns if re.sub(r"[\W_]", "", column.casefold()) in _ADDRESS_NAMES]
+    if not found:
+        found = [column for place, column in enumerate(columns) if _all_addresses(rows, place)]
+    if len(found) == 1:
+        return found[0]
+    doubt = f"{_join(map(_quote, found))} may each hold the address" if found else "no column is called e-mail"
+    raise RecipientError(f"{name}: {doubt}: name it with --email-column; it has {_all(columns)}")
+
+
+def _all_addresses(rows: Sequence[Sequence[str]], place: int) -> bool:
+    cells = [row[place] for row in rows if place < len(row) and row[place].strip()]
+    return bool(cells) and all(map(_is_address, cells))
+
+
+def _is_address(cell: str) -> bool:
+    if "@" not in cell:
+        return False
+    try:
+        parse_address_cell(cell)
+    except RecipientError:
+        return False
+    return True
+
+
+def _nearest(wanted: str, columns: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    by_folded = {_folded(column): column for column in columns}
+    near = get_close_matches(_folded(wanted), list(by_folded), 1)
+    return f" (did you mean {_quote(by_folded[near[0]])}?)" if near else ""
+
+
+def _folded(column: str) -> str:
+    return "".join(column.casefold().split())
+
+
+def _all(columns: Sequence[str]) -> str:
+    more = len(columns) - 20
+    return ", ".join(map(_quote, columns[:20])) + (f" and {more} more" if more > 0 else "")
+
+
+def _join(words: Iterable[str]) -> str:
+    return " and ".join(words)
+
+
+def _quote(column: str) -> str:
+    return f"“{safe_text(column, 60)}”"

@@ -1,0 +1,231 @@
+"""Recipients and problems: the validation of one record of a file, and of its address cell."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asyncsmtp.bulk.recipients.csv_reader import Record
+from asyncsmtp.bulk.recipients.row_filter import RowFilter
+from asyncsmtp.errors import RecipientError
+from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["Problem", "Recipient", "RowFields", "RowRules", "RowValidator", "find_mixed_scripts", "parse_address_cell"]
+
+_SURROUNDING = " \t\u00a0"  # left round a copied address by spreadsheets and web pages; never a line break
+_SIMILAR_SCRIPTS = frozenset({"ARMENIAN", "CHEROKEE", "CYRILLIC", "GREEK", "LATIN"})  # have letters that look the same
+
+
+class RowFields(Mapping[str, str]):
+    """An immutable mapping of column to cell of one row; JSON takes `dict(fields)`.
+
+    Rows share the table of columns: a row costs a tuple of its cells.
+    """
+
+    __slots__ = ("_cells", "_columns")
+
+    def __init__(self, columns: dict[str, int], cells: tuple[str, ...]) -> None:
+        """Take the cells; `columns` maps each name to its index in `cells` and is shared, not copied."""
+        self._columns = columns
+        self._cells = cells
+
+    def __getitem__(self, column: str) -> str:
+        return self._cells[self._columns[column]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
+
+    def keys(self) -> KeysView[str]:
+        return self._columns.keys()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells in the order of the columns."""
+        return self._cells
+
+    def __repr__(self) -> str:
+        return f"RowFields({dict(self)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One row to mail.
+
+    Attributes:
+        row: the number of the record in the file, from 1, header and empty lines excluded.
+        line: the physical line on which the row begins, from 1; 0 if it did not come from a file.
+        remark: a sentence for a person to look at, although the row is mailed.
+    """
+
+    row: int
+    mailbox: Mailbox
+    fields: Mapping[str, str] = field(hash=False)
+    line: int = field(default=0, compare=False)
+    remark: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One row that is not mailed, with the reason.
+
+    Attributes:
+        fields: its cells as far as they could be read.
+        left_out: it is valid, but not part of this campaign.
+    """
+
+    row: int
+    line: int
+    reason: str
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    left_out: bool = False
+
+    def __str__(self) -> str:
+        return f"row {self.row} (line {self.line}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """Requirements of a row beside a valid address.
+
+    Attributes:
+        needed: the columns that are used; a row may lack the others at its end. None: all of them.
+        one_line: the columns that stand in a header field, where no line break can stand.
+        checks: further checks, called in turn; each returns the reason why the row cannot be mailed, or "".
+        row_filter: the rows that the campaign is for; None: all.
+    """
+
+    needed: frozenset[str] | None = None
+    one_line: frozenset[str] = frozenset()
+    checks: tuple[Callable[[Recipient], str], ...] = ()
+    row_filter: RowFilter | None = None
+
+
+class RowValidator:
+    """A validator of the records of one file, with its columns and rules."""
+
+    def __init__(self, columns: Sequence[str], email: str, rules: RowRules) -> None:
+        self._columns = tuple(columns)
+        self._places = {name: place for place, name in enumerate(columns)}
+        self._email = self._places[email]
+        self._rules = rules
+        self._one_line = [self._places[name] for name in self._columns if name in rules.one_line]
+
+    def validate(self, record: Record) -> Recipient | Problem:
+        """Return the recipient of one record, or the problem with it."""
+        row, line, cells, fault = record
+        if fault:
+            return Problem(row, line, fault, self._as_read(cells))
+        remark = ""
+        try:
+            if len(cells) != len(self._columns):
+                remark = self._adjust_length(cells)
+            if (row_filter := self._rules.row_filter) is not None:  # before the address: the condition may be about it
+                fields = RowFields(self._places, tuple(cells))
+                if why := row_filter.left_out(row, fields):
+                    return Problem(row, line, why, fields, left_out=True)
+            address = cells[self._email]
+            if not address or address.isspace():
+                raise RecipientError(self._blank(cells))
+            mailbox = parse_address_cell(address)
+            if not address.isascii():
+                remark = remark or find_mixed_scripts(address)
+            for place in self._one_line:
+                if "\n" in cells[place] or "\r" in cells[place]:
+                    raise RecipientError(f"{self._column(place)} stands in a header and has a line break: remove it")
+        except RecipientError as error:
+            return Problem(row, line, error.reason, self._as_read(cells))
+        recipient = Recipient(row, mailbox, RowFields(self._places, tuple(cells)), line, remark)
+        for check in self._rules.checks:
+            if reason := check(recipient):
+                return Problem(row, line, reason, recipient.fields)
+        return recipient
+
+    def _as_read(self, cells: Sequence[str]) -> RowFields:
+        """Return the cells by column, without those beyond the header."""
+        width = len(self._columns)
+        return RowFields(self._places, (*cells[:width], *[""] * (width - len(cells))))
+
+    def _adjust_length(self, cells: list[str]) -> str:
+        """Give `cells` the length of the header; return a remark, or ""."""
+        have, width = len(cells), len(self._columns)
+        counted = f"has {have} {'cell' if have == 1 else 'cells'} where the header has {width}"
+        if have > width:
+            if "".join(cells[width:]).strip():
+                raise RecipientError(f"{counted}: put quotes round a cell that holds the delimiter")
+            del cells[width:]
+            return ""
+        missing = self._columns[have:]
+        needed = [name for name in missing if self._rules.needed is None or name in self._rules.needed]
+        if self._email >= have or needed:
+            if not "".join(cells).strip():
+                raise RecipientError(self._blank(cells))
+            first = self._column(self._email if self._email >= have else self._places[needed[0]])
+            raise RecipientError(f"{counted}: {first} is missing")
+        cells.extend([""] * len(missing))
+        return f"{counted}; the missing ones are not used"
+
+    def _blank(self, cells: Sequence[str]) -> str:
+        if not "".join(cells).strip():
+            return "every cell is blank: delete the row"
+        return f"{self._column(self._email)} is blank: fill in the address, or delete the row"
+
+    def _column(self, place: int) -> str:
+        return f"“{safe_text(self._columns[place], 60)}”"
+
+
+def parse_address_cell(cell: str) -> Mailbox:
+    """Parse the one address in `cell`; surrounding spaces are ignored.
+
+    Raises:
+        RecipientError: the cell has anything else. Nothing is guessed or cut off, so the address mailed is the one in
+            the cell. Quoted local parts are refused: no list needs them, and they can smuggle parameters into a
+            command.
+    """
+    text = cell.strip(_SURROUNDING)
+    try:
+        mailbox = Mailbox.parse(text)
+    except RecipientError as error:
+        raise RecipientError(_explain(text) or error.reason) from None
+    if mailbox.local[0] == '"':
+        raise RecipientError(f"{_quote(text)} has a quoted local part, which is not accepted from a file")
+    if not mailbox.domain:
+        raise RecipientError(f"{_quote(text)} has no domain: write name@domain")
+    return mailbox
+
+
+def find_mixed_scripts(cell: str) -> str:
+    """Return a remark on a domain label that mixes alphabets, or "".
+
+    Such a label looks like another one: “exаmple” with a Cyrillic “а”.
+    """
+    for label in cell.rpartition("@")[2].split("."):
+        if not label.isascii():
+            scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in label if letter.isalpha()}
+            if len(alike := sorted(scripts & _SIMILAR_SCRIPTS)) > 1:
+                return f"the domain of {_quote(cell)} mixes {' and '.join(map(str.title, alike))} letters: is it meant?"
+    return ""
+
+
+def _explain(text: str) -> str:
+    """Explain a frequent mistake; return "" where the parser's own error is better."""
+    if "\n" in text or "\r" in text:
+        return f"{_quote(text)} has a line break: keep one address alone in the cell"
+    if "<" in text or ">" in text:
+        return f"{_quote(text)} has more than the address: keep what is between < and >, the name in its own column"
+    if text.count("@") > 1 and any(mark in text for mark in ",; \t"):
+        return f"{_quote(text)} has more than one address: give each a row of its own"
+    if text.lower().startswith("mailto:"):
+        return f"{_quote(text)} begins with “mailto:”: keep only the address"
+    return ""
+
+
+def _quote(text: str) -> str:
+    return f"“{safe_text(text, 80)}”"

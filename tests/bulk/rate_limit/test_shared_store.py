@@ -1,0 +1,183 @@
+"""Rates that campaigns share: what several processes take together is never more than one may."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncsmtp.bulk.rate_limit.limiter import MAX_CATCH_UP, QUOTA_PARTS
+from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.shared_store import (
+    MAX_AHEAD,
+    RESERVATION_TIME,
+    Reservation,
+    SharedLimiter,
+    SharedRateStore,
+)
+from asyncsmtp.errors import LedgerError
+
+ROOT = Path(__file__).parents[3]
+DAY = 86400
+
+
+class Wall:
+    """A clock that is set by hand, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_700_000_000.0
+
+    def __call__(self) -> int:
+        return int(self.seconds * 1e9)
+
+
+def at_once(path: Path, rates: str, messages: int, processes: int = 2) -> Sequence[dict[str, Any]]:
+    """Have processes take at once; return what each got."""
+    words = [sys.executable, "-m", "tests.bulk.rate_limit.rate_taker", str(path), rates, str(messages)]
+    pipe = subprocess.PIPE
+    running = [subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(processes)]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=30)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * processes
+    return [json.loads(text) for text in said]
+
+
+def test_two_processes_at_once_take_a_day_s_quota_and_no_more(tmp_path: Path) -> None:
+    """Each wants all of it, again and again; one that comes afterwards gets nothing."""
+    for turn in range(4):
+        path = tmp_path / f"rates{turn}.db"
+        first, second = at_once(path, "300/day", 300)
+        assert first["taken"] + second["taken"] == 300
+    (third,) = at_once(path, "300/day", 300, processes=1)
+    assert third["taken"] == 0
+
+
+def test_the_slots_of_an_even_rate_are_never_two_processes_at_once(tmp_path: Path) -> None:
+    """Whatever the processes' speed: of all slots, any two are one spacing apart, but for the slack at a start."""
+    got = at_once(tmp_path / "rates.db", "200/s", 60)
+    slots = sorted(slot for one in got for slot in one["slots"])
+    assert [one["taken"] for one in got] == [60, 60]
+    assert len(set(slots)) == len(slots)
+    assert min(later - slot for slot, later in pairwise(slots)) >= 5000
+    late = int(MAX_CATCH_UP * 1e6)
+    for first in range(0, len(slots), 10):  # in no time are there more than its share, and the slack
+        for last in range(first + 1, len(slots)):
+            assert last - first <= (slots[last] - slots[first] + late) / 5000
+
+
+def test_nobody_reserves_between_another_s_look_and_its_count(tmp_path: Path) -> None:
+    """The last one of a day, wanted by a second process at just that moment: it waits, and then there is none."""
+    path, rates = tmp_path / "rates.db", Rate.parse_all("1/day")
+    found: list[Reservation] = []
+    other = threading.Thread(target=lambda: found.append(SharedRateStore(path, "a", rates).reserve(1)))
+
+    class Interrupted(SharedRateStore):
+        def _count(self, *arguments: Any) -> None:
+            other.start()
+            other.join(0.2)  # it would be through by now, if it could
+            super()._count(*arguments)
+
+    SharedRateStore(path, "b", rates).reserve(1)  # the file is there
+    assert len(Interrupted(path, "a", rates).reserve(1).times) == 1
+    other.join(10)
+    assert [len(reserved.times) for reserved in found] == [0]
+
+
+async def test_another_relay_s_messages_do_not_count(tmp_path: Path) -> None:
+    rates = Rate.parse_all("1/day")
+    for relay in ("a", "b"):
+        async with SharedLimiter(SharedRateStore(tmp_path / "rates.db", relay, rates)) as shared:
+            assert await shared.take() == 0
+            assert await shared.take() > 80_000
+
+
+async def test_what_is_not_used_is_given_back(tmp_path: Path) -> None:
+    """A run that stops leaves to the next what it had reserved ahead."""
+    rates, taken = Rate.parse_all("200/day"), 0
+    for _ in range(4):
+        async with SharedLimiter(SharedRateStore(tmp_path / "rates.db", "a", rates)) as shared:
+            for _ in range(33):
+                taken += not await shared.take()
+    assert SharedRateStore(tmp_path / "rates.db", "a", rates).reserve(1000).times
+    async with SharedLimiter(SharedRateStore(tmp_path / "rates.db", "a", Rate.parse_all("200/day"))) as shared:
+        while not await shared.take():
+            taken += 1
+    assert taken >= 200 - (200 - 132) // 4  # all but what the line above reserved and never used
+    assert taken <= 200
+
+
+def test_a_message_counts_for_the_whole_time_of_the_rate(tmp_path: Path) -> None:
+    """Not a moment less, and a part of it longer at the most; the wait says when."""
+    wall = Wall()
+    file = SharedRateStore(tmp_path / "rates.db", "a", Rate.parse_all("1/day"), wall=wall)
+    assert len(file.reserve(5).times) == 1
+    refused = file.reserve(1)
+    assert not refused.times
+    assert refused.wait + RESERVATION_TIME >= DAY
+    assert refused.wait <= DAY + 2 * DAY / QUOTA_PARTS
+    wall.seconds += DAY
+    assert not file.reserve(1).times
+    wall.seconds += refused.wait - DAY + 1
+    assert file.reserve(1).times
+
+
+def test_a_clock_that_is_set_back_frees_no_quota_and_stops_no_even_rate(tmp_path: Path) -> None:
+    """BL-14: a wrong clock may delay messages, by a moment where they are even."""
+    wall = Wall()
+    quota = SharedRateStore(tmp_path / "rates.db", "a", Rate.parse_all("2/h"), wall=wall)
+    even = SharedRateStore(tmp_path / "rates.db", "b", Rate.parse_all("10/s"), wall=wall)
+    assert len(quota.reserve(1).times) == len(quota.reserve(1).times) == 1
+    assert even.reserve(1).times
+    wall.seconds -= 7200
+    assert not quota.reserve(1).times
+    refused = even.reserve(1)
+    assert refused.times or refused.wait < MAX_AHEAD + RESERVATION_TIME
+
+
+def test_so_many_are_reserved_ahead_and_then_others_have_their_turn(tmp_path: Path) -> None:
+    """A quarter of a second at a time, a second in all: a process that is killed loses no more."""
+    wall, found = Wall(), []
+    file = SharedRateStore(tmp_path / "rates.db", "a", Rate.parse_all("100/s"), wall=wall)
+    while (reserved := file.reserve(1000)).times:
+        found.append(len(reserved.times))
+    assert set(found) == {25}
+    assert 100 <= sum(found) <= 100 * (MAX_AHEAD + 0.25 + MAX_CATCH_UP) + 25
+
+
+async def test_a_file_that_cannot_be_used_ends_the_run_or_is_reported(tmp_path: Path) -> None:
+    """Where sharing was asked for it is an error; where it is only usual, the run goes by its own count."""
+    path = tmp_path / "rates.db"
+    path.write_bytes(b"no database at all, surely" * 100)
+    file = SharedRateStore(path, "a", Rate.parse_all("1/day"))
+    with pytest.raises(LedgerError, match=r"rates\.db cannot be used: .*: repair or remove it"):
+        await SharedLimiter(file).take()
+    said: list[str] = []
+    shared = SharedLimiter(file, required=False, warn=said.append)
+    assert [await shared.take() for _ in range(3)] == [0, 0, 0]
+    assert len(said) == 1
+    assert "not shared" in said[0]
+
+
+def test_the_file_is_the_user_s_own(tmp_path: Path) -> None:
+    """0600 in a folder of 0700, and never through a link (TF-14)."""
+    path = tmp_path / "state" / "rates.db"
+    SharedRateStore(path, "a", Rate.parse_all("1/day")).reserve(1)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with pytest.raises(LedgerError):
+        SharedRateStore(link, "a", Rate.parse_all("1/day")).reserve(1)

@@ -1,0 +1,186 @@
+"""A run: what must not hurt the messages in flight, and what must not leave it waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk.ledger import Claim, Settlement
+from asyncsmtp.bulk.running.reconnect import ReconnectPolicy
+from asyncsmtp.bulk.running.runner import Run
+from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+from asyncsmtp.bulk.states import State
+from asyncsmtp.client.session.pending_message import BeforeEnd
+from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.replies import Reply
+from tests.bulk.ledgers import readers, states
+
+
+class Plain:
+    """Composes a line for each row."""
+
+    def compose(
+        self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+    ) -> Message:
+        return Message(
+            Envelope.of("news@example.org", [to.address]), Content.of(f"Subject: {row}\n\n{fields['name']}\n")
+        )
+
+
+class Gated:
+    """A pool whose relay has every content it was sent, and answers when `gate` is opened; the first at once."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.under_way = 0
+
+    async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+        self.under_way += 1
+        first = self.under_way == 1
+        assert before_end is not None
+        await before_end()
+        if not first:
+            await self.gate.wait()
+        yes = Reply(250, (b"ok",))
+        return Delivery(message.envelope, yes, (yes,), (yes,), host="relay.example")
+
+
+@asynccontextmanager
+async def campaign(folder: Path, rows: int) -> AsyncIterator[SqliteLedger]:
+    async with await SqliteLedger.open(folder / "news.ledger", name="news", from_domain="example.org") as ledger:
+        await ledger.load(readers(rows))
+        yield ledger
+
+
+@pytest.mark.parametrize("failure", [ValueError("no such key"), LedgerError("raised by a watch")])
+async def test_a_watch_that_raises_puts_no_row_in_doubt(tmp_path: Path, failure: Exception) -> None:
+    """What an application does with an outcome is not the relay's affair: what is in flight is answered and settled."""
+    pool = Gated()
+
+    def watch(claim: Claim, settlement: Settlement) -> None:
+        pool.gate.set()
+        raise failure
+
+    async with campaign(tmp_path, 20) as ledger:
+        with pytest.raises(type(failure), match=str(failure)):
+            await Run(Plain(), ledger, pool, concurrency=5, watch=watch).run()
+        found = await states(ledger)
+    assert set(found.values()) == {State.ACCEPTED, State.PENDING}
+    assert list(found.values()).count(State.ACCEPTED) == pool.under_way
+
+
+async def test_a_composer_that_breaks_does_not_hurt_the_others(tmp_path: Path) -> None:
+    """A bug for one row ends the run as itself, gently; the others have the relay's word."""
+    pool = Gated()
+
+    class Breaking(Plain):
+        def compose(
+            self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
+        ) -> Message:
+            if row == 3:
+                asyncio.get_running_loop().call_later(0.05, pool.gate.set)
+                raise ZeroDivisionError
+            return super().compose(to, fields, message_id=message_id, date=date, row=row)
+
+    async with campaign(tmp_path, 5) as ledger:
+        with pytest.raises(ZeroDivisionError):
+            await Run(Breaking(), ledger, pool, concurrency=5).run()
+        found = await states(ledger)
+    assert found.pop(3) is State.PENDING
+    assert State.IN_DOUBT not in found.values()
+    assert State.SENDING not in found.values()
+
+
+async def test_a_run_cut_before_its_messages_begin_ends(tmp_path: Path) -> None:
+    """BL-10: a task that is cancelled before its first step must not keep its place at the gate."""
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Gated(), concurrency=5)
+        claim = ledger.claim
+
+        async def claim_and_cut(limit: int) -> list[Claim]:
+            claims = await claim(limit)
+            asyncio.get_running_loop().call_soon(run.abort)  # it runs before the tasks that are made of these
+            return claims
+
+        ledger.claim = claim_and_cut  # type: ignore[method-assign]
+        async with asyncio.timeout(5):
+            await run.run()
+        assert State.IN_DOUBT not in (await states(ledger)).values()
+
+
+async def test_a_stopped_run_does_not_wait_for_a_relay_that_is_gone(tmp_path: Path) -> None:
+    """BL-16: nothing is under way during an outage, so the first Ctrl-C ends the run; the rows stay pending."""
+    pool = Gated()
+
+    class Gone(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if not pool.under_way:
+                return await pool.send(message, before_end=before_end)
+            asyncio.get_running_loop().call_later(0.05, run.stop)
+            raise ConnectFailed("nothing answers there")
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Gone(), concurrency=1, reconnect=ReconnectPolicy([60.0]))
+        async with asyncio.timeout(5):
+            await run.run()
+        found = await states(ledger)
+    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+
+
+async def test_a_certificate_that_is_refused_in_mid_run_ends_it_there(tmp_path: Path) -> None:
+    """TL-05: waiting does not mend it, and somebody may be on the line; the rows stay pending."""
+    pool = Gated()
+
+    class Changed(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if not pool.under_way:
+                return await pool.send(message, before_end=before_end)
+            raise CertificateRefused("the certificate is not the one that is pinned", "ab" * 32)
+
+    async with campaign(tmp_path, 20) as ledger:
+        run = Run(Plain(), ledger, Changed(), concurrency=1, reconnect=ReconnectPolicy([60.0]))
+        async with asyncio.timeout(5):
+            with pytest.raises(CertificateRefused):
+                await run.run()
+        found = await states(ledger)
+    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+
+
+async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A library's user has no summary on a terminal: what a person must look after is a warning, one line each."""
+    caplog.set_level(logging.INFO, "asyncsmtp.campaign")
+
+    class Failing(Gated):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            if self.under_way == 1:
+                self.under_way += 1
+                raise ConnectFailed("nothing answers there")
+            if self.under_way == 2:
+                self.under_way += 1
+                assert before_end is not None
+                await before_end()
+                raise DeliveryInDoubt(message.envelope) from ConnectionLost("hung up: try again")
+            self.gate.set()
+            return await super().send(message, before_end=before_end)
+
+    async with campaign(tmp_path, 3) as ledger:
+        await Run(Plain(), ledger, Failing(), concurrency=1, reconnect=ReconnectPolicy([0.0])).run()
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.INFO, "the run begins"),
+        (logging.WARNING, "the relay is unreachable: the campaign waits, and tries again in 0 s"),
+        (logging.WARNING, "row 2 is in doubt: hung up: try again"),
+        (logging.INFO, "the run ends: all is sent"),
+    ]
