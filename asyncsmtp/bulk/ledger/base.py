@@ -1,0 +1,367 @@
+"""The ledger over a `Store`: everything that is the same for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Decision, Entry, Recovery, RowState, Settlement
+from asyncsmtp.bulk.ledger.loading import Loader, SuppressionLookup
+from asyncsmtp.bulk.ledger.store import ENTRY_BATCHES, CampaignRow, Queries, Script, Store
+from asyncsmtp.bulk.ledger.transitions import (
+    ClaimedRows,
+    CountsTracker,
+    Transition,
+    from_microseconds,
+    to_microseconds,
+)
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
+from asyncsmtp.errors import LedgerError
+
+__all__ = ["BaseLedger", "BaseReader"]
+
+_T = TypeVar("_T")
+_Found = list[tuple[Claim, RowState]]
+
+
+class BaseReader(ABC):
+    """A ledger opened to be read. Rows of a run that is going on, or was killed, may be SENDING.
+
+    Args:
+        place: the ledger's, for messages.
+        name: the campaign's.
+    """
+
+    def __init__(self, place: object, name: str, queries: Queries, campaign: CampaignRow | None) -> None:
+        self.name = name
+        self._place = place
+        self._queries = queries
+        self._campaign = campaign
+
+    @property
+    def created_at(self) -> datetime:
+        """Time of the load, UTC; the same in every run."""
+        return from_microseconds(self._get_campaign().created_us)
+
+    async def counts(self) -> Counts:
+        """Return the number of rows in each state."""
+        return await self._read(self._queries.count_rows)
+
+    async def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]:
+        """Yield every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
+        wanted = frozenset(RowState if states is None else states)
+        for first in range(0, self._campaign.batches if self._campaign else 0, ENTRY_BATCHES):
+            for entry in await self._read(partial(self._queries.read_entries, first, wanted)):
+                yield entry
+
+    async def next_due(self) -> datetime | None:
+        """Return the earliest time at which a row may be tried; see `LedgerReader.next_due`."""
+        return await self._read(self._queries.read_next_due)
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the ledger; a second call does nothing."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @abstractmethod
+    async def _read(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script that changes nothing."""
+
+    def _get_campaign(self) -> CampaignRow:
+        """Return the campaign. Raises LedgerError: its rows are not loaded."""
+        if self._campaign is None:
+            raise LedgerError(f"{self._place} holds no recipients yet: load them first")
+        return self._campaign
+
+
+class BaseLedger(BaseReader):
+    """A `Ledger` over a store.
+
+    Each method that changes a row is one transition in the store's queue, or one script between two commits. The
+    methods for single rows (`mark`, `settle`, `release`, `postpone`) do not wait: they check the transition in memory,
+    queue it, and leave the commit to the store's writer.
+
+    Args:
+        place, name: as of a reader.
+        campaign: None where its rows are still to be loaded.
+        counts: updated with what is written.
+        parts: what the fingerprint is made of. from_domain: the domain of the Message-IDs. Both are for the load.
+        suppressions: paths of suppression lists.
+    """
+
+    def __init__(
+        self,
+        place: object,
+        name: str,
+        store: Store,
+        *,
+        recovery: Recovery,
+        campaign: CampaignRow | None,
+        counts: CountsTracker,
+        parts: Mapping[str, str],
+        from_domain: str,
+        suppressions: Sequence[Path],
+    ) -> None:
+        super().__init__(place, name, store.queries, campaign)
+        self.recovery = recovery
+        self.failed = store.queue.failed
+        self._store = store
+        self._queue = store.queue
+        self._counts = counts
+        self._parts = parts
+        self._from_domain = from_domain
+        self._claimed = ClaimedRows()
+        self._claiming = asyncio.Lock()
+        self._suppressions = SuppressionLookup(suppressions)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the ledger holds the campaign's rows."""
+        return self._campaign is not None
+
+    @property
+    def unsettled(self) -> Sequence[Settlement]:
+        """After a failure: the outcomes that are not in the ledger, oldest first."""
+        return self._queue.unsettled
+
+    # Loading and claiming.
+
+    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Insert the whole file, or nothing; see `Ledger.load`."""
+        if self._campaign is not None:
+            raise LedgerError(f"{self._place} holds its recipients already: this is a bug")
+        loader = Loader(self._queries, self.name, self._parts, self._from_domain)
+        return await self._insert(loader, loader.begin, recipients)
+
+    async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        """Insert further rows; see `Ledger.add`."""
+        self._get_campaign()
+        loader = Loader(self._queries, self.name, self._parts, self._from_domain)
+        return await self._insert(loader, loader.begin_addition, recipients)
+
+    async def suppress(self) -> int:
+        """Make unsent rows that are on a suppression list SUPPRESSED; return how many."""
+        self._get_campaign()
+        number = last_row = 0
+        async with self._claiming:
+            while self._suppressions:
+                claimed = frozenset(self._claimed)  # before the rows are read: see `_read_claimable`
+                rows = await self._store.read(partial(self._queries.read_unsent, last_row))
+                if not rows:
+                    break
+                last_row = rows[-1][0]
+                free = {row: (state, key) for row, state, key in rows if row not in claimed}
+                _, changed = await self._suppress_listed(free)
+                number += changed
+        return number
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Claim up to `limit` rows; see `Ledger.claim`."""
+        self._get_campaign()
+        async with self._claiming:
+            claims = self._claimed.claim_released(limit) or await self._claim_due(limit)
+            while not claims:
+                script = partial(self._queries.read_claims, self._claimed.last_row, limit)
+                found, free = await self._read_claimable(script)
+                if not found:
+                    break
+                self._claimed.last_row = found[-1][0].recipient.row
+                claims = self._claimed.claim(free)
+        return claims
+
+    async def count_ready(self) -> int:
+        """Return the number of rows that repeated calls of `claim` would return by now."""
+        return await self._store.read(self._queries.count_ready)
+
+    # Transitions of single rows.
+
+    def mark(self, claim: Claim) -> asyncio.Future[None]:
+        """Record that the end of this row's data is about to be written; done when that is durable.
+
+        The future is the gate before the point of no return: the sender holds back the end of data until it is done.
+        A crash after it finds the row SENDING, so in doubt; a crash before it finds the row pending, and then no
+        server can have accepted the message (delivery invariant I1).
+        """
+        row = claim.recipient.row
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        before = self._claimed.advance(row, RowState.SENDING)
+        self._queue.put(Transition(row, before, RowState.SENDING, 1, done=done), urgent=True)
+        return done
+
+    def settle(self, settlement: Settlement) -> None:
+        """Record the outcome of a claimed row; durable before any mark made later, soon in any case."""
+        row, after = settlement.row, settlement.state
+        before = self._claimed.advance(row, after)
+        self._claimed.remove(row)
+        tried = before is not RowState.SENDING and (settlement.code is not None or after is RowState.DEFERRED)
+        self._queue.put(Transition(row, before, after, tried, settlement), urgent=False)
+
+    def release(self, claim: Claim, *, tried: bool = False) -> None:
+        """Make a claimed row pending again, so that it may be claimed again in this run.
+
+        A mark that is durable already is undone. That is safe here and nowhere else: this process knows that it did
+        not write the end of data, so the point of no return was not reached (delivery invariants I4 and I5). If the
+        process dies before this is durable, recovery finds the row SENDING, and it is in doubt.
+        """
+        if self._queue.failure is not None:
+            return
+        row = claim.recipient.row
+        before = self._claimed.release(row, tried=tried)
+        marked = before is RowState.SENDING
+        if marked or tried:
+            after = RowState.PENDING if marked else before
+            self._queue.put(Transition(row, before, after, tried - marked), urgent=False)
+
+    def postpone(self, claim: Claim, until: datetime) -> None:
+        """Make a claimed row that was not tried due at another time, in this run or in a later one."""
+        row = claim.recipient.row
+        state = self._claimed.postpone(row)
+        self._queue.put(Transition(row, state, state, due=to_microseconds(until)), urgent=False)
+
+    # Reading, and decisions about rows that are not claimed.
+
+    async def counts(self) -> Counts:
+        """Return the number of rows in each state, as far as they are durable."""
+        return self._counts.counts
+
+    async def read_value(self, name: str) -> str | None:
+        """Return the value that an earlier run stored under `name`; None: there is none."""
+        return await self._store.read(partial(self._queries.read_value, name))
+
+    async def write_value(self, name: str, value: str) -> None:
+        """Store a value for the next run, durably."""
+        await self._store.write(partial(self._queries.write_value, name, value))
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until everything recorded so far is durable."""
+
+    async def resolve(
+        self,
+        decision: Decision,
+        rows: Iterable[int] | None = None,
+        states: Iterable[RowState] = (RowState.IN_DOUBT,),
+    ) -> int:
+        """Apply a person's decision; see `Ledger.resolve`."""
+        self._get_campaign()
+        decision = Decision(decision)
+        wanted = None if rows is None else frozenset(rows)
+        script = partial(self._queries.resolve, decision, wanted, frozenset(states), frozenset(self._claimed))
+        left = await self._store.write(script)
+        after = RowState.PENDING if decision is Decision.RESEND else RowState.REJECTED
+        for before, number in left.items():
+            self._counts.move(before, after, number)
+        self._claimed.rewind()
+        return left.total()
+
+    async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
+        """Make rows REJECTED whose messages bounced; see `Ledger.record_bounces`."""
+        self._get_campaign()
+        changed = await self._store.write(partial(self._queries.record_bounces, bounces))
+        for before, _, _ in changed:
+            self._counts.move(before, RowState.REJECTED, 1)
+        return [(address, bounce) for _, address, bounce in changed]
+
+    async def aclose(self) -> None:
+        """Write what is queued, and close the ledger; a second call does nothing. Claimed rows keep their state.
+
+        Raises:
+            LedgerError: writing failed just now; `unsettled` has the outcomes.
+        """
+        reported = self._queue.failure
+        await self._store.aclose()
+        self._suppressions.close()
+        if reported is None and self._queue.failure is not None:
+            raise self._queue.failure
+
+    # Private.
+
+    async def _read(self, script: Callable[[], Script[_T]]) -> _T:
+        return await self._store.read(script)
+
+    def _get_campaign(self) -> CampaignRow:
+        if self._queue.failure is not None:
+            raise self._queue.failure
+        return super()._get_campaign()
+
+    async def _open_suppressions(self) -> None:
+        """Open the suppression lists; if one cannot be used, close the ledger and raise SuppressionError."""
+        try:
+            if self._suppressions:
+                await self._run_blocking(self._suppressions.open)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _insert(
+        self,
+        loader: Loader,
+        begin: Callable[[], Script[None]],
+        recipients: AsyncIterator[Sequence[Recipient | Problem]],
+    ) -> Counts:
+        await self._store.step(begin)
+        try:
+            async for rows in recipients:
+                await self._store.step(partial(loader.insert, rows))
+            await self._store.step(loader.finish)
+        except BaseException:
+            if self._queue.failure is None:
+                await asyncio.shield(self._store.rollback())
+            raise
+        await self._recount()
+        self._campaign = await self._store.read(self._queries.read_campaign)
+        return self._counts.counts
+
+    async def _recount(self) -> None:
+        self._counts.reset(await self._store.read(self._queries.count_rows))
+
+    async def _claim_due(self, limit: int) -> list[Claim]:
+        most = limit + len(self._claimed)  # claimed rows are read as well, and skipped
+        _, free = await self._read_claimable(partial(self._queries.read_due, most))
+        return self._claimed.claim(free, limit)
+
+    async def _read_claimable(self, script: Callable[[], Script[_Found]]) -> tuple[_Found, _Found]:
+        """Read rows; return all, and those that may be claimed.
+
+        A row that was claimed when the reading began may not: if it was settled meanwhile, what was read is outdated.
+        """
+        claimed = frozenset(self._claimed)
+        found = await self._store.read(script)
+        free = [row for row in found if row[0].recipient.row not in claimed]
+        if not self._suppressions:
+            return found, free
+        keys = {claim.recipient.row: (state, claim.recipient.mailbox.key) for claim, state in free}
+        listed, _ = await self._suppress_listed(keys)
+        return found, [row for row in free if row[0].recipient.row not in listed]
+
+    async def _suppress_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> tuple[set[int], int]:
+        """Suppress those of the rows that are listed; return them, and the number of those that were changed.
+
+        A row that a person's decision changed meanwhile keeps its new state, and is looked at when it is read again.
+        """
+        keys = {key for _, key in rows.values()}
+        reasons = await self._run_blocking(partial(self._suppressions.reasons, keys))
+        listed = {row: (state, reasons[key]) for row, (state, key) in rows.items() if key in reasons}
+        if not listed:
+            return set(), 0
+        changed = await self._store.write(partial(self._queries.suppress_rows, listed))
+        for before in changed.values():
+            self._counts.move(before, RowState.SUPPRESSED, 1)
+        return {*listed}, len(changed)
+
+    async def _run_blocking(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(function)

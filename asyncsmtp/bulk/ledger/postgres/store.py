@@ -1,0 +1,405 @@
+"""The ledger in a database that machines share (PostgreSQL), in a schema of its own.
+
+The tables are those of a file, for any number of campaigns. Times are microseconds since 1970 by the database's clock.
+`delivery.epoch` is the run that wrote a row last. The lease of a campaign has the run that may write now, and the
+number of transactions that it has committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
+from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
+from asyncsmtp.bulk.ledger.loading import check_fingerprint
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.ledger.postgres.database_session import (
+    NOW,
+    Connection,
+    DatabaseSession,
+    acquire_lock,
+    connect,
+    describe_process,
+    ledger_error,
+    on_hold_message,
+    psycopg,
+    to_psycopg,
+)
+from asyncsmtp.bulk.ledger.postgres.writer import PostgresWriter, run_script
+from asyncsmtp.bulk.ledger.store import (
+    CampaignRow,
+    Queries,
+    RecipientValues,
+    Script,
+    Statement,
+    suppressed_reply,
+)
+from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, CountsTracker
+from asyncsmtp.errors import LedgerEmpty, LedgerError
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader"]
+
+VERSION = 1
+
+_T = TypeVar("_T")
+
+_STEPS: Mapping[int, str] = {
+    1: """
+CREATE TABLE asyncsmtp.version (number INTEGER NOT NULL);
+INSERT INTO asyncsmtp.version VALUES (0);
+CREATE TABLE asyncsmtp.campaign (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  secret TEXT,                             -- key of the Message-IDs
+  created_us BIGINT,
+  config TEXT,                             -- JSON: what the fingerprint is made of; NULL: no rows yet
+  held TEXT);                              -- why nothing may be sent; NULL: sending is allowed
+CREATE TABLE asyncsmtp.lease (
+  campaign_id BIGINT PRIMARY KEY,
+  epoch INTEGER NOT NULL,                  -- the run that has the campaign
+  owner TEXT NOT NULL,
+  commits BIGINT NOT NULL DEFAULT 0,       -- its transactions so far
+  at_us BIGINT NOT NULL) WITH (fillfactor = 50);
+CREATE TABLE asyncsmtp.recipient (         -- never changed after the load
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  address TEXT,                            -- NULL: the row of the file has none
+  dedupe TEXT,                             -- NULL: not to be mailed
+  message_id TEXT,
+  vars TEXT NOT NULL,                      -- JSON: column -> cell
+  PRIMARY KEY (campaign_id, batch_no, seq),
+  UNIQUE (campaign_id, dedupe));
+CREATE TABLE asyncsmtp.delivery (          -- hot and narrow: two updates a message
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
+  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
+  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
+  code SMALLINT, status TEXT, reply TEXT, host TEXT,
+  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
+  PRIMARY KEY (campaign_id, batch_no, seq)) WITH (fillfactor = 50);
+CREATE INDEX due ON asyncsmtp.delivery (campaign_id, next_us) WHERE next_us IS NOT NULL;
+CREATE TABLE asyncsmtp.memory (            -- values stored for the next run
+  campaign_id BIGINT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (campaign_id, name));
+"""
+}
+"""Tables that each version added to the one before."""
+
+_INSERT_RECIPIENTS = to_psycopg(f"""
+INSERT INTO recipient
+SELECT :campaign, (seq - 1) / {BATCH_SIZE}, seq, address, dedupe, message_id, vars FROM unnest(
+  :seq::bigint[], :address::text[], :dedupe::text[], :message_id::text[], :vars::text[]
+) WITH ORDINALITY AS j(seq, address, dedupe, message_id, vars, place) ORDER BY place
+ON CONFLICT (campaign_id, dedupe) DO NOTHING""")  # noqa: S608
+_INSERT_DELIVERIES = to_psycopg(f"""
+INSERT INTO delivery (campaign_id, batch_no, seq, state, reply)
+SELECT :campaign, (seq - 1) / {BATCH_SIZE}, seq, state, reply
+FROM unnest(:seq::bigint[], :state::smallint[], :reply::text[]) AS j(seq, state, reply)""")  # noqa: S608
+_SUPPRESS = to_psycopg(f"""
+UPDATE delivery AS d SET state = {RowState.SUPPRESSED:d}, reply = j.reply, code = NULL, status = NULL, host = NULL,
+next_us = NULL, epoch = :run, updated_us = greatest(coalesce(d.updated_us, 0), {NOW})
+FROM unnest(:seq::bigint[], :old::smallint[], :reply::text[]) AS j(seq, old, reply)
+WHERE d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND d.seq = j.seq AND d.state = j.old
+RETURNING d.seq, j.old""")  # noqa: S608
+_TAKE_LEASE = to_psycopg(f"""
+INSERT INTO lease (campaign_id, epoch, owner, at_us) VALUES (:campaign, 1, :owner, {NOW})
+ON CONFLICT (campaign_id) DO UPDATE SET epoch = lease.epoch + 1, owner = excluded.owner, commits = 0,
+at_us = excluded.at_us RETURNING epoch""")  # noqa: S608
+
+
+class PostgresQueries(Queries):
+    """Queries in the SQL of PostgreSQL. There may be many campaigns in a database."""
+
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "join": "JOIN",
+        "now": NOW,
+        "greatest": "greatest",
+    }
+    BEGIN = "BEGIN"
+    AFTER_LOAD = ("ANALYZE recipient, delivery",)  # before the first claim is planned
+    READ_CAMPAIGN = """
+SELECT name, created_us, coalesce(epoch, 0), config,
+  (SELECT max(batch_no) FROM delivery WHERE campaign_id = campaign.id)
+FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND config IS NOT NULL"""
+    INSERT_CAMPAIGN = "UPDATE campaign SET secret = :secret, config = :config, created_us = {now} WHERE id = :campaign"
+    READ_EARLIER = (  # a join would be planned without statistics during a load, and would scan the whole table
+        "SELECT dedupe, seq FROM recipient WHERE campaign_id = :campaign"
+        " AND dedupe = ANY(ARRAY(SELECT json_array_elements_text(:keys::json)))"
+    )
+    READ_VALUE = "SELECT value FROM memory WHERE campaign_id = :campaign AND name = :name"
+    WRITE_VALUE = (
+        "INSERT INTO memory VALUES (:campaign, :name, :value)"
+        " ON CONFLICT (campaign_id, name) DO UPDATE SET value = excluded.value"
+    )
+
+    @classmethod
+    def render(cls, template: str) -> str:
+        """Return a template as SQL of the driver."""
+        return to_psycopg(super().render(template))
+
+    def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
+        """Insert rows, but none for a mailbox that is there already; return the number of inserted ones."""
+        if not rows:
+            return 0
+        _, seq, address, dedupe, message_id, cells = map(list, zip(*rows, strict=True))
+        values = {"seq": seq, "address": address, "dedupe": dedupe, "message_id": message_id, "vars": cells}
+        inserted: int = yield Statement(_INSERT_RECIPIENTS, values)
+        return inserted
+
+    def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
+        """Insert the state and the reply of rows that are not to be mailed."""
+        numbers = [int(state) for state, _ in states.values()]
+        replies = [reply for _, reply in states.values()]
+        yield Statement(_INSERT_DELIVERIES, {"seq": [*states], "state": numbers, "reply": replies})
+
+    def suppress_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
+        """Make rows SUPPRESSED that still have their state; return those with that state."""
+        old = [int(state) for state, _ in rows.values()]
+        replies = [suppressed_reply(reason) for _, reason in rows.values()]
+        changed = yield Statement(_SUPPRESS, {"seq": [*rows], "old": old, "reply": replies})
+        return {row: RowState(state) for row, state in changed}
+
+
+class PostgresReader(BaseReader):
+    """A campaign opened to be read, also during a run: it takes no lock, and recovers and changes nothing."""
+
+    def __init__(self, database: Database, connection: Connection, number: int, campaign: CampaignRow) -> None:
+        """Use `open`."""
+        super().__init__(database, campaign.name, PostgresQueries(campaign.run + 1), campaign)
+        self.database = database
+        self._connection = connection
+        self._stamp: dict[str, object] = {"campaign": number, "run": campaign.run + 1, "now": None}
+        self._one_at_a_time = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, url: str, *, name: str = "") -> Self:
+        """Open the ledger of the campaign `name`; "": of the only one that is there.
+
+        Raises:
+            LedgerEmpty: there is none, or it holds no recipients yet; or there are several, and no name.
+            LedgerError: it cannot be read. InvalidArgument: it is not such a URL.
+        """
+        database = Database(Database.parse(url).url, name)
+        try:
+            connection = await connect(database, write=False)
+            try:
+                await _check_tables(connection, database)
+                number, database = await _find_campaign(connection, database)
+                campaign = await run_script(connection, PostgresQueries(0).read_campaign(), {"campaign": number})
+                if campaign is None:
+                    raise LedgerEmpty(f"{database} holds no campaign yet: its recipients were not loaded to the end")
+            except BaseException:
+                await connection.close()
+                raise
+        except psycopg.Error as error:
+            raise ledger_error(database, error) from error
+        return cls(database, connection, number, campaign)
+
+    async def aclose(self) -> None:
+        """Close the connection; a second call does nothing."""
+        await self._connection.close()
+
+    async def _read(self, script: Callable[[], Script[_T]]) -> _T:
+        try:
+            async with self._one_at_a_time:
+                return await run_script(self._connection, script(), self._stamp)
+        except psycopg.Error as error:
+            raise ledger_error(self.database, error) from error
+
+
+def _database_clock() -> int | None:
+    return None
+
+
+class PostgresLedger(BaseLedger):
+    """A `Ledger` in a database, where one process at a time may run a campaign.
+
+    While the database is away, outcomes are kept in memory and written when it is back; no further row is marked. It
+    is a failure when it stays away for two minutes.
+    """
+
+    read = PostgresReader.open
+
+    def __init__(
+        self, opened: _Opened, parts: Mapping[str, str], from_domain: str, suppressions: Sequence[Path]
+    ) -> None:
+        """Use `open`."""
+        counts = CountsTracker(opened.counts)
+        database = opened.session.database
+        self._writer = PostgresWriter(opened.session, PostgresQueries(opened.run), on_durable=counts.apply)
+        super().__init__(
+            database,
+            database.campaign,
+            self._writer,
+            recovery=opened.recovery,
+            campaign=opened.campaign,
+            counts=counts,
+            parts=parts,
+            from_domain=from_domain,
+            suppressions=suppressions,
+        )
+        self.database = database
+        self._session = opened.session
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str,
+        from_domain: str,
+        fingerprint: Mapping[str, str] | None = None,
+        in_doubt: InDoubt = InDoubt.HOLD,
+        suppressions: Sequence[str | os.PathLike[str]] = (),
+        clock: Callable[[], int | None] = _database_clock,
+    ) -> Self:
+        """Open a campaign's ledger, or create it; rows that an earlier run left past their mark become in doubt.
+
+        Args:
+            url: `postgresql://user@host/database`, without a password: that is in `~/.pgpass` or `PGPASSWORD`. The
+                tables are in the schema `asyncsmtp`, which is created if there is none.
+            name: the campaign's.
+            from_domain: of the Message-IDs, used when the recipients are loaded.
+            fingerprint: digests of everything that must stay the same, by names that users know; None: not compared.
+            suppressions: paths of suppression lists.
+            clock: microseconds since 1970, UTC; None, as by default: the database's clock.
+        Raises:
+            InvalidArgument: it is not such a URL, or has a password in it.
+            LedgerBusy: another process has the campaign open.
+            LedgerMismatch: the fingerprint changed.
+            LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
+            SuppressionError: a list cannot be used.
+        """
+        database = Database(Database.parse(url).url, name)
+        parts = None if fingerprint is None else dict(fingerprint)
+        try:
+            connection = await connect(database, write=True)
+            try:
+                await _prepare_tables(connection, database)
+                await acquire_lock(connection, database)
+                opened = await _recover(connection, database, parts, in_doubt, clock)
+            except BaseException:
+                await connection.close()
+                raise
+        except psycopg.Error as error:
+            raise ledger_error(database, error) from error
+        ledger = cls(opened, parts or {}, from_domain, [Path(path) for path in suppressions])
+        await ledger._open_suppressions()
+        return ledger
+
+    async def flush(self) -> None:
+        """Wait until everything recorded so far is durable; count the rows again: others may have changed some."""
+        await self._recount()
+
+    async def _recount(self) -> None:
+        def recount() -> Script[None]:
+            # Within the script, so that no transition is reported as durable between the count and the reset.
+            self._counts.reset((yield from self._queries.count_rows()))
+
+        await self._writer.read(recount)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A campaign that this process may write.
+
+    Attributes:
+        campaign: None where its recipients are still to be loaded.
+        run: number of this run, from 1.
+    """
+
+    session: DatabaseSession
+    campaign: CampaignRow | None
+    counts: Counts
+    run: int
+    recovery: Recovery
+
+
+async def _recover(
+    connection: Connection,
+    database: Database,
+    parts: Mapping[str, str] | None,
+    policy: InDoubt,
+    clock: Callable[[], int | None],
+) -> _Opened:
+    """Check the campaign, take its lease, and recover; no row is changed before all checks have passed."""
+    insert = "INSERT INTO campaign (name) VALUES (%s) ON CONFLICT (name) DO NOTHING"
+    await connection.execute(insert, (database.campaign,))
+    found = await connection.execute("SELECT id, held FROM campaign WHERE name = %s", (database.campaign,))
+    number, held = await found.fetchone() or (0, None)
+    if held is not None:
+        raise LedgerError(on_hold_message(database.campaign, held))
+    stamp: dict[str, object] = {"campaign": number, "now": clock()}
+    campaign = await run_script(connection, PostgresQueries(0).read_campaign(), stamp)
+    if campaign is not None and parts is not None:
+        check_fingerprint(campaign.name, campaign.parts, parts)
+    async with connection.transaction():
+        row = await (await connection.execute(_TAKE_LEASE, {**stamp, "owner": describe_process()})).fetchone()
+        run = int(row[0]) if row else 0
+        queries = PostgresQueries(run)
+        recovery = await run_script(connection, queries.recover(policy), {**stamp, "run": run})
+        counts = await run_script(connection, queries.count_rows(), stamp)
+    session = DatabaseSession(database, connection, number, run, clock)
+    return _Opened(session, campaign, counts, run, recovery)
+
+
+async def _find_campaign(connection: Connection, database: Database) -> tuple[int, Database]:
+    """Return the campaign's number, and its database with its name."""
+    found = await connection.execute(
+        "SELECT id, name FROM campaign WHERE name = %(name)s OR %(name)s = '' AND config IS NOT NULL ORDER BY name",
+        {"name": database.campaign},
+    )
+    rows = await found.fetchall()
+    if not rows:
+        raise LedgerEmpty(f"there is no ledger {database}: the campaign was not begun, or has another name")
+    if len(rows) > 1:
+        names = ", ".join(safe_text(name, 60) for _, name in rows[:5])
+        raise LedgerEmpty(
+            f"{database} has several campaigns ({names}): name one: {database}#{safe_text(rows[0][1], 60)}"
+        )
+    return int(rows[0][0]), Database(database.url, rows[0][1])
+
+
+async def _prepare_tables(connection: Connection, database: Database) -> None:
+    """Create the tables, or upgrade those of an older asyncsmtp.
+
+    Raises:
+        LedgerError: they are of a newer one; nothing was changed.
+    """
+    if await _read_version(connection, database) == VERSION:
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('asyncsmtp', 0))")
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS asyncsmtp")
+        for step in range(await _read_version(connection, database) + 1, VERSION + 1):
+            await connection.execute(_STEPS[step])
+            await connection.execute("UPDATE asyncsmtp.version SET number = %s", (step,))
+
+
+async def _check_tables(connection: Connection, database: Database) -> None:
+    """Check that there are tables to read.
+
+    Raises:
+        LedgerEmpty: there are none. LedgerError: they are of a newer asyncsmtp.
+    """
+    if await _read_version(connection, database) < VERSION:
+        raise LedgerEmpty(f"there is no ledger in {database}: the campaign was not begun, or is in another database")
+
+
+async def _read_version(connection: Connection, database: Database) -> int:
+    """Return the version of the tables; 0: there are none."""
+    found = await (await connection.execute("SELECT to_regclass('asyncsmtp.version') IS NOT NULL")).fetchone()
+    if found is None or not found[0]:
+        return 0
+    row = await (await connection.execute("SELECT number FROM asyncsmtp.version")).fetchone()
+    version = int(row[0]) if row else 0
+    if version > VERSION:
+        raise LedgerError(
+            f"the tables in {database} were made by a newer asyncsmtp (schema {version}, this one knows {VERSION}):"
+            " upgrade"
+        )
+    return version

@@ -1,0 +1,250 @@
+"""Writer of a PostgreSQL ledger: one task that uses the session and commits in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.postgres.database_session import (
+    ANSWER_TIMEOUT,
+    NOW,
+    Connection,
+    DatabaseSession,
+    ledger_error,
+    psycopg,
+    to_psycopg,
+)
+from asyncsmtp.bulk.ledger.store import Queries, Script, Statement
+from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, Transition, TransitionValues, split_into_groups
+from asyncsmtp.bulk.ledger.write_queue import WriteQueue, reject, resolve, select_transitions
+from asyncsmtp.errors import LedgerError, SMTPError
+
+__all__ = ["PostgresWriter", "run_script"]
+
+_T = TypeVar("_T")
+_Work: TypeAlias = Callable[[Connection], Awaitable[_T]]
+_Stamp: TypeAlias = Mapping[str, object]
+
+
+@dataclass(slots=True)
+class _Call(Generic[_T]):
+    method: Callable[[_Work[_T]], Awaitable[_T]]  # of the session
+    script: Callable[[], Script[_T]]
+    done: asyncio.Future[_T]
+
+
+class PostgresWriter:
+    """The `Store` of a ledger in PostgreSQL.
+
+    The next transaction takes whatever was queued during the last one (see `WriteQueue`). The round trip to the server
+    makes the groups large enough, so it waits for nothing else. While the database is away everything stays in the
+    queue, in order, and no mark is done, so no further message passes the point of no return. The ledger fails only
+    when the database stays away, or another process has the campaign.
+
+    After a failure, the replies to rows that this run had marked are written once more, at once and when the ledger is
+    closed. That is a compare-and-set on state and run, so it cannot change a row that another run or a person has
+    changed since.
+
+    Args:
+        session: owned by the writer from now on.
+        on_durable: called with the transitions of each commit.
+    Attributes:
+        queue: what is to be written.
+    """
+
+    def __init__(
+        self, session: DatabaseSession, queries: Queries, *, on_durable: Callable[[Sequence[Transition]], None]
+    ) -> None:
+        self.queries = queries
+        self._session = session
+        self._wake = asyncio.Event()
+        self.queue = WriteQueue(session.database, self._wake.set, on_durable)
+        self._task = asyncio.create_task(self._run(), name="asyncsmtp-ledger")
+
+    async def read(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script that changes nothing, after everything that was queued before."""
+        return await self._call(self._session.read, script)
+
+    async def write(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script as one transaction, after everything that was queued before; if cancelled, it still runs."""
+        return await self._call(self._session.write, script)
+
+    async def step(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run one step of a load: it is not run again."""
+        return await self._call(self._session.step, script)
+
+    async def rollback(self) -> None:
+        """Roll back the transaction that a step began; without one the server only warns."""
+        await self.step(_rollback)
+
+    async def aclose(self) -> None:
+        """Write what is queued, and end the task; a second call does nothing."""
+        self.queue.close()
+        await asyncio.shield(self._task)
+
+    async def _call(self, method: Callable[[_Work[_T]], Awaitable[_T]], script: Callable[[], Script[_T]]) -> _T:
+        call = _Call(method, script, asyncio.get_running_loop().create_future())
+        self.queue.call(call)
+        result: _T = await call.done
+        return result
+
+    async def _run(self) -> None:
+        try:
+            while not self.queue.closing or self.queue:
+                await self._wake.wait()
+                self._wake.clear()
+                for item in self.queue.turn():
+                    if isinstance(item, list):
+                        await self._commit(item)
+                    elif isinstance(item, _Call):
+                        await self._execute(item)
+        except BaseException as error:  # whatever it is, everyone who waits must get it
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+            await self._salvage_until_closed()
+        finally:
+            await self._session.close()
+
+    async def _commit(self, transitions: list[Transition]) -> None:
+        work = partial(write_transitions, transitions=transitions, stamp=self._session.stamp)
+        await self._session.write(work, timeout=ANSWER_TIMEOUT)
+        self.queue.report_durable(transitions)
+
+    async def _execute(self, call: _Call[Any]) -> None:
+        stamp = self._session.stamp
+        try:
+            result = await call.method(lambda connection: run_script(connection, call.script(), stamp))
+        except SMTPError as error:
+            if isinstance(error, LedgerError):
+                raise
+            reject(call.done, error)  # it is the caller's
+        else:
+            resolve(call.done, result)
+
+    def _fail(self, error: BaseException) -> None:
+        failure = ledger_error(self._session.database, error)
+        failure.__cause__ = None if failure is error else error
+        items = self.queue.drain()
+        self.queue.fail(failure, select_transitions(items), items)
+
+    async def _salvage_until_closed(self) -> None:
+        await self._salvage()
+        while not self.queue.closing:
+            await self._wake.wait()
+            self._wake.clear()
+        await self._salvage()
+
+    async def _salvage(self) -> None:
+        unwritten = self.queue.list_unwritten()
+        with contextlib.suppress(psycopg.Error, LedgerError):
+            work = partial(salvage_transitions, transitions=unwritten, stamp=self._session.stamp)
+            self.queue.report_salvaged(unwritten, await self._session.run_after_failure(work))
+
+
+def _rollback() -> Script[None]:
+    yield Statement("ROLLBACK", {})
+
+
+async def run_script(connection: Connection, script: Script[_T], stamp: _Stamp) -> _T:
+    """Run a script to its end and return its result."""
+    result: object = None
+    while True:
+        try:
+            statement = script.send(result)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+        if isinstance(statement, Statement):
+            cursor = await connection.execute(statement.sql, {**stamp, **statement.values})
+        else:
+            cursor = connection.cursor()
+            await cursor.executemany(statement.sql, statement.rows)
+        result = cursor.rowcount if cursor.description is None else await cursor.fetchall()
+
+
+# Transitions are written many at a time: one statement for a group, each row a compare-and-set.
+
+_TYPES = {"code": "smallint", "status": "text", "reply": "text", "host": "text"}
+_ARRAYS = ", ".join(f":{name}::{_TYPES.get(name, 'bigint')}[]" for name in TransitionValues._fields)
+_MARKED = f"({RowState.SENDING:d}, {RowState.IN_DOUBT:d})"
+
+# A late reply, after another process took the campaign over, settles the doubt that this process left: the row still
+# has the epoch of its mark.
+_MARKED_BY_US = f"(j.old = {RowState.SENDING:d} AND d.state IN {_MARKED} AND d.epoch = :run)"
+
+_UPDATE = to_psycopg(f"""
+UPDATE delivery AS d SET state = j.new, attempts = greatest(0, d.attempts + j.tried), doubts = d.doubts + j.doubt,
+  code = CASE j.postponed WHEN 1 THEN d.code ELSE nullif(j.code, 0) END,
+  status = CASE j.postponed WHEN 1 THEN d.status ELSE nullif(j.status, '') END,
+  reply = CASE j.postponed WHEN 1 THEN d.reply ELSE nullif(j.reply, '') END,
+  host = CASE j.postponed WHEN 1 THEN d.host ELSE nullif(j.host, '') END,
+  next_us = nullif(j.due, 0),
+  first_us = CASE WHEN d.attempts + j.tried <= 0 THEN NULL
+    WHEN j.tried > 0 THEN coalesce(d.first_us, t.now) ELSE d.first_us END,
+  updated_us = greatest(coalesce(d.updated_us, 0), t.now), epoch = :run
+FROM unnest({_ARRAYS}) AS j({", ".join(TransitionValues._fields)}), (SELECT {NOW} AS now) AS t
+WHERE d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND d.seq = j.seq
+  AND ({_MARKED_BY_US} OR (j.old <> {RowState.SENDING:d} AND d.state = j.old AND :new_too))
+RETURNING d.seq""")  # noqa: S608
+
+_FIND = to_psycopg(f"""
+SELECT d.seq, d.state, d.epoch FROM unnest(:seq::bigint[]) AS j(seq)
+JOIN delivery AS d ON d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND d.seq = j.seq""")  # noqa: S608
+
+
+async def write_transitions(connection: Connection, transitions: Sequence[Transition], stamp: _Stamp) -> None:
+    """Write all the transitions in their order, within the caller's transaction.
+
+    Args:
+        stamp: `campaign` and `run`, their numbers, and `now`, None for the database's clock.
+    Raises:
+        LedgerError: a row was not in the state it had to be in; this is a bug.
+    """
+    for group in split_into_groups(transitions):
+        done = await _update(connection, group, stamp, new_too=True)
+        if len(done) != len(group):
+            wrong = next(transition for transition in group if transition.row not in done)
+            found = (await _find_rows(connection, [wrong.row], stamp)).get(wrong.row)
+            state = "not there" if found is None else RowState(found[0])
+            raise LedgerError(f"row {wrong.row} is {state} in the ledger, not {wrong.before}: this is a bug")
+
+
+async def salvage_transitions(
+    connection: Connection, transitions: Iterable[Transition], stamp: _Stamp
+) -> list[Transition]:
+    """Write the outcomes of marked rows, whichever process has the campaign now; return the transitions that remain.
+
+    Nothing else is written: a mark is of no use any more, and a row without one may be claimed by another process.
+    An outcome that is there already, by a transaction whose commit was not answered, does not remain.
+    """
+    transitions = list(transitions)
+    outcomes = {one.row: one for one in transitions if one.settlement and one.before is RowState.SENDING}
+    done: set[int] = set()
+    if outcomes:
+        async with connection.transaction():
+            for group in split_into_groups(list(outcomes.values())):
+                done |= await _update(connection, group, stamp, new_too=False)
+            for row, (state, epoch) in (await _find_rows(connection, list(outcomes), stamp)).items():
+                if state == outcomes[row].after and epoch == stamp["run"]:
+                    done.add(row)
+    return [one for one in transitions if not (one.row in done and one is outcomes.get(one.row))]
+
+
+async def _update(connection: Connection, group: Sequence[Transition], stamp: _Stamp, *, new_too: bool) -> set[int]:
+    """Update rows that are marked by this run, and with `new_too` also others; return those that were changed."""
+    columns = zip(*(transition.values() for transition in group), strict=True)
+    values = dict(zip(TransitionValues._fields, map(list, columns), strict=True))
+    found = await connection.execute(_UPDATE, {**stamp, **values, "new_too": new_too})
+    return {row for (row,) in await found.fetchall()}
+
+
+async def _find_rows(connection: Connection, rows: list[int], stamp: _Stamp) -> dict[int, tuple[int, int]]:
+    """Return state and epoch of rows."""
+    found = await connection.execute(_FIND, {**stamp, "seq": rows})
+    return {row: (state, epoch) for row, state, epoch in await found.fetchall()}

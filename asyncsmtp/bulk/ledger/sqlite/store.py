@@ -1,0 +1,370 @@
+"""The ledger in a file of this machine (SQLite, WAL, synchronous = FULL)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
+from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
+from asyncsmtp.bulk.ledger.loading import check_fingerprint
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
+    CAMPAIGN,
+    DiskReserve,
+    LedgerLock,
+    ledger_error,
+    open_file,
+    refuse_network,
+)
+from asyncsmtp.bulk.ledger.sqlite.writer import (
+    DaemonThread,
+    SerialExecutor,
+    SqliteWriter,
+    call_in,
+    run_script,
+    transaction,
+)
+from asyncsmtp.bulk.ledger.store import (
+    CampaignRow,
+    Many,
+    Queries,
+    RecipientValues,
+    Script,
+    Statement,
+    suppressed_reply,
+)
+from asyncsmtp.bulk.ledger.transitions import CountsTracker, batch_number
+from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["SqliteLedger", "SqliteQueries", "SqliteReader"]
+
+_T = TypeVar("_T")
+
+_SUPPRESS = (
+    f"UPDATE delivery SET state = {RowState.SUPPRESSED:d}, reply = :reply, code = NULL, status = NULL, host = NULL,"  # noqa: S608
+    " next_us = NULL, epoch = :run, updated_us = max(coalesce(updated_us, 0), :now)"
+    f" WHERE campaign_id = {CAMPAIGN} AND batch_no = :batch AND seq = :row AND state = :state"
+)
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class SqliteQueries(Queries):
+    """Queries in the SQL of SQLite 3.33 and newer. There is one campaign in a file."""
+
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "join": "CROSS JOIN",  # SQLite keeps the order of the tables: the rows are found by `delivery`
+        "now": ":now",
+        "greatest": "max",
+    }
+    BEGIN = "BEGIN IMMEDIATE"
+    READ_CAMPAIGN = (
+        "SELECT name, created_us, run, config, (SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign)"
+        " FROM campaign WHERE id = :campaign"
+    )
+    INSERT_CAMPAIGN = "INSERT INTO campaign VALUES (:campaign, :name, :secret, :now, 1, :config)"
+    READ_EARLIER = (  # the order of the tables is kept: each key is looked up in the index
+        "SELECT dedupe, seq FROM json_each(:keys) AS j CROSS JOIN recipient"
+        " ON campaign_id = :campaign AND dedupe = j.value"
+    )
+    READ_VALUE = "SELECT value FROM memory WHERE name = :name"
+    WRITE_VALUE = "INSERT OR REPLACE INTO memory VALUES (:name, :value)"
+
+    def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
+        """Insert rows, but none for a mailbox that is there already; return the number of inserted ones."""
+        inserted: int = yield Many(
+            f"INSERT INTO recipient VALUES ({CAMPAIGN}, ?, ?, ?, ?, ?, ?) ON CONFLICT (campaign_id, dedupe) DO NOTHING",  # noqa: S608
+            rows,
+        )
+        return inserted
+
+    def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
+        """Insert the state and the reply of rows that are not to be mailed."""
+        yield Many(
+            f"INSERT INTO delivery (campaign_id, batch_no, seq, state, reply) VALUES ({CAMPAIGN}, ?, ?, ?, ?)",  # noqa: S608
+            [(batch_number(row), row, state, reply) for row, (state, reply) in states.items()],
+        )
+
+    def suppress_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
+        """Make rows SUPPRESSED that still have their state; return those with that state."""
+        changed: dict[int, RowState] = {}
+        for row, (state, reason) in rows.items():
+            values = {"batch": batch_number(row), "row": row, "state": state, "reply": suppressed_reply(reason)}
+            if (yield Statement(_SUPPRESS, values)):
+                changed[row] = state
+        return changed
+
+
+class SqliteReader(BaseReader):
+    """A ledger file opened to be read, also during a run: it takes no lock, and recovers and changes nothing."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, campaign: CampaignRow, thread: DaemonThread) -> None:
+        """Use `open`."""
+        super().__init__(path, campaign.name, SqliteQueries(campaign.run + 1), campaign)
+        self.path = path
+        self._connection = connection
+        self._thread = thread
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open the ledger at `path`.
+
+        Raises:
+            LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it is not a ledger, or cannot be read.
+        """
+        path = Path(path)
+        thread = DaemonThread("asyncsmtp-reader")
+        try:
+            connection, campaign = await call_in(thread, partial(_open_to_read, path))
+        except BaseException:
+            thread.shutdown()
+            raise
+        return cls(path, connection, campaign, thread)
+
+    async def aclose(self) -> None:
+        """Close the file; a second call does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            try:
+                await call_in(self._thread, self._connection.close)
+            finally:
+                self._thread.shutdown()
+
+    async def _read(self, script: Callable[[], Script[_T]]) -> _T:
+        run = partial(_run_query, self._connection, script, self._queries.run, _wall_clock)
+        try:
+            return await call_in(self._thread, run)
+        except sqlite3.Error as error:
+            raise ledger_error(self.path, error) from error
+
+
+class SqliteLedger(BaseLedger):
+    """A `Ledger` in one file, which one process at a time may open.
+
+    Beside the file are `.lock` (stays), `.ballast` (the disk reserve, until it is closed), and SQLite's `-wal` and
+    `-shm`.
+    """
+
+    read = SqliteReader.open
+
+    def __init__(
+        self,
+        opened: _Opened,
+        name: str,
+        parts: Mapping[str, str],
+        from_domain: str,
+        suppressions: Sequence[Path],
+        clock: Callable[[], int],
+        executor: SerialExecutor,
+        on_closed: Callable[[], None],
+    ) -> None:
+        """Use `open`."""
+        counts = CountsTracker(opened.counts)
+        self._writer = SqliteWriter(
+            opened.path,
+            opened.connection,
+            SqliteQueries(opened.run),
+            executor=executor,
+            clock=clock,
+            free_disk_space=opened.reserve.free,
+            on_durable=counts.apply,
+            on_closed=on_closed,
+        )
+        super().__init__(
+            opened.path,
+            name,
+            self._writer,
+            recovery=opened.recovery,
+            campaign=opened.campaign,
+            counts=counts,
+            parts=parts,
+            from_domain=from_domain,
+            suppressions=suppressions,
+        )
+        self.path = opened.path
+        self._executor = executor
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        from_domain: str,
+        fingerprint: Mapping[str, str] | None = None,
+        in_doubt: InDoubt = InDoubt.HOLD,
+        suppressions: Sequence[str | os.PathLike[str]] = (),
+        clock: Callable[[], int] = _wall_clock,
+        executor: SerialExecutor | None = None,
+    ) -> Self:
+        """Open the ledger at `path`, or create it; rows that an earlier run left past their mark become in doubt.
+
+        If it is cancelled, the file is closed a moment later.
+
+        Args:
+            name: the campaign's.
+            from_domain: of the Message-IDs, used when the recipients are loaded.
+            fingerprint: digests of everything that must stay the same, by names that users know; None: not compared.
+            suppressions: paths of suppression lists.
+            clock: microseconds since 1970, UTC; called in the executor.
+            executor: does all work with the file; it is not shut down. None: a daemon thread of the ledger's own.
+        Raises:
+            LedgerBusy: another process has it open.
+            LedgerMismatch: it is another campaign's, or the fingerprint changed.
+            LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
+            SuppressionError: a list cannot be used.
+        """
+        parts = None if fingerprint is None else dict(fingerprint)
+        thread = None
+        if executor is None:
+            executor = thread = DaemonThread("asyncsmtp-ledger")
+        opening = call_in(executor, partial(_open_to_write, Path(path), name, parts, in_doubt, clock))
+
+        def release(opened: _Opened | None) -> None:
+            if opened is not None:
+                opened.release()
+            if thread is not None:
+                thread.shutdown()
+
+        def abandon(opening: asyncio.Future[_Opened]) -> None:
+            opened = opening.result() if opening.exception() is None else None
+            if opened is not None:
+                opened.connection.close()
+            release(opened)
+
+        try:
+            opened = await asyncio.shield(opening)
+        except BaseException:
+            opening.add_done_callback(abandon)
+            raise
+        lists = [Path(path) for path in suppressions]
+        ledger = cls(opened, name, parts or {}, from_domain, lists, clock, executor, partial(release, opened))
+        await ledger._open_suppressions()
+        return ledger
+
+    async def flush(self) -> None:
+        """Wait until everything recorded so far is durable."""
+        await self._writer.call(lambda connection: None)
+
+    async def _run_blocking(self, function: Callable[[], _T]) -> _T:
+        return await call_in(self._executor, function)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file that this process may write.
+
+    Attributes:
+        campaign: None where its recipients are still to be loaded.
+        run: number of this run, from 1.
+    """
+
+    path: Path
+    lock: LedgerLock
+    reserve: DiskReserve
+    connection: sqlite3.Connection
+    campaign: CampaignRow | None
+    counts: Counts
+    run: int
+    recovery: Recovery
+
+    def release(self) -> None:
+        """Release everything but the connection."""
+        self.reserve.free()
+        self.lock.release()
+
+
+def _open_to_write(
+    path: Path, name: str, parts: Mapping[str, str] | None, policy: InDoubt, clock: Callable[[], int]
+) -> _Opened:
+    """Check the place, lock, check the content and recover, in this order; blocks. Arguments as in `SqliteLedger.open`.
+
+    Raises:
+        LedgerError: nothing is open, and nothing was changed.
+    """
+    refuse_network(path)
+    lock = LedgerLock.acquire(path.with_name(f"{path.name}.lock"))
+    try:
+        connection = open_file(path)
+        try:
+            return _recover(path, lock, connection, name, parts, policy, clock)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        lock.release()
+        raise ledger_error(path, error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _recover(
+    path: Path,
+    lock: LedgerLock,
+    connection: sqlite3.Connection,
+    name: str,
+    parts: Mapping[str, str] | None,
+    policy: InDoubt,
+    clock: Callable[[], int],
+) -> _Opened:
+    campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, clock)
+    if campaign is not None and campaign.name != name:
+        raise LedgerMismatch(
+            f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of “{safe_text(name, 80)}”:"
+            " give each campaign a ledger of its own"
+        )
+    if campaign is not None and parts is not None:
+        check_fingerprint(name, campaign.parts, parts)
+    reserve = DiskReserve(path.with_name(f"{path.name}.ballast"))
+    try:
+        reserve.allocate()
+    except OSError as error:
+        raise LedgerError(f"{path}: there is no room for a ledger ({error.strerror}): free at least 16 MiB") from error
+    if campaign is None:
+        return _Opened(path, lock, reserve, connection, None, Counts(), 1, Recovery())
+    run = campaign.run + 1
+    queries = SqliteQueries(run)
+    try:
+        with transaction(connection):
+            connection.execute("UPDATE campaign SET run = ?", (run,))
+            recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
+        counts = _run_query(connection, queries.count_rows, run, clock)
+    except BaseException:
+        reserve.free()
+        raise
+    return _Opened(path, lock, reserve, connection, campaign, counts, run, recovery)
+
+
+def _open_to_read(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:
+    if not path.exists():
+        raise LedgerEmpty(f"there is no ledger {path}: the campaign was not begun, or has another name")
+    connection = open_file(path, write=False)
+    try:
+        campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, _wall_clock)
+        if campaign is None:
+            raise LedgerEmpty(f"{path} holds no campaign yet: its recipients were not loaded to the end")
+    except sqlite3.Error as error:
+        connection.close()
+        raise ledger_error(path, error) from error
+    except LedgerError:
+        connection.close()
+        raise
+    return connection, campaign
+
+
+def _run_query(
+    connection: sqlite3.Connection, script: Callable[[], Script[_T]], run: int, clock: Callable[[], int]
+) -> _T:
+    return run_script(connection, script(), {"campaign": CAMPAIGN, "run": run, "now": clock()})

@@ -1,0 +1,410 @@
+"""Writer of a SQLite ledger: one thread that owns the connection and commits in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import CAMPAIGN, is_busy, is_full, ledger_error
+from asyncsmtp.bulk.ledger.store import Queries, Script, Statement
+from asyncsmtp.bulk.ledger.transitions import (
+    BATCH_SIZE,
+    Transition,
+    TransitionValues,
+    batch_number,
+    split_into_groups,
+)
+from asyncsmtp.bulk.ledger.write_queue import WriteQueue, reject, resolve, select_transitions
+from asyncsmtp.errors import LedgerError
+
+__all__ = ["DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script", "transaction"]
+
+GATHER_DELAY = 0.002  # seconds from one commit to the next …
+GATHER_MIN = 16  # … after a turn with so many items
+LOCKED_TIMEOUT = 60.0  # seconds that another program may keep the file locked
+
+_log = logging.getLogger("asyncsmtp.ledger")
+_T = TypeVar("_T")
+
+
+class SerialExecutor(Protocol):
+    """An executor that runs one function at a time, in order: `DaemonThread`, or `ThreadPoolExecutor(1)`."""
+
+    def submit(self, function: Callable[[], None], /) -> object:
+        """Run a function after those that were submitted before."""
+        ...
+
+
+class DaemonThread:
+    """The usual `SerialExecutor`: a daemon thread.
+
+    `ThreadPoolExecutor` waits for its threads when the interpreter exits, so a program that forgets to close a ledger
+    would never end. It also makes a future for each call, which nobody needs here: that is 3 us of 20 for a commit.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._functions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, function: Callable[[], None], /) -> None:
+        """Run a function after those that were submitted before; it must not raise."""
+        self._functions.put(function)
+
+    def shutdown(self) -> None:
+        """End the thread after what was submitted; does not wait for it."""
+        self._functions.put(None)
+
+    def _run(self) -> None:
+        while (function := self._functions.get()) is not None:
+            function()
+            del function  # it may hold the ledger
+
+
+def call_in(executor: SerialExecutor, function: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Call a function in an executor; return a future of the running loop."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            _call_soon(loop, reject, done, error)
+        else:
+            _call_soon(loop, resolve, done, result)
+
+    executor.submit(run)
+    return done
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(function, *args)
+
+
+@dataclass(slots=True)
+class _Call(Generic[_T]):
+    function: Callable[[sqlite3.Connection], _T]
+    done: asyncio.Future[_T]
+
+
+class SqliteWriter:
+    """The `Store` of a SQLite ledger.
+
+    Whatever is queued wakes the executor, unless a turn is scheduled already. A turn takes what is queued by then, so
+    the next transaction has everything that came during the last one (see `WriteQueue`). Where a turn had many items,
+    the next one begins 2 ms later: at full speed that makes fewer and larger commits, and so less work for each row.
+    After a small turn nothing is waited for, since one session at full speed must not be held to 500 messages a
+    second.
+
+    A commit that failed is never tried again. After a failed fsync the system may report success for pages that it
+    has dropped, so a second attempt could report a mark as durable that is not. Every error of SQLite therefore ends
+    the writer, and everyone who waits gets the error. Only a full disk is different: SQLite wrote nothing, and the
+    disk reserve is freed, so the outcomes of rows that are past their mark are written once more, as a transaction of
+    their own; again when the ledger is closed, for the replies that came meanwhile.
+
+    Args:
+        path: the ledger's, for messages.
+        connection: owned by the writer from now on.
+        executor: runs the turns.
+        clock: microseconds since 1970, UTC; called in the executor.
+        free_disk_space: called once when the disk is full, before the last outcomes are written.
+        on_durable: called on the loop with the transitions of each commit.
+        on_closed: called in the executor when the connection is closed.
+    Attributes:
+        queue: what is to be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        queries: Queries,
+        *,
+        executor: SerialExecutor,
+        clock: Callable[[], int],
+        free_disk_space: Callable[[], None],
+        on_durable: Callable[[Sequence[Transition]], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.queries = queries
+        self.queue = WriteQueue(path, self._wake, on_durable)
+        self._path = path
+        self._connection = connection
+        self._executor = executor
+        self._clock = clock
+        self._free_disk_space = free_disk_space
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._is_scheduled = False
+        self._is_finished = False
+        self._error: BaseException | None = None
+        self._began_at = 0.0  # monotonic clock: when the last turn began
+        self._is_crowded = False  # whether that had many items
+
+    # Called on the event loop.
+
+    async def call(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Call a function with the connection, after everything that was queued before; cancelled, it still runs.
+
+        Raises:
+            LedgerError: the writer has failed, or does so now. Also what the function raises.
+        """
+        call: _Call[_T] = _Call(function, self._loop.create_future())
+        self.queue.call(call)
+        return await call.done
+
+    async def read(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script, each statement as a transaction of its own unless one was begun."""
+        return await self.call(lambda connection: run_script(connection, script(), self._stamp()))
+
+    step = read
+
+    async def write(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script as one transaction."""
+
+        def run(connection: sqlite3.Connection) -> _T:
+            with transaction(connection):
+                return run_script(connection, script(), self._stamp())
+
+        return await self.call(run)
+
+    async def rollback(self) -> None:
+        """Roll back the transaction that a step began, if there still is one."""
+        await self.call(lambda connection: connection.rollback())
+
+    async def aclose(self) -> None:
+        """Write what is queued, and close the connection; a second call does nothing."""
+        self.queue.close()
+        await asyncio.shield(self._ended)
+
+    def _wake(self) -> None:
+        if not self._is_scheduled and not self._ended.done():
+            self._is_scheduled = True
+            self._executor.submit(self._run_turn)
+
+    # Called in the executor.
+
+    def _run_turn(self) -> None:
+        if self._is_finished:
+            return
+        if self._error is None:
+            self._gather()
+        self._is_scheduled = False  # before looking at the queue: what is queued from now on schedules another turn
+        if self._error is None:
+            try:
+                self._process_queue()
+            except BaseException as error:  # whatever it is, everyone who waits must get it
+                self._error = error
+                self._fail(error)
+        if self.queue.closing and (self._error is not None or not self.queue):
+            self._finish()
+
+    def _gather(self) -> None:
+        if self._is_crowded and not self.queue.closing:
+            time.sleep(max(0.0, self._began_at + GATHER_DELAY - time.monotonic()))
+
+    def _process_queue(self) -> None:
+        self._began_at = time.monotonic()
+        self._is_crowded = len(self.queue) >= GATHER_MIN
+        for item in self.queue.turn():
+            if isinstance(item, list):
+                self._commit(item)
+            elif isinstance(item, _Call):
+                self._execute(item)
+
+    def _commit(self, transitions: list[Transition]) -> None:
+        run, now = self.queries.run, self._clock()
+        self._wait_while_locked(partial(write_transitions, self._connection, transitions, run, now))
+        self._notify(self.queue.report_durable, transitions)
+
+    def _execute(self, call: _Call[Any]) -> None:
+        try:
+            result = self._wait_while_locked(partial(call.function, self._connection))
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # it is the caller's
+            self._notify(reject, call.done, error)
+        else:
+            self._notify(resolve, call.done, result)
+
+    def _wait_while_locked(self, function: Callable[[], _T]) -> _T:
+        """Call again while another program locks the file: SQLite reports that first, so nothing is done twice."""
+        deadline = time.monotonic() + LOCKED_TIMEOUT
+        while True:
+            try:
+                return function()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+                _log.warning("%s is locked by another program; waiting", self._path)
+
+    def _fail(self, error: BaseException) -> None:
+        failure = ledger_error(self._path, error)
+        failure.__cause__ = None if failure is error else error
+        items = self.queue.drain()
+        unwritten = select_transitions(items)
+        if is_full(error):
+            self._free_disk_space()
+            unwritten = self._salvage(unwritten)
+        self._notify(self.queue.fail, failure, unwritten, items)
+
+    def _finish(self) -> None:
+        self._is_finished = True
+        if self._error is not None and is_full(self._error):
+            unwritten = self.queue.list_unwritten()
+            self.queue.report_salvaged(unwritten, self._salvage(unwritten))
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        try:
+            self._on_closed()
+        finally:
+            self._notify(resolve, self._ended, None)
+
+    def _salvage(self, transitions: list[Transition]) -> list[Transition]:
+        try:
+            return salvage_transitions(self._connection, transitions, self.queries.run, self._clock())
+        except sqlite3.Error:
+            return transitions
+
+    def _notify(self, function: Callable[..., None], *args: object) -> None:
+        _call_soon(self._loop, function, *args)
+
+    def _stamp(self) -> dict[str, object]:
+        return {"campaign": CAMPAIGN, "run": self.queries.run, "now": self._clock()}
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit the statements of the block as one transaction, or none of them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def run_script(connection: sqlite3.Connection, script: Script[_T], stamp: dict[str, object]) -> _T:
+    """Run a script to its end and return its result."""
+    result: object = None
+    while True:
+        before = connection.total_changes  # `rowcount` is -1 after a statement that begins with WITH (Python 3.11)
+        try:
+            statement = script.send(result)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+        if isinstance(statement, Statement):
+            cursor = connection.execute(statement.sql, {**stamp, **statement.values})
+        else:
+            cursor = connection.executemany(statement.sql, statement.rows)
+        result = connection.total_changes - before if cursor.description is None else cursor.fetchall()
+
+
+# Transitions are written many at a time, each a compare-and-set. One statement for a whole group is not only for
+# SQLite's sake: each statement releases the interpreter's lock and must get it back from a busy event loop, so that a
+# statement for each row was seven times slower there. Statements are filled up to a multiple of `STATEMENT_STEP` rows
+# with rows that match nothing, so that few different ones are ever prepared.
+
+STATEMENT_STEP = 8
+
+_COLUMNS = len(TransitionValues._fields)
+_NO_ROW = TransitionValues(0, -1, -1)  # rows are counted from 1
+
+
+def write_transitions(connection: sqlite3.Connection, transitions: Sequence[Transition], run: int, now: int) -> None:
+    """Make all the transitions durable, in their order, as one transaction.
+
+    Args:
+        now: microseconds since 1970, UTC. The times of a row never go back, whatever the clock does.
+    Raises:
+        LedgerError: a row was not in the state it had to be in; this is a bug.
+    """
+    groups = list(split_into_groups(transitions))
+    if len(groups) == 1:  # one statement is a transaction by itself: two statements less
+        _update(connection, groups[0], run, now)
+        return
+    with transaction(connection):
+        for group in groups:
+            _update(connection, group, run, now)
+
+
+def salvage_transitions(
+    connection: sqlite3.Connection, transitions: Iterable[Transition], run: int, now: int
+) -> list[Transition]:
+    """Write what can be written of the settlements, once; return the transitions that remain.
+
+    Marks are not written, since nobody may act on them any more. A settlement whose mark is among the transitions
+    applies to the state before that mark.
+    """
+    unmarked: dict[int, RowState] = {}
+    remaining: list[Transition] = []
+    with transaction(connection):
+        for transition in transitions:
+            if transition.settlement is None:
+                unmarked.setdefault(transition.row, transition.before)
+                remaining.append(transition)
+                continue
+            values = transition.values(unmarked.get(transition.row, transition.before))
+            before = connection.total_changes
+            connection.execute(_update_statement(1), (*values, now, now, run))
+            if connection.total_changes == before:
+                remaining.append(transition)
+    return remaining
+
+
+def _update(connection: sqlite3.Connection, group: Sequence[Transition], run: int, now: int) -> None:
+    size = -(-len(group) // STATEMENT_STEP) * STATEMENT_STEP
+    values: list[object] = []
+    for transition in group:
+        values += transition.values()
+    values += _NO_ROW * (size - len(group))
+    before = connection.total_changes  # see `run_script`
+    connection.execute(_update_statement(size), (*values, now, now, run))
+    if connection.total_changes - before != len(group):
+        raise _wrong_state(connection, group)
+
+
+@cache
+def _update_statement(size: int) -> str:
+    rows = ",".join([f"({','.join('?' * _COLUMNS)})"] * size)
+    return (
+        f"WITH j({', '.join(TransitionValues._fields)}) AS (VALUES {rows})"  # noqa: S608
+        " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.doubt,"
+        " code = iif(postponed, delivery.code, nullif(j.code, 0)),"
+        " status = iif(postponed, delivery.status, nullif(j.status, '')),"
+        " reply = iif(postponed, delivery.reply, nullif(j.reply, '')),"
+        " host = iif(postponed, delivery.host, nullif(j.host, '')),"
+        " next_us = nullif(j.due, 0),"
+        " first_us = CASE WHEN attempts + j.tried <= 0 THEN NULL"
+        " WHEN j.tried > 0 THEN coalesce(first_us, ?) ELSE first_us END,"
+        " updated_us = max(coalesce(updated_us, 0), ?), epoch = ?"
+        f" FROM j WHERE campaign_id = {CAMPAIGN} AND batch_no = (j.seq - 1) / {BATCH_SIZE}"
+        " AND delivery.seq = j.seq AND state = j.old"
+    )
+
+
+def _wrong_state(connection: sqlite3.Connection, group: Sequence[Transition]) -> LedgerError:
+    """Name the first row that is not in its state, as far as that can still be seen."""
+    find = f"SELECT state FROM delivery WHERE campaign_id = {CAMPAIGN} AND batch_no = ? AND seq = ?"  # noqa: S608
+    for transition in group:
+        row = transition.row
+        found = connection.execute(find, (batch_number(row), row)).fetchone()
+        if found is None or found[0] != transition.after:
+            state = "not there" if found is None else RowState(found[0])
+            return LedgerError(f"row {row} is {state} in the ledger, not {transition.before}: this is a bug")
+    return LedgerError("the ledger changed fewer rows than it should have: this is a bug")

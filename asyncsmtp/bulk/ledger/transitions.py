@@ -1,0 +1,236 @@
+"""Rows claimed by this process, and their transitions from state to state as values to be written."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from asyncsmtp.bulk.ledger.interfaces import ALLOWED_TRANSITIONS, Claim, Counts, RowState, Settlement
+from asyncsmtp.errors import LedgerError
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = [
+    "BATCH_SIZE",
+    "MAX_REPLY",
+    "ClaimedRows",
+    "CountsTracker",
+    "Transition",
+    "TransitionValues",
+    "batch_number",
+    "from_microseconds",
+    "split_into_groups",
+    "to_microseconds",
+]
+
+BATCH_SIZE = 500  # rows of one batch_no
+MAX_REPLY = 512  # characters
+MAX_GROUP = 256  # rows of one statement
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def batch_number(row: int) -> int:
+    """Return the number of the batch that holds `row`; -1 for row 0."""
+    return (row - 1) // BATCH_SIZE
+
+
+def from_microseconds(us: int) -> datetime:
+    """Return microseconds since 1970 as a time in UTC."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return a time as whole microseconds since 1970; exact, unlike a computation with floats."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+class TransitionValues(NamedTuple):
+    """Values of one transition, in the order of the statements' columns; 0 and "" where there is nothing to store.
+
+    They are plain numbers and strings on purpose. For anything else, be it None, a bool or an enum member, the sqlite3
+    module looks for an adapter, which takes ten times as long, with the interpreter's lock held.
+    """
+
+    seq: int
+    old: int
+    new: int
+    tried: int = 0
+    doubt: int = 0
+    code: int = 0
+    status: str = ""
+    reply: str = ""
+    host: str = ""
+    due: int = 0
+    postponed: int = 0
+
+
+@dataclass(slots=True)
+class Transition:
+    """One row goes from one state to another.
+
+    Attributes:
+        before: the state that the row must have; anything else is a bug.
+        tried: added to the number of attempts.
+        settlement: the outcome; None for a mark, for a released row, and for a row that is postponed.
+        due: of a row that is postponed: its new time, microseconds since 1970.
+        done: resolved when the transition is durable.
+    """
+
+    row: int
+    before: RowState
+    after: RowState
+    tried: int = 0
+    settlement: Settlement | None = None
+    due: int | None = None
+    done: asyncio.Future[None] | None = None
+
+    def values(self, before: RowState | None = None) -> TransitionValues:
+        """Return the values to be written; `before` replaces the state that the row must have."""
+        old, new = int(self.before if before is None else before), int(self.after)
+        settlement, tried = self.settlement, int(self.tried)
+        if settlement is None:
+            return TransitionValues(self.row, old, new, tried, due=self.due or 0, postponed=int(self.due is not None))
+        reply, host = safe_text(settlement.reply, MAX_REPLY), safe_text(settlement.host, MAX_REPLY)
+        doubt = int(self.after is RowState.IN_DOUBT)
+        due = 0 if settlement.due_at is None else to_microseconds(settlement.due_at)
+        code, status = settlement.code or 0, settlement.status or ""
+        return TransitionValues(self.row, old, new, tried, doubt, code, status, reply, host, due)
+
+
+def split_into_groups(transitions: Sequence[Transition]) -> Iterator[list[Transition]]:
+    """Split where a row occurs a second time or a statement would be too long: within a group the order is free."""
+    group: list[Transition] = []
+    rows: set[int] = set()
+    for transition in transitions:
+        if transition.row in rows or len(group) == MAX_GROUP:
+            yield group
+            group, rows = [], set()
+        group.append(transition)
+        rows.add(transition.row)
+    if group:
+        yield group
+
+
+@dataclass(slots=True)
+class _Row:
+    claim: Claim
+    state: RowState
+    released: bool = False  # and not claimed again
+
+
+class ClaimedRows:
+    """Rows claimed by this process, with their state: in memory only, since recovery needs no trace of a claim.
+
+    A transition that is not in `ALLOWED_TRANSITIONS` is a bug of asyncsmtp and raises LedgerError.
+
+    Attributes:
+        last_row: the last row that was read in file order; the next ones come after it.
+    """
+
+    def __init__(self) -> None:
+        self.last_row = 0
+        self._rows: dict[int, _Row] = {}
+        self._released: list[int] = []  # a heap
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def claim(self, found: Iterable[tuple[Claim, RowState]], limit: int | None = None) -> list[Claim]:
+        """Claim rows that were read, `limit` at most; rows that are claimed already are skipped."""
+        new = ((claim, state) for claim, state in found if claim.recipient.row not in self._rows)
+        claims = []
+        for claim, state in islice(new, limit):
+            self._rows[claim.recipient.row] = _Row(claim, state)
+            claims.append(claim)
+        return claims
+
+    def claim_released(self, limit: int) -> list[Claim]:
+        """Claim released rows again, in file order."""
+        claims: list[Claim] = []
+        while self._released and len(claims) < limit:
+            row = self._rows[heapq.heappop(self._released)]
+            row.released = False
+            claims.append(row.claim)
+        return claims
+
+    def rewind(self) -> None:
+        """Read from the beginning of the file again: rows before `last_row` may be pending again."""
+        self.last_row = 0
+
+    def advance(self, row: int, after: RowState) -> RowState:
+        """Move a row to `after`; return the state it had.
+
+        Raises:
+            LedgerError: it is not claimed, or the transition is not allowed.
+        """
+        claimed = self._get(row)
+        before = claimed.state
+        if after not in ALLOWED_TRANSITIONS[before]:
+            raise LedgerError(f"row {row} cannot go from {before} to {after}: this is a bug")
+        claimed.state = after
+        return before
+
+    def remove(self, row: int) -> None:
+        """Remove a settled row."""
+        del self._rows[row]
+
+    def postpone(self, row: int) -> RowState:
+        """Remove a row that was not marked; return its state."""
+        claimed = self._rows.get(row)
+        if claimed is None or claimed.released or claimed.state not in (RowState.PENDING, RowState.DEFERRED):
+            raise LedgerError(f"row {row} cannot be postponed: this is a bug")
+        del self._rows[row]
+        return claimed.state
+
+    def release(self, row: int, *, tried: bool) -> RowState:
+        """Let a row be claimed again; return the state it had."""
+        claimed = self._get(row)
+        before = claimed.state
+        if before is RowState.SENDING:
+            claimed.state = RowState.PENDING
+        if tried:
+            claimed.claim = claimed.claim._replace(attempt=claimed.claim.attempt + 1)
+        claimed.released = True
+        heapq.heappush(self._released, row)
+        return before
+
+    def _get(self, row: int) -> _Row:
+        claimed = self._rows.get(row)
+        if claimed is None or claimed.released:
+            raise LedgerError(f"row {row} is not claimed: this is a bug")
+        return claimed
+
+
+class CountsTracker:
+    """Row counts by state: counted once, then updated with what is written."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._numbers = dict(counts)
+
+    @property
+    def counts(self) -> Counts:
+        """The current counts."""
+        return Counts(self._numbers)
+
+    def reset(self, counts: Counts) -> None:
+        """Replace the counts by new ones."""
+        self._numbers = dict(counts)
+
+    def apply(self, transitions: Sequence[Transition]) -> None:
+        """Count transitions that are durable."""
+        for transition in transitions:
+            self.move(transition.before, transition.after, 1)
+
+    def move(self, before: RowState, after: RowState, number: int) -> None:
+        """Move `number` rows from one state to another."""
+        self._numbers[before] -= number
+        self._numbers[after] += number
