@@ -1,5 +1,5 @@
-"""python -m benchmarks [session] [sessions] [latency] [composing] [command] [growth] [mailmerge] [memory] [attachment]
-                     [lag] [start] [pace] [--quick]
+"""python -m benchmarks [session] [sessions] [latency] [composing] [converting] [command] [growth] [mailmerge]
+                     [memory] [attachment] [lag] [start] [pace] [--quick]
 
 Runs all, or those named, and prints one table. `--quick` is for trying the benchmarks themselves:
 a tenth of the messages, and a figure of one turn is no figure.
@@ -16,7 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, composing, lag, latency, mailmerging, memory, pace, session, sessions, starting
+from benchmarks import (
+    command,
+    composing,
+    converting,
+    lag,
+    latency,
+    mailmerging,
+    memory,
+    pace,
+    session,
+    sessions,
+    starting,
+)
 from benchmarks.measure import Row
 from benchmarks.sink import name
 
@@ -33,6 +45,7 @@ async def rows(wanted: set[str], quick: bool) -> list[Row]:
             "sessions": (sessions.measure, {"messages": 2_000, "turns": 1}),
             "latency": (latency.measure, {"messages": 64, "peer_messages": 2}),
             "composing": (composing.measure, {"messages": 100, "peer_messages": 5, "turns": 1}),
+            "converting": (converting.measure, {"messages": 200, "unlike": 10, "turns": 1}),
             "command": (partial(command.measure, folder / "command"), {"rows": 2_000, "peer_rows": 200, "turns": 1}),
             "growth": (partial(command.grow, folder / "growth"), {"sizes": (200, 1_000, 2_000), "turns": 1}),
             "mailmerge": (

@@ -9,9 +9,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer

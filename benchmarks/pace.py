@@ -9,13 +9,12 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
-from asyncsmtp.bulk.running.retry import Retry
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.retry import Retry
@@ -129,6 +128,6 @@ async def _run(
             TEMPLATE.compile(("name",)), ledger, pool, rate_policy=pace, retry=retry, wait=True, concurrency=20
         ).run()
         counts = Counter({state: number for state, number in (await ledger.counts()).items() if number})
-    assert counts[State.ACCEPTED] == len(times), counts
+    assert counts[RowState.ACCEPTED] == len(times), counts
     await asyncio.sleep(0)
     return times, ends

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from asyncsmtp.mail.converting.images import images_by_cid
+from asyncsmtp.mail.conversion.images import ImagePaths, hide_tags, restore_tags
+
+
+def images_by_cid(html: str) -> tuple[str, dict[str, str]]:
+    images = ImagePaths()
+    return images.replace(html), dict(images.paths)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,37 @@ def test_a_relative_path_goes_along(html: str, made: str, paths: dict[str, str])
 )
 def test_what_is_elsewhere_or_no_image_is_left_alone(html: str) -> None:
     assert images_by_cid(html) == (html, {})
+
+
+def test_only_images_that_were_found_are_replaced_without_add() -> None:
+    """HTML made from Markdown shows the images of its source, not those that a value names."""
+    images = ImagePaths()
+    images.replace('<img src="a.png">')
+    assert images.replace('<img src="b.png"><img src="a.png">', add=False) == '<img src="b.png"><img src="cid:a.png">'
+    assert images.paths == {"a.png": "a.png"}
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "{{ a }}",
+                "{% if b %}",
+                "{% endif %}",
+                "{# c #}",
+                "{% raw %}",
+                "{% endraw %}",
+                "text",
+                "\ufffc",
+                "<p>",
+                "\n",
+                "\ufffc0\ufffc",
+            ]
+        )
+    )
+)
+def test_tags_that_are_hidden_come_back(pieces: list[str]) -> None:
+    source = "".join(pieces)
+    text, tags = hide_tags(source)
+    assert "{" not in text or "\ufffc" in source
+    assert restore_tags(text, tags) == source
