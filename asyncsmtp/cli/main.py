@@ -1,7 +1,7 @@
 """The command `asyncsmtp`: the group, and the one place where an error becomes a sentence.
 
 A subcommand's module is imported when that subcommand is used, so `asyncsmtp --help` stays quick;
-`COMMANDS` holds what the list of commands says of each.
+`COMMANDS` holds the line of each in the list of commands.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib import import_module
 
 import click
 
-from asyncsmtp.cli.output import console, failures
-from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode, explain
 
 __all__ = ["asyncsmtp", "main"]
 
@@ -52,7 +52,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise failures.Failed(f"there is no command “{args[0]}”{_nearest(args[0])}", "asyncsmtp --help")
+            raise CommandError(f"there is no command “{args[0]}”{_nearest(args[0])}", "asyncsmtp --help")
         return super().resolve_command(ctx, args)
 
 
@@ -82,22 +82,31 @@ Example:
 )
 @click.version_option(package_name="asyncsmtp", message="asyncsmtp %(version)s")
 @click.pass_context
-def asyncsmtp(ctx: click.Context) -> Exit:
+def asyncsmtp(ctx: click.Context) -> ExitCode:
     """Mail everyone in a CSV, and know what happened to each."""
     if ctx.invoked_subcommand is not None:
-        return Exit.ACCEPTED
-    console.say("asyncsmtp: no command was given")
-    console.say("  next: asyncsmtp init demo && asyncsmtp bulk demo/campaign.toml --sandbox")
-    console.say("   all: asyncsmtp --help")
-    return Exit.USAGE
+        return ExitCode.ACCEPTED
+    console.print_info("asyncsmtp: no command was given")
+    console.print_info("  next: asyncsmtp init demo && asyncsmtp bulk demo/campaign.toml --sandbox")
+    console.print_info("   all: asyncsmtp --help")
+    return ExitCode.USAGE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (those of the process when None); return its exit code."""
-    console.prepare()
+    console.configure_streams()
     try:
-        return int(asyncsmtp.main(arguments, prog_name="asyncsmtp", standalone_mode=False) or Exit.ACCEPTED)
+        return int(asyncsmtp.main(arguments, prog_name="asyncsmtp", standalone_mode=False) or ExitCode.ACCEPTED)
     except BaseExceptionGroup as group:
-        return failures.report(group)
+        return _report(group)
     except (Exception, KeyboardInterrupt) as error:
-        return failures.report(error)
+        return _report(error)
+
+
+def _report(error: BaseException) -> ExitCode:
+    """Print what `error` means on stderr; return the exit code."""
+    failure = explain(error)
+    console.print_info(f"asyncsmtp: {failure.sentence}")
+    if failure.advice:
+        console.print_info(f"  next: {failure.advice}")
+    return failure.exit

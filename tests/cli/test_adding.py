@@ -81,7 +81,7 @@ def test_it_is_parted_by_the_delimiter_of_the_campaign_file(begun: Begun) -> Non
     assert begun.subjects() == ["News for Dan"]
 
 
-def test_an_encoding_that_was_found_out_is_said_aloud(begun: Begun) -> None:
+def test_a_detected_encoding_is_reported(begun: Begun) -> None:
     """As it is of the first file."""
     begun.begin()
     ended = begun.add("email,name\ndan@example.org,Zoë\n".encode("cp1252"), "--yes")
@@ -92,7 +92,7 @@ def test_an_encoding_that_was_found_out_is_said_aloud(begun: Begun) -> None:
 ODD = b"email,name\nnobody,X\ndan@example.org,Dan\ndan@example.org,Dan\n"
 
 
-def test_its_rows_that_cannot_be_mailed_are_told(begun: Begun) -> None:
+def test_its_rows_that_cannot_be_mailed_are_reported(begun: Begun) -> None:
     """With what is wrong, before the others are mailed."""
     begun.begin()
     ended = begun.add(ODD, "--yes")

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.bulk.bounces.test_report import report
 
 from asyncsmtp.testing import ScriptedRelay
-from tests.bulk.bounces.test_dsn import report
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at
@@ -57,7 +57,7 @@ def test_what_came_back_is_rejected_by_its_return_path_or_its_message_id(
     assert command("status", campaign, "--json").out.count('"rejected": 2') == 1
 
 
-def test_a_report_that_was_heard_says_nothing_of_a_message_that_was_sent_since(
+def test_a_report_that_was_read_does_not_count_for_a_message_sent_since(
     command: Command, campaign: Path, sent: dict[str, str]
 ) -> None:
     """Both attempts have one Message-ID; a Maildir is read from its beginning each time."""

@@ -298,7 +298,7 @@ def test_the_dialogue_can_be_watched(command: Command, campaign: Path) -> None:
     assert "<-  221 " in ended.err
 
 
-def test_only_to_sends_a_row_to_me_and_no_ledger_hears_of_it(command: Command, campaign: Path) -> None:
+def test_only_to_sends_a_row_to_me_and_opens_no_ledger(command: Command, campaign: Path) -> None:
     """Somebody's data, my mailbox; the campaign is as it was."""
     with serving(ScriptedRelay()) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--only-to", "me@example.com")
@@ -389,7 +389,7 @@ def test_an_interruption_drains_and_the_same_command_goes_on(
     assert len(relay.received) + len(rest.received) == 200
 
 
-def test_a_second_interruption_cuts_and_says_who_is_in_doubt(command: Command, campaign: Path) -> None:
+def test_a_second_interruption_aborts_and_reports_who_is_in_doubt(command: Command, campaign: Path) -> None:
     """BL-16: a message whose reply has not come is in doubt, and never pending again by itself."""
     with (
         serving(ScriptedRelay({Stage.END_OF_DATA: (Wait(30),)})) as relay,
@@ -462,7 +462,7 @@ def test_on_a_terminal_the_bar_leaves_the_results_to_their_file(campaign: Path) 
     assert b"3 accepted" in drawn
 
 
-def test_what_a_killed_run_left_under_way_is_told(command: Command, campaign: Path) -> None:
+def test_rows_under_way_in_a_killed_run_are_reported(command: Command, campaign: Path) -> None:
     """With in_doubt = resend it is sent once more, with hold it waits for a person; either way it is said."""
     for policy, code, said in (("hold", 1, "those in doubt: asyncsmtp resolve"), ("resend", 0, "to be sent once more")):
         for leftover in campaign.parent.glob("news.ledger*"):

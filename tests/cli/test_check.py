@@ -99,7 +99,7 @@ def test_the_host_that_answered_is_shown(command: Command) -> None:
 
 
 def test_when_no_host_answers_each_is_named(command: Command) -> None:
-    """Exit code 69, one sentence."""
+    """ExitCode code 69, one sentence."""
     with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 not now"})) as busy:
         ended = command("check", "--relay", f"smtp://127.0.0.1:{busy.port},127.0.0.1:{busy.port}?security=none")
     assert ended.code == 69
@@ -163,7 +163,7 @@ def test_it_quits_after_the_phase_that_was_asked_for(command: Command, phase: st
     assert relay.received == []
 
 
-def test_a_recipient_whom_the_relay_refuses_is_told_in_its_words(command: Command) -> None:
+def test_a_recipient_whom_the_relay_refuses_is_reported_in_its_words(command: Command) -> None:
     """A refusal is the answer that was asked for, and the exit code has it."""
     with serving(ScriptedRelay({Stage.RCPT: "550 5.1.1 no such user"})) as relay:
         url = f"smtp://127.0.0.1:{relay.port}?security=none"
@@ -260,7 +260,7 @@ WAY_OUT = (
 )
 
 
-def test_what_a_provider_would_object_to_is_told(command: Command, campaign: Path) -> None:
+def test_what_a_provider_would_object_to_is_reported(command: Command, campaign: Path) -> None:
     """Each finding with what to do; as NDJSON too; objections are in the exit code, notes are not."""
     ended = command("check", campaign)
     assert ended.code == 1
@@ -284,4 +284,4 @@ def test_a_header_that_is_there_twice_is_refused(command: Command, campaign: Pat
     campaign.write_text(campaign.read_text("utf-8") + twice, encoding="utf-8")
     ended = command("check", campaign)
     assert ended.code == 2
-    assert ended.sentence.endswith("also as “Feedback-ID”: remove one of them")
+    assert ended.sentence.endswith("also as “Feedback-ID”: take one of them out")

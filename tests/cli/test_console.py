@@ -11,10 +11,10 @@ import pytest
 from asyncsmtp.cli.output import console
 
 
-def test_foreign_octets_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_bytes_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """CT-01: escape sequences, C1 controls and bidi overrides are shown as text."""
-    console.say("a\x1b]0;pwn\x07 b\x9b31m c\u202e d")
-    console.out("e\x1b[31m")
+    console.print_info("a\x1b]0;pwn\x07 b\x9b31m c\u202e d")
+    console.print_result("e\x1b[31m")
     printed = capsys.readouterr()
     assert printed.err == "a\\x1b]0;pwn\\x07 b\\x9b31m c\\u202e d\n"
     assert printed.out == "e\\x1b[31m\n"
@@ -22,7 +22,7 @@ def test_foreign_octets_reach_no_terminal(capsys: pytest.CaptureFixture[str]) ->
 
 def test_lines_of_ours_stay_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """A line break that we wrote is layout, not data."""
-    console.say("one\ntwo")
+    console.print_info("one\ntwo")
     assert capsys.readouterr().err == "one\ntwo\n"
 
 
@@ -32,7 +32,7 @@ def _run(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     os.close(reading)
     try:
         return subprocess.run(
-            [sys.executable, "-c", "from asyncsmtp.cli.output import console; console.prepare()\n" + code],
+            [sys.executable, "-c", "from asyncsmtp.cli.output import console; console.configure_streams()\n" + code],
             stdout=writing,
             stderr=subprocess.PIPE,
             env=os.environ | environment,
@@ -41,26 +41,31 @@ def _run(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         os.close(writing)
 
 
-def test_a_closed_stdout_is_told_and_kills_nothing() -> None:
+def test_a_closed_stdout_is_reported_and_kills_nothing() -> None:
     """CT-05: `asyncsmtp bulk … --json | head` must go on sending, and end without a complaint."""
-    ended = _run("told = [console.out('x') for _ in range(3)]; console.say(str(told[0])); raise SystemExit(7)")
+    ended = _run(
+        "told = [console.print_result('x') for _ in range(3)]; console.print_info(str(told[0])); raise SystemExit(7)"
+    )
     assert ended.returncode == 7
     assert ended.stderr == b"False\n"
 
 
 def test_no_stdout_at_all_kills_nothing() -> None:
     """CT-05: started with `>&-`, Python has no sys.stdout."""
-    ended = _run("import sys; sys.stdout = sys.stderr = None; console.prepare(); console.say('x'); console.out('x')")
+    ended = _run(
+        "import sys; sys.stdout = sys.stderr = None; console.configure_streams()\n"
+        "console.print_info('x'); console.print_result('x')"
+    )
     assert ended.returncode == 0
 
 
 def test_an_ascii_locale_escapes_what_it_cannot_write() -> None:
     """CT-05: a name with an accent is no reason to die under LC_ALL=C."""
-    ended = _run("console.say('Łukasz → ok')", PYTHONIOENCODING="ascii")
+    ended = _run("console.print_info('Łukasz → ok')", PYTHONIOENCODING="ascii")
     assert ended.returncode == 0
     assert ended.stderr == b"\\u0141ukasz \\u2192 ok\n"
 
 
 def test_nobody_is_asked_without_a_terminal() -> None:
     """A prompt in a cron job hangs for ever."""
-    assert not console.interactive()
+    assert not console.is_interactive()

@@ -88,7 +88,7 @@ def test_a_wrong_name_is_on_the_line_on_which_it_was_written(
 ) -> None:
     """Whatever is made of the file, whose lines are others."""
     said = previewed(command, folder, message, "Hi\n\n\n\n<p>\n\n\n{{ nmae }}</p>\n", *more)[""]
-    assert f"{message}, line 8: “nmae” is not a column" in said
+    assert f"{message}, line 8: “nmae” is no column" in said
 
 
 def test_what_goes_wrong_for_a_row_says_that_its_line_is_not_the_file_s(command: Command, folder: Path) -> None:

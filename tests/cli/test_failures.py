@@ -9,7 +9,7 @@ import click
 import pytest
 
 from asyncsmtp import errors
-from asyncsmtp.cli.output.failures import RULES, Failed, explain
+from asyncsmtp.cli.output.error_messages import RULES, CommandError, explain
 from asyncsmtp.protocol.commands import GREETING, Command, Verb, mail
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
@@ -58,7 +58,7 @@ def refused(code: int) -> errors.DeliveryRefused:
         (PermissionError(errno.EACCES, "Permission denied", "people.csv"), 2),
         (click.Abort(), 130),
         (KeyboardInterrupt(), 130),
-        (Failed("no such thing"), 2),
+        (CommandError("no such thing"), 2),
         (ZeroDivisionError("division by zero"), 70),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.rate_limit.rate import Rate
-from asyncsmtp.cli.campaign.keyboard import HELP, Keyboard
-from asyncsmtp.cli.output.meter import Meter
+from asyncsmtp.cli.controls import HELP, Keyboard
+from asyncsmtp.cli.output.run_stats import RunStats
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at
@@ -37,7 +37,7 @@ class Noting:
 
 def test_each_key_does_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     run, drained = Noting(), []
-    keyboard = Keyboard(run, Meter(10), lambda: drained.append(1))  # type: ignore[arg-type]
+    keyboard = Keyboard(run, RunStats(10), lambda: drained.append(1))  # type: ignore[arg-type]
     for key in "pc--+q?x\x1b":
         keyboard.press(key)
     assert run.asked == ["pause", "resume", 0.8, 0.64, 0.8]

@@ -8,7 +8,7 @@ import sys
 import pytest
 import uvloop
 
-from asyncsmtp.cli import looping
+from asyncsmtp.cli.controls import run_on_fast_loop
 
 
 async def _loop() -> type[asyncio.AbstractEventLoop]:
@@ -16,9 +16,9 @@ async def _loop() -> type[asyncio.AbstractEventLoop]:
 
 
 def test_uvloop_carries_a_campaign_where_it_is_installed() -> None:
-    assert looping.run(_loop()) is uvloop.Loop
+    assert run_on_fast_loop(_loop()) is uvloop.Loop
 
 
 def test_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert issubclass(looping.run(_loop()), asyncio.BaseEventLoop)
+    assert issubclass(run_on_fast_loop(_loop()), asyncio.BaseEventLoop)

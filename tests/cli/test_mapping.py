@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.campaign.mapping import mapping
-from asyncsmtp.cli.campaign.settings import settle
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.bulk.setup.config import build_config
+from asyncsmtp.bulk.setup.config_types import check_columns
+from asyncsmtp.errors import ConfigError
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -60,7 +60,7 @@ def test_a_column_is_named_on_the_command_line_and_that_goes_before_the_file(com
         ("\x1b[31m", "has no column “\\x1b[31m”; it has"),
     ],
 )
-def test_an_unknown_column_is_told_before_anything_is_loaded(
+def test_an_unknown_column_is_reported_before_anything_is_loaded(
     command: Command, foreign: Path, wanted: str, told: str
 ) -> None:
     """With the nearest one; there is no ledger, and nobody was connected to."""
@@ -99,13 +99,13 @@ def test_a_campaign_that_goes_on_with_other_columns_is_refused(command: Command,
         (("a=x", "a=y"), "“a” is given two columns"),
     ],
 )
-def test_what_is_no_mapping_is_told(value: object, told: str) -> None:
+def test_an_invalid_mapping_is_rejected(value: object, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
-        mapping(value, Path())
+        check_columns(value, Path())
 
 
-def test_two_columns_for_the_address_are_told() -> None:
+def test_two_columns_for_the_address_are_rejected() -> None:
     """One of them would silently not be used."""
     file = {"campaign.email": "A", "columns": {"email": "B"}}
-    with pytest.raises(Failed, match="the addresses are in “A” and in “B”"):
-        settle(file, {}, Path("campaign.toml"))
+    with pytest.raises(ConfigError, match="the addresses are in “A” and in “B”"):
+        build_config(file, {}, Path("campaign.toml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.cli.output.meter import MAX_REASONS, Meter, duration
+from asyncsmtp.cli.output.run_stats import MAX_REASONS, RunStats, format_clock
 from asyncsmtp.protocol.delivery import Outcome
 
 
@@ -21,7 +21,7 @@ class Clock:
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     """A stall shows at once, and an average over an hour hides it."""
     clock = Clock()
-    meter = Meter(1000, clock)
+    meter = RunStats(1000, clock)
     for _ in range(20):
         clock.now += 1
         for _ in range(10):
@@ -33,29 +33,29 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert meter.mean_rate == pytest.approx(200 / 80)
 
 
-def test_the_line_tells_everything_at_a_glance() -> None:
+def test_the_line_shows_everything_at_a_glance() -> None:
     """Rate, time left, and each outcome, also those that did not occur."""
     clock = Clock()
-    meter = Meter(3000, clock)
+    meter = RunStats(3000, clock)
     clock.now += 2
     for _ in range(1000):
         meter.count(Outcome.ACCEPTED)
     meter.count(Outcome.REJECTED, "550 no")
     expected = "1,001 of 3,000 · 500/s · 0:00:04 left · 1,000 accepted · 0 deferred · 1 rejected · 0 in doubt"
-    assert meter.line() == expected
-    assert meter.outcomes(every=False) == "1,000 accepted · 1 rejected"
+    assert meter.format_line() == expected
+    assert meter.format_outcomes(every=False) == "1,000 accepted · 1 rejected"
 
 
 def test_a_run_that_does_not_move_says_so() -> None:
     """No division by nothing, no time left that is a guess."""
-    meter = Meter(10, Clock())
-    assert "waiting" in meter.line()
-    assert meter.outcomes(every=False) == "nothing was sent"
+    meter = RunStats(10, Clock())
+    assert "waiting" in meter.format_line()
+    assert meter.format_outcomes(every=False) == "nothing was sent"
 
 
 def test_reasons_are_bounded() -> None:
     """RE-09: a relay that words each refusal differently must not fill the memory."""
-    meter = Meter(1)
+    meter = RunStats(1)
     for number in range(MAX_REASONS + 10):
         meter.count(Outcome.REJECTED, f"550 {number}")
     meter.count(Outcome.REJECTED, "550 0")
@@ -65,4 +65,4 @@ def test_reasons_are_bounded() -> None:
 
 def test_durations_read_as_a_clock() -> None:
     """Hours, minutes, seconds."""
-    assert (duration(7.4), duration(3723)) == ("0:00:07", "1:02:03")
+    assert (format_clock(7.4), format_clock(3723)) == ("0:00:07", "1:02:03")

@@ -26,7 +26,7 @@ def test_a_message_is_shown_as_a_person_reads_it(command: Command, demo: str) ->
     assert any(line.startswith("Subject: ") and "welcome to the news" in line for line in lines)
     assert "--- text/plain" in lines
     assert "--- text/html" in lines
-    assert any(line.startswith("--- image/png") and line.endswith(" octets") for line in lines)
+    assert any(line.startswith("--- image/png") and line.endswith(" bytes") for line in lines)
     assert "\x1b" not in ended.out
 
 
@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_composed_is_skipped_as_it_will_be(command: Command
     ended = command("preview", dated)
     assert (ended.code, ended.out.splitlines()[0]) == (0, "row 4")
     assert "3 rows cannot be mailed: the first is row 1 (line 2): " in ended.err
-    assert "“soon” is not a date" in ended.err
+    assert "“soon” is no date" in ended.err
     ended = command("preview", dated, "--eml", "out")
     assert ended.code == 0, ended.err
     assert [file.name for file in Path("out").iterdir()] == ["row-4.eml"]
@@ -86,7 +86,7 @@ def test_the_row_that_was_asked_for_must_be_one_that_can_be_composed(command: Co
     assert command("preview", dated, "--row", 4).err == ""
 
 
-def test_where_no_row_can_be_shown_the_first_reason_is_told(command: Command, dated: Path) -> None:
+def test_where_no_row_can_be_shown_the_first_reason_is_reported(command: Command, dated: Path) -> None:
     (dated.parent / "people.csv").write_text("email,name\na@example.net,soon\n", encoding="utf-8")
     ended = command("preview", dated)
     assert ended.code == 2

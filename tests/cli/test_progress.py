@@ -10,14 +10,13 @@ import sys
 
 import pytest
 
-from asyncsmtp.cli.output.meter import Meter
-from asyncsmtp.cli.output.progress import patience, shown
+from asyncsmtp.cli.output.run_stats import RunStats, notify_if_slow, show_progress
 
 
 async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     """A log file gets lines, not a thousand pictures of a bar."""
     printed = ""
-    async with shown(Meter(5), line_interval=0.001):
+    async with show_progress(RunStats(5), line_interval=0.001):
         async with asyncio.timeout(5):
             while printed.count("\n") < 2:
                 await asyncio.sleep(0.001)
@@ -28,14 +27,14 @@ async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.Capture
 
 BAR = """
 import asyncio
-from asyncsmtp.cli.output import progress
-from asyncsmtp.cli.output.meter import Meter
+from asyncsmtp.cli.output import run_stats as progress
+from asyncsmtp.cli.output.run_stats import RunStats
 from asyncsmtp.protocol.delivery import Outcome
 
 async def main():
-    meter = Meter(4)
+    meter = RunStats(4)
     progress.BAR_INTERVAL = 0.001
-    async with progress.shown(meter):
+    async with progress.show_progress(meter):
         for _ in range(3):
             meter.count(Outcome.ACCEPTED)
         await asyncio.sleep(0.3)
@@ -64,11 +63,11 @@ def test_on_a_terminal_it_is_a_bar() -> None:
     assert "3 accepted" in text
 
 
-async def test_what_takes_long_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_slow_step_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A million rows are read in silence only if that is quick."""
-    with patience("reading", seconds=0):
+    with notify_if_slow("reading", seconds=0):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    with patience("quick", seconds=60):
+    with notify_if_slow("quick", seconds=60):
         pass
     assert capsys.readouterr().err == "reading …\n"

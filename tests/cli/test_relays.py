@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.cli.relays import relay_of
+from asyncsmtp.cli.options import make_cli_relay
+from asyncsmtp.cli.output.error_messages import CommandError
 from asyncsmtp.client.config.login_config import ClientCertificate
 from asyncsmtp.client.config.proxy import Proxy, ProxyKind
 from asyncsmtp.client.config.relay import Dialogue
-from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.errors import ConfigError, InvalidArgument
+from asyncsmtp.protocol.auth.auth import Secret
 
 CANARY = "hunter2-c4n4ry"
 
@@ -31,15 +31,15 @@ CANARY = "hunter2-c4n4ry"
 )
 def test_a_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
     """AU-08, CT-04: `ps` shows it; whatever else is wrong with the URL, it is not printed."""
-    with pytest.raises(Failed, match="there is a password in the relay's URL") as caught:
-        relay_of(url)
-    assert CANARY not in str(caught.value) + caught.value.failure.advice
+    with pytest.raises(ConfigError, match="there is a password in the relay's URL") as caught:
+        make_cli_relay(url)
+    assert CANARY not in str(caught.value) + caught.value.advice
 
 
 def test_a_user_in_the_url_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked of the sources, by the user's name as it is and not as the URL writes it."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
-    relay = relay_of("smtp://ann%40example.org@relay.example:587")
+    relay = make_cli_relay("smtp://ann%40example.org@relay.example:587")
     assert relay.login is not None
     assert relay.login.username == "ann@example.org"
     assert CANARY not in repr(relay)
@@ -49,28 +49,28 @@ def test_the_options_go_before_the_url(tmp_path: Path) -> None:
     """Later wins; what no option says, the URL does."""
     ca = tmp_path / "ca.pem"
     ca.write_text("")
-    relay = relay_of("smtp://relay.example?dialogue=lockstep", ca_file=ca)
+    relay = make_cli_relay("smtp://relay.example?dialogue=lockstep", ca_file=ca)
     assert relay.dialogue is Dialogue.LOCKSTEP
     assert relay.ca_file == ca
-    assert relay_of("smtp://relay.example?dialogue=lockstep", dialogue="pipelined").dialogue is Dialogue.PIPELINED
+    assert make_cli_relay("smtp://relay.example?dialogue=lockstep", dialogue="pipelined").dialogue is Dialogue.PIPELINED
 
 
-def test_a_missing_ca_file_is_told_before_anything_is_opened(tmp_path: Path) -> None:
+def test_a_missing_ca_file_is_reported_before_anything_is_opened(tmp_path: Path) -> None:
     """The option's name, not an error of the TLS library."""
-    with pytest.raises(Failed, match="there is no CA file"):
-        relay_of("smtp://relay.example", ca_file=tmp_path / "nothing.pem")
+    with pytest.raises(ConfigError, match="there is no CA file"):
+        make_cli_relay("smtp://relay.example", ca_file=tmp_path / "nothing.pem")
 
 
-def test_what_is_no_relay_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_is_not_a_relay_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own sentence."""
-    with pytest.raises(InvalidArgument, match="is not a relay's URL"):
-        relay_of("relay.example:25")
+    with pytest.raises(InvalidArgument, match="is no relay"):
+        make_cli_relay("relay.example:25")
 
 
-def test_a_key_log_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_log_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """TL-15: an environment that writes session keys to a file should be no secret."""
     monkeypatch.setenv("SSLKEYLOGFILE", "/dev/null")
-    relay_of("smtp://relay.example")
+    make_cli_relay("smtp://relay.example")
     assert "SSLKEYLOGFILE is set" in capsys.readouterr().err
 
 
@@ -84,7 +84,7 @@ def test_what_stands_beside_the_url_goes_before_it(tmp_path: Path, monkeypatch: 
     pins = ("ab" * 32,)
     url = f"smtp://relay.example?proxy=http://bob@other.example&client-cert={certificate}&client-key={key}"
     for relay in (
-        relay_of(
+        make_cli_relay(
             "smtp://relay.example?source-address=192.0.2.1",
             source_address="192.0.2.9",
             proxy="http://bob@other.example",
@@ -92,7 +92,7 @@ def test_what_stands_beside_the_url_goes_before_it(tmp_path: Path, monkeypatch: 
             client_cert=certificate,
             client_key=key,
         ),
-        relay_of(f"{url}&pin={pins[0]}&source-address=192.0.2.9"),
+        make_cli_relay(f"{url}&pin={pins[0]}&source-address=192.0.2.9"),
     ):
         assert relay.source_address == "192.0.2.9"
         assert relay.pins == pins
@@ -100,7 +100,7 @@ def test_what_stands_beside_the_url_goes_before_it(tmp_path: Path, monkeypatch: 
         assert relay.client_certificate == ClientCertificate(certificate, key, Secret(CANARY))
         assert CANARY not in repr(relay)
     key.write_text("-----BEGIN PRIVATE KEY-----")
-    clear = relay_of("smtp://relay.example", client_cert=certificate, client_key=key).client_certificate
+    clear = make_cli_relay("smtp://relay.example", client_cert=certificate, client_key=key).client_certificate
     assert clear is not None
     assert clear.passphrase is None
 
@@ -110,12 +110,12 @@ def test_what_stands_beside_the_url_goes_before_it(tmp_path: Path, monkeypatch: 
 )
 def test_a_password_in_a_proxys_url_is_refused_and_not_repeated(place: dict[str, str]) -> None:
     """AU-08."""
-    with pytest.raises(Failed, match="there is a password") as caught:
-        relay_of(**{"url": "smtp://relay.example", **place})  # type: ignore[arg-type]
-    assert CANARY not in str(caught.value) + caught.value.failure.advice
+    with pytest.raises(ConfigError, match="there is a password") as caught:
+        make_cli_relay(**{"url": "smtp://relay.example", **place})  # type: ignore[arg-type]
+    assert CANARY not in str(caught.value) + caught.value.advice
 
 
-def test_what_is_missing_is_told_before_anything_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported_before_anything_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files by their names, secrets by their variables."""
     monkeypatch.setitem(sys.modules, "keyring", None)
     locked = tmp_path / "locked.key"
@@ -126,13 +126,13 @@ def test_what_is_missing_is_told_before_anything_is_opened(tmp_path: Path, monke
         ({"client_cert": locked}, "no passphrase"),
         ({"proxy": "socks5://bob@p"}, "no password for bob at the proxy p"),
     ):
-        with pytest.raises(Failed, match=why):
-            relay_of("smtp://relay.example", **place)  # type: ignore[arg-type]
+        with pytest.raises((CommandError, ConfigError), match=why):
+            make_cli_relay("smtp://relay.example", **place)  # type: ignore[arg-type]
 
 
 def test_several_hosts_share_one_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The password is looked for under the first of them."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
-    relay = relay_of("smtp://ann@one.example:25,two.example")
+    relay = make_cli_relay("smtp://ann@one.example:25,two.example")
     assert [str(host) for host in relay.single_host_relays] == ["one.example:25", "two.example:587"]
     assert relay.login is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.output.records import OUTCOME
+from asyncsmtp.cli.output.formats import OUTCOME
 from asyncsmtp.testing import ScriptedRelay, Stage, StageContext
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -134,7 +134,7 @@ def test_failed_rows_are_the_same_people_in_the_next_campaign(command: Command, 
     assert sorted(sent) == ["'y@example.com", "+x@example.com"]
 
 
-def test_each_row_tells_when_it_was_first_tried_and_last_written(command: Command, campaign: Path) -> None:
+def test_each_row_has_the_times_of_its_first_attempt_and_last_change(command: Command, campaign: Path) -> None:
     """A row that was deferred and then accepted has two times; one that was never tried has none."""
     began = datetime.now(UTC)
     busy = iter([True])
@@ -158,18 +158,16 @@ def test_every_number_of_the_summary_is_that_of_the_results(command: Command, ra
     """The counts of `status`, of its JSON, of CSV, of NDJSON and of --failed are counts of the same rows."""
     said = command("status", ran).out
     counts = Counter(json.loads(command("status", ran, "--json").out))
-    read_as_csv = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran).out)))
+    as_csv = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran).out)))
     as_json = Counter(json.loads(line)["state"] for line in command("results", ran, "--json").out.splitlines())
     failed = Counter(row["state"] for row in csv.DictReader(io.StringIO(command("results", ran, "--failed").out)))
-    assert +counts == read_as_csv == as_json
-    assert failed == Counter(
-        {state: read_as_csv[state] for state in ("deferred", "rejected", "in doubt") if read_as_csv[state]}
-    )
-    assert all(f"{number} {state}" in said for state, number in read_as_csv.items())
-    assert f"{read_as_csv.total()} rows" in said
+    assert +counts == as_csv == as_json
+    assert failed == Counter({state: as_csv[state] for state in ("deferred", "rejected", "in doubt") if as_csv[state]})
+    assert all(f"{number} {state}" in said for state, number in as_csv.items())
+    assert f"{as_csv.total()} rows" in said
 
 
-def test_a_column_that_the_file_has_already_is_told_apart(command: Command, campaign: Path) -> None:
+def test_a_column_that_the_file_has_already_gets_a_number(command: Command, campaign: Path) -> None:
     """`failed.csv` is the next campaign's recipients, whose own failures must not be mixed up with the last ones'."""
     people = "email,name,state,state_2,code\nnobody,Ann,Vienna,x,y\nbob@example.org,Bob,Graz,x,y\n"
     (campaign.parent / "people.csv").write_text(people, encoding="utf-8")
@@ -242,7 +240,7 @@ def test_a_ledger_can_be_named_outright(command: Command, ran: Path) -> None:
 
 @pytest.mark.parametrize("octets", [b"", b"not a database, surely" * 100, b"SQLite format 3\x00" + b"\xff" * 4080])
 @pytest.mark.parametrize("verb", ["status", "results", "resolve", "bulk"])
-def test_what_is_no_ledger_ends_with_74(command: Command, campaign: Path, verb: str, octets: bytes) -> None:
+def test_a_file_that_is_not_a_ledger_ends_with_74(command: Command, campaign: Path, verb: str, octets: bytes) -> None:
     """BL-13: foreign or damaged; it is told, and left as it is."""
     ledger = campaign.parent / "news.ledger"
     ledger.write_bytes(octets)

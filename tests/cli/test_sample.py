@@ -9,14 +9,13 @@ import struct
 import tomllib
 import zlib
 
-from asyncsmtp.cli.campaign import sample
-from asyncsmtp.cli.campaign.picture import HEIGHT, WIDTH, logo
+from asyncsmtp.cli.commands.init import count_rows, make_people, sample_files
 from asyncsmtp.protocol.envelope import Mailbox
 
 
 def test_the_people_are_as_many_as_asked_for_and_all_different() -> None:
     """A thousand rows are a thousand mailboxes; none of them anybody's (RFC 2606 §3)."""
-    rows = list(csv.DictReader(io.StringIO(sample.people(1000).decode())))
+    rows = list(csv.DictReader(io.StringIO(make_people(1000).decode())))
     assert len({Mailbox.parse(row["email"]).key for row in rows}) == 1000
     assert {Mailbox.parse(row["email"]).domain for row in rows} == {"example.org"}
     assert any(not row["name"].isascii() for row in rows)
@@ -26,13 +25,13 @@ def test_the_people_are_as_many_as_asked_for_and_all_different() -> None:
 
 def test_rows_are_counted_as_csv_counts_them() -> None:
     """A line break within quotes ends no record."""
-    assert sample.rows_in(b'email,name\na@example.org,"two\nlines"\nb@example.org,x\n') == 2
-    assert sample.rows_in(b"") == 0
+    assert count_rows(b'email,name\na@example.org,"two\nlines"\nb@example.org,x\n') == 2
+    assert count_rows(b"") == 0
 
 
 def test_the_templates_use_columns_that_exist() -> None:
     """An unknown name is an error of the pre-flight; the sample must not begin with one."""
-    files = sample.files(3)
+    files = sample_files(3)
     columns = set(files["people.csv"].decode().splitlines()[0].split(","))
     subject = tomllib.loads(files["campaign.toml"].decode())["campaign"]["subject"]
     used = re.findall(
@@ -44,7 +43,7 @@ def test_the_templates_use_columns_that_exist() -> None:
 
 def test_the_logo_is_a_png_that_decodes() -> None:
     """Every chunk's checksum, and as many pixels as the header says (ISO/IEC 15948 §5)."""
-    octets, chunks, at = logo(), {}, 8
+    octets, chunks, at = sample_files(1)["logo.png"], {}, 8
     assert octets.startswith(b"\x89PNG\r\n\x1a\n")
     while at < len(octets):
         (length,) = struct.unpack_from(">I", octets, at)
@@ -52,7 +51,7 @@ def test_the_logo_is_a_png_that_decodes() -> None:
         assert struct.unpack_from(">I", octets, at + 8 + length) == (zlib.crc32(kind + data),)
         chunks[kind] = data
         at += 12 + length
-    assert struct.unpack(">II", chunks[b"IHDR"][:8]) == (WIDTH, HEIGHT)
-    assert len(zlib.decompress(chunks[b"IDAT"])) == HEIGHT * (WIDTH + 1)
+    assert struct.unpack(">II", chunks[b"IHDR"][:8]) == (160, 100)
+    assert len(zlib.decompress(chunks[b"IDAT"])) == 100 * (160 + 1)
     assert list(chunks)[-1] == b"IEND"
     assert len(octets) < 2048

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from asyncsmtp.cli import secrets
+from asyncsmtp.cli import options
+from asyncsmtp.cli.options import find_passphrase, find_password, find_proxy_password
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.cli.secrets import passphrase, password, proxy_password
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.cli.output.error_messages import CommandError
+from asyncsmtp.protocol.auth.auth import Secret
 
 CANARY = "hunter2-c4n4ry"
 
@@ -20,7 +20,7 @@ CANARY = "hunter2-c4n4ry"
 @pytest.fixture(autouse=True)
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither this machine's keyring nor its environment decides a test."""
-    monkeypatch.delenv(secrets.VARIABLE, raising=False)
+    monkeypatch.delenv(options.VARIABLE, raising=False)
     monkeypatch.setitem(sys.modules, "keyring", None)
 
 
@@ -36,20 +36,22 @@ def keyring(monkeypatch: pytest.MonkeyPatch, found: str | None, module: str = "k
 def test_the_most_explicit_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-11: an option, the environment, the keyring; a person is asked only when all are silent."""
     keyring(monkeypatch, "from the keyring")
-    assert password("user", "relay.example", None).reveal() == "from the keyring"
-    monkeypatch.setenv(secrets.VARIABLE, "from the environment")
-    assert password("user", "relay.example", None).reveal() == "from the environment"
-    assert password("user", "relay.example", "printf 'from the command\\nsecond line'").reveal() == "from the command"
+    assert find_password("user", "relay.example", None).reveal() == "from the keyring"
+    monkeypatch.setenv(options.VARIABLE, "from the environment")
+    assert find_password("user", "relay.example", None).reveal() == "from the environment"
+    assert (
+        find_password("user", "relay.example", "printf 'from the command\\nsecond line'").reveal() == "from the command"
+    )
 
 
 def test_a_person_is_asked_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt in a cron job hangs for ever."""
-    with pytest.raises(Failed, match=r"no password for user at relay\.example") as caught:
-        password("user", "relay.example", None)
+    with pytest.raises(CommandError, match=r"no password for user at relay\.example") as caught:
+        find_password("user", "relay.example", None)
     assert "ASYNCSMTP_PASSWORD" in caught.value.failure.advice
-    monkeypatch.setattr(console, "interactive", lambda: True)
+    monkeypatch.setattr(console, "is_interactive", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: CANARY)
-    assert password("user", "relay.example", None).reveal() == CANARY
+    assert find_password("user", "relay.example", None).reveal() == CANARY
 
 
 @pytest.mark.parametrize("module", ["keyring.backends.null", "keyring.backends.fail", "keyrings.alt.file"])
@@ -58,8 +60,8 @@ def test_a_keyring_that_keeps_passwords_in_clear_or_not_at_all_is_no_source(
 ) -> None:
     """AU-14: a plaintext file that calls itself a keyring."""
     keyring(monkeypatch, CANARY, module)
-    with pytest.raises(Failed, match="no password"):
-        password("user", "relay.example", None)
+    with pytest.raises(CommandError, match="no password"):
+        find_password("user", "relay.example", None)
 
 
 @pytest.mark.parametrize(
@@ -74,35 +76,35 @@ def test_a_keyring_that_keeps_passwords_in_clear_or_not_at_all_is_no_source(
 )
 def test_a_password_command_that_fails_is_one_sentence(command: str, sentence: str) -> None:
     """Wrong quoting, a locked vault: told, and never the next source tried instead."""
-    with pytest.raises(Failed, match=f"^{sentence}"):
-        password("user", "relay.example", command)
+    with pytest.raises(CommandError, match=f"^{sentence}"):
+        find_password("user", "relay.example", command)
 
 
 def test_a_password_command_is_run_without_a_shell(capfd: pytest.CaptureFixture[str]) -> None:
     """What stands in it is words, not a program."""
-    assert password("user", "relay.example", "echo a; echo b").reveal() == "a; echo b"
+    assert find_password("user", "relay.example", "echo a; echo b").reveal() == "a; echo b"
 
 
 def test_the_others_have_sources_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """AU-11: a relay's password is not tried on a proxy, nor on a key; the keyring and a person are asked as ever."""
     key = tmp_path / "ann.key"
     key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    monkeypatch.setenv(secrets.VARIABLE, "of the relay")
-    with pytest.raises(Failed, match="no password for bob at the proxy p") as caught:
-        proxy_password("bob", "p")
-    assert secrets.PROXY_VARIABLE in caught.value.failure.advice
-    with pytest.raises(Failed, match="is encrypted") as caught:
-        passphrase(key)
-    assert secrets.KEY_VARIABLE in caught.value.failure.advice
+    monkeypatch.setenv(options.VARIABLE, "of the relay")
+    with pytest.raises(CommandError, match="no password for bob at the proxy p") as caught:
+        find_proxy_password("bob", "p")
+    assert options.PROXY_VARIABLE in caught.value.failure.advice
+    with pytest.raises(CommandError, match="is encrypted") as caught:
+        find_passphrase(key)
+    assert options.KEY_VARIABLE in caught.value.failure.advice
     with monkeypatch.context() as inner:
-        inner.setattr(console, "interactive", lambda: True)
+        inner.setattr(console, "is_interactive", lambda: True)
         inner.setattr("getpass.getpass", lambda prompt: CANARY)
-        assert proxy_password("bob", "p") == passphrase(key) == Secret(CANARY)
+        assert find_proxy_password("bob", "p") == find_passphrase(key) == Secret(CANARY)
     keyring(monkeypatch, "from the keyring")
-    assert proxy_password("user", "relay.example") == Secret("from the keyring")
-    monkeypatch.setenv(secrets.PROXY_VARIABLE, "of the proxy")
-    monkeypatch.setenv(secrets.KEY_VARIABLE, "of the key")
-    assert proxy_password("bob", "p") == Secret("of the proxy")
-    assert passphrase(key) == Secret("of the key")
+    assert find_proxy_password("user", "relay.example") == Secret("from the keyring")
+    monkeypatch.setenv(options.PROXY_VARIABLE, "of the proxy")
+    monkeypatch.setenv(options.KEY_VARIABLE, "of the key")
+    assert find_proxy_password("bob", "p") == Secret("of the proxy")
+    assert find_passphrase(key) == Secret("of the key")
     key.write_text("-----BEGIN PRIVATE KEY-----")
-    assert passphrase(key) is None
+    assert find_passphrase(key) is None

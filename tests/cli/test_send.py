@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.cli.campaign.picture import logo
+from asyncsmtp.cli.commands.init import sample_files
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
@@ -60,7 +60,7 @@ def test_a_wrong_greeting_is_reported_with_the_reply(command: Command) -> None:
 
 def test_text_and_images_travel_in_one_mail(command: Command, tmp_path: Path) -> None:
     """The exercise's second option: text, HTML that shows an image, and an attachment; the library's parser judges."""
-    (tmp_path / "logo.png").write_bytes(logo())
+    (tmp_path / "logo.png").write_bytes(sample_files(1)["logo.png"])
     (tmp_path / "message.html").write_text('<p>Hällo</p><img src="cid:logo">', encoding="utf-8")
     (tmp_path / "terms.pdf").write_bytes(b"%PDF-1.7 \x00\xff")
     with serving(ScriptedRelay()) as relay:
@@ -79,7 +79,7 @@ def test_text_and_images_travel_in_one_mail(command: Command, tmp_path: Path) ->
     parts = {part.get_content_type(): part for part in mail.walk()}
     assert parts["text/plain"].get_content().strip() == "Hällo"
     assert 'src="cid:logo"' in parts["text/html"].get_content()
-    assert parts["image/png"].get_content() == logo()
+    assert parts["image/png"].get_content() == sample_files(1)["logo.png"]
     assert parts["image/png"]["Content-ID"] == "<logo>"
     assert parts["application/pdf"].get_content() == b"%PDF-1.7 \x00\xff"
 
@@ -101,7 +101,7 @@ def test_a_587_style_relay_gets_tls_and_a_login(
     assert CANARY not in ended.out + ended.err
 
 
-def test_json_tells_what_protected_it(
+def test_json_has_the_tls_version_and_cipher(
     command: Command, ca: trustme.CA, server_tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """Version, cipher, and whether the relay proved who it is."""
@@ -131,7 +131,7 @@ def test_a_finished_message_is_sent_as_it_is(command: Command, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("reply", "code", "word"), [("550 5.1.1 no such user", 1, "rejected"), ("451 4.3.0 later", 75, "deferred")]
 )
-def test_a_refusal_is_told_in_the_relay_s_words(command: Command, reply: str, code: int, word: str) -> None:
+def test_a_refusal_is_reported_in_the_relay_s_words(command: Command, reply: str, code: int, word: str) -> None:
     """One recipient refused, the other accepted: both are told, the code says that not all were."""
     with serving(ScriptedRelay({Stage.RCPT: {1: reply}})) as relay:
         ended = send(command, relay, *ADDRESSED, "--to", "cy@example.com", "--text", "x")

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.bulk.bounces.test_report import report
 
-from asyncsmtp.bulk.postgres.place import Database
+from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
-from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving

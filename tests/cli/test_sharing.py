@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.campaign.sharing import usual_file
+from asyncsmtp.bulk.open_campaign import find_rates_file
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -33,8 +33,8 @@ def test_a_day_s_quota_holds_for_the_next_campaign_as_well(command: Command, cam
         assert len(relay.received) == 5
         apart = named(campaign, "fourth", "[limits]\nshared = false\n")
         assert command("bulk", apart, *words).code == 0
-    assert usual_file() == state_home / "asyncsmtp" / "rates.db"
-    assert usual_file().exists()
+    assert find_rates_file() == state_home / "asyncsmtp" / "rates.db"
+    assert find_rates_file().exists()
 
 
 def test_several_relays_have_their_quotas_each(command: Command, campaign: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_rehearsal_takes_nothing_of_a_quota(command: Command, campaign: Path, 
 
 
 @pytest.mark.parametrize("shared", ["", "shared = true\n"])
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
     """It ends a run that was to share its rates; another goes by its own count."""
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 
 
 @pytest.mark.parametrize("shared", ["", "shared = true\n"])
-def test_a_user_without_a_home_is_told(
+def test_a_user_without_a_home_is_reported(
     command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
     """As in a container that runs under any number: nothing that a user has to report."""

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from asyncsmtp.cli.campaign.signals import interruptible
+from asyncsmtp.cli.controls import handle_signals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
@@ -23,7 +23,7 @@ async def test_the_first_drains_and_the_second_cuts(number: signal.Signals, code
         steps.append(step)
         asked.set()
 
-    with interruptible(lambda: take("drain"), lambda: take("cut")) as interruption:
+    with handle_signals(lambda: take("drain"), lambda: take("cut")) as interruption:
         assert interruption.exit is None
         for _ in range(2):
             asked.clear()
@@ -37,10 +37,10 @@ async def test_the_first_drains_and_the_second_cuts(number: signal.Signals, code
 
 THRICE = """
 import asyncio, os, signal
-from asyncsmtp.cli.campaign.signals import interruptible
+from asyncsmtp.cli.controls import handle_signals
 
 async def main():
-    with interruptible(lambda: None, lambda: None):
+    with handle_signals(lambda: None, lambda: None):
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)

@@ -9,10 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.cli.campaign.assembly import assemble
-from asyncsmtp.cli.campaign.campaignfile import read
-from asyncsmtp.cli.campaign.settings import settle
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.bulk.setup.config import build_config, read_campaign_file
+from asyncsmtp.bulk.setup.prepare import prepare
+from asyncsmtp.errors import ConfigError
 from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.mail.dkim_verifier import verdicts
@@ -40,7 +39,7 @@ async def parts(folder: Path, section: str) -> dict[str, str]:
     path = folder / "campaign.toml"
     top = '[campaign]\nfrom = "news@example.com"\nsubject = "x"\nrecipients = "people.csv"\ntext = "m.txt"\n'
     path.write_text(top + section)
-    return await (await assemble(settle(read(path), {}, path))).fingerprint()
+    return await (await prepare(build_config(read_campaign_file(path), {}, path))).fingerprint()
 
 
 async def test_the_fingerprint_covers_the_key(folder: Path) -> None:
@@ -77,12 +76,12 @@ async def test_several_keys_sign_together(folder: Path, monkeypatch: pytest.Monk
         (f'[[dkim]]\n{NAMES}key = "dkim.pem"\n[[dkim]]\n{NAMES}key = "other.pem"', "the same domain and selector"),
     ],
 )
-async def test_what_cannot_sign_is_told_before_anything_is_sent(folder: Path, section: str, why: str) -> None:
+async def test_what_cannot_sign_is_reported_before_anything_is_sent(folder: Path, section: str, why: str) -> None:
     """The first of 100,000 messages is the wrong place to learn of it."""
     (folder / "m.txt").chmod(0o644)
-    with pytest.raises(Failed, match=why) as caught:
+    with pytest.raises(ConfigError, match=why) as caught:
         await parts(folder, section)
-    assert caught.value.failure.advice
+    assert caught.value.advice
 
 
 async def test_a_weak_key_is_remarked_by_check(folder: Path, command: Command) -> None:
@@ -97,9 +96,9 @@ async def test_a_weak_key_is_remarked_by_check(folder: Path, command: Command) -
 async def test_a_key_in_the_file_itself_is_refused_and_not_repeated(folder: Path) -> None:
     """TF-15: a campaign file holds no secrets."""
     key = new_key()
-    with pytest.raises(Failed, match="holds a private key") as caught:
+    with pytest.raises(ConfigError, match="holds a private key") as caught:
         await parts(folder, f"[dkim]\n{NAMES}key = '''{key}'''")
-    assert key.splitlines()[1] not in caught.value.failure.sentence
+    assert key.splitlines()[1] not in caught.value.why
 
 
 def test_what_arrives_is_signed(folder: Path, command: Command) -> None:

@@ -50,7 +50,7 @@ def test_a_printed_list_stops_the_same_people(command: Command, campaign: Path) 
     assert [(row["state"], row["reply"]) for row in rows] == [("suppressed", "on a suppression list: =left")] * 3
 
 
-def test_what_is_wrong_is_told(command: Command, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported(command: Command, tmp_path: Path) -> None:
     assert command("suppress", "no.db", "nobody").code == 2
     assert "edit it with a text editor" in command("suppress", "no.txt", "ann@example.org").err
     assert "there is no suppression list no.db" in command("suppress", "no.db", "ann@example.org", "--remove").sentence

@@ -1,62 +1,49 @@
-"""`asyncsmtp bulk`: the main job."""
+"""`asyncsmtp bulk`: the main job, from the options to the exit code."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import click
 
-from asyncsmtp.bulk.postgres.place import Database
-from asyncsmtp.cli import looping
-from asyncsmtp.cli.campaign.keys import IN_DOUBT
-from asyncsmtp.cli.campaign.onlyto import send_to_one
-from asyncsmtp.cli.campaign.plan import Plan
-from asyncsmtp.cli.campaign.rehearsal import dry, rehearse
-from asyncsmtp.cli.campaign.running import run
-from asyncsmtp.cli.campaign.settings import Settings, settle
-from asyncsmtp.cli.campaign.whose import of_campaign
-from asyncsmtp.cli.options import campaign_argument, json_option, ledger_option, option, relay_options, verbose_option
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.cli.sandboxes import sandboxed
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.setup.config import KEYS, CampaignConfig, build_config, load_config, name_ledger_campaign
+from asyncsmtp.bulk.setup.config_types import RelayConfig
+from asyncsmtp.cli.controls import run_on_fast_loop
+from asyncsmtp.cli.options import (
+    campaign_argument,
+    config_options,
+    json_option,
+    ledger_option,
+    option,
+    relay_options,
+    verbose_option,
+    warn_of_key_log,
+)
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger.interfaces import Ledger
+    from asyncsmtp.bulk.open_campaign import OpenCampaign
+    from asyncsmtp.bulk.recipients.recipient import Recipient
+    from asyncsmtp.bulk.setup.prepare import PreparedCampaign
+    from asyncsmtp.cli.output.run_stats import RunReporter, RunStats
+    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["command"]
 
-KEY_OF = {
-    "recipients": "campaign.recipients",
-    "template": "campaign.html",
-    "text": "campaign.text",
-    "from_": "campaign.from",
-    "subject": "campaign.subject",
-    "reply_to": "campaign.reply_to",
-    "return_path": "campaign.return_path",
-    "webhook": "campaign.webhook",
-    "suppression": "campaign.suppression",
-    "name": "campaign.name",
-    "email_column": "campaign.email",
-    "column": "columns",
-    "delimiter": "campaign.delimiter",
-    "encoding": "campaign.encoding",
-    "where": "campaign.where",
-    "offset": "campaign.offset",
-    "relay": "relay.url",
-    "ca_file": "relay.ca_file",
-    "password_command": "relay.password_command",
-    "dialogue": "relay.dialogue",
-    "sessions": "relay.sessions",
-    "max_per_connection": "relay.max_per_connection",
-    "concurrency": "limits.concurrency",
-    "rate": "limits.rate",
-    "window": "limits.window",
-    "time_zone_column": "limits.time_zone_column",
-    "start_at": "limits.start_at",
-    "spread_until": "limits.spread_until",
-    "in_doubt": "retry.in_doubt",
-    "retry_for": "retry.for",
-    "retry_delay": "retry.delay",
-    "attempts": "retry.attempts",
-}
+DRAIN_TIMEOUT = 60.0  # seconds for what is under way after the first Ctrl-C
+
+logging.getLogger("asyncsmtp.campaign").addHandler(logging.NullHandler())  # the command prints these itself
 
 _EPILOG = """\b
 Every option can also be ASYNCSMTP_NAME in the environment, or a key of the
@@ -66,40 +53,45 @@ campaign file. Ctrl-C finishes what is under way; a second one breaks it off.
 Example:
   asyncsmtp bulk demo/campaign.toml --sandbox
 """
+_MESSAGE = [
+    name
+    for name, key in KEYS.items()
+    if key.options and name.startswith(("campaign.", "columns")) and name != "campaign.ledger"
+]
+_LIMITS = ("limits.concurrency", "retry.in_doubt", "limits.rate", "limits.window", "limits.time_zone_column")
+_OPTIONS = {key.field: key.name for key in KEYS.values()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """One call of the command: the campaign, and how this run goes about it.
+
+    Attributes:
+        reference: how the campaign is named on a command line.
+        limit: rows to try in this run; None for all.
+        wait: stay until those deferred were tried again.
+        add: a file with further recipients for a campaign that has begun.
+        confirmed: nobody has to be asked.
+    """
+
+    config: CampaignConfig
+    reference: str
+    limit: int | None = None
+    strict: bool = False
+    wait: bool = False
+    add: Path | None = None
+    confirmed: bool = False
+    as_json: bool = False
+    verbose: bool = False
 
 
 @click.command("bulk", epilog=_EPILOG)
 @campaign_argument()
-@option("--recipients", metavar="CSV", help="Who is mailed.")
-@option("--template", "--html", "template", metavar="HTML", help="The HTML part, Jinja2.")
-@option("--text", metavar="FILE", help="The plain text part, Jinja2.")
-@option("--from", "from_", metavar="MAILBOX", help="'Example News <news@example.org>'")
-@option("--subject", metavar="TEXT", help="Jinja2 too.")
-@option("--reply-to", metavar="MAILBOX", help="Where answers go.")
-@option("--return-path", metavar="MAILBOX", help="Where bounces go: 'bounces+{{ token }}@example.org'")
-@option("--webhook", metavar="URL", help="Tell it each outcome; ASYNCSMTP_WEBHOOK_SECRET signs what is told.")
-@option("--suppression", multiple=True, metavar="LIST", help="Who gets nothing: see asyncsmtp suppress.")
-@option("--name", metavar="NAME", help="The campaign's, and its ledger's.")
-@option("--email-column", metavar="COLUMN", help="Which column has the addresses.")
-@option("--column", multiple=True, metavar="NAME=COLUMN", help="What templates call a column: name='Full name'")
-@option("--delimiter", metavar="CHARACTER", help="Of the CSV: , ; | or tab.")
-@option("--where", metavar="CONDITION", help='Only such rows: \'country == "AT" and plan != "free"\'')
-@option("--offset", type=click.IntRange(min=0), metavar="N", help="Leave the first N rows out.")
-@option("--encoding", metavar="NAME", help="Of the CSV, such as cp1252; found out, and said aloud, if not given.")
+@config_options(*_MESSAGE)
 @relay_options
-@option("--sessions", type=click.IntRange(1, 10_000), help="Connections at once (10).")
-@option("--max-per-connection", type=click.IntRange(1, 10_000), metavar="N", help="Messages, then a new connection.")
-@option("--concurrency", type=click.IntRange(1, 10_000), help="Messages in hand at once (100).")
-@option("--in-doubt", type=click.Choice(IN_DOUBT), help="What becomes of rows whose reply was lost (hold).")
-@option("--rate", metavar="RATES", help="'30/s, 2000/day': each of them holds; a day's is remembered.")
-@option("--window", metavar="WINDOW", help="'Mon-Fri 09:00-17:00 Europe/Vienna'; several by semicolons.")
-@option("--time-zone-column", metavar="COLUMN", help="Whose cells say for whom the window is when.")
-@option("--start-at", metavar="TIME", help="Nothing before: '2026-12-01 09:00', or '09:00'.")
-@option("--spread-until", metavar="TIME", help="Evenly, so that the last goes out then.")
+@config_options("relay.sessions", "relay.max_per_connection", *_LIMITS, "limits.start_at", "limits.spread_until")
 @option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.")
-@option("--retry-for", metavar="SPAN", help="Give up what is refused for the moment after this long (4d).")
-@option("--retry-delay", metavar="SPAN", help="Before the second attempt; doubled for each further one (5m).")
-@option("--attempts", type=click.IntRange(1, 10_000), metavar="N", help="For each recipient at the most.")
+@config_options("retry.for", "retry.delay", "retry.attempts")
 @ledger_option
 @option("--dry-run", is_flag=True, help="Compose every message, send none.")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
@@ -130,7 +122,7 @@ def command(
     as_json: bool,
     verbose: bool,
     **options: object,
-) -> Exit:
+) -> ExitCode:
     """Mail everyone in a CSV; run it again to resume.
 
     Everything is checked before the first message leaves. Each recipient's
@@ -138,51 +130,329 @@ def command(
     whatever happens.
     """
     if not sandbox and (maildir or show):
-        raise Failed("--maildir and --show are about the sandbox", "add --sandbox")
+        raise CommandError("--maildir and --show are about the sandbox", "add --sandbox")
     if sandbox and ledger:
-        raise Failed("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
+        raise CommandError("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
     if row and not only_to:
-        raise Failed("--row is about --only-to", "add --only-to me@example.org")
-    settings = _settings(campaign, options)
-    place = of_campaign(ledger, settings.name) if ledger else settings.ledger(sandbox=sandbox)
-    plan = Plan(
-        settings=settings,
-        ledger=place,
-        reference=_reference(campaign, place, sandbox=sandbox),
+        raise CommandError("--row is about --only-to", "add --only-to me@example.org")
+    given = {_OPTIONS[field]: value for field, value in options.items()}
+    config = load_config(campaign, given) if campaign else build_config({}, given)
+    if sandbox:  # neither are its limits those of other campaigns, nor does it ask DNS
+        config = replace(config, ledger=config.sandbox_ledger, shared_rates=False, provider_rates={})
+    else:
+        location = name_ledger_campaign(ledger, config.name) if ledger else config.ledger_location
+        config = replace(config, ledger=location)
+    run = RunOptions(
+        config=config,
+        reference=_reference(campaign, config, sandbox=sandbox),
         limit=limit,
         strict=strict,
         wait=wait,
         add=add,
-        rehearses=sandbox,
         confirmed=yes or sandbox,
         as_json=as_json,
         verbose=verbose,
     )
     if dry_run:
-        return asyncio.run(dry(plan))
+        return asyncio.run(_check_only(run))
     if only_to is not None:
-        return asyncio.run(_only_to(plan, only_to, row, sandbox=sandbox))
+        return asyncio.run(_send_to_one(run, only_to, row, sandbox=sandbox))
     if sandbox:
-        return looping.run(rehearse(plan, maildir, show))
-    return looping.run(run(plan, plan.relays()))
+        return run_on_fast_loop(_rehearse(run, maildir, show))
+    return run_on_fast_loop(_run(run, _make_relays(config)))
 
 
-async def _only_to(plan: Plan, address: str, row: int | None, *, sandbox: bool) -> Exit:
-    if not sandbox:
-        return await send_to_one(plan, address, plan.relay(), row)
-    async with sandboxed(None) as relay:
-        return await send_to_one(plan, address, relay, row)
-
-
-def _settings(campaign: Path | None, options: dict[str, object]) -> Settings:
-    """What the file says and what was given instead."""
-    from asyncsmtp.cli.campaign import campaignfile
-
-    given = {KEY_OF[name]: value for name, value in options.items()}
-    return settle(campaignfile.read(campaign) if campaign else {}, given, campaign)
-
-
-def _reference(campaign: Path | None, ledger: Path | Database, *, sandbox: bool) -> str:
+def _reference(campaign: Path | None, config: CampaignConfig, *, sandbox: bool) -> str:
     if campaign is None:
-        return f"--ledger {ledger}"
+        return f"--ledger {config.ledger}"
     return f"{campaign} --sandbox" if sandbox else str(campaign)
+
+
+def _make_relays(config: CampaignConfig) -> list[RelayConfig]:
+    """Return the relays of the campaign, the first one first, with their passwords.
+
+    Raises:
+        CommandError: there is none, or no source has a password.
+    """
+    if not config.relay_configs:
+        raise CommandError(
+            "no relay was given",
+            "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox",
+        )
+    from asyncsmtp.bulk.open_campaign import make_relays
+    from asyncsmtp.cli.options import CommandSecrets
+
+    warn_of_key_log()
+    return make_relays(config, lambda each: CommandSecrets(each.password_command or config.password_command))
+
+
+# One run, from the ledger to the summary.
+
+
+async def _run(options: RunOptions, relays: list[RelayConfig]) -> ExitCode:
+    """Check everything, ask, send; return what the campaign's state means.
+
+    Raises:
+        CommandError, SMTPError: the run could not begin, or could not go on; what was recorded stays recorded.
+    """
+    from asyncsmtp.bulk.campaign import Campaign  # late, here and below: `bulk --help` needs none of it
+
+    async with Campaign.from_config(options.config).open(relay=relays, add=options.add) as campaign:
+        if options.add is not None and not campaign.has_begun:
+            raise CommandError("--add is for a campaign that was begun", "begin it without --add, then add the others")
+        await _begin(options, campaign)
+        try:
+            return await _send(options, campaign)
+        finally:
+            _print_unsettled(campaign.ledger)
+
+
+async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
+    """Have the recipients in the ledger, after a person has agreed to what would be sent."""
+    from asyncsmtp.cli.commands.check import print_report
+    from asyncsmtp.cli.output.run_stats import notify_if_slow
+
+    checked, ready, first = None, 0, ""
+    if campaign.has_rows_to_load:
+        with notify_if_slow(f"reading {options.add or options.config.recipients}"):
+            checked = await campaign.check()
+        print_report(checked, strict=options.strict)
+    if campaign.has_begun:
+        await _suppress(campaign)
+        await _print_state(options, campaign)
+        if ready := await campaign.count_ready(wait=options.wait):
+            first = await campaign.find_first_address()
+    if checked is not None:
+        report, rows = checked.report, console.pluralize(checked.report.rows, "row")
+        first = first or str(report.first and report.first.mailbox)
+        await _confirm(options, campaign, ready + report.recipients, first)
+        with notify_if_slow(f"taking {rows} into the ledger"):
+            await campaign.load()
+        if options.add is not None:
+            console.print_info(f"  {rows} added from {checked.file}")
+        await _suppress(campaign)
+    elif ready and first:
+        await _confirm(options, campaign, ready, first)
+
+
+async def _suppress(campaign: OpenCampaign) -> None:
+    if number := await campaign.suppress():
+        console.print_info(f"  {console.pluralize(number, 'row')} on a suppression list: nothing for them")
+
+
+async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
+    """Print what is known of a campaign that goes on."""
+    from asyncsmtp.cli.output.run_stats import format_counts
+
+    ledger = campaign.ledger
+    console.print_info(f"{options.config.name}: going on with {format_counts(await ledger.counts())}")
+    if ledger.recovery.found:
+        rows = console.pluralize(ledger.recovery.found, "row")
+        console.print_info(f"  {rows} under way when the last run ended: in doubt")
+    if ledger.recovery.resent:
+        rows = console.pluralize(ledger.recovery.resent, "row")
+        console.print_info(f"  {rows} in doubt to be sent once more (in_doubt = resend)")
+
+
+async def _confirm(options: RunOptions, campaign: OpenCampaign, recipients: int, first: str) -> None:
+    """Ask once before anything leaves."""
+    number = recipients if options.limit is None else min(options.limit, recipients)
+    most = "" if options.add is None else "up to "  # who is added may be in the ledger already
+    through = " and ".join(str(each.relay) for each in campaign.relays)
+    messages = f"{most}{console.pluralize(number, 'message')}"
+    what = f"{messages} from {options.config.from_} through {through}, the first to {first}"
+    if not options.confirmed:
+        await console.confirm(f"Send {what}?", f"this would send {what}")
+
+
+async def _send(options: RunOptions, campaign: OpenCampaign) -> ExitCode:
+    """Send what is left, if anything is; whatever happens, the summary is printed."""
+    from asyncsmtp.bulk.ledger.interfaces import RowState
+    from asyncsmtp.cli.output.run_stats import RunReporter, RunStats, exit_code_for
+
+    left = await campaign.count_ready(wait=options.wait)
+    stats = RunStats(left if options.limit is None else min(options.limit, left))
+    reporter = RunReporter(stats, as_json=options.as_json)
+    signalled: ExitCode | None = None
+    resumes_at: datetime | None = None
+    try:
+        if left:
+            signalled, resumes_at = await _send_rows(options, campaign, stats, reporter)
+        counts = await campaign.ledger.counts()
+        if signalled is not None and counts[RowState.PENDING]:
+            return signalled
+        waiting = resumes_at is not None or not left
+        return ExitCode.LEDGER if reporter.failed else exit_code_for(counts, held_up=waiting)
+    finally:
+        await _print_summary(options, campaign.ledger, stats, resumes_at)
+
+
+async def _send_rows(
+    options: RunOptions, campaign: OpenCampaign, stats: RunStats, reporter: RunReporter
+) -> tuple[ExitCode | None, datetime | None]:
+    """Run; return the exit code of the signal that ended it, and when it would have gone on."""
+    from asyncsmtp.cli.controls import Keyboard, handle_signals, read_keys
+    from asyncsmtp.cli.output.run_stats import show_progress
+
+    trace = console.TranscriptPrinter(console.print_info) if options.verbose else None
+    async with campaign.start(
+        limit=options.limit, wait=options.wait, watch=reporter.watch, trace=trace, warn=console.print_info
+    ) as run:
+
+        def drain() -> None:
+            run.stop()
+            asyncio.get_running_loop().call_later(DRAIN_TIMEOUT, run.abort)
+
+        with handle_signals(drain, run.abort) as interruption, read_keys(Keyboard(run, stats, drain)):
+            async with show_progress(stats):
+                await run.run()
+    return interruption.exit, run.resumes_at
+
+
+async def _print_summary(options: RunOptions, ledger: Ledger, stats: RunStats, resumes_at: datetime | None) -> None:
+    from asyncsmtp.cli.output.run_stats import format_counts, next_steps, summary_lines
+
+    counts = await ledger.counts()
+    for line in summary_lines(options.config.name, stats):
+        console.print_info(line)
+    console.print_info(f"  {format_counts(counts)}")
+    for step in next_steps(counts, options.reference, resumes_at or await ledger.next_due()):
+        console.print_info(f"  next: {step}")
+
+
+def _print_unsettled(ledger: Ledger) -> None:
+    """Print what a broken ledger could not take, so that it is not lost with this process."""
+    if ledger.unsettled:
+        console.print_info("these outcomes are known, but the ledger could not take them:")
+    for settlement in ledger.unsettled:
+        console.print_info(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")
+
+
+# Rehearsals: composing it all without sending, or sending it to a relay inside the command.
+
+
+async def _check_only(options: RunOptions) -> ExitCode:
+    """Read every row and compose every message; nothing is opened but files, and no ledger is made."""
+    from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.commands.check import exit_code_of_report, print_report
+    from asyncsmtp.cli.output.run_stats import notify_if_slow
+
+    with notify_if_slow(f"reading {options.add or options.config.recipients}"):
+        result = await Campaign.from_config(options.config).check(add=options.add)
+    print_report(result, strict=options.strict, write=console.print_result)
+    console.print_info("nothing was sent (--dry-run)")
+    console.print_info(
+        f"  next: asyncsmtp bulk {options.reference} --sandbox" if options.config.source else "  next: --sandbox"
+    )
+    return exit_code_of_report(result.report)
+
+
+async def _rehearse(options: RunOptions, maildir: Path | None, number: int | None) -> ExitCode:
+    """Send to the sandbox, with a ledger of the rehearsal's own.
+
+    One that was complete begins afresh; so does one whose files changed. One that was interrupted goes on.
+
+    Args:
+        maildir: where the mails are kept; None is beside the campaign, and emptied when it begins afresh.
+        number: of the mails that came last, so many are printed.
+    """
+    from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.commands.sandbox import print_mails, run_sandbox
+    from asyncsmtp.errors import LedgerMismatch
+
+    config = options.config
+    ledger = config.ledger_location
+    assert isinstance(ledger, Path)
+    place = maildir or config.folder / f"{config.name}.sandbox.maildir"
+    counts = await Campaign.from_config(config).counts()
+    if sum(counts.values()) and not (counts["pending"] or counts["sending"] or counts["deferred"]):
+        _start_afresh(ledger, None if maildir else place)
+    async with run_sandbox(place) as relay:
+        relays = [RelayConfig(relay=relay, sessions=config.sessions, max_per_connection=config.max_per_connection)]
+        try:
+            ended = await _run(options, relays)
+        except LedgerMismatch:
+            console.print_info("the campaign changed since the last rehearsal: this one begins afresh")
+            _start_afresh(ledger, None if maildir else place)
+            ended = await _run(options, relays)
+    console.print_info(f"  the mails are in {place}; nothing left this machine")
+    if number is not None and ended is not ExitCode.INTERRUPTED:
+        # stdout is a program's with --json
+        print_mails(place, number, console.print_info if options.as_json else console.print_result)
+    return ended
+
+
+def _start_afresh(ledger: Path, maildir: Path | None) -> None:
+    """Remove a rehearsal, under its ledger's lock: no other process may be in it."""
+    from asyncsmtp.bulk.ledger.sqlite.ledger_file import LedgerLock
+
+    lock = LedgerLock.acquire(ledger.with_name(f"{ledger.name}.lock"))
+    try:
+        for ending in ("", "-wal", "-shm", ".ballast"):
+            ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    for folder in ("new", "cur"):
+        for path in (maildir / folder).glob("*") if maildir else ():
+            path.unlink()
+
+
+# --only-to: what some rows would get, sent to one address instead; no ledger is opened.
+
+
+async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sandbox: bool) -> ExitCode:
+    """Send the first row's message, or those of the first `limit` rows, or of `row`, to `address`."""
+    from asyncsmtp.cli.commands.sandbox import run_sandbox
+
+    if sandbox:
+        async with run_sandbox(None) as relay:
+            return await _send_rows_to(options, address, relay, row)
+    relay_config = _make_relays(options.config)[0].relay
+    assert not isinstance(relay_config, str)
+    return await _send_rows_to(options, address, relay_config, row)
+
+
+async def _send_rows_to(options: RunOptions, address: str, relay: Relay, row: int | None) -> ExitCode:
+    from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.output.formats import DeliveryPrinter
+    from asyncsmtp.client.session.session import Session
+    from asyncsmtp.protocol.envelope import Mailbox
+
+    to = Mailbox.parse(address)
+    prepared = await Campaign.from_config(options.config).prepare()
+    number = options.limit or 1
+    if number > 1 and not options.confirmed:
+        question = f"Send {number:,} messages to {to} through {relay}?"
+        await console.confirm(question, f"this would send {number:,} messages to {to}")
+    printer = DeliveryPrinter(as_json=options.as_json)
+    trace = console.TranscriptPrinter(console.print_info) if options.verbose else None
+    async with Session(relay, trace=trace) as session, aclosing(_choose_rows(prepared, number, row)) as rows:
+        async for recipient in rows:
+            message = prepared.composer.compose(
+                to,
+                recipient.fields,
+                message_id=f"{uuid4().hex}@{prepared.composer.author.domain}",
+                date=datetime.now(UTC),
+                row=recipient.row,
+            )
+            printer.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
+    return printer.exit
+
+
+async def _choose_rows(prepared: PreparedCampaign, number: int, wanted: int | None) -> AsyncGenerator[Recipient]:
+    from asyncsmtp.bulk.recipients.recipient import Recipient
+
+    async with aclosing(prepared.file.batches()) as batches:
+        async for batch in batches:
+            for row in batch:
+                if wanted is not None and row.row != wanted:
+                    continue
+                if wanted is not None and not isinstance(row, Recipient):
+                    raise CommandError(f"{prepared.file.name}, {row}", "correct the row, or choose another")
+                if isinstance(row, Recipient):
+                    yield row
+                    number -= 1
+                    if not number or wanted is not None:
+                        return
+    if wanted is not None:
+        raise CommandError(f"{prepared.file.name} has no row {wanted}", "choose one that is there")

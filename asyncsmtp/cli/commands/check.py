@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncsmtp.cli.options import campaign_argument, option, relay_options, verbose_option
+from asyncsmtp.cli.options import campaign_argument, make_cli_relay, option, relay_options, verbose_option
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
+    from asyncsmtp.bulk.campaign import CheckResult
+    from asyncsmtp.bulk.recipients.preflight import PreflightReport
     from asyncsmtp.client.config.relay import Relay
-    from asyncsmtp.client.events.trace import Trace
+    from asyncsmtp.client.events.types import Trace
     from asyncsmtp.client.session.session import Session
+    from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["command"]
+__all__ = ["command", "exit_code_of_report", "print_report"]
 
 PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 
@@ -39,14 +41,14 @@ Examples:
 @option("--quit-after", type=click.Choice(PHASES), default="login", show_default=True, help="How far to go.")
 @option("--from", "from_", metavar="ADDRESS", help="For --quit-after mail and rcpt.")
 @option("--to", metavar="ADDRESS", help="For --quit-after rcpt: whether the relay would take it.")
-@option("--dns", is_flag=True, help="Ask what is published of the sender: SPF, DKIM, DMARC, MX, PTR.")
-@option("--name-server", metavar="ADDRESS", help="Ask this one: 192.0.2.1:53.")
-@option("--json", "as_json", is_flag=True, help="What a provider would object to, as NDJSON.")
+@option("--dns", is_flag=True, help="Look up the sender in DNS: SPF, DKIM, DMARC, MX, PTR.")
+@option("--name-server", metavar="ADDRESS", help="Name server for --dns: 192.0.2.1:53.")
+@option("--json", "as_json", is_flag=True, help="Objections a provider may have, as NDJSON.")
 @verbose_option
 def command(
     campaign: Path | None,
     relay: str | None,
-    ca_file: Path | None,
+    ca_file: str | None,
     password_command: str | None,
     dialogue: str | None,
     quit_after: str,
@@ -56,7 +58,7 @@ def command(
     name_server: str | None,
     as_json: bool,
     verbose: bool,
-) -> Exit:
+) -> ExitCode:
     """Look at a relay or a campaign; send nothing.
 
     With --relay: connect, TLS, what the relay offers, login. With a campaign:
@@ -65,52 +67,49 @@ def command(
     sender; then the exit code is 1.
     """
     if campaign is None and relay is None:
-        raise Failed(
+        raise CommandError(
             "there is nothing to check: neither a relay nor a campaign was given",
             "asyncsmtp check --relay smtp://user@host:587, or: asyncsmtp check demo/campaign.toml",
         )
     if relay is not None:
-        from asyncsmtp.cli.relays import relay_of
-
-        where = relay_of(relay, ca_file=ca_file, dialogue=dialogue, password_command=password_command, watched=True)
+        where = make_cli_relay(
+            relay, ca_file=ca_file, dialogue=dialogue, password_command=password_command, interactive=True
+        )
         asyncio.run(_look(where, quit_after, *_paths(quit_after, from_, to), verbose=verbose))
     if campaign is not None:
-        from asyncsmtp.cli.campaign.preflighting import check_campaign
-
         return asyncio.run(
-            check_campaign(campaign, as_json=as_json, dns=dns or name_server is not None, name_server=name_server)
+            _check_campaign(campaign, as_json=as_json, dns=dns or name_server is not None, name_server=name_server)
         )
-    return Exit.ACCEPTED
+    return ExitCode.ACCEPTED
 
 
 def _paths(quit_after: str, from_: str | None, to: str | None) -> tuple[Mailbox | None, Mailbox | None]:
-    """The two addresses, as far as the phase needs them."""
+    """Return the two addresses, as far as the phase needs them."""
     from asyncsmtp.protocol.envelope import Mailbox
 
     if quit_after == "rcpt" and to is None:
-        raise Failed("--quit-after rcpt asks about an address, and none was given", "add --to bob@example.org")
+        raise CommandError("--quit-after rcpt asks about an address, and none was given", "add --to bob@example.org")
     return Mailbox.parse(from_) if from_ else None, Mailbox.parse(to) if to else None
 
 
 async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbox | None, *, verbose: bool) -> None:
-    """Open a session as far as `quit_after`, and tell what was seen."""
-    from asyncsmtp.cli.output.transcript import Transcript
+    """Open a session as far as `quit_after`, and print what was seen."""
     from asyncsmtp.client.session.session import Session
     from asyncsmtp.protocol.opening_handshake import Security
 
-    trace: Trace | None = Transcript(console.out) if verbose else None
+    trace: Trace | None = console.TranscriptPrinter(console.print_result) if verbose else None
     if quit_after == "ehlo" and relay.security is not Security.IMPLICIT_TLS:
         relay = replace(relay, security=Security.PLAINTEXT, pins=())
     if quit_after in ("ehlo", "tls"):
         relay = replace(relay, login=None)
     if verbose:
-        console.out(f"=== trying {relay}")
+        console.print_result(f"=== trying {relay}")
     async with Session(relay, trace=trace) as session:
         facts = list(_facts(session))
         if quit_after in ("mail", "rcpt"):
             facts += await _probe(session, from_, to if quit_after == "rcpt" else None)
     for name, fact in facts:
-        console.out(f"{name:<10} {safe_text(fact)}")
+        console.print_result(f"{name:<10} {safe_text(fact)}")
 
 
 def _facts(session: Session) -> Iterator[tuple[str, str]]:
@@ -145,11 +144,102 @@ async def _probe(session: Session, from_: Mailbox | None, to: Mailbox | None) ->
     from asyncsmtp.protocol.commands import RSET, mail, rcpt
 
     commands = [mail(from_)] if to is None else [mail(from_), rcpt(to)]
-    said = []
+    replies = []
     for command in commands:
         reply = await session.ask(command)
         if not reply.positive:
             raise Refused(command, reply)
-        said.append((command.verb.value.lower(), str(reply)))
+        replies.append((command.verb.value.lower(), str(reply)))
     await session.ask(RSET)
-    return said
+    return replies
+
+
+# The pre-flight of a campaign: what would be sent, and every row that is odd, with its number.
+
+
+async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: str | None) -> ExitCode:
+    """Read a campaign file and everything it names; compose every message; print what was found.
+
+    Args:
+        as_json: print what a provider would object to as NDJSON on stdout, the rest on stderr.
+        dns: ask what is published of the sender; `name_server` rather than the system's.
+    """
+    from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.output.run_stats import notify_if_slow
+    from asyncsmtp.mail.checks.rules import FindingLevel
+
+    campaign = Campaign.from_file(path)
+    with notify_if_slow(f"reading {campaign.config.recipients}"):
+        result = await campaign.check(dns=dns, name_server=name_server)
+    print_report(result, write=console.print_info if as_json else console.print_result)
+    for finding in result.findings:
+        _print_finding(finding, as_json=as_json)
+    if not dns:
+        console.print_info("  what DNS says of the sender was not asked: --dns does")
+    console.print_info(f"  next: asyncsmtp bulk {path} --sandbox")
+    objected = any(finding.weight is FindingLevel.OBJECTION for finding in result.findings)
+    return ExitCode.SOME_FAILED if objected else exit_code_of_report(result.report)
+
+
+def _print_finding(finding: Finding, *, as_json: bool) -> None:
+    from asyncsmtp.cli.output.formats import format_json_line
+
+    if as_json:
+        record = {name: str(getattr(finding, name)) for name in finding.__slots__}
+        console.print_result(format_json_line(record), harmless=False)
+    else:
+        console.print_result(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
+        console.print_result(f"    {finding.advice}")
+
+
+def exit_code_of_report(report: PreflightReport) -> ExitCode:
+    """Return 1 where a row cannot be mailed, as it will be once the others are."""
+    return ExitCode.SOME_FAILED if report.problems else ExitCode.ACCEPTED
+
+
+def print_report(
+    result: CheckResult, *, strict: bool = False, write: Callable[[str], object] = console.print_info
+) -> None:
+    """Print a pre-flight.
+
+    Args:
+        strict: a row that is odd in any way is an error.
+    Raises:
+        CommandError: nobody would be mailed. RecipientError: with `strict`, the first row that is odd.
+    """
+    for line in _report_lines(result.file, result.report):
+        write(line)
+    for remark in result.remarks:
+        write(f"  {safe_text(remark)}")
+    if strict:
+        result.report.raise_for_problems()
+    if not result.report.recipients:
+        advice = "correct the rows, or name the address column"
+        raise CommandError(f"{result.file}: nobody would be mailed", advice)
+
+
+def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
+    counts = [console.pluralize(report.rows, "row"), f"{report.recipients:,} to be mailed"]
+    counts += [console.pluralize(report.duplicates, "duplicate")] if report.duplicates else []
+    counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
+    counts += [f"{report.left_out:,} left out"] if report.left_out else []
+    yield f"{name}: {' · '.join(counts)}"
+    if report.header.guessed:
+        yield f"  the addresses are in “{safe_text(report.header.email, 60)}” (a guess; --email-column would say it)"
+    if report.header.encoding:
+        yield f"  read as {report.header.encoding} (a guess; --encoding would say it)"
+    yield from (f"  {problem}" for problem in report.problem_rows)
+    yield from _rest_line(report.problems, len(report.problem_rows), "rows that cannot be mailed")
+    yield from (
+        f"  row {row}: names the mailbox of row {earlier} again, and is left out" for row, earlier in report.repeated
+    )
+    yield from _rest_line(report.duplicates, len(report.repeated), "duplicates")
+    yield from (f"  row {odd.row} (line {odd.line}): {odd.remark}; mailed nevertheless" for odd in report.remarked)
+    yield from _rest_line(report.remarks, len(report.remarked), "remarks")
+    if report.first is not None and report.sample is not None:
+        yield f"  first: row {report.first.row}, {report.first.mailbox}, {report.sample.content.size:,} bytes"
+
+
+def _rest_line(total: int, shown: int, what: str) -> Iterator[str]:
+    if total > shown:
+        yield f"  … and {total - shown:,} more {what}"

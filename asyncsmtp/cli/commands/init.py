@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import secrets
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import click
 
-from asyncsmtp.cli.campaign import sample
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
-__all__ = ["command"]
+__all__ = ["PEOPLE", "PRIVATE", "command", "count_rows", "make_people", "sample_files"]
+
+PEOPLE = "people.csv"
+PRIVATE = "unsubscribe.secret"  # nobody but its owner may read it
+
+_FIRST = (
+    "Anna", "Björn", "Chloé", "Dmitri", "Eszter", "Fatima", "Günther", "Hana", "Íñigo", "Jürgen", "Kateřina", "Łukasz",
+    "Maëlle", "Nikos", "Øystein", "Paul", "Quỳnh", "Rosalía", "Søren", "Tomáš", "Umut", "Veronika", "Wei", "Xènia",
+    "Yūki", "Zoë",
+)  # fmt: skip
+_LAST = (
+    "Ångström", "Brontë", "Čapek", "Dvořák", "Eriksson", "Fernández", "Grünwald", "Hämäläinen", "Ionescu", "Jansen",
+    "Kowalczyk", "L'Hôpital", "Müller", "Núñez", "O'Brien", "Papadopoulou", "Rossi", "Šarić", "Tanaka", "van der Berg",
+    "Weiß", "Yılmaz", "Zając",
+)  # fmt: skip
+_COMPANY = (
+    "Nordlicht AG", "Müller, Söhne & Co.", "Café \"Zentral\"", "Atelier Çınar", "Blue Harbour Ltd", "Österberg & Fils",
+    "Vino e Pane", "Zenit Optika", "Smörgås <Catering>",
+)  # fmt: skip
+_CITY = (
+    "Wien", "Zürich", "København", "Kraków", "São Paulo", "Reykjavík", "München", "Athens", "Malmö", "Ljubljana",
+    "Lyon",
+)  # fmt: skip
 
 _EPILOG = """\b
 Example:
@@ -23,7 +48,7 @@ Example:
 @click.command("init", epilog=_EPILOG)
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
 @click.option("--rows", type=click.IntRange(1, 1_000_000), help="People in people.csv (20).")
-def command(folder: Path, rows: int | None) -> Exit:
+def command(folder: Path, rows: int | None) -> ExitCode:
     """Write a sample campaign that works at once.
 
     It goes into DIR, or into the current folder. Files that exist are left
@@ -32,31 +57,63 @@ def command(folder: Path, rows: int | None) -> Exit:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise Failed(f"{folder} is a file, not a folder", "asyncsmtp init demo") from error
-    for name, octets in sample.files(rows or 20).items():
-        _write(folder / name, octets, 0o600 if name == sample.OF_THE_OWNER else 0o644)
+        raise CommandError(f"{folder} is a file, not a folder", "asyncsmtp init demo") from error
+    for name, content in sample_files(rows or 20).items():
+        _write(folder / name, content, 0o600 if name == PRIVATE else 0o644)
     if rows is not None:
-        _compare_rows(folder / sample.PEOPLE, rows)
-    console.say(f"  next: asyncsmtp bulk {folder / 'campaign.toml'} --sandbox")
-    return Exit.ACCEPTED
+        _compare_rows(folder / PEOPLE, rows)
+    console.print_info(f"  next: asyncsmtp bulk {folder / 'campaign.toml'} --sandbox")
+    return ExitCode.ACCEPTED
 
 
-def _write(path: Path, octets: bytes, mode: int) -> None:
+def _write(path: Path, content: bytes, mode: int) -> None:
     """Write a new file; leave one that is there, of whatever kind, alone."""
     try:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), mode)
     except FileExistsError:
-        console.say(f"  kept  {path}")
+        console.print_info(f"  kept  {path}")
         return
     with open(opened, "wb") as file:
-        file.write(octets)
-    console.say(f"  wrote {path}")
+        file.write(content)
+    console.print_info(f"  wrote {path}")
 
 
 def _compare_rows(path: Path, rows: int) -> None:
-    there = sample.rows_in(path.read_bytes())
+    there = count_rows(path.read_bytes())
     if there != rows:
-        console.say(f"{path} was there already, with {there} rows instead of {rows}")
-        console.say(
+        console.print_info(f"{path} was there already, with {there} rows instead of {rows}")
+        console.print_info(
             f" fresh: rm {path} and the *.ledger files beside it, then: asyncsmtp init {path.parent} --rows {rows}"
         )
+
+
+def sample_files(rows: int) -> Mapping[str, bytes]:
+    """Return every file of the sample, in the order in which they are written; `rows` people are in people.csv."""
+    folder = files("asyncsmtp.cli") / "sample"
+    return {
+        "campaign.toml": (folder / "campaign.toml").read_bytes(),
+        PEOPLE: make_people(rows),
+        **{name: (folder / name).read_bytes() for name in ("message.html", "message.txt", "logo.png")},
+        PRIVATE: secrets.token_hex(16).encode(),
+    }
+
+
+def make_people(rows: int) -> bytes:
+    """Return a CSV of invented people at example.org; the same ones every time."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("email", "name", "company", "city"))
+    writer.writerows(_people(rows))
+    return text.getvalue().encode()
+
+
+def count_rows(content: bytes) -> int:
+    """Count the records of a people.csv, header excluded."""
+    return max(0, sum(1 for _ in csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline=""))) - 1)
+
+
+def _people(rows: int) -> Iterator[tuple[str, str, str, str]]:
+    for number in range(rows):
+        first, last = _FIRST[number % len(_FIRST)], _LAST[number % len(_LAST)]
+        company = _COMPANY[number % len(_COMPANY)] if number % 4 else ""
+        yield f"person{number + 1}@example.org", f"{first} {last}", company, _CITY[number % len(_CITY)]

@@ -14,12 +14,11 @@ import click
 
 from asyncsmtp.cli.options import campaign_argument, option
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
-    from asyncsmtp.cli.campaign.assembly import Assembled
+    from asyncsmtp.bulk.setup.prepare import PreparedCampaign
     from asyncsmtp.mail.message import Message
 
 __all__ = ["command"]
@@ -36,27 +35,25 @@ Examples:
 @option("--row", type=click.IntRange(min=1), metavar="N", help="Of the recipients; the first one otherwise.")
 @option("--eml", type=click.Path(path_type=Path), metavar="DIR", help="Write messages as files there: row-3.eml")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --eml; all otherwise.")
-def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None) -> Exit:
+def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None) -> ExitCode:
     """Show messages as they would be sent; send nothing.
 
     On the terminal: the header, and the parts as they read. Message-IDs and
     dates are those of a preview. Rows that cannot be mailed are skipped.
     """
     if limit is not None and eml is None:
-        raise Failed("--limit is about --eml", "add --eml DIR, or choose one message with --row")
+        raise CommandError("--limit is about --eml", "add --eml DIR, or choose one message with --row")
     return asyncio.run(_preview(campaign, row, eml, limit))
 
 
-async def _preview(path: Path, row: int | None, folder: Path | None, limit: int | None) -> Exit:
-    from asyncsmtp.cli.campaign import campaignfile
-    from asyncsmtp.cli.campaign.assembly import assemble
-    from asyncsmtp.cli.campaign.settings import settle
+async def _preview(path: Path, row: int | None, folder: Path | None, limit: int | None) -> ExitCode:
+    from asyncsmtp.bulk.campaign import Campaign
 
-    assembled = await assemble(settle(campaignfile.read(path), {}, path))
+    prepared = await Campaign.from_file(path).prepare()
     shown, skipped = 0, _Skipped()
     if folder is not None:
         _make(folder)
-    async with aclosing(_messages(assembled, row, skipped)) as messages:
+    async with aclosing(_messages(prepared, row, skipped)) as messages:
         async for number, message in messages:
             shown += 1
             if folder is None:
@@ -65,16 +62,18 @@ async def _preview(path: Path, row: int | None, folder: Path | None, limit: int 
             await asyncio.to_thread(_write, folder / f"row-{number}.eml", message)
             if shown == limit:
                 break
-    skipped.tell()
+    skipped.print()
     if not shown:
-        raise Failed(f"{assembled.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check")
+        raise CommandError(
+            f"{prepared.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check"
+        )
     if folder is not None:
-        console.say(f"{console.many(shown, 'message')} in {folder}; nothing was sent")
-    return Exit.ACCEPTED
+        console.print_info(f"{console.pluralize(shown, 'message')} in {folder}; nothing was sent")
+    return ExitCode.ACCEPTED
 
 
 class _Skipped:
-    """The rows that nobody will be mailed for, as the pre-flight counts them."""
+    """Rows that cannot be mailed, counted as the pre-flight counts them."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -85,47 +84,49 @@ class _Skipped:
             self._count += 1
             self._first = self._first or problem
 
-    def tell(self) -> None:
+    def print(self) -> None:
         if self._first is not None:
             first = f"{self._first}" if self._count == 1 else f"the first is {self._first}"
-            console.say(f"{console.many(self._count, 'row')} cannot be mailed: {first}")
+            console.print_info(f"{console.pluralize(self._count, 'row')} cannot be mailed: {first}")
 
 
-async def _messages(assembled: Assembled, row: int | None, skipped: _Skipped) -> AsyncGenerator[tuple[int, Message]]:
-    """The messages with the numbers of their rows: all that can be composed, or the one of `row`.
+async def _messages(
+    prepared: PreparedCampaign, row: int | None, skipped: _Skipped
+) -> AsyncGenerator[tuple[int, Message]]:
+    """Yield the messages with the numbers of their rows: all that can be composed, or the one of `row`.
 
     Raises:
-        Failed: the one of `row` cannot.
+        CommandError: the one of `row` cannot.
     """
     from asyncsmtp.bulk.recipients.recipient import Problem
 
-    async with aclosing(assembled.file.batches()) as batches:
+    async with aclosing(prepared.file.batches()) as batches:
         async for batch in batches:
             for one in batch:
                 if row is not None and one.row != row:
                     continue
-                message = _composed(assembled, one)
+                message = _compose(prepared, one)
                 if not isinstance(message, Problem):
                     yield one.row, message
                 elif row is not None:
-                    raise Failed(f"{assembled.file.name}, {message}", "correct the row, or choose another")
+                    raise CommandError(f"{prepared.file.name}, {message}", "correct the row, or choose another")
                 else:
                     skipped.add(message)
                 if row is not None:
                     return
 
 
-def _composed(assembled: Assembled, row: Recipient | Problem) -> Message | Problem:
+def _compose(prepared: PreparedCampaign, row: Recipient | Problem) -> Message | Problem:
     from asyncsmtp.bulk.recipients.recipient import Problem
     from asyncsmtp.errors import RecipientError
 
     if isinstance(row, Problem):
         return row
     try:
-        return assembled.composer.compose(
+        return prepared.composer.compose(
             row.mailbox,
             row.fields,
-            message_id=f"preview.{row.row}@{assembled.composer.author.domain}",
+            message_id=f"preview.{row.row}@{prepared.composer.author.domain}",
             date=datetime.now(UTC),
             row=row.row,
         )
@@ -134,16 +135,16 @@ def _composed(assembled: Assembled, row: Recipient | Problem) -> Message | Probl
 
 
 def _show(row: int, message: Message) -> None:
-    console.out(f"row {row}")
+    console.print_result(f"row {row}")
     for line in _lines(message):
-        console.out(line)
+        console.print_result(line)
 
 
 def _lines(message: Message) -> Iterator[str]:
-    """A message as a person reads it."""
+    """Yield the lines of a message as a person reads it."""
     from email import message_from_bytes, policy
 
-    parsed = message_from_bytes(_octets(message), policy=policy.default)
+    parsed = message_from_bytes(_content(message), policy=policy.default)
     yield from (f"{name}: {value}" for name, value in parsed.items())
     for part in parsed.walk():
         if part.is_multipart():
@@ -156,10 +157,10 @@ def _lines(message: Message) -> Iterator[str]:
         else:
             payload = part.get_payload(decode=True)
             size = len(payload) if isinstance(payload, bytes) else 0
-            yield f"--- {kind}, {name or part['Content-ID'] or 'without a name'}, {size:,} octets"
+            yield f"--- {kind}, {name or part['Content-ID'] or 'without a name'}, {size:,} bytes"
 
 
-def _octets(message: Message) -> bytes:
+def _content(message: Message) -> bytes:
     from asyncsmtp.protocol.content import Content
 
     assert isinstance(message.content, Content), "a composer makes no other"
@@ -170,15 +171,15 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise Failed(f"{folder} cannot be made: {error.strerror}", "choose another folder") from error
+        raise CommandError(f"{folder} cannot be made: {error.strerror}", "choose another folder") from error
 
 
 def _write(path: Path, message: Message) -> None:
-    """A new file, for its owner alone; what is there already is no preview of this run, and stays."""
+    """Write a new file, for its owner alone; what is there already is no preview of this run, and stays."""
     try:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
         why = "is there already" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror}"
-        raise Failed(f"{path} {why}", "remove it, or choose another folder") from error
+        raise CommandError(f"{path} {why}", "remove it, or choose another folder") from error
     with open(opened, "wb") as file:
-        file.write(_octets(message))
+        file.write(_content(message))

@@ -1,4 +1,4 @@
-"""`asyncsmtp resolve`: a person's decision about rows that the relay may or may not have."""
+"""`asyncsmtp resolve`: decisions of a person about rows that the relay may or may not have."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.bulk.postgres.place import Database
-from asyncsmtp.cli.campaign.ledgers import Named, decided, named
-from asyncsmtp.cli.options import campaign_argument, ledger_option, option, sandbox_option
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.cli.options import (
+    NamedLedger,
+    campaign_argument,
+    find_ledger,
+    ledger_option,
+    option,
+    sandbox_option,
+)
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.asking import ask
-from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.error_messages import ExitCode
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger import Decision, Entry, Ledger
-    from asyncsmtp.bulk.states import State
+    from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, Ledger, RowState
 
 __all__ = ["command"]
 
@@ -47,40 +51,46 @@ def command(
     rows: tuple[int, ...],
     state: str,
     yes: bool,
-) -> Exit:
+) -> ExitCode:
     """Decide about recipients in doubt.
 
     In doubt: the content was sent and the relay's reply never came, so it may
     have the message. Look for the Message-ID in its log first. Without a
     decision, the rows are listed.
     """
-    return asyncio.run(_resolve(named(campaign, ledger, sandbox=sandbox), decision, rows, state, yes=yes))
+    return asyncio.run(_resolve(find_ledger(campaign, ledger, sandbox=sandbox), decision, rows, state, yes=yes))
 
 
-async def _resolve(where: Named, decision: str | None, rows: tuple[int, ...], state: str, *, yes: bool) -> Exit:
-    from asyncsmtp.bulk.ledger import Decision
-    from asyncsmtp.bulk.states import State
+async def _resolve(
+    where: NamedLedger, decision: str | None, rows: tuple[int, ...], state: str, *, yes: bool
+) -> ExitCode:
+    from asyncsmtp.bulk.ledger.interfaces import Decision, RowState
+    from asyncsmtp.bulk.open_campaign import reopen_ledger
 
-    chosen = State[state.replace("-", "_").upper()]
-    async with await decided(where.place) as ledger:
-        found = await _found(ledger, chosen, rows)
+    chosen = RowState[state.replace("-", "_").upper()]
+    async with await reopen_ledger(where.location) as ledger:
+        found = await _choose_rows(ledger, chosen, rows)
         if not found.number:
-            console.say(f"no row is {chosen}" + (" among those named" if rows else ""))
-            return Exit.ACCEPTED
+            console.print_info(f"no row is {chosen}" + (" among those named" if rows else ""))
+            return ExitCode.ACCEPTED
         found.show(chosen)
         if decision is None:
-            console.say(f"  next: asyncsmtp resolve {where.reference} --resend, or --skip; for some only: --row N")
-            return Exit.SOME_FAILED
+            console.print_info(
+                f"  next: asyncsmtp resolve {where.reference} --resend, or --skip; for some only: --row N"
+            )
+            return ExitCode.SOME_FAILED
         await _confirm(found, Decision(decision), yes=yes)
         changed = await ledger.resolve(Decision(decision), rows or None, (chosen,))
-    console.say(f"{console.many(changed, 'row')} {'to be sent again' if decision == 'resend' else 'given up'}")
+    console.print_info(
+        f"{console.pluralize(changed, 'row')} {'to be sent again' if decision == 'resend' else 'given up'}"
+    )
     if decision == "resend":
-        console.say(f"  next: asyncsmtp bulk {where.reference}")
-    return Exit.ACCEPTED
+        console.print_info(f"  next: asyncsmtp bulk {where.reference}")
+    return ExitCode.ACCEPTED
 
 
-class _Found:
-    """Rows a decision would be about: how many, how often each may have been delivered, and the first few."""
+class _ChosenRows:
+    """Rows of a decision: how many, how often each may have been delivered, and the first few."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -93,30 +103,30 @@ class _Found:
         if len(self.first) < SHOWN:
             self.first.append(entry)
 
-    def show(self, state: State) -> None:
+    def show(self, state: RowState) -> None:
         """List them on stdout."""
-        console.out(f"{console.many(self.number, 'row')} {state}:")
+        console.print_result(f"{console.pluralize(self.number, 'row')} {state}:")
         for entry in self.first:
-            console.out(f"  row {entry.row}  {entry.address}  <{entry.message_id}>  {entry.reply}")
+            console.print_result(f"  row {entry.row}  {entry.address}  <{entry.message_id}>  {entry.reply}")
         if self.number > len(self.first):
-            console.out(f"  … and {self.number - len(self.first):,} more")
+            console.print_result(f"  … and {self.number - len(self.first):,} more")
 
 
-async def _found(ledger: Ledger, state: State, rows: tuple[int, ...]) -> _Found:
-    found = _Found()
+async def _choose_rows(ledger: Ledger, state: RowState, rows: tuple[int, ...]) -> _ChosenRows:
+    found = _ChosenRows()
     async for entry in ledger.entries((state,)):
         if not rows or entry.row in rows:
             found.add(entry)
     return found
 
 
-async def _confirm(found: _Found, decision: Decision, *, yes: bool) -> None:
-    """Say what the decision may lead to at worst, and ask."""
+async def _confirm(found: _ChosenRows, decision: Decision, *, yes: bool) -> None:
+    """Print what the decision may lead to, and ask."""
     at_worst = {
-        "resend": f"copies of the message that each gets: {found.copies + 1}",
-        "skip": "none of them ever gets the message",
+        "resend": f"each recipient may receive up to {console.pluralize(found.copies + 1, 'copy', 'copies')}",
+        "skip": "none of them ever receives the message",
     }
-    worst = f"{console.many(found.number, 'row')}; at worst, {at_worst[decision]}"
-    console.say(worst)
+    worst = f"{console.pluralize(found.number, 'row')}: {at_worst[decision]}"
+    console.print_info(worst)
     if not yes:
-        await ask("Do it?", worst)
+        await console.confirm("Do it?", worst)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from asyncsmtp.cli.options import option
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
-from asyncsmtp.cli.sandboxes import show
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from asyncsmtp.client.config.relay import Relay
+
+__all__ = ["command", "print_mails", "run_sandbox"]
 
 _EPILOG = """\b
 Example:
@@ -35,21 +39,21 @@ Example:
 @option(
     "--show", "number", type=click.IntRange(min=1), is_flag=False, flag_value=1, metavar="[N]", help="Print the last N."
 )
-def command(port: int, maildir: Path, number: int | None) -> Exit:
+def command(port: int, maildir: Path, number: int | None) -> ExitCode:
     """Run a relay on this machine that keeps what it gets.
 
     It listens on 127.0.0.1 until Ctrl-C; nothing it gets is passed on. With
     --show it does not run, but prints what arrived.
     """
     if number is not None:
-        show(maildir, number)
-        return Exit.ACCEPTED
+        print_mails(maildir, number)
+        return ExitCode.ACCEPTED
     return asyncio.run(_serve(port, maildir))
 
 
-async def _serve(port: int, maildir: Path) -> Exit:
-    from asyncsmtp.cli.campaign.signals import interruptible
-    from asyncsmtp.testing.sandbox import Sandbox
+async def _serve(port: int, maildir: Path) -> ExitCode:
+    from asyncsmtp.cli.controls import handle_signals
+    from asyncsmtp.testing.relay import Sandbox
 
     over = asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -58,16 +62,44 @@ async def _serve(port: int, maildir: Path) -> Exit:
             await stack.enter_async_context(box)
         except OSError as error:
             advice = "end what listens there, or take another: --port 0"
-            raise Failed(f"port {port} of 127.0.0.1 cannot be used: {_why(error)}", advice) from error
-        with interruptible(over.set, over.set, "ending"):
-            console.out(box.url)
-            console.say(f"  the mails are kept in {maildir}; Ctrl-C ends it")
+            raise CommandError(f"port {port} of 127.0.0.1 cannot be used: {_why(error)}", advice) from error
+        with handle_signals(over.set, over.set, "ending"):
+            console.print_result(box.url)
+            console.print_info(f"  the mails are kept in {maildir}; Ctrl-C ends it")
             await over.wait()
-    console.say(f"kept {console.many(box.count, 'mail')} in {maildir}")
-    console.say(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
-    return Exit.ACCEPTED
+    console.print_info(f"kept {console.pluralize(box.count, 'mail')} in {maildir}")
+    console.print_info(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
+    return ExitCode.ACCEPTED
 
 
 def _why(error: OSError) -> str:
-    """In the system's words; asyncio's own name the address once more."""
+    """Return the reason in the system's words; asyncio's own name the address once more."""
     return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+@asynccontextmanager
+async def run_sandbox(maildir: Path | None) -> AsyncIterator[Relay]:
+    """Run a relay on a free port of this machine until the block ends; None keeps nothing."""
+    from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.protocol.opening_handshake import Security
+    from asyncsmtp.testing.relay import Sandbox
+
+    async with Sandbox(maildir) as box:
+        yield Relay(box.host, box.port, Security.PLAINTEXT)
+
+
+def print_mails(maildir: Path, number: int, write: Callable[[str], object] = console.print_result) -> None:
+    """Print the mails that came last, by `write`.
+
+    Raises:
+        CommandError: there is no such Maildir, or nothing in it.
+    """
+    from asyncsmtp.testing.received import Maildir, render
+
+    found = deque(Maildir(maildir).mails() if maildir.is_dir() else (), maxlen=number)
+    if not found:
+        advice = "asyncsmtp bulk CAMPAIGN.toml --sandbox, or: asyncsmtp sandbox"
+        raise CommandError(f"no mail has arrived in {maildir}", advice)
+    for mail in found:
+        write(f"--- {mail.path}")
+        write(render(mail))

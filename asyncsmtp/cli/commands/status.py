@@ -1,4 +1,4 @@
-"""`asyncsmtp status`: how many recipients are in which state, and why."""
+"""`asyncsmtp status`: the recipients by state, and the reasons."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.bulk.postgres.place import Database
-from asyncsmtp.cli.campaign.ledgers import Named, named, read
-from asyncsmtp.cli.options import campaign_argument, json_option, ledger_option, sandbox_option
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.cli.options import (
+    NamedLedger,
+    campaign_argument,
+    find_ledger,
+    json_option,
+    ledger_option,
+    sandbox_option,
+)
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.cli.output.error_messages import ExitCode
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from asyncsmtp.bulk.states import Counts, State
+    from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
 
 __all__ = ["command"]
 
@@ -33,52 +39,55 @@ Example:
 @ledger_option
 @sandbox_option
 @json_option
-def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, as_json: bool) -> Exit:
+def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, as_json: bool) -> ExitCode:
     """Count a campaign's recipients by outcome.
 
     Also while it runs. With --json: one object, the number of rows by state.
     """
-    asyncio.run(_tell(named(campaign, ledger, sandbox=sandbox), as_json=as_json))
-    return Exit.ACCEPTED
+    asyncio.run(_print_status(find_ledger(campaign, ledger, sandbox=sandbox), as_json=as_json))
+    return ExitCode.ACCEPTED
 
 
-async def _tell(where: Named, *, as_json: bool) -> None:
-    from asyncsmtp.bulk.states import Counts, State
-    from asyncsmtp.cli.output.meter import MAX_REASONS
-    from asyncsmtp.cli.output.records import reason_of
+async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
+    from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
+    from asyncsmtp.bulk.open_campaign import open_reader
+    from asyncsmtp.cli.output.formats import format_reason
+    from asyncsmtp.cli.output.run_stats import MAX_REASONS
     from asyncsmtp.errors import LedgerEmpty
 
-    reasons: Counter[tuple[State, str]] = Counter()
+    reasons: Counter[tuple[RowState, str]] = Counter()
     try:
-        async with await read(where.place) as ledger:
+        async with await open_reader(where.location) as ledger:
             counts, due = await ledger.counts(), await ledger.next_due()
-            async for entry in ledger.entries((State.DEFERRED, State.REJECTED, State.IN_DOUBT)):
-                reason = (entry.state, reason_of(entry))
+            async for entry in ledger.entries((RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT)):
+                reason = (entry.state, format_reason(entry))
                 if reason in reasons or len(reasons) < MAX_REASONS:
                     reasons[reason] += 1
     except LedgerEmpty:
         counts, due = Counts(), None
     if as_json:
-        _as_json(counts)
+        _print_json(counts)
     else:
-        _as_text(where, counts, reasons, due)
+        _print_text(where, counts, reasons, due)
 
 
-def _as_json(counts: Counts) -> None:
-    from asyncsmtp.cli.output.records import json_line
+def _print_json(counts: Counts) -> None:
+    from asyncsmtp.cli.output.formats import format_json_line
 
-    console.out(json_line({str(state): number for state, number in counts.items()}))
+    console.print_result(format_json_line({str(state): number for state, number in counts.items()}))
 
 
-def _as_text(where: Named, counts: Counts, reasons: Counter[tuple[State, str]], due: datetime | None) -> None:
-    from asyncsmtp.cli.output.summary import counted, next_steps
+def _print_text(
+    where: NamedLedger, counts: Counts, reasons: Counter[tuple[RowState, str]], due: datetime | None
+) -> None:
+    from asyncsmtp.cli.output.run_stats import format_counts, next_steps
 
     if not counts.total:
-        console.out("not begun yet")
-        console.say("  next: asyncsmtp bulk CAMPAIGN.toml")
+        console.print_result("not begun yet")
+        console.print_info("  next: asyncsmtp bulk CAMPAIGN.toml")
         return
-    console.out(counted(counts))
+    console.print_result(format_counts(counts))
     for (state, reason), number in reasons.most_common(10):
-        console.out(f"  {number:,} × {state}: {reason}")
+        console.print_result(f"  {number:,} × {state}: {reason}")
     for step in next_steps(counts, where.reference, due):
-        console.say(f"  next: {step}")
+        console.print_info(f"  next: {step}")

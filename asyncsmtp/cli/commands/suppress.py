@@ -9,8 +9,7 @@ import click
 
 from asyncsmtp.cli.options import option
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.exits import Exit
-from asyncsmtp.cli.output.failures import Failed
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.suppression import Suppressed
@@ -36,7 +35,7 @@ Example:
 @option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
 def command(
     list_: Path, addresses: tuple[str, ...], reason: str, file: Path | None, remove: bool, as_json: bool
-) -> Exit:
+) -> ExitCode:
     """Add to a suppression list, or print it.
 
     An address such as @example.com stands for everybody there. A campaign that
@@ -45,26 +44,28 @@ def command(
     from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list
 
     if is_text_list(list_):
-        raise Failed(f"{list_} is a file of text", "edit it with a text editor, or name a list such as suppressed.db")
+        raise CommandError(
+            f"{list_} is a file of text", "edit it with a text editor, or name a list such as suppressed.db"
+        )
     given = [Suppressed(address, reason) for address in addresses]
     if file is not None:
         given += _read(file, reason)
     kept = SuppressionList(list_)
     if remove:
         if not given:
-            raise Failed("--remove: nobody was named", "name the addresses to take out")
+            raise CommandError("--remove: nobody was named", "name the addresses to take out")
         kept.check()
         number = kept.remove(entry.address for entry in given)
-        console.say(f"{console.many(number, 'entry', 'entries')} removed from {list_}")
+        console.print_info(f"{console.pluralize(number, 'entry', 'entries')} removed from {list_}")
     elif given:
         number = kept.add(given)
-        console.say(
-            f"{console.many(number, 'entry', 'entries')} added to {list_}, {len(given) - number:,} there before"
+        console.print_info(
+            f"{console.pluralize(number, 'entry', 'entries')} added to {list_}, {len(given) - number:,} there before"
         )
     else:
         kept.create()
         _print(kept.entries(), as_json=as_json)
-    return Exit.ACCEPTED
+    return ExitCode.ACCEPTED
 
 
 def _read(file: Path, reason: str) -> list[Suppressed]:
@@ -75,12 +76,12 @@ def _read(file: Path, reason: str) -> list[Suppressed]:
 
 def _print(entries: list[Suppressed], *, as_json: bool) -> None:
     from asyncsmtp.bulk.suppression import format_line
-    from asyncsmtp.cli.output.records import json_line
+    from asyncsmtp.cli.output.formats import format_json_line
 
-    harmless = not as_json and console.on_terminal()
+    harmless = not as_json and console.is_terminal()
     if not as_json:
-        console.out("address,reason")
+        console.print_result("address,reason")
     for entry in entries:
         record = {"address": entry.address, "reason": entry.reason}
-        if not console.out(json_line(record) if as_json else format_line(entry), harmless=harmless):
+        if not console.print_result(format_json_line(record) if as_json else format_line(entry), harmless=harmless):
             return

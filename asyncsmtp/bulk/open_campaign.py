@@ -1,0 +1,531 @@
+"""Steps of a run of a campaign: ledger, recipients, relays with their secrets, pools, limits, webhook."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
+
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.setup.config import CampaignConfig
+from asyncsmtp.bulk.setup.config_types import RelayConfig
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare_file
+from asyncsmtp.errors import ConfigError, RecipientError
+
+# What is not imported here is late on purpose: a wrong campaign file, `status` and `results` need neither the pool, nor
+# the runner, nor a database driver, and `asyncsmtp bulk` is measured from its start to the first message.
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.dns_resolver import MxProviders
+    from asyncsmtp.bulk.interfaces import MessageSender
+    from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, Settlement
+    from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger, PostgresReader
+    from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger, SqliteReader
+    from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
+    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
+    from asyncsmtp.bulk.recipients.preflight import PreflightReport
+    from asyncsmtp.bulk.running.runner import OutcomeCallback, Run
+    from asyncsmtp.bulk.running.schedule import Schedule
+    from asyncsmtp.bulk.webhook import Webhook
+    from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.client.events.types import Trace
+    from asyncsmtp.client.retry import Retry
+    from asyncsmtp.mail.checks.rules import Finding
+    from asyncsmtp.protocol.auth.auth import Secret
+
+__all__ = [
+    "CheckResult",
+    "EnvironmentSecrets",
+    "OpenCampaign",
+    "SecretSource",
+    "find_rates_file",
+    "make_relay",
+    "make_relays",
+    "open_ledger",
+    "open_reader",
+    "reopen_ledger",
+    "run_preflight",
+]
+
+WEBHOOK_SECRET = "ASYNCSMTP_WEBHOOK_SECRET"  # noqa: S105  # the name of the variable
+CHECKED = 100  # messages that are composed before a campaign begins
+SHOWN = 20  # rows of each kind that a report names
+
+logger = logging.getLogger("asyncsmtp.campaign")
+
+Warn = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """Result of a campaign's pre-flight.
+
+    Attributes:
+        file: the name of the recipients' file.
+        report: the rows: how many would be mailed, and the first few of those that are odd.
+        findings: what a provider may object to in the first message, and in DNS if that was asked.
+        remarks: what could be better about keys and certificates, one sentence each.
+    """
+
+    file: str
+    report: PreflightReport
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True if somebody would be mailed, no row has a problem, and no finding is an objection."""
+        objected = any(finding.weight == "objection" for finding in self.findings)
+        return bool(self.report.recipients) and not self.report.problems and not objected
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+class OpenCampaign:
+    """A campaign whose ledger is open; made by `Campaign.open`, which closes it.
+
+    The steps of a run, in this order: `check`, `load` where there is something to load, `suppress`, `start`.
+
+    Attributes:
+        prepared: its files, read. ledger: its ledger. relays: each with a `Relay`.
+    """
+
+    def __init__(
+        self,
+        config: CampaignConfig,
+        prepared: PreparedCampaign,
+        ledger: Ledger,
+        relays: Sequence[RelayConfig],
+        add: Path | None,
+    ) -> None:
+        self.config = config
+        self.prepared = prepared
+        self.ledger = ledger
+        self.relays = tuple(relays)
+        self._add = add
+        self._further: PreparedCampaign | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the recipients are in the ledger."""
+        return self.ledger.loaded
+
+    @property
+    def has_rows_to_load(self) -> bool:
+        """True if there are recipients to load: the first ones, or a further file."""
+        return self._add is not None or not self.ledger.loaded
+
+    async def check(self) -> CheckResult:
+        """Check the recipients that are to be loaded, and compose the first hundred messages.
+
+        Raises:
+            ConfigError: there is a further file, and the campaign has not begun.
+            RecipientError: the file cannot be used. TemplateError: the template fails on a row.
+        """
+        prepared = await self._to_load()
+        report = await run_preflight(prepared, every=False)
+        return CheckResult(prepared.file.name, report, remarks=prepared.remarks)
+
+    async def load(self) -> None:
+        """Take the recipients into the ledger, all of them or none."""
+        prepared = await self._to_load()
+        if self._add is None:
+            await self.ledger.load(prepared.file.batches())
+        else:
+            await self.ledger.add(prepared.file.batches())
+            self._add = None
+
+    async def suppress(self) -> int:
+        """Suppress the rows to come that are on a suppression list; return how many."""
+        return await self.ledger.suppress()
+
+    async def begin(self, *, strict: bool = False) -> None:
+        """Do all that comes before `start`.
+
+        Raises:
+            RecipientError: nobody would be mailed, or with `strict` a row is odd; nothing is loaded.
+        """
+        if self.has_rows_to_load:
+            checked = await self.check()
+            if strict:
+                checked.report.raise_for_problems()
+            if not checked.report.recipients:
+                raise RecipientError(
+                    f"{checked.file}: nobody would be mailed: correct the rows, or name the address column"
+                )
+            await self.load()
+        await self.suppress()
+
+    async def count_ready(self, *, wait: bool = False) -> int:
+        """Count the rows that a run would send; with `wait`, also those whose time is yet to come."""
+        if not wait:
+            return await self.ledger.count_ready()
+        counts = await self.ledger.counts()
+        return counts[RowState.PENDING] + counts[RowState.DEFERRED]
+
+    async def find_first_address(self) -> str:
+        """Return the address of the first row that is left; "" if none is."""
+        async with aclosing(self.ledger.entries((RowState.PENDING, RowState.DEFERRED))) as left:
+            async for entry in left:
+                return entry.address
+        return ""
+
+    @asynccontextmanager
+    async def start(
+        self,
+        *,
+        limit: int | None = None,
+        wait: bool = False,
+        watch: OutcomeCallback | None = None,
+        trace: Trace | None = None,
+        warn: Warn = logger.warning,
+    ) -> AsyncGenerator[Run]:
+        """Make the run, with its pools, limits and webhook, until the block ends; `await run.go()` sends.
+
+        Args:
+            watch: called with each outcome as it is recorded.
+            warn: called with a sentence about what is wrong but does not stop the run.
+        """
+        from asyncsmtp.bulk.running.runner import Run
+
+        config, left = self.config, await self.count_ready(wait=wait)
+        relays = [each.relay for each in self.relays if not isinstance(each.relay, str)]
+        async with (
+            _open_webhook(config.webhook, warn) as webhook,
+            _open_providers(config, warn) as providers,
+            _open_pools(self.relays, trace, config.shared_rates, warn) as sender,
+            _share_rates(config.shared_rates, relays, config.rate, warn) as shared,
+        ):
+
+            def report(claim: Claim, settlement: Settlement) -> None:
+                if watch is not None:
+                    watch(claim, settlement)
+                if webhook is not None:
+                    webhook.watch(claim, settlement)
+
+            yield Run(
+                self.prepared.composer,
+                self.ledger,
+                sender,
+                concurrency=config.concurrency,
+                limit=limit,
+                watch=report,
+                retry=_make_retry(config),
+                wait=wait,
+                rate_policy=_make_rate_policy(config, left if limit is None else min(limit, left), providers),
+                schedule=_make_schedule(config),
+                shared=shared,
+            )
+
+    async def _to_load(self) -> PreparedCampaign:
+        if self._add is None:
+            return self.prepared
+        if not self.ledger.loaded:
+            raise ConfigError("add= is for a campaign that has begun", "begin it without add=, then add the others")
+        if self._further is None:
+            self._further = await prepare_file(self._add, self.prepared, self.config)
+        return self._further
+
+
+# Ledgers, by their location.
+
+
+async def open_ledger(location: Path | Database, **settings: Any) -> SqliteLedger | PostgresLedger:
+    """Open a campaign's ledger to send, with the settings of `SqliteLedger.open` and `PostgresLedger.open`."""
+    if isinstance(location, Path):
+        from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+
+        return await SqliteLedger.open(location, **settings)
+    from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
+
+    return await PostgresLedger.open(location.url, **settings)
+
+
+async def open_reader(location: Path | Database) -> SqliteReader | PostgresReader:
+    """Open a ledger to look at it.
+
+    Raises:
+        LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it cannot be read.
+    """
+    if isinstance(location, Path):
+        from asyncsmtp.bulk.ledger.sqlite.store import SqliteReader
+
+        return await SqliteReader.open(location)
+    from asyncsmtp.bulk.ledger.postgres.store import PostgresReader
+
+    return await PostgresReader.open(location.url, name=location.campaign)
+
+
+async def reopen_ledger(location: Path | Database) -> SqliteLedger | PostgresLedger:
+    """Open a ledger that holds a campaign, to decide about its rows.
+
+    Raises:
+        LedgerEmpty: it holds none. LedgerBusy: a run has it. LedgerError: it cannot be used.
+    """
+    async with await open_reader(location) as reader:
+        name = reader.name
+    return await open_ledger(location, name=name, from_domain="localhost")
+
+
+# Parts of a run, made from the configuration.
+
+
+async def run_preflight(prepared: PreparedCampaign, *, every: bool) -> PreflightReport:
+    """Read the recipients, and compose every message or the first hundred."""
+    from asyncsmtp.bulk.recipients.preflight import run_preflight
+
+    return await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
+
+
+def _make_retry(config: CampaignConfig) -> Retry:
+    from asyncsmtp.client.retry import Retry
+
+    given = {"delay": config.retry_delay, "lasting": config.retry_for}
+    return Retry(attempts=config.attempts, **{name: value for name, value in given.items() if value is not None})
+
+
+def _make_schedule(config: CampaignConfig) -> Schedule:
+    from asyncsmtp.bulk.running.schedule import Schedule
+
+    return Schedule(config.window, config.start_at, config.time_zone_column)
+
+
+def _make_rate_policy(config: CampaignConfig, left: int, providers: MxProviders | None) -> RatePolicy:
+    """Make the limits of a run that has `left` messages to go."""
+    from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
+
+    chosen = list(config.rate)
+    if config.spread_until is not None and left:
+        now = datetime.now(UTC)
+        span = (config.spread_until - max(now, config.start_at or now)).total_seconds()
+        if span > 0:
+            chosen.append(Rate(left / span, 1))
+    return RatePolicy(
+        chosen, config.domain_rates, providers=config.provider_rates, lookup=providers, adaptive=config.adaptive
+    )
+
+
+@asynccontextmanager
+async def _open_webhook(url: str | None, warn: Warn) -> AsyncGenerator[Webhook | None]:
+    """Post outcomes to `url` until the block ends; warn how many it did not take."""
+    if url is None:
+        yield None
+        return
+    from asyncsmtp.bulk.webhook import open_webhook
+
+    secret = os.environ.get(WEBHOOK_SECRET)
+    async with open_webhook(url, secret.encode("utf-8", "surrogateescape") if secret else None) as hook:
+        yield hook
+    if hook.lost:
+        outcomes = "1 outcome" if hook.lost == 1 else f"{hook.lost:,} outcomes"
+        warn(f"the webhook did not take {outcomes}: the ledger has them")
+
+
+@asynccontextmanager
+async def _open_providers(config: CampaignConfig, warn: Warn) -> AsyncGenerator[MxProviders | None]:
+    """Look up the providers of domains until the block ends, where there is a limit of one."""
+    if not config.provider_rates:
+        yield None
+        return
+    from asyncsmtp.bulk.dns_resolver import MxProviders
+
+    async with MxProviders(config.name_server, warn=warn) as providers:
+        yield providers
+
+
+@asynccontextmanager
+async def _open_pools(
+    relays: Sequence[RelayConfig], trace: Trace | None, shared_rates: bool | Path | None, warn: Warn
+) -> AsyncGenerator[MessageSender]:
+    """Open a pool for each relay until the block ends; several, or one with limits of its own, share the messages."""
+    from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
+    from asyncsmtp.client.pool.pool import Pool
+
+    made = [
+        (Pool(each.relay, sessions=each.sessions, messages=each.max_per_connection, trace=trace), each)
+        for each in relays
+        if not isinstance(each.relay, str)
+    ]
+    async with AsyncExitStack() as stack:
+        for pool, _ in made:
+            await stack.enter_async_context(pool)
+        if len(made) == 1 and not made[0][1].rate:
+            yield made[0][0]
+            return
+        shares = []
+        for pool, each in made:
+            shared = await stack.enter_async_context(_share_rates(shared_rates, [pool.relay], each.rate, warn))
+            shares.append(WeightedRelay(pool, each.weight, each.rate, shared))
+        yield RelayBalancer(shares)
+
+
+def find_rates_file() -> Path:
+    """Return the file where the campaigns of a user share their limits (XDG Base Directory Specification: state).
+
+    Raises:
+        ConfigError: the user has no home.
+    """
+    given = os.environ.get("XDG_STATE_HOME", "")  # a relative one is invalid, and to be ignored
+    try:
+        home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    except RuntimeError:
+        why = "there is no home to keep the rates in that campaigns share"
+        raise ConfigError(why, "set HOME or XDG_STATE_HOME; or name a file, or false, as shared in [limits]") from None
+    return home / "asyncsmtp" / "rates.db"
+
+
+@asynccontextmanager
+async def _share_rates(
+    shared_rates: bool | Path | None, relays: Sequence[Relay], rates: Sequence[Rate], warn: Warn
+) -> AsyncGenerator[SharedLimiter | None]:
+    """Share the limits of some relays together with other campaigns, until the block ends; None: there are none.
+
+    Args:
+        shared_rates: True for all limits, a path for all limits in that file, False for none; None for those of long
+            periods, where the usual file can be used.
+    """
+    from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD
+
+    wanted = [rate for rate in rates if shared_rates or rate.seconds > MAX_EVEN_PERIOD]
+    if shared_rates is False or not wanted:
+        yield None
+        return
+    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter, SharedRateStore
+
+    try:
+        path = shared_rates if isinstance(shared_rates, Path) else find_rates_file()
+    except ConfigError as error:
+        if shared_rates:
+            raise
+        warn(f"rates are not shared with other campaigns: {error.why}")
+        yield None
+        return
+    names = (f"{relay.login.username}@{relay}" if relay.login is not None else str(relay) for relay in relays)
+    name = " ".join(sorted(each.lower() for each in names))
+    async with SharedLimiter(SharedRateStore(path, name, wanted), required=bool(shared_rates), warn=warn) as shared:
+        yield shared
+
+
+# Relays.
+
+
+class SecretSource(Protocol):
+    """A source of the secrets that a relay needs; a program has the environment, the command asks a person as well."""
+
+    def password(self, username: str, host: str) -> str | Secret | None: ...
+    def proxy_password(self, username: str, host: str) -> str | Secret | None: ...
+    def passphrase(self, key: Path) -> str | Secret | None:
+        """Find the passphrase of a client certificate's private key; it may be encrypted or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSecrets:
+    """Secrets from a parameter, or from the variables ASYNCSMTP_PASSWORD, _PROXY_PASSWORD and _KEY_PASSPHRASE."""
+
+    given: str | Secret | None = field(default=None, repr=False)
+
+    def password(self, username: str, host: str) -> str | Secret | None:
+        return self.given if self.given is not None else os.environ.get("ASYNCSMTP_PASSWORD")
+
+    def proxy_password(self, username: str, host: str) -> str | None:
+        return os.environ.get("ASYNCSMTP_PROXY_PASSWORD")
+
+    def passphrase(self, key: Path) -> str | None:
+        return os.environ.get("ASYNCSMTP_KEY_PASSPHRASE")
+
+
+def make_relay(
+    url: str,
+    secrets: SecretSource,
+    *,
+    ca_file: Path | None = None,
+    dialogue: str | None = None,
+    source_address: str | None = None,
+    proxy: str | None = None,
+    pins: Sequence[str] = (),
+    client_cert: Path | None = None,
+    client_key: Path | None = None,
+) -> Relay:
+    """Make a relay from its URL and the settings beside it, which go before the URL; find its secrets.
+
+    Raises:
+        ConfigError: a file is missing, or a password is in a URL; it is not repeated.
+        InvalidArgument: the URL is not a relay's, or no source has the password.
+    """
+    from asyncsmtp.client.config.login_config import ClientCertificate
+    from asyncsmtp.client.config.proxy import Proxy, has_password, parse_host_port, split_url
+    from asyncsmtp.client.config.relay import Dialogue, Relay
+    from asyncsmtp.protocol.auth.auth import Secret
+
+    if has_password(url) or (proxy is not None and has_password(proxy)):
+        raise ConfigError(
+            "there is a password in the relay's URL, or its proxy's, where others can read it: change it",
+            "leave it out of the URL; set ASYNCSMTP_PASSWORD (ASYNCSMTP_PROXY_PASSWORD), or use --password-command",
+        )
+    if ca_file is not None and not ca_file.is_file():
+        raise ConfigError(f"there is no CA file {ca_file}", "correct --ca-file, or ca_file in [relay]")
+    if client_key is not None and client_cert is None:
+        raise ConfigError("there is a client key and no client certificate", "add client_cert to [relay]")
+    user, _, hosts = split_url(url).netloc.rpartition("@")
+    host = parse_host_port(hosts.partition(",")[0])[0] if hosts else ""
+    relay = Relay.from_url(url, password=secrets.password(unquote(user), host) if user else None)
+    certificate = ClientCertificate(client_cert, client_key) if client_cert else relay.client_certificate
+    for file in (certificate.file, certificate.key) if certificate else ():
+        if file is not None and not file.is_file():
+            advice = "correct client_cert and client_key, in [relay] or in the URL"
+            raise ConfigError(f"there is no client certificate {file}", advice)
+    if certificate is not None:
+        passphrase = secrets.passphrase(certificate.key or certificate.file)
+        certificate = replace(certificate, passphrase=Secret(passphrase) if isinstance(passphrase, str) else passphrase)
+    way = Proxy.from_url(proxy) if proxy else relay.proxy
+    if way is not None and way.username:
+        password = secrets.proxy_password(way.username, way.host)
+        way = replace(way, password=Secret(password) if isinstance(password, str) else password)
+    return replace(
+        relay,
+        ca_file=ca_file or relay.ca_file,
+        dialogue=Dialogue(dialogue) if dialogue else relay.dialogue,
+        source_address=source_address or relay.source_address,
+        pins=tuple(pins) or relay.pins,
+        client_certificate=certificate,
+        proxy=way,
+    )
+
+
+def make_relays(config: CampaignConfig, secrets: Callable[[RelayConfig], SecretSource]) -> list[RelayConfig]:
+    """Return the relays of a configuration, the first one first, each with a `Relay` in place of its URL.
+
+    Raises:
+        ConfigError: there is none, and as `make_relay` does.
+    """
+    if not config.relay_configs:
+        raise ConfigError("no relay was given", "pass relay=, or name its url in [relay]")
+    return [
+        replace(
+            each,
+            relay=make_relay(
+                each.relay,
+                secrets(each),
+                ca_file=config.ca_file,
+                dialogue=config.dialogue,
+                source_address=config.source_address,
+                proxy=config.proxy,
+                pins=config.pins,
+                client_cert=config.client_cert,
+                client_key=config.client_key,
+            )
+            if isinstance(each.relay, str)
+            else each.relay,
+        )
+        for each in config.relay_configs
+    ]

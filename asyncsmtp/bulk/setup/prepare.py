@@ -1,0 +1,576 @@
+"""Preparation of a campaign: files are read and fingerprinted, the template is compiled, arguments are sorted.
+
+The fingerprint is a digest of everything that a message shows. A ledger keeps it, and a campaign that has begun refuses
+to go on with another one. So the names and the bytes that go into a digest must never change: they are compared with
+what earlier versions wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig
+from asyncsmtp.bulk.setup.config_types import (
+    STDIN,
+    DkimConfig,
+    RelayConfig,
+    SmimeConfig,
+    UnsubscribeConfig,
+    resolve_path,
+)
+from asyncsmtp.bulk.setup.source_files import Bodies, SourceBodies
+from asyncsmtp.client.config.proxy import parse_host_port, split_url
+from asyncsmtp.errors import ConfigError, MessageError, RecipientError
+from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger.interfaces import Ledger
+    from asyncsmtp.bulk.recipients.file import RecipientFile
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.list_unsubscribe import Unsubscribe
+    from asyncsmtp.mail.message import Message
+    from asyncsmtp.mail.signing.dkim import DkimKey
+    from asyncsmtp.mail.signing.smime import SmimeSigner
+    from asyncsmtp.mail.templates.template import Composer, Template
+    from asyncsmtp.protocol.auth.auth import Secret
+    from asyncsmtp.protocol.envelope import Mailbox
+
+__all__ = [
+    "FileReader",
+    "PreparedCampaign",
+    "Rows",
+    "check_password",
+    "check_path_argument",
+    "describe_sender",
+    "load_dkim_key",
+    "prepare",
+    "prepare_file",
+    "relay_settings",
+    "save_rows",
+    "split_ledger",
+    "split_recipients",
+]
+
+Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+
+MAX_KEY_SIZE = 64 * 1024  # bytes
+UNSUBSCRIBE_SECRET = "ASYNCSMTP_UNSUBSCRIBE_SECRET"  # noqa: S105  # the name of the variable
+_BLOCK = 1024 * 1024  # bytes of one read
+_SOON = timedelta(days=14)
+_ROWS_PER_WRITE = 500
+_ROWS = "recipients"  # the name of rows that a program passed
+_AGAIN = "correct it, then run the same command again"
+_RIGHTS = "correct the name or its rights, then run the same command again"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCampaign:
+    """A campaign that could be sent.
+
+    Attributes:
+        parts: the digest of all that must stay the same while the campaign lasts, but for the recipients.
+        recipients_name: the name of the recipients in the fingerprint.
+        remarks: what could be better, one sentence each; it is sent nevertheless.
+    """
+
+    file: RecipientFile
+    composer: Composer
+    parts: Mapping[str, str]
+    recipients_name: str
+    remarks: tuple[str, ...] = ()
+
+    async def fingerprint(self) -> dict[str, str]:
+        """Return all the parts; reads the recipients once through."""
+        from asyncsmtp.bulk.recipients.file import hash_file
+
+        return {**self.parts, self.recipients_name: await hash_file(self.file.path)}
+
+
+async def prepare(config: CampaignConfig, rows: Path | None = None) -> PreparedCampaign:
+    """Read what the configuration names, and compile it against the columns of the recipients.
+
+    Args:
+        rows: recipients that a program passed, as `save_rows` saved them, instead of the configuration's file.
+    Raises:
+        ConfigError: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
+        TemplateError: the template.
+    """
+    # Late: a wrong campaign file is reported without loading templates and signing.
+    from asyncsmtp.bulk.recipients.file import RecipientFile
+    from asyncsmtp.bulk.recipients.recipient import RowFilter
+    from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
+    from asyncsmtp.mail.signing.dkim import Signer
+    from asyncsmtp.mail.templates.variables import build_columns
+    from asyncsmtp.protocol.envelope import Mailbox
+
+    path = rows if rows is not None else await asyncio.to_thread(_save_input, config)
+    reader = FileReader(config)
+    source = SourceBodies.read(config, reader.read_template)
+    file = RecipientFile(path, email=config.email_column, delimiter=config.delimiter, encoding=config.encoding)
+    if rows is not None:
+        file.name = _ROWS
+    keys = [load_dkim_key(each) for each in config.dkim]
+    signer = Signer(*keys) if keys else None
+    columns = await file.columns()
+    names = {name: await file.find_column(wanted) for name, wanted in config.columns.items()}
+    known = build_columns(columns, names, unsubscribes=config.unsubscribe is not None)
+    template = _make_template(config, reader, source.make_bodies(config, known, reader.read_included))
+    row_filter = RowFilter(columns, config.where, config.offset, names)
+    if row_filter:
+        file.rules = replace(file.rules, row_filter=row_filter)
+    seal = _load_smime(config.smime) if config.smime else None
+    composer = template.compile(columns, read=reader.folder.read, signer=signer, smime_signer=seal, aliases=names)
+    names[EMAIL] = (await file.header()).email
+    parts = {name: _digest(value.encode("utf-8", "surrogatepass")) for name, value in _shown(config, names).items()}
+    if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
+        token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
+        parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
+    parts |= {f"dkim {each.name}": _digest(each.record.encode("ascii")) for each in keys}
+    if seal is not None:
+        parts["smime"] = _digest(seal.certificate)
+    remarks = [f"the DKIM key {each.name} has {each.bits} bits; make one of 2048" for each in keys if each.is_weak]
+    remarks += _smime_remarks(seal, composer.author) if seal is not None else ()
+    name = _ROWS if rows is not None else path.name
+    return PreparedCampaign(file, composer, parts | reader.digests, name, tuple(remarks))
+
+
+async def prepare_file(path: Path, prepared: PreparedCampaign, config: CampaignConfig) -> PreparedCampaign:
+    """Prepare a further file of recipients for a campaign that has begun; it is read and checked as the first one is.
+
+    Raises:
+        ConfigError: it lacks columns of the first one, which templates and conditions use. RecipientError: its header.
+    """
+    from asyncsmtp.bulk.recipients.file import RecipientFile
+
+    first, rules = await prepared.file.header(), prepared.file.rules
+    if rules.row_filter is not None:
+        rules = replace(rules, row_filter=rules.row_filter.for_added_file())
+    file = RecipientFile(path, email=first.email, delimiter=config.delimiter, encoding=config.encoding, rules=rules)
+    file.renames = _match_columns(file.name, await file.columns(), first.columns)
+    return replace(prepared, file=file)
+
+
+def _match_columns(name: str, columns: Sequence[str], wanted: Sequence[str]) -> Mapping[str, str]:
+    """Match columns that differ from the `wanted` ones in case and spaces; the spelling of the first file holds."""
+    from asyncsmtp.bulk.recipients.column_header import find_column
+
+    free, missing = [column for column in columns if column not in wanted], []
+    names: dict[str, str] = {}
+    for each in wanted:
+        try:
+            if each not in columns and names.setdefault(find_column(name, free, each), each) != each:
+                missing.append(each)
+        except RecipientError:
+            missing.append(each)
+    if missing:
+        listed = ", ".join(f"“{safe_text(each, 60)}”" for each in missing)
+        raise ConfigError(f"{name} lacks the columns {listed}", "give it the columns of the campaign's recipients")
+    return names
+
+
+# Recipients that are no file: standard input, and rows that a program passes. They are read more than once, so they
+# are saved to a file first, which also keeps the memory constant.
+
+
+def _save_input(config: CampaignConfig) -> Path:
+    """Return the file of the recipients; blocks until standard input, where that is meant, is saved to one.
+
+    It stands beside the ledger, its owner's alone. Without input, as when a campaign goes on, the last one serves.
+
+    Raises:
+        ConfigError: there is neither input nor such a file, or it cannot be written.
+    """
+    assert config.recipients is not None, "rows of a program are saved by save_rows"
+    if config.recipients.name != STDIN:
+        return config.recipients
+    path = config.folder / f"{config.name}.recipients.csv"
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if _copy_input(new):
+            new.replace(path)
+        elif not path.exists():
+            advice = "asyncsmtp bulk … --recipients - < people.csv"
+            raise ConfigError("there are no recipients on standard input", advice)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "make room, or rights, for it") from error
+    finally:
+        new.unlink(missing_ok=True)
+    return path
+
+
+def _copy_input(path: Path) -> bool:
+    """Write what there is on standard input; return whether there is anything."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return False
+    first = sys.stdin.buffer.read(_BLOCK)
+    if not first:
+        return False
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600), "wb") as file:
+        file.write(first)
+        while block := sys.stdin.buffer.read(_BLOCK):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return True
+
+
+async def save_rows(rows: Rows) -> Path:
+    """Save rows to a temporary file of JSON lines, its owner's alone; the caller removes it.
+
+    Raises:
+        TypeError: a row is not a mapping of text to text, numbers, True, False or None.
+        RecipientError: there are no rows.
+    """
+    from tempfile import mkstemp  # late, as aiofiles: `status` and `results` need neither
+
+    import aiofiles
+
+    descriptor, name = mkstemp(".jsonl", "asyncsmtp-")
+    count, lines = 0, []
+    try:
+        async with aiofiles.open(descriptor, "w", encoding="utf-8") as file:
+            async for row in _each(rows):
+                count += 1
+                lines.append(_json_line(count, row))
+                if len(lines) == _ROWS_PER_WRITE:
+                    await file.write("".join(lines))
+                    lines = []
+            await file.write("".join(lines))
+        if not count:
+            raise RecipientError("recipients= has no rows: there is nobody to mail")
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def _json_line(number: int, row: object) -> str:
+    if not isinstance(row, Mapping):
+        raise TypeError(f"recipients= must yield mappings such as {{'email': 'ann@example.com'}}, not {row!r:.80}")
+    for column, cell in row.items():
+        if not isinstance(column, str) or not isinstance(cell, str | int | float | None):
+            raise TypeError(f"recipients= row {number}: {column!r} must be text, not {type(cell).__name__}")
+    return json.dumps(dict(row)) + "\n"
+
+
+async def _each(rows: Rows) -> AsyncIterator[Mapping[str, object]]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            yield row
+    else:
+        for row in rows:
+            yield row
+
+
+# The template and its files.
+
+
+class FileReader:
+    """Files of a campaign, with their digests by the names that people gave them."""
+
+    def __init__(self, config: CampaignConfig) -> None:
+        from asyncsmtp.bulk.setup.source_files import ConfinedFolder
+
+        self.digests: dict[str, str] = {}
+        self.folder = ConfinedFolder(config.folder)
+        self._where = f"{config.source}, [campaign] " if config.source else ""
+
+    def read(self, path: Path, role: str) -> bytes:
+        """Read a file that the configuration names; any place will do, since whoever wrote it chose the place."""
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: HTML can name an image by a path that no file has
+            raise ConfigError(f"{self._where}{role}: {safe_text(str(path))}: {_reason(error)}", _RIGHTS) from error
+        below = path.is_relative_to(self.folder.root)
+        self.digests[str(path.relative_to(self.folder.root)) if below else path.name] = _digest(content)
+        return content
+
+    def read_template(self, source: Path | str, role: str) -> str:
+        """Read a template; a `str` is the template itself."""
+        if isinstance(source, str):
+            self.digests[f"{role}="] = _digest(source.encode("utf-8", "surrogatepass"))
+            return source
+        try:
+            return self.read(source, role).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            advice = "save it as UTF-8, then run the same command again"
+            shown = safe_text(str(source))
+            raise ConfigError(f"{self._where}{role}: {shown}, line {line}: not UTF-8", advice) from error
+
+    def read_included(self, path: str) -> str:
+        """Read a file that a template includes, below the campaign's folder."""
+        content = self.folder.read(path)
+        self.digests[path] = _digest(content)
+        return content.decode("utf-8-sig")
+
+
+def _make_template(config: CampaignConfig, reader: FileReader, bodies: Bodies) -> Template:
+    from asyncsmtp.mail.templates.template import Template
+
+    images = {name: config.folder / path for name, path in bodies.images.items()} | dict(config.inline)
+    return Template(
+        from_=config.from_,
+        subject=config.subject,
+        text=bodies.text,
+        html=bodies.html,
+        text_name=bodies.text_name,
+        html_name=bodies.html_name,
+        text_conversion=bodies.text_conversion,
+        html_conversion=bodies.html_conversion,
+        attachments=tuple(_make_attachment(config, reader, path) for path in config.attachments),
+        inline={name: _make_image(config, reader, name, path) for name, path in images.items()},
+        headers=config.headers,
+        reply_to=config.reply_to,
+        unsubscribe=_load_unsubscribe(config.unsubscribe) if config.unsubscribe else None,
+        return_path=config.return_path,
+        loader=bodies.include,
+    )
+
+
+def _make_attachment(config: CampaignConfig, reader: FileReader, path: str) -> Attachment | AttachmentPattern:
+    """Read a file for everyone now; a pattern is read row by row, from the campaign's folder only."""
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+
+    if "{{" in path or "{%" in path:
+        return AttachmentPattern(path)
+    file = resolve_path(path, config.folder)
+    return Attachment(file.name, reader.read(file, "attachments"))
+
+
+def _make_image(config: CampaignConfig, reader: FileReader, name: str, path: Path) -> Attachment | AttachmentPattern:
+    """Do the same for an image that the HTML shows."""
+    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
+
+    if pattern := _pattern(config, path):
+        return AttachmentPattern(pattern)
+    return Attachment(path.name, reader.read(path, f"inline {safe_text(name)}"))
+
+
+def _pattern(config: CampaignConfig, path: Path) -> str:
+    """Return the path below the campaign's folder, if it differs from row to row; else ""."""
+    shown = (path.relative_to(config.folder) if path.is_relative_to(config.folder) else path).as_posix()
+    return shown if "{{" in shown or "{%" in shown else ""
+
+
+def _shown(config: CampaignConfig, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that a message shows, and the columns by their names in templates."""
+    images = [*config.inline, *filter(None, (_pattern(config, path) for path in config.inline.values()))]
+    lists = {"attachments": "\0".join(config.attachments), "inline": "\0".join(images)}
+    texts = {"from": config.from_, "subject": config.subject, "reply_to": config.reply_to or ""}
+    if config.unsubscribe is not None:
+        texts["unsubscribe"] = config.unsubscribe.url
+    if config.where is not None:
+        texts["where"] = config.where
+    made = {"inline_styles": config.inline_styles, "text_from_html": config.text_from_html}
+    texts |= {name: "yes" for name, wanted in made.items() if wanted}
+    if config.offset:
+        texts["offset"] = str(config.offset)
+    if config.return_path is not None:
+        texts["return_path"] = config.return_path
+    headers = {f"header {name}": value for name, value in config.headers.items()}
+    named = {f"column {name}": column for name, column in columns.items()}
+    return texts | headers | named | {name: value for name, value in lists.items() if value}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# Keys, certificates and secrets.
+
+
+def load_dkim_key(config: DkimConfig) -> DkimKey:
+    """Read a DKIM key.
+
+    Raises:
+        ConfigError: it is not there, others can read it, or it cannot sign.
+    """
+    from asyncsmtp.mail.signing.dkim import DkimKey
+
+    if config.key is not None:
+        pem = _read_private(config.key, "[dkim] key")
+    else:
+        assert config.key_env is not None
+        pem = os.environ.get(config.key_env, "").encode("utf-8", "surrogateescape")
+        if not pem:
+            advice = f"set {config.key_env} to the key in PEM"
+            raise ConfigError(f"[dkim] key_env: the variable {config.key_env} is not set", advice)
+    try:
+        return DkimKey.from_pem(config.domain, config.selector, pem)
+    except MessageError as error:
+        where = f"the variable {config.key_env}" if config.key is None else safe_text(str(config.key))
+        raise ConfigError(f"[dkim] of {safe_text(config.domain, 80)}, {where}: {error}", _AGAIN) from error
+
+
+def _load_smime(config: SmimeConfig) -> SmimeSigner:
+    """Read certificate and key.
+
+    Raises:
+        ConfigError: one is not there, others can read the key, it does not fit, or the certificate has expired.
+    """
+    from asyncsmtp.mail.signing.smime import SmimeSigner
+
+    certificate = _read_public(config.certificate, "[smime] certificate")
+    chain = _read_public(config.chain, "[smime] chain") if config.chain else b""
+    try:
+        seal = SmimeSigner(certificate, _read_private(config.key, "[smime] key"), chain)
+    except MessageError as error:
+        raise ConfigError(f"[smime]: {error}", _AGAIN) from error
+    if seal.expires_at <= datetime.now(UTC):
+        raise ConfigError(
+            f"[smime]: the certificate {safe_text(str(config.certificate))} ended on {seal.expires_at:%Y-%m-%d}",
+            "get a new one, then run the same command again",
+        )
+    return seal
+
+
+def _smime_remarks(seal: SmimeSigner, author: Mailbox) -> Iterator[str]:
+    if str(author).lower() not in seal.addresses:
+        addresses = ", ".join(seal.addresses) or "nobody's address"
+        yield f"the certificate of [smime] is for {addresses}, and From is {author}: readers are warned"
+    if seal.expires_at - datetime.now(UTC) < _SOON:
+        yield f"the certificate of [smime] ends on {seal.expires_at:%Y-%m-%d}"
+
+
+def _load_unsubscribe(config: UnsubscribeConfig) -> Unsubscribe:
+    """Read the secret of the tokens.
+
+    Raises:
+        ConfigError: it is not there, others can read it, or the section cannot make a header.
+    """
+    from asyncsmtp.mail.list_unsubscribe import Unsubscribe
+
+    if config.secret_file is not None:
+        secret = _read_private(config.secret_file, "[unsubscribe] secret_file").strip()
+    elif not (secret := os.environ.get(UNSUBSCRIBE_SECRET, "").encode("utf-8", "surrogateescape")):
+        raise ConfigError(
+            "[unsubscribe]: there is no secret for the tokens",
+            f"name a file as secret_file, or set {UNSUBSCRIBE_SECRET}; to make one: openssl rand -hex 16",
+        )
+    try:
+        return Unsubscribe(config.url, secret, config.mailto, config.one_click)
+    except (MessageError, RecipientError) as error:
+        raise ConfigError(f"[unsubscribe]: {error}", _AGAIN) from error
+
+
+def _read_public(path: Path, role: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{role}: {safe_text(str(path))}: {_reason(error)}", _RIGHTS) from error
+
+
+def _read_private(path: Path, role: str) -> bytes:
+    """Read a file that nobody but its owner can read; `role` names what it is for.
+
+    Raises:
+        ConfigError: it cannot be read, others can read it, or it is too large for a key.
+    """
+    shown = safe_text(str(path))
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_KEY_SIZE + 1)
+    except OSError as error:
+        raise ConfigError(f"{role}: {shown}: {_reason(error)}", _RIGHTS) from error
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        raise ConfigError(f"{role}: other users of this machine can read {shown}", f"chmod 600 {shown}")
+    if len(content) > MAX_KEY_SIZE:
+        advice = "name the file that holds the key and nothing else"
+        raise ConfigError(f"{role}: {shown} is too large for a key", advice)
+    return content
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    return str(error.strerror if isinstance(error, OSError) else error).lower()
+
+
+# Arguments of a program.
+
+
+def check_path_argument(name: str, value: object) -> Path:
+    """Return a path; TypeError names the parameter."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}= must be a path; it is {type(value).__name__}")
+    return Path(value)
+
+
+def check_password(value: object) -> str | Secret | None:
+    """Return a password; TypeError if it cannot be one."""
+    from asyncsmtp.protocol.auth.auth import Secret
+
+    if value is not None and not isinstance(value, str | Secret):
+        raise TypeError(f"password= must be text or a Secret; it is {type(value).__name__}")
+    return value
+
+
+def split_recipients(value: object) -> tuple[Path | None, Rows | None]:
+    """Tell a file from rows."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value), None
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable | AsyncIterable):
+        raise TypeError(f"recipients= must be a path or an iterable of mappings; it is {type(value).__name__}")
+    return None, value
+
+
+def split_ledger(value: object) -> tuple[str | Path | Database | None, Ledger | None]:
+    """Tell a location from a ledger that is open."""
+    if value is None or isinstance(value, str | Database):
+        return value, None
+    if isinstance(value, os.PathLike):
+        return Path(value), None
+    if not callable(getattr(value, "claim", None)):
+        raise TypeError(f"ledger= must be a path, a URL or a Ledger; it is {type(value).__name__}")
+    return None, value  # type: ignore[return-value]  # a protocol of many methods; `claim` stands for them
+
+
+def relay_settings(value: object) -> dict[str, Any]:
+    """Return the fields of the configuration for one relay or several; nothing for None."""
+    from asyncsmtp.client.config.relay import Relay
+
+    if value is None:
+        return {}
+    if isinstance(value, str | Relay):
+        return {"relay": value, "relays": ()}
+    given = [value] if isinstance(value, RelayConfig) else value
+    if not isinstance(given, Sequence) or not all(isinstance(each, str | Relay | RelayConfig) for each in given):
+        raise TypeError(f"relay= must be a URL, a Relay, or several of them; it is {type(value).__name__}")
+    several = [each if isinstance(each, RelayConfig) else RelayConfig(relay=each) for each in given]
+    return {"relay": None, "relays": tuple(several)}
+
+
+def describe_sender(config: CampaignConfig, sample: Message) -> SenderDomain:
+    """Return the sender of a campaign, by its configuration and one of its messages."""
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.parsed_message import parse_message
+
+    seen = parse_message(sample)
+    hosts: list[str] = []
+    for relay in (each.relay for each in config.relay_configs):
+        if isinstance(relay, str):
+            named = split_url(relay).netloc.rpartition("@")[2].split(",")
+            hosts += [parse_host_port(each)[0] for each in named if each]
+        else:
+            hosts += [each.host for each in relay.single_host_relays if each.host]
+    keys = [load_dkim_key(each) for each in config.dkim]
+    return SenderDomain(
+        author=seen.author,
+        return_path=seen.return_path or seen.author,
+        keys=[(key.name, key.record) for key in keys],
+        relays=hosts,
+    )

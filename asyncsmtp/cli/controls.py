@@ -1,0 +1,177 @@
+"""Controls of a run: Ctrl-C and other signals, keys on a terminal, and the event loop.
+
+The first signal drains, the second aborts, the third ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.error_messages import ExitCode
+
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.running.runner import Run
+    from asyncsmtp.cli.output.run_stats import RunStats
+
+__all__ = ["HELP", "Interruption", "Keyboard", "handle_signals", "read_keys", "run_on_fast_loop"]
+
+HELP = "keys: p pauses, c goes on, - slower, + faster, q finishes what is under way"
+RATE_STEP = 1.25  # by which a key changes the rate
+MIN_RATE = 0.01  # messages a second
+
+SIGNALS = {
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+    signal.SIGHUP: ExitCode.TERMINATED,
+}
+T = TypeVar("T")
+
+
+def run_on_fast_loop(main: Coroutine[object, object, T]) -> T:
+    """Run as `asyncio.run` does, on uvloop where it is installed. For what sends much: to load uvloop takes a while."""
+    try:
+        import uvloop
+    except ImportError:  # no extra, or no such thing on this system
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+class Interruption:
+    """Signals so far, and the steps they take.
+
+    Attributes:
+        exit: the exit code of the first one; None while there was none.
+    """
+
+    def __init__(self, drain: Callable[[], object], abort: Callable[[], object], doing: str) -> None:
+        self.exit: ExitCode | None = None
+        self._steps = iter(
+            (
+                (doing, drain),
+                ("breaking off; what was sent without an answer is in doubt. Once more ends at once", abort),
+            )
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Take the next step."""
+        if self.exit is None:
+            self.exit = SIGNALS[number]
+        step = next(self._steps, None)
+        if step is None:
+            _show_cursor()
+            os._exit(self.exit)
+        console.print_info(f"{'Ctrl-C' if number is signal.SIGINT else number.name}: {step[0]}")
+        step[1]()
+
+
+def _show_cursor() -> None:
+    """Show the cursor: a bar hides it, and has no time left to bring it back (ECMA-48: DECTCEM)."""
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")
+
+
+@contextmanager
+def handle_signals(
+    drain: Callable[[], object],
+    abort: Callable[[], object],
+    doing: str = "finishing what is under way; once more to break it off",
+) -> Iterator[Interruption]:
+    """Handle the signals on the running loop until the block ends; `doing` is printed at the first."""
+    interruption, loop = Interruption(drain, abort, doing), asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, interruption.signal, number)
+    try:
+        yield interruption
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class Keyboard:
+    """Keys that control a run; what each did is printed."""
+
+    def __init__(self, run: Run, stats: RunStats, drain: Callable[[], object]) -> None:
+        self._run = run
+        self._stats = stats
+        self._drain = drain
+        self._rate: float | None = None
+        self._keys: Mapping[str, Callable[[], str]] = {
+            "p": self._pause,
+            "c": self._go_on,
+            "-": lambda: self._change(1 / RATE_STEP),
+            "+": lambda: self._change(RATE_STEP),
+            "q": self._finish,
+            "?": lambda: HELP,
+        }
+
+    def press(self, key: str) -> None:
+        """Do what a key is for; other keys do nothing."""
+        if (act := self._keys.get(key)) is not None:
+            console.print_info(act())
+
+    def _pause(self) -> str:
+        self._run.pause()
+        return "paused: what is under way is finished; c goes on"
+
+    def _go_on(self) -> str:
+        self._run.resume()
+        return "going on"
+
+    def _finish(self) -> str:
+        self._drain()
+        return "finishing what is under way; the same command goes on with the rest"
+
+    def _change(self, factor: float) -> str:
+        """Change the rate from what it is now; a rate that was given stays as well."""
+        from asyncsmtp.bulk.rate_limit.rate import Rate
+
+        self._rate = max(MIN_RATE, (self._rate or self._stats.rate or 1.0) * factor)
+        self._run.limit(Rate(self._rate, 1.0))
+        return f"{self._rate:.3g} messages a second at the most"
+
+
+@contextmanager
+def read_keys(keyboard: Keyboard) -> Iterator[None]:
+    """Read keys until the block ends, where there is a terminal to type at; it is as it was afterwards.
+
+    Only in the foreground: the system stops a process that touches the terminal from the background.
+    """
+    if not console.is_interactive() or sys.platform == "win32" or not _in_foreground():
+        yield
+        return
+    import termios
+    import tty
+
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def read() -> None:
+        typed = os.read(descriptor, 64) if _in_foreground() else b""
+        if not typed:  # the end of the input, or somebody else's
+            loop.remove_reader(descriptor)
+        for key in typed.decode("ascii", "ignore"):
+            keyboard.press(key)
+
+    tty.setcbreak(descriptor)  # keys as they come; Ctrl-C stays a signal
+    loop.add_reader(descriptor, read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        if _in_foreground():
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False

@@ -1,0 +1,179 @@
+"""Error messages and exit codes: one sentence for each failure, and what to do next. Never a traceback.
+
+`RULES` is read from the top; the first class that fits decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import IntEnum
+
+import click
+
+from asyncsmtp import errors
+from asyncsmtp.protocol.commands import Verb
+from asyncsmtp.protocol.replies import safe_text
+
+__all__ = ["CommandError", "ExitCode", "Failure", "explain"]
+
+
+class ExitCode(IntEnum):
+    """ExitCode codes of the commands (those of sysexits.h where they fit), as in the table of the documentation."""
+
+    ACCEPTED = 0  # every recipient was accepted, or the command had nothing else to do
+    SOME_FAILED = 1  # some were rejected or are in doubt
+    USAGE = 2  # an option, a file or the pre-flight: nothing was sent
+    UNREACHABLE = 69  # the relay: no connection, no greeting, no TLS
+    BUG = 70  # ours
+    LEDGER = 74  # the ledger or the disk
+    RUN_AGAIN = 75  # some were deferred, or another process has the ledger
+    AUTHENTICATION = 77  # the relay refused the credentials, or they would have travelled in clear
+    INTERRUPTED = 130  # Ctrl-C; the same command goes on
+    TERMINATED = 143  # SIGTERM or SIGHUP; the same command goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure as it is printed: a lower-case sentence, the next thing to do, the exit code."""
+
+    exit: ExitCode
+    sentence: str
+    advice: str = ""
+
+
+class CommandError(Exception):
+    """A reason why a command cannot go on, with what to do; raised by the commands themselves."""
+
+    def __init__(self, sentence: str, advice: str = "", exit_: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(sentence)
+        self.failure = Failure(exit_, sentence, advice)
+
+
+_CHECK = "look at the relay step by step: asyncsmtp check --relay URL -v"
+
+RULES: tuple[tuple[type[BaseException], ExitCode, str], ...] = (
+    (
+        errors.AuthenticationRefused,
+        ExitCode.AUTHENTICATION,
+        "set the right ASYNCSMTP_PASSWORD and user, then: asyncsmtp check --relay URL",
+    ),
+    (
+        errors.InsecureConnection,
+        ExitCode.AUTHENTICATION,
+        "use a relay with TLS: smtps://user@host or smtp://user@host:587",
+    ),
+    (
+        errors.TokenFailed,
+        ExitCode.AUTHENTICATION,
+        "see why no access token was to be had, then run the same command again",
+    ),
+    (errors.DeliveryInDoubt, ExitCode.SOME_FAILED, "find out whether it arrived before you send it again"),
+    (errors.StartTlsInjection, ExitCode.UNREACHABLE, "use smtps:// (TLS from the first byte), or another network"),
+    (errors.RemoteProtocolError, ExitCode.UNREACHABLE, _CHECK),
+    (errors.LocalProtocolError, ExitCode.BUG, "please report it, with the output of the same command and -v"),
+    (errors.ConnectFailed, ExitCode.UNREACHABLE, _CHECK),
+    (errors.ConnectionLost, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
+    (errors.MissingDependency, ExitCode.USAGE, "install it, then run the same command again"),
+    (errors.PoolTimeout, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
+    (errors.DeadlineExceeded, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
+    (errors.ReplyTimeout, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
+    (errors.ExtensionNotSupported, ExitCode.UNREACHABLE, "see what the relay offers: asyncsmtp check --relay URL"),
+    (errors.MessageError, ExitCode.USAGE, "correct the message, then run the same command again"),
+    (errors.TemplateError, ExitCode.USAGE, "correct the template, then run the same command again"),
+    (errors.RecipientError, ExitCode.USAGE, "correct the recipients, then run the same command again"),
+    (errors.ConfigError, ExitCode.USAGE, "correct the configuration, then run the same command again"),
+    (errors.InvalidArgument, ExitCode.USAGE, "correct the value, then run the same command again"),
+    (
+        errors.CampaignHalted,
+        ExitCode.UNREACHABLE,
+        "ask the relay's operator what is wrong with the sender, then run the same command again",
+    ),
+    (errors.SuppressionError, ExitCode.USAGE, "put the suppression list right, then run the same command again"),
+    (errors.LedgerBusy, ExitCode.RUN_AGAIN, "wait until the other process has ended, then run the same command again"),
+    (errors.LedgerEmpty, ExitCode.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
+    (
+        errors.LedgerMismatch,
+        ExitCode.USAGE,
+        "put the files back as they were, or begin a new campaign under another name",
+    ),
+    (errors.LedgerError, ExitCode.LEDGER, "put that right, then run the same command again: nothing recorded is lost"),
+)
+
+_DISK = frozenset({"ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG"})
+
+
+def explain(error: BaseException) -> Failure:
+    """Return the sentence, the advice and the exit code for what a command raised."""
+    if isinstance(error, CommandError):
+        return error.failure
+    if isinstance(error, errors.ConfigError) and error.advice:
+        return Failure(ExitCode.USAGE, error.why, error.advice)
+    if isinstance(error, errors.Refused) and not isinstance(error, errors.AuthenticationRefused):
+        return _refused(error)
+    for class_, exit_, advice in RULES:
+        if isinstance(error, class_):
+            return Failure(exit_, str(error), advice)
+    if isinstance(error, errors.SMTPError):
+        return Failure(ExitCode.SOME_FAILED, str(error), "run the same command with -v to see the dialogue")
+    if isinstance(error, BaseExceptionGroup):
+        return explain(_most_telling(error))
+    return _foreign(error)
+
+
+def _refused(error: errors.Refused) -> Failure:
+    """Explain a refusal: of a recipient (1, 75) or of the session itself (69, 75)."""
+    if error.reply.code < 500:
+        return Failure(ExitCode.RUN_AGAIN, str(error), "the relay asks to try later: run the same command again then")
+    if error.command.verb in (Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.CONTENT):
+        return Failure(ExitCode.SOME_FAILED, str(error), "the relay's own words say why; -v shows the dialogue")
+    return Failure(ExitCode.UNREACHABLE, str(error), _CHECK)
+
+
+def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the member that says most: one of our errors, before the cancellations it caused."""
+    leaves = list(_leaves(group))
+    return next((leaf for leaf in leaves if isinstance(leaf, errors.SMTPError | CommandError)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for member in group.exceptions:
+        found.extend(_leaves(member) if isinstance(member, BaseExceptionGroup) else (member,))
+    return found
+
+
+def _foreign(error: BaseException) -> Failure:
+    """Explain an error of click, of the operating system, or a bug."""
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "asyncsmtp"
+        return Failure(ExitCode.USAGE, _sentence(error.format_message()), f"{command} --help")
+    if isinstance(error, click.ClickException):
+        return Failure(ExitCode.USAGE, _sentence(error.format_message()), "asyncsmtp --help")
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return Failure(ExitCode.INTERRUPTED, "interrupted")
+    if isinstance(error, OSError):
+        return _system(error)
+    if os.environ.get("ASYNCSMTP_TRACEBACK"):
+        raise error
+    what = safe_text(f"{type(error).__name__}: {error}", 300)
+    return Failure(
+        ExitCode.BUG,
+        f"a bug of asyncsmtp: {what}",
+        "report it with what ASYNCSMTP_TRACEBACK=1 shows before the same command",
+    )
+
+
+def _system(error: OSError) -> Failure:
+    what = (error.strerror or str(error)).lower()
+    where = safe_text(f"{error.filename}: ") if error.filename else ""
+    if errno.errorcode.get(error.errno or 0) in _DISK:
+        return Failure(ExitCode.LEDGER, where + what, "make room or repair the disk, then run the same command again")
+    return Failure(ExitCode.USAGE, where + what, "correct the path or its permissions, then run the same command again")
+
+
+def _sentence(text: str) -> str:
+    """Return click's message in our form: lower case at the start, no full stop at the end."""
+    text = safe_text(" ".join(text.split())).rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
