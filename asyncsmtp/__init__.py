@@ -13,20 +13,20 @@ from asyncsmtp._lazy import lazy_exports
 __all__, _load, __dir__ = lazy_exports(
     __name__,
     {
-        "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConnectFailed "
-        "ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused ExtensionNotSupported "
-        "InsecureConnection InvalidArgument LedgerBusy LedgerEmpty LedgerError LedgerMismatch "
-        "LocalProtocolError MessageError MessagesFailed MissingDependency PoolTimeout ProtocolError "
-        "RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError ServerNotAuthenticated "
-        "StartTlsInjection SuppressionError TemplateError TokenFailed UnexpectedReply",
+        "errors": "AllHostsFailed AuthenticationRefused CampaignHalted CertificateRefused ConfigError "
+        "ConnectFailed ConnectionLost DeadlineExceeded DeliveryInDoubt DeliveryRefused "
+        "ExtensionNotSupported InsecureConnection InvalidArgument LedgerBusy LedgerEmpty LedgerError "
+        "LedgerMismatch LocalProtocolError MessageError MessagesFailed MissingDependency PoolTimeout "
+        "ProtocolError RecipientError Refused RemoteProtocolError ReplyTimeout SMTPError "
+        "ServerNotAuthenticated StartTlsInjection SuppressionError TemplateError TokenFailed "
+        "UnexpectedReply",
         "protocol.content": "Content",
         "protocol.delivery": "Delivery Outcome RecipientResult TlsInfo",
-        "protocol.envelope": "Envelope Mailbox",
+        "protocol.envelope": "ByMode DeliverBy Envelope MailOptions Mailbox Notify RcptOptions Ret ValidSince",
         "protocol.extensions": "Extensions FutureRelease Limits",
         "protocol.opening_handshake": "Security XClient",
         "protocol.replies": "EnhancedStatus Reply Severity safe_text",
         "protocol.auth.credentials": "Secret",
-        "protocol.esmtp_options": "ByMode DeliverBy MailOptions Notify RcptOptions Ret ValidSince",
         "mail.list_unsubscribe": "Unsubscribe unsubscribe_token",
         "mail.attachment": "Attachment",
         "mail.message": "Message",
@@ -35,25 +35,28 @@ __all__, _load, __dir__ = lazy_exports(
         "client.compose": "build",
         "client.config.login_config": "ClientCertificate Login Token",
         "client.config.relay": "Dialogue Relay Timeouts",
-        "client.events.types": "Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent PoolResized "
-        "SessionClosed SessionFailed SessionOpened",
+        "client.events.types": "Direction Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent "
+        "PoolResized SessionClosed SessionFailed SessionOpened Trace",
         "client.pool.pool": "Pool PoolCounts",
         "client.config.proxy": "Proxy ProxyKind",
         "client.api": "send",
         "client.retry": "Retry",
         "client.session.session": "Session",
         "client.session.content_sources": "FileContent StreamContent",
-        "client.events.trace": "Direction Trace",
         "bulk.running.runner": "Run outcomes",
-        "bulk.ledger": "Entry InDoubt Ledger",
+        "bulk.campaign": "Campaign CampaignResult CampaignRun ExitReason RowOutcome",
+        "bulk.setup.config": "CampaignConfig",
+        "bulk.setup.config_types": "DkimConfig RelayConfig SmimeConfig UnsubscribeConfig",
+        "bulk.open_campaign": "CheckResult OpenCampaign",
+        "mail.checks.rules": "Finding",
+        "bulk.ledger.interfaces": "Decision Entry InDoubt Ledger RowState",
         "bulk.rate_limit.rate_policy": "RatePolicy",
         "bulk.rate_limit.rate": "Rate",
         "bulk.recipients.preflight": "PreflightReport run_preflight",
         "bulk.recipients.file": "RecipientFile",
         "bulk.running.balancer": "RelayBalancer WeightedRelay",
         "bulk.recipients.recipient": "Problem Recipient",
-        "bulk.sqlite.ledger": "SqliteLedger",
-        "bulk.states": "State",
+        "bulk.ledger.sqlite.store": "SqliteLedger",
         "bulk.suppression": "Suppressed SuppressionList",
         "bulk.running.schedule": "Schedule Window",
     },

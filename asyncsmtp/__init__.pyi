@@ -1,8 +1,18 @@
 """The public names for type checkers; `__init__.py` loads them when they are first used."""
 
-from asyncsmtp.bulk.ledger import Entry as Entry
-from asyncsmtp.bulk.ledger import InDoubt as InDoubt
-from asyncsmtp.bulk.ledger import Ledger as Ledger
+from asyncsmtp.bulk.campaign import Campaign as Campaign
+from asyncsmtp.bulk.campaign import CampaignResult as CampaignResult
+from asyncsmtp.bulk.campaign import CampaignRun as CampaignRun
+from asyncsmtp.bulk.campaign import ExitReason as ExitReason
+from asyncsmtp.bulk.campaign import RowOutcome as RowOutcome
+from asyncsmtp.bulk.ledger.interfaces import Decision as Decision
+from asyncsmtp.bulk.ledger.interfaces import Entry as Entry
+from asyncsmtp.bulk.ledger.interfaces import InDoubt as InDoubt
+from asyncsmtp.bulk.ledger.interfaces import Ledger as Ledger
+from asyncsmtp.bulk.ledger.interfaces import RowState as RowState
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.open_campaign import CheckResult as CheckResult
+from asyncsmtp.bulk.open_campaign import OpenCampaign as OpenCampaign
 from asyncsmtp.bulk.rate_limit.rate import Rate as Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy as RatePolicy
 from asyncsmtp.bulk.recipients.file import RecipientFile as RecipientFile
@@ -12,13 +22,15 @@ from asyncsmtp.bulk.recipients.recipient import Problem as Problem
 from asyncsmtp.bulk.recipients.recipient import Recipient as Recipient
 from asyncsmtp.bulk.running.balancer import RelayBalancer as RelayBalancer
 from asyncsmtp.bulk.running.balancer import WeightedRelay as WeightedRelay
-from asyncsmtp.bulk.running.retry import Retry as Retry
 from asyncsmtp.bulk.running.runner import Run as Run
 from asyncsmtp.bulk.running.runner import outcomes as outcomes
 from asyncsmtp.bulk.running.schedule import Schedule as Schedule
 from asyncsmtp.bulk.running.schedule import Window as Window
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger as SqliteLedger
-from asyncsmtp.bulk.states import State as State
+from asyncsmtp.bulk.setup.config import CampaignConfig as CampaignConfig
+from asyncsmtp.bulk.setup.config_types import DkimConfig as DkimConfig
+from asyncsmtp.bulk.setup.config_types import RelayConfig as RelayConfig
+from asyncsmtp.bulk.setup.config_types import SmimeConfig as SmimeConfig
+from asyncsmtp.bulk.setup.config_types import UnsubscribeConfig as UnsubscribeConfig
 from asyncsmtp.bulk.suppression import Suppressed as Suppressed
 from asyncsmtp.bulk.suppression import SuppressionList as SuppressionList
 from asyncsmtp.client.api import send as send
@@ -31,8 +43,7 @@ from asyncsmtp.client.config.proxy import ProxyKind as ProxyKind
 from asyncsmtp.client.config.relay import Dialogue as Dialogue
 from asyncsmtp.client.config.relay import Relay as Relay
 from asyncsmtp.client.config.relay import Timeouts as Timeouts
-from asyncsmtp.client.events.trace import Direction as Direction
-from asyncsmtp.client.events.trace import Trace as Trace
+from asyncsmtp.client.events.types import Direction as Direction
 from asyncsmtp.client.events.types import Event as Event
 from asyncsmtp.client.events.types import MessageDequeued as MessageDequeued
 from asyncsmtp.client.events.types import MessageEnded as MessageEnded
@@ -43,6 +54,7 @@ from asyncsmtp.client.events.types import PoolResized as PoolResized
 from asyncsmtp.client.events.types import SessionClosed as SessionClosed
 from asyncsmtp.client.events.types import SessionFailed as SessionFailed
 from asyncsmtp.client.events.types import SessionOpened as SessionOpened
+from asyncsmtp.client.events.types import Trace as Trace
 from asyncsmtp.client.pool.pool import Pool as Pool
 from asyncsmtp.client.pool.pool import PoolCounts as PoolCounts
 from asyncsmtp.client.retry import Retry as Retry
@@ -53,6 +65,7 @@ from asyncsmtp.errors import AllHostsFailed as AllHostsFailed
 from asyncsmtp.errors import AuthenticationRefused as AuthenticationRefused
 from asyncsmtp.errors import CampaignHalted as CampaignHalted
 from asyncsmtp.errors import CertificateRefused as CertificateRefused
+from asyncsmtp.errors import ConfigError as ConfigError
 from asyncsmtp.errors import ConnectFailed as ConnectFailed
 from asyncsmtp.errors import ConnectionLost as ConnectionLost
 from asyncsmtp.errors import DeadlineExceeded as DeadlineExceeded
@@ -83,6 +96,7 @@ from asyncsmtp.errors import TemplateError as TemplateError
 from asyncsmtp.errors import TokenFailed as TokenFailed
 from asyncsmtp.errors import UnexpectedReply as UnexpectedReply
 from asyncsmtp.mail.attachment import Attachment as Attachment
+from asyncsmtp.mail.checks.rules import Finding as Finding
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe as Unsubscribe
 from asyncsmtp.mail.list_unsubscribe import unsubscribe_token as unsubscribe_token
 from asyncsmtp.mail.message import Message as Message
@@ -96,15 +110,15 @@ from asyncsmtp.protocol.delivery import Delivery as Delivery
 from asyncsmtp.protocol.delivery import Outcome as Outcome
 from asyncsmtp.protocol.delivery import RecipientResult as RecipientResult
 from asyncsmtp.protocol.delivery import TlsInfo as TlsInfo
+from asyncsmtp.protocol.envelope import ByMode as ByMode
+from asyncsmtp.protocol.envelope import DeliverBy as DeliverBy
 from asyncsmtp.protocol.envelope import Envelope as Envelope
 from asyncsmtp.protocol.envelope import Mailbox as Mailbox
-from asyncsmtp.protocol.esmtp_options import ByMode as ByMode
-from asyncsmtp.protocol.esmtp_options import DeliverBy as DeliverBy
-from asyncsmtp.protocol.esmtp_options import MailOptions as MailOptions
-from asyncsmtp.protocol.esmtp_options import Notify as Notify
-from asyncsmtp.protocol.esmtp_options import RcptOptions as RcptOptions
-from asyncsmtp.protocol.esmtp_options import Ret as Ret
-from asyncsmtp.protocol.esmtp_options import ValidSince as ValidSince
+from asyncsmtp.protocol.envelope import MailOptions as MailOptions
+from asyncsmtp.protocol.envelope import Notify as Notify
+from asyncsmtp.protocol.envelope import RcptOptions as RcptOptions
+from asyncsmtp.protocol.envelope import Ret as Ret
+from asyncsmtp.protocol.envelope import ValidSince as ValidSince
 from asyncsmtp.protocol.extensions import Extensions as Extensions
 from asyncsmtp.protocol.extensions import FutureRelease as FutureRelease
 from asyncsmtp.protocol.extensions import Limits as Limits

@@ -20,6 +20,7 @@
     │   └── DeliveryRefused         .delivery
     ├── ExtensionNotSupported       .extension: needed by the message or the security policy
     ├── InvalidArgument             not valid in a command (also a ValueError)
+    ├── ConfigError                 .why, .advice: the configuration of a campaign is not valid (also a ValueError)
     ├── InsecureConnection          credentials would be sent in cleartext
     ├── MissingDependency           an optional package is not installed (also an ImportError)
     ├── TokenFailed                 the token source failed; its own error is the cause
@@ -55,6 +56,7 @@ __all__ = [
     "AuthenticationRefused",
     "CampaignHalted",
     "CertificateRefused",
+    "ConfigError",
     "ConnectFailed",
     "ConnectionLost",
     "DeadlineExceeded",
@@ -274,6 +276,15 @@ class ExtensionNotSupported(SMTPError):
 
 class InvalidArgument(SMTPError, ValueError):
     """An argument that is not valid in a command (control character, bad grammar, too long); nothing was sent."""
+
+
+class ConfigError(SMTPError, ValueError):
+    """A campaign's configuration cannot be used: `why`, and the `advice` that says what to do about it."""
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(f"{why}: {advice}" if advice else why)
+        self.why = why
+        self.advice = advice
 
 
 class InsecureConnection(SMTPError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import list_api
+from docs import list_api, list_settings
 from docs.draw_states import PAGE, page
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +23,11 @@ def test_the_page_of_states_is_the_machine_s_own() -> None:
 def test_the_page_of_public_names_is_the_package_s_own() -> None:
     """One that is missing, or gone, or means something else by now: run docs/list_api.py."""
     assert list_api.PAGE.read_text(encoding="utf-8") == list_api.page()
+
+
+def test_the_page_of_settings_is_the_schema_s_own() -> None:
+    """A key whose page is written by hand is missing there: run docs/list_settings.py."""
+    assert list_settings.PAGE.read_text(encoding="utf-8") == list_settings.page()
 
 
 @pytest.mark.parametrize("policy", ["MTA-STS (RFC 8461)", "DANE (RFC 7672)", "SSLKEYLOGFILE"])

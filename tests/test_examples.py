@@ -23,7 +23,7 @@ from asyncsmtp.testing import ScriptedRelay
 from tests.cli.serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2}
+ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2, "campaign_from_rows": 2}
 SERVERS = {"campaign_in_fastapi", "unsubscribe_server"}  # what serves until it is ended has a test of its own
 
 

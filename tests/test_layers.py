@@ -279,7 +279,7 @@ def test_only_one_file_runs_commands() -> None:
         ("asyncsmtp.bulk.campaign", "from asyncsmtp.web.app import app"),
         ("asyncsmtp.web.app", "from asyncsmtp.cli.main import main"),
         ("asyncsmtp.client.session.session", "from asyncsmtp.client.pool.pool import Pool"),
-        ("asyncsmtp.mail.signing.dkim", "from asyncsmtp.mail.checks.spf import Spf"),
+        ("asyncsmtp.mail.signing.dkim", "from asyncsmtp.mail.checks.dns_rules import Spf"),
         ("asyncsmtp.bulk.ledger.base", "from asyncsmtp.bulk.running.runner import Run"),
         ("asyncsmtp.bulk.ledger.sqlite.store", "from asyncsmtp.bulk.running.runner import Run"),
         ("asyncsmtp.bulk.ledger.postgres.store", "from asyncsmtp.bulk.ledger.sqlite.writer import Writer"),
@@ -292,7 +292,7 @@ def test_only_one_file_runs_commands() -> None:
         ("asyncsmtp.protocol.content", "def from_path(path):\n    return open(path)"),
         ("asyncsmtp.client.session.session", "import smtplib"),
         ("asyncsmtp.client.config.relay", "import subprocess"),
-        ("asyncsmtp.cli.secrets", "run(line, shell=True)"),
+        ("asyncsmtp.cli.options", "run(line, shell=True)"),
     ],
 )
 def test_each_kind_of_fault_is_found(module: str, source: str) -> None:
@@ -308,7 +308,7 @@ def test_each_kind_of_fault_is_found(module: str, source: str) -> None:
         ("asyncsmtp.client.session.session", "import asyncio"),
         ("asyncsmtp.bulk.running.runner", "from asyncsmtp.mail.message import Message"),
         ("asyncsmtp.bulk.ledger.sqlite.store", "from asyncsmtp.bulk.ledger.base import BaseLedger"),
-        ("asyncsmtp.web.app", "from asyncsmtp.testing.sandbox import Sandbox"),
+        ("asyncsmtp.web.app", "from asyncsmtp.testing.relay import Sandbox"),
         ("asyncsmtp.mail.attachment", "class A:\n    @classmethod\n    def from_path(cls, p):\n        p.read_bytes()"),
     ],
 )

@@ -20,8 +20,8 @@ import pytest
 import trustme
 
 from asyncsmtp import testing
-from asyncsmtp.cli.campaign import campaignfile
-from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.bulk.setup.config import read_campaign_file
+from asyncsmtp.cli.output.error_messages import ExitCode
 from asyncsmtp.client.connection import transport
 from asyncsmtp.client.events import otel, types
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Action, Fin, ScriptedRelay, Stage, StageContext
@@ -155,7 +155,7 @@ def test_what_the_operating_page_writes_into_a_campaign_file_can_be_there(tmp_pa
     for block in blocks:
         file = tmp_path / "campaign.toml"
         file.write_text(block, encoding="utf-8")
-        assert campaignfile.read(file)
+        assert read_campaign_file(file)
 
 
 def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
@@ -195,4 +195,6 @@ async def test_each_command_of_the_operating_page_runs(tmp_path: Path) -> None:
 def test_the_operating_page_names_every_exit_code() -> None:
     """Scripts are written from it; 70 is a bug, and promised to nobody."""
     page = (DOCS / "operating.md").read_text(encoding="utf-8").partition("## From cron")[2].partition("## What")[0]
-    assert {int(code) for code in re.findall(r"\b\d{1,3}\b", page)} >= {each.value for each in Exit} - {Exit.BUG}
+    assert {int(code) for code in re.findall(r"\b\d{1,3}\b", page)} >= {each.value for each in ExitCode} - {
+        ExitCode.BUG
+    }

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.campaign import campaignfile
-from asyncsmtp.cli.output.exits import Exit
+from asyncsmtp.bulk.setup.config import read_campaign_file
+from asyncsmtp.cli.output.error_messages import ExitCode
 from asyncsmtp.testing import ScriptedRelay
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -92,11 +92,11 @@ def test_the_campaign_file_has_no_key_that_is_unknown(tmp_path: Path) -> None:
     """A key that the page names and the program does not know would be a lie."""
     (text,) = blocks("toml")
     (tmp_path / "campaign.toml").write_text(text, encoding="utf-8")
-    assert campaignfile.read(tmp_path / "campaign.toml")["campaign.name"] == "november-news"
+    assert read_campaign_file(tmp_path / "campaign.toml")["campaign.name"] == "november-news"
 
 
 def test_the_exit_codes_are_the_program_s() -> None:
     """Scripts are written from this table; 70 is a bug and promised to nobody."""
     table = README.partition("### Exit codes")[2].partition("###")[0]
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert told == {code.value for code in Exit} - {Exit.BUG}
+    assert told == {code.value for code in ExitCode} - {ExitCode.BUG}

@@ -7,12 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["ComposerProtocol", "MessageSender", "RateLimitedSender", "Sleep", "sleep_unless", "utc_now"]
+__all__ = [
+    "ComposerProtocol",
+    "ConvertingComposer",
+    "MessageSender",
+    "RateLimitedSender",
+    "Sleep",
+    "sleep_unless",
+    "utc_now",
+]
 
 Sleep = Callable[[float, asyncio.Event], Awaitable[None]]  # as `sleep_unless`, which it can take the place of
 
@@ -24,6 +32,18 @@ class ComposerProtocol(Protocol):
         self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
     ) -> Message:
         """Compose the message of one row. Raises RecipientError: this row cannot have one."""
+        ...
+
+
+@runtime_checkable
+class ConvertingComposer(Protocol):
+    """A composer that may have to convert a rendered template first, which takes longer than a step of the loop may."""
+
+    def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
+        """Return the conversion that `compose` would make first for this row, or None.
+
+        It is meant to run in a thread, one at a time: conversions hold the interpreter's lock most of the time.
+        """
         ...
 
 

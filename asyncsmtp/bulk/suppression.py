@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from asyncsmtp.bulk.recipients.csv_writer import escape_apostrophe, format_record, unescape_formula
+from asyncsmtp.bulk.recipients.csv_format import escape_apostrophe, format_record, unescape_formula
 from asyncsmtp.errors import RecipientError, SuppressionError
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.interfaces import Sleep, sleep_unless
-from asyncsmtp.bulk.ledger import Claim, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, Settlement
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.protocol.replies import safe_text
 

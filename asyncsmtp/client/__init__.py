@@ -12,8 +12,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "config.proxy": "Proxy ProxyKind",
         "config.relay": "Dialogue OpenedStreams Opener Relay Timeouts",
         "events.otel": "Telemetry",
-        "events.trace": "Direction Trace",
-        "events.types": "Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent PoolResized "
-        "SessionClosed SessionFailed SessionOpened",
+        "events.types": "Direction Event MessageDequeued MessageEnded MessageQueued MessageRetried OnEvent "
+        "PoolResized SessionClosed SessionFailed SessionOpened Trace",
     },
 )

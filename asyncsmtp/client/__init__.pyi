@@ -16,8 +16,7 @@ from asyncsmtp.client.config.relay import Opener as Opener
 from asyncsmtp.client.config.relay import Relay as Relay
 from asyncsmtp.client.config.relay import Timeouts as Timeouts
 from asyncsmtp.client.events.otel import Telemetry as Telemetry
-from asyncsmtp.client.events.trace import Direction as Direction
-from asyncsmtp.client.events.trace import Trace as Trace
+from asyncsmtp.client.events.types import Direction as Direction
 from asyncsmtp.client.events.types import Event as Event
 from asyncsmtp.client.events.types import MessageDequeued as MessageDequeued
 from asyncsmtp.client.events.types import MessageEnded as MessageEnded
@@ -28,3 +27,4 @@ from asyncsmtp.client.events.types import PoolResized as PoolResized
 from asyncsmtp.client.events.types import SessionClosed as SessionClosed
 from asyncsmtp.client.events.types import SessionFailed as SessionFailed
 from asyncsmtp.client.events.types import SessionOpened as SessionOpened
+from asyncsmtp.client.events.types import Trace as Trace

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Relay, TokenSource
-from asyncsmtp.client.events.trace import Trace
-from asyncsmtp.client.events.types import OnEvent
+from asyncsmtp.client.events.types import OnEvent, Trace
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd, with_deadline
 from asyncsmtp.client.session.session import Session, to_relay
 from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, check_type
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.headers import format_date, format_message_id
 from asyncsmtp.mail.message import Addresses, Message
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import Mailbox
 
 if TYPE_CHECKING:  # the standard library's parser is slow to load
     from email.message import Message as StdlibMessage

@@ -9,15 +9,13 @@ __all__, __getattr__, __dir__ = lazy_exports(
     {
         "address": "Address",
         "attachment": "Attachment AttachmentPattern AttachmentReader",
-        "checks.dns_rules": "SenderDomain check_dns",
+        "checks.dns_rules": "DnsAnswer DnsQueries DnsQueryFailed DnsQuestion SenderDomain check_dns",
         "checks.rules": "Finding FindingLevel check_message",
-        "checks.spf": "DnsAnswer DnsQueries DnsQueryFailed DnsQuestion",
-        "list_unsubscribe": "Unsubscribe unsubscribe_token",
+        "list_unsubscribe": "ReturnPath Unsubscribe unsubscribe_token",
         "message": "Addresses Message build",
         "signing.dkim": "DkimKey Signer",
         "signing.smime": "SmimeSigner",
         "templates.environment": "TemplateLoader",
         "templates.template": "Composer Template",
-        "verp": "ReturnPath",
     },
 )

@@ -4,15 +4,16 @@ from asyncsmtp.mail.address import Address as Address
 from asyncsmtp.mail.attachment import Attachment as Attachment
 from asyncsmtp.mail.attachment import AttachmentPattern as AttachmentPattern
 from asyncsmtp.mail.attachment import AttachmentReader as AttachmentReader
+from asyncsmtp.mail.checks.dns_rules import DnsAnswer as DnsAnswer
+from asyncsmtp.mail.checks.dns_rules import DnsQueries as DnsQueries
+from asyncsmtp.mail.checks.dns_rules import DnsQueryFailed as DnsQueryFailed
+from asyncsmtp.mail.checks.dns_rules import DnsQuestion as DnsQuestion
 from asyncsmtp.mail.checks.dns_rules import SenderDomain as SenderDomain
 from asyncsmtp.mail.checks.dns_rules import check_dns as check_dns
 from asyncsmtp.mail.checks.rules import Finding as Finding
 from asyncsmtp.mail.checks.rules import FindingLevel as FindingLevel
 from asyncsmtp.mail.checks.rules import check_message as check_message
-from asyncsmtp.mail.checks.spf import DnsAnswer as DnsAnswer
-from asyncsmtp.mail.checks.spf import DnsQueries as DnsQueries
-from asyncsmtp.mail.checks.spf import DnsQueryFailed as DnsQueryFailed
-from asyncsmtp.mail.checks.spf import DnsQuestion as DnsQuestion
+from asyncsmtp.mail.list_unsubscribe import ReturnPath as ReturnPath
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe as Unsubscribe
 from asyncsmtp.mail.list_unsubscribe import unsubscribe_token as unsubscribe_token
 from asyncsmtp.mail.message import Addresses as Addresses
@@ -24,4 +25,3 @@ from asyncsmtp.mail.signing.smime import SmimeSigner as SmimeSigner
 from asyncsmtp.mail.templates.environment import TemplateLoader as TemplateLoader
 from asyncsmtp.mail.templates.template import Composer as Composer
 from asyncsmtp.mail.templates.template import Template as Template
-from asyncsmtp.mail.verp import ReturnPath as ReturnPath

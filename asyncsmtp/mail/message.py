@@ -13,8 +13,7 @@ from asyncsmtp.mail import mime
 from asyncsmtp.mail.address import Address, deduplicate, require_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.protocol.content import AnyContent, Content
-from asyncsmtp.protocol.envelope import Envelope, Mailbox
-from asyncsmtp.protocol.esmtp_options import MailOptions, RcptOptions
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, RcptOptions
 
 if TYPE_CHECKING:  # the standard library's parser is slow to load
     from email.message import Message as StdlibMessage

@@ -24,6 +24,7 @@ from asyncsmtp.mail.headers import UnencodableCharacter, encode_utf8
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
+    "ConvertingPart",
     "Entity",
     "Piece",
     "RowValues",
@@ -44,7 +45,9 @@ __all__ = [
 class RowValues:
     """The values that one message is filled with: recipient, row, Message-ID and Date."""
 
-    __slots__ = ("_names", "_variables", "date", "fields", "message_id", "to")
+    values: Sequence[str]  # of the converted part that is being written
+
+    __slots__ = ("_names", "_variables", "date", "fields", "message_id", "to", "values")
 
     def __init__(
         self,
@@ -80,6 +83,22 @@ class RowValues:
 
 SlotEncoder = Callable[[RowValues], bytes]
 Piece = bytes | SlotEncoder
+
+
+class ConvertingPart:
+    """A filler whose text is converted, which takes long the first time; see `Composer.pending_conversion`."""
+
+    def pieces(self, filling: RowValues) -> tuple[Sequence[Piece], bool]:
+        """Return what the part is made of for this row, and whether its bytes have lines that begin with a dot."""
+        raise NotImplementedError
+
+    def pending_conversion(self, filling: RowValues) -> Callable[[], object] | None:
+        """Return the conversion that `pieces` would do first."""
+        raise NotImplementedError
+
+    def __call__(self, filling: RowValues) -> bytes:
+        return b"".join([each if isinstance(each, bytes) else each(filling) for each in self.pieces(filling)[0]])
+
 
 MAX_LINE_LENGTH = 998  # bytes of a line of 7bit, RFC 2045 §2.7
 _BYTES_PER_LINE = 57  # they make 76 characters of base64

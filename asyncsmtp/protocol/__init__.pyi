@@ -1,6 +1,7 @@
 """The public names for type checkers; `__init__.py` loads them when they are first used."""
 
 from asyncsmtp.protocol.auth.auth import CommandGenerator as CommandGenerator
+from asyncsmtp.protocol.auth.auth import Mechanism as Mechanism
 from asyncsmtp.protocol.auth.auth import log_in as log_in
 from asyncsmtp.protocol.auth.credentials import Bearer as Bearer
 from asyncsmtp.protocol.auth.credentials import Channel as Channel
@@ -10,7 +11,6 @@ from asyncsmtp.protocol.auth.credentials import MechanismFailed as MechanismFail
 from asyncsmtp.protocol.auth.credentials import Password as Password
 from asyncsmtp.protocol.auth.credentials import SaslDialogue as SaslDialogue
 from asyncsmtp.protocol.auth.credentials import Secret as Secret
-from asyncsmtp.protocol.auth.sasl import Mechanism as Mechanism
 from asyncsmtp.protocol.auth.scram import SaslprepError as SaslprepError
 from asyncsmtp.protocol.client import ClientProtocol as ClientProtocol
 from asyncsmtp.protocol.client import Exchange as Exchange
@@ -29,19 +29,19 @@ from asyncsmtp.protocol.delivery import Delivery as Delivery
 from asyncsmtp.protocol.delivery import Outcome as Outcome
 from asyncsmtp.protocol.delivery import RecipientResult as RecipientResult
 from asyncsmtp.protocol.delivery import TlsInfo as TlsInfo
+from asyncsmtp.protocol.envelope import ByMode as ByMode
+from asyncsmtp.protocol.envelope import DeliverBy as DeliverBy
 from asyncsmtp.protocol.envelope import Envelope as Envelope
-from asyncsmtp.protocol.esmtp_options import ByMode as ByMode
-from asyncsmtp.protocol.esmtp_options import DeliverBy as DeliverBy
-from asyncsmtp.protocol.esmtp_options import EsmtpParameter as EsmtpParameter
-from asyncsmtp.protocol.esmtp_options import MailOptions as MailOptions
-from asyncsmtp.protocol.esmtp_options import Notify as Notify
-from asyncsmtp.protocol.esmtp_options import RcptOptions as RcptOptions
-from asyncsmtp.protocol.esmtp_options import Ret as Ret
-from asyncsmtp.protocol.esmtp_options import ValidSince as ValidSince
+from asyncsmtp.protocol.envelope import EsmtpParameter as EsmtpParameter
+from asyncsmtp.protocol.envelope import Mailbox as Mailbox
+from asyncsmtp.protocol.envelope import MailOptions as MailOptions
+from asyncsmtp.protocol.envelope import Notify as Notify
+from asyncsmtp.protocol.envelope import RcptOptions as RcptOptions
+from asyncsmtp.protocol.envelope import Ret as Ret
+from asyncsmtp.protocol.envelope import ValidSince as ValidSince
 from asyncsmtp.protocol.extensions import Extensions as Extensions
 from asyncsmtp.protocol.extensions import FutureRelease as FutureRelease
 from asyncsmtp.protocol.extensions import Limits as Limits
-from asyncsmtp.protocol.mailbox import Mailbox as Mailbox
 from asyncsmtp.protocol.opening_handshake import OpeningOptions as OpeningOptions
 from asyncsmtp.protocol.opening_handshake import Security as Security
 from asyncsmtp.protocol.opening_handshake import XClient as XClient

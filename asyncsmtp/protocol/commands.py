@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
+from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [

@@ -14,13 +14,11 @@ from ipaddress import ip_address
 from typing import Literal
 
 from asyncsmtp.errors import ExtensionNotSupported, InsecureConnection, InvalidArgument, Refused
-from asyncsmtp.protocol.auth.auth import CommandGenerator, log_in
-from asyncsmtp.protocol.auth.sasl import Channel, Credentials
+from asyncsmtp.protocol.auth.auth import Channel, CommandGenerator, Credentials, log_in
 from asyncsmtp.protocol.client import SERVICE_CLOSING, ClientProtocol
 from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, Verb, ehlo, helo, lhlo
-from asyncsmtp.protocol.esmtp_options import xtext
+from asyncsmtp.protocol.envelope import is_domain, xtext
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.mailbox import is_domain
 from asyncsmtp.protocol.replies import Reply, safe_text
 
 __all__ = ["OpeningOptions", "Security", "XClient", "open_session"]

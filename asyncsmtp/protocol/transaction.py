@@ -15,8 +15,7 @@ from asyncsmtp.protocol.client import SERVICE_CLOSING
 from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, rcpt
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, TlsInfo
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import ByMode, EsmtpParameter, MailOptions, utc
+from asyncsmtp.protocol.envelope import ByMode, Envelope, EsmtpParameter, MailOptions, utc
 from asyncsmtp.protocol.extensions import Extensions, Limits
 from asyncsmtp.protocol.replies import Reply
 

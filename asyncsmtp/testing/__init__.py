@@ -2,8 +2,7 @@
 
 from asyncsmtp.testing.policy import OFFERS, MechanismFactory, ServerScram
 from asyncsmtp.testing.received import AuthAttempt, Maildir, MessageNotAccepted, Received, StoredMail, render
-from asyncsmtp.testing.relay import ScriptedRelay
-from asyncsmtp.testing.sandbox import Sandbox
+from asyncsmtp.testing.relay import Sandbox, ScriptedRelay
 from asyncsmtp.testing.script import (
     DEFAULT_REPLY,
     NO_REPLY,

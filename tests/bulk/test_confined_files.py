@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.confined_files import ConfinedFolder
+from asyncsmtp.bulk.setup.source_files import ConfinedFolder
 
 
 @pytest.fixture

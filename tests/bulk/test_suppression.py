@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, format_line, read_text_list
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import RecipientError, SuppressionError
-from tests.bulk.ledgers import batches, claim_all, deferred, entries, recipient
+from tests.bulk.ledger.ledgers import batches, claim_all, deferred, entries, recipient
 from tests.bulk.running.test_runner import Plain
 from tests.bulk.running.test_scheduler import Noting
 
@@ -72,8 +72,8 @@ async def test_an_entry_means_its_mailbox_in_every_spelling(
     """TF-11: by the key of the mailbox; a local part is never folded; a domain is whole."""
     async with await opened(tmp_path, listed(tmp_path / name, entry)) as ledger:
         assert await ledger.suppress() == len(rows)
-        assert [found.row for found in await entries(ledger, State.SUPPRESSED)] == rows
-        assert (await ledger.counts())[State.SUPPRESSED] == len(rows)
+        assert [found.row for found in await entries(ledger, RowState.SUPPRESSED)] == rows
+        assert (await ledger.counts())[RowState.SUPPRESSED] == len(rows)
         assert len(await claim_all(ledger)) == len(NAMES) - len(rows)
 
 
@@ -86,7 +86,7 @@ async def test_who_is_suppressed_while_a_campaign_runs_gets_nothing(tmp_path: Pa
         assert [claim.recipient.row for claim in await ledger.claim(1)] == [1]
         listed(path, "somebody@example.com", "cid@example.net")
         assert [claim.recipient.row for claim in await claim_all(ledger)] == [2, 3, 5, 6]
-        (entry,) = await entries(ledger, State.SUPPRESSED)
+        (entry,) = await entries(ledger, RowState.SUPPRESSED)
         assert (entry.row, entry.attempts, entry.reply) == (4, 0, "on a suppression list")
 
 
@@ -98,9 +98,9 @@ async def test_a_deferred_row_that_is_suppressed_is_not_tried_again(tmp_path: Pa
         ledger.settle(deferred(claim, datetime.now(UTC)))
         SuppressionList(path).add([Suppressed("ann@example.com", "unsubscribed \x1b[31m")])
         assert 1 not in [claim.recipient.row for claim in await claim_all(ledger)]
-        (entry,) = await entries(ledger, State.SUPPRESSED)
+        (entry,) = await entries(ledger, RowState.SUPPRESSED)
         assert (entry.attempts, entry.reply) == (1, "on a suppression list: unsubscribed \\x1b[31m")
-        assert (await ledger.counts())[State.DEFERRED] == 0
+        assert (await ledger.counts())[RowState.DEFERRED] == 0
 
 
 async def test_a_row_in_flight_is_not_suppressed_under_its_own_feet(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_row_in_flight_is_not_suppressed_under_its_own_feet(tmp_path: Pa
         listed(path, "e@example.org")
         await Run(Plain(), ledger, pool, retry=Retry()).run()
         assert len(pool.domains) == 5
-        assert Counter(entry.state for entry in await entries(ledger)) == {State.ACCEPTED: 5, State.SUPPRESSED: 1}
+        assert Counter(entry.state for entry in await entries(ledger)) == {RowState.ACCEPTED: 5, RowState.SUPPRESSED: 1}
 
 
 async def test_several_lists_count_together_and_each_row_once(tmp_path: Path) -> None:

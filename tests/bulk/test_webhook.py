@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk import webhook as hooks
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.states import State
 from asyncsmtp.bulk.webhook import SIGNATURE_HEADER, Webhook, open_webhook
 from asyncsmtp.errors import InvalidArgument, MissingDependency
-from tests.bulk.ledgers import states
+from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES, Saying
 
@@ -84,7 +84,7 @@ async def test_what_may_pass_is_tried_again(
         async with open_webhook(it.url) as hook:
             hook._delays = (0.01, 0.01)
             await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     assert (len(it.requests), hook.delivered, hook.lost) == (requests, told, 5 - told)
     assert len({body for _, body in it.requests}) == 1  # the same ids, so that who got it twice can tell
     assert ("the ledger has them" in caplog.text) == (told == 0)
@@ -100,7 +100,7 @@ async def test_a_server_that_does_not_answer_costs_the_campaign_nothing(tmp_path
     async with asyncio.timeout(10), campaign(tmp_path, 50) as ledger, Webhook(never) as hook:
         async with asyncio.timeout(5):
             await Run(Plain(), ledger, Saying(YES), watch=hook.watch).run()
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     assert (hook.delivered, hook.lost) == (0, 50)
 
 

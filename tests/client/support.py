@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from asyncsmtp.client.config.relay import Dialogue, Relay, Timeouts
-from asyncsmtp.client.events.trace import Direction
+from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.mail.message import Message

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from asyncsmtp.client.config.relay import Dialogue, Login
-from asyncsmtp.client.events.trace import Direction
+from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, StopReading, Wait

@@ -18,7 +18,7 @@ from asyncsmtp.client.connection.transport import tls_context
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InsecureConnection, InvalidArgument
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.delivery import TlsInfo
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay

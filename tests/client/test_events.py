@@ -32,7 +32,7 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Hang, ScriptedRelay, Stage, Wait

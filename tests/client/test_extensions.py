@@ -16,9 +16,7 @@ from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.commands import STARTTLS
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import DeliverBy, Envelope, Mailbox, MailOptions, Notify, RcptOptions, Ret, ValidSince
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import NO_REPLY, OFFERS, Fin, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import message, relay_of

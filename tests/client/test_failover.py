@@ -12,8 +12,8 @@ import pytest
 
 from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection import connect
-from asyncsmtp.client.connection.connect import HOST_PENALTY, Hosts
+from asyncsmtp.client.connection import smtp_connection
+from asyncsmtp.client.connection.smtp_connection import HOST_PENALTY, Hosts
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
@@ -28,7 +28,7 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import NO_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import PATIENT, message
@@ -214,7 +214,7 @@ async def test_a_host_is_tried_again_when_its_penalty_is_over(monkeypatch: pytes
     assert taken == [c, a]
     now += HOST_PENALTY
     assert hosts.in_order() == [a, b, c]
-    assert connect.HOST_PENALTY == 30.0
+    assert smtp_connection.HOST_PENALTY == 30.0
 
 
 async def test_cancelling_tries_no_other_host() -> None:

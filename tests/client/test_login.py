@@ -26,7 +26,7 @@ from asyncsmtp.errors import (
     ServerNotAuthenticated,
     TokenFailed,
 )
-from asyncsmtp.protocol.auth.sasl import Bearer, External, Password, Secret
+from asyncsmtp.protocol.auth.auth import Bearer, External, Password, Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Fin, ScriptedRelay, ServerScram, Stage
 from tests.client.support import Trail, message, relay_of

@@ -19,7 +19,7 @@ from asyncsmtp.errors import (
     Refused,
     SMTPError,
 )
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import (
     DEFAULT_REPLY,

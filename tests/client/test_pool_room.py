@@ -14,10 +14,10 @@ import pytest
 
 from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.events.types import Event, MessageRetried, PoolResized
-from asyncsmtp.client.pool import connector, pool_limits
+from asyncsmtp.client.pool import pool_limits, slots
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import message, pooling, relay_of, token, told, until
 
@@ -210,7 +210,7 @@ async def test_nor_one_that_closes_at_the_first_command() -> None:
     async with pooling({Stage.MAIL: Fin()}, pool={"sessions": 1}) as (server, pool):
         began = time.monotonic()
         await asyncio.gather(*(pool.send(message(n)) for n in range(7)), return_exceptions=True)
-        assert time.monotonic() - began > connector.FIRST_DELAY * (2**6 - 1) * 0.9
+        assert time.monotonic() - began > slots.FIRST_DELAY * (2**6 - 1) * 0.9
     assert server.connections == 7
 
 

@@ -12,7 +12,7 @@ from asyncsmtp.client.config.login_config import ClientCertificate, Token
 from asyncsmtp.client.config.proxy import Proxy
 from asyncsmtp.client.config.relay import Dialogue, Login, Relay
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 

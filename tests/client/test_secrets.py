@@ -14,7 +14,7 @@ from asyncsmtp.client.config.relay import Login, Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, InsecureConnection, Refused, SMTPError
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, Stage
 from tests.client.support import QUICK, Trail, commands, message, relay_of

@@ -19,7 +19,7 @@ from asyncsmtp.errors import (
     SMTPError,
 )
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope

@@ -22,7 +22,7 @@ from asyncsmtp.errors import (
     SMTPError,
     StartTlsInjection,
 )
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, SendSlowly, Stage, StopReading, Wait
 from tests.client.support import GRACE, LIMIT, QUICK, Trail, commands, message, relay_of

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.events.trace import MAX_LOGGED_LINES
+from asyncsmtp.client.events.types import MAX_LOGGED_LINES
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError

@@ -10,7 +10,7 @@ from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import DeliveryInDoubt, SMTPError
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing.transcript import TranscriptRelay

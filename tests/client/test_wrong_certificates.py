@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import CertificateRefused
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import commands, message, relay_of

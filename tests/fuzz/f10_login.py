@@ -5,8 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.auth.auth import MAX_ROUNDS, log_in
-from asyncsmtp.protocol.auth.sasl import NAMES, Bearer, Channel, External, Password, Secret
+from asyncsmtp.protocol.auth.auth import MAX_ROUNDS, NAMES, Bearer, Channel, External, Password, Secret, log_in
 from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
 from asyncsmtp.protocol.commands import ehlo
 from tests.fuzz.script import turns

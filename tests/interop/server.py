@@ -10,7 +10,7 @@ from typing import Any
 import trustme
 
 from asyncsmtp.client.config.relay import Login, Relay
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from tests.interop.jail import Jail, wait_until
 from tests.interop.postfix import free_ports

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from asyncsmtp.client.config.relay import Dialogue
-from asyncsmtp.client.events.trace import Direction
+from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.protocol.delivery import Outcome

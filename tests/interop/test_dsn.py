@@ -10,7 +10,7 @@ import pytest
 
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions, Ret
+from asyncsmtp.protocol.envelope import MailOptions, Notify, RcptOptions, Ret
 from tests.interop.exim import Exim
 from tests.interop.opensmtpd import OpenSmtpd
 from tests.interop.served_postfix import ServedPostfix

@@ -12,7 +12,7 @@ import pytest
 
 from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
 from asyncsmtp.bulk.bounces.imap import ImapFolder, ImapUrl
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import campaign, command  # noqa: F401 fixtures
 from tests.cli.ended import Command

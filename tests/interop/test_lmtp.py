@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from asyncsmtp.client.config.relay import Dialogue, Relay
-from asyncsmtp.client.events.trace import Direction
+from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.commands import END_OF_CONTENT

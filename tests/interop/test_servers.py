@@ -11,12 +11,12 @@ import pytest
 
 from asyncsmtp.client.config.login_config import ClientCertificate
 from asyncsmtp.client.config.relay import Dialogue, Login, TokenSource
-from asyncsmtp.client.events.trace import Direction
+from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, ExtensionNotSupported
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import MECHANISMS, Bearer, Mechanism, Secret
+from asyncsmtp.protocol.auth.auth import MECHANISMS, Bearer, Mechanism, Secret
 from asyncsmtp.protocol.commands import END_OF_CONTENT
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome

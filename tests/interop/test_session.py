@@ -11,7 +11,7 @@ from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.envelope import Envelope

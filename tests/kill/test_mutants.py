@@ -24,13 +24,13 @@ MUTANTS = {
     ),
     "M4: a lost reply is taken for a message that was not sent": (
         "bulk/running/row_sender.py",
-        "                return _failure(claim, State.IN_DOUBT, error)\n",
+        "                return _failure(claim, RowState.IN_DOUBT, error)\n",
         "                continue\n",
     ),
     "M8: recovery takes a marked row for one that was not sent": (
-        "bulk/sqlite/doubts.py",
-        "SET state = {State.IN_DOUBT:d}, doubts",
-        "SET state = {State.PENDING:d}, doubts",
+        "bulk/ledger/store.py",
+        "SET state = {RowState.IN_DOUBT:d}, doubts",
+        "SET state = {RowState.PENDING:d}, doubts",
     ),
 }
 

@@ -7,9 +7,19 @@ from typing import TypeVar
 
 import pytest
 
-from asyncsmtp.mail.checks.dns_rules import DNS_RULES, SenderDomain, check_dns
+from asyncsmtp.mail.checks.dns_rules import (
+    DNS_RULES,
+    DnsAnswer,
+    DnsQueries,
+    DnsQueryFailed,
+    DnsQuestion,
+    SenderDomain,
+    Spf,
+    check_dns,
+    ip_address,
+    read_spf,
+)
 from asyncsmtp.mail.checks.rules import Finding, FindingLevel
-from asyncsmtp.mail.checks.spf import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion, Spf, ip_address, read_spf
 
 KEY = "v=DKIM1; k=rsa; p=MIIBIjANBgkq"
 RELAY = "8.8.4.4"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.mail.domains import is_aligned, organizational_domain
+from asyncsmtp.mail.address import is_aligned, organizational_domain
 
 
 @pytest.mark.parametrize(

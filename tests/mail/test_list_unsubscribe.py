@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError, TemplateError
-from asyncsmtp.mail.list_unsubscribe import Unsubscribe, unsubscribe_token
+from asyncsmtp.mail.list_unsubscribe import ReturnPath, Unsubscribe, unsubscribe_token
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.templates.template import Template
-from asyncsmtp.mail.verp import ReturnPath
 from asyncsmtp.protocol.envelope import Mailbox
 
 SECRET = b"0123456789abcdef"

@@ -17,8 +17,7 @@ import pytest
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions
+from asyncsmtp.protocol.envelope import Envelope, MailOptions, Notify, RcptOptions
 
 INJECTION = "=?utf-8?q?foo=0D=0ABcc=3A_z=40x?="
 

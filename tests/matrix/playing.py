@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from asyncsmtp.client.config.relay import Login, Relay, Timeouts
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import SMTPError
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.testing import Action, Rule, ScriptedRelay, Stage, StageContext
 from tests.client.support import big, message, relay_of, token
 from tests.matrix.oracle import allowed, ending, opening_errors, untrue

@@ -51,43 +51,38 @@ MUTANTS = {
         "refusals_among_many_go_to_the_right_senders",
     ),
     "M2: a commit is not synchronised": Mutant(
-        (("bulk/sqlite/schema.py", '"synchronous = FULL"', '"synchronous = OFF"'),),
-        "bulk/sqlite/test_ledger_opening.py",
+        (("bulk/ledger/sqlite/ledger_file.py", '"synchronous = FULL"', '"synchronous = OFF"'),),
+        "bulk/ledger/sqlite/test_ledger_opening.py",
         "durable_is_synchronised",
     ),
     "M3: a cursor passes the rows that are handed out": Mutant(
         (
             (
-                "bulk/sqlite/claims.py",
-                "                self._hand.last = found[-1][0].recipient.row\n",
+                "bulk/ledger/base.py",
+                "                self._claimed.last_row = found[-1][0].recipient.row\n",
                 (
-                    "                self._hand.last = found[-1][0].recipient.row\n"
-                    "                await self._writer.call(lambda c: write_memory(c, 'at', str(self._hand.last)))\n"
+                    "                self._claimed.last_row = found[-1][0].recipient.row\n"
+                    "                await self.write_value('at', str(self._claimed.last_row))\n"
                 ),
             ),
             (
-                "bulk/sqlite/claims.py",
-                "        if suppressions:\n",
+                "bulk/ledger/base.py",
+                "            if self._suppressions:\n                await",
                 (
-                    "        self._hand.last = int(await self._writer.call(lambda c: read_memory(c, 'at')) or 0)\n"
-                    "        if suppressions:\n"
+                    "            self._claimed.last_row = int(await self.read_value('at') or 0)\n"
+                    "            if self._suppressions:\n                await"
                 ),
-            ),
-            (
-                "bulk/sqlite/claims.py",
-                "import read_claims, read_due\n",
-                "import read_claims, read_due, read_memory, write_memory\n",
             ),
         ),
-        "bulk/sqlite/test_ledger.py",
-        "in_hand_at_a_crash",
+        "bulk/ledger/sqlite/test_ledger.py",
+        "claimed_at_a_crash",
     ),
     "M6: a message is said to be accepted before its reply": Mutant(
         (
             (
                 "bulk/running/row_sender.py",
-                "                return _failure(claim, State.IN_DOUBT, error)\n",
-                "                return _failure(claim, State.ACCEPTED, error)\n",
+                "                return _failure(claim, RowState.IN_DOUBT, error)\n",
+                "                return _failure(claim, RowState.ACCEPTED, error)\n",
             ),
         ),
         "cli/test_bulk.py",

@@ -19,8 +19,17 @@ from asyncsmtp.errors import (
     SMTPError,
     UnexpectedReply,
 )
-from asyncsmtp.protocol.auth.auth import MAX_ROUNDS, log_in
-from asyncsmtp.protocol.auth.sasl import NAMES, Bearer, Channel, Credentials, External, Password, Secret
+from asyncsmtp.protocol.auth.auth import (
+    MAX_ROUNDS,
+    NAMES,
+    Bearer,
+    Channel,
+    Credentials,
+    External,
+    Password,
+    Secret,
+    log_in,
+)
 from asyncsmtp.protocol.client import ClientProtocol
 from asyncsmtp.protocol.commands import ehlo
 from asyncsmtp.testing import ServerScram

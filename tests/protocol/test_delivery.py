@@ -7,8 +7,7 @@ import pytest
 from asyncsmtp.errors import DeliveryRefused, InvalidArgument
 from asyncsmtp.protocol.commands import Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome, RecipientResult, TlsInfo
-from asyncsmtp.protocol.envelope import Envelope, Mailbox
-from asyncsmtp.protocol.esmtp_options import RcptOptions
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, RcptOptions
 from asyncsmtp.protocol.replies import Reply
 
 BOB, CAROL = "bob@example.net", "carol@example.net"

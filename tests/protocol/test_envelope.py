@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.errors import InvalidArgument, RecipientError
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import MailOptions, Notify, RcptOptions, Ret
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, Notify, RcptOptions, Ret
 
 NEVER, ALWAYS = RcptOptions(Notify.NEVER), RcptOptions(Notify.SUCCESS | Notify.FAILURE)
 HEADERS = MailOptions(ret=Ret.HDRS)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.commands import mail, rcpt
-from asyncsmtp.protocol.esmtp_options import ByMode, DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import ByMode, DeliverBy, Mailbox, MailOptions, Notify, RcptOptions, Ret, ValidSince
 
 ANN, ZOE = Mailbox.parse("ann+x=1@example.org"), Mailbox.parse("zoë@example.org")
 NOON = datetime(2031, 5, 6, 12, 0, 7, 999, tzinfo=UTC)

@@ -8,10 +8,18 @@ import pytest
 
 from asyncsmtp.errors import ExtensionNotSupported, InsecureConnection
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import ByMode, DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
+from asyncsmtp.protocol.envelope import (
+    ByMode,
+    DeliverBy,
+    Envelope,
+    Mailbox,
+    MailOptions,
+    Notify,
+    RcptOptions,
+    Ret,
+    ValidSince,
+)
 from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.mailbox import Mailbox
 from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import mail_parameters, rcpt_parameters
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import RecipientError
-from asyncsmtp.protocol.mailbox import Mailbox, is_address_literal, is_domain
+from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain
 
 
 @pytest.mark.parametrize(

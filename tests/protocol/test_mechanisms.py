@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 
 import pytest
 
+from asyncsmtp.protocol.auth.auth import MECHANISMS, oauth_error
 from asyncsmtp.protocol.auth.credentials import (
     Bearer,
     Channel,
@@ -15,7 +16,6 @@ from asyncsmtp.protocol.auth.credentials import (
     Password,
     Secret,
 )
-from asyncsmtp.protocol.auth.sasl import MECHANISMS, oauth_error
 
 BY_NAME = {mechanism.name: mechanism for mechanism in MECHANISMS}
 SUBMISSION = Channel("server.example.com", 587)

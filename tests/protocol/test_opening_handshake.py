@@ -8,8 +8,7 @@ from base64 import b64encode
 import pytest
 
 from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, Refused, UnexpectedReply
-from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE, CommandGenerator
-from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE, Bearer, CommandGenerator, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol
 from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 
@@ -141,14 +140,14 @@ def test_a_long_challenge_is_read() -> None:
 
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-06, W-52: four are answered, though the mechanism would go on."""
-    from asyncsmtp.protocol.auth import sasl
-    from asyncsmtp.protocol.auth.sasl import Channel, Mechanism, SaslDialogue
+    from asyncsmtp.protocol.auth import auth
+    from asyncsmtp.protocol.auth.auth import Channel, Mechanism, SaslDialogue
 
     def patient(credentials: Credentials, channel: Channel) -> SaslDialogue:
         while True:
             yield b"yes"
 
-    monkeypatch.setattr(sasl, "MECHANISMS", (Mechanism("PATIENT", Password, patient, is_usable=lambda *_: True),))
+    monkeypatch.setattr(auth, "MECHANISMS", (Mechanism("PATIENT", Password, patient, is_usable=lambda *_: True),))
     relay = login(ANN, b"PATIENT")
     assert not relay.answer(*[b"334 QUJD"] * 5)
     assert relay.said[1:] == [b"AUTH PATIENT eWVz\r\n", *[b"eWVz\r\n"] * 4, b"*\r\n"]

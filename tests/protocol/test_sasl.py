@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from asyncsmtp.errors import InvalidArgument
-from asyncsmtp.protocol.auth.sasl import (
+from asyncsmtp.protocol.auth.auth import (
     MECHANISMS,
     NAMES,
     Bearer,

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.protocol.commands import rcpt
-from asyncsmtp.protocol.esmtp_options import uxtext, xtext
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import Mailbox, uxtext, xtext
 
 BOB = Mailbox.parse("bob@example.net")
 XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 §4

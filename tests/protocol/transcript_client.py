@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from asyncsmtp.errors import ProtocolError, SMTPError, UnexpectedReply
-from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, Password, Secret
+from asyncsmtp.protocol.auth.auth import Bearer, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, Command
 from asyncsmtp.protocol.content import Content, dot_stuff

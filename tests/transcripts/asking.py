@@ -13,9 +13,17 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.esmtp_options import ByMode, DeliverBy, MailOptions, Notify, RcptOptions, Ret, ValidSince
-from asyncsmtp.protocol.mailbox import Mailbox
+from asyncsmtp.protocol.envelope import (
+    ByMode,
+    DeliverBy,
+    Envelope,
+    Mailbox,
+    MailOptions,
+    Notify,
+    RcptOptions,
+    Ret,
+    ValidSince,
+)
 from asyncsmtp.protocol.opening_handshake import XClient
 
 __all__ = ["envelope_of", "xclient_of"]

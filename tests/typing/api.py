@@ -62,6 +62,7 @@ from asyncsmtp import (
     Reply,
     Ret,
     Retry,
+    RowState,
     Run,
     Schedule,
     Secret,
@@ -73,7 +74,6 @@ from asyncsmtp import (
     Severity,
     Signer,
     SqliteLedger,
-    State,
     StreamContent,
     Suppressed,
     SuppressionList,
@@ -423,7 +423,7 @@ async def campaign(relay: Relay) -> list[Entry]:
     same: Ledger = ledger
     try:
         if not ledger.loaded:
-            assert_type((await same.load(batches))[State.PENDING], int)
+            assert_type((await same.load(batches))[RowState.PENDING], int)
         async with Pool(relay) as pool:
             way = Unsubscribe("https://example.org/{{ token }}", b"a secret of 16 octets", one_click=True)
             assert_type(unsubscribe_token(way.secret, Mailbox.parse("ann@example.com")), str)
@@ -432,8 +432,8 @@ async def campaign(relay: Relay) -> list[Entry]:
             through = RelayBalancer([WeightedRelay(pool, 2, Rate.parse_all("5/s")), WeightedRelay(pool)])
             run = Run(composer, same, through, retry=Retry(attempts=3), wait=True, rate_policy=pace, schedule=schedule)
             async for claim, settlement in outcomes(run):
-                assert_type((claim.recipient.row, settlement.state), tuple[int, State])
+                assert_type((claim.recipient.row, settlement.state), tuple[int, RowState])
             assert_type(run.resumes_at, datetime | None)
-        return [entry async for entry in same.entries([State.IN_DOUBT, State.REJECTED])]
+        return [entry async for entry in same.entries([RowState.IN_DOUBT, RowState.REJECTED])]
     finally:
         await ledger.aclose()

@@ -8,9 +8,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from asyncsmtp.bulk.rate_limit.limiter import LimiterGroup
-from asyncsmtp.bulk.rate_limit.mx_providers import MxProviders
-from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.dns_resolver import MxProviders
+from asyncsmtp.bulk.rate_limit.rate import LimiterGroup, Rate
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.replies import Reply
 

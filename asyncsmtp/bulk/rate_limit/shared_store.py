@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from asyncsmtp.bulk.rate_limit.limiter import MAX_CATCH_UP, QUOTA_PARTS, Quota
-from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD, Rate
-from asyncsmtp.bulk.sqlite.place import refuse_network
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import refuse_network
+from asyncsmtp.bulk.rate_limit.rate import MAX_CATCH_UP, MAX_EVEN_PERIOD, QUOTA_PARTS, Quota, Rate
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.protocol.replies import safe_text
 

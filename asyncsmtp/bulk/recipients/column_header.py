@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from asyncsmtp.bulk.recipients.csv_reader import Record, RecordReader, RecordSource
+from asyncsmtp.bulk.recipients.csv_format import Record, RecordReader, RecordSource
 from asyncsmtp.bulk.recipients.recipient import parse_address_cell
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text

@@ -1,19 +1,23 @@
-"""A recipient file, read row by row in constant memory."""
+"""A recipient file (CSV, JSON lines or workbook), read row by row in constant memory."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
+import io
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from typing import Protocol
 
 import aiofiles
 
 from asyncsmtp.bulk.recipients.column_header import SAMPLE, ColumnHeader, find_column, parse_columns, read_header
-from asyncsmtp.bulk.recipients.csv_reader import (
+from asyncsmtp.bulk.recipients.csv_format import (
     UTF_8,
     JsonLinesReader,
     Record,
@@ -24,11 +28,72 @@ from asyncsmtp.bulk.recipients.csv_reader import (
     normalize_encoding,
 )
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowRules, RowValidator
-from asyncsmtp.bulk.recipients.spreadsheet import DELIMITER, SUFFIXES, read_as_csv
-from asyncsmtp.errors import RecipientError
+from asyncsmtp.errors import MissingDependency, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["RecipientFile", "hash_file"]
+__all__ = ["DELIMITER", "SUFFIXES", "RecipientFile", "hash_file", "read_as_csv"]
+
+DELIMITER = ","
+SUFFIXES = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+_CHUNK_ROWS = 500  # of one piece of text
+
+_Cell = str | int | float | bool | time | date | datetime | timedelta
+
+
+class _Sheet(Protocol):
+    def iter_rows(self) -> Iterable[list[_Cell]]: ...
+
+
+def read_as_csv(path: str, name: str) -> Iterator[str]:
+    """Yield the text, in pieces; blocks. An empty row is an empty line, so that lines are the rows of the sheet.
+
+    Raises:
+        MissingDependency: python-calamine is missing.
+        RecipientError: not a workbook, or a protected one.
+    """
+    sheet = _first_sheet(path, name)
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=DELIMITER, lineterminator="\r\n")
+    for number, row in enumerate(sheet.iter_rows(), 1):
+        cells = [_text(cell) for cell in row]
+        if any(cells):
+            writer.writerow(cells)
+        else:
+            text.write("\r\n")
+        if not number % _CHUNK_ROWS:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def _first_sheet(path: str, name: str) -> _Sheet:
+    try:
+        import python_calamine  # an extra
+    except ImportError:
+        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
+    try:
+        sheet: _Sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
+    except Exception as error:  # the library documents no exceptions
+        why = safe_text(str(error), 100)
+        raise RecipientError(
+            f"{name} cannot be read as a workbook ({why}): save it as CSV, or again as .xlsx"
+        ) from error
+    return sheet
+
+
+def _text(cell: _Cell) -> str:
+    """Return a cell as displayed, except for its format: whole numbers without a point, times by ISO 8601."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time(0):
+        return cell.date().isoformat()
+    return cell.isoformat(" ") if isinstance(cell, datetime) else str(cell)
+
 
 _BLOCK = 256 * 1024  # bytes of one read
 _NO_DELIMITERS = '"\r\n\0'

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from heapq import nsmallest
 
-from asyncsmtp.bulk.interfaces import ComposerProtocol, utc_now
+from asyncsmtp.bulk.interfaces import ComposerProtocol, ConvertingComposer, utc_now
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
@@ -106,6 +106,8 @@ async def run_preflight(
     async with aclosing(file.batches()) as batches:
         async for batch in batches:
             for row in batch:
+                if (convert := counter.pending_conversion(row)) is not None:
+                    await asyncio.to_thread(convert)
                 if counter.add(row):
                     await asyncio.sleep(0)
     repeats = await asyncio.to_thread(counter.duplicates.count, show)
@@ -127,9 +129,18 @@ class _RowCounter:
         self._first: Recipient | None = None
         self._sample: Message | None = None
 
+    def pending_conversion(self, row: Recipient | Problem) -> Callable[[], None] | None:
+        """Return the conversion that composing this row's message needs first, to be run in a thread."""
+        if isinstance(self._composer, ConvertingComposer) and isinstance(row, Recipient) and self._is_composed(row):
+            return self._composer.pending_conversion(row.mailbox, row.fields)
+        return None
+
+    def _is_composed(self, row: Recipient) -> bool:
+        return self._to_compose != 0 or _has_control(row)
+
     def add(self, row: Recipient | Problem) -> bool:
         """Count one row; return whether a message was composed."""
-        if self._composer is None or isinstance(row, Problem) or not (self._to_compose != 0 or _has_control(row)):
+        if self._composer is None or isinstance(row, Problem) or not self._is_composed(row):
             self._count(row, None)
             return False
         try:

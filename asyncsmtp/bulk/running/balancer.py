@@ -10,10 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asyncsmtp.bulk.interfaces import MessageSender
-from asyncsmtp.bulk.rate_limit.limiter import LimiterGroup
-from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.rate import LimiterGroup, Rate
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import ConnectFailed, InvalidArgument, Refused, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery

@@ -1,21 +1,29 @@
-"""The sending of one row: compose, send, try again where that is safe, and return the outcome."""
+"""The sending of one row, with the reconnect policy and the circuit breaker that a run applies to its relay."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
-from asyncsmtp.bulk.interfaces import ComposerProtocol, MessageSender, RateLimitedSender, utc_now
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
+from asyncsmtp.bulk.interfaces import (
+    ComposerProtocol,
+    ConvertingComposer,
+    MessageSender,
+    RateLimitedSender,
+    Sleep,
+    sleep_unless,
+    utc_now,
+)
+from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
-from asyncsmtp.bulk.running.reconnect import ReconnectPolicy
-from asyncsmtp.bulk.running.retry import Retry
-from asyncsmtp.bulk.states import State
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import (
+    CampaignHalted,
     ConnectionLost,
     DeliveryInDoubt,
     ExtensionNotSupported,
@@ -28,9 +36,102 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.delivery import Delivery
 
-__all__ = ["InFlight", "RowSender"]
+__all__ = [
+    "MAX_FAILURES",
+    "OUTCOME_WINDOW",
+    "RECONNECT_DELAYS",
+    "CircuitBreaker",
+    "InFlight",
+    "ReconnectPolicy",
+    "RowSender",
+]
 
 logger = logging.getLogger("asyncsmtp.campaign")
+
+RECONNECT_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try
+OUTCOME_WINDOW = 50  # outcomes that a circuit breaker considers
+MAX_FAILURES = 20  # of these, before it opens
+
+
+class ReconnectPolicy:
+    """Delays between attempts to reach a relay that is gone in the middle of a run; shared by all senders of the run.
+
+    Args:
+        delays: seconds before each further try; when they are used up the run ends and its rows stay pending.
+        sleep: sleeps, and returns early when the event is set.
+    """
+
+    def __init__(self, delays: Sequence[float] = RECONNECT_DELAYS, *, sleep: Sleep = sleep_unless) -> None:
+        self._delays = delays
+        self._sleep = sleep
+        self._failures = 0
+        self._has_worked = False
+        self._stopped = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+
+    def record_success(self) -> None:
+        """Record that the relay answered."""
+        self._has_worked = True
+        self._failures = 0
+
+    def stop(self) -> None:
+        """End all waiting; there will be no further try."""
+        self._stopped.set()
+
+    async def wait(self) -> bool:
+        """Wait before the next try; return False when there must not be another.
+
+        A relay that never answered in this run has a wrong name, or does not run: there is no second try.
+        """
+        async with self._one_at_a_time:
+            if self._stopped.is_set() or not self._has_worked or self._failures >= len(self._delays):
+                self._stopped.set()
+                return False
+            self._failures += 1
+            delay = self._delays[self._failures - 1]
+            logger.warning("the relay is unreachable: the campaign waits, and tries again in %g s", delay)
+            await self._sleep(delay, self._stopped)
+            return not self._stopped.is_set()
+
+
+class CircuitBreaker:
+    """A stop for a run in which most of the last outcomes say that the sender, or the relay, has a problem.
+
+    Attributes:
+        error: why the campaign must stop; None: it may go on. Once set it stays.
+    """
+
+    # Enhanced codes 5.7.x (RFC 3463 §3.8) are about the sender: a blocked address, a revoked account. Such a relay
+    # refuses everyone, and each refusal would be recorded as a permanent one of its recipient: a campaign would use
+    # up its whole list in minutes. A lost reply leaves a doubt that a person must decide; a relay that loses one after
+    # another would leave a campaign of doubts. Both count together, by the share of the last outcomes and not in a
+    # row, since a few recipients are accepted also in a storm. Below `MAX_FAILURES` outcomes nothing is stopped: five
+    # dead policies on a list are no storm. Refusals after the stop, of messages that were in flight, are deferred: the
+    # next run tries them again. Those before it stay as the relay reported them.
+
+    def __init__(self, window: int = OUTCOME_WINDOW, max_failures: int = MAX_FAILURES) -> None:
+        self.error: CampaignHalted | None = None
+        self._last: deque[bool] = deque(maxlen=window)
+        self._max_failures = max_failures
+        self._failures = 0
+
+    def admit(self, settlement: Settlement) -> bool:
+        """Count an outcome; return False for a refusal that must not be held against the recipient."""
+        refused = settlement.state is RowState.REJECTED and (settlement.status or "").startswith("5.7.")
+        if self.error is not None:
+            return not refused
+        failure = refused or settlement.state is RowState.IN_DOUBT
+        if not (failure or self._failures):  # while all goes well there is nothing to count
+            return True
+        if len(self._last) == self._last.maxlen:
+            self._failures -= self._last[0]
+        self._last.append(failure)
+        self._failures += failure
+        if self._failures >= self._max_failures:
+            what = f"{settlement.code} {settlement.reply}" if settlement.code else settlement.reply
+            self.error = CampaignHalted(self._failures, len(self._last), settlement.host, what)
+        return True
+
 
 MAX_TRIES = 3  # of a message whose connection broke before the point of no return
 
@@ -76,6 +177,8 @@ class RowSender:
         random: Random | None = None,
     ) -> None:
         self._composer = composer
+        self._pending_conversion = composer.pending_conversion if isinstance(composer, ConvertingComposer) else None
+        self._converting = asyncio.Lock()  # one at a time: a conversion holds the interpreter's lock most of the time
         self._ledger = ledger
         self._send = pool.offer if isinstance(pool, RateLimitedSender) else pool.send
         self._broken: dict[int, int] = {}  # connections that broke, by the row of a message that awaits another turn
@@ -96,21 +199,26 @@ class RowSender:
         """
         claim, recipient = row.claim, row.claim.recipient
         try:
+            if self._pending_conversion is not None:
+                convert = self._pending_conversion(recipient.mailbox, recipient.fields)
+                if convert is not None:  # the first row that takes these branches of the template
+                    async with self._converting:
+                        await asyncio.to_thread(convert)
             message = self._composer.compose(
                 recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
             )
         except (RecipientError, MessageError) as error:
-            return _failure(claim, State.REJECTED, error)
+            return _failure(claim, RowState.REJECTED, error)
         broken = self._broken.pop(recipient.row, 0)
         while True:
             try:
                 delivery = await self._send(message, before_end=lambda: self._mark(row))
             except DeliveryInDoubt as error:
                 logger.warning("row %d is in doubt: %s", recipient.row, error.__cause__ or error)
-                return _failure(claim, State.IN_DOUBT, error)
+                return _failure(claim, RowState.IN_DOUBT, error)
             except SMTPError as error:
                 if _is_about_message(error):
-                    return _failure(claim, State.REJECTED, error)
+                    return _failure(claim, RowState.REJECTED, error)
                 if isinstance(error, Refused) and error.reply.code == 421:
                     self._rate_policy.record_session_refusal()
                 if not error.retryable:
@@ -118,7 +226,7 @@ class RowSender:
                 if isinstance(error, ConnectionLost | ReplyTimeout | RemoteProtocolError):  # of an open session
                     broken += 1
                     if broken == MAX_TRIES:
-                        return self._retry_later(claim, _failure(claim, State.DEFERRED, error))
+                        return self._retry_later(claim, _failure(claim, RowState.DEFERRED, error))
                 elif not await self._reconnect.wait():
                     raise
             else:
@@ -129,14 +237,14 @@ class RowSender:
                 self._reconnect.record_success()
                 self._rate_policy.record_delivery(recipient.mailbox.domain, delivery)
                 settlement = _reply(claim, delivery)
-                return self._retry_later(claim, settlement) if settlement.state is State.DEFERRED else settlement
+                return self._retry_later(claim, settlement) if settlement.state is RowState.DEFERRED else settlement
 
     def _retry_later(self, claim: Claim, settlement: Settlement) -> Settlement:
         """Add the time of the next attempt to a temporary failure, or make it the last one."""
         now = self._clock()
         if self._retry.is_over(claim.attempt, claim.first_at, now):
             reply = f"given up after attempt {claim.attempt}: {settlement.reply}"
-            return settlement._replace(state=State.REJECTED, reply=reply)
+            return settlement._replace(state=RowState.REJECTED, reply=reply)
         return settlement._replace(due_at=self._retry.due(claim.attempt, now, self._random))
 
     def _mark(self, row: InFlight) -> asyncio.Future[None]:
@@ -156,15 +264,15 @@ def _is_about_message(error: SMTPError) -> bool:
 def _reply(claim: Claim, delivery: Delivery) -> Settlement:
     """Return the relay's reply as an outcome."""
     if delivery.accepted:  # nearly every row
-        reply, state = delivery.content_replies[0], State.ACCEPTED
+        reply, state = delivery.content_replies[0], RowState.ACCEPTED
     else:
         (reply,), (outcome,) = delivery.replies, delivery.outcomes
-        state = State.of(outcome)
+        state = RowState.from_outcome(outcome)
     status = None if reply.status is None else str(reply.status)
     return Settlement(claim.recipient.row, state, reply.code, status, _one_line(reply.text), delivery.host)
 
 
-def _failure(claim: Claim, state: State, error: SMTPError) -> Settlement:
+def _failure(claim: Claim, state: RowState, error: SMTPError) -> Settlement:
     """Return an error of our own as an outcome; there is no reply of a relay."""
     return Settlement(claim.recipient.row, state, reply=_one_line(str(error)))
 

@@ -11,16 +11,14 @@ from datetime import datetime
 from random import Random
 
 from asyncsmtp.bulk.interfaces import ComposerProtocol, MessageSender, RateLimitedSender, Sleep, sleep_unless, utc_now
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
-from asyncsmtp.bulk.running.reconnect import CircuitBreaker, ReconnectPolicy
-from asyncsmtp.bulk.running.retry import Retry
-from asyncsmtp.bulk.running.row_sender import InFlight, RowSender
+from asyncsmtp.bulk.running.row_sender import CircuitBreaker, InFlight, ReconnectPolicy, RowSender
 from asyncsmtp.bulk.running.schedule import Schedule
 from asyncsmtp.bulk.running.scheduler import Scheduler
-from asyncsmtp.bulk.states import State
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["AsyncOutcomeCallback", "OutcomeCallback", "Run", "outcomes"]
@@ -204,16 +202,16 @@ class Run:
                 self._scheduler.requeue(row.claim)
                 return
             if not self._breaker.admit(settlement):
-                settlement = settlement._replace(state=State.DEFERRED)
+                settlement = settlement._replace(state=RowState.DEFERRED)
             self._ledger.settle(settlement)
         except LedgerError as error:
             self._end(error)
         except SMTPError as error:
-            self._ledger.give_back(row.claim)
+            self._ledger.release(row.claim)
             if not self._scheduler.is_stopped:  # otherwise the reason of the end is known
                 self._end(error)
         except asyncio.CancelledError:
-            self._ledger.give_back(row.claim)
+            self._ledger.release(row.claim)
             raise
         except Exception as error:  # a bug: it is unknown how far the row came, so it keeps its mark
             self._end(error)

@@ -10,11 +10,10 @@ from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.interfaces import RateLimitedSender, Sleep
-from asyncsmtp.bulk.ledger import Claim, Ledger, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate_policy import LOOKUP_POLL_INTERVAL, RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
 from asyncsmtp.bulk.running.schedule import Schedule
-from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import LedgerError, RecipientError
 
 __all__ = ["Scheduler"]
@@ -122,7 +121,7 @@ class Scheduler:
 
     def requeue(self, claim: Claim) -> None:
         """Take back a row that was yielded and could not begin; nothing of it was sent, and it comes again."""
-        self._ledger.give_back(claim)
+        self._ledger.release(claim)
         self._has_requeued = True
         if self._left is not None:
             self._left += 1
@@ -132,7 +131,7 @@ class Scheduler:
         start = self._schedule.start_at or self._clock()
         while not self.is_stopped and (seconds := (start - self._clock()).total_seconds()) > 0:
             await self._sleep(seconds)
-        self._rate_policy.restore_counts(await self._ledger.recall(COUNTS_KEY))
+        self._rate_policy.restore_counts(await self._ledger.read_value(COUNTS_KEY))
         try:
             async with aclosing(self._in_turn()) as claims:
                 async for claim in claims:
@@ -195,7 +194,7 @@ class Scheduler:
         if delay > MAX_HOLD or len(parked or ()) >= MAX_PARKED:
             due = self._clock() + timedelta(seconds=delay)
             self._postponed_until = max(due, self._postponed_until or due)
-            self._ledger.put_off(claim, due)
+            self._ledger.postpone(claim, due)
         else:
             self._parked.setdefault(key, deque()).append(claim)
         return True
@@ -233,10 +232,10 @@ class Scheduler:
         try:
             opening = self._schedule.next_opening(now, claim.recipient.fields)
         except RecipientError as error:
-            self._ledger.settle(Settlement(claim.recipient.row, State.REJECTED, reply=str(error)))
+            self._ledger.settle(Settlement(claim.recipient.row, RowState.REJECTED, reply=str(error)))
             return True
         if opening > now:
-            self._ledger.put_off(claim, opening)
+            self._ledger.postpone(claim, opening)
         return opening > now
 
     async def _claims(self) -> AsyncGenerator[Claim]:
@@ -297,4 +296,4 @@ class Scheduler:
             saved := self._rate_policy.save_counts()
         ) is not None:
             self._saved_at = now
-            await self._ledger.remember(COUNTS_KEY, saved)
+            await self._ledger.write_value(COUNTS_KEY, saved)

@@ -9,8 +9,8 @@ from math import inf
 from pathlib import Path
 
 from asyncsmtp.errors import InvalidArgument, check_type
+from asyncsmtp.protocol.auth.auth import NAMES
 from asyncsmtp.protocol.auth.credentials import Secret
-from asyncsmtp.protocol.auth.sasl import NAMES
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["ClientCertificate", "Login", "Token", "TokenSource", "normalize_fingerprint"]

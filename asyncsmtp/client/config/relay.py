@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote
 from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normalize_fingerprint
 from asyncsmtp.client.config.proxy import Proxy, check_port, parse_host_port, split_url
 from asyncsmtp.errors import InvalidArgument, check_type
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.commands import Verb, ehlo
 from asyncsmtp.protocol.opening_handshake import Security, XClient
 from asyncsmtp.protocol.replies import safe_text

@@ -27,11 +27,9 @@ from typing import TYPE_CHECKING, Self
 from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Dialogue, Relay, TokenSource
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection
-from asyncsmtp.client.events.trace import Trace
-from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent
-from asyncsmtp.client.pool.connector import Connector
+from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent, Trace
 from asyncsmtp.client.pool.pool_limits import NoRoom, PoolLimits, means_no_room
-from asyncsmtp.client.pool.slots import PooledSession, SessionLimits, Slot, Slots, SuspendDetector
+from asyncsmtp.client.pool.slots import Connector, PooledSession, SessionLimits, Slot, Slots, SuspendDetector
 from asyncsmtp.client.retry import RANDOM, Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
@@ -51,7 +49,7 @@ from asyncsmtp.errors import (
     check_type,
 )
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Secret
+from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.client import SERVICE_CLOSING
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.client.compose import prepare_message
 from asyncsmtp.client.config.relay import Relay, TokenSource
-from asyncsmtp.client.connection.connect import Hosts, open_dialogue, with_context
-from asyncsmtp.client.connection.smtp_connection import SmtpConnection, aborted_by_owner
+from asyncsmtp.client.connection.smtp_connection import (
+    Hosts,
+    SmtpConnection,
+    aborted_by_owner,
+    open_dialogue,
+    with_context,
+)
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection, tls_info
-from asyncsmtp.client.events.trace import Trace, with_debug_log
 from asyncsmtp.client.events.types import (
     EventEmitter,
     MessageTimer,
@@ -23,13 +27,15 @@ from asyncsmtp.client.events.types import (
     SessionClosed,
     SessionFailed,
     SessionOpened,
+    Trace,
+    with_debug_log,
 )
 from asyncsmtp.client.session.pending_message import BeforeEnd, Deadline, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import SendPipeline, ServerQuirks
 from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, LocalProtocolError, SMTPError, check_type
 from asyncsmtp.mail.message import Message
-from asyncsmtp.protocol.auth.sasl import Credentials, Secret
+from asyncsmtp.protocol.auth.auth import Credentials, Secret
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from asyncsmtp.client.config.login_config import Login, Token
 from asyncsmtp.errors import AuthenticationRefused, TokenFailed
-from asyncsmtp.protocol.auth.auth import INVALID_CREDENTIALS
-from asyncsmtp.protocol.auth.sasl import Bearer, Credentials, External, Password, Secret
+from asyncsmtp.protocol.auth.auth import INVALID_CREDENTIALS, Bearer, Credentials, External, Password, Secret
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["CredentialsProvider"]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from asyncsmtp.mail.address import is_aligned
 from asyncsmtp.mail.checks.parsed_message import Findings, ParsedMessage, is_relative_url, parse_message
-from asyncsmtp.mail.domains import is_aligned
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.replies import safe_text
 

@@ -4,31 +4,131 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import groupby
+from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import InvalidArgument, MessageError, RecipientError, TemplateError, check_type
 from asyncsmtp.mail import headers, mime
+from asyncsmtp.mail.address import Address, require_domain
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.headers import UnencodableCharacter
-from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, Unsubscribe
+from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, ReturnPath, Unsubscribe
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.mime import Entity, Piece, RowValues, encode_attachment
+from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues, encode_attachment
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
-from asyncsmtp.mail.templates.header_fields import HeaderFields, as_template_error
-from asyncsmtp.mail.templates.slots import split_slots
-from asyncsmtp.mail.templates.text_part import text_part
+from asyncsmtp.mail.templates.slots import SlottedText, split_slots, text_part
 from asyncsmtp.mail.templates.variables import Columns, build_columns
-from asyncsmtp.mail.verp import ReturnPath
 from asyncsmtp.protocol.content import Content, has_leading_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Composer", "Template", "build_attachment_part"]
+if TYPE_CHECKING:
+    from asyncsmtp.mail.conversion.convert import Conversion
+
+__all__ = ["Composer", "HeaderFields", "Template", "as_template_error", "build_attachment_part", "gather_pieces"]
+
+
+class HeaderFields:
+    """Builder for the header fields of one template, checked against its columns.
+
+    Every method raises TemplateError for a fault of every row. A fault of one row is a MessageError or RecipientError
+    of the function that a method returns.
+    """
+
+    def __init__(self, columns: Columns, sandbox: TemplateEnvironment) -> None:
+        self._columns = columns
+        self._sandbox = sandbox
+
+    def text(self, name: str, source: str) -> Piece:
+        """Return a field of text, such as Subject."""
+        return self._field(self._slots(source, name), name, lambda value: headers.format_field(name, value))
+
+    def date(self) -> Piece:
+        """Return the Date field; it is encoded again only for another date, since a campaign has one as a rule."""
+        last: tuple[datetime, bytes] | None = None
+
+        def write(filling: RowValues) -> bytes:
+            nonlocal last
+            if filling.date is None:
+                return b""
+            if last is None or last[0] is not filling.date:
+                last = filling.date, headers.format_date(filling.date)
+            return last[1]
+
+        return write
+
+    def author(self, source: str) -> tuple[Mailbox, Piece]:
+        """Return the mailbox in From, and the field: the name may differ from row to row, the address may not."""
+        name, address = _split_name_and_address(source)
+        if _is_template(address):
+            raise TemplateError("the address must be the same for every row; only the name may differ", "From")
+        with as_template_error("From"):
+            mailbox = require_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
+        if not _is_template(name):
+            return mailbox, headers.format_addresses("From", [Address.parse(source)])
+        return mailbox, self._named("From", name, lambda filling: mailbox)
+
+    def recipient(self, name: str | None) -> Piece:
+        """Return the To field: the mailbox of the row, with an optional display name."""
+        return self._named("To", name or "", lambda filling: filling.to)
+
+    def reply_to(self, source: str) -> Piece:
+        """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
+        if not _is_template(source):
+            with as_template_error("Reply-To"):
+                answered = Address.parse_list(source)
+                for each in answered:
+                    require_domain(each.mailbox)
+                return headers.format_addresses("Reply-To", answered)
+        name, address = _split_name_and_address(source)
+        wanted = self._slots(address, "Reply-To")
+        return self._named("Reply-To", name, lambda filling: require_domain(Mailbox.parse(wanted(filling).strip())))
+
+    def _named(self, field: str, name: str, mailbox: Callable[[RowValues], Mailbox]) -> Piece:
+        shown = self._slots(name, field)
+        with as_template_error(field):
+            headers.format_unstructured(field, shown.literals)
+        return lambda filling: headers.format_addresses(field, [Address(shown(filling), mailbox(filling))])
+
+    def _field(self, text: SlottedText, name: str, write: Callable[[str], bytes]) -> Piece:
+        with as_template_error(name):  # the literal text must be valid, whatever the rows hold
+            literal = write(text.literals)
+        return literal if text.constant is not None else lambda filling: write(text(filling))
+
+    def _slots(self, source: str, file: str) -> SlottedText:
+        return split_slots(source, file, self._columns, self._sandbox)
+
+
+@contextmanager
+def as_template_error(file: str) -> Iterator[None]:
+    """Turn errors in the block, which are faults of every row, into one TemplateError."""
+    try:
+        yield
+    except RecipientError as error:
+        raise TemplateError(error.reason, file, field=file) from error
+    except MessageError as error:
+        raise TemplateError(str(error).removeprefix(f"{file}: "), file, field=error.field or file) from error
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def _split_name_and_address(source: str) -> tuple[str, str]:
+    """Return the display name, without quotation marks around it, and the address."""
+    source = source.strip()
+    if not source.endswith(">"):
+        return "", source
+    name, _, address = source[:-1].rpartition("<")
+    name = name.strip()
+    quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
+    return name[1:-1] if quoted else name, address
+
 
 Octets = tuple[bytes, ...]
 
@@ -86,7 +186,9 @@ class Composer:
     ) -> None:
         self._author = author
         self._head = _join_pieces(head)
-        self._body = tuple(_gathered(body))
+        self._body = gather_pieces(body)
+        self._converting = [piece for piece in body if isinstance(piece, ConvertingPart)]
+        self._rendered: tuple[Mailbox, Mapping[str, str], RowValues] | None = None
         self._dotted = any(has_leading_dots(piece) for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
@@ -137,9 +239,13 @@ class Composer:
             to = _parse_recipient(to, row)
         if is_draft := message_id is None or date is None:
             self._check_draft(message_id)
-        if self._unsubscribe is not None:
-            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
-        filling = RowValues(to, fields, message_id, date, self._names)
+        rendered = self._rendered
+        if rendered is not None and rendered[0] is to and rendered[1] is fields:
+            filling = rendered[2]
+            filling.message_id, filling.date = message_id, date
+        else:
+            filling = self._filling(to, fields, message_id, date)
+        self._rendered = None
         try:
             head = _fill(self._head, filling)
             parts = [head]
@@ -147,13 +253,22 @@ class Composer:
             for piece in self._body:
                 if isinstance(piece, bytes):
                     parts.append(piece)
+                elif isinstance(piece, ConvertingPart):
+                    pieces, has_dotted_piece = piece.pieces(filling)
+                    needs_dot_stuffing = needs_dot_stuffing or has_dotted_piece
+                    for each in pieces:
+                        if isinstance(each, bytes):
+                            parts.append(each)
+                        else:
+                            parts.append(filled := each(filling))
+                            needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(filled)
                 else:
                     parts.append(filled := piece(filling))
                     needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(filled)
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_suspect(error, fields)}", row) from error
+            raise RecipientError(f"{error}{_suspect(error, filling.fields)}", row) from error
         except TypeError:
             _check_cells(fields)
             raise
@@ -167,6 +282,39 @@ class Composer:
             content = self._signer.sign_content(content, date)
         reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
         return Message(Envelope(reverse_path, (to,)), content, is_draft)
+
+    def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
+        """Return the conversion that `compose` would have to do first for this row; None if there is none.
+
+        It may take many milliseconds: a coroutine runs it in a thread, one at a time. `compose` for the same row and
+        for all with the same skeleton is fast then. The answer itself costs little: `compose`, called next with the
+        same `fields`, goes on from it.
+        """
+        if not self._converting:
+            return None
+        filling = self._filling(to, fields, "", datetime.min)  # compose knows them
+        pending = []
+        try:
+            for part in self._converting:
+                if (conversion := part.pending_conversion(filling)) is not None:
+                    pending.append(conversion)
+        except MessageError:
+            return None  # compose says it, with the row
+        self._rendered = to, fields, filling
+        return partial(_convert, pending) if pending else None
+
+    def _filling(
+        self, to: Mailbox, fields: Mapping[str, str], message_id: str | None, date: datetime | None
+    ) -> RowValues:
+        if self._unsubscribe is not None:
+            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
+        return RowValues(to, fields, message_id, date, self._names)
+
+
+def _convert(pending: Sequence[Callable[[], object]]) -> None:
+    with suppress(MessageError):  # compose says it, with the row
+        for conversion in pending:
+            conversion()
 
 
 def _parse_recipient(to: str, row: int | None) -> Mailbox:
@@ -185,13 +333,17 @@ def _fill(piece: Piece, filling: RowValues) -> bytes:
     return piece if isinstance(piece, bytes) else piece(filling)
 
 
-def _gathered(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Join small and filled pieces with their neighbours; large bytes stay by themselves."""
-    for shared, group in groupby(pieces, lambda piece: isinstance(piece, bytes) and len(piece) >= SHARED):
-        if shared:
-            yield from group
+def gather_pieces(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Join small pieces with their neighbours; large bytes and parts that are converted stay by themselves."""
+    gathered: list[Piece] = []
+    run: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, ConvertingPart) or (isinstance(piece, bytes) and len(piece) >= SHARED):
+            gathered += [_join_pieces(run), piece] if run else [piece]
+            run = []
         else:
-            yield _join_pieces(list(group))
+            run.append(piece)
+    return (*gathered, _join_pieces(run)) if run else tuple(gathered)
 
 
 def _join_pieces(pieces: Sequence[Piece]) -> Piece:
@@ -215,7 +367,9 @@ def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
     return f" (look at the column “{columns[0]}”)" if columns else ""
 
 
-_SHOWN = re.compile(r"""(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?cid:([^"'\s<>(){}]+)""", re.IGNORECASE)
+_SHOWN = re.compile(  # in HTML, and as ![…](cid:…) in Markdown
+    r"""(?:(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?|\]\(\s*<?)cid:([^"'\s<>(){}]+)""", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -230,6 +384,8 @@ class Template:
         subject: one line.
         text: the plain text, `html` the HTML, in which cells are escaped; at least one of them.
         text_name: the file that a TemplateError names.
+        text_conversion: makes the plain text from the rendered `text`, which is HTML or includes it;
+            `html_conversion` makes the HTML from the rendered `html`. None: it is sent as it is rendered.
         attachments: files for all recipients, or paths that differ from row to row.
         inline: images by the name with which the HTML shows them: `<img src="cid:name">`.
         headers: further header fields; the values are templates.
@@ -246,6 +402,8 @@ class Template:
     html: str | None = None
     text_name: str = "text"
     html_name: str = "html"
+    text_conversion: Conversion | None = None
+    html_conversion: Conversion | None = None
     attachments: Sequence[Attachment | AttachmentPattern] = ()
     inline: Mapping[str, Attachment | AttachmentPattern] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -324,12 +482,11 @@ class Template:
     def _body(self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None) -> mime.Entity:
         text = html = None
         if self.text is not None:
-            text = _text("plain", self.text, self.text_name, columns, plain)
+            text = self._text("plain", self.text, self.text_name, columns, plain, self.text_conversion)
         if self.html is not None:
             self._check_images(self.html)
-            html = _text(
-                "html", self.html, self.html_name, columns, TemplateEnvironment(autoescape=True, load=self.loader)
-            )
+            escaping = TemplateEnvironment(autoescape=True, load=self.loader)
+            html = self._text("html", self.html, self.html_name, columns, escaping, self.html_conversion)
         with as_template_error("inline"):
             images = [
                 build_attachment_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
@@ -346,6 +503,21 @@ class Template:
         for attachment in self.attachments:
             check_type("attachments", attachment, Attachment, AttachmentPattern)
 
+    def _text(
+        self,
+        subtype: str,
+        source: str,
+        file: str,
+        columns: Columns,
+        sandbox: TemplateEnvironment,
+        conversion: Conversion | None,
+    ) -> mime.Entity:
+        if conversion is not None:
+            return conversion.compile(subtype, source, file, columns, self.loader)
+        text = split_slots(source, file, columns, sandbox)
+        with as_template_error(file):
+            return text_part(subtype, text, file)
+
     def _check_images(self, html: str) -> None:
         for shown in _SHOWN.finditer(html):
             if shown[1] not in self.inline:
@@ -358,9 +530,3 @@ class Template:
 
 def _write_message_id(values: RowValues) -> bytes:
     return b"" if values.message_id is None else headers.format_message_id(values.message_id)
-
-
-def _text(subtype: str, source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> mime.Entity:
-    text = split_slots(source, file, columns, sandbox)
-    with as_template_error(file):
-        return text_part(subtype, text, file)

@@ -131,8 +131,8 @@ def is_row_dependent(tree: nodes.Template) -> bool:
     return bool(find_undeclared_variables(tree)) or next(tree.find_all(_LOADS), None) is not None
 
 
-def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment) -> None:
-    """Look at every name, in included files too.
+def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment) -> list[str]:
+    """Look at every name, in included files too; return the template's own file and those that it loads.
 
     Raises:
         TemplateError: the first name that is neither a column nor defined by the templates, with the
@@ -142,6 +142,7 @@ def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: Temp
     defined = {name for each in trees.values() for name in _find_defined_names(each)}
     for name, each in trees.items():
         _check_file(each, name, columns, defined)
+    return list(trees)
 
 
 def _load_all(

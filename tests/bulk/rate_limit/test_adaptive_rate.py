@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from asyncsmtp.bulk.rate_limit.limiter import AdaptiveRate
+from asyncsmtp.bulk.rate_limit.rate import AdaptiveRate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope

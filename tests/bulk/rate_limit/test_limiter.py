@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.rate_limit.limiter import QUOTA_PARTS, IntervalLimiter, LimiterGroup, Quota
-from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.rate import QUOTA_PARTS, IntervalLimiter, LimiterGroup, Quota, Rate
 from asyncsmtp.errors import InvalidArgument
 
 

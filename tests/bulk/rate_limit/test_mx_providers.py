@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk import dns_resolver
-from asyncsmtp.bulk.rate_limit import mx_providers
-from asyncsmtp.bulk.rate_limit.mx_providers import MAX_PENDING, MxProviders
+from asyncsmtp.bulk.dns_resolver import MAX_PENDING, MxProviders
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.states import State
 from asyncsmtp.errors import InvalidArgument, MissingDependency
-from tests.bulk.ledgers import states
+from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Plain
 from tests.bulk.running.test_scheduler import Noting, ledger_of
 from tests.name_server import NameServer, name_server
@@ -106,10 +105,10 @@ async def test_so_many_are_asked_for_at_once_and_no_more(monkeypatch: pytest.Mon
             assert not found.has_backlog
             found.known(f"n{number}.example")
         assert found.has_backlog
-        await until(lambda: len(server.asked) >= mx_providers.MAX_CONCURRENT)
+        await until(lambda: len(server.asked) >= dns_resolver.MAX_CONCURRENT)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert len(server.asked) == mx_providers.MAX_CONCURRENT
+        assert len(server.asked) == dns_resolver.MAX_CONCURRENT
 
 
 async def test_a_provider_s_limit_counts_all_its_domains_and_holds_up_no_other(tmp_path: Path) -> None:
@@ -129,7 +128,7 @@ async def test_a_provider_s_limit_counts_all_its_domains_and_holds_up_no_other(t
         began = loop.time()
         await Run(Plain(), ledger, pool, rate_policy=policy).run()
         took = loop.time() - began
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     assert took >= 29 / 60 - 0.1  # thirty messages, a tenth of a second to make up for
     last_free = max(place for place, domain in enumerate(pool.domains) if domain in ("own.example", "limited.example"))
     assert len([domain for domain in pool.domains[:last_free] if domain in ("gmail.example", "firm.example")]) < 30
@@ -154,7 +153,7 @@ async def test_more_unknown_domains_than_may_wait_hold_up_the_ledger_not_the_mem
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row arrives, and never were there more lookups open than `crowded` allows."""
-    monkeypatch.setattr(mx_providers, "MAX_PENDING", 5)
+    monkeypatch.setattr(dns_resolver, "MAX_PENDING", 5)
     most = 0
 
     class Watched(MxProviders):
@@ -173,7 +172,7 @@ async def test_more_unknown_domains_than_may_wait_hold_up_the_ledger_not_the_mem
     ):
         policy = RatePolicy(providers={"google.com": Rate.parse_all("1000/s")}, lookup=groups)
         await Run(Plain(), ledger, pool, rate_policy=policy).run()
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     assert sorted(pool.domains) == sorted(zone)
     assert most <= 5
 

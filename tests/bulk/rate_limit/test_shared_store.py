@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.bulk.rate_limit.limiter import MAX_CATCH_UP, QUOTA_PARTS
-from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.rate import MAX_CATCH_UP, QUOTA_PARTS, Rate
 from asyncsmtp.bulk.rate_limit.shared_store import (
     MAX_AHEAD,
     RESERVATION_TIME,

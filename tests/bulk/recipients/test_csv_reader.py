@@ -8,7 +8,7 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_reader import MAX_CELL, MAX_RECORD, Record, RecordReader
+from asyncsmtp.bulk.recipients.csv_format import MAX_CELL, MAX_RECORD, Record, RecordReader
 from asyncsmtp.errors import RecipientError
 
 # more quotes and line ends than people write, with characters that str.splitlines takes for line ends

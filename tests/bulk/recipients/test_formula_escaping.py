@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_reader import RecordReader
-from asyncsmtp.bulk.recipients.csv_writer import escape_apostrophe, escape_formula, unescape_formula
+from asyncsmtp.bulk.recipients.csv_format import RecordReader, escape_apostrophe, escape_formula, unescape_formula
 from asyncsmtp.cli.output.records import csv_line
 
 CELL = st.text("'=+-@\t\r\n\",;|ax é", max_size=8)

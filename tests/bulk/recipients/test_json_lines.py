@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_reader import MAX_RECORD, JsonLinesReader, Record
+from asyncsmtp.bulk.recipients.csv_format import MAX_RECORD, JsonLinesReader, Record
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem
 from asyncsmtp.errors import RecipientError

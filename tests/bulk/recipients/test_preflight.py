@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from threading import get_ident
+from typing import ClassVar
 
 import pytest
 
@@ -81,6 +83,25 @@ async def test_every_message_is_composed_when_asked(tmp_path: Path) -> None:
     composer = Composer()
     await run_preflight(people(tmp_path), composer, compose=None)
     assert composer.rows == [2, 3, 4, 5, 7]
+
+
+async def test_a_conversion_is_done_in_a_thread_before_its_message_is_composed(tmp_path: Path) -> None:
+    """Converting takes longer than a step of the event loop may; rows that are not composed need none."""
+
+    class Converting(Composer):
+        threads: ClassVar[list[int]] = []
+
+        def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
+            return (lambda: self.threads.append(get_ident())) if fields["name"] != "Eve" else None
+
+    composer = Converting()
+    await run_preflight(people(tmp_path), composer, compose=None)
+    assert composer.rows == [2, 3, 4, 5, 7]
+    assert get_ident() not in composer.threads
+    assert len(composer.threads) == 4
+    composer.threads.clear()
+    await run_preflight(people(tmp_path), composer, compose=0)
+    assert composer.threads == []
 
 
 async def test_a_row_that_cannot_be_composed_is_a_problem_and_the_next_is_tried(tmp_path: Path) -> None:

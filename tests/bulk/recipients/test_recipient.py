@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from asyncsmtp.bulk.recipients.csv_reader import Record
+from asyncsmtp.bulk.recipients.csv_format import Record
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields, RowRules, RowValidator
 from asyncsmtp.protocol.envelope import Mailbox
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.preflight import run_preflight
-from asyncsmtp.bulk.recipients.recipient import RowRules
-from asyncsmtp.bulk.recipients.row_filter import RowFilter
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.bulk.states import State
+from asyncsmtp.bulk.recipients.recipient import RowFilter, RowRules
 from asyncsmtp.errors import InvalidArgument
-from tests.bulk.ledgers import entries
+from tests.bulk.ledger.ledgers import entries
 
 COLUMNS = ("email", "E-Mail Plan", "age")
 ANN = {"email": "ann@example.org", "E-Mail Plan": "free", "age": "41"}
@@ -66,8 +65,8 @@ async def test_rows_that_are_left_out_have_a_fate_too(tmp_path: Path) -> None:
     assert (report.rows, report.recipients, report.left_out, report.problems) == (6, 2, 3, 1)
     async with await SqliteLedger.open(tmp_path / "l", name="news", from_domain="example.org") as ledger:
         counts = await ledger.load(file.batches())
-        assert (counts[State.PENDING], counts[State.SUPPRESSED], counts[State.REJECTED]) == (2, 3, 1)
-        found = await entries(ledger, State.SUPPRESSED)
+        assert (counts[RowState.PENDING], counts[RowState.SUPPRESSED], counts[RowState.REJECTED]) == (2, 3, 1)
+        found = await entries(ledger, RowState.SUPPRESSED)
         assert [(entry.row, entry.reply) for entry in found] == [
             (1, "left out: before row 2"),
             (3, "left out: not plan == 'paid' and email"),

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.running import balancer, scheduler
 from asyncsmtp.bulk.running.balancer import MAX_SUSPENSION, MIN_SUSPENSION, RelayBalancer, WeightedRelay
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, InvalidArgument, SMTPError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
-from tests.bulk.ledgers import states
+from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES
 from tests.client.support import message, relay_of
@@ -134,7 +134,7 @@ async def test_a_campaign_through_two_relays_one_of_which_dies(tmp_path: Path) -
             Plain(), ledger, RelayBalancer([WeightedRelay(first), WeightedRelay(second, 3)]), concurrency=10
         ).run()
         found = Counter((await states(ledger)).values())
-    assert found == {State.ACCEPTED: 199, State.IN_DOUBT: 1}
+    assert found == {RowState.ACCEPTED: 199, RowState.IN_DOUBT: 1}
     took = [*one.received, *two.received]
     assert len({each.forward_paths for each in took}) == len(took) == 200
     assert len(two.received) > 2 * len(one.received)
@@ -153,7 +153,7 @@ async def test_a_run_ends_where_the_rate_of_its_only_relay_does(tmp_path: Path) 
         run = Run(Plain(), ledger, RelayBalancer([WeightedRelay(pool, rates=Rate.parse_all("2/h"))]))
         await in_time(run.run())
         found = Counter((await states(ledger)).values())
-    assert found == {State.ACCEPTED: 2, State.PENDING: 4}
+    assert found == {RowState.ACCEPTED: 2, RowState.PENDING: 4}
     assert run.resumes_at is not None
     assert timedelta(minutes=59) < run.resumes_at - datetime.now(UTC) < timedelta(minutes=62)
 
@@ -170,7 +170,7 @@ async def test_a_run_that_waits_for_a_relay_s_rate_is_stopped_at_once(tmp_path: 
         run.stop()
         async with asyncio.timeout(1):
             await task
-        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 1, State.PENDING: 5}
+        assert Counter((await states(ledger)).values()) == {RowState.ACCEPTED: 1, RowState.PENDING: 5}
 
 
 async def test_a_run_waits_a_moment_for_an_even_rate(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ async def test_a_run_ends_when_one_relay_is_used_up_and_the_other_is_gone(
         run = Run(Plain(), ledger, RelayBalancer([WeightedRelay(pools[0], rates=HOURLY), WeightedRelay(pools[1])]))
         await in_time(run.run())
         found = Counter((await states(ledger)).values())
-    assert found == {State.ACCEPTED: 1, State.PENDING: 2}
+    assert found == {RowState.ACCEPTED: 1, RowState.PENDING: 2}
     assert run.resumes_at is not None
     assert run.resumes_at - datetime.now(UTC) < timedelta(seconds=1)
     assert pools[1].asked < 12
@@ -258,4 +258,4 @@ async def test_what_broke_is_counted_though_the_row_came_back(tmp_path: Path) ->
     async with campaign(tmp_path, 2) as ledger:
         run = Run(Plain(), ledger, RelayBalancer([WeightedRelay(pool, rates=Rate.parse_all("20/s"))]), concurrency=1)
         await in_time(run.run())
-        assert await states(ledger) == {1: State.DEFERRED, 2: State.ACCEPTED}
+        assert await states(ledger) == {1: RowState.DEFERRED, 2: RowState.ACCEPTED}

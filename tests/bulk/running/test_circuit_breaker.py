@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from asyncsmtp.bulk.ledger import Settlement
-from asyncsmtp.bulk.running.reconnect import MAX_FAILURES, OUTCOME_WINDOW, CircuitBreaker
-from asyncsmtp.bulk.states import State
+from asyncsmtp.bulk.ledger.interfaces import RowState, Settlement
+from asyncsmtp.bulk.running.row_sender import MAX_FAILURES, OUTCOME_WINDOW, CircuitBreaker
 
-FINE = Settlement(1, State.ACCEPTED, 250, "2.0.0", "ok", "relay.example")
-BLOCKED = Settlement(1, State.REJECTED, 550, "5.7.1", "your address is blocked", "relay.example")
-UNKNOWN = Settlement(1, State.REJECTED, 550, "5.1.1", "no such user", "relay.example")
-LATER = Settlement(1, State.DEFERRED, 451, "4.7.1", "greylisted", "relay.example")
-LOST = Settlement(1, State.IN_DOUBT, None, None, "the connection was lost")
+FINE = Settlement(1, RowState.ACCEPTED, 250, "2.0.0", "ok", "relay.example")
+BLOCKED = Settlement(1, RowState.REJECTED, 550, "5.7.1", "your address is blocked", "relay.example")
+UNKNOWN = Settlement(1, RowState.REJECTED, 550, "5.1.1", "no such user", "relay.example")
+LATER = Settlement(1, RowState.DEFERRED, 451, "4.7.1", "greylisted", "relay.example")
+LOST = Settlement(1, RowState.IN_DOUBT, None, None, "the connection was lost")
 
 
 def halted(*outcomes: Settlement) -> bool:

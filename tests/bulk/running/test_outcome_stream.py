@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
 from asyncsmtp.bulk.running.runner import Run, outcomes
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.protocol.replies import Reply
-from tests.bulk.ledgers import states
+from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Gated, Plain, campaign
 from tests.bulk.running.test_storms import BLOCKED, LATER, YES, Saying
 
@@ -30,7 +28,7 @@ async def test_every_outcome_is_given_when_it_is_recorded(tmp_path: Path) -> Non
             async for claim, settlement in given:
                 told[claim.recipient.row] = settlement.state
         assert told == await states(ledger)
-    assert Counter(told.values()) == {State.REJECTED: 1, State.DEFERRED: 1, State.ACCEPTED: 198}
+    assert Counter(told.values()) == {RowState.REJECTED: 1, RowState.DEFERRED: 1, RowState.ACCEPTED: 198}
 
 
 async def test_a_row_tried_again_comes_each_time(tmp_path: Path) -> None:
@@ -39,7 +37,7 @@ async def test_a_row_tried_again_comes_each_time(tmp_path: Path) -> None:
         run = Run(Plain(), ledger, Saying(LATER, LATER, YES), retry=Retry(delay=0.01, max_delay=0.01), wait=True)
         async with aclosing(outcomes(run)) as given:
             told = [(claim.attempt, settlement.state) async for claim, settlement in given]
-    assert told == [(1, State.DEFERRED), (2, State.DEFERRED), (3, State.ACCEPTED)]
+    assert told == [(1, RowState.DEFERRED), (2, RowState.DEFERRED), (3, RowState.ACCEPTED)]
 
 
 async def test_a_slow_consumer_slows_the_run(tmp_path: Path) -> None:
@@ -64,8 +62,8 @@ async def test_leaving_early_loses_no_outcome(tmp_path: Path) -> None:
             async for _ in given:
                 break
         found = Counter((await states(ledger)).values())
-    assert found[State.ACCEPTED] == pool.said < 300
-    assert set(found) == {State.ACCEPTED, State.PENDING}
+    assert found[RowState.ACCEPTED] == pool.said < 300
+    assert set(found) == {RowState.ACCEPTED, RowState.PENDING}
 
 
 async def test_cancelling_aborts_what_is_in_flight(tmp_path: Path) -> None:
@@ -86,8 +84,8 @@ async def test_cancelling_aborts_what_is_in_flight(tmp_path: Path) -> None:
             await task
         assert len(asyncio.all_tasks()) == 1
         found = Counter((await states(ledger)).values())
-    assert found[State.ACCEPTED] == 1
-    assert found[State.ACCEPTED] + found[State.PENDING] + found[State.SENDING] == 20
+    assert found[RowState.ACCEPTED] == 1
+    assert found[RowState.ACCEPTED] + found[RowState.PENDING] + found[RowState.SENDING] == 20
 
 
 @pytest.mark.parametrize("early", [False, True])

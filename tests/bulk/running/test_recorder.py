@@ -14,10 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.bulk.keeping.change import Change
-from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+from asyncsmtp.bulk.ledger.transitions import Transition
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.retry import Retry
@@ -25,7 +24,7 @@ from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.signing.dkim import DkimKey, Signer
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.testing import Rule, ScriptedRelay, Stage, StageContext
-from tests.bulk.ledgers import readers
+from tests.bulk.ledger.ledgers import readers
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.client.support import relay_of
 
@@ -47,7 +46,7 @@ class Recorder:
         self.events.append((row, "reply"))
         return "451 4.3.0 later" if row % 7 == 0 else None
 
-    def durable(self, changes: Sequence[Change]) -> None:
+    def durable(self, changes: Sequence[Transition]) -> None:
         for change in changes:
             self.events.append((change.row, "mark" if change.settlement is None else "settle"))
 

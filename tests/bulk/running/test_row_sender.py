@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.running.reconnect import ReconnectPolicy
-from asyncsmtp.bulk.running.row_sender import MAX_TRIES
+from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.running.row_sender import MAX_TRIES, ReconnectPolicy
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.states import State
-from asyncsmtp.client.session.place import BeforeEnd
+from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
     CertificateRefused,
@@ -37,7 +36,7 @@ from asyncsmtp.protocol.commands import Command, Verb
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.protocol.replies import Reply
-from tests.bulk.ledgers import states
+from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES
 
@@ -64,7 +63,7 @@ class Failing:
         return Delivery(message.envelope, YES, (YES,), (YES,), host="relay.example")
 
 
-async def outcome_of(folder: Path, error: SMTPError) -> tuple[int, int, State, bool]:
+async def outcome_of(folder: Path, error: SMTPError) -> tuple[int, int, RowState, bool]:
     """Return tries of the second row, waits for the relay, the row's state, and whether the run raised the error."""
     pool, waits = Failing(error), 0
 
@@ -80,7 +79,7 @@ async def outcome_of(folder: Path, error: SMTPError) -> tuple[int, int, State, b
         except SMTPError as ended:
             raised = ended is error
         found = Counter((await states(ledger)).values())
-    (state,) = (found - Counter([State.ACCEPTED])) or (State.ACCEPTED,)
+    (state,) = (found - Counter([RowState.ACCEPTED])) or (RowState.ACCEPTED,)
     return pool.calls - 1, waits, state, raised
 
 
@@ -92,7 +91,7 @@ async def outcome_of(folder: Path, error: SMTPError) -> tuple[int, int, State, b
 async def test_a_session_that_breaks_is_tried_again_and_then_deferred(tmp_path: Path, error: SMTPError) -> None:
     """Before the point of no return nothing was delivered; the mark does not say otherwise."""
     assert error.retryable
-    assert await outcome_of(tmp_path, error) == (MAX_TRIES, 0, State.DEFERRED, False)
+    assert await outcome_of(tmp_path, error) == (MAX_TRIES, 0, RowState.DEFERRED, False)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ async def test_a_session_that_breaks_is_tried_again_and_then_deferred(tmp_path: 
 async def test_a_relay_that_is_unreachable_is_waited_for(tmp_path: Path, error: SMTPError) -> None:
     """The run ends when the delays are used up; the row stays pending."""
     assert error.retryable
-    assert await outcome_of(tmp_path, error) == (3, 2, State.PENDING, True)
+    assert await outcome_of(tmp_path, error) == (3, 2, RowState.PENDING, True)
 
 
 @pytest.mark.parametrize(
@@ -121,19 +120,19 @@ async def test_a_relay_that_is_unreachable_is_waited_for(tmp_path: Path, error: 
 )
 async def test_what_waiting_does_not_help_ends_the_run(tmp_path: Path, error: SMTPError) -> None:
     assert not error.retryable
-    assert await outcome_of(tmp_path, error) == (1, 0, State.PENDING, True)
+    assert await outcome_of(tmp_path, error) == (1, 0, RowState.PENDING, True)
 
 
 @pytest.mark.parametrize(
     ("error", "state"),
     [
-        (MessageError("too long"), State.REJECTED),
-        (ExtensionNotSupported("SMTPUTF8", "the address needs it"), State.REJECTED),
-        (DeliveryInDoubt(Envelope.of("a@example.org", ["b@example.org"])), State.IN_DOUBT),
+        (MessageError("too long"), RowState.REJECTED),
+        (ExtensionNotSupported("SMTPUTF8", "the address needs it"), RowState.REJECTED),
+        (DeliveryInDoubt(Envelope.of("a@example.org", ["b@example.org"])), RowState.IN_DOUBT),
     ],
     ids=["message", "extension", "doubt"],
 )
-async def test_what_is_about_one_message_is_its_outcome(tmp_path: Path, error: SMTPError, state: State) -> None:
+async def test_what_is_about_one_message_is_its_outcome(tmp_path: Path, error: SMTPError, state: RowState) -> None:
     """A message in doubt is never sent again."""
     assert not error.retryable
     assert await outcome_of(tmp_path, error) == (1, 0, state, False)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import get_ident
+from time import sleep
+from typing import ClassVar
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.running.reconnect import ReconnectPolicy
+from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+from asyncsmtp.bulk.running.row_sender import ReconnectPolicy
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
 from asyncsmtp.mail.message import Message
@@ -23,7 +25,7 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply
-from tests.bulk.ledgers import readers, states
+from tests.bulk.ledger.ledgers import readers, states
 
 
 class Plain:
@@ -75,8 +77,8 @@ async def test_a_watch_that_raises_puts_no_row_in_doubt(tmp_path: Path, failure:
         with pytest.raises(type(failure), match=str(failure)):
             await Run(Plain(), ledger, pool, concurrency=5, watch=watch).run()
         found = await states(ledger)
-    assert set(found.values()) == {State.ACCEPTED, State.PENDING}
-    assert list(found.values()).count(State.ACCEPTED) == pool.under_way
+    assert set(found.values()) == {RowState.ACCEPTED, RowState.PENDING}
+    assert list(found.values()).count(RowState.ACCEPTED) == pool.under_way
 
 
 async def test_a_composer_that_breaks_does_not_hurt_the_others(tmp_path: Path) -> None:
@@ -96,9 +98,39 @@ async def test_a_composer_that_breaks_does_not_hurt_the_others(tmp_path: Path) -
         with pytest.raises(ZeroDivisionError):
             await Run(Breaking(), ledger, pool, concurrency=5).run()
         found = await states(ledger)
-    assert found.pop(3) is State.PENDING
-    assert State.IN_DOUBT not in found.values()
-    assert State.SENDING not in found.values()
+    assert found.pop(3) is RowState.PENDING
+    assert RowState.IN_DOUBT not in found.values()
+    assert RowState.SENDING not in found.values()
+
+
+async def test_conversions_are_done_in_a_thread_one_at_a_time(tmp_path: Path) -> None:
+    """They take longer than a step of the event loop may, and hold the interpreter's lock; the loop goes on."""
+    pool = Gated()
+    pool.gate.set()
+    threads: list[int] = []
+    at_once: list[int] = []
+
+    class Converting(Plain):
+        converted: ClassVar[set[str]] = set()
+        under_way = 0
+
+        def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
+            return None if fields["name"][-1] in self.converted else lambda: self.convert(fields["name"][-1])
+
+        def convert(self, variant: str) -> None:
+            self.under_way += 1
+            at_once.append(self.under_way)
+            threads.append(get_ident())
+            sleep(0.01)
+            self.converted.add(variant)
+            self.under_way -= 1
+
+    async with campaign(tmp_path, 20) as ledger:
+        await Run(Converting(), ledger, pool, concurrency=20).go()
+        found = await states(ledger)
+    assert list(found.values()) == [RowState.ACCEPTED] * 20
+    assert set(at_once) == {1}
+    assert get_ident() not in threads
 
 
 async def test_a_run_cut_before_its_messages_begin_ends(tmp_path: Path) -> None:
@@ -116,7 +148,7 @@ async def test_a_run_cut_before_its_messages_begin_ends(tmp_path: Path) -> None:
         ledger.claim = claim_and_cut  # type: ignore[method-assign]
         async with asyncio.timeout(5):
             await run.run()
-        assert State.IN_DOUBT not in (await states(ledger)).values()
+        assert RowState.IN_DOUBT not in (await states(ledger)).values()
 
 
 async def test_a_stopped_run_does_not_wait_for_a_relay_that_is_gone(tmp_path: Path) -> None:
@@ -135,7 +167,7 @@ async def test_a_stopped_run_does_not_wait_for_a_relay_that_is_gone(tmp_path: Pa
         async with asyncio.timeout(5):
             await run.run()
         found = await states(ledger)
-    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+    assert list(found.values()) == [RowState.ACCEPTED] + [RowState.PENDING] * 19
 
 
 async def test_a_certificate_that_is_refused_in_mid_run_ends_it_there(tmp_path: Path) -> None:
@@ -154,7 +186,7 @@ async def test_a_certificate_that_is_refused_in_mid_run_ends_it_there(tmp_path: 
             with pytest.raises(CertificateRefused):
                 await run.run()
         found = await states(ledger)
-    assert list(found.values()) == [State.ACCEPTED] + [State.PENDING] * 19
+    assert list(found.values()) == [RowState.ACCEPTED] + [RowState.PENDING] * 19
 
 
 async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(

@@ -12,19 +12,18 @@ from random import Random
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Claim, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.running import scheduler
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.running.schedule import Schedule, Window
-from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import LedgerError
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
-from tests.bulk.ledgers import batches, entries, recipient, states
+from tests.bulk.ledger.ledgers import batches, entries, recipient, states
 from tests.bulk.running.test_runner import Plain
 from tests.bulk.running.test_storms import LATER, YES, Saying
 
@@ -83,7 +82,7 @@ async def test_a_domain_that_is_limited_holds_up_no_other(tmp_path: Path) -> Non
     pool = Noting()
     async with ledger_of(tmp_path, ["slow.example"] * 30 + ["free.example"] * 300) as ledger:
         await Run(Plain(), ledger, pool, rate_policy=RatePolicy(domains=rates(slow="40/s"))).run()
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     last_free = len(pool.domains) - pool.domains[::-1].index("free.example")
     assert pool.domains[:last_free].count("slow.example") < 30  # though they are first in the file
     assert pool.domains.count("slow.example") == 30
@@ -95,7 +94,7 @@ async def test_more_rows_than_may_wait_in_memory_are_put_off(tmp_path: Path, mon
     pool = Noting()
     async with ledger_of(tmp_path, ["slow.example"] * 40) as ledger:
         await Run(Plain(), ledger, pool, rate_policy=RatePolicy(domains=rates(slow="100/s"))).run()
-        assert set((await states(ledger)).values()) == {State.ACCEPTED}
+        assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
     assert len(pool.domains) == 40
 
 
@@ -150,7 +149,7 @@ async def test_nothing_begins_outside_its_window(tmp_path: Path) -> None:
         closed = Run(Plain(), ledger, pool, schedule=schedule, clock=wall)
         await closed.run()
         assert (pool.domains, closed.resumes_at) == ([], datetime(2026, 3, 3, 9, tzinfo=UTC))
-        assert Counter((await states(ledger)).values()) == {State.PENDING: 5}
+        assert Counter((await states(ledger)).values()) == {RowState.PENDING: 5}
     wall.now += timedelta(days=1)
     async with ledger_of(tmp_path, [], wall) as ledger:
         await Run(Plain(), ledger, pool, schedule=schedule, clock=wall).run()
@@ -169,7 +168,7 @@ async def test_a_window_that_closes_during_a_run_ends_it(tmp_path: Path) -> None
     async with ledger_of(tmp_path, ["example.net"] * 9, wall) as ledger:
         schedule = Schedule((Window.parse("09:00-14:30 UTC"),))
         await Run(Plain(), ledger, pool, schedule=schedule, clock=wall, concurrency=1).run()
-        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 3, State.PENDING: 6}
+        assert Counter((await states(ledger)).values()) == {RowState.ACCEPTED: 3, RowState.PENDING: 6}
 
 
 async def test_recipients_have_hours_of_their_own(tmp_path: Path) -> None:
@@ -185,13 +184,13 @@ async def test_recipients_have_hours_of_their_own(tmp_path: Path) -> None:
         await run.run()
         assert run.resumes_at == datetime(2026, 3, 2, 17, tzinfo=UTC)  # nine o'clock in Los Angeles
         found = await entries(ledger)
-        assert found[0].state is State.ACCEPTED
+        assert found[0].state is RowState.ACCEPTED
         assert found[1].due_at == run.resumes_at
         assert "“Mars/Base” is not a time zone" in found[3].reply
         assert found[4].due_at == datetime(2026, 3, 3, tzinfo=UTC)
         wall.now += timedelta(days=1, hours=5)
         await Run(Plain(), ledger, pool, schedule=schedule, clock=wall).run()
-        assert (await states(ledger))[2] is State.ACCEPTED
+        assert (await states(ledger))[2] is RowState.ACCEPTED
 
 
 async def test_a_stopped_run_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -206,7 +205,7 @@ async def test_a_stopped_run_keeps_nobody_waiting(tmp_path: Path) -> None:
         run.stop()
         async with asyncio.timeout(5):
             await task
-        assert Counter((await states(ledger)).values()) == {State.ACCEPTED: 1, State.PENDING: 29}
+        assert Counter((await states(ledger)).values()) == {RowState.ACCEPTED: 1, RowState.PENDING: 29}
 
 
 async def test_the_start_is_waited_for(tmp_path: Path) -> None:
@@ -331,7 +330,7 @@ async def test_a_simulation_drives_a_run_by_its_clocks_and_its_sleep(tmp_path: P
                 sleep=sleep,
             )
             await run.run()
-            assert set((await states(ledger)).values()) == {State.ACCEPTED}
+            assert set((await states(ledger)).values()) == {RowState.ACCEPTED}
         assert len(times) == 43
         assert timedelta(days=4) <= times[-1] - NOON <= timedelta(days=6)
         assert all(9 <= time.hour < 17 for time in times)

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger import Claim, Settlement
-from asyncsmtp.bulk.running.retry import Retry
+from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.states import State
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.replies import EnhancedStatus, Reply
-from tests.bulk.ledgers import entries, states
+from tests.bulk.ledger.ledgers import entries, states
 from tests.bulk.running.test_runner import Plain, campaign
 
 YES = Reply(250, (b"2.0.0 ok",))
@@ -50,9 +48,9 @@ async def test_a_relay_that_refuses_the_sender_uses_up_fifty_recipients_at_the_m
         with pytest.raises(CampaignHalted, match="20 of the last 20 messages were refused by policy"):
             await Run(Plain(), ledger, Saying(BLOCKED), concurrency=100).run()
         found = Counter((await states(ledger)).values())
-        assert found[State.REJECTED] == 20
-        assert found[State.PENDING] + found[State.DEFERRED] == 980
-        assert found[State.DEFERRED] <= 100
+        assert found[RowState.REJECTED] == 20
+        assert found[RowState.PENDING] + found[RowState.DEFERRED] == 980
+        assert found[RowState.DEFERRED] <= 100
 
 
 async def test_what_a_storm_left_is_sent_by_the_next_run(tmp_path: Path) -> None:
@@ -60,19 +58,19 @@ async def test_what_a_storm_left_is_sent_by_the_next_run(tmp_path: Path) -> None
     async with campaign(tmp_path, 300) as ledger:
         with pytest.raises(CampaignHalted):
             await Run(Plain(), ledger, Saying(BLOCKED), concurrency=50).run()
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
+    from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 
     async with await SqliteLedger.open(tmp_path / "news.ledger", name="news", from_domain="example.org") as ledger:
         await Run(Plain(), ledger, Saying(YES), concurrency=50).run()
-        assert Counter((await states(ledger)).values()) == {State.REJECTED: 20, State.ACCEPTED: 280}
+        assert Counter((await states(ledger)).values()) == {RowState.REJECTED: 20, RowState.ACCEPTED: 280}
 
 
 async def test_a_run_tries_again_what_is_due_while_it_waits(tmp_path: Path) -> None:
     """BL-20: every row is refused twice, each with a delay of its own, and accepted then; the watch hears each time."""
-    heard: list[tuple[int, bool, State]] = []
+    heard: list[tuple[int, bool, RowState]] = []
 
     def watch(claim: Claim, settlement: Settlement) -> None:
-        heard.append((claim.attempt, claim.again, settlement.state))
+        heard.append((claim.attempt, claim.is_retry, settlement.state))
 
     retry = Retry(delay=0.02, max_delay=0.02)
     async with campaign(tmp_path, 3) as ledger:
@@ -80,9 +78,9 @@ async def test_a_run_tries_again_what_is_due_while_it_waits(tmp_path: Path) -> N
         assert {entry.attempts for entry in await entries(ledger)} == {3}
         assert await ledger.next_due() is None
     assert Counter(heard) == {
-        (1, False, State.DEFERRED): 3,
-        (2, True, State.DEFERRED): 3,
-        (3, True, State.ACCEPTED): 3,
+        (1, False, RowState.DEFERRED): 3,
+        (2, True, RowState.DEFERRED): 3,
+        (3, True, RowState.ACCEPTED): 3,
     }
 
 
@@ -110,15 +108,15 @@ async def test_a_run_that_waits_ends_at_once_when_it_is_stopped(tmp_path: Path) 
         run.stop()
         async with asyncio.timeout(5):
             await task
-        assert (await states(ledger)) == {1: State.DEFERRED}
+        assert (await states(ledger)) == {1: RowState.DEFERRED}
 
 
 async def test_a_clock_that_jumps_ahead_brings_the_next_attempt_and_one_that_jumps_back_loses_none(
     tmp_path: Path,
 ) -> None:
     """BL-14: the run looks at its clock again and again, so a day that was set forward is not waited for."""
-    from asyncsmtp.bulk.sqlite.ledger import SqliteLedger
-    from tests.bulk.ledgers import readers
+    from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+    from tests.bulk.ledger.ledgers import readers
 
     now = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -137,7 +135,7 @@ async def test_a_clock_that_jumps_ahead_brings_the_next_attempt_and_one_that_jum
         async with asyncio.timeout(10):
             await run.run()
         (entry,) = await entries(ledger)
-    assert (entry.state, entry.attempts) == (State.REJECTED, 2)
+    assert (entry.state, entry.attempts) == (RowState.REJECTED, 2)
     assert entry.first_at is not None
     assert entry.last_at is not None
     assert entry.first_at <= entry.last_at
