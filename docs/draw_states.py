@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asyncsmtp.protocol.client import (
-    ALLOWED_COMMANDS,
-    ENDS_GROUP,
-    NEXT_STATE,
-    NEXT_STATE_IF_REFUSED,
-    ProtocolState,
-)
+from asyncsmtp.protocol.client import ALLOWED_COMMANDS, ENDS_GROUP, NEXT_STATE, NEXT_STATE_IF_REFUSED, ProtocolState
 from asyncsmtp.protocol.commands import Verb
 
 PAGE = Path(__file__).with_name("states.md")

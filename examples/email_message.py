@@ -1,4 +1,4 @@
-"""Send an `email.message.EmailMessage` as it is: the envelope comes from its headers, Bcc stays private.
+"""Send an `email.message.EmailMessage`: the envelope is made from its headers, and Bcc is not sent.
 
 Run `asyncsmtp sandbox` in another terminal, then: python examples/email_message.py
 """
@@ -24,8 +24,8 @@ async def main() -> None:
     message.set_content("Made by the standard library, sent by asyncsmtp.\n")
 
     delivery = await asyncsmtp.send(message, relay=RELAY)
-    delivery.raise_for_refusal()  # a script often wants an exception; without it, refusals are values
-    print(f"accepted by {delivery.host} for {', '.join(map(str, delivery.envelope.forward_paths))}")
+    delivery.raise_for_refusal()  # a script often prefers an exception; by default refusals are values
+    print(f"accepted by {delivery.host} for {', '.join(result.address for result in delivery)}")
 
 
 asyncio.run(main())

@@ -1,7 +1,8 @@
-"""Where List-Unsubscribe leads: a page for who clicks, and one click for mail programs (RFC 8058).
+"""Serve the URL of List-Unsubscribe: a page for people, and one-click unsubscription for mail programs (RFC 8058).
 
-A GET only asks: scanners of mail follow every link. A POST unsubscribes: the address goes to a suppression list,
-which every campaign that names it obeys at once. Run: python examples/unsubscribe_server.py people.csv
+A GET shows a button and changes nothing, because scanners follow every link in a mail. A POST adds the address to a
+suppression list, which takes effect at once in every campaign that names it.
+Run: python examples/unsubscribe_server.py people.csv
 """
 
 import asyncio
@@ -17,27 +18,27 @@ PAGE = "<!doctype html><title>Unsubscribe</title><form method=post><button>Unsub
 
 
 class Unsubscriptions:
-    """Knows whose a token is, and keeps who is gone."""
+    """The addresses by their tokens, and the list of those that unsubscribed."""
 
-    def __init__(self, kept: asyncsmtp.SuppressionList, addresses: Mapping[str, str]) -> None:
-        self.kept = kept
+    def __init__(self, suppressed: asyncsmtp.SuppressionList, addresses: Mapping[str, str]) -> None:
+        self.suppressed = suppressed
         self.addresses = addresses
 
     @classmethod
-    async def of(cls, people: asyncsmtp.RecipientFile, kept: asyncsmtp.SuppressionList) -> "Unsubscriptions":
+    async def load(cls, people: asyncsmtp.RecipientFile, suppressed: asyncsmtp.SuppressionList) -> "Unsubscriptions":
         addresses = {}
         async for batch in people.batches():
             for row in batch:
                 if isinstance(row, asyncsmtp.Recipient):
                     addresses[asyncsmtp.unsubscribe_token(SECRET, row.mailbox)] = str(row.mailbox)
-        return cls(kept, addresses)
+        return cls(suppressed, addresses)
 
     async def answer(self, method: str, path: str) -> tuple[str, str]:
         address = self.addresses.get(path.rpartition("/")[2])
         if address is None:
-            return "404 Not Found", "this is nobody's link"
+            return "404 Not Found", "this link is not valid"
         if method == "POST":
-            await asyncio.to_thread(self.kept.add, [asyncsmtp.Suppressed(address, "unsubscribed")])
+            await asyncio.to_thread(self.suppressed.add, [asyncsmtp.Suppressed(address, "unsubscribed")])
             return "200 OK", "you are unsubscribed"
         return "200 OK", PAGE
 
@@ -53,13 +54,13 @@ class Unsubscriptions:
                 writer.write(b"Connection: close\r\n\r\n" + body)
                 await writer.drain()
         except (ValueError, OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # no request, or nobody who waits for the answer
+            pass  # not a valid request, or the client is gone
         finally:
             writer.close()
 
 
 async def main(people: str, port: int) -> None:
-    pages = await Unsubscriptions.of(asyncsmtp.RecipientFile(people), asyncsmtp.SuppressionList("suppressed.db"))
+    pages = await Unsubscriptions.load(asyncsmtp.RecipientFile(people), asyncsmtp.SuppressionList("suppressed.db"))
     async with await asyncio.start_server(pages.serve, "127.0.0.1", port) as server:
         print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/u/TOKEN", flush=True)
         await server.serve_forever()

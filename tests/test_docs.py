@@ -1,4 +1,4 @@
-"""The pages say what is: tables drawn from the code, links that lead somewhere."""
+"""The pages in docs/ are true: tables are those of the code, and links have a target."""
 
 from __future__ import annotations
 
@@ -16,37 +16,45 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
 def test_the_page_of_states_is_the_machine_s_own() -> None:
-    """Tables drawn by hand are wrong after the first change: run docs/draw_states.py."""
+    """Tables written by hand are wrong after the first change: run docs/draw_states.py."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
 def test_the_page_of_public_names_is_the_package_s_own() -> None:
-    """One that is missing, or gone, or means something else by now: run docs/list_api.py."""
+    """It lists the public names and the first lines of their docstrings: run docs/list_api.py."""
     assert list_api.PAGE.read_text(encoding="utf-8") == list_api.page()
 
 
 def test_the_page_of_settings_is_the_schema_s_own() -> None:
-    """A key whose page is written by hand is missing there: run docs/list_settings.py."""
+    """A new key would be missing from a page written by hand: run docs/list_settings.py."""
     assert list_settings.PAGE.read_text(encoding="utf-8") == list_settings.page()
 
 
 @pytest.mark.parametrize("policy", ["MTA-STS (RFC 8461)", "DANE (RFC 7672)", "SSLKEYLOGFILE"])
 def test_the_pages_say_what_is_left_to_others(policy: str) -> None:
-    """TL-12, TL-13, TL-15: whoever counts on them must know, and what to use instead."""
+    """TL-12, TL-13, TL-15: a user who needs one of them reads what to use instead."""
     section = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8").split("## What is left to a mail server")[1]
     assert policy in section.split("\n## ")[0]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """A page that is gone takes its readers with it."""
+    """A link to a page that was removed leads to an error."""
     missing = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if not (path.parent / link).exists()]
     assert missing == []
 
 
+def test_the_files_named_in_how_it_works_exist() -> None:
+    """Each path is below asyncsmtp/; a file that was moved sends its readers to nothing."""
+    named = re.findall(r"`([a-z_/]+\.py)`", (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8"))
+    places = [ROOT if name.startswith("tests/") else ROOT / "asyncsmtp" for name in named]
+    assert len(named) > 8
+    assert [name for name, place in zip(named, places, strict=True) if not (place / name).exists()] == []
+
+
 @pytest.mark.parametrize("standard", ["MTA-STS", "DANE"])
 def test_what_is_left_to_a_mail_server_is_said(standard: str) -> None:
-    """TL-12, TL-13: delivery to an MX needs them, and is not what this does; nobody should believe it is."""
+    """TL-12, TL-13: delivery to an MX needs them, and asyncsmtp does not deliver to an MX."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [said] = [paragraph for paragraph in readme.split("\n\n") if standard in paragraph]
     assert "make it the relay" in said

@@ -1,4 +1,4 @@
-"""Every example runs as it stands, and does what it says."""
+"""Every example runs as it stands, and does what its docstring says."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from asyncsmtp import Mailbox, Suppressed, SuppressionList, unsubscribe_token
-from asyncsmtp.testing import ScriptedRelay
+from asyncsmtp import Mailbox, Retry, Suppressed, SuppressionList, unsubscribe_token
+from asyncsmtp.testing import NO_REPLY, Action, Fin, ScriptedRelay, Stage, StageContext
 from tests.cli.serving import serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2, "campaign_from_rows": 2}
-SERVERS = {"campaign_in_fastapi", "unsubscribe_server"}  # what serves until it is ended has a test of its own
+SERVERS = {"campaign_in_fastapi", "fastapi_app", "unsubscribe_server"}  # servers have tests of their own
+REPLIES = {b"<gone@": "550 5.1.1 no such user", b"<later@": "451 4.3.0 later"}
 
 
 @pytest.fixture
@@ -54,14 +55,14 @@ async def test_it_runs_as_it_stands(name: str, relay: ScriptedRelay) -> None:
 
 
 async def test_the_campaign_is_resumed_and_nobody_is_mailed_twice(relay: ScriptedRelay) -> None:
-    """It runs its campaign twice; the row without an address is told each time."""
+    """It runs its campaign twice; the row without an address is reported each time."""
     said = await run("bulk_from_csv", relay)
-    assert said.count("row 3: nobody: rejected") == 2
+    assert said.count("row 3: no address: rejected") == 2
     assert len({message.forward_paths for message in relay.received}) == 2
 
 
 async def test_the_image_of_the_first_example_is_one(relay: ScriptedRelay) -> None:
-    """Its octets are written by hand: the checksum of each chunk (ISO/IEC 15948 §5.3)."""
+    """Its bytes are written by hand: the checksum of each chunk (ISO/IEC 15948 §5.3)."""
     await run("send_one", relay)
     (image,) = [part for part in relay.received[0].email.walk() if part.get_content_type() == "image/png"]
     octets = image.get_content()
@@ -74,8 +75,44 @@ async def test_the_image_of_the_first_example_is_one(relay: ScriptedRelay) -> No
     assert at == len(octets)
 
 
+def reply_by_recipient(context: StageContext) -> Action | None:
+    return next((reply for address, reply in REPLIES.items() if address in context.line), None)
+
+
+def lose_reply(context: StageContext) -> Action | None:
+    return (NO_REPLY, Fin()) if b"Hello Lost" in context.content else None
+
+
+def test_an_application_sends_a_mail_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal, a bad address and a lost reply have answers of their own; the relay's reply is passed on."""
+    with serving(ScriptedRelay({Stage.RCPT: reply_by_recipient, Stage.END_OF_DATA: lose_reply})) as relay:
+        monkeypatch.setenv("RELAY", str(relay.url))
+        monkeypatch.syspath_prepend(EXAMPLES)
+        module = importlib.import_module("fastapi_app")
+        monkeypatch.setattr(module, "RETRY", Retry(attempts=2, delay=0.01))
+        with TestClient(module.app) as client:
+
+            def welcome(to: str, name: str) -> tuple[int, str]:
+                response = client.post("/welcome", params={"to": to, "name": name})
+                return response.status_code, response.text
+
+            assert [welcome(f"ann{n}@example.net", "Ann")[0] for n in range(5)] == [200] * 5
+            for address, name, status, text in (
+                ("gone@example.net", "Gone", 422, "550 5.1.1 no such user"),
+                ("later@example.net", "Later", 503, "451 4.3.0 later"),
+                ("nobody", "Nobody", 422, "it has no @"),
+                ("ann@example.net", "Lost", 504, "may have been sent"),
+            ):
+                answered = welcome(address, name)
+                assert (answered[0], text in answered[1]) == (status, True), answered
+        assert [str(message.email["Subject"]) for message in relay.received] == ["Welcome"] * 6
+    with TestClient(module.app) as client:  # the relay is gone
+        response = client.post("/welcome", params={"to": "ann@example.net", "name": "Ann"})
+        assert (response.status_code, "not delivered" in response.text) == (503, True)
+
+
 def test_a_campaign_runs_in_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests begin two campaigns and look at them; a bad file begins none; the application's end waits for them."""
+    """Requests start two campaigns and read their counts; a bad file starts none; the end of the application waits."""
     with serving(ScriptedRelay()) as relay:
         monkeypatch.setenv("RELAY", str(relay.url))
         monkeypatch.setenv("CAMPAIGNS", str(tmp_path))
@@ -90,7 +127,7 @@ def test_a_campaign_runs_in_an_application(tmp_path: Path, monkeypatch: pytest.M
             assert (bad.status_code, "name" in bad.json()["detail"]) == (422, True)
             assert client.get("/campaigns/none").status_code == 404
             while client.get("/campaigns/one").json() != {"accepted": 200}:
-                time.sleep(0.01)
+                time.sleep(0.1)  # each look opens the ledger
         assert len(relay.received) >= 200
     for name in ("one", "two"):
         with closing(sqlite3.connect(tmp_path / f"{name}.ledger")) as ledger:

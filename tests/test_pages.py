@@ -1,4 +1,4 @@
-"""The programs and commands in docs/ are run: ours, and those of the libraries we compare with."""
+"""The programs and commands in docs/ are run: those of asyncsmtp, and those of aiosmtplib and smtplib beside them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from ssl import SSLContext
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import trustme
@@ -31,13 +32,14 @@ pytest_plugins = ["pytester"]
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTS = re.compile(r"# prints (.*)$", re.MULTILINE)
+NAME = re.compile(r"\w+=?")
 FENCED = re.compile(r"^```pytest\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USERS = {"ada": "open sesame", "eve@example.net": "ya29.token"}
 
 
 @dataclass(frozen=True)
 class Program:
-    """A block of a page behind the page's first one, from which all of them go on."""
+    """A block of a page, with the first block of that page, which all others continue."""
 
     line: int
     first: str
@@ -45,7 +47,7 @@ class Program:
 
 
 def programs(name: str) -> list[Program]:
-    """Those of a page: marked python, and py where they are another library's."""
+    """Return the programs of a page: marked python, or py if they use another library."""
     page = (DOCS / name).read_text(encoding="utf-8")
     found = [match for match in BLOCK.finditer(page) if match[1] in {"py", "python"}]
     return [Program(page[: match.start()].count("\n") + 1, found[0][2], match[2]) for match in found[1:]]
@@ -56,7 +58,7 @@ def gone(context: StageContext) -> Action | None:
 
 
 def breaks(context: StageContext) -> Action:
-    return (NO_REPLY, Fin()) if b"breaks behind the dot" in context.content else DEFAULT_REPLY
+    return (NO_REPLY, Fin()) if b"breaks after the content" in context.content else DEFAULT_REPLY
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def execute(program: str) -> None:
 
 
 def unsaid(program: Program, said: str) -> list[str]:
-    """What the page says is printed, and was not."""
+    """An output that the page promises was not printed."""
     return [told for told in PRINTS.findall(program.text) if told not in said]
 
 
@@ -89,7 +91,7 @@ def test_each_program_of_the_migration_page_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Copied from the page, it does what it says there; the names in it are those of relays on loopback."""
+    """Copied from the page, it prints what the page shows; its host names and ports are those of relays on loopback."""
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setattr(transport, "_create_context", transport._create_context.__wrapped__)  # made anew
@@ -102,6 +104,61 @@ def test_each_program_of_the_migration_page_runs(
         text = re.sub(r"\b(2525|587|465)\b", lambda found: str(here[found[0]]), program.first + program.text)
         execute(text.replace("mail.example.org", "localhost"))
     assert unsaid(program, capsys.readouterr().out) == []
+
+
+def renamed(heading: str) -> list[list[str]]:
+    """Return the cells of the rows below a heading of the migration page."""
+    page = (DOCS / "migration.md").read_text(encoding="utf-8")
+    rows = page.partition(f"### {heading}\n")[2].partition("\n##")[0].splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("| `")]
+
+
+def find(dotted: str) -> Any:
+    """Return what is imported from `asyncsmtp` by a name such as `testing.Stage`."""
+    package, _, name = f"asyncsmtp.{dotted}".rpartition(".")
+    return getattr(import_module(package), name)
+
+
+def test_each_old_name_has_a_new_one_that_exists() -> None:
+    """0.x has no aliases: whoever upgrades looks here."""
+    rows = renamed("Public names")
+    assert len(rows) == 30
+    for old, new in rows:
+        assert find(new.strip("`"))
+        with pytest.raises(AttributeError):
+            find(old.strip("`"))
+
+
+def words(made: type) -> set[str]:
+    """Return the members of a class and the parameters of its public methods, both with and without `=`."""
+    calls = [made, *(getattr(made, name) for name in ("of", "run", "compile") if hasattr(made, name))]
+    parameters = {name for call in calls for name in inspect.signature(call).parameters}
+    assigned = re.findall(r"self\.([a-z]\w*)(?:: .+)? = ", inspect.getsource(made))
+    members = {name for each in made.__mro__ for name in vars(each)}
+    return {*members, *assigned, *parameters, *(f"{name}=" for name in parameters)}
+
+
+def test_each_old_parameter_method_and_attribute_has_a_new_one_that_exists() -> None:
+    """A name that is renamed again, or brought back, makes the table wrong."""
+    rows = renamed("Parameters, methods and attributes")
+    assert len(rows) > 70
+    known = {owner: words(find(owner.strip("`"))) for owner, _, _ in rows}
+    wrong = [
+        (owner, old, new)
+        for owner, old, new in rows
+        if (now := {*NAME.findall(new)}) - known[owner] or ({*NAME.findall(old)} - now) & known[owner]
+    ]
+    assert wrong == []
+
+
+def test_each_old_module_has_a_new_one_that_exists() -> None:
+    rows = renamed("Modules")
+    assert len(rows) > 25
+    for olds, new in rows:
+        assert all(import_module(f"asyncsmtp.{name}") for name in re.findall(r"`(?!asyncsmtp)([\w.]+)`", new))
+        for old in re.findall("`(.+?)`", olds):
+            with pytest.raises(ModuleNotFoundError):
+                import_module(f"asyncsmtp.{old}")
 
 
 @pytest.mark.parametrize("program", programs("testing.md"), ids=lambda program: f"line {program.line}")
@@ -118,7 +175,7 @@ def test_each_program_of_the_testing_page_runs(
 def test_each_program_of_the_observing_page_runs(
     program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is counted there is what its relay did."""
+    """The figures of the page are those of its relay."""
     monkeypatch.setattr(logging.getLogger("asyncsmtp"), "level", logging.NOTSET)
     monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
     with running(ScriptedRelay({Stage.RCPT: gone})) as clear:
@@ -129,7 +186,7 @@ def test_each_program_of_the_observing_page_runs(
 
 
 def test_the_observing_page_names_every_event_and_instrument() -> None:
-    """One that is missing would not be found."""
+    """A reader would not find one that is missing."""
     page = (DOCS / "observing.md").read_text(encoding="utf-8")
     names = [kind.__name__ for kind in get_args(types.Event)]
     names += re.findall(r'"(smtp\.client\.[a-z.]+)"', Path(otel.__file__).read_text(encoding="utf-8"))
@@ -138,7 +195,7 @@ def test_the_observing_page_names_every_event_and_instrument() -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
-    """A block that nobody runs is wrong sooner or later."""
+    """A block that is not run is wrong sooner or later."""
     ran = {
         "migration.md": {"py", "python"},
         "testing.md": {"python", "pytest"},
@@ -167,7 +224,7 @@ def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
 
 
 def test_the_testing_page_names_every_stage_step_and_name() -> None:
-    """One that is missing would not be found."""
+    """A reader would not find one that is missing."""
     page = (DOCS / "testing.md").read_text(encoding="utf-8")
     assert [name for name in testing.__all__ if not re.search(rf"\b{name}\b", page)] == []
     arguments = list(inspect.signature(ScriptedRelay).parameters)
