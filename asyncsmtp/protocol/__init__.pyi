@@ -39,14 +39,14 @@ from asyncsmtp.protocol.envelope import Notify as Notify
 from asyncsmtp.protocol.envelope import RcptOptions as RcptOptions
 from asyncsmtp.protocol.envelope import Ret as Ret
 from asyncsmtp.protocol.envelope import ValidSince as ValidSince
-from asyncsmtp.protocol.extensions import Extensions as Extensions
-from asyncsmtp.protocol.extensions import FutureRelease as FutureRelease
-from asyncsmtp.protocol.extensions import Limits as Limits
 from asyncsmtp.protocol.opening_handshake import OpeningOptions as OpeningOptions
 from asyncsmtp.protocol.opening_handshake import Security as Security
 from asyncsmtp.protocol.opening_handshake import XClient as XClient
 from asyncsmtp.protocol.opening_handshake import open_session as open_session
 from asyncsmtp.protocol.replies import EnhancedStatus as EnhancedStatus
+from asyncsmtp.protocol.replies import Extensions as Extensions
+from asyncsmtp.protocol.replies import FutureRelease as FutureRelease
+from asyncsmtp.protocol.replies import Limits as Limits
 from asyncsmtp.protocol.replies import Reply as Reply
 from asyncsmtp.protocol.replies import ReplyReader as ReplyReader
 from asyncsmtp.protocol.replies import Severity as Severity

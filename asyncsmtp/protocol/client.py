@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from asyncsmtp.errors import LocalProtocolError, RemoteProtocolError, StartTlsInjection, UnexpectedReply
 from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
-from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.replies import Reply, ReplyReader
+from asyncsmtp.protocol.replies import Extensions, Reply, ReplyReader
 
 __all__ = ["ALLOWED_COMMANDS", "ENDS_GROUP", "NEXT_STATE", "ClientProtocol", "Exchange", "ProtocolState"]
 
@@ -71,25 +70,10 @@ NEXT_STATE: Mapping[Verb, ProtocolState] = {  # after a positive reply; other ve
     Verb.QUIT: ProtocolState.CLOSED,
 }
 
-# RFC 2920 §3.1: these "can only appear as the last command in a group"
-ENDS_GROUP = frozenset(
-    {
-        Verb.GREETING,
-        Verb.EHLO,
-        Verb.HELO,
-        Verb.LHLO,
-        Verb.STARTTLS,
-        Verb.XCLIENT,
-        Verb.AUTH,
-        Verb.RESPONSE,
-        Verb.CANCEL,
-        Verb.DATA,
-        Verb.VRFY,
-        Verb.EXPN,
-        Verb.NOOP,
-        Verb.QUIT,
-    }
-)
+# Completed by any 2xx, with no other effect than the next state; all others "can only appear as the last command in a
+# group" (RFC 2920 §3.1).
+PLAIN_VERBS = frozenset({Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.BDAT, Verb.BDAT_LAST, Verb.RSET})
+ENDS_GROUP = frozenset(Verb) - PLAIN_VERBS
 
 NEXT_STATE_IF_REFUSED: Mapping[Verb, ProtocolState] = {  # after a negative reply; other verbs change nothing
     Verb.CONTENT: ProtocolState.READY,  # RFC 5321 §4.1.1.4: the buffers are cleared, whatever the reply
@@ -108,8 +92,6 @@ EXPECTED_CODES: Mapping[Verb, frozenset[int]] = {  # positive codes of the verbs
     Verb.DATA: frozenset({354}),
 }
 
-# completed by any 2xx, with no other effect than the next state
-PLAIN_VERBS = frozenset({Verb.MAIL, Verb.RCPT, Verb.CONTENT, Verb.BDAT, Verb.BDAT_LAST, Verb.RSET})
 AUTH_VERBS = frozenset({Verb.AUTH, Verb.RESPONSE, Verb.CANCEL})
 SERVICE_CLOSING = 421  # "Service not available, closing transmission channel": may come at any time (RFC 5321 §3.8)
 AUTH_CHALLENGE = 334
@@ -260,13 +242,12 @@ class ClientProtocol:
             )
         if not writing and reply.code != SERVICE_CLOSING:
             raise UnexpectedReply(f"the relay sent “{reply}” although no command was waiting for a reply")
-        self.state = self.expected_state = (
-            ProtocolState.CLOSED
-        )  # refused while writing: closing is the only safe way out
+        # refused while writing: closing is the only safe way out
+        self.state = self.expected_state = ProtocolState.CLOSED
         return Exchange(END_OF_CONTENT if writing else None, reply)
 
     def tls_started(self) -> None:
-        """Discard what the server said before TLS (RFC 3207 §4.2); EHLO comes next."""
+        """Discard what the server sent before TLS (RFC 3207 §4.2); EHLO comes next."""
         if self.state is not ProtocolState.TLS:
             raise LocalProtocolError("TLS started without a positive reply to STARTTLS")
         self.state = self.expected_state = ProtocolState.GREETED

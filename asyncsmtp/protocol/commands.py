@@ -107,11 +107,7 @@ class Command(_CommandTuple):
     __slots__ = ()
 
     def __new__(cls, verb: Verb, argument: bytes = b"") -> Self:
-        """Encode the command.
-
-        Raises:
-            InvalidArgument: a control character in the argument, or an argument too long for a line.
-        """
+        """Encode the command. Raises InvalidArgument: an argument with a control character, or too long for a line."""
         if _NOT_IN_ARGUMENT(argument):
             raise InvalidArgument(f"a control character in the argument of {verb}: nothing was sent")
         octets = (_WORD_AND_SPACE if argument else _WORD)[verb] + argument + CRLF
@@ -158,9 +154,8 @@ def helo(name: str) -> Command:
 
 def _encode_client_name(name: str) -> bytes:
     if not (is_domain(name) or is_address_literal(name)):
-        raise InvalidArgument(
-            f"“{safe_text(name, 80)}” is not a valid name for EHLO: use a domain or an address literal"
-        )
+        advice = "use a domain or an address literal"
+        raise InvalidArgument(f"“{safe_text(name, 80)}” is not a valid name for EHLO: {advice}")
     return name.encode("ascii")
 
 
@@ -196,9 +191,8 @@ def _encode_parameters(parameters: Mapping[str, str | None] | None) -> bytes:
         if keyword == "SIZE" and value is not None and value.isascii() and value.isdigit():
             pass  # nearly every message has it: skip two pattern matches
         elif not _KEYWORD.fullmatch(keyword) or (value is not None and not _VALUE.fullmatch(value)):
-            raise InvalidArgument(
-                f"“{safe_text(f'{keyword}={value}', 80)}” is not a valid ESMTP parameter: nothing was sent"
-            )
+            shown = safe_text(f"{keyword}={value}", 80)
+            raise InvalidArgument(f"“{shown}” is not a valid ESMTP parameter: nothing was sent")
         words.append(f" {keyword}" if value is None else f" {keyword}={value}")
     return "".join(words).encode("utf-8")
 
@@ -215,9 +209,8 @@ def expn(text: str) -> Command:
 
 def _encode_query(text: str) -> bytes:
     if not text or not text.isascii():
-        raise InvalidArgument(
-            f"“{safe_text(text, 80)}” is not a valid argument of VRFY and EXPN: use a name or an address in ASCII"
-        )
+        advice = "use a name or an address in ASCII"
+        raise InvalidArgument(f"“{safe_text(text, 80)}” is not a valid argument of VRFY and EXPN: {advice}")
     return text.encode("ascii")
 
 

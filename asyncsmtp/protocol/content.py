@@ -1,7 +1,7 @@
 """Message content: validation, line ends, dot-stuffing and chunks (RFC 5321 §2.3.8, §4.5.2; RFC 3030).
 
-The *content* is the "mail data": header section and body, without the final dot. *Canonical* content has CRLF line
-ends and no other CR or LF, no NUL, no line over 998 bytes, and a CRLF at its end.
+The *content* is the "mail data": header section and body, without the line "." that ends it. *Canonical* content has
+CRLF line ends and no other CR or LF, no NUL, no line over 998 bytes, and a CRLF at its end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 class DotStuffer:
-    """An incremental dot-stuffer: doubles the dot at the start of a line (RFC 5321 §4.5.2), block by block."""
+    """An incremental dot-stuffer: doubles a leading dot of a line (RFC 5321 §4.5.2), block by block."""
 
     __slots__ = ("_line_begins",)
 
@@ -86,11 +86,7 @@ class ContentNormalizer:
         return self._check(block)
 
     def end(self) -> bytes:
-        """Return what is missing at the end: a line end that was held back or absent.
-
-        Raises:
-            MessageError: as for `feed`.
-        """
+        """Return what is missing at the end: a line end held back or absent. Raises MessageError: as for `feed`."""
         held_back, self._held_back = self._held_back, b""
         rest = self._check(held_back)
         ended = self.size > 0 and self._line == 0
@@ -99,12 +95,7 @@ class ContentNormalizer:
     def _check(self, block: bytes) -> bytes:
         if self._fix_eols:
             block = _ANY_LINE_END.sub(b"\r\n", block)
-        elif found := _BARE.search(block):
-            name = "CR" if found[0] == b"\r" else "LF"
-            raise MessageError(f"a bare {name} at byte {self.size + found.start()} of the content: use fix_eols=True")
-        if b"\0" in block:
-            place = self.size + block.index(0)
-            raise MessageError(f"a NUL at byte {place} of the content: encode the part as base64")
+        _check_bytes(block, self.size)
         self._measure(block)
         if not block.isascii():
             self.eight_bit = True
@@ -150,6 +141,9 @@ class Content:
     utf8_headers: bool
     binary: bool = False
     needs_dot_stuffing: bool = field(default=True, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Content of {self.size} bytes>"
 
     @classmethod
     def of(cls, octets: bytes | str, *, fix_eols: bool = False) -> Content:
@@ -237,18 +231,24 @@ def _encode(text: str) -> bytes:
 
 def check_canonical(octets: bytes) -> None:
     """Raise MessageError unless the bytes are canonical, apart from their end (RFC 5321 §2.3.8: no bare CR or LF)."""
-    pairs = octets.count(b"\r\n")
-    if octets.count(b"\n") != pairs or octets.count(b"\r") != pairs:
-        found = re.search(rb"\r(?!\n)|(?<!\r)\n", octets)
-        assert found is not None
-        name = "CR" if found[0] == b"\r" else "LF"
-        raise MessageError(f"a bare {name} at byte {found.start()} of the content: use CRLF, or pass fix_eols=True")
-    if b"\0" in octets:
-        raise MessageError(f"a NUL at byte {octets.index(0)} of the content: encode the part as base64")
+    _check_bytes(octets)
     if (line := _long_line(octets)) is not None:
         raise MessageError(
             f"line {line} of the content has more than {MAX_LINE} bytes: encode the part as quoted-printable or base64"
         )
+
+
+def _check_bytes(octets: bytes, offset: int = 0) -> None:
+    """Raise MessageError for a bare CR or LF or a NUL; `offset` is the position of the bytes in the content."""
+    pairs = octets.count(b"\r\n")
+    if octets.count(b"\n") != pairs or octets.count(b"\r") != pairs:
+        found = _BARE.search(octets)
+        assert found is not None
+        name, place = "CR" if found[0] == b"\r" else "LF", offset + found.start()
+        raise MessageError(f"a bare {name} at byte {place} of the content: use CRLF, or pass fix_eols=True")
+    if b"\0" in octets:
+        place = offset + octets.index(0)
+        raise MessageError(f"a NUL at byte {place} of the content: encode the part as base64")
 
 
 def _long_line(octets: bytes) -> int | None:

@@ -234,15 +234,12 @@ class Delivery:
             key = Mailbox.parse(str(path)).key
             return [forward_path.key for forward_path in self.envelope.forward_paths].index(key)
         except ValueError:  # not a recipient, or not even an address
-            raise self._not_a_recipient(path) from None
-
-    def _not_a_recipient(self, path: Mailbox | str) -> InvalidArgument:
-        paths = self.envelope.forward_paths
-        some = ", ".join(safe_text(str(path), 80) for path in paths[:MAX_NAMED])
-        more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
-        return InvalidArgument(
-            f"“{safe_text(str(path), 80)}” is not a recipient of this message: use one of {some}{more}"
-        )
+            paths = self.envelope.forward_paths
+            some = ", ".join(safe_text(str(path), 80) for path in paths[:MAX_NAMED])
+            more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
+            raise InvalidArgument(
+                f"“{safe_text(str(path), 80)}” is not a recipient of this message: use one of {some}{more}"
+            ) from None
 
     def _deciding_commands(self) -> tuple[Command | None, ...]:
         """Return for each forward-path the command whose reply decided; None stands for its RCPT."""

@@ -32,6 +32,7 @@ __all__ = [
     "RcptOptions",
     "Ret",
     "ValidSince",
+    "deduplicate",
     "is_address_literal",
     "is_domain",
     "uxtext",
@@ -75,9 +76,8 @@ class Mailbox:
         Raises:
             RecipientError: with the reason.
         """
-        if (plain := _PLAIN.fullmatch(text)) is not None and len(
-            text
-        ) + 2 <= MAX_PATH:  # the fast path: nearly every address
+        plain = _PLAIN.fullmatch(text)
+        if plain is not None and len(text) + 2 <= MAX_PATH:  # the fast path: nearly every address
             local, domain = plain.groups()
             if len(local) <= MAX_LOCAL_PART and is_domain(domain):
                 return cls(local, domain)
@@ -114,6 +114,14 @@ class Mailbox:
 
     def __str__(self) -> str:
         return self.address
+
+
+def deduplicate(mailboxes: Iterable[Mailbox]) -> tuple[Mailbox, ...]:
+    """Return the mailboxes in order, each once."""
+    found: dict[str, Mailbox] = {}
+    for mailbox in mailboxes:
+        found.setdefault(mailbox.key, mailbox)
+    return tuple(found.values())
 
 
 def _check_local_part(text: str, local: str) -> None:
@@ -235,9 +243,8 @@ class DeliverBy:
 
     def __post_init__(self) -> None:
         if abs(self.seconds) > MAX_SECONDS or (self.mode is ByMode.RETURN and self.seconds <= 0):
-            raise InvalidArgument(
-                f"{self.seconds} s is not a valid DELIVERBY: use 1 to {MAX_SECONDS}, or less with ByMode.NOTIFY"
-            )
+            advice = f"use 1 to {MAX_SECONDS}, or less with ByMode.NOTIFY"
+            raise InvalidArgument(f"{self.seconds} s is not a valid DELIVERBY: {advice}")
 
     def __str__(self) -> str:
         return f"{self.seconds};{self.mode}{'T' if self.trace else ''}"
@@ -289,9 +296,8 @@ class MailOptions:
 
     def __post_init__(self) -> None:
         if self.envid is not None and not (_PRINTABLE.fullmatch(self.envid) and len(_xtext(self.envid)) <= MAX_ENVID):
-            raise InvalidArgument(
-                f"“{safe_text(self.envid, 80)}” is not a valid ENVID: use printable ASCII, at most {MAX_ENVID} bytes"
-            )
+            advice = f"use printable ASCII, at most {MAX_ENVID} bytes"
+            raise InvalidArgument(f"“{safe_text(self.envid, 80)}” is not a valid ENVID: {advice}")
         if self.hold_for is not None and not 0 < self.hold_for <= MAX_SECONDS:
             raise InvalidArgument(f"{self.hold_for} s is not a valid hold_for: use 1 to {MAX_SECONDS}")
         if self.hold_until is not None:
@@ -375,9 +381,8 @@ def _original_recipient(orcpt: Mailbox | str) -> str:
             return f"{addr_type};{uxtext(address)}"
         if _PRINTABLE.fullmatch(address):
             return f"{addr_type};{_xtext(address)}"
-    raise InvalidArgument(
-        f"“{safe_text(orcpt, 80)}” is not a valid ORCPT: write rfc822;local@domain, or utf-8;address if it is not ASCII"
-    )
+    advice = "write rfc822;local@domain, or utf-8;address if it is not ASCII"
+    raise InvalidArgument(f"“{safe_text(orcpt, 80)}” is not a valid ORCPT: {advice}")
 
 
 def _xtext(text: str) -> str:
@@ -407,8 +412,8 @@ class Envelope:
         forward_paths: in the order in which they are sent; the same one twice is two recipients.
         mail_options: ESMTP options of the whole message.
         rcpt_options: ESMTP options of each forward-path, in the same order; empty if there are none.
-        all_or_nothing: send DATA only if every recipient was accepted. An LMTP server still answers the content for
-            each recipient (RFC 2033 §4.2).
+        all_or_nothing: send DATA only if every recipient was accepted; otherwise the accepted ones are deferred. An
+            LMTP server still answers the content for each recipient (RFC 2033 §4.2).
     """
 
     reverse_path: Mailbox | None
@@ -421,10 +426,8 @@ class Envelope:
         if not self.forward_paths:
             raise RecipientError("an envelope needs at least one recipient")
         if self.rcpt_options and len(self.rcpt_options) != len(self.forward_paths):
-            raise InvalidArgument(
-                f"{len(self.rcpt_options)} rcpt_options for {len(self.forward_paths)} recipients: "
-                "give one for each, None for no options"
-            )
+            numbers = f"{len(self.rcpt_options)} rcpt_options for {len(self.forward_paths)} recipients"
+            raise InvalidArgument(f"{numbers}: give one for each, None for no options")
 
     @classmethod
     def of(
@@ -440,7 +443,6 @@ class Envelope:
 
         Args:
             rcpt_options: one for all recipients, or one for each; None for no options.
-            all_or_nothing: send DATA only if every recipient was accepted; otherwise the others are deferred.
         Raises:
             RecipientError: an address is not valid, or there is no recipient.
             InvalidArgument: the number of recipient options is not that of the recipients.

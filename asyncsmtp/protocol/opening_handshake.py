@@ -18,8 +18,7 @@ from asyncsmtp.protocol.auth.auth import Channel, CommandGenerator, Credentials,
 from asyncsmtp.protocol.client import SERVICE_CLOSING, ClientProtocol
 from asyncsmtp.protocol.commands import GREETING, STARTTLS, Command, Verb, ehlo, helo, lhlo
 from asyncsmtp.protocol.envelope import is_domain, xtext
-from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.replies import Reply, safe_text
+from asyncsmtp.protocol.replies import Extensions, Reply, safe_text
 
 __all__ = ["OpeningOptions", "Security", "XClient", "open_session"]
 
@@ -87,9 +86,8 @@ class XClient:
             InvalidArgument: too long for a command line.
         """
         if "XCLIENT" not in offered:
-            raise ExtensionNotSupported(
-                "XCLIENT", "it may accept it from other clients only, or there is another relay in front of it"
-            )
+            why = "it may accept it from other clients only, or there is another relay in front of it"
+            raise ExtensionNotSupported("XCLIENT", why)
         for attribute, _ in self:
             if attribute not in offered.xclient:
                 taken = safe_text(", ".join(offered.xclient) or "none", 120)

@@ -16,8 +16,7 @@ from asyncsmtp.protocol.commands import DATA, RSET, Command, Verb, bdat, mail, r
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.envelope import ByMode, Envelope, EsmtpParameter, MailOptions, utc
-from asyncsmtp.protocol.extensions import Extensions, Limits
-from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.replies import Extensions, Limits, Reply
 
 __all__ = ["Parameters", "Phase", "Transaction", "mail_parameters", "rcpt_parameters"]
 
@@ -38,9 +37,8 @@ def mail_parameters(
     needed: dict[str, str | None] = {}
     if "SIZE" in offered and content.size is not None:
         if offered.size is not None and content.size > offered.size:
-            raise ExtensionNotSupported(
-                "that SIZE", f"the message has {content.size} bytes, the relay accepts {offered.size}"
-            )
+            why = f"the message has {content.size} bytes, the relay accepts {offered.size}"
+            raise ExtensionNotSupported("that SIZE", why)
         needed["SIZE"] = str(content.size)
     if content.binary:
         for extension in ("BINARYMIME", "CHUNKING"):
@@ -121,9 +119,8 @@ def _check_values(mail_options: MailOptions, offered: Extensions) -> None:
     if held is None:
         return
     if mail_options.hold_for is not None and held.seconds is not None and mail_options.hold_for > held.seconds:
-        raise ExtensionNotSupported(
-            "that HOLDFOR", f"{mail_options.hold_for} s are requested, the relay holds for {held.seconds}"
-        )
+        why = f"{mail_options.hold_for} s are requested, the relay holds for {held.seconds}"
+        raise ExtensionNotSupported("that HOLDFOR", why)
     if mail_options.hold_until is not None and held.moment is not None and mail_options.hold_until > held.moment:
         asked, last = utc(mail_options.hold_until), utc(held.moment)
         raise ExtensionNotSupported("that HOLDUNTIL", f"{asked} is requested, the relay holds until {last}")

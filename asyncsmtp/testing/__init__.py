@@ -1,71 +1,20 @@
-"""Tools for testing mail code: a scripted relay, a player of transcripts, and a sandbox that stores mail."""
+"""Tools for testing mail code: a scripted relay, a player of transcripts, and a sandbox that stores mail.
 
-from asyncsmtp.testing.policy import OFFERS, MechanismFactory, ServerScram
-from asyncsmtp.testing.received import AuthAttempt, Maildir, MessageNotAccepted, Received, StoredMail, render
-from asyncsmtp.testing.relay import Sandbox, ScriptedRelay
-from asyncsmtp.testing.script import (
-    DEFAULT_REPLY,
-    NO_REPLY,
-    Action,
-    CallRule,
-    DefaultReply,
-    DiscardInput,
-    Fin,
-    HalfClose,
-    Hang,
-    RefuseInput,
-    Rst,
-    Rule,
-    SendSlowly,
-    Stage,
-    StageContext,
-    Step,
-    StopReading,
-    Wait,
-)
-from asyncsmtp.testing.transcript import (
-    ClientStep,
-    ConnectionEnd,
-    ServerStep,
-    Transcript,
-    TranscriptRelay,
-    TranscriptStep,
-)
+Names are loaded when they are first used.
+"""
 
-__all__ = [
-    "DEFAULT_REPLY",
-    "NO_REPLY",
-    "OFFERS",
-    "Action",
-    "AuthAttempt",
-    "CallRule",
-    "ClientStep",
-    "ConnectionEnd",
-    "DefaultReply",
-    "DiscardInput",
-    "Fin",
-    "HalfClose",
-    "Hang",
-    "Maildir",
-    "MechanismFactory",
-    "MessageNotAccepted",
-    "Received",
-    "RefuseInput",
-    "Rst",
-    "Rule",
-    "Sandbox",
-    "ScriptedRelay",
-    "SendSlowly",
-    "ServerScram",
-    "ServerStep",
-    "Stage",
-    "StageContext",
-    "Step",
-    "StopReading",
-    "StoredMail",
-    "Transcript",
-    "TranscriptRelay",
-    "TranscriptStep",
-    "Wait",
-    "render",
-]
+from __future__ import annotations
+
+from asyncsmtp._lazy import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "policy": "OFFERS MechanismFactory ServerScram",
+        "received": "AuthAttempt Maildir MessageNotAccepted Received StoredMail render",
+        "relay": "Sandbox ScriptedRelay",
+        "script": "DEFAULT_REPLY NO_REPLY Action CallRule DefaultReply DiscardInput Fin HalfClose Hang RefuseInput Rst "
+        "Rule SendSlowly Stage StageContext Step StopReading Wait",
+        "transcript": "ClientStep ConnectionEnd ServerStep Transcript TranscriptRelay TranscriptStep",
+    },
+)

@@ -8,25 +8,9 @@ import ssl
 from collections.abc import Generator, Sequence
 from typing import Protocol, cast
 
+from asyncsmtp.testing import script as actions
 from asyncsmtp.testing.default_replies import default_reply, next_step
-from asyncsmtp.testing.script import (
-    CallRule,
-    DefaultReply,
-    DiscardInput,
-    Fin,
-    HalfClose,
-    Hang,
-    RefuseInput,
-    Rst,
-    Script,
-    SendSlowly,
-    Stage,
-    StageContext,
-    Step,
-    StopReading,
-    Wait,
-    to_steps,
-)
+from asyncsmtp.testing.script import Script, Stage, StageContext, Step, to_steps
 from asyncsmtp.testing.state import NextAction, ReceivedLine, ServerState, apply
 from asyncsmtp.testing.transport import ServerTransport
 
@@ -195,24 +179,21 @@ class ServerConnection(asyncio.Protocol):
                 return self._note_starttls(received, _code(step))
             case bytes():
                 self._out.append(step)
-            case DefaultReply(send=True):
+            case actions.DefaultReply(send=True):
                 return self._note_starttls(received, self._send_default(received))
-            case DefaultReply():
+            case actions.DefaultReply():
                 return _code(default_reply(self.state, received))
-            case Wait(seconds):
+            case actions.Wait(seconds):
                 yield seconds
-            case SendSlowly():
+            case actions.SendSlowly():
                 yield from self._send_slowly(step)
-            case CallRule(rule):
-                return (
-                    yield from self._perform_all(
-                        received, to_steps(rule(self._handler.stage_context(self.state, received))), code
-                    )
-                )
-            case DiscardInput(only_if_refused):
+            case actions.CallRule(rule):
+                steps = to_steps(rule(self._handler.stage_context(self.state, received)))
+                return (yield from self._perform_all(received, steps, code))
+            case actions.DiscardInput(only_if_refused):
                 if not only_if_refused or (code is not None and code >= 500):
                     self.state.input.clear()
-            case RefuseInput(reply):
+            case actions.RefuseInput(reply):
                 while self.state.input.read_line() is not None:
                     self._send(reply)
             case _:
@@ -225,7 +206,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.pause()  # the client's handshake begins, whatever the script does before
         return code
 
-    def _send_slowly(self, step: SendSlowly) -> Generator[float, None, None]:
+    def _send_slowly(self, step: actions.SendSlowly) -> Generator[float, None, None]:
         while True:
             for octet in step.octets * max(step.times, 1):
                 yield step.seconds
@@ -233,27 +214,26 @@ class ServerConnection(asyncio.Protocol):
             if step.times:
                 return
 
-    def _end(self, step: Step) -> None:
+    def _end(self, step: actions.End) -> None:
         """Perform a step after which nothing more is sent."""
         self._flush()
         self._discards_input = True
         match step:
-            case StopReading():
+            case actions.StopReading():
                 self._transport.pause()
-            case Fin(close_notify=True):
+            case actions.Fin(close_notify=True):
                 self._transport.close()
-            case Fin():
+            case actions.Fin():
                 self._transport.abort()
-            case Rst():
+            case actions.Rst():
                 self._transport.reset()
-            case HalfClose():
+            case actions.HalfClose():
                 self._transport.half_close()
-            case Hang():
+            case actions.Hang():
                 pass
 
     def _send_default(self, received: ReceivedLine) -> int:
-        reply = default_reply(self.state, received)
-        if reply:
+        if reply := default_reply(self.state, received):
             self._send(reply)
         return _code(reply)
 

@@ -25,7 +25,13 @@ def default_reply(state: ServerState, received: ReceivedLine) -> str:
     """Return the reply of a correct server, without its last line end; empty if it sends none."""
     if state.rejected and received.stage is not Stage.QUIT:
         return "503 5.5.1 no service here, send QUIT"
-    return _DEFAULT_REPLIES[received.stage](state, received)
+    if received.argument and received.stage in _WITHOUT_ARGUMENT:
+        return f"501 5.5.4 {received.stage.upper()} takes no argument"
+    reply = _DEFAULT_REPLIES.get(received.stage)
+    try:
+        return "" if reply is None else reply(state, received)
+    except CommandSyntaxError as error:
+        return f"501 5.5.4 {error}"
 
 
 def check_bdat(state: ServerState) -> str | None:
@@ -55,8 +61,6 @@ def _helo(state: ServerState, received: ReceivedLine) -> str:
 
 
 def _starttls(state: ServerState, received: ReceivedLine) -> str:
-    if received.argument:
-        return "501 5.5.4 STARTTLS takes no argument"
     if not state.policy.starttls:
         return "502 5.5.1 not offered"
     if state.tls or not state.is_esmtp or state.transaction is not None:
@@ -87,10 +91,7 @@ def _mail(state: ServerState, received: ReceivedLine) -> str:
         return "530 5.7.0 send STARTTLS first"
     if state.policy.needs_auth and state.user is None:
         return "530 5.7.0 log in first"
-    try:
-        received.path = parse_path(received.argument, "FROM:")
-    except CommandSyntaxError as error:
-        return f"501 5.5.4 {error}"
+    received.path = parse_path(received.argument, "FROM:")
     return check_mail(received.path, state.policy, is_esmtp=state.is_esmtp) or "250 2.1.0 ok"
 
 
@@ -98,18 +99,13 @@ def _rcpt(state: ServerState, received: ReceivedLine) -> str:
     transaction = state.transaction
     if transaction is None or transaction.chunks or transaction.chunk_refused:
         return "503 5.5.1 no recipients now"
-    try:
-        received.path = parse_path(received.argument, "TO:")
-    except CommandSyntaxError as error:
-        return f"501 5.5.4 {error}"
+    received.path = parse_path(received.argument, "TO:")
     utf8 = "SMTPUTF8" in transaction.mail.parameters
     return check_rcpt(received.path, state.policy, is_esmtp=state.is_esmtp, utf8=utf8) or "250 2.1.5 ok"
 
 
 def _data(state: ServerState, received: ReceivedLine) -> str:
     transaction = state.transaction
-    if received.argument:
-        return "501 5.5.4 DATA takes no argument"
     if transaction is None or transaction.chunks or transaction.chunk_refused:
         return "503 5.5.1 no content now"
     if (transaction.mail.parameters.get("BODY") or "").upper() == "BINARYMIME":
@@ -120,20 +116,15 @@ def _data(state: ServerState, received: ReceivedLine) -> str:
 def _end_of_data(state: ServerState, received: ReceivedLine) -> str:
     if state.early_reply is not None:
         return ""
-    return (
-        "552 5.3.4 the message is too big"
-        if not received.within_limit
-        else _result(state, received.content, chunked=False)
-    )
+    if not received.within_limit:
+        return "552 5.3.4 the message is too big"
+    return _result(state, received.content, chunked=False)
 
 
 def _bdat(state: ServerState, received: ReceivedLine) -> str:
     if (fault := check_bdat(state)) is not None:
         return fault
-    try:
-        octets, last = parse_chunk_size(received.argument)
-    except CommandSyntaxError as error:
-        return f"501 5.5.4 {error}"
+    octets, last = parse_chunk_size(received.argument)
     assert state.transaction is not None
     content = b"".join([*state.transaction.chunks, received.content])
     if state.policy.max_size is not None and len(content) > state.policy.max_size:
@@ -156,27 +147,14 @@ def _result(state: ServerState, content: bytes, *, chunked: bool) -> str:
     return reply
 
 
-def _rset(state: ServerState, received: ReceivedLine) -> str:
-    return "501 5.5.4 RSET takes no argument" if received.argument else "250 2.0.0 ok"
-
-
-def _quit(state: ServerState, received: ReceivedLine) -> str:
-    return "501 5.5.4 QUIT takes no argument" if received.argument else f"221 2.0.0 {state.policy.name} closes"
-
-
 def _other(state: ServerState, received: ReceivedLine) -> str:
     if received.verb == b"VRFY":
         return "252 2.1.5 send and see"
     return "214 2.0.0 RFC 5321" if received.verb == b"HELP" else "500 5.5.2 no such command"
 
 
-def _nothing(state: ServerState, received: ReceivedLine) -> str:
-    return ""
-
-
+_WITHOUT_ARGUMENT: Final = frozenset({Stage.STARTTLS, Stage.DATA, Stage.RSET, Stage.QUIT})
 _DEFAULT_REPLIES: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine], str]]] = {
-    Stage.CONNECT: _nothing,
-    Stage.HANDSHAKE: _nothing,
     Stage.GREETING: _greeting,
     Stage.EHLO: _ehlo,
     Stage.HELO: _helo,
@@ -186,12 +164,11 @@ _DEFAULT_REPLIES: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine], str
     Stage.MAIL: _mail,
     Stage.RCPT: _rcpt,
     Stage.DATA: _data,
-    Stage.BODY: _nothing,
     Stage.END_OF_DATA: _end_of_data,
     Stage.BDAT: _bdat,
-    Stage.RSET: _rset,
+    Stage.RSET: lambda state, received: "250 2.0.0 ok",
     Stage.NOOP: lambda state, received: "250 2.0.0 ok",
-    Stage.QUIT: _quit,
+    Stage.QUIT: lambda state, received: f"221 2.0.0 {state.policy.name} closes",
     Stage.OTHER: _other,
 }
 

@@ -20,20 +20,8 @@ __all__ = [
     "split_command",
 ]
 
-_STAGES: Final = {
-    b"EHLO": Stage.EHLO,
-    b"LHLO": Stage.EHLO,
-    b"HELO": Stage.HELO,
-    b"STARTTLS": Stage.STARTTLS,
-    b"AUTH": Stage.AUTH,
-    b"MAIL": Stage.MAIL,
-    b"RCPT": Stage.RCPT,
-    b"DATA": Stage.DATA,
-    b"BDAT": Stage.BDAT,
-    b"RSET": Stage.RSET,
-    b"NOOP": Stage.NOOP,
-    b"QUIT": Stage.QUIT,
-}
+_VERBS = ("EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT")
+_STAGES: Final = {b"LHLO": Stage.EHLO, **{verb.encode(): Stage[verb] for verb in _VERBS}}
 
 _TEXT = r"[^\x00-\x20\x7f\"(),:;<>@\[\\\]]"  # an atom, dots included, ASCII or beyond
 _LOCAL = rf'(?:{_TEXT}+|"(?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])*")'

@@ -66,13 +66,9 @@ class RelayInThread:
         Raises:
             TimeoutError: they did not arrive in time.
         """
-        waiting = asyncio.run_coroutine_threadsafe(self._wait_for(messages, seconds), self._loop)
-        waiting.result()
+        waiting = asyncio.wait_for(self.relay.wait_for(messages), seconds)
+        asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
         return self.received
-
-    async def _wait_for(self, messages: int, seconds: float) -> None:
-        async with asyncio.timeout(seconds):
-            await self.relay.wait_for(messages)
 
     def start(self) -> None:
         self._thread.start()

@@ -26,10 +26,6 @@ _CLIENT_FIRST: Final = re.compile(rb"((?:n|y|p=([a-z-]+)),(?:a=[^,]*)?,)(n=([^,]
 _CLIENT_FINAL: Final = re.compile(rb"(c=([^,]+),r=([^,]+)),p=([^,]+)")
 
 
-def _unchanged(challenge: bytes) -> bytes:
-    return challenge
-
-
 @dataclass(frozen=True, slots=True)
 class ServerScram:
     """The server side of SCRAM, for `ScriptedRelay(mechanisms={"SCRAM-SHA-256": ServerScram("sha256")})`.
@@ -48,7 +44,7 @@ class ServerScram:
     salt: bytes = b"a salt for tests"
     iterations: int = 4096
     nonce: bytes = b"%the-server-s-part"
-    alter_challenge: Callable[[bytes], bytes] = _unchanged
+    alter_challenge: Callable[[bytes], bytes] = bytes  # unchanged
     skips_proof: bool = False
 
     def __call__(self, users: Mapping[str, str]) -> SaslExchange:
@@ -108,28 +104,27 @@ def _login(users: Users) -> SaslExchange:
     return _check_secret(users, user, secret)
 
 
-_BEARER = re.compile(rb"user=([^\x01]*)\x01auth=Bearer ([^\x01]*)\x01\x01", re.IGNORECASE)
+def _bearer(pattern: bytes, failure: Mapping[str, str]) -> MechanismFactory:
+    """Return the exchange of an OAuth mechanism: a refusal is a challenge first, whose answer means nothing."""
+    message = re.compile(pattern, re.IGNORECASE)
+
+    def exchange(users: Users) -> SaslExchange:
+        match = message.fullmatch((yield b""))
+        result = _check_secret(users, match[1], match[2]) if match else (None, False)
+        if not result[1]:
+            yield json.dumps(failure).encode("ascii")
+        return result
+
+    return exchange
 
 
-def _xoauth2(users: Users) -> SaslExchange:
-    """Run XOAUTH2, as documented by Google and Microsoft: a refusal is a challenge first, with an empty answer."""
-    match = _BEARER.fullmatch((yield b""))
-    result = _check_secret(users, match[1], match[2]) if match else (None, False)
-    if not result[1]:
-        yield json.dumps({"status": "401", "schemes": "bearer", "scope": "mail"}).encode("ascii")
-    return result
-
-
-_OAUTHBEARER = re.compile(rb"n,a=([^,\x01]*),(?:\x01[a-z]+=[^\x01]*)*\x01auth=Bearer ([^\x01]*)\x01\x01", re.IGNORECASE)
-
-
-def _oauthbearer(users: Users) -> SaslExchange:
-    """Run OAUTHBEARER (RFC 7628): a refusal is a challenge first, with one byte 0x01 as its answer."""
-    match = _OAUTHBEARER.fullmatch((yield b""))
-    result = _check_secret(users, match[1], match[2]) if match else (None, False)
-    if not result[1]:
-        yield json.dumps({"status": "invalid_token", "scope": "mail"}).encode("ascii")
-    return result
+_xoauth2 = _bearer(  # as documented by Google and Microsoft
+    rb"user=([^\x01]*)\x01auth=Bearer ([^\x01]*)\x01\x01", {"status": "401", "schemes": "bearer", "scope": "mail"}
+)
+_oauthbearer = _bearer(  # RFC 7628
+    rb"n,a=([^,\x01]*),(?:\x01[a-z]+=[^\x01]*)*\x01auth=Bearer ([^\x01]*)\x01\x01",
+    {"status": "invalid_token", "scope": "mail"},
+)
 
 
 def _cram_md5(users: Users) -> SaslExchange:
@@ -147,11 +142,7 @@ def _external(users: Users) -> SaslExchange:
     return name, not name or name in users
 
 
-DEFAULT_MECHANISMS: Final[Mapping[str, MechanismFactory]] = {
-    "PLAIN": _plain,
-    "LOGIN": _login,
-    "XOAUTH2": _xoauth2,
-}
+DEFAULT_MECHANISMS: Final[Mapping[str, MechanismFactory]] = {"PLAIN": _plain, "LOGIN": _login, "XOAUTH2": _xoauth2}
 MECHANISMS: Final[Mapping[str, MechanismFactory]] = {
     **DEFAULT_MECHANISMS,
     "OAUTHBEARER": _oauthbearer,
@@ -220,20 +211,13 @@ OFFERS: Final = ("PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTAT
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The extensions, limits and demands of a relay.
+    """The extensions, limits and demands of a relay; see the arguments of `ScriptedRelay`.
 
     Attributes:
         name: its host name, in the greeting and the reply to EHLO.
-        offers: lines of the reply to EHLO, a keyword and its parameters each; SIZE, STARTTLS and AUTH are added.
-        hides: keywords left out of that reply although the relay supports them (a stripped STARTTLS).
+        hides: in upper case.
         starttls: true if it has a certificate to upgrade with.
-        users: names and passwords, or tokens; AUTH is offered if there are any.
-        mechanisms: the ones it offers, in its order, each with its server side; None is offered but does not work.
-        auth_needs_tls: AUTH is neither offered nor accepted without TLS.
-        needs_auth: MAIL is refused before a login; `needs_tls`: before TLS.
-        max_size: bytes of content that it accepts (RFC 1870); None accepts any and announces SIZE without a number.
-        lmtp: LMTP: LHLO, and one reply per recipient after the content (RFC 2033).
-        runs_refused_chunk: reads the chunk of a BDAT it refuses as commands, as go-smtp 0.21 does.
+        mechanisms: each with its server side; None is offered but does not work.
     """
 
     name: str = "relay.example"

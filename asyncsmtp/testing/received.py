@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email.message
-import email.policy
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +9,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import compat32, default
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 
@@ -47,9 +45,9 @@ class Received:
     chunked: bool = False
 
     @property
-    def email(self) -> email.message.EmailMessage:
+    def email(self) -> EmailMessage:
         """The content as parsed by the standard library, for assertions on headers and parts."""
-        return BytesParser(policy=email.policy.default).parsebytes(self.content)
+        return BytesParser(policy=default).parsebytes(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,10 @@ class Maildir:
         name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_SEQUENCE):09}.{self._host}"
         written = f"{self._tmp}/{name}"
         try:
-            with open(written, "xb", buffering=0, opener=_open_for_owner) as file:
-                _write_all(file.fileno(), _delivery_lines(message) + message.content)
+            with open(written, "xb", buffering=0, opener=partial(os.open, mode=0o600)) as file:
+                rest = memoryview(_delivery_lines(message) + message.content)
+                while rest:
+                    rest = rest[file.write(rest) :]
             os.rename(written, f"{self._new}/{name}")
         except OSError:
             Path(written).unlink(missing_ok=True)
@@ -122,16 +122,6 @@ class Maildir:
     def __len__(self) -> int:
         """Return the number of mails."""
         return sum(1 for folder in ("new", "cur") for _ in os.scandir(self.path / folder))
-
-
-def _open_for_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _write_all(file: int, octets: bytes) -> None:
-    rest = memoryview(octets)
-    while rest:
-        rest = rest[os.write(file, rest) :]
 
 
 def _delivery_lines(message: Received) -> bytes:

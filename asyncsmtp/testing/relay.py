@@ -74,18 +74,14 @@ class SmtpServer:
     @property
     def url(self) -> str:
         """The address that it listens on, as a relay's URL that includes its security."""
-        protocol = "lmtp" if self.policy.lmtp else "smtp"
         security = "tls" if self.implicit_tls else "starttls" if self.policy.starttls else "none"
+        scheme, implied = ("lmtp", "none") if self.policy.lmtp else ("smtp", "starttls")
+        address = f"{self.host}:{self.port}"
         if self.unix_path is not None:
-            return f"{protocol}+unix://{quote(os.fsencode(self.unix_path))}" + _security_query("none", security)
-        traceback = f"{self.host}:{self.port}"
-        if self.policy.lmtp:
-            return f"lmtp://{traceback}" + _security_query("none", security)
-        return (
-            f"smtps://{traceback}"
-            if self.implicit_tls
-            else f"smtp://{traceback}" + _security_query("starttls", security)
-        )
+            scheme, implied, address = f"{scheme}+unix", "none", quote(os.fsencode(self.unix_path))
+        elif self.implicit_tls and not self.policy.lmtp:
+            scheme, implied = "smtps", "tls"
+        return f"{scheme}://{address}" + ("" if security == implied else f"?security={security}")
 
     async def start(self) -> None:
         """Listen; from here on `port` and `url` are known."""
@@ -193,11 +189,6 @@ class SmtpServer:
         self._open.discard(connection)
         if not self._open:
             self._idle.set()
-
-
-def _security_query(implied: str, security: str) -> str:
-    """Return the security as a query of a URL; empty if the scheme implies it."""
-    return "" if security == implied else f"?security={security}"
 
 
 CR = b"\r"

@@ -27,6 +27,7 @@ __all__ = [
     "CallRule",
     "DefaultReply",
     "DiscardInput",
+    "End",
     "Fin",
     "HalfClose",
     "Hang",
@@ -152,11 +153,7 @@ class HalfClose:
 
 @dataclass(frozen=True, slots=True)
 class DiscardInput:
-    """Removal of the input that the client pipelined.
-
-    Attributes:
-        only_if_refused: only if the last reply sent was a 5xx.
-    """
+    """Removal of the input that the client pipelined; `only_if_refused`: if the last reply sent was a 5xx."""
 
     only_if_refused: bool = False
 
@@ -175,21 +172,8 @@ class CallRule:
     callable: Callable[[StageContext], Action | None]
 
 
-Step: TypeAlias = (
-    str
-    | bytes
-    | DefaultReply
-    | Wait
-    | SendSlowly
-    | Hang
-    | StopReading
-    | Fin
-    | Rst
-    | HalfClose
-    | DiscardInput
-    | RefuseInput
-    | CallRule
-)
+End: TypeAlias = Hang | StopReading | Fin | Rst | HalfClose  # nothing more is sent after it
+Step: TypeAlias = str | bytes | DefaultReply | Wait | SendSlowly | DiscardInput | RefuseInput | CallRule | End
 Action: TypeAlias = "Step | Sequence[Step]"
 Rule: TypeAlias = "Action | Mapping[int, Action] | Callable[[StageContext], Action | None]"
 

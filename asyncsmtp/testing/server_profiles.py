@@ -62,21 +62,13 @@ class ServerProfile:
     runs_refused_chunk: bool = False
 
     def relay(
-        self,
-        script: Mapping[Stage, Rule] | None = None,
-        *,
-        tls: ssl.SSLContext | None = None,
-        round_trip: float = 0.0,
+        self, script: Mapping[Stage, Rule] | None = None, *, tls: ssl.SSLContext | None = None, round_trip: float = 0.0
     ) -> ScriptedRelay:
         """Make a relay that behaves like this server, with the replies of a script."""
         script = script or {}
         all_rules = {**script, **{stage: _merge(rule, script.get(stage)) for stage, rule in self.rules.items()}}
         return ScriptedRelay(
-            all_rules,
-            offers=self.offers,
-            tls=tls,
-            runs_refused_chunk=self.runs_refused_chunk,
-            round_trip=round_trip,
+            all_rules, offers=self.offers, tls=tls, runs_refused_chunk=self.runs_refused_chunk, round_trip=round_trip
         )
 
 

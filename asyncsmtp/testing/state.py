@@ -150,71 +150,61 @@ def apply(state: ServerState, received: ReceivedLine, code: int | None) -> NextA
     Args:
         code: of the reply; 0 for the default action without a reply, None if a script sent no reply that counts.
     """
-    action = _APPLY[received.stage](state, received, code)
-    return NextAction.CLOSE if code == 421 else action
+    effect = _EFFECTS.get(received.stage)
+    action = effect(state, received, code) if effect is not None else None
+    return NextAction.CLOSE if code == 421 else action or NextAction.GO_ON
 
 
 def _positive(code: int | None) -> bool:
     return code is not None and 200 <= code < 300
 
 
-def _nothing(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
-    return NextAction.GO_ON
-
-
-def _connect(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _connect(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     mode = Mode.HANDSHAKE if state.implicit_tls else Mode.GREETING
     state.mode = mode if code == 0 else Mode.SILENT
-    return NextAction.GO_ON
 
 
-def _handshake(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _handshake(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction | None:
     state.mode = Mode.SILENT
-    return NextAction.UPGRADE if code == 0 else NextAction.GO_ON
+    return NextAction.UPGRADE if code == 0 else None
 
 
-def _greeting(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _greeting(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     state.mode = Mode.COMMAND
     state.rejected = code is not None and code >= 400
-    return NextAction.GO_ON
 
 
-def _hello(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _hello(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if _positive(code):
         state.hello = received.stage
         state.transaction = None
-    return NextAction.GO_ON
 
 
-def _starttls(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _starttls(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if code == 220:
         state.mode = Mode.HANDSHAKE
         state.input.clear()  # plaintext pipelined after STARTTLS must be ignored (RFC 3207 §4.2)
-    return NextAction.GO_ON
 
 
-def _auth(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _auth(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     login = state.current_login(received)
     state.mode = Mode.RESPONSE if code == 334 else Mode.COMMAND
     if code == 334:
-        return NextAction.GO_ON
+        return
     state.login = None
     state.auth_attempted(login.attempt(code == 235))
     if code == 235:
         state.user = login.user or ""
-    return NextAction.GO_ON
 
 
-def _mail(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _mail(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if _positive(code):
         state.transaction = ServerTransaction(received.path or _parse_leniently(received.argument, "FROM:"))
-    return NextAction.GO_ON
 
 
-def _rcpt(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _rcpt(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if _positive(code) and state.transaction is not None:
         state.transaction.recipients.append(received.path or _parse_leniently(received.argument, "TO:"))
-    return NextAction.GO_ON
 
 
 def _parse_leniently(argument: bytes, keyword: str) -> ParsedPath:
@@ -225,29 +215,26 @@ def _parse_leniently(argument: bytes, keyword: str) -> ParsedPath:
         return ParsedPath(argument.decode("utf-8", "backslashreplace"), {})
 
 
-def _data(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _data(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if code == 354:
         state.mode, state.body_started, state.early_reply = Mode.CONTENT, False, None
-    return NextAction.GO_ON
 
 
-def _body(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _body(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     state.early_reply = code or None
-    return NextAction.GO_ON
 
 
-def _end_of_data(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _end_of_data(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if _positive(code or state.early_reply):
         state.accept_message(received.content, chunked=False)
     state.mode = Mode.COMMAND
     state.transaction = None
-    return NextAction.GO_ON
 
 
-def _bdat(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _bdat(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     transaction = state.transaction
     if transaction is None:
-        return NextAction.GO_ON
+        return
     if not _positive(code):
         transaction.chunk_refused = True  # RFC 3030 §2: RSET must come before anything else
     elif received.last:
@@ -255,20 +242,18 @@ def _bdat(state: ServerState, received: ReceivedLine, code: int | None) -> NextA
         state.transaction = None
     else:
         transaction.chunks.append(received.content)
-    return NextAction.GO_ON
 
 
-def _rset(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
+def _rset(state: ServerState, received: ReceivedLine, code: int | None) -> None:
     if _positive(code):
         state.transaction = None
-    return NextAction.GO_ON
 
 
-def _quit(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction:
-    return NextAction.CLOSE if _positive(code) else NextAction.GO_ON
+def _quit(state: ServerState, received: ReceivedLine, code: int | None) -> NextAction | None:
+    return NextAction.CLOSE if _positive(code) else None
 
 
-_APPLY: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine, int | None], NextAction]]] = {
+_EFFECTS: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine, int | None], NextAction | None]]] = {
     Stage.CONNECT: _connect,
     Stage.HANDSHAKE: _handshake,
     Stage.GREETING: _greeting,
@@ -284,7 +269,5 @@ _APPLY: Final[Mapping[Stage, Callable[[ServerState, ReceivedLine, int | None], N
     Stage.END_OF_DATA: _end_of_data,
     Stage.BDAT: _bdat,
     Stage.RSET: _rset,
-    Stage.NOOP: _nothing,
     Stage.QUIT: _quit,
-    Stage.OTHER: _nothing,
 }

@@ -155,10 +155,8 @@ class TranscriptRelay(ScriptedRelay):
     ) -> None:
         await super().__aexit__(kind, error, where)
         if error is None and (self._deviations or self._expected):
-            raise AssertionError("\n".join([*(self._deviations or self._missing()), *self.dialogue]))
-
-    def _missing(self) -> list[str]:
-        return [f"the transcript continues: C: {' | '.join(self._expected)}"]
+            missing = f"the transcript continues: C: {' | '.join(self._expected)}"
+            raise AssertionError("\n".join([*(self._deviations or [missing]), *self.dialogue]))
 
     def _rule(self, context: StageContext) -> Action | None:
         if context.stage in _UNSCRIPTED_STAGES:
@@ -189,14 +187,10 @@ def _actions(transcript: Transcript) -> tuple[deque[list[Step]], list[Step]]:
         elif isinstance(step, ServerStep):
             for reply in step.replies:
                 answered += answered < asked
-                actions[answered].append(reply if actions[answered] else _reply(reply))
+                text = reply.removesuffix(b"\r\n").decode("utf-8", "surrogateescape")
+                actions[answered].append(reply if actions[answered] else text)  # the relay acts on the first one's code
         else:
             actions[min(answered + 1, asked)].append(Fin() if step is ConnectionEnd.FIN else Rst())
     if answered < asked:
         actions[asked].append(Fin())
     return deque(actions[1:]), actions[0]
-
-
-def _reply(octets: bytes) -> str:
-    """Return the first answer as a reply; the relay acts on its code."""
-    return octets.removesuffix(b"\r\n").decode("utf-8", "surrogateescape")

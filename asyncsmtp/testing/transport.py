@@ -108,11 +108,11 @@ class ServerTransport:
 
     def close(self) -> None:
         """Close once all output is written, with a close_notify over TLS."""
-        self._delay(self._close)
+        self._delay(lambda: self._transport.close())  # TLS may have replaced the transport by then
 
     def abort(self) -> None:
         """Close without a close_notify, discarding output not yet written."""
-        self._delay(self._abort)
+        self._delay(lambda: self._transport.abort())
 
     def reset(self) -> None:
         """Close with a TCP reset (SO_LINGER 0)."""
@@ -141,41 +141,34 @@ class ServerTransport:
         if self._upgrade is not None and interrupted:
             self._upgrade.cancel()
             await asyncio.wait([self._upgrade])
-        self._abort()
+        if not self._lost:
+            self._transport.abort()
         return interrupted
 
     def _delay(self, action: Callable[[], None]) -> None:
-        if not self._round_trip:
-            action()
-            return
         self._delayed.append(action)
-        asyncio.get_running_loop().call_later(self._round_trip, self._run_delayed)
+        if self._round_trip:
+            asyncio.get_running_loop().call_later(self._round_trip, self._run_delayed)
+        else:
+            self._run_delayed()
 
     def _run_delayed(self) -> None:
-        self._delayed.popleft()()
+        action = self._delayed.popleft()
+        if not self._lost:
+            action()
 
     def _write(self, octets: bytes) -> None:
-        if not self._lost and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write(octets)
 
-    def _close(self) -> None:
-        if not self._lost:
-            self._transport.close()
-
-    def _abort(self) -> None:
-        if not self._lost:
-            self._transport.abort()
-
     def _reset(self) -> None:
-        if not self._lost:
-            with self._socket() as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._transport.abort()
+        with self._socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def _half_close(self) -> None:
-        if not self._lost:
-            with self._socket() as sock:
-                sock.shutdown(socket.SHUT_WR)
+        with self._socket() as sock:
+            sock.shutdown(socket.SHUT_WR)
 
     def _socket(self) -> socket.socket:
         """Return the socket below the transport, as a second handle: event loops differ in what theirs can do."""
@@ -196,26 +189,18 @@ class ServerTransport:
             unread: input already read that belongs to the handshake; TLS gets it.
             done: called with None, or with the reason why the handshake failed.
         """
-        self._delay(partial(self._start_handshake, protocol, context, unread, done))
 
-    def _start_handshake(
-        self,
-        protocol: asyncio.Protocol,
-        context: ssl.SSLContext,
-        unread: InputBuffer,
-        done: Callable[[BaseException | None], None],
-    ) -> None:
-        if self._lost:
-            return
-        loop = asyncio.get_running_loop()
-        self._upgrade = loop.create_task(
-            loop.start_tls(
+        def start() -> None:
+            loop = asyncio.get_running_loop()
+            tls = loop.start_tls(
                 self._transport, protocol, context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT
             )
-        )
-        self._upgrade.add_done_callback(partial(self._finish_handshake, done))
-        # two turns later start_tls has installed TLS, and nothing more was read yet
-        loop.call_soon(loop.call_soon, self._feed_tls, unread)
+            self._upgrade = loop.create_task(tls)
+            self._upgrade.add_done_callback(partial(self._finish_handshake, done))
+            # two turns later start_tls has installed TLS, and nothing more was read yet
+            loop.call_soon(loop.call_soon, self._feed_tls, unread)
+
+        self._delay(start)
 
     def _feed_tls(self, unread: InputBuffer) -> None:
         """Pass to TLS what was read before; uvloop reads from a new connection before it can be paused."""

@@ -1,7 +1,7 @@
 """python -m tests.fuzz F3 [--seconds 60]: search for an input that breaks a target, guided by coverage.
 
 It begins with `seeds.py`, and ends with 0 when nothing was found. What it finds is written to the current folder
-as `crash-…`: put it among the seeds, then mend what it broke. Wants the extra `fuzz`.
+as `crash-…`: put it among the seeds, then fix the code. Needs the extra `fuzz`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LENGTHS = {"F1": 4096}  # octets of an input; a line of a reply may have 2,048
+LENGTHS = {"F1": 4096}  # bytes of an input; a line of a reply may have 2,048
 
 
 def main() -> None:

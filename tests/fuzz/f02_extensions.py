@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.replies import Extensions, Reply
 
 __all__ = ["target"]
 

@@ -23,7 +23,7 @@ from tests.fuzz.script import turns
 __all__ = ["target"]
 
 DIALOGUES = tuple(Dialogue)
-MOST_SECONDS = 6 * 3600.0  # of virtual time; the limits of all stages of three messages are less
+MAX_SECONDS = 6 * 3600.0  # of virtual time; the limits of all stages of three messages are less
 ENDS = (b"\r\n.\r\n", b" LAST\r\n")
 BEGUN = (b"\r\nDATA\r\n", b"BDAT ")
 PASSWORD = "hunter2-c4n4ry"
@@ -69,7 +69,7 @@ async def _play(loop: VirtualLoop, settings: int, moves: int, script: bytes) -> 
     except SMTPError as error:
         results = [error]
     assert not faults
-    assert loop.time() - began < MOST_SECONDS
+    assert loop.time() - began < MAX_SECONDS
     assert transport.is_closing()
     assert len(asyncio.all_tasks(loop)) == 1
     if len(messages) == 1 and body in transport.written and any(end in transport.written for end in ENDS):

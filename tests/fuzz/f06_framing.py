@@ -30,7 +30,7 @@ def target(data: bytes) -> None:
 
 
 def undo(image: bytes) -> bytes:
-    """RFC 5321 §4.5.2 as the receiver is told to do it, line by line."""
+    """RFC 5321 §4.5.2 as the receiver must do it, line by line."""
     lines = image.split(b"\r\n")
     end = lines.index(b".")
     assert lines[end + 1 :] == [b""]

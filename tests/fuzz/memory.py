@@ -31,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """At once: a thread would be heard of through the selector, which is none."""
+        """At once: a thread would report through the selector, and there is no selector."""
         future = self.create_future()
         try:
             future.set_result(func(*args))

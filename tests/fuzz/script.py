@@ -32,7 +32,7 @@ TOKENS = dict(
 )
 HALF_CLOSED = b"(end of file)"  # a turn: it says nothing more, and still listens
 HALF_CLOSES = 0xFD
-GO_ON = 0xFE  # what follows comes only when the client has said something more, or its time is up
+GO_ON = 0xFE  # what follows comes only after the client has sent something more, or its time is up
 END = 0xFF  # the server hangs up
 
 

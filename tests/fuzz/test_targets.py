@@ -68,7 +68,7 @@ def test_f1_sees_a_reader_that_minds_where_it_is_cut(monkeypatch: pytest.MonkeyP
 
 def test_f2_sees_a_number_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's int refuses so many digits: it raises."""
-    monkeypatch.setattr("asyncsmtp.protocol.extensions._number", lambda text, digits: int(text) if text else None)
+    monkeypatch.setattr("asyncsmtp.protocol.replies._number", lambda text, digits: int(text) if text else None)
     assert broken("F2")
 
 

@@ -134,7 +134,7 @@ class Dovecot(Jailed):
         return [file.name.partition(":2,")[2] for file in sorted(files, key=lambda file: file.name)]
 
     def lmtp_mails(self, user: str) -> list[bytes]:
-        """What LMTP left in the mailbox of one address; there as soon as it is accepted."""
+        """Return the mails of one address that LMTP delivered; they are there once it accepted them."""
         return [file.read_bytes() for file in sorted(self.jail.path(f"/mail/{user}/new").glob("*"))]
 
     def clear(self) -> None:

@@ -39,7 +39,7 @@ def system(name: str) -> Path:
 
 
 def absent(name: str) -> str | None:
-    """Why that server cannot be run here, or None if it can."""
+    """Return why that server cannot be run here, or None if it can."""
     if os.geteuid() != 0:
         return f"{name} starts as root only"
     if not _is_complete(name):

@@ -24,7 +24,7 @@ __all__ = ["Jail", "link", "wait_until"]
 
 FIRST_USER = 64001  # nobody's on the machine outside
 DEVICES = {"null": (1, 3), "urandom": (1, 9), "random": (1, 8)}
-PATIENCE = 20.0  # seconds
+START_TIMEOUT = 20.0  # seconds
 
 
 class Jail:
@@ -45,7 +45,7 @@ class Jail:
         self._server: subprocess.Popen[bytes] | None = None
 
     def path(self, inside: str) -> Path:
-        """Where a path of the server's is, seen from outside."""
+        """Return the place of a path of the server's, seen from outside."""
         return self.root / inside.lstrip("/")
 
     def write(self, inside: str, content: str | bytes, owner: str = "root") -> None:
@@ -94,7 +94,7 @@ class Jail:
 
     @property
     def log(self) -> str:
-        """What the server wrote of itself so far."""
+        """Return what the server logged so far."""
         files = [self._output, *sorted(self.path("/var/log").rglob("*"))]
         return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
 
@@ -103,7 +103,7 @@ class Jail:
         if self._server is not None:
             self._server.terminate()
             try:
-                self._server.wait(timeout=PATIENCE)
+                self._server.wait(timeout=START_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
@@ -115,7 +115,7 @@ class Jail:
         if (code := self._server.poll()) is not None:
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.log}")
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+            socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT).close()
         except ConnectionRefusedError:
             return False
         return True
@@ -168,7 +168,7 @@ def link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def wait_until(condition: Callable[[], bool], explanation: Callable[[], str], seconds: float = PATIENCE) -> None:
+def wait_until(condition: Callable[[], bool], explanation: Callable[[], str], seconds: float = START_TIMEOUT) -> None:
     """Ask again and again, for what tells nobody when it happens."""
     deadline = time.monotonic() + seconds
     while not condition():

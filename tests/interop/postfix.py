@@ -94,7 +94,7 @@ mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-512
 
 
 def missing() -> str | None:
-    """Why no Postfix can be run here, or None if one can."""
+    """Return why no Postfix can be run here, or None if one can."""
     for program, package in (("postfix", "postfix"), ("saslpasswd2", "sasl2-bin")):
         if shutil.which(program, path=PATH) is None:
             return f"{program} is not installed (package {package})"
@@ -125,7 +125,7 @@ class Postfix:
 
     @property
     def log(self) -> str:
-        """What the server wrote of itself so far."""
+        """Return what the server logged so far."""
         return (self.root / "log").read_text(encoding="utf-8", errors="replace")
 
     def mails(self) -> list[EmailMessage]:

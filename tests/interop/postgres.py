@@ -32,7 +32,7 @@ def _programs() -> Path | None:
 
 
 def missing() -> str | None:
-    """Why it cannot be run here, or None if it can."""
+    """Return why it cannot be run here, or None if it can."""
     return None if _programs() else "there is no PostgreSQL (Debian: postgresql)"
 
 
@@ -65,7 +65,7 @@ class Postgres:
 
     @property
     def log(self) -> str:
-        """What the server wrote of itself so far."""
+        """Return what the server logged so far."""
         return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What a test needs and cannot have here: a skip, or a failure where the servers are required."""
+"""A missing server: a skip, or a failure where the servers are required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests know of a real server, whichever it is."""
+"""The interface of the tests to a real server."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server wrote of itself so far."""
+        """Return what the server logged so far."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -85,7 +85,7 @@ class Server:
         return [file.read_bytes() for file in self._delivered()]
 
     def relay(self, security: Security = Security.STARTTLS, **settings: Any) -> Relay:
-        """How to submit to it; with a login where it wants one."""
+        """Return the relay to submit to it with; with a login if it demands one."""
         ports = {Security.STARTTLS: self.submission, Security.IMPLICIT_TLS: self.smtps, Security.PLAINTEXT: self.plain}
         in_clear = security is Security.PLAINTEXT
         login = None if in_clear and not self.asks_in_clear else Login(USER, Secret(PASSWORD))

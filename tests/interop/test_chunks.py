@@ -36,7 +36,7 @@ class Chunks:
 
 
 async def test_dots_are_kept_as_they_are(server: Server) -> None:
-    """In a chunk nothing is doubled, and a lone dot ends nothing."""
+    """In a chunk nothing is doubled, and a line with only a dot ends nothing."""
     sent, chunks = letter(), Chunks()
     async with Session(server.relay(dialogue=Dialogue.STREAMED), trace=chunks) as session:
         assert (await session.send(sent)).accepted
@@ -69,7 +69,7 @@ async def test_a_large_content_goes_in_several_chunks(server: Server) -> None:
 
 
 async def test_a_refused_recipient_in_the_stream_takes_nobody_with_it(server: Server) -> None:
-    """The chunk behind it was said unasked: the server must swallow it, and the session goes on."""
+    """The chunk after it was sent before the reply: the server must discard it, and the session goes on."""
     sent = [letter(n, *(["nobody@example.com"] if n % 4 == 2 else ["ada@example.com"])) for n in range(16)]
     async with Session(server.relay(dialogue=Dialogue.STREAMED)) as session:
         deliveries = await asyncio.gather(*map(session.send, sent))

@@ -44,7 +44,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Meant:
-    """What a message is to say, apart from how that is encoded."""
+    """Return the meaning of a message, apart from its encoding."""
 
     name: str
     subject: str

@@ -60,7 +60,7 @@ async def test_success_is_reported_with_our_names_for_it(server: Server) -> None
 
 
 @on("postfix", "exim")  # OpenSMTPD adds each recipient's NOTIFY to that of the one before (6.8.0p2)
-async def test_each_recipient_has_wishes_of_its_own(server: Server) -> None:
+async def test_each_recipient_has_options_of_its_own(server: Server) -> None:
     """Both are delivered; who is to be silent about is in no report."""
     async with Session(server.relay()) as session:
         assert (await session.send(asking(Notify.SUCCESS | Notify.FAILURE, Notify.NEVER))).accepted

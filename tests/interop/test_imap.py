@@ -94,14 +94,14 @@ def test_a_folder_s_name_is_a_name_whatever_is_in_it(dovecot: Dovecot, name: str
     assert "doesn't exist" in str(caught.value)
 
 
-def test_a_wrong_password_a_wrong_authority_and_a_server_that_is_gone_are_told(
+def test_a_wrong_password_a_wrong_authority_and_a_server_that_is_gone_are_reported(
     dovecot: Dovecot,
     command: Command,  # noqa: F811
     campaign: Path,  # noqa: F811
     sent: dict[str, str],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """77, 69 and 69; the password of one who is refused is not told."""
+    """77, 69 and 69; the password of one who is refused is not printed."""
     assert sent
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", "wrong horse")
     words = ("bounces", campaign, "--from", url(dovecot))

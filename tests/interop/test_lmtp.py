@@ -27,7 +27,7 @@ BOTH_WAYS = pytest.mark.parametrize("dialogue", list(Dialogue))
 
 
 class Lines:
-    """A trace that keeps who said what."""
+    """A trace that keeps each line with its sender."""
 
     def __init__(self) -> None:
         self.said: list[tuple[Direction, str]] = []
@@ -83,7 +83,7 @@ async def test_every_answer_finds_its_message(dovecot: Dovecot, dialogue: Dialog
         assert arrived == sorted(bytes(sent[number].content) for number, to in enumerate(paths) if path in to)
 
 
-async def test_a_session_speaks_behind_the_dot(dovecot: Dovecot) -> None:
+async def test_a_session_pipelines_after_the_end_of_data(dovecot: Dovecot) -> None:
     """Dovecot reads on behind a content, so the next envelope does not wait for the replies to it."""
     lines = Lines()
     async with Session(by_port(dovecot, Dialogue.PIPELINED), trace=lines) as session:
@@ -125,5 +125,5 @@ def is_end(line: tuple[Direction, str]) -> bool:
 
 
 def named(delivery: Delivery, path: str) -> bool:
-    """Whether the reply to the content speaks of the recipient that it is booked for."""
+    """Tell if the reply to the content names the recipient that it is recorded for."""
     return f"<{path}>" in delivery.reply(path).text

@@ -30,12 +30,7 @@ from tests.interop.server import PASSWORD, USER, Server, original
 
 pytestmark = pytest.mark.interop
 
-KINDS: dict[str, type[Server]] = {
-    "postfix": ServedPostfix,
-    "exim": Exim,
-    "opensmtpd": OpenSmtpd,
-    "dovecot": Dovecot,
-}
+KINDS: dict[str, type[Server]] = {"postfix": ServedPostfix, "exim": Exim, "opensmtpd": OpenSmtpd, "dovecot": Dovecot}
 THREE_WAYS = pytest.mark.parametrize("security", [Security.PLAINTEXT, Security.STARTTLS, Security.IMPLICIT_TLS])
 
 TRICKY = "a\n.\n..\n.QUIT\nFrom here, an mbox would begin a new mail\n \n\ttab\ntrailing  \n" + "x" * 998 + "\n\n\n"
@@ -180,7 +175,7 @@ async def test_hundreds_over_two_sessions_all_arrive_once(server: Server, dialog
 
 
 @on(*KINDS)
-async def test_a_session_speaks_behind_the_dot_where_the_server_bears_it(server: Server) -> None:
+async def test_a_session_pipelines_after_the_end_of_data_where_the_server_allows_it(server: Server) -> None:
     """A server that offers PIPELINING proves it with the first content, and is spoken to ahead from then on."""
     lines: list[tuple[Direction, str]] = []
 
@@ -212,7 +207,7 @@ async def test_every_mechanism_that_both_sides_know_logs_in(server: Server, mech
         said.append(text)
 
     secret: dict[str, Any] = (
-        {"token": token_of(server)} if mechanism.takes is Bearer else {"password": Secret(PASSWORD)}
+        {"token": make_token(server)} if mechanism.credentials_type is Bearer else {"password": Secret(PASSWORD)}
     )
     login = Login(USER, mechanisms=(mechanism.name,), **secret)
     async with Session(server.relay(login=login), trace=listen) as session:
@@ -231,7 +226,7 @@ async def test_a_client_certificate_logs_in(server: Server) -> None:
 
 
 @on(*KINDS)
-async def test_a_wrong_password_is_said_once(server: Server) -> None:
+async def test_a_wrong_password_is_sent_once(server: Server) -> None:
     """The server's own words come with the refusal; the password does not."""
     with pytest.raises(AuthenticationRefused, match="535") as refused:
         await Session(server.relay(login=Login(USER, Secret("wrong horse")))).connect()
@@ -246,7 +241,7 @@ async def test_a_certificate_of_an_unknown_authority_ends_it(server: Server, sec
         await Session(server.relay(security, ca_file=None)).connect()
 
 
-def token_of(server: Server) -> TokenSource:
+def make_token(server: Server) -> TokenSource:
     async def token() -> str:
         return server.token()
 

@@ -55,7 +55,7 @@ def opening_errors(cell: Cell) -> tuple[type[SMTPError], ...]:
         return (ConnectFailed,)
     if cell.point in (Point.EHLO, Point.EHLO_AGAIN):
         if cell.fault in GOES_ON:
-            return (Refused, ExtensionNotSupported)  # behind a 5yz HELO is said, and then there is no AUTH
+            return (Refused, ExtensionNotSupported)  # after a 5xx HELO is sent, and then there is no AUTH
         if cell.fault is Fault.INJECTED:
             return (ConnectFailed, ExtensionNotSupported)  # it offers nothing, and the policy wants a login
     return (Refused,) if cell.fault in REFUSALS else (ConnectFailed,)

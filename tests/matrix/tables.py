@@ -24,7 +24,7 @@ class Fault(StrEnum):
     PERMANENT = "5xx"
     GARBAGE = "garbage"
     SLOW_REPLY = "slow reply"
-    EARLY = "early reply"  # to what is not said yet
+    EARLY = "early reply"  # to what is not sent yet
     INJECTED = "injected line"  # in front of the reply that is due
 
 
@@ -48,11 +48,7 @@ class Link(StrEnum):
     TLS = "TLS"
 
 
-SECURITY: Final = {
-    Link.PLAIN: Security.PLAINTEXT,
-    Link.STARTTLS: Security.STARTTLS,
-    Link.TLS: Security.IMPLICIT_TLS,
-}
+SECURITY: Final = {Link.PLAIN: Security.PLAINTEXT, Link.STARTTLS: Security.STARTTLS, Link.TLS: Security.IMPLICIT_TLS}
 
 
 class ClientMode(StrEnum):

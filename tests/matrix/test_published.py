@@ -70,7 +70,7 @@ STARTTLS: Mapping[str, Case] = {
 }
 NEGOTIATION: Mapping[str, Case] = {
     "a hang-up": (Fin(), FAILED),
-    "octets that are no TLS": (b"\x00" * 64, (ConnectFailed, StartTlsInjection)),
+    "bytes that are no TLS": (b"\x00" * 64, (ConnectFailed, StartTlsInjection)),
     "a reply in clear": (b"250 ok\r\n", (ConnectFailed, StartTlsInjection)),
     "an alert": (b"\x15\x03\x03\x00\x02\x02\x28", (ConnectFailed, StartTlsInjection)),
     "half a record": ((b"\x16\x03\x03\x00\x7a\x02", Fin()), (ConnectFailed, StartTlsInjection)),
@@ -79,7 +79,7 @@ BUFFERING: Mapping[str, Case] = {
     "the answer to EHLO behind the 220": (
         (DEFAULT_REPLY, b"250-relay.example\r\n250 AUTH PLAIN\r\n"),
         (StartTlsInjection,),
-    ),
+    )
 }
 OTHER: Mapping[str, Case] = {
     "STARTTLS stripped from EHLO": (b"250-relay.example\r\n250 SIZE\r\n", (ExtensionNotSupported,))
@@ -125,7 +125,7 @@ async def test_a_malformed_opening_is_a_typed_error_and_no_mail(
     server_tls: ssl.SSLContext,
     client_tls: ssl.SSLContext,
 ) -> None:
-    """TL-01 to TL-04, WI-13: nothing of a message is said, neither in clear nor under TLS."""
+    """TL-01 to TL-04, WI-13: nothing of a message is sent, neither in clear nor under TLS."""
     script: dict[Stage, Rule] = {stage: rule}
     if stage is Stage.HELO:
         script[Stage.EHLO] = "502 5.5.1 what"

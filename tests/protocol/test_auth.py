@@ -47,7 +47,7 @@ SCRAM = "SCRAM-SHA-256"
 
 
 class Relay:
-    """A login, and what was said in it; `answer` plays the relay."""
+    """A login with the commands that it sent; `answer` plays the relay."""
 
     def __init__(
         self, offered: str, credentials: Credentials = ANN, wanted: tuple[str, ...] = (), channel: Channel = CHANNEL
@@ -56,21 +56,21 @@ class Relay:
         list(self.protocol.receive(b"220 relay\r\n"))
         self.protocol.send(ehlo("client.example"))
         list(self.protocol.receive(b"250-relay\r\n250 AUTH " + offered.encode() + b"\r\n"))
-        self.said: list[bytes] = []
-        self.shown: list[str] = []
+        self.sent: list[bytes] = []
+        self.printed: list[str] = []
         self.steps = log_in(self.protocol, credentials, channel, wanted)
-        self._say(next(self.steps))
+        self._send(next(self.steps))
 
-    def _say(self, command: object) -> None:
-        self.said.append(self.protocol.send(command))  # type: ignore[arg-type]
+    def _send(self, command: object) -> None:
+        self.sent.append(self.protocol.send(command))  # type: ignore[arg-type]
 
     def answer(self, *replies: bytes) -> bool:
         """Pass in replies; return true if the login is done."""
         for reply in replies:
             (exchange,) = self.protocol.receive(reply + b"\r\n")
-            self.shown.append(str(exchange.reply))
+            self.printed.append(str(exchange.reply))
             try:
-                self._say(self.steps.send(exchange.reply))
+                self._send(self.steps.send(exchange.reply))
             except StopIteration:
                 return True
         return False
@@ -78,14 +78,14 @@ class Relay:
     @property
     def last(self) -> bytes:
         """The last answer, base64 undone; AUTH and its mechanism left out."""
-        return b64decode(self.said[-1].split(b" ")[-1])
+        return b64decode(self.sent[-1].split(b" ")[-1])
 
     def against(self, server: ServerScram, users: dict[str, str]) -> bytes:
         """Play with the server's side of SCRAM; return the final reply when it is due, `*` included."""
         exchange = server(users)
         next(exchange)
         try:
-            while self.said[-1] != b"*\r\n":
+            while self.sent[-1] != b"*\r\n":
                 challenge = exchange.send(self.last)
                 assert not self.answer(b"334 " + b64encode(challenge))
         except StopIteration as ended:
@@ -97,9 +97,9 @@ def test_scram_ends_with_an_empty_answer_and_235() -> None:
     """RFC 4954 §4: what the relay proves comes in a challenge."""
     relay = Relay(SCRAM)
     assert relay.answer(relay.against(ServerScram("sha256"), {"ann": "hunter2"}))
-    assert relay.said[0].startswith(b"AUTH SCRAM-SHA-256 biwsbj1hbm4scj")
-    assert relay.said[-1] == b"\r\n"
-    assert len(relay.said) == 3
+    assert relay.sent[0].startswith(b"AUTH SCRAM-SHA-256 biwsbj1hbm4scj")
+    assert relay.sent[-1] == b"\r\n"
+    assert len(relay.sent) == 3
 
 
 def test_a_wrong_password_is_refused_once() -> None:
@@ -107,7 +107,7 @@ def test_a_wrong_password_is_refused_once() -> None:
     relay = Relay(f"{SCRAM} PLAIN LOGIN")
     with pytest.raises(AuthenticationRefused, match=r"535 no .*check the user name"):
         relay.answer(relay.against(ServerScram("sha256"), {"ann": "other"}))
-    assert [line[:4] for line in relay.said].count(b"AUTH") == 1
+    assert [line[:4] for line in relay.sent].count(b"AUTH") == 1
 
 
 def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -132,10 +132,10 @@ def test_a_login_with_a_malicious_server_is_cancelled(server: ServerScram, why: 
     """AU-03: `*`, a reason, and no other mechanism to which it could talk us down (W-49)."""
     relay = Relay(f"{SCRAM} PLAIN LOGIN CRAM-MD5")
     final = relay.against(server, {"ann": "hunter2"})
-    assert relay.said[-1] == b"*\r\n"
+    assert relay.sent[-1] == b"*\r\n"
     with pytest.raises(AuthenticationRefused, match=rf"the client cancelled: .*{why}"):
         relay.answer(final)
-    assert [line[:4] for line in relay.said].count(b"AUTH") == 1
+    assert [line[:4] for line in relay.sent].count(b"AUTH") == 1
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
@@ -157,7 +157,7 @@ def test_another_mechanism_follows_only_if_this_one_is_not_accepted(code: int) -
     """AU-02: SCRAM, then PLAIN."""
     relay = Relay(f"PLAIN {SCRAM}")
     assert not relay.answer(b"%d not this one" % code)
-    assert relay.said[-1] == b"AUTH PLAIN AGFubgBodW50ZXIy\r\n"
+    assert relay.sent[-1] == b"AUTH PLAIN AGFubgBodW50ZXIy\r\n"
     assert relay.answer(b"235 welcome")
 
 
@@ -168,9 +168,9 @@ PLUSES = "SCRAM-SHA-512-PLUS SCRAM-SHA-256-PLUS"
 def test_scram_follows_a_plus_that_is_refused_before_any_proof(code: int) -> None:
     """AU-04, AU-02: EHLO does not tell which bindings a relay knows. `n`, since it offers -PLUS; and no PLAIN."""
     relay = Relay(f"{PLUSES} {SCRAM} PLAIN", channel=BOUND)
-    assert relay.said[0].startswith(b"AUTH SCRAM-SHA-512-PLUS cD10bHMtc2VydmVyLWVuZC1wb2lud")
+    assert relay.sent[0].startswith(b"AUTH SCRAM-SHA-512-PLUS cD10bHMtc2VydmVyLWVuZC1wb2lud")
     assert not relay.answer(b"%d what binding" % code)
-    assert relay.said[-1].startswith(b"AUTH SCRAM-SHA-256 ")
+    assert relay.sent[-1].startswith(b"AUTH SCRAM-SHA-256 ")
     assert relay.last.startswith(b"n,,")
     with pytest.raises(AuthenticationRefused, match="no user"):
         relay.answer(b"535 no user")
@@ -211,7 +211,7 @@ def test_a_cancelled_login_is_never_retried(cancelled: bytes) -> None:
     """AU-03: whatever the reply to `*` is."""
     relay = Relay(f"{SCRAM} PLAIN")
     assert not relay.answer(b"334 AAAA")
-    assert relay.said[-1] == b"*\r\n"
+    assert relay.sent[-1] == b"*\r\n"
     with pytest.raises(AuthenticationRefused, match="the client cancelled"):
         relay.answer(cancelled)
 
@@ -229,7 +229,7 @@ def test_endless_challenges_are_cancelled() -> None:
     """AU-06, W-52: LOGIN asks twice, then it is over."""
     relay = Relay("LOGIN")
     assert not relay.answer(*[b"334 VXNlcm5hbWU6"] * 3)
-    assert relay.said[-1] == b"*\r\n"
+    assert relay.sent[-1] == b"*\r\n"
     with pytest.raises(AuthenticationRefused, match="the relay sent another challenge after the end of the mechanism"):
         relay.answer(b"501 cancelled")
 
@@ -239,7 +239,7 @@ def test_the_reason_for_a_refused_token_is_reported(mechanism: str, end: bytes) 
     """W-50: the challenge has it, the final reply has not; the secret is not in it (AU-09)."""
     relay = Relay(mechanism, TOKEN)
     assert not relay.answer(b"334 " + b64encode(b'{"status":"expired: hunter2"}'))
-    assert relay.said[-1] == end
+    assert relay.sent[-1] == end
     with pytest.raises(AuthenticationRefused, match=r"535 no .*the token's status: expired: \*\*\*"):
         relay.answer(b"535 no")
 
@@ -250,7 +250,7 @@ def test_a_challenge_reaches_the_mechanism_and_no_log() -> None:
     challenge = b"<1896.697170952@postoffice.reston.mci.net>"
     assert not relay.answer(b"334 " + b64encode(challenge))
     assert relay.last == b"tim b913a602c7eda7a495b4e6e7334d3890"
-    assert relay.shown == ["334 ***"]
+    assert relay.printed == ["334 ***"]
 
 
 @pytest.mark.parametrize("password", ["V", "a", "VXNl"])
@@ -268,7 +268,7 @@ def test_a_secret_that_is_part_of_a_challenge_does_not_spoil_it(password: str) -
 def test_external_sends_the_identity_or_an_equals_sign(credentials: External, said: bytes) -> None:
     """RFC 4954 §4: an empty initial response is `=`."""
     relay = Relay("EXTERNAL PLAIN", credentials)
-    assert relay.said == [said]
+    assert relay.sent == [said]
     assert relay.answer(b"235 welcome")
 
 
@@ -287,7 +287,7 @@ def test_external_sends_the_identity_or_an_equals_sign(credentials: External, sa
 def test_a_login_that_is_not_offered_is_not_tried(
     offered: str, credentials: Credentials, wanted: tuple[str, ...], why: str
 ) -> None:
-    """W-53: nothing is said, and the error tells what to look at."""
+    """W-53: nothing is sent, and the error names what to look at."""
     with pytest.raises(ExtensionNotSupported, match=why):
         Relay(offered, credentials, wanted)
 
@@ -318,7 +318,7 @@ def outcome(relay: Relay, replies: list[bytes]) -> SMTPError | None:
     try:
         for reply in replies:
             if relay.answer(reply):
-                assert not relay.said[0].startswith(b"AUTH SCRAM") or b"AUTH LOGIN\r\n" in relay.said
+                assert not relay.sent[0].startswith(b"AUTH SCRAM") or b"AUTH LOGIN\r\n" in relay.sent
                 break
     except SMTPError as error:
         return error
@@ -339,6 +339,6 @@ def test_no_challenges_break_a_login(mechanism: str, replies: list[bytes], more:
     assert error is None or isinstance(error, Refused | UnexpectedReply)
     if credentials != External():
         assert "hunter2" not in "".join(traceback.format_exception(error))
-    attempts = [line.split()[1].decode() for line in relay.said if line.startswith(b"AUTH ")]
+    attempts = [line.split()[1].decode() for line in relay.sent if line.startswith(b"AUTH ")]
     assert attempts in ([mechanism], [mechanism, "LOGIN"])
-    assert len(relay.said) <= len(attempts) * (MAX_ROUNDS + 2)
+    assert len(relay.sent) <= len(attempts) * (MAX_ROUNDS + 2)

@@ -63,7 +63,7 @@ def test_the_first_refused_chunk_is_the_verdict_and_the_last_one() -> None:
 
 
 def test_a_chunk_refused_meanwhile_decides_when_the_last_is_answered() -> None:
-    """The last chunk was said already: its own 503 says nothing new."""
+    """The last chunk was sent already: its own 503 is no news."""
     transaction = chunked(OK, OK, OK)
     chunk = transaction.start_chunk(5)
     transaction.end_content()
@@ -75,7 +75,7 @@ def test_a_chunk_refused_meanwhile_decides_when_the_last_is_answered() -> None:
 
 
 def test_a_last_chunk_accepted_after_a_refused_one_is_unexpected() -> None:
-    """It cannot be the reply to what was said; the message may be there or not."""
+    """It cannot be the reply to what was sent; the message may be there or not."""
     transaction = chunked(OK, OK, OK)
     chunk = transaction.start_chunk(5)
     transaction.end_content()

@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.protocol.content import (
-    Content,
-    check_canonical,
-    dot_stuff,
-    dot_stuff_content,
-    split_chunks,
-)
+from asyncsmtp.protocol.content import Content, check_canonical, dot_stuff, dot_stuff_content, split_chunks
 from tests.protocol.splitting import at
 
 END = b"\r\n.\r\n"
@@ -63,7 +57,7 @@ def test_the_transparency_vectors(content: bytes, sent: bytes) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
 def test_a_text_with_other_line_ends_holds_no_command(end: str) -> None:
-    """TV-03, TV-04: both kinds become CRLF before the dot is doubled, so nothing ends early."""
+    """TV-03, TV-04: both kinds become CRLF before dot-stuffing, so nothing ends early."""
     text = f"A: {end}.{end}MAIL FROM:<>"
     assert image(Content.of(text).parts) == b"A: \r\n..\r\nMAIL FROM:<>\r\n.\r\n"
     with pytest.raises(MessageError):
@@ -102,7 +96,7 @@ def test_text_has_its_line_ends_normalised_and_smuggles_nothing(smuggled: str) -
     ],
 )
 def test_octets_that_are_not_canonical_are_refused_with_the_place(octets: bytes, why: str) -> None:
-    """D-14, D-28, WO-06, WO-10, MH-16: never mended in silence, which would break a signature; never sent."""
+    """D-14, D-28, WO-06, WO-10, MH-16: never repaired in silence, which would break a signature; never sent."""
     with pytest.raises(MessageError) as refused:
         Content.of(octets)
     assert why in str(refused.value)

@@ -1,4 +1,4 @@
-"""Content that comes in blocks: what passes, what is mended, what is refused, and that cuts make no difference."""
+"""Content that comes in blocks: it passes, is repaired or refused, and the cuts make no difference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def passed(judge: ContentNormalizer, *blocks: bytes) -> bytes:
     return b"".join([*map(judge.feed, blocks), judge.end()])
 
 
-def cut(octets: bytes, places: list[int]) -> list[bytes]:
+def split(octets: bytes, places: list[int]) -> list[bytes]:
     """The octets in pieces, cut at these places."""
     ends = sorted({place % (len(octets) + 1) for place in places})
     return [octets[start:end] for start, end in zip([0, *ends], [*ends, len(octets)], strict=True)]
@@ -36,7 +36,7 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
         whole = None
     judge = ContentNormalizer(fix_eols=fix_eols)
     try:
-        found = passed(judge, *cut(octets, places))
+        found = passed(judge, *split(octets, places))
     except MessageError:
         assert whole is None
     else:
@@ -78,4 +78,4 @@ def test_nothing_is_one_empty_line() -> None:
 def test_dots_are_doubled_wherever_the_blocks_are_split(octets: bytes, places: list[int]) -> None:
     """WO-08, P3."""
     dots = DotStuffer()
-    assert b"".join(map(dots.feed, cut(octets, places))) == DotStuffer().feed(octets)
+    assert b"".join(map(dots.feed, split(octets, places))) == DotStuffer().feed(octets)

@@ -147,7 +147,7 @@ def test_a_552_to_anything_else_is_final(delivery: Delivery) -> None:
 
 
 def test_the_rest_of_a_batch_is_an_envelope() -> None:
-    """PC-f, WI-22: of 250 recipients 100 are taken; the others are sent again, their wishes with them."""
+    """PC-f, WI-22: of 250 recipients 100 are accepted; the others are sent again, with their options."""
     paths = [f"r{number}@example.net" for number in range(250)]
     mail_options = [RcptOptions(orcpt=f"rfc822;{path}") for path in paths]
     envelope = Envelope.of("ann@example.org", paths, rcpt_options=mail_options)

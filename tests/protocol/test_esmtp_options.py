@@ -1,4 +1,4 @@
-"""MailOptions: each is said as its RFC writes it, or refused when it is made."""
+"""MailOptions: each is encoded as its RFC demands, or refused when it is made."""
 
 from __future__ import annotations
 
@@ -72,10 +72,7 @@ def test_each_mail_option_names_its_extension(
         (RcptOptions(orcpt=ANN), [("DSN", "ORCPT", "rfc822;ann+2Bx+3D1@example.org")]),
         (RcptOptions(orcpt=ZOE), [("DSN", "ORCPT", r"utf-8;zo\x{EB}@example.org")]),
         (RcptOptions(orcpt="x400;/G=Ann/C=gb/"), [("DSN", "ORCPT", "x400;/G+3DAnn/C+3Dgb/")]),
-        (
-            RcptOptions(orcpt="rfc822;no constraint; at all"),
-            [("DSN", "ORCPT", "rfc822;no+20constraint;+20at+20all")],
-        ),
+        (RcptOptions(orcpt="rfc822;no constraint; at all"), [("DSN", "ORCPT", "rfc822;no+20constraint;+20at+20all")]),
         (RcptOptions(orcpt="UTF-8;例@example.org"), [("DSN", "ORCPT", r"UTF-8;\x{4F8B}@example.org")]),
         (RcptOptions(valid_since=ValidSince(NOON)), [("RRVS", "RRVS", "2031-05-06T12:00:07Z")]),
         (RcptOptions(valid_since=ValidSince(NOON, True)), [("RRVS", "RRVS", "2031-05-06T12:00:07Z;C")]),

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.protocol.extensions import Extensions, FutureRelease, Limits
-from asyncsmtp.protocol.replies import Reply, ReplyReader
+from asyncsmtp.protocol.replies import Extensions, FutureRelease, Limits, Reply, ReplyReader
 
 
 def offered(*lines: str | bytes) -> Extensions:
@@ -79,7 +78,7 @@ def test_binary_content_needs_two_of_them() -> None:
     ],
 )
 def test_limits_are_read(line: str, limits: Limits | None) -> None:
-    """RFC 9422 §3, WI-16: six digits, no zero; a limit that is unknown or malformed is none."""
+    """RFC 9422 §3, WI-16: six digits, no zero; an unknown or malformed limit does not count."""
     assert offered(line).limits == limits
 
 

@@ -19,8 +19,7 @@ from asyncsmtp.protocol.envelope import (
     Ret,
     ValidSince,
 )
-from asyncsmtp.protocol.extensions import Extensions
-from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.replies import Extensions, Reply
 from asyncsmtp.protocol.transaction import mail_parameters, rcpt_parameters
 
 PLAIN = Envelope.of("ann@example.org", "bob@example.net")
@@ -33,7 +32,7 @@ def offered(*lines: str) -> Extensions:
 
 
 def with_options(**mail_options: object) -> Envelope:
-    """The plain envelope, with these wishes."""
+    """The plain envelope, with these options."""
     return PLAIN.with_options(MailOptions(**mail_options))  # type: ignore[arg-type]
 
 
@@ -144,7 +143,7 @@ def test_all_of_it_at_once() -> None:
 
 
 def test_tls_is_not_required_of_others_on_a_session_without() -> None:
-    """TL-14, RFC 8689 §4.2.1: the session itself is under TLS, its certificate verified, or nothing is said."""
+    """TL-14, RFC 8689 §4.2.1: the session itself is under TLS, its certificate verified, or nothing is sent."""
     with pytest.raises(InsecureConnection, match="REQUIRETLS"):
         mail_parameters(with_options(require_tls=True), HELLO, offered("REQUIRETLS"))
 
@@ -207,7 +206,7 @@ def test_more_recipients_than_the_relay_takes_are_refused_here(limits: str, why:
 
 @pytest.mark.parametrize("limits", ["", " RCPTMAX=3", " RCPTDOMAINMAX=2 RCPTMAX=3", " MAILMAX=1", " RCPTMAX=x"])
 def test_messages_within_the_limits_are_sent(limits: str) -> None:
-    """RFC 9422: two spellings of a domain are one domain; a limit that is none is no limit."""
+    """RFC 9422: two spellings of a domain are one domain; a limit that is absent is not applied."""
     assert mail_parameters(TWO_DOMAINS, HELLO, offered("LIMITS" + limits)) == {}
 
 

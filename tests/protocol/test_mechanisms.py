@@ -45,19 +45,14 @@ def said(
     ],
 )
 def test_plain(credentials: Password, initial: bytes) -> None:
-    """W-46, SV-09 (RFC 4616 §4); a server that says `334 ` is told again."""
+    """W-46, SV-09 (RFC 4616 §4); a server that sends `334 ` gets the message again."""
     assert said("PLAIN", credentials) == [b64decode(initial)]
     assert said("PLAIN", credentials, b"") == [b64decode(initial)] * 2
 
 
 @pytest.mark.parametrize(
     "prompts",
-    [
-        (b"VXNlcm5hbWU6", b"UGFzc3dvcmQ6"),
-        (b"VXNlciBOYW1lAA==", b"UGFzc3dvcmQA"),
-        (b"dXNlcm5hbWU6", b""),
-        (b"", b""),
-    ],
+    [(b"VXNlcm5hbWU6", b"UGFzc3dvcmQ6"), (b"VXNlciBOYW1lAA==", b"UGFzc3dvcmQA"), (b"dXNlcm5hbWU6", b""), (b"", b"")],
 )
 def test_login_answers_two_prompts_of_any_text(prompts: tuple[bytes, bytes]) -> None:
     """W-47, SV-10: they differ between servers."""

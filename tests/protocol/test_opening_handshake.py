@@ -35,7 +35,7 @@ class Relay:
 
 
 def login(credentials: Credentials, mechanisms: bytes = b"PLAIN LOGIN XOAUTH2") -> Relay:
-    """A relay to which the first AUTH was just said."""
+    """A relay to which the first AUTH was just sent."""
     relay = Relay(credentials)
     assert not relay.answer(b"220 relay", b"250-relay\r\n250 AUTH " + mechanisms)
     return relay
@@ -147,7 +147,7 @@ def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             yield b"yes"
 
-    monkeypatch.setattr(auth, "MECHANISMS", (Mechanism("PATIENT", Password, patient, is_usable=lambda *_: True),))
+    monkeypatch.setattr(auth, "MECHANISMS", (Mechanism("PATIENT", Password, patient),))
     relay = login(ANN, b"PATIENT")
     assert not relay.answer(*[b"334 QUJD"] * 5)
     assert relay.said[1:] == [b"AUTH PATIENT eWVz\r\n", *[b"eWVz\r\n"] * 4, b"*\r\n"]

@@ -271,7 +271,7 @@ def test_a_reply_is_shown_on_one_harmless_line() -> None:
 
 
 def test_a_dialogue_shows_the_lines_as_they_came() -> None:
-    """`-v` prints what was said."""
+    """`-v` prints the text as it was received."""
     assert Reply(250, (b"relay", b"SIZE", b"")).raw_text == "250-relay\n250-SIZE\n250 "
     assert Reply(250, (b"ok",)).raw_text == "250 ok"
 

@@ -1,4 +1,4 @@
-"""A transaction: what is said next, when it is decided, and that pipelining changes nothing but the time it takes."""
+"""A transaction: the next commands, the decision, and that pipelining changes nothing but the time it takes."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_all_or_nothing_sends_data_once_everybody_is_accepted(pipelined: bool) -
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("refusal", [NO, LATER])
 def test_all_or_nothing_clears_where_one_is_refused(pipelined: bool, chunked: bool, refusal: Reply) -> None:
-    """Each was asked about, none has the message: the others are to be tried again, and are told why."""
+    """Each RCPT was sent, none has the message: the others are to be tried again, with the reason."""
     transaction = Transaction(ALL, pipelined=pipelined, chunked=chunked)
     verbs: list[Verb] = []
     answers = iter([OK, OK, refusal, OK, OK])

@@ -1,4 +1,4 @@
-"""XCLIENT: what is told about another client, and that nobody is believed who cannot be."""
+"""XCLIENT: the attributes of another client, and the refusal of those that are not valid."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import ExtensionNotSupported, InvalidArgument
-from asyncsmtp.protocol.extensions import Extensions
 from asyncsmtp.protocol.opening_handshake import XClient
+from asyncsmtp.protocol.replies import Extensions
 
 ALL = Extensions({"XCLIENT": ("name", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")})
 

@@ -1,4 +1,4 @@
-"""xtext and unitext: what is said is what was meant, octet for octet, and no parameter is broken by it."""
+"""xtext and unitext: the encoding is reversible, byte for byte, and breaks no parameter."""
 
 from __future__ import annotations
 

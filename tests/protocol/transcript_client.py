@@ -1,4 +1,4 @@
-"""Plays a transcript without a socket: a client made of the pure floor alone."""
+"""Plays a transcript without a socket: a client made of the protocol layer alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from asyncsmtp.protocol.replies import Reply
 from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, rcpt_parameters
 from asyncsmtp.testing.transcript import ClientStep, ServerStep
 from tests.protocol.splitting import Cut, whole
-from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene
+from tests.transcripts.scene_options import build_envelope, build_xclient
 
 NAME = "client.example"
 
@@ -48,7 +48,7 @@ class Client:
             Security(settings.get("security", "none")),
             credentials(settings),
             cleartext_login=scene.is_set("cleartext-login"),
-            xclient=xclient_of(settings),
+            xclient=build_xclient(settings),
         )
         self._steps = open_session(self.protocol, opening)
         next(self._steps)
@@ -144,7 +144,7 @@ class Client:
     def _begin(self) -> Transaction | None:
         if not self._messages:
             return None
-        envelope = envelope_of(self._settings, self._messages[0])
+        envelope = build_envelope(self._settings, self._messages[0])
         offered = self.protocol.extensions
         needed = mail_parameters(envelope, self._content, offered, verified=self._settings.get("security") is not None)
         each = rcpt_parameters(envelope, offered)

@@ -11,7 +11,7 @@ from asyncsmtp.testing.relay import SmtpServer
 
 
 class Peer:
-    """Says what it is told, octet for octet."""
+    """A client that sends what it is given, byte for byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

@@ -17,7 +17,7 @@ ENVELOPE = ("MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>")
 
 
 async def send(peer: Peer, content: str) -> str:
-    """One transaction with this content, which must end in its dot; the last reply."""
+    """One transaction with this content, the end of data included; the last reply."""
     await peer.say(*ENVELOPE, "DATA")
     peer.write(content)
     return await peer.reply()
@@ -35,7 +35,7 @@ async def test_a_message_is_kept_with_its_envelope() -> None:
 
 
 async def test_the_dialogue_is_written_down_line_by_line() -> None:
-    """From 220 to 221, content as its dot."""
+    """From 220 to 221, content as `C: .`."""
     async with ScriptedRelay(offers=()) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         for line in (*ENVELOPE, "DATA"):
@@ -410,7 +410,7 @@ async def test_eight_bit_content_needs_to_be_announced() -> None:
 
 
 async def test_content_beyond_the_size_is_refused_and_not_kept_in_memory() -> None:
-    """RFC 1870 §6.1: a client that declared nothing hears it at the dot."""
+    """RFC 1870 §6.1: a client that declared nothing gets the refusal at the end of data."""
     async with ScriptedRelay(max_size=1000) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         assert codes(await send(peer, "x" * 100_000 + "\r\n.\r\n")) == [552]
@@ -442,7 +442,7 @@ async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_implicit_tls_needs_a_certificate() -> None:
-    """Said before anything listens."""
+    """An error before anything listens."""
     with pytest.raises(ValueError, match="give tls="):
         ScriptedRelay(implicit_tls=True)
 

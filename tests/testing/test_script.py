@@ -32,7 +32,7 @@ pytestmark = pytest.mark.both_loops
 
 
 async def test_a_reply_replaces_the_default_one_and_takes_effect() -> None:
-    """A recipient that was refused by the script is none."""
+    """A recipient that the script refused does not count."""
     script = {Stage.RCPT: {2: "550 5.1.1 no such user"}}
     async with ScriptedRelay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
@@ -225,7 +225,7 @@ async def test_a_message_may_be_dropped_with_the_connection() -> None:
 
 @pytest.mark.parametrize(("early", "kept"), [("250 2.0.0 queued", 1), ("554 5.7.1 spam", 0)])
 async def test_the_content_may_be_answered_before_its_end(early: str, kept: int) -> None:
-    """WI-14: then the dot has no reply of its own."""
+    """WI-14: then the end of data has no reply of its own."""
     async with ScriptedRelay({Stage.BODY: early}) as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         await peer.say(*ENVELOPE, "DATA")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.both_loops
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_it_ends_whoever_comes_just_then(turns: int) -> None:
-    """Accepted, and not yet told to the relay, or told and without a transport: turn by turn of the event loop."""
+    """Accepted and not yet reported to the relay, or reported and without a transport: at each turn of the loop."""
     relay = ScriptedRelay()
     await relay.start()
     with socket.create_connection((relay.host, relay.port)) as client:
@@ -38,7 +38,7 @@ async def test_it_ends_for_two_who_end_it_at_once() -> None:
 
 
 async def hung_up(client: socket.socket) -> None:
-    """Return when the other end is closed, behind what it may have said before."""
+    """Return when the other end is closed, after what it may have sent before."""
     client.setblocking(False)
     try:
         async with asyncio.timeout(5):

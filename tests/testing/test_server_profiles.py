@@ -1,4 +1,4 @@
-"""The habits of real servers behind the dot, each as it was seen with the server itself."""
+"""The behavior of real servers after the end of data, each as it was observed with the server itself."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_postfix_keeps_input_after_the_end_of_data(rset: str) -> None:
 @pytest.mark.parametrize("rset", ["", "RSET\r\n"])
 @pytest.mark.parametrize("server", [COURIER, CHASQUID], ids=lambda s: s.name)
 async def test_courier_and_chasquid_discard_input_after_the_end_of_data(server: ServerProfile, rset: str) -> None:
-    """Columns b and bR: silence, and the session goes on as if nothing had been said."""
+    """Columns b and bR: silence, and the session goes on as if nothing had been sent."""
     async with server.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write(GROUP)
@@ -96,7 +96,7 @@ async def test_haraka_refuses_each_command_after_the_end_of_data(behind: str, re
 
 @pytest.mark.parametrize("content", ["DATA\r\n", CHUNK])
 async def test_dovecot_crashes_on_mail_after_the_content_it_relayed(content: str) -> None:
-    """Columns b and c: the first message is out, and nobody was told."""
+    """Columns b and c: the first message is out, and no reply says so."""
     async with DOVECOT_SUBMISSION.relay() as relay, await Peer.connect(relay) as peer:
         await peer.greet()
         peer.write(MAIL + RCPT)
@@ -121,7 +121,7 @@ async def test_dovecot_is_well_when_rset_comes_first() -> None:
 
 
 async def test_go_smtp_runs_a_refused_chunk_as_commands() -> None:
-    """Column cr: the octets of a message are said to the relay."""
+    """Column cr: the relay takes the bytes of a message for commands."""
     script = {Stage.RCPT: "550 5.1.1 no such user"}
     async with GO_SMTP.relay(script) as relay, await Peer.connect(relay) as peer:
         await peer.greet()

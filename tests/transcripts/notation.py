@@ -1,6 +1,6 @@
 """Transcripts with what they are about: to be played without sockets, and over them.
 
-    === A lone dot is due when DATA is accepted without recipients
+    === An empty content is due when DATA is accepted without recipients
     # RFC 2920 §3.1
     to: bob@example.net
     result: rejected

@@ -16,7 +16,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, Refused, ServerNotAuthenticated
 from asyncsmtp.protocol.auth.credentials import (
@@ -128,7 +128,8 @@ class Mechanism:
     """A mechanism: its name, the type of credentials that it uses, and its exchange.
 
     Attributes:
-        is_usable: tells if it can be used with these credentials on this channel.
+        begin: starts the exchange, with credentials of that type.
+        condition: tells if credentials of that type can be used on this channel.
         min_challenges: challenges that must have been answered before a 235 counts; the last one has the relay's proof.
         failure_reason: extracts from a challenge the reason of a following failure, for people.
         is_default: true if it is used without being named; CRAM-MD5 is not, being weak.
@@ -136,8 +137,8 @@ class Mechanism:
 
     name: str
     credentials_type: type[Password] | type[Bearer] | type[External]
-    begin: Callable[[Credentials, Channel], SaslDialogue]
-    is_usable: Callable[[Credentials, Channel], bool]
+    begin: Callable[[Any, Channel], SaslDialogue]
+    condition: Callable[[Any, Channel], bool] = lambda credentials, channel: True
     min_challenges: int = 0
     failure_reason: Callable[[bytes], str] = lambda challenge: ""
     is_default: bool = True
@@ -147,52 +148,31 @@ class Mechanism:
         """True if it binds to the relay's certificate."""
         return self.name.endswith(PLUS)
 
-
-_CredentialsT = TypeVar("_CredentialsT", Password, Bearer, External)
-
-
-def _row(
-    name: str,
-    credentials_type: type[_CredentialsT],
-    begin: Callable[[_CredentialsT, Channel], SaslDialogue],
-    *,
-    is_usable: Callable[[_CredentialsT, Channel], bool] = lambda credentials, channel: True,
-    min_challenges: int = 0,
-    failure_reason: Callable[[bytes], str] = lambda challenge: "",
-    is_default: bool = True,
-) -> Mechanism:
-    """Make a row of the table from functions that take their own type of credentials."""
-
-    def begin_with(credentials: Credentials, channel: Channel) -> SaslDialogue:
-        assert isinstance(credentials, credentials_type)
-        return begin(credentials, channel)
-
-    def is_usable_with(credentials: Credentials, channel: Channel) -> bool:
-        return isinstance(credentials, credentials_type) and is_usable(credentials, channel)
-
-    return Mechanism(name, credentials_type, begin_with, is_usable_with, min_challenges, failure_reason, is_default)
+    def is_usable(self, credentials: Credentials, channel: Channel) -> bool:
+        """Tell if it can be used with these credentials on this channel."""
+        return isinstance(credentials, self.credentials_type) and self.condition(credentials, channel)
 
 
 def _scram(name: str, algorithm: str, *, plus: bool = False) -> Mechanism:
-    def is_usable(credentials: Password, channel: Channel) -> bool:
+    def condition(credentials: Password, channel: Channel) -> bool:
         return can_prepare(credentials) and (can_bind(channel) or not plus)
 
-    return _row(name, Password, scram(algorithm, plus=plus), is_usable=is_usable, min_challenges=2)
+    return Mechanism(name, Password, scram(algorithm, plus=plus), condition, min_challenges=2)
 
 
 MECHANISMS = (  # in order of preference
-    _row("OAUTHBEARER", Bearer, oauthbearer, failure_reason=oauth_error),
-    _row("XOAUTH2", Bearer, xoauth2, failure_reason=oauth_error),
-    _row("EXTERNAL", External, external),
+    Mechanism("OAUTHBEARER", Bearer, oauthbearer, failure_reason=oauth_error),
+    Mechanism("XOAUTH2", Bearer, xoauth2, failure_reason=oauth_error),
+    Mechanism("EXTERNAL", External, external),
     _scram("SCRAM-SHA-512-PLUS", "sha512", plus=True),
     _scram("SCRAM-SHA-256-PLUS", "sha256", plus=True),
     _scram("SCRAM-SHA-1-PLUS", "sha1", plus=True),
     _scram("SCRAM-SHA-512", "sha512"),
     _scram("SCRAM-SHA-256", "sha256"),
     _scram("SCRAM-SHA-1", "sha1"),
-    _row("PLAIN", Password, plain),
-    _row("LOGIN", Password, login),
-    _row("CRAM-MD5", Password, cram_md5, is_default=False),
+    Mechanism("PLAIN", Password, plain),
+    Mechanism("LOGIN", Password, login),
+    Mechanism("CRAM-MD5", Password, cram_md5, is_default=False),
 )
 NAMES = tuple(mechanism.name for mechanism in MECHANISMS)
 

@@ -21,14 +21,7 @@ from collections.abc import Callable
 from unicodedata import ucd_3_2_0
 
 from asyncsmtp.errors import InvalidArgument, LocalProtocolError
-from asyncsmtp.protocol.auth.credentials import (
-    Channel,
-    MechanismFailed,
-    Password,
-    SaslDialogue,
-    encode_name,
-    saslname,
-)
+from asyncsmtp.protocol.auth.credentials import Channel, MechanismFailed, Password, SaslDialogue, encode_name, saslname
 
 __all__ = [
     "ALLOWED_ITERATIONS",
@@ -153,9 +146,8 @@ def _direction(text: str) -> str:
     return "" if ends else "it is right-to-left, but does not begin and end so"
 
 
-ALLOWED_ITERATIONS = range(
-    4_096, 1_000_001
-)  # the minimum of RFC 7677 §4; a maximum, since the server decides how long the client computes
+# the minimum of RFC 7677 §4; a maximum, since the server decides how long the client computes
+ALLOWED_ITERATIONS = range(4_096, 1_000_001)
 
 _FIRST = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([A-Za-z0-9+/]+={0,2}),i=([1-9][0-9]{0,9})(?:,[a-zA-Z]=[^,]+)*")
 _FINAL = re.compile(rb"v=([A-Za-z0-9+/]+={0,2})(?:,[a-zA-Z]=[^,]+)*")

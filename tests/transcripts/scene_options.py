@@ -26,13 +26,13 @@ from asyncsmtp.protocol.envelope import (
 )
 from asyncsmtp.protocol.opening_handshake import XClient
 
-__all__ = ["envelope_of", "xclient_of"]
+__all__ = ["build_envelope", "build_xclient"]
 
 REVERSE_PATH = "ann@example.org"
 
 
-def envelope_of(settings: Mapping[str, str], recipients: tuple[str, ...]) -> Envelope:
-    """The envelope of one `to`, with the wishes that stand behind its addresses, and those of the scene."""
+def build_envelope(settings: Mapping[str, str], recipients: tuple[str, ...]) -> Envelope:
+    """Build the envelope of one `to`, with the options after its addresses, and those of the scene."""
     paths = [recipient.split()[0] for recipient in recipients]
     each = [recipient.split()[1:] for recipient in recipients]
     mail_options = (
@@ -42,8 +42,8 @@ def envelope_of(settings: Mapping[str, str], recipients: tuple[str, ...]) -> Env
     return Envelope.of(REVERSE_PATH, paths, mail_options=mail_options, rcpt_options=asked if any(each) else ())
 
 
-def xclient_of(settings: Mapping[str, str]) -> XClient | None:
-    """The client for whom the scene's client speaks."""
+def build_xclient(settings: Mapping[str, str]) -> XClient | None:
+    """Build the attributes of the other client that the scene names; None without them."""
     if "xclient" not in settings:
         return None
     return XClient(**_fields(settings["xclient"].split(), {"port": int, "destport": int}))

@@ -1,0 +1,37 @@
+"""The public names for type checkers; `__init__.py` loads them when they are first used."""
+
+from asyncsmtp.testing.policy import OFFERS as OFFERS
+from asyncsmtp.testing.policy import MechanismFactory as MechanismFactory
+from asyncsmtp.testing.policy import ServerScram as ServerScram
+from asyncsmtp.testing.received import AuthAttempt as AuthAttempt
+from asyncsmtp.testing.received import Maildir as Maildir
+from asyncsmtp.testing.received import MessageNotAccepted as MessageNotAccepted
+from asyncsmtp.testing.received import Received as Received
+from asyncsmtp.testing.received import StoredMail as StoredMail
+from asyncsmtp.testing.received import render as render
+from asyncsmtp.testing.relay import Sandbox as Sandbox
+from asyncsmtp.testing.relay import ScriptedRelay as ScriptedRelay
+from asyncsmtp.testing.script import DEFAULT_REPLY as DEFAULT_REPLY
+from asyncsmtp.testing.script import NO_REPLY as NO_REPLY
+from asyncsmtp.testing.script import Action as Action
+from asyncsmtp.testing.script import CallRule as CallRule
+from asyncsmtp.testing.script import DefaultReply as DefaultReply
+from asyncsmtp.testing.script import DiscardInput as DiscardInput
+from asyncsmtp.testing.script import Fin as Fin
+from asyncsmtp.testing.script import HalfClose as HalfClose
+from asyncsmtp.testing.script import Hang as Hang
+from asyncsmtp.testing.script import RefuseInput as RefuseInput
+from asyncsmtp.testing.script import Rst as Rst
+from asyncsmtp.testing.script import Rule as Rule
+from asyncsmtp.testing.script import SendSlowly as SendSlowly
+from asyncsmtp.testing.script import Stage as Stage
+from asyncsmtp.testing.script import StageContext as StageContext
+from asyncsmtp.testing.script import Step as Step
+from asyncsmtp.testing.script import StopReading as StopReading
+from asyncsmtp.testing.script import Wait as Wait
+from asyncsmtp.testing.transcript import ClientStep as ClientStep
+from asyncsmtp.testing.transcript import ConnectionEnd as ConnectionEnd
+from asyncsmtp.testing.transcript import ServerStep as ServerStep
+from asyncsmtp.testing.transcript import Transcript as Transcript
+from asyncsmtp.testing.transcript import TranscriptRelay as TranscriptRelay
+from asyncsmtp.testing.transcript import TranscriptStep as TranscriptStep
