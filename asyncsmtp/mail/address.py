@@ -7,7 +7,7 @@ comments, routes and guesses are not supported; parsing takes linear time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-__all__ = ["Address", "deduplicate", "is_aligned", "organizational_domain", "require_domain"]
+__all__ = ["Address", "is_aligned", "organizational_domain", "require_domain"]
 
 MAX_LIST_LENGTH = 1 << 20  # characters, about 20,000 addresses
 
@@ -51,11 +51,7 @@ class Address:
 
     @classmethod
     def parse_list(cls, text: str) -> tuple[Address, ...]:
-        """Parse addresses with commas between them; empty text gives an empty tuple.
-
-        Raises:
-            RecipientError: an address is not valid.
-        """
+        """Parse addresses with commas between them; none in empty text. Raises RecipientError: one is not valid."""
         if len(text) > MAX_LIST_LENGTH:
             raise RecipientError("this list of addresses is too long")
         if found := _CONTROL.search(text):
@@ -72,20 +68,8 @@ class Address:
         return cls(_parse_display_name(text, text[:opening]), Mailbox.parse(text[opening + 1 : -1]))
 
 
-def deduplicate(addresses: Iterable[Address]) -> tuple[Mailbox, ...]:
-    """Return the mailboxes of the addresses in order, each once."""
-    found: dict[str, Mailbox] = {}
-    for address in addresses:
-        found.setdefault(address.mailbox.key, address.mailbox)
-    return tuple(found.values())
-
-
 def require_domain(mailbox: Mailbox) -> Mailbox:
-    """Return `mailbox` unless it is a bare postmaster, which is allowed as a recipient only (RFC 5321 §4.1.1.3).
-
-    Raises:
-        RecipientError: it has no domain.
-    """
+    """Return `mailbox`. Raises RecipientError: a bare postmaster, which may only be a recipient (RFC 5321 §4.1.1.3)."""
     if not mailbox.domain:
         raise RecipientError(f"“{mailbox}” has no domain: write {mailbox}@ and your domain")
     return mailbox
@@ -123,9 +107,8 @@ def _parse_display_name(text: str, phrase: str) -> str:
     words = []
     for quoted, plain in _WORD.findall(phrase):
         if not _SPECIALS.isdisjoint(plain):
-            raise RecipientError(
-                f"“{safe_text(text, 80)}” has a character before < that needs quotation marks around the name"
-            )
+            why = "has a character before < that needs quotation marks around the name"
+            raise RecipientError(f"“{safe_text(text, 80)}” {why}")
         words.append(plain or _QUOTED_PAIR.sub(r"\1", quoted))
     return " ".join(words)
 

@@ -14,13 +14,11 @@ from asyncsmtp.mail.headers import encode_utf8
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
-    "OCTET_STREAM",
     "Attachment",
     "AttachmentPattern",
     "AttachmentReader",
     "detect_type",
     "format_disposition",
-    "guess_type",
     "sanitize_filename",
 ]
 
@@ -36,12 +34,12 @@ _EXTRA_TYPES = {  # not in `mimetypes` of every Python version that is supported
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _SNIFF_LENGTH = 8192  # bytes from the beginning
-_TEXT_BYTES = frozenset({0x09, 0x0A, 0x0C, 0x0D, 0x1B, *range(0x20, 0x100)} - {0x7F})
-_NON_TEXT_BYTES = bytes(byte for byte in range(0x100) if byte not in _TEXT_BYTES)
+_NON_TEXT_BYTES = bytes(byte for byte in (*range(0x20), 0x7F) if byte not in b"\t\n\f\r\x1b")
 
 MAX_NAME_LENGTH = 200  # bytes; file systems allow 255
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _EDGE_CHARACTERS = re.compile(r"^[\s.]+|[\s.]+$")  # systems strip them, or hide the file
+_TYPE = re.compile(r"-*[A-Za-z0-9][A-Za-z0-9-]*/[-+.]*[A-Za-z0-9][A-Za-z0-9.+-]*")
 _PLAIN_NAME = re.compile(r"[ -~]{1,50}")
 _MAX_SEGMENT = 60  # bytes of one continuation (RFC 2231 §3), so that its line stays below 78
 _ATTRIBUTE_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
@@ -70,8 +68,7 @@ class Attachment:
         object.__setattr__(self, "name", sanitize_filename(self.name))
         type_ = self.type.lower() or guess_type(self.name, self.data)
         object.__setattr__(self, "type", OCTET_STREAM if type_.startswith(_NOT_BASE64_TYPES) else type_)
-        main, slash, sub = self.type.partition("/")
-        if not (slash and main.replace("-", "").isalnum() and _is_token(sub) and self.type.isascii()):
+        if not _TYPE.fullmatch(self.type):
             raise MessageError(f"the type of {self.name} must look like image/png")
 
     @classmethod
@@ -84,10 +81,11 @@ class Attachment:
         check_type("path", path, str, Path)
         try:
             return cls(Path(path).name, Path(path).read_bytes(), type)
-        except OSError as error:
-            raise MessageError(
-                f"the file {safe_text(str(path), 120)} cannot be read: {error.strerror or error}", "attachments"
-            ) from error
+        except (OSError, ValueError) as error:
+            if isinstance(error, MessageError):  # of a type that is not valid
+                raise
+            why = getattr(error, "strerror", None) or error
+            raise MessageError(f"the file {safe_text(str(path), 120)} cannot be read: {why}", "attachments") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,3 @@ def _percent_encode(name: str) -> list[str]:
             segments.append("")
         segments[-1] += encoded
     return segments
-
-
-def _is_token(text: str) -> bool:
-    return text.replace("-", "").replace("+", "").replace(".", "").isalnum()

@@ -23,21 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.address import Address, deduplicate
-from asyncsmtp.mail.mime import MAX_LINE_LENGTH, encode_quoted_printable
+from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.mime import encode_quoted_printable
 from asyncsmtp.protocol.content import Content
-from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, deduplicate
 
 if TYPE_CHECKING:
     from email.message import Message as StdlibMessage
 
-__all__ = [
-    "content_from_bytes",
-    "content_from_message",
-    "extract_envelope",
-    "parse_address_field",
-    "parse_header_section",
-]
+__all__ = ["content_from_bytes", "content_from_message", "extract_envelope", "parse_header_section"]
 
 
 def extract_envelope(
@@ -60,11 +54,7 @@ def extract_envelope(
 
 
 def parse_address_field(value: object) -> tuple[Address, ...]:
-    """Return the addresses of one header field, with groups opened.
-
-    Raises:
-        RecipientError: an address is not valid, or the field is ambiguous.
-    """
+    """Return the addresses of one field, groups opened. Raises RecipientError: one is not valid, or ambiguous."""
     if not isinstance(value, AddressHeader):
         return Address.parse_list(" ".join(str(value).splitlines()))
     if any(isinstance(defect, InvalidHeaderDefect) for defect in getattr(value, "defects", ())):
@@ -96,7 +86,7 @@ def _author(message: StdlibMessage, block: str) -> Mailbox:
 
 
 def _recipients(message: StdlibMessage, block: str) -> tuple[Mailbox, ...]:
-    found = deduplicate(address for name in ("To", "Cc", "Bcc") for address in _named(message, block + name))
+    found = deduplicate(address.mailbox for name in ("To", "Cc", "Bcc") for address in _named(message, block + name))
     if not found:
         raise MessageError("there is no recipient in To, Cc or Bcc", f"{block}To")
     return found
@@ -110,6 +100,7 @@ def _named(message: StdlibMessage, name: str) -> list[Address]:
 
 
 _ADDRESSES = frozenset({"bcc", "cc", "from", "reply-to", "sender", "to"})
+_UNFOLDED = re.compile(rb"[\r\n\0]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*:[^\r]*\r\n(?:[ \t][^\r]*\r\n)*", re.IGNORECASE | re.MULTILINE)
 
@@ -150,7 +141,7 @@ def _break_long_lines(message: StdlibMessage) -> None:
         if part.get_content_maintype() != "text" or transfer not in ("7bit", "8bit"):
             continue
         payload = part.get_payload(decode=True)
-        if isinstance(payload, bytes) and max(map(len, _LINE_END.split(payload))) > MAX_LINE_LENGTH:
+        if isinstance(payload, bytes) and max(map(len, _LINE_END.split(payload))) > headers.MAX_LINE_LENGTH:
             del part["Content-Transfer-Encoding"]
             part["Content-Transfer-Encoding"] = "quoted-printable"
             part.set_payload(encode_quoted_printable(_LINE_END.sub(b"\n", payload)).decode("ascii"))
@@ -187,13 +178,13 @@ def _one_field(name: str, octets: bytes) -> bytes:
     first, *more = octets.removesuffix(b"\r\n").split(b"\r\n")
     headers.check_header_name(name)
     begins = first.startswith(name.encode("ascii") + b":")
-    if not begins or any(not line.startswith((b" ", b"\t")) for line in more) or _bare(first, *more):
+    if (
+        not begins
+        or any(not line.startswith((b" ", b"\t")) for line in more)
+        or _UNFOLDED.search(b"".join([first, *more]))
+    ):
         raise MessageError("a line break in it would begin another header", name)
     return octets
-
-
-def _bare(*lines: bytes) -> bool:
-    return any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
 
 
 class _StrictEmailPolicy(EmailPolicy):

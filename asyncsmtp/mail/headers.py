@@ -17,7 +17,9 @@ from asyncsmtp.mail.address import Address
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
-    "MAX_ENCODED_LINE",
+    "DAYS",
+    "MAX_LINE_LENGTH",
+    "MONTHS",
     "UnencodableCharacter",
     "check_extra_header",
     "check_extra_headers",
@@ -100,8 +102,15 @@ def _split_encoded(text: str, letter: str, write: Callable[[bytes], str], limit:
     return words
 
 
+# In English everywhere: strftime would follow the locale.
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
 PREFERRED_LINE_LENGTH = 78  # bytes without CRLF: SHOULD, RFC 5322 §2.1.1
-MAX_LINE_LENGTH = 998  # MUST, the same
+MAX_LINE_LENGTH = 998  # MUST, the same; also of 7bit, RFC 2045 §2.7
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -111,28 +120,16 @@ _CID = re.compile(r"[A-Za-z0-9._+-]+(?:@[A-Za-z0-9.-]+)?")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _QUOTABLE = re.compile(r"[ -~]{1,60}")
 
-_RESERVED_NAMES = frozenset(
-    {
-        *("bcc", "cc", "date", "dkim-signature", "from", "message-id", "mime-version", "received", "reply-to"),
-        *("return-path", "sender", "subject", "to"),
-    }
-)
+_RESERVED_NAMES = {
+    *("bcc", "cc", "date", "dkim-signature", "from", "message-id", "mime-version", "received", "reply-to"),
+    *("return-path", "sender", "subject", "to"),
+}
 # Structured fields: an encoded word would break them, so they must be ASCII and are not changed.
-_STRUCTURED_NAMES = frozenset(
-    {
-        *(
-            "auto-submitted",
-            "content-language",
-            "errors-to",
-            "feedback-id",
-            "importance",
-            "in-reply-to",
-            "list-archive",
-        ),
-        *("list-help", "list-owner", "list-post", "list-subscribe", "list-unsubscribe", "list-unsubscribe-post"),
-        *("precedence", "references", "x-priority"),
-    }
-)
+_STRUCTURED_NAMES = {
+    *("auto-submitted", "content-language", "errors-to", "feedback-id", "importance", "in-reply-to", "list-archive"),
+    *("list-help", "list-owner", "list-post", "list-subscribe", "list-unsubscribe", "list-unsubscribe-post"),
+    *("precedence", "references", "x-priority"),
+}
 
 
 def format_field(name: str, value: str) -> bytes:
@@ -147,12 +144,8 @@ def format_field(name: str, value: str) -> bytes:
 def format_unstructured(name: str, value: str) -> bytes:
     """Return a field of free text, such as Subject; white space at the ends is dropped (RFC 5322 §3.6.5)."""
     value = value.strip(" \t")
-    if (
-        len(name) + 2 + len(value) <= PREFERRED_LINE_LENGTH
-        and value.isascii()
-        and value.isprintable()
-        and "=?" not in value
-    ):
+    is_plain = value.isascii() and value.isprintable() and "=?" not in value
+    if is_plain and len(name) + 2 + len(value) <= PREFERRED_LINE_LENGTH:
         return f"{name}: {value}\r\n".encode("ascii")
     _check_value(name, value)
     return fold(name, _encode_text_words(name, value))
@@ -187,12 +180,8 @@ def format_date(moment: datetime, name: str = "Date") -> bytes:
     else:
         hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
         zone = f"{'-' if offset < timedelta() else '+'}{hours:02}{minutes:02}"
-    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    day, month = DAYS[moment.weekday()][:3], MONTHS[moment.month - 1][:3]
     return f"{name}: {day}, {moment.day:02} {month} {moment.year:04} {moment:%H:%M:%S} {zone}\r\n".encode("ascii")
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # strftime would follow the locale
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def format_message_id(value: str, name: str = "Message-ID") -> bytes:
@@ -205,9 +194,8 @@ def format_message_id(value: str, name: str = "Message-ID") -> bytes:
 def format_content_id(value: str) -> bytes:
     """Return a Content-ID field for `value`, the name that `cid:` URLs use (RFC 2392), without angle brackets."""
     if len(value) > 200 or not _CID.fullmatch(value):
-        raise MessageError(
-            f"“{safe_text(value, 80)}” is not a valid name for an image: use letters, digits, “.”, “-” and “_”", "cid"
-        )
+        why = f"“{safe_text(value, 80)}” is not a valid name for an image"
+        raise MessageError(f"{why}: use letters, digits, “.”, “-” and “_”", "cid")
     return f"Content-ID: <{value}>\r\n".encode("ascii")
 
 

@@ -53,9 +53,8 @@ class Unsubscribe:
 
     def __post_init__(self) -> None:
         if len(TOKEN_PLACEHOLDER.findall(self.url)) != 1:
-            raise MessageError(
-                "the URL must have {{ token }} in it once: it identifies the subscriber", "List-Unsubscribe"
-            )
+            why = "the URL must have {{ token }} in it once: it identifies the subscriber"
+            raise MessageError(why, "List-Unsubscribe")
         written = TOKEN_PLACEHOLDER.sub("token", self.url)
         if not _URL.fullmatch(written) or not _has_host(written):
             why = "is not a valid URL: write one such as https://example.org/u/{{ token }}"
@@ -63,10 +62,8 @@ class Unsubscribe:
         if not written.startswith("https://"):
             raise MessageError("the URL must begin with https:// (RFC 8058 §3.1)", "List-Unsubscribe")
         if len(self.secret) < MIN_SECRET_LENGTH:
-            raise MessageError(
-                f"the secret of the tokens has {len(self.secret)} bytes: give {MIN_SECRET_LENGTH} or more",
-                "List-Unsubscribe",
-            )
+            why = f"the secret of the tokens has {len(self.secret)} bytes: give {MIN_SECRET_LENGTH} or more"
+            raise MessageError(why, "List-Unsubscribe")
         if self.mailto is not None and not require_domain(Address.parse(self.mailto).mailbox).address.isascii():
             raise MessageError("the address for unsubscriptions must be ASCII", "List-Unsubscribe")
 
@@ -94,9 +91,6 @@ def _has_host(url: str) -> bool:
         return False
 
 
-_SAMPLE_TOKEN = "a" * 26  # as long as the left part of a Message-ID of a campaign
-
-
 class ReturnPath:
     """The reverse-path of each message, from a text such as `bounces+{{ token }}@example.org` (VERP).
 
@@ -113,7 +107,8 @@ class ReturnPath:
         if len(after) > 1:
             raise MessageError("{{ token }} may occur only once", "return_path")
         try:
-            mailbox = require_domain(Mailbox.parse(TOKEN_PLACEHOLDER.sub(_SAMPLE_TOKEN, text)))
+            # As long as the left part of a Message-ID of a campaign.
+            mailbox = require_domain(Mailbox.parse(TOKEN_PLACEHOLDER.sub("a" * 26, text)))
         except RecipientError as error:
             raise MessageError(error.reason, "return_path") from None
         if after and "@" not in self._after:

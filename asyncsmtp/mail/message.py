@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from asyncsmtp.errors import MessageError, RecipientError, check_type
 from asyncsmtp.mail import headers as header
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address, deduplicate, require_domain
+from asyncsmtp.mail.address import Address, require_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.protocol.content import AnyContent, Content
-from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, RcptOptions
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, RcptOptions, deduplicate
 
 if TYPE_CHECKING:  # the standard library's parser is slow to load
     from email.message import Message as StdlibMessage
@@ -24,7 +24,7 @@ _OneAddress: TypeAlias = str | tuple[str, str] | Address | Mailbox
 Addresses: TypeAlias = _OneAddress | Iterable[_OneAddress]
 """A string (`Name <address>`, several with commas between them), a pair `("Ann", "ann@x.example")`, or a list of them.
 
-A tuple of two strings is a pair if the first has no "@", and in a collection every tuple is a pair.
+A tuple of two strings is always a pair: two recipients are a list.
 """
 
 
@@ -38,7 +38,11 @@ class Message:
 
     envelope: Envelope
     content: AnyContent
-    is_draft: bool = field(default=False, compare=False, repr=False)
+    is_draft: bool = field(default=False, compare=False)
+
+    def __repr__(self) -> str:
+        size = "streamed" if self.content.size is None else f"{self.content.size} bytes"
+        return f"<Message to {self.envelope.summary}, {size}>"
 
     @classmethod
     def of(
@@ -109,16 +113,16 @@ class Message:
 def build(
     *,
     from_: _OneAddress,
-    to: Addresses = (),
-    cc: Addresses = (),
-    bcc: Addresses = (),
-    subject: str = "",
+    to: Addresses | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
-    attachments: Iterable[Attachment] = (),
+    attachments: Iterable[Attachment] | None = None,
     inline: Mapping[str, Attachment] | None = None,
     headers: Mapping[str, str] | None = None,
-    reply_to: Addresses = (),
+    reply_to: Addresses | None = None,
     message_id: str | None = None,
     date: datetime | None = None,
 ) -> Message:
@@ -130,8 +134,8 @@ def build(
         bcc: recipients that the message does not mention.
         inline: images by the name with which the HTML shows them, `<img src="cid:name">`.
         headers: further header fields.
-        message_id: left@right, without angle brackets. If it or `date` is None, the field is left out, the message is
-            a draft, and sending it adds the field.
+        message_id: left@right, with or without angle brackets. If it or `date` is None, the field is left out, the
+            message is a draft, and sending it adds the field.
     Raises:
         MessageError: a header or part is not valid; `field` names it.
         TypeError: an argument has the wrong type; the message names it.
@@ -139,6 +143,14 @@ def build(
     for parameter, value in (("subject", subject), ("text", text), ("html", html), ("message_id", message_id)):
         check_type(parameter, value, str, None)
     check_type("date", date, datetime, None)
+    for parameter, mapping in (("headers", headers), ("inline", inline)):
+        check_type(parameter, mapping, Mapping, None)
+        for name in mapping or ():
+            check_type(f"the name {name!r} in {parameter}", name, str)
+    for name, value in (headers or {}).items():
+        check_type(f"headers[{name!r}]", value, str)
+    if message_id is not None and message_id.startswith("<") and message_id.endswith(">"):
+        message_id = message_id[1:-1]
     if inline and html is None:
         raise MessageError("inline images need HTML that shows them: give html=, or use attachments=", "inline")
     if text is None and html is None:
@@ -156,39 +168,39 @@ def build(
     head = [
         b"" if date is None else header.format_date(date),
         *(header.format_addresses(name, values) for name, values in visible.items() if values),
-        header.format_unstructured("Subject", subject),
+        header.format_unstructured("Subject", subject or ""),
         b"" if message_id is None else header.format_message_id(message_id),
         *(header.format_field(name, value) for name, value in (headers or {}).items()),
         b"MIME-Version: 1.0\r\n",
     ]
-    images = _check_attachments("inline", (inline or {}).values())
+    inline, files = inline or {}, list(attachments or ())
+    for parameter, given in (("inline", inline.values()), ("attachments", files)):
+        for attachment in given:
+            check_type(parameter, attachment, Attachment)
     body = mime.build_body(
         None if text is None else mime.build_text_entity("plain", text),
         None if html is None else mime.build_text_entity("html", html),
-        [mime.encode_inline_image(cid, image) for cid, image in zip(inline or {}, images, strict=True)],
-        [mime.encode_attachment(attachment) for attachment in _check_attachments("attachments", attachments)],
+        [mime.encode_inline_image(cid, image) for cid, image in inline.items()],
+        [mime.encode_attachment(file) for file in files],
         seed=b"".join(head),
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
     content = Content.from_canonical(parts, utf8_headers=not parts[0].isascii())
-    paths = deduplicate(address for values in named.values() for address in values)
+    paths = deduplicate(address.mailbox for values in named.values() for address in values)
     return Message(Envelope(author[0].mailbox, paths), content, message_id is None or date is None)
 
 
-def _check_attachments(parameter: str, attachments: Iterable[Attachment]) -> list[Attachment]:
-    found = list(attachments)
-    for attachment in found:
-        check_type(parameter, attachment, Attachment)
-    return found
-
-
-def _parse_addresses(parameter: str, name: str, values: Addresses) -> tuple[Address, ...]:
+def _parse_addresses(parameter: str, name: str, values: Addresses | None) -> tuple[Address, ...]:
     """Return the addresses of one argument; `name` is the header field that errors name."""
-    single = isinstance(values, str | Address | Mailbox) or _is_pair(values)
+    if values is None:
+        return ()
+    is_pair = _is_pair(values)
+    if is_pair and ("@" in values[0] or "@" not in values[1]):  # type: ignore[index]
+        raise MessageError("a tuple of two strings is (name, address): write several recipients as a list", name)
+    single = is_pair or isinstance(values, str | Address | Mailbox)
     if not single and not isinstance(values, Iterable):
-        raise TypeError(
-            f"{parameter} must be str, a pair (name, address) or a list of them, not {type(values).__name__}"
-        )
+        form = "str, a pair (name, address) or a list of them"
+        raise TypeError(f"{parameter} must be {form}, not {type(values).__name__}")
     try:
         given = [values] if single else values
         return tuple(address for value in given for address in _parse_one(parameter, value))  # type: ignore[union-attr]
@@ -197,12 +209,7 @@ def _parse_addresses(parameter: str, name: str, values: Addresses) -> tuple[Addr
 
 
 def _is_pair(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(isinstance(text, str) for text in value)
-        and "@" not in value[0]
-    )
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def _parse_one(parameter: str, value: object) -> tuple[Address, ...]:
@@ -218,7 +225,7 @@ def _parse_one(parameter: str, value: object) -> tuple[Address, ...]:
     raise TypeError(f"{parameter} must hold str or pairs (name, address), not {type(value).__name__}")
 
 
-def _parse_senders(parameter: str, name: str, values: Addresses) -> tuple[Address, ...]:
+def _parse_senders(parameter: str, name: str, values: Addresses | None) -> tuple[Address, ...]:
     found = _parse_addresses(parameter, name, values)
     try:
         for address in found:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
 from io import BytesIO
+from itertools import groupby
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
 from asyncsmtp.mail.attachment import Attachment, format_disposition
-from asyncsmtp.mail.headers import UnencodableCharacter, encode_utf8
+from asyncsmtp.mail.headers import MAX_LINE_LENGTH, UnencodableCharacter, encode_utf8
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
@@ -38,38 +40,30 @@ __all__ = [
     "encode_quoted_printable",
     "encode_with_soft_break",
     "format_text_headers",
+    "join_pieces",
+    "join_small_pieces",
     "normalize_line_ends",
 ]
 
 
+@dataclass(slots=True, eq=False)
 class RowValues:
     """The values that one message is filled with: recipient, row, Message-ID and Date."""
 
-    values: Sequence[str]  # of the converted part that is being written
-
-    __slots__ = ("_names", "_variables", "date", "fields", "message_id", "to", "values")
-
-    def __init__(
-        self,
-        to: Mailbox,
-        fields: Mapping[str, str],
-        message_id: str | None,
-        date: datetime | None,
-        names: Mapping[str, str],
-    ) -> None:
-        self.to = to
-        self.fields = fields
-        self.message_id = message_id
-        self.date = date
-        self._names = names
-        self._variables: dict[str, object] | None = None
+    to: Mailbox
+    fields: Mapping[str, str]
+    message_id: str | None
+    date: datetime | None
+    names: Mapping[str, str]
+    placed_values: Sequence[str] = ()  # of the converted part that is being written
+    _variables: dict[str, object] | None = None
 
     @property
     def variables(self) -> dict[str, object]:
         """The names that a template may use; built when the first slot needs more than one field."""
         if self._variables is None:
             fields = self.fields
-            self._variables = {name: fields[column] for name, column in self._names.items() if column in fields}
+            self._variables = {name: fields[column] for name, column in self.names.items() if column in fields}
             self._variables["row"] = dict(fields)
         return self._variables
 
@@ -86,23 +80,22 @@ Piece = bytes | SlotEncoder
 
 
 class ConvertingPart:
-    """A filler whose text is converted, which takes long the first time; see `Composer.pending_conversion`."""
+    """A text part that is converted, which takes long the first time; see `Composer.pending_conversion`."""
 
-    def pieces(self, filling: RowValues) -> tuple[Sequence[Piece], bool]:
-        """Return what the part is made of for this row, and whether its bytes have lines that begin with a dot."""
+    def pieces(self, values: RowValues) -> tuple[Sequence[Piece], bool]:
+        """Return the pieces of the part for this row, and whether its bytes have lines that begin with a dot."""
         raise NotImplementedError
 
-    def pending_conversion(self, filling: RowValues) -> Callable[[], object] | None:
+    def pending_conversion(self, values: RowValues) -> Callable[[], object] | None:
         """Return the conversion that `pieces` would do first."""
         raise NotImplementedError
 
-    def __call__(self, filling: RowValues) -> bytes:
-        return b"".join([each if isinstance(each, bytes) else each(filling) for each in self.pieces(filling)[0]])
+    def __call__(self, values: RowValues) -> bytes:
+        return b"".join([each if isinstance(each, bytes) else each(values) for each in self.pieces(values)[0]])
 
 
-MAX_LINE_LENGTH = 998  # bytes of a line of 7bit, RFC 2045 §2.7
-_BYTES_PER_LINE = 57  # they make 76 characters of base64
-_BLOCK = 256 * _BYTES_PER_LINE
+_WIDTH = 76  # characters of base64 on a line
+_BLOCK = 256 * _WIDTH // 4 * 3
 _PLAIN = bytes([0x09, 0x0A, *range(0x20, 0x7F)])
 
 
@@ -116,8 +109,10 @@ class TransferEncoding(StrEnum):
     @classmethod
     def of(cls, text: str) -> TransferEncoding:
         """Return the plainest encoding that can carry this text."""
-        if text.isascii() and "=_" not in text and _is_plain(text.encode("ascii")):
-            return cls.SEVEN_BIT
+        if text.isascii() and "=_" not in text:
+            octets = text.encode("ascii")
+            if not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE_LENGTH:
+                return cls.SEVEN_BIT
         return cls.of_any(text)
 
     @classmethod
@@ -132,24 +127,11 @@ class TransferEncoding(StrEnum):
         return _ENCODERS[self](encode_utf8(text))
 
 
-def _is_plain(octets: bytes) -> bool:
-    return not octets.translate(None, _PLAIN) and max(map(len, octets.split(b"\n"))) <= MAX_LINE_LENGTH
-
-
 def normalize_line_ends(text: str) -> str:
-    """Return text with all line ends as LF, the form that the encoders take.
-
-    Raises:
-        UnencodableCharacter: a NUL, which text cannot hold (RFC 2045 §2.7, RFC 6532 §3.2).
-    """
+    """Return text with LF line ends. Raises UnencodableCharacter: a NUL (RFC 2045 §2.7, RFC 6532 §3.2)."""
     if "\0" in text:
         raise UnencodableCharacter("a NUL is not allowed in a text", "\0")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def encode_7bit(octets: bytes) -> bytes:
-    """Turn LF into CRLF."""
-    return octets.replace(b"\n", b"\r\n")
 
 
 def encode_quoted_printable(octets: bytes) -> bytes:
@@ -173,27 +155,20 @@ def encode_with_soft_break(octets: bytes) -> bytes:
 def encode_base64(octets: bytes) -> bytes:
     """Encode any bytes in lines of 76; the last line has its CRLF too."""
     encoded = BytesIO()
-    for at in range(
-        0, len(octets), _BLOCK
-    ):  # in blocks: a list of all lines takes three times the memory of the attachment
-        encoded.write(_base64_lines(octets[at : at + _BLOCK]))
+    for at in range(0, len(octets), _BLOCK):  # a list of all lines would take three times the memory
+        block = b2a_base64(octets[at : at + _BLOCK], newline=False)
+        encoded.write(b"".join([block[at : at + _WIDTH] + b"\r\n" for at in range(0, len(block), _WIDTH)]))
     return encoded.getvalue()
 
 
-def _base64_lines(octets: bytes) -> bytes:
-    encoded = b2a_base64(octets, newline=False)
-    width = _BYTES_PER_LINE // 3 * 4
-    return b"".join([encoded[at : at + width] + b"\r\n" for at in range(0, len(encoded), width)])
-
-
-def _base64_text(octets: bytes) -> bytes:
-    return encode_base64(octets.replace(b"\n", b"\r\n"))  # the canonical form of text has CRLF, RFC 2045 §6.8
+def _with_crlf(octets: bytes) -> bytes:
+    return octets.replace(b"\n", b"\r\n")
 
 
 _ENCODERS: dict[TransferEncoding, Callable[[bytes], bytes]] = {
-    TransferEncoding.SEVEN_BIT: encode_7bit,
+    TransferEncoding.SEVEN_BIT: _with_crlf,
     TransferEncoding.QUOTED_PRINTABLE: encode_quoted_printable,
-    TransferEncoding.BASE64: _base64_text,
+    TransferEncoding.BASE64: lambda octets: encode_base64(_with_crlf(octets)),  # text has CRLF first, RFC 2045 §6.8
 }
 
 Entity = tuple[Piece, ...]
@@ -201,9 +176,8 @@ Entity = tuple[Piece, ...]
 
 def format_text_headers(subtype: str, transfer: TransferEncoding) -> bytes:
     """Return the header fields of a text part; the charset is UTF-8, of which ASCII is a part."""
-    return f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {transfer}\r\n\r\n'.encode(
-        "ascii"
-    )
+    text = f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {transfer}\r\n\r\n'
+    return text.encode("ascii")
 
 
 def build_text_entity(subtype: str, text: str) -> tuple[bytes]:
@@ -241,11 +215,7 @@ def _charset(attachment: Attachment) -> str:
 
 
 def build_body(
-    text: Entity | None,
-    html: Entity | None,
-    inline: Sequence[Entity],
-    attachments: Sequence[Entity],
-    seed: bytes,
+    text: Entity | None, html: Entity | None, inline: Sequence[Entity], attachments: Sequence[Entity], seed: bytes
 ) -> Entity:
     """Return mixed(alternative(text, related(html, images…)), attachments…), without layers that are not needed.
 
@@ -270,3 +240,32 @@ def build_multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Ent
         start = "\r\n"
     pieces.append(f"\r\n--{boundary}--\r\n".encode("ascii"))
     return tuple(pieces)
+
+
+MIN_SHARED_PIECE = 2048  # bytes from which a piece is a part of its own: passing it on is cheaper than copying
+
+
+def join_small_pieces(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
+    """Join small pieces with their neighbours; large bytes and parts that are converted stay by themselves."""
+    joined: list[Piece] = []
+    for is_small, group in groupby(pieces, _is_small):
+        found = list(group)
+        joined += [join_pieces(found)] if is_small else found
+    return tuple(joined)
+
+
+def _is_small(piece: Piece) -> bool:
+    return not isinstance(piece, ConvertingPart) and not (isinstance(piece, bytes) and len(piece) >= MIN_SHARED_PIECE)
+
+
+def join_pieces(pieces: Iterable[Piece]) -> Piece:
+    """Join pieces into one: bytes if all are bytes, otherwise a function that encodes it."""
+    run: list[Piece] = []
+    for piece in pieces:
+        if run and isinstance(piece, bytes) and isinstance(run[-1], bytes):
+            run[-1] += piece
+        else:
+            run.append(piece)
+    if len(run) == 1:
+        return run[0]
+    return lambda values: b"".join([piece if isinstance(piece, bytes) else piece(values) for piece in run])

@@ -14,6 +14,7 @@ from jinja2 import Environment
 
 from asyncsmtp.errors import InvalidArgument, RecipientError
 from asyncsmtp.mail.attachment import Attachment
+from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.message import Message
 from asyncsmtp.mail.templates.template import Composer, Template
 from asyncsmtp.protocol.content import Content
@@ -312,6 +313,53 @@ def test_wrong_types_are_named() -> None:
         template.compile("n")
     with pytest.raises(TypeError, match="columns must be Iterable, not int"):
         template.compile(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="columns must be str, not int"):
+        template.compile([5])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="signer must be Signer or None, not str"):
+        template.compile(["n"], signer="a.pem")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("subject", 5),
+        ("headers", ["X"]),
+        ("headers", {"X": 5}),
+        ("inline", [Attachment("a.png", b"x")]),
+        ("inline", {"a": "a.png"}),
+        ("unsubscribe", "https://x"),
+        ("loader", 5),
+        ("attachments", Attachment("a.png", b"x")),
+        ("attachments", "a.png"),
+        ("reply_to", 5),
+    ],
+)
+def test_a_template_names_the_parameter_of_a_wrong_type(parameter: str, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"^{parameter}\b.* must be "):
+        Template(**{"from_": "news@example.org", "subject": "Hi", "text": "x", parameter: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        *(("to", wrong) for wrong in (5, None, b"ann@example.com")),
+        *(("fields", wrong) for wrong in (None, ["n"], "n")),
+        *(("date", wrong) for wrong in (5, "x")),
+        ("message_id", 5),
+    ],
+)
+@pytest.mark.parametrize("unsubscribes", [False, True])
+def test_compose_names_the_parameter_of_a_wrong_type(parameter: str, value: object, unsubscribes: bool) -> None:
+    unsubscribe = Unsubscribe("https://example.org/{{ token }}", b"x" * 16) if unsubscribes else None
+    composer = Template("news@example.org", "{{ n }}", text="x", unsubscribe=unsubscribe).compile(["n"])
+    with pytest.raises(TypeError, match=f"^{parameter} must be "):
+        composer.compose(**{"to": "ann@example.com", "fields": {"n": "1"}, parameter: value})  # type: ignore[arg-type]
+
+
+def test_a_display_name_in_to_is_an_error_of_the_row() -> None:
+    composer = Template("news@example.org", "Hi", text="x").compile([])
+    with pytest.raises(RecipientError, match="is not an e-mail address: it contains a space"):
+        composer.compose("Ann <ann@example.com>", {})
 
 
 def test_a_return_path_with_a_token_needs_the_message_id() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -112,8 +113,7 @@ def test_both_signatures_hold_for_both_verifiers(given: dict[str, object]) -> No
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["From", "Subject", "To", "Cc", "Date", "Message-ID", "Reply-To", "Content-Type", "List-ID", *LISTS],
+    "name", ["From", "Subject", "To", "Cc", "Date", "Message-ID", "Reply-To", "Content-Type", "List-ID", *LISTS]
 )
 def test_a_field_added_later_breaks_them(name: str) -> None:
     """MH-11: there or not, it is named once more than it occurs."""
@@ -301,6 +301,13 @@ def test_a_key_file_that_cannot_be_read_is_a_message_error(tmp_path: Path) -> No
         Signer.from_file("example.com", "r1", tmp_path / "none.pem")
     with pytest.raises(TypeError, match="path must be str or Path, not int"):
         Signer.from_file("example.com", "r1", 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="date must be datetime or None, not str"):
+        Signer(*keys()).sign(message(), date="x")  # type: ignore[arg-type]
+
+
+def test_a_signer_shows_the_names_of_its_keys() -> None:
+    first, *_ = used = keys()
+    assert repr(Signer(*used)).startswith(f"<Signer for {first.selector}._domainkey.{first.domain}")
 
 
 def test_an_email_message_can_be_signed() -> None:
@@ -323,3 +330,13 @@ def test_a_draft_cannot_be_signed() -> None:
     composer = Template("ada@example.com", "x", text="x").compile((), signer=Signer(*keys()))
     with pytest.raises(InvalidArgument, match="before it is signed"):
         composer.compose("bob@x.example", {})
+
+
+def test_several_threads_may_sign_with_one_signer() -> None:
+    """The remembered beginning is replaced as a whole, so no thread takes another's hash."""
+    prefixes = [b"From: ada@example.com\r\n\r\n" + bytes([65 + n]) * 10 for n in range(3)]
+    contents = [Content.from_canonical((prefixes[n % 3], b"%d\r\n" % n)) for n in range(300)]
+    shared, key = Signer(keys()[1]), keys()[1]
+    with ThreadPoolExecutor(4) as pool:
+        signed = list(pool.map(shared.sign_content, contents))
+    assert list(map(bytes, signed)) == [bytes(Signer(key).sign_content(content)) for content in contents]

@@ -159,7 +159,7 @@ def _wrong(papers: Papers) -> Iterator[tuple[bytes, bytes, str]]:
     other = rsa.generate_private_key(65_537, 2_048)
     curve = ec.generate_private_key(ec.SECP256R1())
     yield papers.leaf, pem(other), "does not belong to the certificate"
-    yield papers.leaf, b"-----BEGIN", "the key is not valid PEM"
+    yield papers.leaf, b"-----BEGIN", "there is no private key in PEM"
     yield pem(other), pem(papers.key), "is not valid PEM"
     yield certificate(curve).public_bytes(Encoding.PEM), pem(curve), "must be an RSA key"
 

@@ -103,13 +103,7 @@ def test_an_unknown_name_is_an_error_with_its_line(source: str, line: int, field
 
 @pytest.mark.parametrize(
     ("source", "line"),
-    [
-        ("a\n{{ name", 2),
-        ("\n{% if name %}x", 2),
-        ("{{ name|nofilter }}", 1),
-        ("\n{% nothing %}", 2),
-        ("{{ 1/0 }}", 1),
-    ],
+    [("a\n{{ name", 2), ("\n{% if name %}x", 2), ("{{ name|nofilter }}", 1), ("\n{% nothing %}", 2), ("{{ 1/0 }}", 1)],
 )
 def test_bad_syntax_is_an_error_with_its_line(source: str, line: int) -> None:
     """So is an expression that fails for every row alike."""

@@ -23,12 +23,10 @@ __all__ = [
     "DnsQueries",
     "DnsQueryFailed",
     "DnsQuestion",
-    "IpAddress",
     "SenderDomain",
     "Spf",
     "check_dns",
     "read_spf",
-    "resolve_host",
 ]
 
 
@@ -175,7 +173,6 @@ def resolve_host(host: str) -> DnsQueries[list[IpAddress]]:
     return found
 
 
-_MAX_QUOTED = 100
 _Result = tuple[FindingLevel, str, str]  # level, sentence, advice
 _OBJECTION, _NOTE = FindingLevel.OBJECTION, FindingLevel.NOTE
 
@@ -201,25 +198,13 @@ def _check_spf(sender: SenderDomain) -> DnsQueries[list[_Result]]:
     domain = _quote(sender.return_path)
     found = yield from read_spf(sender.return_path)
     if found.records != 1:
-        sentence = (
-            f"{domain} has {found.records or 'no'} SPF record{'s' if found.records > 1 else ''}, but must have one"
-        )
-        return [
-            (
-                _OBJECTION,
-                sentence,
-                'publish one TXT, such as "v=spf1 include:… -all" with the terms that your relay documents',
-            )
-        ]
+        records = f"{found.records or 'no'} SPF record{'s' if found.records > 1 else ''}"
+        advice = 'publish one TXT, such as "v=spf1 include:… -all" with the terms that your relay documents'
+        return [(_OBJECTION, f"{domain} has {records}, but must have one", advice)]
     results: list[_Result] = []
     if found.exceeds_lookup_limit:
-        results.append(
-            (
-                _OBJECTION,
-                f"the SPF record of {domain} needs more than 10 lookups: receivers ignore it (RFC 7208 §4.6.4)",
-                "use fewer includes, or list addresses with ip4: and ip6:",
-            )
-        )
+        sentence = f"the SPF record of {domain} needs more than 10 lookups: receivers ignore it (RFC 7208 §4.6.4)"
+        results.append((_OBJECTION, sentence, "use fewer includes, or list addresses with ip4: and ip6:"))
     if found.unknown:
         sentence = f"the SPF record of {domain} has a term that is not valid: {_quote(found.unknown[0])}"
         results.append((_OBJECTION, sentence, "correct it: receivers reject the whole record"))
@@ -228,33 +213,26 @@ def _check_spf(sender: SenderDomain) -> DnsQueries[list[_Result]]:
     if found.all_qualifier == "+":
         results.append((_OBJECTION, f"the SPF record of {domain} allows anybody to send", "end it with -all or ~all"))
     elif found.all_qualifier in ("", "?"):
-        results.append(
-            (
-                _NOTE,
-                f"the SPF record of {domain} does not say what holds for other senders",
-                "end it with ~all, or -all",
-            )
-        )
+        sentence = f"the SPF record of {domain} does not say what holds for other senders"
+        results.append((_NOTE, sentence, "end it with ~all, or -all"))
     for address in (yield from _resolve_relays(sender)):
         if found.allows(address) is False:
             sentence = f"the SPF record of {domain} does not include the relay, {address}"
-            results.append(
-                (_NOTE, sentence, "include it, unless the relay sends from other addresses that are included")
-            )
+            advice = "include it, unless the relay sends from other addresses that are included"
+            results.append((_NOTE, sentence, advice))
     return results
 
 
 def _check_dkim(sender: SenderDomain) -> DnsQueries[list[_Result]]:
     results: list[_Result] = []
     for name, wanted in sender.keys:
-        texts = [text for text in (yield DnsQuestion(name, "TXT")) if "p" in _parse_tags(text)]
+        texts = yield DnsQuestion(name, "TXT")
+        keys = [tags for tags in map(_parse_tags, texts) if "p" in tags]
         publish = f'publish the TXT "{wanted}"'
-        if len(texts) != 1:
-            sentence = f"there is {'more than one' if texts else 'no'} DKIM key at {_quote(name)}"
+        if len(keys) != 1:
+            sentence = f"there is {'more than one' if keys else 'no'} DKIM key at {_quote(name)}"
             results.append((_OBJECTION, sentence, publish))
-            continue
-        tags = _parse_tags(texts[0])
-        if not tags["p"]:
+        elif not (tags := keys[0])["p"]:
             sentence = f"the DKIM key at {_quote(name)} is revoked"
             results.append((_OBJECTION, sentence, "sign with another selector, and publish its key"))
         elif _decode_key(tags["p"]) != _decode_key(_parse_tags(wanted)["p"]):
@@ -270,14 +248,13 @@ def _check_dmarc(sender: SenderDomain) -> DnsQueries[list[_Result]]:
     own = organizational_domain(sender.author).count(".") + 1  # a public suffix has no policy
     for start in range(max(1, len(labels) - own + 1)):
         domain = ".".join(labels[start:])
-        texts = [
-            text for text in (yield DnsQuestion(f"_dmarc.{domain}", "TXT")) if _parse_tags(text).get("v") == "DMARC1"
-        ]
-        if len(texts) > 1:
-            sentence = f"_dmarc.{_quote(domain)} has {len(texts)} DMARC records, so none is used"
+        texts = yield DnsQuestion(f"_dmarc.{domain}", "TXT")
+        policies = [tags for tags in map(_parse_tags, texts) if tags.get("v") == "DMARC1"]
+        if len(policies) > 1:
+            sentence = f"_dmarc.{_quote(domain)} has {len(policies)} DMARC records, so none is used"
             return [(_OBJECTION, sentence, "remove all but one")]
-        if texts:
-            return list(_check_policy(f"_dmarc.{_quote(domain)}", _parse_tags(texts[0])))
+        if policies:
+            return list(_check_policy(f"_dmarc.{_quote(domain)}", policies[0]))
     advice = f'publish the TXT "v=DMARC1; p=none; rua=mailto:…" at _dmarc.{_quote(sender.author)}'
     return [(_OBJECTION, f"{_quote(sender.author)} has no DMARC record, which large providers require", advice)]
 
@@ -321,13 +298,8 @@ def _check_ptr(sender: SenderDomain) -> DnsQueries[list[_Result]]:
             confirmed = confirmed or address in (yield from resolve_host(name))
         if not confirmed:
             what = f"is {_quote(names[0])}, which does not resolve back to it" if names else "has no reverse name"
-            results.append(
-                (
-                    _NOTE,
-                    f"the relay's address {address} {what}",
-                    "ask its owner to make the PTR and the address match, if mail is sent from it",
-                )
-            )
+            advice = "ask its owner to make the PTR and the address match, if mail is sent from it"
+            results.append((_NOTE, f"the relay's address {address} {what}", advice))
     return results
 
 
@@ -366,4 +338,4 @@ def _decode_key(text: str) -> bytes:
 
 
 def _quote(text: str) -> str:
-    return safe_text(text, _MAX_QUOTED)
+    return safe_text(text, 100)

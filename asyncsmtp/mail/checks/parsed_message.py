@@ -59,9 +59,8 @@ class HtmlParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._hidden:
             return
-        found = {
-            name: (value or "").strip() for name, value in reversed(attrs)
-        }  # of two attributes with one name, the first counts
+        # Of two attributes with one name, the first counts.
+        found = {name: (value or "").strip() for name, value in reversed(attrs)}
         if tag in _HIDDEN:
             self._hidden = tag
         if tag == "img":
@@ -119,6 +118,7 @@ class ParsedMessage:
     Attributes:
         size: bytes of the whole message.
         eight_bit: it has a byte above 127.
+        html: the HTML part; an empty one if there is none.
         html_size: bytes of the HTML part before it was encoded.
         author: the domain in From, in lower case.
         return_path: the domain of the reverse-path, in lower case; "" for the null reverse-path.
@@ -131,7 +131,7 @@ class ParsedMessage:
     size: int
     eight_bit: bool
     text: str | None
-    html: HtmlParser | None
+    html: HtmlParser
     html_size: int
     author: str
     return_path: str
@@ -149,15 +149,15 @@ def parse_message(message: Message) -> ParsedMessage:
     text, html = parsed.get_body(("plain",)), parsed.get_body(("html",))
     # Not iter_attachments, which treats the part that S/MIME signs as one.
     others = [part for part in parsed.walk() if part is not text and part is not html]
-    source = None if html is None else str(html.get_content())
+    source = "" if html is None else str(html.get_content())
     reverse = message.envelope.reverse_path
     return ParsedMessage(
         parsed,
         content.size,
         content.eight_bit,
         None if text is None else str(text.get_content()),
-        None if source is None else HtmlParser(source),
-        0 if source is None else len(source.encode("utf-8", "replace")),
+        HtmlParser(source),
+        len(source.encode("utf-8", "replace")),
         str(parsed["From"]).rpartition("@")[2].strip(" >").lower(),
         "" if reverse is None else reverse.domain.lower(),
         tuple(_parse_signature(str(value)) for value in parsed.get_all("DKIM-Signature", [])),

@@ -32,10 +32,8 @@ def _check_unsubscribe(parsed: ParsedMessage) -> Findings:
     if value is None:
         yield "there is no List-Unsubscribe", "add [unsubscribe] with a url to the campaign"
     elif not _parse_urls(str(value)):
-        yield (
-            f"List-Unsubscribe has no URL in angle brackets (RFC 2369 §2): {safe_text(str(value), 80)}",
-            'write "<https://…>", or leave it to [unsubscribe]',
-        )
+        sentence = f"List-Unsubscribe has no URL in angle brackets (RFC 2369 §2): {safe_text(str(value), 80)}"
+        yield sentence, 'write "<https://…>", or leave it to [unsubscribe]'
 
 
 def _check_one_click(parsed: ParsedMessage) -> Findings:
@@ -47,15 +45,11 @@ def _check_one_click(parsed: ParsedMessage) -> Findings:
     if post is None:
         yield "unsubscribing takes more than one click (RFC 8058)", "set one_click = true under [unsubscribe]"
     elif str(post).strip().lower() != _ONE_CLICK:
-        yield (
-            f"List-Unsubscribe-Post is {safe_text(str(post), 60)}, which has no meaning (RFC 8058 §3.1)",
-            'write "List-Unsubscribe=One-Click", or leave it to [unsubscribe]',
-        )
+        sentence = f"List-Unsubscribe-Post is {safe_text(str(post), 60)}, which has no meaning (RFC 8058 §3.1)"
+        yield sentence, 'write "List-Unsubscribe=One-Click", or leave it to [unsubscribe]'
     elif urls and not any(url.startswith("https://") for url in urls):
-        yield (
-            "one click needs an https URL in List-Unsubscribe (RFC 8058 §3.1), and there is none",
-            "add [unsubscribe] with a url to the campaign",
-        )
+        sentence = "one click needs an https URL in List-Unsubscribe (RFC 8058 §3.1), and there is none"
+        yield sentence, "add [unsubscribe] with a url to the campaign"
 
 
 def _check_unsubscribe_signature(parsed: ParsedMessage) -> Findings:
@@ -97,10 +91,8 @@ def _check_mismatched_files(parsed: ParsedMessage) -> Findings:
     found = next((each for each in parsed.mismatched_files if not _is_active(each[0])), None)
     if found is not None:
         name, declared, detected = found
-        yield (
-            f"{safe_text(name, 80)} is declared as {declared}, but its content is {detected}",
-            "give it the right name, or attach the file that was meant",
-        )
+        sentence = f"{safe_text(name, 80)} is declared as {declared}, but its content is {detected}"
+        yield sentence, "give it the right name, or attach the file that was meant"
 
 
 def _is_active(name: str) -> bool:
@@ -115,18 +107,15 @@ _SCRIPT_SCHEMES = ("javascript:", "vbscript:", "data:")
 
 def _check_image_only(parsed: ParsedMessage) -> Findings:
     """Find images in place of text, which filters cannot read."""
-    if parsed.html is not None and parsed.html.images and len(parsed.html.text) < MIN_VISIBLE_TEXT:
+    if parsed.html.images and len(parsed.html.text) < MIN_VISIBLE_TEXT:
         yield "the HTML is images with hardly any text", "add the text of the images"
 
 
 def _check_image_alternatives(parsed: ParsedMessage) -> Findings:
     """Find images without a text for readers who do not see them."""
-    missing = [source for source, alt in parsed.html.images if alt is None] if parsed.html else []
+    missing = [source for source, alt in parsed.html.images if alt is None]
     if missing:
-        yield (
-            f"the image {safe_text(missing[0], 80)} has no alt attribute",
-            'add alt="…", or alt="" if it is decoration',
-        )
+        yield f"the image {safe_text(missing[0], 80)} has no alt attribute", 'add alt="…", or alt="" for decoration'
 
 
 def _check_long_html(parsed: ParsedMessage) -> Findings:
@@ -136,8 +125,7 @@ def _check_long_html(parsed: ParsedMessage) -> Findings:
 
 
 def _check_insecure_links(parsed: ParsedMessage) -> Findings:
-    """Find links and images without TLS."""
-    links = parsed.html.links + parsed.html.loaded if parsed.html else []
+    links = parsed.html.links + parsed.html.loaded
     found = next((link for link in links if link.lower().startswith("http://")), None)
     if found is not None:
         yield f"the link {safe_text(found, 100)} is not encrypted", "use https"
@@ -145,41 +133,30 @@ def _check_insecure_links(parsed: ParsedMessage) -> Findings:
 
 def _check_relative_links(parsed: ParsedMessage) -> Findings:
     """Find links that work only beside the original page."""
-    found = next(filter(is_relative_url, parsed.html.links), None) if parsed.html else None
+    found = next(filter(is_relative_url, parsed.html.links), None)
     if found is not None:
-        yield (
-            f"the link {safe_text(found, 100)} does not work in a mailbox",
-            "write the whole URL, beginning with https://",
-        )
+        yield f"the link {safe_text(found, 100)} does not work in a mailbox", "write the whole URL, with https://"
 
 
 def _check_relative_images(parsed: ParsedMessage) -> Findings:
     """Find images, also in styles, that are neither attached nor on the web."""
-    found = next(filter(is_relative_url, parsed.html.loaded), None) if parsed.html else None
+    found = next(filter(is_relative_url, parsed.html.loaded), None)
     if found is not None:
-        yield (
-            f"the HTML shows {safe_text(found, 100)}, which is not part of the message",
-            "name it under inline and show it by cid:, or write its whole URL, beginning with https://",
-        )
+        advice = "name it under inline and show it by cid:, or write its whole URL, beginning with https://"
+        yield f"the HTML shows {safe_text(found, 100)}, which is not part of the message", advice
 
 
 def _check_scripts(parsed: ParsedMessage) -> Findings:
-    """Find scripts."""
-    if parsed.html is None:
-        return
     found = next((link for link in parsed.html.links if link.lower().startswith(_SCRIPT_SCHEMES)), None)
     if found is not None:
         yield f"the link {safe_text(found, 60)} runs a script", "link to a page"
     if parsed.html.active:
-        yield (
-            f"the HTML has {safe_text(parsed.html.active[0], 60)}, and mail programs run no scripts",
-            "remove it, and link to a page that does it",
-        )
+        sentence = f"the HTML has {safe_text(parsed.html.active[0], 60)}, and mail programs run no scripts"
+        yield sentence, "remove it, and link to a page that does it"
 
 
 def _check_forms(parsed: ParsedMessage) -> Findings:
-    """Find forms."""
-    if parsed.html is not None and parsed.html.forms:
+    if parsed.html.forms:
         yield "the HTML has a form, which providers treat as phishing or remove", "link to a page that has the form"
 
 
@@ -224,19 +201,15 @@ def _check_dkim_alignment(parsed: ParsedMessage) -> Findings:
     domains = [domain for domain, _ in parsed.signatures]
     if domains and not any(is_aligned(domain, parsed.author) for domain in domains):
         shown = ", ".join(safe_text(domain, 80) for domain in domains)
-        yield (
-            f"DKIM signs for {shown}, and From is at {safe_text(parsed.author, 80)}: DMARC fails",
-            "sign for the domain in From",
-        )
+        author = safe_text(parsed.author, 80)
+        yield f"DKIM signs for {shown}, and From is at {author}: DMARC fails", "sign for the domain in From"
 
 
 def _check_return_path(parsed: ParsedMessage) -> Findings:
     if parsed.return_path and not parsed.signatures and not is_aligned(parsed.return_path, parsed.author):
         bounces, author = safe_text(parsed.return_path, 80), safe_text(parsed.author, 80)
-        yield (
-            f"bounces go to {bounces}, and From is at {author}: DMARC fails",
-            "use a return_path at the domain in From, or sign with DKIM",
-        )
+        sentence = f"bounces go to {bounces}, and From is at {author}: DMARC fails"
+        yield sentence, "use a return_path at the domain in From, or sign with DKIM"
 
 
 def _check_size(parsed: ParsedMessage) -> Findings:
@@ -245,7 +218,8 @@ def _check_size(parsed: ParsedMessage) -> Findings:
 
 
 def _check_eight_bit(parsed: ParsedMessage) -> Findings:
-    if parsed.eight_bit and parsed.message["From"] and not _needs_utf8(parsed):
+    addresses = "".join(str(parsed.message[name] or "") for name in ("To", "Reply-To", "From"))
+    if parsed.eight_bit and parsed.message["From"] and addresses.isascii():
         yield "the message has bytes above 127 that no address needs", "encode the parts as quoted-printable"
 
 
@@ -289,7 +263,3 @@ def check_message(message: Message) -> list[Finding]:
         for name, (level, rule) in RULES.items()
         for sentence, advice in rule(parsed)
     ]
-
-
-def _needs_utf8(parsed: ParsedMessage) -> bool:
-    return any(not str(parsed.message[name] or "").isascii() for name in ("To", "Reply-To", "From"))

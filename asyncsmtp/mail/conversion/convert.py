@@ -22,16 +22,16 @@ from asyncsmtp.mail.conversion.placeholders import (
     LINE,
     REGION,
     VALUES,
-    Kind,
+    MarkupLanguage,
     PlacedValues,
     PlaceholderEnvironment,
-    Words,
+    PlaceholderWords,
 )
 from asyncsmtp.mail.headers import UnencodableCharacter
-from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues
+from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues, join_small_pieces
 from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
-from asyncsmtp.mail.templates.slots import (
-    RenderedTemplate,
+from asyncsmtp.mail.templates.slotted_text import (
+    CompiledTemplate,
     Slot,
     SlottedText,
     is_indivisible,
@@ -39,8 +39,7 @@ from asyncsmtp.mail.templates.slots import (
     text_part,
     top_level,
 )
-from asyncsmtp.mail.templates.template import as_template_error, gather_pieces
-from asyncsmtp.mail.templates.variables import Columns, check_names, is_row_dependent, parse
+from asyncsmtp.mail.templates.variables import Columns, as_template_error, check_names, is_row_dependent, parse
 from asyncsmtp.protocol.content import has_leading_dots
 from asyncsmtp.protocol.replies import safe_text
 
@@ -101,50 +100,20 @@ class Conversion:
     """The conversions that one part of a message needs.
 
     Attributes:
-        kind: the markup language of the template.
+        markup: the markup language of the template.
         styles: whether style sheets are inlined.
         images: paths of images that become `cid:` URLs in HTML made from Markdown.
     """
 
-    kind: Kind
+    markup: MarkupLanguage
     styles: bool = False
     images: ImagePaths | None = None
 
     def compile(self, subtype: str, source: str, file: str, columns: Columns, load: TemplateLoader | None) -> Entity:
-        """Compile a template whose rendered text is converted.
-
-        Args:
-            subtype: `html`, or `plain`: the text of HTML, and Markdown as it is written.
-        Raises:
-            TemplateError: with the file and the line. MissingDependency: the extra `html` is missing.
-        """
-        if subtype == "plain":
-            _import_extra(_TO_TEXT, "inscriptis")
-        elif self.styles:
-            _import_extra(_TO_STYLES, "css_inline")
+        """Compile the template of a part; see `ConvertedPart` for the arguments and errors."""
         part = ConvertedPart(self, subtype, source, file, columns, load)
         with as_template_error(file):
             return part.constant() or (part,)
-
-    def convert(self, skeleton: str, subtype: str, locate: Callable[[int], tuple[str, int]]) -> list[str | int]:
-        """Convert a skeleton; return literals and the numbers of values. `locate` gives the file and line of a value.
-
-        Raises:
-            TemplateError: a value stands where inlining styles would move it.
-        """
-        words = Words(skeleton)
-        root = _Region.parse(words.text, self.kind)
-        if subtype == "plain":
-            return words.split(root.to_text(words).lstrip("\n"))
-        html = root.to_page(words)
-        if self.images is not None:
-            html = self.images.replace(html, add=False)
-        if self.styles:
-            if (between := words.first_after(_BETWEEN_CELLS, html)) is not None:
-                why = "a value stands where inlining styles would move it out of the table: write it into a cell"
-                raise TemplateError(why, *locate(between))
-            html = words.without_empty_values(inline_styles(html))
-        return words.split(html)
 
 
 class ConvertedPart(ConvertingPart):
@@ -153,6 +122,11 @@ class ConvertedPart(ConvertingPart):
     Its pieces include its header fields. The conversion of each skeleton is kept, up to MAX_VARIANTS and
     MAX_VARIANT_BYTES; the ones that were not used for the longest time go first. A pending conversion may run in a
     thread while the part is used in another: it only adds to what is kept.
+
+    Args:
+        subtype: `html`, or `plain`: the text of HTML, and Markdown as it is written.
+    Raises:
+        TemplateError: with the file and the line. MissingDependency: the extra `html` is missing.
     """
 
     def __init__(
@@ -164,6 +138,10 @@ class ConvertedPart(ConvertingPart):
         columns: Columns,
         load: TemplateLoader | None,
     ) -> None:
+        if subtype == "plain":
+            _import_extra(_TO_TEXT, "inscriptis")
+        elif conversion.styles:
+            _import_extra(_TO_STYLES, "css_inline")
         self._conversion = conversion
         self._subtype = subtype
         self._file = file
@@ -172,13 +150,13 @@ class ConvertedPart(ConvertingPart):
         plain = TemplateEnvironment(autoescape=subtype == "html", load=load)
         tree = parse(source, file, plain)
         files = check_names(tree, file, columns, plain)[1:]
-        sandbox = PlaceholderEnvironment(
-            autoescape=subtype == "html", load=load, root=file, kind=conversion.kind, files=files
+        environment = PlaceholderEnvironment(
+            autoescape=subtype == "html", load=load, root=file, markup=conversion.markup, files=files
         )
-        tree = parse(source, file, sandbox)
+        tree = parse(source, file, environment)
         self._slots: list[str | Slot] = []  # values that are printed outside of any statement, one for each placeholder
         self._lines: list[tuple[str, int]] = []
-        self._pieces: list[str | RenderedTemplate] = []
+        self._pieces: list[str | CompiledTemplate] = []
         for node in [tree] if is_indivisible(tree) else top_level(tree):
             if isinstance(node, nodes.TemplateData):
                 self._pieces.append(node.data)
@@ -187,49 +165,49 @@ class ConvertedPart(ConvertingPart):
                 self._slots.append(make_slot(node, tree, file, columns, plain))
                 self._lines.append((file, node.lineno))
             else:
-                self._pieces.append(self._rendering(node, sandbox))
+                self._pieces.append(self._rendering(node, environment))
         self._statements = [piece for piece in self._pieces if not isinstance(piece, str)]
 
     def constant(self) -> Entity | None:
         """Return the entity if every recipient has the same skeleton."""
         return None if self._statements else self._converted(self._skeleton(()), self._lines).pieces
 
-    def pieces(self, filling: RowValues) -> tuple[Sequence[Piece], bool]:
-        key, values = self._render(filling)
+    def pieces(self, values: RowValues) -> tuple[Sequence[Piece], bool]:
+        key, placed = self._render(values)
         variant = self._variants.get(key)
         if variant is None:
-            variant = self._convert(key, values.lines)
+            variant = self._convert(key, placed.lines)
         else:
             try:  # noqa: SIM105 - this way it costs nothing
                 self._variants.move_to_end(key)
             except KeyError:  # a thread that converts another one has just dropped it
                 pass
-        filling.values = values.texts
+        values.placed_values = placed.texts
         return variant.pieces, variant.needs_dot_stuffing
 
-    def pending_conversion(self, filling: RowValues) -> Callable[[], object] | None:
-        key, values = rendered = self._render(filling)
-        self._last = (filling, *rendered)
-        return None if key in self._variants else partial(self._convert, key, values.lines)
+    def pending_conversion(self, values: RowValues) -> Callable[[], object] | None:
+        key, placed = rendered = self._render(values)
+        self._last = (values, *rendered)
+        return None if key in self._variants else partial(self._convert, key, placed.lines)
 
-    def _rendering(self, node: nodes.Node, sandbox: TemplateEnvironment) -> RenderedTemplate:
+    def _rendering(self, node: nodes.Node, environment: TemplateEnvironment) -> CompiledTemplate:
         part = node if isinstance(node, nodes.Template) else nodes.Template([node], lineno=1)
-        part.set_environment(sandbox)
-        depends = is_row_dependent(part)
-        rendering = RenderedTemplate(part, self._file, sandbox)
+        part.set_environment(environment)
+        depends = is_row_dependent(part)  # before it is compiled, which changes it
+        rendering = CompiledTemplate(part, self._file, environment)
         if not depends:
-            rendering.once({VALUES: PlacedValues()})  # what fails here fails in every row
+            rendering.render_constant({VALUES: PlacedValues()})  # what fails here fails in every row
         return rendering
 
-    def _render(self, filling: RowValues) -> tuple[tuple[str, ...], PlacedValues]:
+    def _render(self, values: RowValues) -> tuple[tuple[str, ...], PlacedValues]:
         """Return what the statements render to for a row, and the values in it; see `pending_conversion`."""
-        if self._last is not None and self._last[0] is filling:
+        if self._last is not None and self._last[0] is values:
             return self._last[1:]
-        if "\0" in "".join(filling.fields.values()):  # it would look like a placeholder
-            raise UnencodableCharacter("a NUL cannot stand in a text", "\0", self._file)
-        values = PlacedValues(len(self._slots))
-        filling.variables[VALUES] = values
-        return tuple([statement(filling) for statement in self._statements]), values
+        if "\0" in "".join(values.fields.values()):  # it would look like a placeholder
+            raise UnencodableCharacter("a NUL is not allowed in a text", "\0", self._file)
+        placed = PlacedValues(len(self._slots))
+        values.variables[VALUES] = placed
+        return tuple([statement(values) for statement in self._statements]), placed
 
     def _skeleton(self, key: tuple[str, ...]) -> str:
         rendered = iter(key)
@@ -254,7 +232,7 @@ class ConvertedPart(ConvertingPart):
         if len(skeleton) > MAX_SKELETON:
             raise MessageError(f"more than {MAX_SKELETON >> 20} MiB of text to convert", self._file)
         try:
-            made = self._conversion.convert(skeleton, self._subtype, lambda index: lines[index])
+            made = self._convert_skeleton(skeleton, lines)
         except SMTPError:
             raise
         except Exception as error:  # whatever a library makes of HTML that it cannot read
@@ -262,14 +240,30 @@ class ConvertedPart(ConvertingPart):
             raise MessageError(f"it cannot be converted: {why}", self._file) from error
         text = SlottedText(piece if isinstance(piece, str) else self._slot(piece) for piece in made)
         size = len(skeleton) + sum(len(piece) for piece in text.pieces if isinstance(piece, str))
-        pieces = gather_pieces(text_part(self._subtype, text, self._file))
+        pieces = join_small_pieces(text_part(self._subtype, text, self._file))
         return _Variant(pieces, any(has_leading_dots(piece) for piece in pieces if isinstance(piece, bytes)), size)
+
+    def _convert_skeleton(self, skeleton: str, lines: list[tuple[str, int]]) -> list[str | int]:
+        """Return literals and the numbers of values; `lines` has the file and line of each value."""
+        words = PlaceholderWords(skeleton)
+        root = _Region.parse(words.text, self._conversion.markup)
+        if self._subtype == "plain":
+            return words.split(root.to_text(words).lstrip("\n"))
+        html = root.to_page(words)
+        if self._conversion.images is not None:
+            html = self._conversion.images.replace(html, add=False)
+        if self._conversion.styles:
+            if (between := words.first_after(_BETWEEN_CELLS, html)) is not None:
+                why = "a value stands where inlining styles would move it out of the table: write it into a cell"
+                raise TemplateError(why, *lines[between])
+            html = words.without_empty_values(inline_styles(html))
+        return words.split(html)
 
     def _slot(self, index: int) -> str | Slot:
         if index < len(self._slots):
             return self._slots[index]
         index -= len(self._slots)
-        return lambda filling: filling.values[index]
+        return lambda values: values.placed_values[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,44 +279,44 @@ class _Variant:
 class _Region:
     """Text of files in one markup language, with the text of files in the other that they include or are in."""
 
-    kind: Kind
+    markup: MarkupLanguage
     pieces: list[str | _Region]
 
     @classmethod
-    def parse(cls, text: str, kind: Kind) -> _Region:
+    def parse(cls, text: str, markup: MarkupLanguage) -> _Region:
         """Find the regions of a skeleton; text of the same language joins the text around it."""
-        root = cls(kind, [])
+        root = cls(markup, [])
         open_ = [root]
         for index, piece in enumerate(REGION.split(text)):
             if not index % 2:
                 open_[-1].pieces.append(piece)
             elif piece == "e":
                 open_ = open_[:-1] or [root]
-            elif piece == open_[-1].kind:
+            elif piece == open_[-1].markup:
                 open_.append(open_[-1])
             else:
-                inner = cls(Kind(piece), [])
+                inner = cls(MarkupLanguage(piece), [])
                 open_[-1].pieces.append(inner)
                 open_.append(inner)
         return root
 
-    def to_page(self, words: Words) -> str:
+    def to_page(self, words: PlaceholderWords) -> str:
         """Return the HTML of a part: a page around Markdown, unless its files have one."""
         texts = [each.replace(LINE, "") for each in self.pieces if isinstance(each, str)]
         return self._html(words, _PAGE if "".join(texts).strip() else "{}")
 
-    def to_text(self, words: Words) -> str:
+    def to_text(self, words: PlaceholderWords) -> str:
         """Return the plain text: Markdown as it is, the text of HTML in it; or the text of the whole HTML."""
-        if self.kind is Kind.HTML:
+        if self.markup is MarkupLanguage.HTML:
             return html_to_text(self.to_page(words))
         return "".join(each if isinstance(each, str) else each._text(words) for each in self.pieces)
 
-    def _text(self, words: Words) -> str:
+    def _text(self, words: PlaceholderWords) -> str:
         hidden = [each if isinstance(each, str) else words.hide(each.to_text(words)) for each in self.pieces]
         return words.show(html_to_text("".join(hidden)))
 
-    def _html(self, words: Words, page: str = "{}") -> str:
-        if self.kind is Kind.HTML:
+    def _html(self, words: PlaceholderWords, page: str = "{}") -> str:
+        if self.markup is MarkupLanguage.HTML:
             return "".join(each if isinstance(each, str) else each._html(words) for each in self.pieces)
         source = "".join(each if isinstance(each, str) else words.hide(each._html(words)) for each in self.pieces)
         return words.show(words.with_autolinks(_without_marks(source), lambda text: markdown_to_html(text, page)))

@@ -12,16 +12,7 @@ from enum import Enum
 from html import unescape
 from urllib.parse import unquote
 
-__all__ = [
-    "HtmlAttribute",
-    "HtmlToken",
-    "ImagePaths",
-    "TokenKind",
-    "hide_tags",
-    "parse_attributes",
-    "parse_tokens",
-    "restore_tags",
-]
+__all__ = ["ImagePaths", "TokenKind", "hide_tags", "parse_attributes", "parse_tokens", "restore_tags"]
 
 _STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
 _TAG = re.compile(  # what is between `raw` and `endraw` is text: only the two tags are hidden

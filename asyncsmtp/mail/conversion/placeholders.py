@@ -25,15 +25,7 @@ from markupsafe import escape
 
 from asyncsmtp.mail.templates.environment import MAX_OUTPUT, TemplateEnvironment, TemplateLoader
 
-__all__ = [
-    "LINE",
-    "REGION",
-    "VALUES",
-    "Kind",
-    "PlacedValues",
-    "PlaceholderEnvironment",
-    "Words",
-]
+__all__ = ["LINE", "REGION", "VALUES", "MarkupLanguage", "PlacedValues", "PlaceholderEnvironment", "PlaceholderWords"]
 
 VALUES = " values"  # the variable that holds the PlacedValues; a name with a space cannot be written in a template
 LINE = "\0s\0"  # before a statement that begins a line of Markdown
@@ -46,14 +38,19 @@ _PLACE, _RESOLVE = "place value", "resolve placeholders"  # filters; no template
 _FILTERED = "_filtered"  # the name under which a text is kept for the filter over it
 
 
-class Kind(StrEnum):
+class MarkupLanguage(StrEnum):
     """Markup languages that a template can be written in."""
 
     MARKDOWN = "m"
     HTML = "h"
 
 
-_KINDS = {".md": Kind.MARKDOWN, ".markdown": Kind.MARKDOWN, ".htm": Kind.HTML, ".html": Kind.HTML}
+_MARKUP_BY_SUFFIX = {
+    ".md": MarkupLanguage.MARKDOWN,
+    ".markdown": MarkupLanguage.MARKDOWN,
+    ".htm": MarkupLanguage.HTML,
+    ".html": MarkupLanguage.HTML,
+}
 
 
 class PlacedValues:
@@ -75,7 +72,7 @@ class PlacedValues:
         return _MARK.sub(lambda found: self.texts[int(found[1]) - self.first] if found[1] else "", text)
 
 
-class _Generator(CodeGenerator):
+class _CodeGenerator(CodeGenerator):
     """A code generator that does not escape placeholders once more, as Jinja2 would."""
 
     def _output_child_pre(self, node: nodes.Expr, frame: Any, finalize: Any) -> None:
@@ -96,28 +93,28 @@ class PlaceholderEnvironment(TemplateEnvironment):
 
     Args:
         root: the name of the template; `files` are those that it loads.
-        kind: the markup language of the template, and of files whose name does not tell it.
+        markup: the markup language of the template, and of files whose name does not tell it.
     """
 
-    code_generator_class = _Generator
+    code_generator_class = _CodeGenerator
 
     def __init__(
-        self, *, autoescape: bool, load: TemplateLoader | None, root: str, kind: Kind, files: Sequence[str]
+        self, *, autoescape: bool, load: TemplateLoader | None, root: str, markup: MarkupLanguage, files: Sequence[str]
     ) -> None:
         super().__init__(autoescape=autoescape, load=load)
         self._root = root
-        self._kind = kind
+        self._markup = markup
         self._loads = bool(files)
-        self._is_mixed = any(self._kind_of(file) is not kind for file in files)
-        self._marks_lines = autoescape or kind is Kind.HTML  # Markdown stays as it is in a text
+        self._is_mixed = any(self._detect_markup(file) is not markup for file in files)
+        self._marks_lines = autoescape or markup is MarkupLanguage.HTML  # Markdown stays as it is in a text
         self.filters |= {_PLACE: _place, _RESOLVE: _resolve}
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
         if "\0" in source:
             line = source.count("\n", 0, source.index("\0")) + 1
-            raise TemplateSyntaxError("a NUL cannot stand in a text", line, name, filename)
+            raise TemplateSyntaxError("a NUL is not allowed in a text", line, name, filename)
         source = super().preprocess(source, name, filename)
-        if self._marks_lines and self._kind_of(name) is Kind.MARKDOWN:
+        if self._marks_lines and self._detect_markup(name) is MarkupLanguage.MARKDOWN:
             source = _STATEMENT_LINE.sub(LINE, source)
             if name != self._root:  # the tag that includes it stands on a line that ends
                 source = source.removesuffix("\n")
@@ -127,23 +124,23 @@ class PlaceholderEnvironment(TemplateEnvironment):
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
         captures = self._loads or next(source.find_all(_CAPTURES), None) is not None
-        _Placing(name or "", captures).visit(source)
+        _PlaceholderTransformer(name or "", captures).visit(source)
         if self._is_mixed:
-            self._mark_regions(source, self._kind_of(name))
+            self._mark_regions(source, self._detect_markup(name))
         return super()._generate(source, name, filename, defer_init)
 
-    def _kind_of(self, name: str | None) -> Kind:
+    def _detect_markup(self, name: str | None) -> MarkupLanguage:
         if name is None or name == self._root:
-            return self._kind
-        return _KINDS.get(PurePosixPath(name).suffix.lower(), self._kind)
+            return self._markup
+        return _MARKUP_BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), self._markup)
 
-    def _mark_regions(self, tree: nodes.Template, kind: Kind) -> None:
+    def _mark_regions(self, tree: nodes.Template, markup: MarkupLanguage) -> None:
         """Mark the text of one file: its blocks, which may stand in another file, and the rest if it is rendered."""
         bodies = [block.body for block in tree.find_all(nodes.Block)]
         if tree.find(nodes.Extends) is None:
             bodies.append(tree.body)
         for body in bodies:
-            body.insert(0, _literal(f"\0{kind}\0"))
+            body.insert(0, _literal(f"\0{markup}\0"))
             body.append(_literal("\0e\0"))
 
 
@@ -151,7 +148,7 @@ def _literal(text: str) -> nodes.Output:
     return nodes.Output([nodes.TemplateData(text)])
 
 
-class _Placing(NodeTransformer):
+class _PlaceholderTransformer(NodeTransformer):
     """Rewrites a syntax tree: each value that is printed is placed.
 
     The text that a macro, a `set` block or `super()` returns is part of the skeleton when it is printed, passed on or
@@ -182,7 +179,7 @@ class _Placing(NodeTransformer):
             case nodes.Import() | nodes.FromImport() | nodes.Include():
                 node.with_context = True  # else Jinja2 keeps one rendering of it, with the placeholders of one row
             case nodes.Const(value=str(text)) if "\0" in text:
-                raise TemplateSyntaxError("a NUL cannot stand in a text", node.lineno, self._file)
+                raise TemplateSyntaxError("a NUL is not allowed in a text", node.lineno, self._file)
             case nodes.Name(ctx="load") | nodes.Call() | nodes.Getattr() | nodes.Getitem() if self._captures:
                 return _filter(_RESOLVE, self._pass(cast(nodes.Expr, node)))
             case _:
@@ -202,7 +199,7 @@ class _Placing(NodeTransformer):
         return [self.visit(capture), self.visit(made)]
 
     def _place(self, value: nodes.Expr) -> nodes.Expr:
-        return _filter(_PLACE, self._pass(value), nodes.Const(self._file), nodes.Const(value.lineno))
+        return _filter(_PLACE, self._pass(value), nodes.Const((self._file, value.lineno)))
 
     def _pass(self, value: nodes.Expr) -> nodes.Expr:
         """Rewrite an expression whose value is passed on as it is."""
@@ -229,7 +226,7 @@ def _filter(name: str, value: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filte
 
 
 @pass_context
-def _place(context: Context, value: object, file: str, line: int) -> str:
+def _place(context: Context, value: object, line: tuple[str, int]) -> str:
     if isinstance(value, str) and "\0" in value:  # captured: no cell has a NUL, see ConvertedPart
         return value
     text = escape(value) if context.eval_ctx.autoescape else str(value)
@@ -237,9 +234,10 @@ def _place(context: Context, value: object, file: str, line: int) -> str:
     values.size += len(text)
     if values.size > MAX_OUTPUT:  # the limit of Rendering sees placeholders only
         raise OverflowError(f"more than {MAX_OUTPUT >> 20} MiB of text come out of it")
+    number = values.first + len(values.texts)
     values.texts.append(text)
-    values.lines.append((file, line))
-    return f"\0{values.first + len(values.texts) - 1}\0"
+    values.lines.append(line)
+    return f"\0{number}\0"
 
 
 @pass_context
@@ -250,7 +248,7 @@ def _resolve(context: Context, value: object) -> object:
     return type(value)(values.resolve(value))
 
 
-class Words:
+class PlaceholderWords:
     """Words for the placeholders of one skeleton, while libraries that know nothing of them convert it.
 
     The words are made from a digest of the skeleton: no text of it can be one, not even when a conversion joins two

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,9 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:  # the standard library's parser is slow to load
     from email.message import Message as StdlibMessage
 
-__all__ = ["BodyHash", "DkimKey", "Signer", "canonicalize_field", "split_fields"]
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+__all__ = ["BodyHash", "DkimKey", "Signer", "canonicalize_field", "load_private_key", "split_fields"]
 
 MIN_RSA_BITS = 1024  # below it a signer MUST NOT sign, RFC 8301 §3.2
 RECOMMENDED_RSA_BITS = 2048  # SHOULD, the same
@@ -94,7 +96,7 @@ class BodyHash:
         kept = data.rstrip(_BLANK)
         self._blank = data[len(kept) :]
         if kept:
-            self._hash.update(_relax_body(kept))
+            self._hash.update(_collapse_blanks(kept).replace(b" \r\n", b"\r\n"))
             self._begun = True
 
     def digest(self) -> bytes:
@@ -104,11 +106,6 @@ class BodyHash:
         whole = self._hash.copy()
         whole.update(b"\r\n")
         return whole.digest()
-
-
-def _relax_body(data: bytes) -> bytes:
-    """Canonicalize bytes that end with a non-blank."""
-    return _collapse_blanks(data).replace(b" \r\n", b"\r\n")
 
 
 def _collapse_blanks(data: bytes) -> bytes:
@@ -189,41 +186,42 @@ def _check_tag(what: str, text: str, form: re.Pattern[str], like: str) -> None:
         raise MessageError(f"the {what} “{safe_text(text, 80)}” is not valid: it must look like {like}", "DKIM")
 
 
-def _load_key(domain: str, selector: str, pem: bytes) -> DkimKey:
+def load_private_key(pem: bytes, field: str) -> PrivateKeyTypes:
+    """Return an unencrypted private key in PEM; `field` is the one that a MessageError names."""
     try:  # late: an optional package, and slow to load
         from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ImportError as error:
-        raise MessageError("signing needs the package cryptography: pip install 'asyncsmtp[dkim]'", "DKIM") from error
+        raise MessageError("signing needs the package cryptography: pip install 'asyncsmtp[dkim]'", field) from error
     try:
-        key = load_pem_private_key(pem, None)
+        return load_pem_private_key(pem, None)
     except TypeError:
-        raise MessageError("the key is encrypted: store it decrypted, readable by its owner only", "DKIM") from None
+        raise MessageError("the key is encrypted: store it decrypted, readable by its owner only", field) from None
     except (ValueError, UnsupportedAlgorithm):  # not chained: its text may quote the key
-        raise MessageError(
-            "there is no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----", "DKIM"
-        ) from None
+        why = "there is no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"
+        raise MessageError(why, field) from None
+
+
+def _load_key(domain: str, selector: str, pem: bytes) -> DkimKey:
+    key = load_private_key(pem, "DKIM")
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     if isinstance(key, rsa.RSAPrivateKey):
-        private = key
-        if key.key_size < MIN_RSA_BITS:
-            advice = f"make one of {RECOMMENDED_RSA_BITS}"
-            raise MessageError(f"an RSA key of {key.key_size} bits is too weak: {advice}", "DKIM")
+        sign_rsa, bits = key.sign, key.key_size
+        if bits < MIN_RSA_BITS:
+            raise MessageError(f"an RSA key of {bits} bits is too weak: make one of {RECOMMENDED_RSA_BITS}", "DKIM")
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         padded, hashed = padding.PKCS1v15(), hashes.SHA256()
         record = _TXT_RECORD.format("rsa", b64encode(der).decode())
-        return DkimKey(
-            domain, selector, "rsa-sha256", lambda data: private.sign(data, padded, hashed), record, key.key_size
-        )
+        return DkimKey(domain, selector, "rsa-sha256", lambda data: sign_rsa(data, padded, hashed), record, bits)
     if isinstance(key, ed25519.Ed25519PrivateKey):
-        edwards = key
+        sign = key.sign
         raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         record = _TXT_RECORD.format("ed25519", b64encode(raw).decode())
         # Ed25519 signs the SHA-256 of what RSA signs, RFC 8463 §3.
-        return DkimKey(
-            domain, selector, "ed25519-sha256", lambda data: edwards.sign(sha256(data).digest()), record, 256
-        )
+        return DkimKey(domain, selector, "ed25519-sha256", lambda data: sign(sha256(data).digest()), record, 256)
     raise MessageError("the key is neither RSA nor Ed25519, the only kinds that DKIM has", "DKIM")
 
 
@@ -248,6 +246,9 @@ class Signer:
         self._keys = keys
         self._prefix: list[tuple[bytes, int, BodyHash]] = []
 
+    def __repr__(self) -> str:
+        return f"<Signer for {', '.join(f'{key.selector}._domainkey.{key.domain}' for key in self._keys)}>"
+
     @classmethod
     def from_file(cls, domain: str, selector: str, path: str | Path) -> Signer:
         """Return a signer with the key in a PEM file. This blocks while it reads the file.
@@ -267,13 +268,13 @@ class Signer:
             MessageError: there is not exactly one From, or the content is not canonical (BINARYMIME) or not in memory.
             InvalidArgument: the message is a draft: the Date or Message-ID added later would break the signature.
         """
+        check_type("date", date, datetime, None)
         made = Message.of(message)
         if not isinstance(made.content, Content):
             raise MessageError("streamed content cannot be signed: read it into memory first", "DKIM")
         if made.is_draft:
-            raise InvalidArgument(
-                "a message needs its Date and Message-ID before it is signed: give date= and message_id="
-            )
+            why = "a message needs its Date and Message-ID before it is signed"
+            raise InvalidArgument(f"{why}: give date= and message_id=")
         return Message(made.envelope, self.sign_content(made.content, date))
 
     def sign_content(self, content: Content, date: datetime | None = None) -> Content:
@@ -286,28 +287,28 @@ class Signer:
             raise MessageError(f"there are {authors} From fields where a signature needs exactly one", "From")
         names, canonical = _select_fields(fields)
         digest = b64encode(self._hash(body)).decode("ascii")
-        stamp = "" if date is None else f" t={_timestamp(date)};"
+        if date is not None and date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        stamp = "" if date is None else f" t={int(date.timestamp())};"
         tags = f"{stamp}\r\n h={_fold_names(names)};\r\n bh={digest};\r\n b="
         signatures = b"".join(_format_signature(key, tags, canonical) for key in reversed(self._keys))
         parts = (signatures + content.parts[0], *content.parts[1:])
-        size = content.size + len(signatures)
-        return Content(
-            parts, size, content.eight_bit, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing
-        )
+        return replace(content, parts=parts, size=content.size + len(signatures))
 
     def _hash(self, body: Sequence[_BodyPart]) -> bytes:
         """Return the hash of a body, continuing from the longest remembered prefix of its parts."""
-        same = 0
-        for (part, start), (seen, begin, _) in zip(body, self._prefix, strict=False):
+        known, same = self._prefix, 0  # read once and replaced as a whole: several threads may sign at a time
+        for (part, start), (seen, begin, _) in zip(body, known, strict=False):
             if part is not seen or start != begin:
                 break
             same += 1
-        del self._prefix[same:]  # parts that differ between two bodies will differ again
-        hash_ = self._prefix[-1][2].copy() if same else BodyHash()
+        prefix = known[:same]  # parts that differ between two bodies will differ again
+        hash_ = prefix[-1][2].copy() if same else BodyHash()
         for part, start in body[same:]:
             hash_.update(part[start:])
             if not same:
-                self._prefix.append((part, start, hash_.copy()))
+                prefix.append((part, start, hash_.copy()))
+        self._prefix = prefix
         return hash_.digest()
 
 
@@ -353,7 +354,3 @@ def _fold_names(names: Sequence[str]) -> str:
             text, line = text + "\r\n  ", 0
         text, line = f"{text}{name}:", line + len(name) + 1
     return text.removesuffix(":")
-
-
-def _timestamp(date: datetime) -> int:
-    return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())

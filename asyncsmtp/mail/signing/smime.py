@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from base64 import encodebytes
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.signing.dkim import load_private_key
 from asyncsmtp.protocol.content import Content
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509 import Certificate
 
 __all__ = ["SmimeSigner"]
@@ -43,19 +44,22 @@ class SmimeSigner:
                 package `cryptography` is missing.
         """
         try:
+            from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
             from cryptography.hazmat.primitives.serialization import Encoding
             from cryptography.x509 import RFC822Name, load_pem_x509_certificate, load_pem_x509_certificates
             from cryptography.x509 import SubjectAlternativeName as Names
         except ImportError as error:
-            raise MessageError(
-                "S/MIME needs the package cryptography: pip install 'asyncsmtp[dkim]'", _FIELD
-            ) from error
+            why = "S/MIME needs the package cryptography: pip install 'asyncsmtp[dkim]'"
+            raise MessageError(why, _FIELD) from error
         try:
             self._certificate: Certificate = load_pem_x509_certificate(certificate)
             self._chain: Sequence[Certificate] = load_pem_x509_certificates(chain) if chain.strip() else []
         except ValueError as error:
             raise MessageError("the certificate, or one of the chain, is not valid PEM", _FIELD) from error
-        self._key = _read_key(key)
+        private = load_private_key(key, _FIELD)
+        if not isinstance(private, RSAPrivateKey):
+            raise MessageError("the key must be an RSA key, whose signatures are deterministic", _FIELD)
+        self._key = private
         if self._certificate.public_key() != self._key.public_key():
             raise MessageError("the key does not belong to the certificate", _FIELD)
         found = [extension.value for extension in self._certificate.extensions if isinstance(extension.value, Names)]
@@ -92,20 +96,17 @@ class SmimeSigner:
             outer + b'Content-Type: multipart/signed; protocol="application/pkcs7-signature";\r\n'
             b' micalg=sha-256; boundary="' + boundary + b'"\r\n\r\n--' + boundary + b"\r\n"
         )
-        tail = b"\r\n--" + boundary + b"\r\n" + _signature_part(signature) + b"\r\n--" + boundary + b"--\r\n"
-        parts = (head, entity, tail)
-        return Content(
-            parts, sum(map(len, parts)), False, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing
+        tail = (
+            b"\r\n--" + boundary + b'\r\nContent-Type: application/pkcs7-signature; name="smime.p7s"\r\n'
+            b"Content-Transfer-Encoding: base64\r\n"
+            b'Content-Disposition: attachment; filename="smime.p7s"\r\n\r\n'
+            + encodebytes(signature).replace(b"\n", b"\r\n")
+            + b"\r\n--"
+            + boundary
+            + b"--\r\n"
         )
-
-
-def _signature_part(signature: bytes) -> bytes:
-    return (
-        b'Content-Type: application/pkcs7-signature; name="smime.p7s"\r\n'
-        b"Content-Transfer-Encoding: base64\r\n"
-        b'Content-Disposition: attachment; filename="smime.p7s"\r\n\r\n'
-        + encodebytes(signature).replace(b"\n", b"\r\n")
-    )
+        parts = (head, entity, tail)
+        return replace(content, parts=parts, size=sum(map(len, parts)))
 
 
 def _split_entity(octets: bytes) -> tuple[bytes, bytes]:
@@ -120,19 +121,3 @@ def _split_entity(octets: bytes) -> tuple[bytes, bytes]:
     about = [field for field in fields if field[:8].lower() == b"content-"]
     others = [field for field in fields if field[:8].lower() != b"content-"]
     return b"".join(others), b"".join(about) + b"\r\n" + body
-
-
-def _read_key(pem: bytes) -> RSAPrivateKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except TypeError as error:
-        raise MessageError("the key is encrypted: remove the passphrase, and protect the file", _FIELD) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise MessageError("the key is not valid PEM", _FIELD) from error
-    if not isinstance(key, RSAPrivateKey):
-        raise MessageError("the key must be an RSA key, whose signatures are deterministic", _FIELD)
-    return key

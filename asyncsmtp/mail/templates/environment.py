@@ -20,15 +20,11 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from asyncsmtp.mail.headers import DAYS, MONTHS
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["FILTERS", "MAX_OUTPUT", "TemplateEnvironment", "TemplateLoader", "format_date", "format_money"]
 
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d")
 _MAX_DIGITS = 30
 
@@ -43,20 +39,20 @@ def format_date(value: object, form: str = "%d %B %Y") -> str:
         ValueError: the cell is not a date, or the form has another letter.
     """
     moment = _parse_date(str(value).strip())
-    said = {
+    month, day = MONTHS[moment.month - 1], DAYS[moment.weekday()]
+    parts_by_letter = {
         "%": "%", "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
-        "d": f"{moment.day:02}", "H": f"{moment.hour:02}", "M": f"{moment.minute:02}", "B": _MONTHS[moment.month - 1],
-        "b": _MONTHS[moment.month - 1][:3], "A": _DAYS[moment.weekday()], "a": _DAYS[moment.weekday()][:3],
+        "d": f"{moment.day:02}", "H": f"{moment.hour:02}", "M": f"{moment.minute:02}",
+        "B": month, "b": month[:3], "A": day, "a": day[:3],
     }  # fmt: skip
     first, *parts = form.replace("%%", "%\0").split("%")
     text = first
     for part in parts:
         letter = "%" if part[:1] == "\0" else part[:1]
-        if letter not in said:
-            raise ValueError(
-                f"the form of a date does not support %{safe_text(letter, 5)}: use %Y %m %d %H %M %B %b %A %a"
-            )
-        text += said[letter] + part[1:]
+        if letter not in parts_by_letter:
+            why = f"the form of a date does not support %{safe_text(letter, 5)}"
+            raise ValueError(f"{why}: use %Y %m %d %H %M %B %b %A %a")
+        text += parts_by_letter[letter] + part[1:]
     return text
 
 
@@ -97,20 +93,8 @@ MAX_BITS = 256  # of a number that is the result of an operator
 
 TemplateLoader = Callable[[str], str]
 
-_REMOVED_FILTERS = (
-    *(
-        "attr",
-        "batch",
-        "center",
-        "format",
-        "indent",
-        "pprint",
-        "random",
-        "slice",
-        "tojson",
-        "xmlattr",
-    ),  # widths, chance
-)
+# They make long results from short input, differ from run to run, or reach attributes.
+_REMOVED_FILTERS = ("attr", "batch", "center", "format", "indent", "pprint", "random", "slice", "tojson", "xmlattr")
 _FORBIDDEN_METHODS = frozenset(
     {"center", "expandtabs", "format", "format_map", "join", "ljust", "replace", "rjust", "translate", "zfill"}
 )
@@ -132,7 +116,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             autoescape=autoescape,
             undefined=StrictUndefined,
             keep_trailing_newline=True,
-            loader=_confined_loader(load) if load else None,
+            loader=load and _confined_loader(load),
         )
         for name in _REMOVED_FILTERS:
             self.filters.pop(name, None)
@@ -140,9 +124,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.globals.clear()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return super().is_safe_attribute(obj, attr, value) and not (
-            isinstance(obj, str | bytes) and attr in _FORBIDDEN_METHODS
-        )
+        is_forbidden = isinstance(obj, str | bytes) and attr in _FORBIDDEN_METHODS
+        return not is_forbidden and super().is_safe_attribute(obj, attr, value)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
         """Return a value that raises an error with advice when it is used."""
@@ -153,7 +136,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """Return no formatter: a format width makes gigabytes of nothing."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _OPERATOR_GUARDS[operator](left, right)
+        _check_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
 
@@ -161,26 +144,20 @@ def _size(value: object) -> int:
     return len(value) if isinstance(value, str | bytes | list | tuple) else 0
 
 
-def _guard_times(left: object, right: object) -> None:
-    for value, times in ((left, right), (right, left)):
-        if isinstance(times, int) and _size(value) * times > MAX_VALUE:
-            raise SecurityError("this multiplication makes a text that is too long for a mail")
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
-        raise SecurityError("this multiplication makes a number that is too long for a mail")
-
-
-def _guard_power(left: object, right: object) -> None:
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS:
+def _check_operands(operator: str, left: object, right: object) -> None:
+    """Refuse an operation whose result could be far longer than its operands."""
+    numbers = (left, right) if isinstance(left, int) and isinstance(right, int) else None
+    if operator == "*":
+        for value, times in ((left, right), (right, left)):
+            if isinstance(times, int) and _size(value) * times > MAX_VALUE:
+                raise SecurityError("this multiplication makes a text that is too long for a mail")
+        if numbers and numbers[0].bit_length() + numbers[1].bit_length() > MAX_BITS:
+            raise SecurityError("this multiplication makes a number that is too long for a mail")
+    elif operator == "**" and numbers and numbers[0].bit_length() * abs(numbers[1]) > MAX_BITS:
         raise SecurityError("this power makes a number that is too long for a mail")
-
-
-def _guard_percent(left: object, right: object) -> None:
-    if isinstance(left, str | bytes):
+    elif operator == "%" and isinstance(left, str | bytes):
         raise SecurityError("% between texts is not available: write the value into the text")
-
-
-def _guard_plus(left: object, right: object) -> None:
-    if _size(left) + _size(right) > MAX_VALUE:
+    elif operator == "+" and _size(left) + _size(right) > MAX_VALUE:
         raise SecurityError("this + makes a text that is too long for a mail")
 
 
@@ -199,14 +176,6 @@ def _join(context: EvalContext, values: Iterable[Any], between: str = "", attrib
         raise SecurityError("this |join makes a text that is too long for a mail")
     joined: str = do_join(context, listed, between, attribute)
     return joined
-
-
-_OPERATOR_GUARDS: dict[str, Callable[[object, object], None]] = {
-    "*": _guard_times,
-    "**": _guard_power,
-    "%": _guard_percent,
-    "+": _guard_plus,
-}
 
 
 def _confined_loader(load: TemplateLoader) -> BaseLoader:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -21,8 +21,8 @@ from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues, encode
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
-from asyncsmtp.mail.templates.slots import SlottedText, split_slots, text_part
-from asyncsmtp.mail.templates.variables import Columns, build_columns
+from asyncsmtp.mail.templates.slotted_text import SlottedText, split_slots, text_part
+from asyncsmtp.mail.templates.variables import Columns, as_template_error, build_columns
 from asyncsmtp.protocol.content import Content, has_leading_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import safe_text
@@ -30,7 +30,7 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.mail.conversion.convert import Conversion
 
-__all__ = ["Composer", "HeaderFields", "Template", "as_template_error", "build_attachment_part", "gather_pieces"]
+__all__ = ["Composer", "HeaderFields", "Template"]
 
 
 class HeaderFields:
@@ -40,24 +40,27 @@ class HeaderFields:
     of the function that a method returns.
     """
 
-    def __init__(self, columns: Columns, sandbox: TemplateEnvironment) -> None:
+    def __init__(self, columns: Columns, environment: TemplateEnvironment) -> None:
         self._columns = columns
-        self._sandbox = sandbox
+        self._environment = environment
 
     def text(self, name: str, source: str) -> Piece:
         """Return a field of text, such as Subject."""
-        return self._field(self._slots(source, name), name, lambda value: headers.format_field(name, value))
+        text = self._slots(source, name)
+        with as_template_error(name):  # the literal text must be valid, whatever the rows hold
+            literal = headers.format_field(name, text.literals)
+        return literal if text.constant is not None else lambda values: headers.format_field(name, text(values))
 
     def date(self) -> Piece:
         """Return the Date field; it is encoded again only for another date, since a campaign has one as a rule."""
         last: tuple[datetime, bytes] | None = None
 
-        def write(filling: RowValues) -> bytes:
+        def write(values: RowValues) -> bytes:
             nonlocal last
-            if filling.date is None:
+            if values.date is None:
                 return b""
-            if last is None or last[0] is not filling.date:
-                last = filling.date, headers.format_date(filling.date)
+            if last is None or last[0] is not values.date:
+                last = values.date, headers.format_date(values.date)
             return last[1]
 
         return write
@@ -71,11 +74,11 @@ class HeaderFields:
             mailbox = require_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
         if not _is_template(name):
             return mailbox, headers.format_addresses("From", [Address.parse(source)])
-        return mailbox, self._named("From", name, lambda filling: mailbox)
+        return mailbox, self._named("From", name, lambda values: mailbox)
 
     def recipient(self, name: str | None) -> Piece:
         """Return the To field: the mailbox of the row, with an optional display name."""
-        return self._named("To", name or "", lambda filling: filling.to)
+        return self._named("To", name or "", lambda values: values.to)
 
     def reply_to(self, source: str) -> Piece:
         """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
@@ -87,32 +90,16 @@ class HeaderFields:
                 return headers.format_addresses("Reply-To", answered)
         name, address = _split_name_and_address(source)
         wanted = self._slots(address, "Reply-To")
-        return self._named("Reply-To", name, lambda filling: require_domain(Mailbox.parse(wanted(filling).strip())))
+        return self._named("Reply-To", name, lambda values: require_domain(Mailbox.parse(wanted(values).strip())))
 
     def _named(self, field: str, name: str, mailbox: Callable[[RowValues], Mailbox]) -> Piece:
         shown = self._slots(name, field)
         with as_template_error(field):
             headers.format_unstructured(field, shown.literals)
-        return lambda filling: headers.format_addresses(field, [Address(shown(filling), mailbox(filling))])
-
-    def _field(self, text: SlottedText, name: str, write: Callable[[str], bytes]) -> Piece:
-        with as_template_error(name):  # the literal text must be valid, whatever the rows hold
-            literal = write(text.literals)
-        return literal if text.constant is not None else lambda filling: write(text(filling))
+        return lambda values: headers.format_addresses(field, [Address(shown(values), mailbox(values))])
 
     def _slots(self, source: str, file: str) -> SlottedText:
-        return split_slots(source, file, self._columns, self._sandbox)
-
-
-@contextmanager
-def as_template_error(file: str) -> Iterator[None]:
-    """Turn errors in the block, which are faults of every row, into one TemplateError."""
-    try:
-        yield
-    except RecipientError as error:
-        raise TemplateError(error.reason, file, field=file) from error
-    except MessageError as error:
-        raise TemplateError(str(error).removeprefix(f"{file}: "), file, field=error.field or file) from error
+        return split_slots(source, file, self._columns, self._environment)
 
 
 def _is_template(text: str) -> bool:
@@ -130,24 +117,21 @@ def _split_name_and_address(source: str) -> tuple[str, str]:
     return name[1:-1] if quoted else name, address
 
 
-Octets = tuple[bytes, ...]
-
-
 def build_attachment_part(
     wanted: Attachment | AttachmentPattern,
     columns: Columns,
-    sandbox: TemplateEnvironment,
+    environment: TemplateEnvironment,
     read: AttachmentReader | None,
-    write: Callable[[Attachment], Octets] = encode_attachment,
+    write: Callable[[Attachment], tuple[bytes, ...]] = encode_attachment,
 ) -> Entity:
     """Return the part for a file: encoded now if it is the same for all, otherwise for each row."""
     if isinstance(wanted, Attachment):
         return write(wanted)
-    path = split_slots(wanted.path, wanted.path, columns, sandbox)
+    path = split_slots(wanted.path, wanted.path, columns, environment)
     if read is None:
         raise TemplateError("there is no read= to read this attachment with", wanted.path)
     if path.constant is None:
-        return (lambda filling: b"".join(write(_read(path(filling), read))),)
+        return (lambda values: b"".join(write(_read(path(values), read))),)
     with as_template_error(wanted.path):
         return write(_read(path.constant, read))
 
@@ -163,13 +147,13 @@ def _read(path: str, read: AttachmentReader) -> Attachment:
         raise MessageError(f"the attachment {path} cannot be read: {error.strerror or error}") from error
 
 
-SHARED = 2048  # bytes from which a piece is a part of its own: passing it on is cheaper than copying
-
-
 class Composer:
     """A compiled template, made by `Template.compile`.
 
     The bytes that all messages share are the same `bytes` objects in all of them.
+
+    Attributes:
+        author: the mailbox in From, which is also the reverse-path unless there is a return path.
     """
 
     def __init__(
@@ -178,15 +162,14 @@ class Composer:
         head: Sequence[Piece],
         body: Sequence[Piece],
         names: Mapping[str, str],
-        signer: Signer | None = None,
-        *,
-        unsubscribe: Unsubscribe | None = None,
-        return_path: ReturnPath | None = None,
-        smime_signer: SmimeSigner | None = None,
+        signer: Signer | None,
+        smime_signer: SmimeSigner | None,
+        unsubscribe: Unsubscribe | None,
+        return_path: ReturnPath | None,
     ) -> None:
-        self._author = author
-        self._head = _join_pieces(head)
-        self._body = gather_pieces(body)
+        self.author = author
+        self._head = mime.join_pieces(head)
+        self._body = mime.join_small_pieces(body)
         self._converting = [piece for piece in body if isinstance(piece, ConvertingPart)]
         self._rendered: tuple[Mailbox, Mapping[str, str], RowValues] | None = None
         self._dotted = any(has_leading_dots(piece) for piece in self._body if isinstance(piece, bytes))
@@ -196,16 +179,13 @@ class Composer:
         self._return_path = return_path
         self._smime_signer = smime_signer
 
-    @property
-    def author(self) -> Mailbox:
-        """The mailbox in From, which is also the reverse-path unless there is a return path."""
-        return self._author
+    def __repr__(self) -> str:
+        return f"<Composer from {self.author}: {len(self._names)} columns>"
 
     def _check_draft(self, message_id: str | None) -> None:
         if self._signer is not None:
-            raise InvalidArgument(
-                "a message needs its Date and Message-ID before it is signed: give message_id= and date="
-            )
+            why = "a message needs its Date and Message-ID before it is signed"
+            raise InvalidArgument(f"{why}: give message_id= and date=")
         if message_id is None and self._return_path is not None and self._return_path.has_token:
             raise InvalidArgument("the token of the return path is made from the Message-ID: give message_id=")
 
@@ -233,44 +213,35 @@ class Composer:
                 missing value, a character that no encoding can carry, a condition or calculation that fails.
             InvalidArgument: the messages are signed or have a return path with a token, which needs `message_id` and
                 `date`.
-            TypeError: a cell is not a string.
+            TypeError: an argument or a cell has the wrong type; the message names it.
         """
-        if isinstance(to, str):
-            to = _parse_recipient(to, row)
         if is_draft := message_id is None or date is None:
             self._check_draft(message_id)
-        rendered = self._rendered
-        if rendered is not None and rendered[0] is to and rendered[1] is fields:
-            filling = rendered[2]
-            filling.message_id, filling.date = message_id, date
-        else:
-            filling = self._filling(to, fields, message_id, date)
-        self._rendered = None
+        rendered, self._rendered = self._rendered, None
         try:
-            head = _fill(self._head, filling)
+            if isinstance(to, str):
+                to = Mailbox.parse(to)
+            if rendered is not None and rendered[0] is to and rendered[1] is fields:
+                values = rendered[2]
+                values.message_id, values.date = message_id, date
+            else:
+                values = self._row_values(to, fields, message_id, date)
+            head = self._head if isinstance(self._head, bytes) else self._head(values)
             parts = [head]
-            needs_dot_stuffing = self._dotted or has_leading_dots(head)
-            for piece in self._body:
+            pieces, needs_dot_stuffing = self._pieces(values) if self._converting else (self._body, self._dotted)
+            needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(head)
+            for piece in pieces:
                 if isinstance(piece, bytes):
                     parts.append(piece)
-                elif isinstance(piece, ConvertingPart):
-                    pieces, has_dotted_piece = piece.pieces(filling)
-                    needs_dot_stuffing = needs_dot_stuffing or has_dotted_piece
-                    for each in pieces:
-                        if isinstance(each, bytes):
-                            parts.append(each)
-                        else:
-                            parts.append(filled := each(filling))
-                            needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(filled)
                 else:
-                    parts.append(filled := piece(filling))
-                    needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(filled)
+                    parts.append(encoded := piece(values))
+                    needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(encoded)
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_suspect(error, filling.fields)}", row) from error
-        except TypeError:
-            _check_cells(fields)
+            raise RecipientError(f"{error}{_name_column(error, fields)}", row) from error
+        except (AttributeError, TypeError):  # the types are checked here, since most messages have the right ones
+            _check_arguments(to, fields, message_id, date)
             raise
         beyond_ascii = not head.isascii()  # bodies always are ASCII: they are encoded
         content = Content(
@@ -280,30 +251,40 @@ class Composer:
             content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # after S/MIME, which changes the body
             content = self._signer.sign_content(content, date)
-        reverse_path = self._author if self._return_path is None else self._return_path.address_for(message_id)
+        reverse_path = self.author if self._return_path is None else self._return_path.address_for(message_id)
         return Message(Envelope(reverse_path, (to,)), content, is_draft)
 
     def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
         """Return the conversion that `compose` would have to do first for this row; None if there is none.
 
-        It may take many milliseconds: a coroutine runs it in a thread, one at a time. `compose` for the same row and
-        for all with the same skeleton is fast then. The answer itself costs little: `compose`, called next with the
-        same `fields`, goes on from it.
+        A conversion may take many milliseconds: a coroutine runs it in a thread, one at a time. After it, `compose` is
+        fast for this row and all with the same skeleton. `compose`, called next with the same `fields`, reuses what
+        was rendered here.
         """
         if not self._converting:
             return None
-        filling = self._filling(to, fields, "", datetime.min)  # compose knows them
-        pending = []
+        values = self._row_values(to, fields, "", datetime.min)  # compose knows them
         try:
-            for part in self._converting:
-                if (conversion := part.pending_conversion(filling)) is not None:
-                    pending.append(conversion)
+            pending = [found for part in self._converting if (found := part.pending_conversion(values)) is not None]
         except MessageError:
-            return None  # compose says it, with the row
-        self._rendered = to, fields, filling
+            return None  # compose reports it, with the row
+        self._rendered = to, fields, values
         return partial(_convert, pending) if pending else None
 
-    def _filling(
+    def _pieces(self, values: RowValues) -> tuple[list[Piece], bool]:
+        """Return the body with converted parts for a row, and whether its bytes have lines that begin with a dot."""
+        pieces: list[Piece] = []
+        is_dotted = self._dotted
+        for piece in self._body:
+            if isinstance(piece, ConvertingPart):
+                converted, has_dots = piece.pieces(values)
+                pieces += converted
+                is_dotted = is_dotted or has_dots
+            else:
+                pieces.append(piece)
+        return pieces, is_dotted
+
+    def _row_values(
         self, to: Mailbox, fields: Mapping[str, str], message_id: str | None, date: datetime | None
     ) -> RowValues:
         if self._unsubscribe is not None:
@@ -312,54 +293,21 @@ class Composer:
 
 
 def _convert(pending: Sequence[Callable[[], object]]) -> None:
-    with suppress(MessageError):  # compose says it, with the row
+    with suppress(MessageError):  # compose reports it, with the row
         for conversion in pending:
             conversion()
 
 
-def _parse_recipient(to: str, row: int | None) -> Mailbox:
-    try:
-        return Mailbox.parse(to)
-    except RecipientError as error:
-        raise RecipientError(error.reason, row) from error
-
-
-def _check_cells(fields: Mapping[str, str]) -> None:
+def _check_arguments(to: object, fields: Mapping[str, str], message_id: object, date: object) -> None:
+    check_type("to", to, str, Mailbox)
+    check_type("fields", fields, Mapping)
+    check_type("message_id", message_id, str, None)
+    check_type("date", date, datetime, None)
     for column, value in fields.items():
         check_type(f"fields[{column!r}]", value, str)
 
 
-def _fill(piece: Piece, filling: RowValues) -> bytes:
-    return piece if isinstance(piece, bytes) else piece(filling)
-
-
-def gather_pieces(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """Join small pieces with their neighbours; large bytes and parts that are converted stay by themselves."""
-    gathered: list[Piece] = []
-    run: list[Piece] = []
-    for piece in pieces:
-        if isinstance(piece, ConvertingPart) or (isinstance(piece, bytes) and len(piece) >= SHARED):
-            gathered += [_join_pieces(run), piece] if run else [piece]
-            run = []
-        else:
-            run.append(piece)
-    return (*gathered, _join_pieces(run)) if run else tuple(gathered)
-
-
-def _join_pieces(pieces: Sequence[Piece]) -> Piece:
-    """Join pieces into one: bytes if all are bytes, otherwise a function that fills it."""
-    run: list[Piece] = []
-    for piece in pieces:
-        if run and isinstance(piece, bytes) and isinstance(run[-1], bytes):
-            run[-1] += piece
-        else:
-            run.append(piece)
-    if all(isinstance(piece, bytes) for piece in run):
-        return b"".join(piece for piece in run if isinstance(piece, bytes))
-    return lambda filling: b"".join([piece if isinstance(piece, bytes) else piece(filling) for piece in run])
-
-
-def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
+def _name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
     """Return a note that names the column with the character that an error is about."""
     while error is not None and not isinstance(error, UnencodableCharacter):
         error = error.__cause__
@@ -367,9 +315,20 @@ def _suspect(error: BaseException | None, fields: Mapping[str, str]) -> str:
     return f" (look at the column “{columns[0]}”)" if columns else ""
 
 
-_SHOWN = re.compile(  # in HTML, and as ![…](cid:…) in Markdown
+_CID_REFERENCE = re.compile(  # in HTML, and as ![…](cid:…) in Markdown
     r"""(?:(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?|\]\(\s*<?)cid:([^"'\s<>(){}]+)""", re.IGNORECASE
 )
+
+
+_TYPES: dict[str, tuple[type | None, ...]] = {  # of the fields of a Template
+    **dict.fromkeys(("from_", "subject", "text_name", "html_name"), (str,)),
+    **dict.fromkeys(("text", "html", "reply_to", "to_name", "return_path"), (str, None)),
+    "attachments": (Sequence,),
+    "inline": (Mapping,),
+    "headers": (Mapping,),
+    "unsubscribe": (Unsubscribe, None),
+    "loader": (Callable, None),  # type: ignore[dict-item]
+}
 
 
 @dataclass(frozen=True)
@@ -442,22 +401,19 @@ class Template:
         check_type("columns", columns, Iterable)
         if isinstance(columns, str):
             raise TypeError("columns must be a list of names, not str")
-        known = build_columns(tuple(columns), aliases or {}, unsubscribes=self.unsubscribe is not None)
+        columns = tuple(columns)
+        for column in columns:
+            check_type("columns", column, str)
+        check_type("aliases", aliases, Mapping, None)
+        check_type("signer", signer, Signer, None)
+        check_type("smime_signer", smime_signer, SmimeSigner, None)
+        known = build_columns(columns, aliases or {}, unsubscribes=self.unsubscribe is not None)
         plain = TemplateEnvironment(autoescape=False, load=self.loader)
         author, head = self._head(HeaderFields(known, plain))
         with as_template_error("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
         body = self._body(known, plain, read)
-        return Composer(
-            author,
-            head,
-            body,
-            known.names,
-            signer,
-            unsubscribe=self.unsubscribe,
-            return_path=returns,
-            smime_signer=smime_signer,
-        )
+        return Composer(author, head, body, known.names, signer, smime_signer, self.unsubscribe, returns)
 
     def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
         """Return the author's mailbox, and the fields before those of the body."""
@@ -466,9 +422,9 @@ class Template:
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
-        head.append(_write_message_id)
+        head.append(lambda values: b"" if values.message_id is None else headers.format_message_id(values.message_id))
         if (unsubscribe := self.unsubscribe) is not None:
-            head.append(lambda filling: unsubscribe.fields(filling.to))
+            head.append(lambda values: unsubscribe.fields(values.to))
         with as_template_error("headers"):
             headers.check_extra_headers(self.headers)
         for name, source in self.headers.items():
@@ -480,53 +436,43 @@ class Template:
         return author, head
 
     def _body(self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None) -> mime.Entity:
-        text = html = None
-        if self.text is not None:
-            text = self._text("plain", self.text, self.text_name, columns, plain, self.text_conversion)
-        if self.html is not None:
-            self._check_images(self.html)
-            escaping = TemplateEnvironment(autoescape=True, load=self.loader)
-            html = self._text("html", self.html, self.html_name, columns, escaping, self.html_conversion)
+        text, html = self._text("plain", columns), self._text("html", columns)
         with as_template_error("inline"):
             images = [
                 build_attachment_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
                 for cid, image in self.inline.items()
             ]
         files = [build_attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
-        return mime.build_body(text, html, images, files, self._seed())
+        seed = "\0".join((self.from_, self.subject, self.text or "", self.html or ""))
+        return mime.build_body(text, html, images, files, seed.encode("utf-8", "replace"))
 
     def __post_init__(self) -> None:
-        check_type("from_", self.from_, str)
-        check_type("subject", self.subject, str)
-        for parameter in ("text", "html", "reply_to", "to_name", "return_path"):
-            check_type(parameter, getattr(self, parameter), str, None)
-        for attachment in self.attachments:
-            check_type("attachments", attachment, Attachment, AttachmentPattern)
+        for parameter, kinds in _TYPES.items():
+            check_type(parameter, getattr(self, parameter), *kinds)
+        for parameter, files in (("attachments", self.attachments), ("inline", self.inline.values())):
+            for attachment in files:
+                check_type(parameter, attachment, Attachment, AttachmentPattern)
+        for name, value in self.headers.items():
+            check_type(f"the name {name!r} in headers", name, str)
+            check_type(f"headers[{name!r}]", value, str)
 
-    def _text(
-        self,
-        subtype: str,
-        source: str,
-        file: str,
-        columns: Columns,
-        sandbox: TemplateEnvironment,
-        conversion: Conversion | None,
-    ) -> mime.Entity:
+    def _text(self, subtype: str, columns: Columns) -> mime.Entity | None:
+        """Return the plain text or the HTML; None if there is none."""
+        source, file, conversion = self.text, self.text_name, self.text_conversion
+        if is_html := subtype == "html":
+            source, file, conversion = self.html, self.html_name, self.html_conversion
+        if source is None:
+            return None
+        if is_html:
+            self._check_images(source)
         if conversion is not None:
             return conversion.compile(subtype, source, file, columns, self.loader)
-        text = split_slots(source, file, columns, sandbox)
+        text = split_slots(source, file, columns, TemplateEnvironment(autoescape=is_html, load=self.loader))
         with as_template_error(file):
             return text_part(subtype, text, file)
 
     def _check_images(self, html: str) -> None:
-        for shown in _SHOWN.finditer(html):
+        for shown in _CID_REFERENCE.finditer(html):
             if shown[1] not in self.inline:
                 line = html.count("\n", 0, shown.start()) + 1
                 raise TemplateError(f"there is no image “{shown[1]}” to show: add it to inline", self.html_name, line)
-
-    def _seed(self) -> bytes:
-        return "\0".join((self.from_, self.subject, self.text or "", self.html or "")).encode("utf-8", "replace")
-
-
-def _write_message_id(values: RowValues) -> bytes:
-    return b"" if values.message_id is None else headers.format_message_id(values.message_id)

@@ -12,13 +12,14 @@ from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 
-from asyncsmtp.errors import TemplateError
+from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE
 from asyncsmtp.mail.templates.environment import TemplateEnvironment
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "Columns",
+    "as_template_error",
     "build_columns",
     "check_names",
     "convert_syntax_errors",
@@ -68,17 +69,12 @@ class Columns:
 
 
 def build_columns(columns: Sequence[str], aliases: Mapping[str, str], *, unsubscribes: bool) -> Columns:
-    """Return the names that a template may use: the columns, and `unsubscribe_url` if there is one.
-
-    Raises:
-        TemplateError: the recipients have a column of that name.
-    """
+    """Return the columns, and `unsubscribe_url` if there is one. Raises TemplateError: a column has that name."""
     if not unsubscribes:
         return Columns(columns, aliases)
     if UNSUBSCRIBE_URL_VARIABLE in columns or UNSUBSCRIBE_URL_VARIABLE in aliases:
-        raise TemplateError(
-            f"the recipients have a column “{UNSUBSCRIBE_URL_VARIABLE}” of their own: rename it", "header"
-        )
+        why = f"the recipients have a column “{UNSUBSCRIBE_URL_VARIABLE}” of their own: rename it"
+        raise TemplateError(why, "header")
     return Columns((*columns, UNSUBSCRIBE_URL_VARIABLE), aliases)
 
 
@@ -102,6 +98,17 @@ _ROW_METHODS = frozenset({"get", "items", "keys", "values"})  # methods of a map
 
 
 @contextmanager
+def as_template_error(file: str) -> Iterator[None]:
+    """Turn errors in the block, which are faults of every row, into one TemplateError."""
+    try:
+        yield
+    except RecipientError as error:
+        raise TemplateError(error.reason, file, field=file) from error
+    except MessageError as error:
+        raise TemplateError(str(error).removeprefix(f"{file}: "), file, field=error.field or file) from error
+
+
+@contextmanager
 def convert_syntax_errors(file: str) -> Iterator[None]:
     """Turn Jinja2's errors about a template's syntax into a TemplateError with the line."""
     try:
@@ -112,10 +119,10 @@ def convert_syntax_errors(file: str) -> Iterator[None]:
         raise TemplateError(str(error), file) from error
 
 
-def parse(source: str, file: str, sandbox: TemplateEnvironment) -> nodes.Template:
+def parse(source: str, file: str, environment: TemplateEnvironment) -> nodes.Template:
     """Return the syntax tree; raise TemplateError for a syntax error."""
     with convert_syntax_errors(file):
-        return sandbox.parse(source, name=file, filename=file)
+        return environment.parse(source, name=file, filename=file)
 
 
 def find_column(node: nodes.Node, columns: Columns) -> str | None:
@@ -131,14 +138,14 @@ def is_row_dependent(tree: nodes.Template) -> bool:
     return bool(find_undeclared_variables(tree)) or next(tree.find_all(_LOADS), None) is not None
 
 
-def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment) -> list[str]:
+def check_names(tree: nodes.Template, file: str, columns: Columns, environment: TemplateEnvironment) -> list[str]:
     """Look at every name, in included files too; return the template's own file and those that it loads.
 
     Raises:
         TemplateError: the first name that is neither a column nor defined by the templates, with the
             nearest column; or a file that cannot be included.
     """
-    trees = dict(_load_all(tree, file, sandbox, ()))
+    trees = dict(_load_all(tree, file, environment, ()))
     defined = {name for each in trees.values() for name in _find_defined_names(each)}
     for name, each in trees.items():
         _check_file(each, name, columns, defined)
@@ -146,7 +153,7 @@ def check_names(tree: nodes.Template, file: str, columns: Columns, sandbox: Temp
 
 
 def _load_all(
-    tree: nodes.Template, file: str, sandbox: TemplateEnvironment, path: tuple[str, ...]
+    tree: nodes.Template, file: str, environment: TemplateEnvironment, path: tuple[str, ...]
 ) -> Iterator[tuple[str, nodes.Template]]:
     """Yield the template and, recursively, all that it loads."""
     yield file, tree
@@ -156,15 +163,15 @@ def _load_all(
             raise TemplateError("only a name in quotation marks can be included", file, node.lineno)
         if name.value in path:
             raise TemplateError(f"“{name.value}” includes itself", file, node.lineno)
-        source = _source(name.value, file, node.lineno, sandbox)
-        yield from _load_all(parse(source, name.value, sandbox), name.value, sandbox, (*path, name.value))
+        source = _load_source(name.value, file, node.lineno, environment)
+        yield from _load_all(parse(source, name.value, environment), name.value, environment, (*path, name.value))
 
 
-def _source(name: str, file: str, line: int, sandbox: TemplateEnvironment) -> str:
-    if sandbox.loader is None:
+def _load_source(name: str, file: str, line: int, environment: TemplateEnvironment) -> str:
+    if environment.loader is None:
         raise TemplateError(f"“{name}” cannot be included: no folder of templates was given", file, line, name)
     try:
-        return sandbox.loader.get_source(sandbox, name)[0]
+        return environment.loader.get_source(environment, name)[0]
     except TemplateNotFound as error:
         raise TemplateError(f"“{name}” {_explain_load_error(error.__cause__)}", file, line, name) from error
 
@@ -196,9 +203,8 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
     unknown = undeclared - columns.names.keys() - defined - {ROW_VARIABLE}
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
-            raise TemplateError(
-                f"“{name.name}” is not a column: {columns.advice(name.name)}", file, name.lineno, name.name
-            )
+            why = f"“{name.name}” is not a column: {columns.advice(name.name)}"
+            raise TemplateError(why, file, name.lineno, name.name)
     for node in tree.find_all((nodes.Getitem, nodes.Getattr)):
         key = _row_key(node)
         if key is not None and key not in columns and not (isinstance(node, nodes.Getattr) and key in _ROW_METHODS):
@@ -206,9 +212,8 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
     for output in tree.find_all(nodes.Output):
         for shown in output.nodes:
             if isinstance(shown, nodes.Name) and shown.name == ROW_VARIABLE and ROW_VARIABLE in undeclared:
-                raise TemplateError(
-                    '“row” is all columns: write row["…"] for one of them', file, shown.lineno, ROW_VARIABLE
-                )
+                why = '“row” is all columns: write row["…"] for one of them'
+                raise TemplateError(why, file, shown.lineno, ROW_VARIABLE)
 
 
 def _row_key(node: nodes.Node) -> str | None:

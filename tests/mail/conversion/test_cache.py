@@ -9,7 +9,7 @@ import pytest
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.conversion import convert
 from asyncsmtp.mail.conversion.convert import Conversion
-from asyncsmtp.mail.conversion.placeholders import Kind
+from asyncsmtp.mail.conversion.placeholders import MarkupLanguage
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.templates.template import Composer, Template
 from asyncsmtp.protocol.content import Content
@@ -37,7 +37,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def compiled(source: str, unsubscribe: Unsubscribe | None = None) -> Composer:
-    conversion = Conversion(Kind.MARKDOWN)
+    conversion = Conversion(MarkupLanguage.MARKDOWN)
     template = Template("n@example.org", "s", html=source, html_conversion=conversion, unsubscribe=unsubscribe)
     return template.compile(("a",))
 

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from asyncsmtp.errors import MissingDependency, RecipientError, TemplateError
 from asyncsmtp.mail.conversion.convert import Conversion, html_to_text, inline_styles
-from asyncsmtp.mail.conversion.placeholders import Kind
+from asyncsmtp.mail.conversion.placeholders import MarkupLanguage
 from asyncsmtp.mail.templates.template import Template
 from tests.mail.conversion.composed import composed
 
-HTML, STYLED, MARKDOWN_TO_HTML = Conversion(Kind.HTML), Conversion(Kind.HTML, styles=True), Conversion(Kind.MARKDOWN)
+HTML, STYLED, MARKDOWN_TO_HTML = (
+    Conversion(MarkupLanguage.HTML),
+    Conversion(MarkupLanguage.HTML, styles=True),
+    Conversion(MarkupLanguage.MARKDOWN),
+)
 
 MARKDOWN = """\
 # Hello {{ name }}
@@ -228,11 +232,7 @@ def test_a_text_filled_in_is_the_text_of_what_was_filled_in(html: str, a: str) -
         ('<a {% if a %} href="x" {% endif %}>y</a>', "[y](x)\n", "y\n"),
         ("<!-- {% if a %} -->x<!-- {% endif %} -->y", "xy\n", "y\n"),
         ('<p style="{% if a %}display: none{% endif %}">y</p>z', "z\n", "y\n\nz\n"),
-        (
-            "<table><tr><td>{% if a %}x<br>y{% endif %}</td><td>z</td></tr></table>",
-            "x  z\ny\n",
-            "z\n",
-        ),
+        ("<table><tr><td>{% if a %}x<br>y{% endif %}</td><td>z</td></tr></table>", "x  z\ny\n", "z\n"),
         ("<p><!-- {% set b = a %} -->{{ b }}.</p>", "1.\n", ".\n"),
         ("<table><tr><td>x<br>{% set b = a %}y</td><td>{{ b }}<br>z</td></tr></table>", "x  1\ny  z\n", "x\ny  z\n"),
     ],
@@ -342,11 +342,7 @@ def test_a_loop_makes_the_rows_of_a_table_of_html_in_markdown() -> None:
             "1  e\nf  h\n",
             "e\ng  h\n",
         ),
-        (
-            "<table><tr><td>a</td><td>{% if a %}<b>2</b>{% endif %}</td><td>c</td></tr></table>",
-            "a  2  c\n",
-            "a  c\n",
-        ),
+        ("<table><tr><td>a</td><td>{% if a %}<b>2</b>{% endif %}</td><td>c</td></tr></table>", "a  2  c\n", "a  c\n"),
     ],
 )
 def test_a_condition_around_columns_keeps_the_columns_of_the_text(html: str, with_a: str, without: str) -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from asyncsmtp.errors import MessageError, RecipientError, TemplateError
 from asyncsmtp.mail.conversion.convert import Conversion
-from asyncsmtp.mail.conversion.placeholders import Kind, Words
+from asyncsmtp.mail.conversion.placeholders import MarkupLanguage, PlaceholderWords
 from asyncsmtp.mail.templates.environment import TemplateEnvironment
 from asyncsmtp.mail.templates.variables import Columns, check_names, parse
 from tests.mail.conversion.composed import composed
 
-HTML, MARKDOWN = Conversion(Kind.HTML), Conversion(Kind.MARKDOWN)
+HTML, MARKDOWN = Conversion(MarkupLanguage.HTML), Conversion(MarkupLanguage.MARKDOWN)
 
 FILES = {
     "foot": "Bye {{ a }}\n",
@@ -90,10 +90,10 @@ def test_a_value_is_shown_as_it_is(cell: str) -> None:
 
 def test_a_cell_cannot_be_a_placeholder() -> None:
     """What marks a placeholder in a rendered text costs a row that has it, with the name of the column."""
-    with pytest.raises(RecipientError, match=r"a NUL cannot stand in a text .*“a”"):
+    with pytest.raises(RecipientError, match=r"a NUL is not allowed in a text .*“a”"):
         composed("{% if b %}{{ a }}{% endif %}", to_html=HTML, a="\x000\x00", b="1")
     for source in ("{{ a }}\n{{ '\\0' }}", "{{ a }}\n\0c\0", "{% set x %}{{ a }}{% endset %}\n{{ '\\x00' ~ x }}"):
-        with pytest.raises((TemplateError, MessageError, RecipientError), match="a NUL cannot stand in a text"):
+        with pytest.raises((TemplateError, MessageError, RecipientError), match="a NUL is not allowed in a text"):
             composed(source, to_html=HTML, a="")
 
 
@@ -101,11 +101,11 @@ def test_no_text_of_a_template_is_a_word_for_a_placeholder() -> None:
     """Not even by accident: the words are made of the text, and none of them is in it."""
     seen = set()
     for text in ("a", "b\x000\x00", "\x000\x00\x001\x00"):
-        words = Words(text)
-        assert words.split(words.text) == Words(text).split(words.text)
+        words = PlaceholderWords(text)
+        assert words.split(words.text) == PlaceholderWords(text).split(words.text)
         seen.add(words.text.removesuffix("0z"))
     assert len(seen) == 3
-    again = Words(f"{Words('x').hide('')} x")
+    again = PlaceholderWords(f"{PlaceholderWords('x').hide('')} x")
     assert again.split(again.text) == [again.text]
 
 
@@ -133,7 +133,7 @@ def test_all_that_is_loaded_is_known() -> None:
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("\n{{ nmae }}", "html, line 2: “nmae” is no column"),
+        ("\n{{ nmae }}", "html, line 2: “nmae” is not a column"),
         ("a\n\n{{ a|nope }}", "html, line 3: No filter named 'nope'"),
         ("a\n{% if a %}", "html, line 2: "),
         ("a\n{% if 1 // 0 %}{% endif %}", "html, line 2: integer division"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from jinja2 import Template, nodes
+from jinja2.runtime import Context
 from markupsafe import escape
 
 from asyncsmtp.errors import MessageError, TemplateError
@@ -39,7 +40,7 @@ from asyncsmtp.mail.templates.variables import (
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
-    "RenderedTemplate",
+    "CompiledTemplate",
     "Slot",
     "SlottedText",
     "is_indivisible",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-class RenderedTemplate:
+class CompiledTemplate:
     """A compiled condition, loop or expression; calling it with the values of a row returns the text.
 
     Raises:
@@ -58,21 +59,23 @@ class RenderedTemplate:
             file and the line of the template.
     """
 
-    __slots__ = ("_file", "_template")
+    __slots__ = ("_blocks", "_environment", "_file", "_root")
 
-    def __init__(self, tree: nodes.Template, file: str, sandbox: TemplateEnvironment) -> None:
+    def __init__(self, tree: nodes.Template, file: str, environment: TemplateEnvironment) -> None:
         with convert_syntax_errors(file):
-            code = sandbox.compile(tree, name=file, filename=file)
+            code = environment.compile(tree, name=file, filename=file)
+        template = Template.from_code(environment, code, {})
+        self._environment = environment
         self._file = file
-        self._template = Template.from_code(sandbox, code, {})
+        self._root, self._blocks = template.root_render_func, template.blocks
 
-    def __call__(self, filling: RowValues) -> str:
+    def __call__(self, values: RowValues) -> str:
         try:
-            return self._render(filling.variables)
+            return self._render(values.variables)
         except Exception as error:  # whatever an expression of the user's may raise
             raise MessageError(f"line {_line(error)}: {_reason(error)}", self._file) from error
 
-    def once(self, variables: dict[str, object] | None = None) -> str:
+    def render_constant(self, variables: dict[str, object] | None = None) -> str:
         """Return the text of a piece that no column changes; raise TemplateError if it fails."""
         try:
             return self._render(variables or {})
@@ -81,7 +84,7 @@ class RenderedTemplate:
 
     def _render(self, variables: dict[str, object]) -> str:
         pieces, size = [], 0
-        for piece in self._template.root_render_func(self._template.new_context(variables, shared=True)):
+        for piece in self._root(Context(self._environment, variables, self._file, self._blocks)):
             size += len(piece)
             if size > MAX_OUTPUT:
                 raise OverflowError(f"more than {MAX_OUTPUT >> 20} MiB of text come out of it")
@@ -106,7 +109,7 @@ def _line(error: Exception) -> int:
 
 Slot = Callable[[RowValues], str]
 
-_BINDS = (
+_BINDING_NODES = (
     *(nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.Import, nodes.FromImport),
     *(nodes.Extends, nodes.Block, nodes.CallBlock),
 )
@@ -132,8 +135,8 @@ class SlottedText:
         """The text that is the same for every recipient."""
         return "".join(piece for piece in self.pieces if isinstance(piece, str))
 
-    def __call__(self, filling: RowValues) -> str:
-        return "".join([piece if isinstance(piece, str) else piece(filling) for piece in self.pieces])
+    def __call__(self, values: RowValues) -> str:
+        return "".join([piece if isinstance(piece, str) else piece(values) for piece in self.pieces])
 
 
 def _merge_literals(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
@@ -144,22 +147,22 @@ def _merge_literals(pieces: Iterable[str | Slot]) -> Iterator[str | Slot]:
             yield joined
 
 
-def split_slots(source: str, file: str, columns: Columns, sandbox: TemplateEnvironment) -> SlottedText:
+def split_slots(source: str, file: str, columns: Columns, environment: TemplateEnvironment) -> SlottedText:
     """Split a template into literals and slots.
 
     Raises:
         TemplateError: a syntax error, or an unknown name, with the line.
     """
-    tree = parse(source, file, sandbox)
-    check_names(tree, file, columns, sandbox)
+    tree = parse(source, file, environment)
+    check_names(tree, file, columns, environment)
     if is_indivisible(tree):
-        return SlottedText([_constant_or_slot(tree, tree.body, file, sandbox)])
-    return SlottedText(make_slot(node, tree, file, columns, sandbox) for node in top_level(tree))
+        return SlottedText([_constant_or_slot(tree, tree.body, file, environment)])
+    return SlottedText(make_slot(node, tree, file, columns, environment) for node in top_level(tree))
 
 
 def is_indivisible(tree: nodes.Template) -> bool:
     """Return whether the template must be rendered as a whole: one part of it sets names that another part uses."""
-    return next(tree.find_all(_BINDS), None) is not None
+    return next(tree.find_all(_BINDING_NODES), None) is not None
 
 
 def top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
@@ -172,32 +175,28 @@ def top_level(tree: nodes.Template) -> Iterator[nodes.Node]:
 
 
 def make_slot(
-    node: nodes.Node, tree: nodes.Template, file: str, columns: Columns, sandbox: TemplateEnvironment
+    node: nodes.Node, tree: nodes.Template, file: str, columns: Columns, environment: TemplateEnvironment
 ) -> str | Slot:
     """Compile one of the top level; a string is the same for everyone."""
     if isinstance(node, nodes.TemplateData):
         return node.data
     if (column := find_column(node, columns)) is not None:
-        return _escaped_column(column) if sandbox.autoescape else _column(column)
+        return _make_column_slot(column, escaped=bool(environment.autoescape))
     statement = nodes.Output([node], lineno=node.lineno) if isinstance(node, nodes.Expr) else node
-    return _constant_or_slot(tree, [statement], file, sandbox)
+    return _constant_or_slot(tree, [statement], file, environment)
 
 
-def _column(column: str) -> Slot:
-    return lambda filling: filling.field(column)
-
-
-def _escaped_column(column: str) -> Slot:
-    return lambda filling: str(escape(filling.field(column)))
+def _make_column_slot(column: str, *, escaped: bool) -> Slot:
+    return (lambda values: str(escape(values.field(column)))) if escaped else lambda values: values.field(column)
 
 
 def _constant_or_slot(
-    tree: nodes.Template, body: list[nodes.Node], file: str, sandbox: TemplateEnvironment
+    tree: nodes.Template, body: list[nodes.Node], file: str, environment: TemplateEnvironment
 ) -> str | Slot:
     part = nodes.Template(body, lineno=tree.lineno)
-    part.set_environment(sandbox)
-    rendering = RenderedTemplate(part, file, sandbox)
-    return rendering if is_row_dependent(part) else rendering.once()
+    part.set_environment(environment)
+    rendering = CompiledTemplate(part, file, environment)
+    return rendering if is_row_dependent(part) else rendering.render_constant()
 
 
 MAX_RECODED_LITERAL = 120  # characters beside a slot that are encoded again with it for each row
@@ -237,8 +236,11 @@ def _split_blocks(pieces: Sequence[str | Slot]) -> Iterator[SlottedText]:
         if not isinstance(piece, str):
             block.append(piece)
             continue
-        head = _line_end_after(piece) if index else 0
-        tail = _line_begin_before(piece) if index < len(pieces) - 1 else len(piece)
+        head, tail, far = 0, len(piece), max(len(piece) - MAX_RECODED_LITERAL, 0)
+        if index:  # behind the line of the slot before it
+            head = piece.find("\n", 0, MAX_RECODED_LITERAL) + 1 or min(MAX_RECODED_LITERAL, len(piece))
+        if index < len(pieces) - 1:  # before the line of the slot behind it
+            tail = piece.rfind("\n", far) + 1 or far
         if tail - head < MIN_BLOCK_LENGTH:
             block.append(piece)
             continue
@@ -250,35 +252,17 @@ def _split_blocks(pieces: Sequence[str | Slot]) -> Iterator[SlottedText]:
         yield SlottedText(block)
 
 
-def _line_end_after(literal: str) -> int:
-    """Return the index behind the line of the slot before the literal, at most `MAX_RECODED_LITERAL`."""
-    return literal.find("\n", 0, MAX_RECODED_LITERAL) + 1 or min(MAX_RECODED_LITERAL, len(literal))
-
-
-def _line_begin_before(literal: str) -> int:
-    """Return the index of the beginning of the line of the slot behind the literal, within the same limit."""
-    return literal.rfind("\n", max(len(literal) - MAX_RECODED_LITERAL, 0)) + 1 or max(
-        len(literal) - MAX_RECODED_LITERAL, 0
-    )
-
-
 def _encode_block(block: SlottedText, file: str) -> Piece:
     last = block.pieces[-1]
-    write = _encode_whole_lines if isinstance(last, str) and last.endswith("\n") else _encode_cut_line
-    return write(block.literals) if block.constant is not None else _make_slot_encoder(block, write, file)
-
-
-def _encode_whole_lines(text: str) -> bytes:
-    return encode_quoted_printable(encode_utf8(text))
-
-
-def _encode_cut_line(text: str) -> bytes:
-    return encode_with_soft_break(encode_utf8(text))
+    encode = encode_quoted_printable if isinstance(last, str) and last.endswith("\n") else encode_with_soft_break
+    if block.constant is not None:
+        return encode(encode_utf8(block.literals))
+    return _make_slot_encoder(block, lambda text: encode(encode_utf8(text)), file)
 
 
 def _make_slot_encoder(text: SlottedText, write: Callable[[str], bytes], file: str) -> SlotEncoder:
-    def fill(filling: RowValues) -> bytes:
-        filled = text(filling)
+    def fill(values: RowValues) -> bytes:
+        filled = text(values)
         try:
             if len(filled) > MAX_OUTPUT:
                 raise MessageError(f"the text has more than {MAX_OUTPUT >> 20} MiB")
