@@ -24,6 +24,7 @@
     ├── InsecureConnection          credentials would be sent in cleartext
     ├── MissingDependency           an optional package is not installed (also an ImportError)
     ├── TokenFailed                 the token source failed; its own error is the cause
+    ├── MessagesFailed              .failures: messages of Pool.send_all, each with its error
     ├── MessageError                .field: no From, an invalid header (also a ValueError)
     ├── TemplateError               .file, .line, .field
     ├── RecipientError              .row, .reason (also a ValueError)
@@ -43,7 +44,8 @@ the message was not delivered by this attempt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # errors carry values of protocol/, which imports this module; only the type checker needs them
     from asyncsmtp.protocol.commands import Command
@@ -86,6 +88,7 @@ __all__ = [
     "TemplateError",
     "TokenFailed",
     "UnexpectedReply",
+    "check_number",
     "check_type",
 ]
 
@@ -105,6 +108,17 @@ class SMTPError(Exception):
         for a message that a recipient may already have.
         """
         return self._retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the message and the attributes of an error that is pickled or copied; `__init__` is not called again."""
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[SMTPError], args: tuple[object, ...], attributes: dict[str, object]) -> SMTPError:
+    error = kind.__new__(kind, *args)  # an OSError takes them here or in __init__
+    super(SMTPError, error).__init__(*args)
+    vars(error).update(attributes)
+    return error
 
 
 class ProtocolError(SMTPError):
@@ -214,13 +228,15 @@ class DeliveryInDoubt(SMTPError):
 
     in_doubt = True
 
-    def __init__(self, envelope: Envelope, why: str = "the connection was lost") -> None:
+    def __init__(
+        self, envelope: Envelope, why: str = "the connection was lost", delivery: Delivery | None = None
+    ) -> None:
         super().__init__(
             f"{why} after the content was sent to {envelope.summary}: the relay may have it; "
             "look for the Message-ID in its log before sending again"
         )
         self.envelope = envelope
-        self.delivery: Delivery | None = None
+        self.delivery = delivery
 
 
 class Refused(SMTPError):
@@ -279,7 +295,7 @@ class InvalidArgument(SMTPError, ValueError):
 
 
 class ConfigError(SMTPError, ValueError):
-    """A campaign's configuration cannot be used: `why`, and the `advice` that says what to do about it."""
+    """A configuration of a campaign that cannot be used: `why`, and the `advice` what to do about it."""
 
     def __init__(self, why: str, advice: str = "") -> None:
         super().__init__(f"{why}: {advice}" if advice else why)
@@ -315,7 +331,7 @@ class MessagesFailed(SMTPError):
 
     Attributes:
         failures: each message as it was given, with its error; `error.retryable` and `error.in_doubt` say what next.
-        in_doubt: whether one of them is.
+        in_doubt: true if one of them is in doubt.
     """
 
     def __init__(self, failures: Sequence[tuple[object, Exception]]) -> None:
@@ -384,8 +400,25 @@ class LedgerMismatch(LedgerError):
 
 
 def check_type(parameter: str, value: object, *kinds: type | None) -> None:
-    """Raise a TypeError that names `parameter` unless `value` is an instance of one of `kinds`; None allows None."""
-    if not isinstance(value, tuple(type(None) if kind is None else kind for kind in kinds)):
+    """Raise a TypeError that names `parameter` unless `value` is an instance of one of `kinds`.
+
+    None allows None. A bool is no number.
+    """
+    if not isinstance(value, tuple(type(None) if kind is None else kind for kind in kinds)) or (
+        isinstance(value, bool) and bool not in kinds
+    ):
         names = [str(kind and kind.__name__) for kind in kinds]
         expected = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
         raise TypeError(f"{parameter} must be {expected}, not {type(value).__name__}")
+
+
+def check_number(parameter: str, value: object, *kinds: type | None, zero: bool = False) -> None:
+    """Check the type of `value` like `check_type`, and raise InvalidArgument unless it is positive and finite.
+
+    Args:
+        zero: allow 0 too.
+    """
+    check_type(parameter, value, *kinds)
+    if value is not None and not (0 < value < inf or (zero and value == 0)):  # type: ignore[operator]
+        wanted = "a finite number, 0 or more" if zero else "a positive finite number"
+        raise InvalidArgument(f"{parameter}={value} is not valid: give {wanted}")

@@ -1,23 +1,28 @@
 """The public names of `asyncsmtp.client`, for type checkers; `__init__.py` loads them when they are used."""
 
+from asyncsmtp.client.api import send as send
 from asyncsmtp.client.compose import build as build
 from asyncsmtp.client.compose import new_message_id as new_message_id
 from asyncsmtp.client.compose import prepare_message as prepare_message
 from asyncsmtp.client.compose import with_date_and_id as with_date_and_id
 from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
+from asyncsmtp.client.config.login_config import CredentialsProvider as CredentialsProvider
 from asyncsmtp.client.config.login_config import Login as Login
 from asyncsmtp.client.config.login_config import Token as Token
 from asyncsmtp.client.config.login_config import TokenSource as TokenSource
-from asyncsmtp.client.config.proxy import Proxy as Proxy
-from asyncsmtp.client.config.proxy import ProxyKind as ProxyKind
 from asyncsmtp.client.config.relay import Dialogue as Dialogue
 from asyncsmtp.client.config.relay import OpenedStreams as OpenedStreams
 from asyncsmtp.client.config.relay import Opener as Opener
+from asyncsmtp.client.config.relay import Proxy as Proxy
+from asyncsmtp.client.config.relay import ProxyKind as ProxyKind
 from asyncsmtp.client.config.relay import Relay as Relay
 from asyncsmtp.client.config.relay import Timeouts as Timeouts
+from asyncsmtp.client.connection.smtp_connection import Hosts as Hosts
+from asyncsmtp.client.connection.transport import OpenConnection as OpenConnection
 from asyncsmtp.client.events.otel import Telemetry as Telemetry
 from asyncsmtp.client.events.types import Direction as Direction
 from asyncsmtp.client.events.types import Event as Event
+from asyncsmtp.client.events.types import EventEmitter as EventEmitter
 from asyncsmtp.client.events.types import MessageDequeued as MessageDequeued
 from asyncsmtp.client.events.types import MessageEnded as MessageEnded
 from asyncsmtp.client.events.types import MessageQueued as MessageQueued
@@ -28,3 +33,12 @@ from asyncsmtp.client.events.types import SessionClosed as SessionClosed
 from asyncsmtp.client.events.types import SessionFailed as SessionFailed
 from asyncsmtp.client.events.types import SessionOpened as SessionOpened
 from asyncsmtp.client.events.types import Trace as Trace
+from asyncsmtp.client.pool.pool import Pool as Pool
+from asyncsmtp.client.pool.pool import PoolCounts as PoolCounts
+from asyncsmtp.client.pool.session_slots import SuspendDetector as SuspendDetector
+from asyncsmtp.client.retry import Retry as Retry
+from asyncsmtp.client.session.content_sources import FileContent as FileContent
+from asyncsmtp.client.session.content_sources import StreamContent as StreamContent
+from asyncsmtp.client.session.pending_message import BeforeEnd as BeforeEnd
+from asyncsmtp.client.session.send_pipeline import ServerQuirks as ServerQuirks
+from asyncsmtp.client.session.session import Session as Session

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
-from asyncsmtp.client.compose import prepare_message
-from asyncsmtp.client.config.relay import Relay, TokenSource
+from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.config.login_config import TokenSource
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.events.types import OnEvent, Trace
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd, with_deadline
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
     from asyncsmtp.client.pool.pool import Pool
+    from asyncsmtp.mail.signing.dkim import Signer
 
 __all__ = ["send"]
 
@@ -31,7 +34,8 @@ async def send(
     *,
     relay: Relay | str,
     password: str | Secret | None = None,
-    token: TokenSource | None = None,
+    token: str | Secret | TokenSource | None = None,
+    signer: Signer | None = None,
     sock: socket.socket | None = None,
     trace: Trace | None = None,
     on_event: OnEvent | None = None,
@@ -46,6 +50,7 @@ async def send(
     Args:
         message: a Message, or an `email.message` one with its envelope taken from its headers.
         relay: a Relay, or its URL. password, token: for the user of a URL.
+        signer: signs the message with DKIM.
         sock: a socket that is connected to it; it is closed at the end, whatever comes of it.
         trace: is called with each line of the dialogue. on_event: with each event, see `asyncsmtp.Event`.
         deadline: seconds until the end of the content must be written, connecting and retries included, and not QUIT.
@@ -57,6 +62,9 @@ async def send(
     sender: Session | Pool
     try:
         made = prepare_message(message)
+        check_signer(signer)
+        if signer is not None:
+            made = await sign_message(made, signer)
         relay = to_relay(relay, password, token)
         if retry is None:
             sender = Session(relay, sock=sock, trace=trace, on_event=on_event)
@@ -75,7 +83,7 @@ async def send(
     try:
         async with aclosing(sender):
             if isinstance(sender, Session):
-                delivery = await _connect_and_send(sender, made, deadline, hard)
+                delivery = await with_deadline(deadline, hard, None, partial(_connect_and_send, sender, made))
             else:
                 delivery = await sender.send(made, deadline=deadline, hard=hard)
     except asyncio.CancelledError as error:
@@ -85,13 +93,7 @@ async def send(
     return delivery
 
 
-async def _connect_and_send(session: Session, made: Message, deadline: float | None, hard: bool) -> Delivery:
+async def _connect_and_send(session: Session, message: Message, before_end: BeforeEnd | None) -> Delivery:
     """Do all that the deadline is for: QUIT comes after the reply, and has a limit of its own."""
-
-    async def connect_and_send(before_end: BeforeEnd | None) -> Delivery:
-        await session.connect()
-        return await session.send(made, before_end=before_end)
-
-    if deadline is None:
-        return await connect_and_send(None)
-    return await with_deadline(deadline, hard, None, connect_and_send)
+    await session.connect()
+    return await session.send(message, before_end=before_end)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +25,11 @@ from asyncsmtp.protocol.envelope import Mailbox
 if TYPE_CHECKING:  # the standard library's parser is slow to load
     from email.message import Message as StdlibMessage
 
-__all__ = ["build", "new_message_id", "prepare_message", "with_date_and_id"]
+    from asyncsmtp.mail.signing.dkim import Signer
+
+__all__ = ["build", "check_signer", "new_message_id", "prepare_message", "sign_message", "with_date_and_id"]
+
+MAX_SIGNED_AT_ONCE = 65_536  # bytes; hashing more may hold up the event loop for over 1 ms, so a thread does it
 
 
 def new_message_id(domain: str) -> str:
@@ -39,16 +44,16 @@ def _now() -> datetime:
 def build(
     *,
     from_: str | tuple[str, str] | Address | Mailbox,
-    to: Addresses = (),
-    cc: Addresses = (),
-    bcc: Addresses = (),
-    subject: str = "",
+    to: Addresses | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
-    attachments: Attachment | str | Path | Iterable[Attachment | str | Path] = (),
+    attachments: Attachment | str | Path | Iterable[Attachment | str | Path] | None = None,
     inline: Mapping[str, Attachment | str | Path] | None = None,
     headers: Mapping[str, str] | None = None,
-    reply_to: Addresses = (),
+    reply_to: Addresses | None = None,
     message_id: str | None = None,
     date: datetime | None = None,
 ) -> Message:
@@ -62,19 +67,19 @@ def build(
     Args:
         from_: the author; also the reverse-path.
         to: a string (several addresses separated by commas), a pair (name, address), or a list of them; the same for
-            `cc`, `bcc` and `reply_to`. A tuple of two strings is a pair if the first has no "@".
+            `cc`, `bcc` and `reply_to`. A tuple of two strings is always a pair.
         bcc: recipients that the message does not mention.
         attachments: files, by their path, or `Attachment` objects.
         inline: images by the name with which the HTML shows them, `<img src="cid:name">`.
         headers: further header fields.
-        message_id: left@right, without angle brackets; by default made from a UUID and the author's domain.
+        message_id: left@right, with or without angle brackets; by default made from a UUID and the author's domain.
         date: by default now, in UTC.
     Raises:
         MessageError: a header or part is not valid, or a file cannot be read; `field` names it.
         TypeError: an argument has the wrong type; the message names it.
     """
-    if isinstance(attachments, Attachment | str | Path):
-        attachments = [attachments]
+    if isinstance(attachments, Attachment | str | Path | None):
+        attachments = [] if attachments is None else [attachments]
     check_type("attachments", attachments, Iterable)
     check_type("inline", inline, Mapping, None)
     message = pure.build(
@@ -101,12 +106,29 @@ def prepare_message(message: Message | StdlibMessage | bytes) -> Message:
     Raises what `Message.of` does, and TypeError.
     """
     if isinstance(message, Message):
+        if isinstance(message.content, bytes | str):  # here, since Message itself is made for each row of a campaign
+            raise TypeError(f"content must be Content, not {type(message.content).__name__}: use Content.of()")
         return with_date_and_id(message) if message.is_draft else message
     from email.message import Message as ParsedMessage  # loaded late: most senders do not use it
 
     if not isinstance(message, ParsedMessage | bytes):
         raise TypeError(f"message must be a Message or an EmailMessage, not {type(message).__name__}: see build()")
     return Message.of(message)
+
+
+def check_signer(signer: object) -> None:
+    """Raise TypeError unless it is a `Signer` or None."""
+    if signer is not None:
+        from asyncsmtp.mail.signing.dkim import Signer  # late: most senders do not sign
+
+        check_type("signer", signer, Signer, None)
+
+
+async def sign_message(message: Message, signer: Signer) -> Message:
+    """Return the message with DKIM signatures of this moment. Raises what `Signer.sign` does."""
+    if (message.content.size or 0) > MAX_SIGNED_AT_ONCE:
+        return await asyncio.to_thread(signer.sign, message, _now())
+    return signer.sign(message, _now())
 
 
 def with_date_and_id(

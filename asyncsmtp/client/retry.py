@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.errors import check_number
 
 __all__ = ["Retry"]
 
@@ -15,13 +15,12 @@ CAMPAIGN_DELAY = 300.0  # and of a campaign: most temporary refusals are greylis
 RANDOM = Random()  # noqa: S311 - it spreads times and keeps no secret
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """A back-off: a first delay, doubled with each attempt, up to `max_delay`.
 
-    RFC 5321 §4.5.4.1: "The sender MUST delay retrying a particular destination after one attempt has failed", by half
-    an hour in general, but "more sophisticated and variable strategies will be beneficial when the SMTP client can
-    determine the reason for non-delivery".
+    RFC 5321 §4.5.4.1 asks for a delay after a failure, half an hour in general, and allows "more sophisticated and
+    variable strategies" where the client knows the reason.
 
     Attributes:
         delay: seconds before the second attempt; None for 1 s in `send` and `Pool`, 300 s in a campaign. 0: at once; in
@@ -29,7 +28,7 @@ class Retry:
         max_delay: seconds between two attempts.
         give_up_after: seconds after the first attempt from which on the next refusal is the last. "the give-up time
             generally needs to be at least 4-5 days" (the same section).
-        attempts: how many are made at the most; None: as many as there is time for.
+        attempts: how many are made at the most; None: as many as there is time for, until `give_up_after`.
         jitter: a delay is up to this share longer, so that what was refused together does not come back together.
     """
 
@@ -40,17 +39,16 @@ class Retry:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        """Raises InvalidArgument: a value is negative, or no attempt is allowed."""
-        if min(self.delay or 0, self.max_delay, self.give_up_after, self.jitter) < 0:
-            raise InvalidArgument(f"{self}: no time can be negative: give seconds, from 0")
-        if self.attempts is not None and self.attempts < 1:
-            raise InvalidArgument(f"{self}: there is at least one attempt: give attempts=1 to make no second one")
+        for parameter in ("max_delay", "give_up_after", "jitter"):
+            check_number(parameter, getattr(self, parameter), int, float, zero=True)
+        check_number("delay", self.delay, int, float, None, zero=True)
+        check_number("attempts", self.attempts, int, None)
 
     def is_over(self, attempt: int, first_at: datetime | None, now: datetime) -> bool:
         """Return whether attempt number `attempt`, refused at `now`, was the last; the first one was at `first_at`."""
         if self.attempts is not None and attempt >= self.attempts:
             return True
-        return first_at is not None and now - first_at >= timedelta(seconds=self.give_up_after)
+        return first_at is not None and (now - first_at).total_seconds() >= self.give_up_after
 
     def due(self, attempt: int, now: datetime, random: Random = RANDOM) -> datetime | None:
         """Return when the attempt after number `attempt`, refused at `now`, is due; None: by the next run."""

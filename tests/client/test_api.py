@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from email.message import EmailMessage
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import asyncsmtp
 from asyncsmtp import (
@@ -19,9 +25,11 @@ from asyncsmtp import (
     DeadlineExceeded,
     Delivery,
     DeliveryInDoubt,
+    DkimKey,
     Event,
     ExtensionNotSupported,
     InsecureConnection,
+    Message,
     MessageEnded,
     MessageError,
     MessageRetried,
@@ -32,12 +40,18 @@ from asyncsmtp import (
     Retry,
     Security,
     Session,
+    SessionOpened,
+    Signer,
+    StreamContent,
+    Template,
+    build,
     send,
 )
 from asyncsmtp.client.connection.transport import Streams, open_connection
 from asyncsmtp.protocol.envelope import Envelope
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.client.support import message, pooling, relay_of, rounds
+from tests.mail.dkim_verifier import verdicts
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -94,6 +108,15 @@ async def test_a_relay_with_a_password_beside_it_is_refused(server: ScriptedRela
         (lambda: Pool("smtp://relay.example", messages="all"), "messages must be int, not str"),
         (lambda: Pool("smtp://relay.example", idle="1"), "idle must be int or float, not str"),
         (lambda: Pool("smtp://relay.example", retry=3), "retry must be Retry, not int"),
+        (lambda: Pool("smtp://relay.example", wait="1"), "wait must be int, float or None, not str"),
+        (lambda: Pool("smtp://ada@relay.example", password=3), "password must be str, Secret or None, not int"),
+        (lambda: Pool("smtp://ada@relay.example", token=3), "token must be str, Secret or an async function, not int"),
+        (lambda: Pool("smtp://relay.example", signer="s1"), "signer must be Signer or None, not str"),
+        (lambda: Session("smtp://relay.example", signer="s1"), "signer must be Signer or None, not str"),
+        *(
+            (partial(Pool("smtp://relay.example").send_all, one), "messages must be an iterable of messages")
+            for one in (EmailMessage(), "text", b"text", {"a": 1})
+        ),
         (
             lambda: Pool("smtp://relay.example").send_all(message()),
             "messages must be an iterable of messages, not Mess",
@@ -116,6 +139,108 @@ async def test_a_message_of_a_wrong_type_is_named(server: ScriptedRelay, wrong: 
         for sender in (session, pool):
             with pytest.raises(TypeError, match="message must be a Message or an EmailMessage"):
                 await sender.send(wrong)
+
+
+async def test_a_wrong_argument_of_send_is_named(server: ScriptedRelay) -> None:
+    for wrong, named in (
+        ({"relay": 42}, "relay must be a Relay or a URL"),
+        ({"retry": 3}, "retry must be Retry, not int"),
+        ({"signer": "s1"}, "signer must be Signer or None, not str"),
+    ):
+        with pytest.raises(TypeError, match=named):
+            await send(message(), **{"relay": url_of(server), **wrong})
+    assert not server.received
+
+
+@pytest.mark.parametrize("number", [{"sessions": 0}, {"depth": 0}, {"messages": 0}, {"idle": 0}, {"age": -1.0}])
+async def test_a_pool_of_nothing_is_an_invalid_argument(number: dict[str, Any]) -> None:
+    """Every error but a TypeError is an SMTPError."""
+    with pytest.raises(asyncsmtp.InvalidArgument):
+        Pool("smtp://relay.example", **number)
+
+
+# --- the outcome for each recipient ---
+
+
+async def test_a_delivery_has_the_outcome_of_each_recipient() -> None:
+    script: dict[Stage, Rule] = {Stage.RCPT: {2: "550 5.1.1 nobody"}}
+    async with ScriptedRelay(script) as server:
+        delivery = await send(message(to=("ann@example.net", "bad@example.net")), relay=url_of(server))
+        everyone = await send(message(), relay=url_of(server))
+    assert [(r.address, r.outcome, r.reply.code) for r in delivery] == [
+        ("ann@example.net", Outcome.ACCEPTED, 250),
+        ("bad@example.net", Outcome.REJECTED, 550),
+    ]
+    assert list(map(str, delivery.refused)) == ["bad@example.net"]
+    assert not delivery
+    assert everyone
+
+
+# --- DKIM ---
+
+
+def signer_of(seen: list[str]) -> tuple[Signer, dict[str, str]]:
+    """Return a signer, which notes its threads, and the record that its signatures are verified with."""
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = DkimKey.from_pem("example.org", "s1", pem)
+
+    def sign(data: bytes) -> bytes:
+        seen.append(threading.current_thread().name)
+        return key.sign(data)
+
+    return Signer(replace(key, sign=sign)), {key.name: key.record}
+
+
+@pytest.mark.parametrize("way", ["send", "send with a retry", "session", "pool"])
+async def test_a_signer_signs_what_is_sent(server: ScriptedRelay, way: str) -> None:
+    """After the Date and the Message-ID of a draft are added, since it signs them; in UTC and with its time."""
+    signer, records = signer_of(seen := [])
+    composer = Template("Ada <ada@example.org>", "Hi", text="Hi {{ name }}").compile(["name"])
+    heavy = build(from_="ada@example.org", to="cy@example.com", text="Hi\n" * 50_000)
+    parsed = EmailMessage()
+    parsed["From"], parsed["To"], parsed["Subject"] = "ada@example.org", "bob@example.com", "Hi"
+    parsed.set_content("Hi")
+    for to_send in (composer.compose("ann@example.com", {"name": "Ann"}), parsed, heavy):
+        if way.startswith("send"):
+            retry = SOON if "retry" in way else None
+            await send(to_send, relay=url_of(server), signer=signer, retry=retry)
+        elif way == "session":
+            async with Session(url_of(server), signer=signer) as session:
+                await session.send(to_send, deadline=5)
+        else:
+            async with Pool(url_of(server), signer=signer) as pool:
+                await pool.send(to_send, deadline=5)
+    draft, other, large = (received.content for received in server.received)
+    assert b"\r\nDate:" in draft
+    assert b"\r\nMessage-ID:" in draft
+    assert re.match(rb"DKIM-Signature: (?:[^\r]|\r\n )*\bt=\d{10};", other)
+    assert [verdicts(content, records) for content in (draft, other, large)] == [[True]] * 3
+    main = threading.main_thread().name
+    assert seen[:2] == [main, main]
+    assert seen[2] != main, "hashing a large message held up the event loop"
+    assert len(seen) == 3
+
+
+async def test_a_message_that_cannot_be_signed_is_not_sent(server: ScriptedRelay) -> None:
+    """Nothing connects for it, and a socket that was given is closed."""
+    signer, _ = signer_of([])
+    streamed = Message(message().envelope, StreamContent([b"Subject: x\r\n\r\n"]))
+    with socket.create_connection((server.host, server.port)) as sock:
+        with pytest.raises(MessageError, match="cannot be signed"):
+            await send(streamed, relay=url_of(server), sock=sock, signer=signer)
+        assert sock.fileno() == -1
+    async with Pool(url_of(server), signer=signer) as pool:
+        with pytest.raises(MessageError, match="cannot be signed"):
+            await pool.send(streamed)
+    assert not server.received
+
+
+async def test_a_retry_signs_once() -> None:
+    signer, _ = signer_of(seen := [])
+    async with ScriptedRelay({Stage.RCPT: {1: "450 4.2.0 later"}}) as server:
+        made = build(from_="ada@example.org", to="bob@example.com", text="Hi")
+        assert await send(made, relay=url_of(server), signer=signer, retry=SOON)
+    assert len(seen) == 1
 
 
 # --- many messages ---
@@ -460,7 +585,9 @@ async def test_clock_and_chance_are_parameters() -> None:
             return 0.0
 
     chance = Fixed()
-    settings = {"retry": Retry(delay=0.001), "random": chance, "clock": lambda: 1000.0}
+    events: list[Event] = []
+    settings = {"retry": Retry(delay=0.001), "random": chance, "clock": lambda: 1000.0, "on_event": events.append}
     async with pooling({Stage.RCPT: {1: "450 4.2.0 later"}}, pool=settings) as (_, pool):
         assert (await pool.send(message())).accepted
     assert chance.drawn == 1
+    assert [event.seconds for event in events if isinstance(event, SessionOpened | MessageEnded)] == [0.0, 0.0]

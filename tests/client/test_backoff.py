@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.client.pool.slots import FIRST_DELAY, MAX_DELAY, Backoff
+from asyncsmtp.client.pool.session_slots import FIRST_DELAY, MAX_DELAY, Backoff
 
 
 def test_at_first_there_is_nothing_to_wait_for() -> None:

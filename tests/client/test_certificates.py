@@ -132,7 +132,7 @@ async def test_without_verification_it_is_loud_and_no_password_is_said(
         assert delivery.tls is not None
         assert not delivery.tls.verified
         [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert "nobody verified the certificate" in line
+        assert "was not verified" in line
         with pytest.raises(InsecureConnection):
             await Session(relay_of(server, security=security, verify=False, login=LOGIN)).connect()
         assert server.auth_attempts == []
@@ -148,7 +148,7 @@ async def test_a_pool_says_it_once(theirs: Issued, caplog: pytest.LogCaptureFixt
             for number in range(3):
                 assert (await pool.send(message(number))).accepted
         assert server.connections == 3
-    assert caplog.text.count("nobody verified the certificate") == 1
+    assert caplog.text.count("was not verified") == 1
 
 
 @BOTH
@@ -159,11 +159,8 @@ async def test_a_context_that_verifies_nothing_is_as_loud(
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    async with (
-        serve(theirs.context, security) as server,
-        Session(relay_of(server, security=security, context=context)),
-    ):
-        assert "nobody verified the certificate" in caplog.text
+    async with serve(theirs.context, security) as server, Session(relay_of(server, security=security, context=context)):
+        assert "was not verified" in caplog.text
 
 
 # --- the facts ---
@@ -257,11 +254,7 @@ async def test_external_logs_in_as_whom_it_names(
     """RFC 4422, Appendix A."""
     async with serve(wants_ours, security, users={"ann": ""}, mechanisms=["EXTERNAL"]) as server:
         relay = relay_of(
-            server,
-            security=security,
-            ca_file=ca_file,
-            client_certificate=ours,
-            login=Login.by_certificate("ann"),
+            server, security=security, ca_file=ca_file, client_certificate=ours, login=Login.by_certificate("ann")
         )
         async with Session(relay) as session:
             assert (await session.send(message())).accepted

@@ -78,7 +78,8 @@ def test_a_file_that_cannot_be_read_is_a_message_error(tmp_path: Path) -> None:
         (["Ann <ann@x.example>", "bob@x.example"], "Ann <ann@x.example>, bob@x.example", 2),
         (("Ann", "ann@x.example"), "Ann <ann@x.example>", 1),
         (("", "ann@x.example"), "ann@x.example", 1),
-        (("ann@x.example", "bob@x.example"), "ann@x.example, bob@x.example", 2),
+        (["ann@x.example", "bob@x.example"], "ann@x.example, bob@x.example", 2),
+        ([("boss@x.example", "ann@x.example")], '"boss@x.example" <ann@x.example>', 1),
         ([("Ann", "ann@x.example"), "bob@x.example"], "Ann <ann@x.example>, bob@x.example", 2),
         ([("ann@x.example", "ann@x.example")], '"ann@x.example" <ann@x.example>', 1),
         (Mailbox.parse("ann@x.example"), "ann@x.example", 1),
@@ -92,6 +93,13 @@ def test_addresses_take_every_form(to: object, shown: str, mailboxes: int) -> No
     assert parsed(message)["To"] == shown
     assert parsed(message)["From"] == "Ada <ada@example.org>"
     assert len(message.envelope.forward_paths) == mailboxes
+
+
+@pytest.mark.parametrize("to", [("ann@x.example", "Bob"), ("boss@x.example", "ann@x.example")])
+def test_two_strings_in_a_tuple_are_never_two_recipients(to: tuple[str, str]) -> None:
+    """A name from elsewhere may hold "@": it must not become a recipient, nor may one of two recipients be lost."""
+    with pytest.raises(MessageError, match=r"^To: a tuple of two strings is \(name, address\).*a list"):
+        build(from_="ada@example.org", to=to, text="x")
 
 
 def test_copies_and_reply_to_take_pairs_too() -> None:
@@ -123,12 +131,43 @@ def test_copies_and_reply_to_take_pairs_too() -> None:
         ({"attachments": 3}, "attachments must be Iterable, not int"),
         ({"attachments": [3]}, "attachments must be Attachment, str or Path, not int"),
         ({"inline": 3}, "inline must be Mapping or None, not int"),
+        ({"inline": {5: Attachment("a.png", b"x")}, "html": "x"}, "the name 5 in inline must be str, not int"),
+        ({"headers": ["X-A"]}, "headers must be Mapping or None, not list"),
+        ({"headers": "X-A: b"}, "headers must be Mapping or None, not str"),
+        ({"headers": {"X-A": 5}}, r"headers\['X-A'\] must be str, not int"),
+        ({"headers": {5: "b"}}, "the name 5 in headers must be str, not int"),
     ],
 )
 def test_a_wrong_type_is_a_type_error_that_names_the_parameter(arguments: dict[str, object], message: str) -> None:
     standard: dict[str, object] = {"from_": "ada@example.org", "to": "bob@example.com", "text": "x"}
     with pytest.raises(TypeError, match=message):
         build(**(standard | arguments))  # type: ignore[arg-type]
+
+
+def test_none_is_as_good_as_leaving_an_argument_out() -> None:
+    absent = dict.fromkeys(("cc", "bcc", "reply_to", "subject", "attachments", "inline", "headers", "html"))
+    given = {"from_": "ada@example.org", "to": "bob@example.com", "text": "x", "message_id": "1@x", "date": DATE}
+    assert build(**given, **absent) == build(**given)  # type: ignore[arg-type]
+
+
+def test_a_repr_shows_no_content() -> None:
+    message = Message(Envelope.of("a@x.example", ["b@x.example", "c@x.example"]), Content.of(b"Subject: plans\r\n"))
+    assert repr(message) == "<Message to b@x.example and 1 more, 16 bytes>"
+    assert repr(message.content) == "<Content of 16 bytes>"
+    composer = Template("Ada <ada@example.org>", "{{ name }}", text="plans").compile(["name", "city"])
+    assert repr(composer) == "<Composer from ada@example.org: 2 columns>"
+
+
+def test_a_message_id_may_have_its_brackets() -> None:
+    message = build(from_="ada@example.org", to="bob@example.com", text="x", message_id="<abc@x>")
+    assert parsed(message)["Message-ID"] == "<abc@x>"
+
+
+def test_a_path_that_no_file_can_have_is_a_message_error() -> None:
+    with pytest.raises(MessageError, match="cannot be read"):
+        Attachment.from_path("a\0b")
+    with pytest.raises(MessageError, match="must look like image/png"):
+        Attachment.from_path(__file__, "png")
 
 
 def test_other_wrong_types_are_type_errors_too() -> None:
@@ -138,6 +177,8 @@ def test_other_wrong_types_are_type_errors_too() -> None:
         Attachment("a.txt", "text")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="text must be str or None, not int"):
         Template("ada@example.org", "x", text=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"content must be Content, not bytes: use Content\.of\(\)"):
+        prepare_message(Message(Envelope.of("a@x.example", "b@x.example"), b"x"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="message must be Message, EmailMessage or bytes, not str"):
         Message.of("Hello")  # type: ignore[arg-type]
 

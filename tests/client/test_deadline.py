@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from math import inf
 
 import pytest
 
 from asyncsmtp.client.api import send
 from asyncsmtp.client.config.relay import Dialogue
-from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, PoolTimeout, ReplyTimeout
+from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.retry import Retry
+from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, InvalidArgument, PoolTimeout, ReplyTimeout
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Hang, Rule, ScriptedRelay, Stage, StopReading, Wait
 from tests.client.support import PATIENT, QUICK, big, message, playing, pooling, relay_of
 
@@ -135,3 +139,16 @@ async def test_it_holds_for_a_further_try() -> None:
         with pytest.raises(DeadlineExceeded):
             await pool.send(message(2), deadline=SOON)
     assert len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("deadline", "error"),
+    [("3", TypeError), (True, TypeError), (float("nan"), InvalidArgument), (inf, InvalidArgument)],
+)
+async def test_a_deadline_is_a_finite_number(deadline: float, error: type[Exception]) -> None:
+    async with playing() as (server, session), Pool(relay_of(server), retry=Retry(attempts=2)) as retrying:
+        calls = [session.send, retrying.send, Pool(relay_of(server)).send, partial(send, relay=relay_of(server))]
+        for call in calls:
+            with pytest.raises(error, match=r"^deadline"):
+                await call(message(), deadline=deadline)  # type: ignore[operator]
+    assert server.received == []

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from math import nan
 
 import pytest
 
 from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
     ConnectionLost,
     DeliveryInDoubt,
+    InvalidArgument,
     LocalProtocolError,
     Refused,
     SMTPError,
@@ -251,6 +255,44 @@ async def test_closing_is_bounded_whatever_the_peers_do(
 
 async def test_a_pool_without_sessions_is_none() -> None:
     async with playing() as (server, _):
-        for sessions, depth in ((0, 1), (1, 0)):
-            with pytest.raises(ValueError, match="at least one"):
-                Pool(relay_of(server), sessions=sessions, depth=depth)
+        for name, wrong in (("sessions", 0), ("depth", 0), ("messages", 0), ("idle", -1), ("wait", -1), ("age", nan)):
+            with pytest.raises(InvalidArgument, match=f"^{name}={wrong} is not valid"):
+                Pool(relay_of(server), **{name: wrong})  # type: ignore[arg-type]
+
+
+async def test_a_pool_and_a_session_show_their_relay_and_state() -> None:
+    async with playing() as (server, session), Pool(relay_of(server), sessions=3) as pool:
+        await pool.send(message())
+        where = str(session.relay)
+        assert repr(pool) == f"<Pool for {where}: 1 of 3 sessions open>"
+        assert repr(session) == f"<Session with {where}: open>"
+        assert repr(Session(session.relay)) == f"<Session with {where}: not open>"
+    assert repr(session) == f"<Session with {where}: ended>"
+
+
+def test_a_pool_and_a_session_belong_to_one_event_loop() -> None:
+    """A second `asyncio.run` must not wait for the streams of the first for ever."""
+    server = ScriptedRelay()
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(_awaited(server.__aenter__))
+        pool, session = Pool(relay_of(server)), Session(relay_of(server))  # an unused one may be made anywhere
+        first.run(session.connect())
+        first.run(_awaited(lambda: asyncio.gather(pool.send(message(1)), session.send(message(2)))))
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: pool.send(message(3)),
+            lambda: anext(pool.send_all([message(4)])),
+            pool.aclose,
+            pool.drain,
+            lambda: session.send(message(5)),
+            session.noop,
+            session.aclose,
+        ]
+        for call in calls:
+            with pytest.raises(LocalProtocolError, match="belongs to another event loop: create one in each"):
+                second.run(_awaited(call))
+        for close in (pool.aclose, session.aclose, lambda: server.__aexit__(None, None, None)):
+            first.run(_awaited(close))
+
+
+async def _awaited(call: Callable[[], Awaitable[object]]) -> object:
+    return await call()

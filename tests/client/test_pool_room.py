@@ -14,7 +14,7 @@ import pytest
 
 from asyncsmtp.client.config.relay import Login
 from asyncsmtp.client.events.types import Event, MessageRetried, PoolResized
-from asyncsmtp.client.pool import pool_limits, slots
+from asyncsmtp.client.pool import pool_limits, session_slots
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.errors import AuthenticationRefused, ConnectFailed, DeliveryInDoubt, LocalProtocolError, Refused
 from asyncsmtp.protocol.auth.auth import Secret
@@ -154,7 +154,7 @@ async def test_less_room_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
         await asyncio.gather(*(pool.send(message(n)) for n in range(20)))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "no room for all of the 8 sessions" in warnings[0]
+    assert "does not accept 8 sessions" in warnings[0]
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
@@ -187,7 +187,7 @@ async def test_without_file_descriptors_the_pool_does_with_the_sessions_it_has()
             stderr=subprocess.STDOUT,
         )
         said, _ = await process.communicate()
-    assert "no room for all of the 60 sessions (cannot connect" in said.decode()
+    assert "does not accept 60 sessions (cannot connect" in said.decode()
     assert said.decode().splitlines()[-1] == "200 True", said.decode()
     assert len({received.forward_paths for received in server.received}) == len(server.received) == 200
 
@@ -210,7 +210,7 @@ async def test_nor_one_that_closes_at_the_first_command() -> None:
     async with pooling({Stage.MAIL: Fin()}, pool={"sessions": 1}) as (server, pool):
         began = time.monotonic()
         await asyncio.gather(*(pool.send(message(n)) for n in range(7)), return_exceptions=True)
-        assert time.monotonic() - began > slots.FIRST_DELAY * (2**6 - 1) * 0.9
+        assert time.monotonic() - began > session_slots.FIRST_DELAY * (2**6 - 1) * 0.9
     assert server.connections == 7
 
 

@@ -91,10 +91,7 @@ class Book:
 
 
 @EXAMPLES
-@given(
-    st.lists(ENVELOPES, min_size=1, max_size=5),
-    st.sampled_from([Dialogue.LOCKSTEP, Dialogue.PIPELINED]),
-)
+@given(st.lists(ENVELOPES, min_size=1, max_size=5), st.sampled_from([Dialogue.LOCKSTEP, Dialogue.PIPELINED]))
 def test_each_reply_belongs_to_the_command_it_answers(
     wanted: list[tuple[int, list[int], int, int]], dialogue: Dialogue
 ) -> None:
@@ -102,10 +99,7 @@ def test_each_reply_belongs_to_the_command_it_answers(
 
     async def play() -> None:
         book = Book(wanted)
-        async with (
-            ScriptedRelay(book.script()) as server,
-            Session(relay_of(server, dialogue=dialogue)) as session,
-        ):
+        async with ScriptedRelay(book.script()) as server, Session(relay_of(server, dialogue=dialogue)) as session:
             deliveries = await asyncio.gather(
                 *(session.send(_numbered(number, len(rcpts))) for number, (_, rcpts, _, _) in enumerate(wanted))
             )
@@ -206,10 +200,7 @@ def _descriptors() -> int:
 @pytest.mark.parametrize("turns", range(40))
 async def test_a_message_given_up_while_its_session_opens_leaves_no_connection(turns: int) -> None:
     """In one of these turns the session is open, and the sender has not heard of it yet."""
-    async with (
-        ScriptedRelay() as server,
-        Pool(relay_of(server), sessions=1) as pool,
-    ):
+    async with ScriptedRelay() as server, Pool(relay_of(server), sessions=1) as pool:
         task = asyncio.create_task(pool.send(message(1)))
         await rounds(turns)
         task.cancel()

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncsmtp.client.config.proxy import Proxy, ProxyKind
-from asyncsmtp.client.config.relay import Relay
+from asyncsmtp.client.config.relay import Proxy, ProxyKind, Relay
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed, InvalidArgument, MissingDependency

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncsmtp.client.config.login_config import ClientCertificate, Token
-from asyncsmtp.client.config.proxy import Proxy
-from asyncsmtp.client.config.relay import Dialogue, Login, Relay
+from asyncsmtp.client.config.relay import Dialogue, Login, Proxy, Relay
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
@@ -96,12 +96,12 @@ def test_a_url_may_carry_settings() -> None:
         ("smtp://relay.example?name=a%20b", "a b"),
         ("smtp://relay.example?name=a%0d%0aMAIL", "not a valid name for EHLO"),
         ("smtp://relay.example?name=", "not a valid name for EHLO"),
-        ("lmtp+unix://", "no Unix socket"),
-        ("lmtp+unix:///", "no Unix socket"),
-        ("lmtp+unix://relay.example/run/lmtp", "no Unix socket"),
-        ("lmtp+unix:///run/%00", "no path"),
-        ("smtps://relay.example?ca-file=a%00b", "no path"),
-        ("smtps://relay.example?client-cert=a%00b", "no path"),
+        ("lmtp+unix://", "does not name a Unix socket"),
+        ("lmtp+unix:///", "does not name a Unix socket"),
+        ("lmtp+unix://relay.example/run/lmtp", "does not name a Unix socket"),
+        ("lmtp+unix:///run/%00", "not a valid path"),
+        ("smtps://relay.example?ca-file=a%00b", "not a valid path for"),
+        ("smtps://relay.example?client-cert=a%00b", "not a valid path for"),
         ("lmtp+unix:///run/lmtp#part", "part"),
         ("lmtps://relay.example", "smtp://host"),
         ("smtp+unix://ann:secret@/run/smtp", "password"),
@@ -155,7 +155,7 @@ def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
 )
 def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
     """What merely looks like one is taken."""
-    Relay.from_url(url, password="p")
+    Relay.from_url(url, password="p" if "//ann@" in url else None)
 
 
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
@@ -179,6 +179,13 @@ def test_an_invalid_host_is_named(url: str) -> None:
         {"host": "", "unix_path": ""},
         {"host": "", "unix_path": "/run/" + "x" * 103},
         {"host": "", "unix_path": b"/run/\0"},
+        {"host": "smtp://relay.example"},
+        {"host": "relay.example:25"},
+        {"security": "TLS"},
+        {"security": 5},
+        {"dialogue": "fast"},
+        {"window": 0},
+        {"proxy": "relay.example"},
     ],
 )
 def test_a_relay_cannot_be_made_wrong(settings: dict[str, object]) -> None:
@@ -264,6 +271,23 @@ def test_a_missing_password_names_the_parameters() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "secret", "advice"),
+    [
+        ("smtps://h", {"password": "p"}, "password= and token= need a user .*: write smtp://user@host:587"),
+        ("smtps://h?auth=EXTERNAL", {"token": "t-1"}, "password= and token= need a user"),
+        ("lmtp+unix:///run/lmtp", {"password": Secret("p")}, "password= and token= need a user"),
+        ("smtps://h", {"proxy_password": "p"}, "proxy_password= needs a proxy: add proxy="),
+        ("smtps://h?proxy=socks5://p", {"proxy_password": "p"}, "a proxy's password needs username= too"),
+        ("smtps://h", {"passphrase": "p"}, "passphrase= needs a client certificate: add client-cert"),
+    ],
+)
+def test_a_secret_that_would_not_be_used_is_refused(url: str, secret: dict[str, Any], advice: str) -> None:
+    """Without it, mail would go out without the login that the caller meant."""
+    with pytest.raises(InvalidArgument, match=advice):
+        Relay.from_url(url, **secret)
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Relay.from_url(3), "url must be str, not int"),  # type: ignore[arg-type]
@@ -281,6 +305,54 @@ def test_a_missing_password_names_the_parameters() -> None:
 def test_a_wrong_type_is_a_type_error_at_the_call(call: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("timeouts", 5),
+        ("context", 5),
+        ("client_certificate", "a.pem"),
+        ("verify_name", b"h"),
+        ("verify", "no"),
+        ("cleartext_login", 1),
+        ("lmtp", "yes"),
+        ("window", True),
+        ("window", "4"),
+        ("xclient", {}),
+        ("source_address", 5),
+        ("fallback_hosts", "localhost"),
+        ("pins", "00"),
+        ("ignored_extensions", "DSN"),
+        ("proxy", 5),
+        ("port", True),
+    ],
+)
+def test_a_relay_names_the_parameter_of_a_wrong_type(parameter: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"^{parameter} must be "):
+        Relay("h", **{parameter: value})  # type: ignore[arg-type]
+
+
+def test_strings_are_converted_and_never_turn_tls_off() -> None:
+    """TL-03."""
+    relay = Relay("h", security="tls", dialogue="lockstep", proxy="socks5://p", fallback_hosts=["i"])  # type: ignore[arg-type]
+    assert relay.security is Security.IMPLICIT_TLS
+    assert relay.dialogue is Dialogue.LOCKSTEP
+    assert relay.proxy == Proxy.from_url("socks5://p")
+    assert relay.fallback_hosts == ("i",)
+    assert hash(relay)
+    with pytest.raises(InvalidArgument, match="tls, starttls, opportunistic, none"):
+        Relay("h", security="ssl")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match=r"port=, or Relay.from_url\(\)"):
+        Relay("smtp://h")
+
+
+def test_a_repr_shows_what_differs_from_the_defaults() -> None:
+    assert repr(Relay("h")) == "Relay(host='h')"
+    assert repr(Login("ann", "secret")) == "Login(username='ann', password=Secret(***))"
+    assert repr(Login("ann", token="secret")) == "Login(username='ann', token=Secret(***))"
+    assert repr(Login.by_certificate()) == "Login(mechanisms=('EXTERNAL',))"
+    assert repr(Relay("h", 25, verify=False)) == "Relay(host='h', port=25, verify=False)"
 
 
 def test_a_file_may_be_named_by_a_string() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 from random import Random
 from ssl import SSLError
 
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncsmtp import errors
 from asyncsmtp.client.pool.pool_limits import means_no_room
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import (
@@ -103,6 +107,27 @@ def test_times_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
         Retry(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"delay": "1"}, {"give_up_after": None}, {"jitter": True}, {"attempts": True}, {"attempts": 1.5}]
+)
+def test_a_retry_names_the_parameter_of_a_wrong_type(wrong: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must be "):
+        Retry(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parameter", ["delay", "max_delay", "give_up_after", "jitter"])
+def test_a_time_of_a_retry_is_finite(parameter: str) -> None:
+    for wrong in (inf, nan):
+        with pytest.raises(InvalidArgument, match=f"^{parameter}={wrong}"):
+            Retry(**{parameter: wrong})  # type: ignore[arg-type]
+
+
+def test_the_arguments_of_a_retry_are_named() -> None:
+    """`Retry(3)` could be a delay as well as a number of attempts."""
+    with pytest.raises(TypeError):
+        Retry(3)  # type: ignore[misc]
+
+
 def test_send_and_pool_begin_with_one_second_where_a_campaign_waits_five_minutes() -> None:
     """Somebody waits for `send`; nobody for a campaign, and greylisting takes its time."""
     assert [STILL.delay_after(attempt, 0.0) for attempt in (1, 2, 3)] == [1.0, 2.0, 4.0]
@@ -185,3 +210,34 @@ def test_a_pool_takes_for_want_of_room_only_what_is_not_the_same_for_each_sessio
 ) -> None:
     """Of the retryable errors 400 to 499 and no connection; never TLS, whose failure has a cause of its own."""
     assert means_no_room(error) is no_room
+
+
+ARGUMENTS: dict[str, tuple[object, ...]] = {  # of the classes that take more than a message
+    "AllHostsFailed": ([("a", ConnectFailed("no route"))],),
+    "CampaignHalted": (3, 5, "h", "550 5.7.1 no"),
+    "CertificateRefused": ("another", "00"),
+    "ConfigError": ("wrong", "correct it"),
+    "DeadlineExceeded": (1.0,),
+    "DeliveryInDoubt": (ENVELOPE,),
+    "DeliveryRefused": (Delivery(ENVELOPE, Reply(250), (Reply(550), Reply(450)), ()), NOOP, Reply(550)),
+    "ExtensionNotSupported": ("SIZE", "too big"),
+    "MessageError": ("no author", "From"),
+    "MessagesFailed": ([(ENVELOPE, ConnectionLost("hung up"))],),
+    "MissingDependency": ("S/MIME", "asyncsmtp[smime]"),
+    "PoolTimeout": (1.0,),
+    "RecipientError": ("no address", 3),
+    "ReplyTimeout": (NOOP, 1.0),
+    "TemplateError": ("wrong", "a.txt", 3, "name"),
+    **dict.fromkeys(("Refused", "AuthenticationRefused", "ServerNotAuthenticated"), (NOOP, Reply(550))),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name[0].isupper()])
+def test_an_error_survives_being_copied_and_pickled(name: str) -> None:
+    """It may come from a process of a pool: its class, message and attributes are kept."""
+    error: SMTPError = getattr(errors, name)(*ARGUMENTS.get(name, ("why",)))
+    error.add_note("a note")
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(twin), str(twin), twin.args) == (type(error), str(error), error.args)
+        assert repr(vars(twin)) == repr(vars(error))
+        assert (twin.retryable, twin.in_doubt) == (error.retryable, error.in_doubt)

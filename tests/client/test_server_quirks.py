@@ -115,10 +115,7 @@ async def test_a_server_that_loses_the_probe_loses_the_session_and_no_message() 
 async def test_nothing_is_said_behind_a_probe_that_is_not_answered() -> None:
     """The dot's reply comes alone, and the probe's a moment later: an envelope in between could be lost with it."""
     at_the_probe: list[bytes] = []
-    script = {
-        Stage.END_OF_DATA: {1: (DEFAULT_REPLY, Wait(0.01))},
-        Stage.RSET: {1: lambda context: None},
-    }
+    script = {Stage.END_OF_DATA: {1: (DEFAULT_REPLY, Wait(0.01))}, Stage.RSET: {1: lambda context: None}}
 
     def look(context: StageContext) -> Action | None:
         at_the_probe.append(context.pipelined_input)

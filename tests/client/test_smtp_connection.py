@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 async def test_a_reply_in_single_bytes_is_a_reply() -> None:
     """W-31, over loopback."""
     script = {stage: SendSlowly(b"", 0.0) for stage in ()} | {
-        Stage.END_OF_DATA: SendSlowly(b"250-2.0.0 taken\r\n250 2.0.0 for good\r\n", 0.0005),
+        Stage.END_OF_DATA: SendSlowly(b"250-2.0.0 taken\r\n250 2.0.0 for good\r\n", 0.0005)
     }
     async with playing(script) as (_, session):
         delivery = await session.send(message())

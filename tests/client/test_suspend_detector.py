@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from asyncsmtp.client.pool.pool import Pool
-from asyncsmtp.client.pool.slots import MAX_SUSPENSION, SuspendDetector
+from asyncsmtp.client.pool.session_slots import MAX_SUSPENSION, SuspendDetector
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.support import message, relay_of
 

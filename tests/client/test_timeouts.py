@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from asyncsmtp.client.config.relay import Timeouts
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.commands import Verb
 
 MINIMA = {  # seconds, RFC 5321 §4.5.3.2
@@ -43,3 +46,12 @@ def test_whoever_watches_waits_less_but_not_for_the_dot() -> None:
 def test_closing_takes_two_seconds_at_the_most() -> None:
     """TL-09."""
     assert Timeouts().quit + Timeouts().close <= 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [(0, InvalidArgument), (-1, InvalidArgument), (inf, InvalidArgument), ("5", TypeError), (True, TypeError)],
+)
+def test_a_timeout_is_a_positive_finite_number(wrong: float, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^quit"):
+        Timeouts(quit=wrong)

@@ -54,6 +54,25 @@ async def test_a_failure_is_traced_too(trail: Trail) -> None:
     assert any(line.startswith("=") and "hung up" in line for line in trail.lines)
 
 
+async def test_a_trace_that_raises_is_logged_once_and_changes_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """`print` takes no `tls=`; as with `on_event`."""
+    async with pooling(pool={"sessions": 2, "trace": print}) as (_, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(4)))
+    assert all(delivery.accepted for delivery in deliveries)
+    [record] = [record for record in caplog.records if record.name == "asyncsmtp.events"]
+    assert "the trace callback raised" in record.getMessage()
+
+
+@pytest.mark.parametrize("parameter", ["trace", "on_event"])
+def test_a_callback_is_a_function_that_is_not_async(parameter: str) -> None:
+    async def late(*_: object, **__: object) -> None: ...
+
+    for wrong in (5, late):
+        for kind in (Pool, Session):
+            with pytest.raises(TypeError, match=f"^{parameter} must be a function that is not async"):
+                kind("smtp://h", **{parameter: wrong})  # type: ignore[arg-type]
+
+
 async def test_the_log_has_the_dialogue_at_debug_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
     """CT-01, CT-02, RE-09: one record a line, nothing that a terminal obeys, a bounded length; no content."""
     caplog.set_level(logging.DEBUG, "asyncsmtp.session")
@@ -93,7 +112,7 @@ async def test_a_refusal_in_the_log_is_one_short_line(caplog: pytest.LogCaptureF
     async with playing({Stage.NOOP: b"421-bye\r\n421 2026-01-01 OK\x1b[2J" + b"x" * 1900 + b"\r\n"}) as (_, session):
         with pytest.raises(SMTPError):
             await session.noop()
-    assert any("broken off" in record.getMessage() for record in caplog.records)
+    assert any("aborted" in record.getMessage() for record in caplog.records)
     assert all(record.getMessage().isprintable() and len(record.getMessage()) < 700 for record in caplog.records)
 
 
@@ -121,7 +140,7 @@ async def test_tls_that_proves_nothing_is_a_warning_once_a_pool(
             await asyncio.gather(*(pool.send(message(n)) for n in range(9)))
         assert server.connections == 3
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "nobody verified" in warning
+    assert "was not verified" in warning
 
 
 async def test_a_relay_that_loses_commands_is_a_warning_once_a_pool(caplog: pytest.LogCaptureFixture) -> None:

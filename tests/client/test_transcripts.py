@@ -15,8 +15,8 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing.transcript import TranscriptRelay
 from tests.client.support import relay_of
-from tests.transcripts.asking import envelope_of, xclient_of
 from tests.transcripts.notation import Scene, scenes
+from tests.transcripts.scene_options import build_envelope, build_xclient
 
 # Behind the dot a session speaks only once it has proved its server; test_manners.py plays that.
 SCENES = [scene for scene in scenes() if not scene.is_set("after-end-of-data")]
@@ -42,7 +42,7 @@ async def send(session: Session, scene: Scene, results: list[tuple[str, ...]]) -
     await session.connect()
     for number, paths in enumerate(scene.messages):
         try:
-            delivery = await session.send(Message(envelope_of(scene.settings, paths), Content.of(scene.content)))
+            delivery = await session.send(Message(build_envelope(scene.settings, paths), Content.of(scene.content)))
         except DeliveryInDoubt:
             results[number] = ("in doubt",)
             raise
@@ -67,7 +67,7 @@ async def test_a_session_says_what_the_transcript_says(
             cleartext_login=scene.is_set("cleartext-login"),
             ignored_extensions=frozenset(scene.settings.get("masked", "").split()),
             name="client.example",
-            xclient=xclient_of(scene.settings),
+            xclient=build_xclient(scene.settings),
         )
         session = Session(relay)
         try:

@@ -76,10 +76,7 @@ async def test_tls_checks_the_name_that_was_configured(
 
 @UNDER_TLS
 async def test_without_another_name_the_certificate_is_for_localhost(
-    path: Path,
-    security: Security,
-    server_tls_for: Callable[..., ssl.SSLContext],
-    client_tls: ssl.SSLContext,
+    path: Path, security: Security, server_tls_for: Callable[..., ssl.SSLContext], client_tls: ssl.SSLContext
 ) -> None:
     """It is this machine's; nothing goes unverified for want of a name."""
     implicit = security is Security.IMPLICIT_TLS

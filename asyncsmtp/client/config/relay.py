@@ -1,29 +1,45 @@
-"""Relay settings: hosts, TLS, login, proxy, timeouts, and the URL that names them (RFC 6409, RFC 8314)."""
+"""Relay settings: hosts, TLS, login, proxy, timeouts, and the URLs that name them.
+
+RFC 6409, RFC 8314; SOCKS 5: RFC 1928; HTTP CONNECT: RFC 9110 §9.3.6.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote
+from typing import Any, Self, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token, TokenSource, normalize_fingerprint
-from asyncsmtp.client.config.proxy import Proxy, check_port, parse_host_port, split_url
-from asyncsmtp.errors import InvalidArgument, check_type
+from asyncsmtp.client.config.login_config import ClientCertificate, Login, TokenSource, normalize_fingerprint
+from asyncsmtp.errors import InvalidArgument, check_number, check_type
 from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.commands import Verb, ehlo
 from asyncsmtp.protocol.opening_handshake import Security, XClient
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Dialogue", "Login", "OpenedStreams", "Opener", "Relay", "Timeouts", "Token", "TokenSource"]
+__all__ = [
+    "Dialogue",
+    "OpenedStreams",
+    "Opener",
+    "Proxy",
+    "ProxyKind",
+    "Relay",
+    "Timeouts",
+    "check_port",
+    "has_password",
+    "parse_host_port",
+    "split_url",
+]
 
 
 class Dialogue(StrEnum):
@@ -71,6 +87,10 @@ class Timeouts:
     quit: float = 1.0
     close: float = 0.5
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check_number(each.name, getattr(self, each.name), int, float)
+
     @classmethod
     def interactive(cls) -> Timeouts:
         """Return shorter limits for a person who waits; after the point of no return they are the same."""
@@ -78,31 +98,164 @@ class Timeouts:
 
     def limit(self, verb: Verb) -> float:
         """Return the seconds from when `verb` is the oldest unanswered command until its reply must be complete."""
-        return float(getattr(self, _STAGE_BY_VERB[verb]))
+        return float(getattr(self, _STAGE_BY_VERB.get(verb) or verb.name.lower()))
 
 
-_STAGE_BY_VERB = {
-    Verb.GREETING: "greeting",
-    Verb.EHLO: "ehlo",
-    Verb.HELO: "ehlo",
-    Verb.LHLO: "ehlo",
-    Verb.STARTTLS: "starttls",
-    Verb.XCLIENT: "ehlo",
-    Verb.AUTH: "auth",
-    Verb.RESPONSE: "auth",
-    Verb.CANCEL: "auth",
-    Verb.MAIL: "mail",
-    Verb.RCPT: "rcpt",
-    Verb.DATA: "data",
-    Verb.CONTENT: "end",
+_STAGE_BY_VERB = {  # where it has not the verb's own name
+    **dict.fromkeys((Verb.HELO, Verb.LHLO, Verb.XCLIENT), "ehlo"),
+    **dict.fromkeys((Verb.RESPONSE, Verb.CANCEL), "auth"),
+    **dict.fromkeys((Verb.VRFY, Verb.EXPN), "rcpt"),
+    **dict.fromkeys((Verb.CONTENT, Verb.BDAT_LAST), "end"),
     Verb.BDAT: "block",
-    Verb.BDAT_LAST: "end",
-    Verb.RSET: "rset",
-    Verb.VRFY: "rcpt",
-    Verb.EXPN: "rcpt",
     Verb.NOOP: "rset",
-    Verb.QUIT: "quit",
 }
+
+_USER = r"(?:[a-z0-9+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # with what should be the scheme before it or not
+_OTHERS = r"(?:,(?:\[[0-9a-f:.]*\]|[^/?#@:,\[]*)(?::\d{1,5})?)*"  # further hosts and ports
+# not a port; the password may have /, ? and # in it, where no URL may
+_PASSWORD_INSIDE = re.compile(_USER + rf"(?!\d{{1,5}}{_OTHERS}[/?#])[^@]*@", re.IGNORECASE)
+_PROXY_PASSWORD = re.compile(r"\s*" + _USER + r"(?!\d{1,5}(?:[/?#]|&[a-z-]+=))[^@]*@", re.IGNORECASE)
+
+
+def has_password(url: str) -> bool:
+    """Return whether the URL of a relay, or of its proxy, holds a password; such a URL must not be shown.
+
+    The URLs need not be well formed: a mistyped URL with a password in it must not be shown either.
+    """
+    proxy = unquote(url.partition("proxy=")[2])
+    return _PASSWORD_INSIDE.match(url) is not None or _PROXY_PASSWORD.match(proxy) is not None
+
+
+def split_url(url: str) -> SplitResult:
+    """Split a relay's URL.
+
+    Raises:
+        InvalidArgument: the URL is malformed, or holds a password, which the message does not repeat.
+    """
+    if has_password(url):
+        raise InvalidArgument(
+            "the URL must not hold a password: give password= beside it "
+            "(with the command: set ASYNCSMTP_PASSWORD or use --password-command)"
+        )
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # brackets around something else than an IPv6 address; characters that NFKC changes
+        raise InvalidArgument(f"“{safe_text(url, 80)}” is not a valid URL: write smtp://host:587") from error
+
+
+def parse_host_port(text: str) -> tuple[str, int | None]:
+    """Split `name`, `name:587`, `192.0.2.1` or `[2001:db8::1]:587` into host and port; without a port it is None.
+
+    Raises:
+        InvalidArgument: the host or port is not valid.
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidArgument(f"“{safe_text(text, 80)}” is not a valid host and port: write host:587") from error
+    if not host or parts.username is not None or parts.netloc != text:
+        raise InvalidArgument(f"“{safe_text(text, 80)}” does not name a host: write smtp://host:587")
+    check_port(port)
+    return unquote(host), port
+
+
+def check_port(port: int | None) -> None:
+    """Raise InvalidArgument unless `port` is 1 to 65535, or None for the default."""
+    if port is not None and not 0 < port < 65536:
+        raise InvalidArgument(f"{port} is not a valid port: give 1 to 65535")
+
+
+_MAX_SOCKS_CREDENTIAL = 255  # bytes of a user name and of a password (RFC 1929 §2)
+
+
+class ProxyKind(StrEnum):
+    """The protocol of a proxy."""
+
+    SOCKS5 = "socks5"
+    HTTP = "http"
+
+
+_PROXY_PORTS = {ProxyKind.SOCKS5: 1080, ProxyKind.HTTP: 8080}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy between us and a relay; install its packages with `pip install asyncsmtp[proxy]`.
+
+    Only TLS with the relay protects the traffic: the proxy itself sees everything else.
+
+    Attributes:
+        port: None for the default: 1080 for SOCKS, 8080 for HTTP.
+        username, password: credentials for the proxy, which it receives in cleartext.
+        remote_names: let the proxy look up the relay's name; if False, it is looked up here.
+    """
+
+    kind: ProxyKind
+    host: str
+    port: int | None = None
+    username: str = ""
+    password: Secret | None = None
+    remote_names: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise InvalidArgument("a proxy needs host=")
+        check_port(self.port)
+        if self.password is not None and not self.username:
+            raise InvalidArgument("a proxy's password needs username= too")
+        said = (self.username, self.password.reveal() if self.password is not None else "")
+        if any(ord(character) < 32 or ord(character) == 127 for text in said for character in text):
+            raise InvalidArgument("the user name and password of a proxy must not hold control characters")
+        if self.kind is ProxyKind.SOCKS5 and not all(
+            text.isascii() and len(text) <= _MAX_SOCKS_CREDENTIAL for text in said
+        ):
+            raise InvalidArgument(
+                f"a SOCKS user name and password must be ASCII, at most {_MAX_SOCKS_CREDENTIAL} bytes each"
+            )
+        if self.kind is ProxyKind.HTTP and ":" in self.username:
+            raise InvalidArgument("the user name of an HTTP proxy must not hold a colon (RFC 7617 §2)")
+
+    @classmethod
+    def from_url(cls, url: str, *, password: str | Secret | None = None) -> Self:
+        """Return the proxy of a URL: `socks5://user@host:1080` or `http://user@host:8080`.
+
+        Raises:
+            InvalidArgument: the URL is not valid, or holds a password, which the message does not repeat.
+        """
+        check_type("url", url, str)
+        if has_password(url):
+            raise InvalidArgument(
+                "the URL of a proxy must not hold a password: give password= "
+                "(with the command: set ASYNCSMTP_PROXY_PASSWORD)"
+            )
+        try:
+            parts = urlsplit(url)
+            kind, port = ProxyKind(parts.scheme), parts.port
+        except ValueError as error:
+            raise _invalid_proxy(url) from error
+        if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+            raise _invalid_proxy(url)
+        secret = Secret(password) if isinstance(password, str) else password
+        return cls(kind, unquote(parts.hostname), port, unquote(parts.username or ""), secret)
+
+    def with_password(self, password: Secret) -> Self:
+        """Return a copy with the password of its user."""
+        return replace(self, password=password)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port, with the default filled in."""
+        return self.host, self.port or _PROXY_PORTS[self.kind]
+
+    def __str__(self) -> str:
+        host, port = self.address
+        return safe_text(f"{self.kind}://" + (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), 280)
+
+
+def _invalid_proxy(url: str) -> InvalidArgument:
+    return InvalidArgument(f"“{safe_text(url, 80)}” is not a proxy's URL: write socks5://host:1080 or http://host:8080")
+
 
 _SECURITY_BY_SCHEME = {  # unless the key `security` of the URL says otherwise
     "smtp": Security.STARTTLS,
@@ -111,58 +264,18 @@ _SECURITY_BY_SCHEME = {  # unless the key `security` of the URL says otherwise
     "smtp+unix": Security.PLAINTEXT,
     "lmtp+unix": Security.PLAINTEXT,
 }
-_QUERY_KEYS = frozenset(
-    {
-        "auth",
-        "ca-file",
-        "client-cert",
-        "client-key",
-        "dialogue",
-        "name",
-        "pin",
-        "proxy",
-        "security",
-        "source-address",
-        "verify",
-        "verify-name",
-    }
-)
+_QUERY_KEYS = {
+    *("auth", "ca-file", "client-cert", "client-key", "dialogue", "name", "pin", "proxy"),
+    *("security", "source-address", "verify", "verify-name"),
+}
 
 
-def _parse_url(
-    url: str,
-    password: str | Secret | None,
-    token: str | Secret | TokenSource | None,
-    passphrase: str | Secret | None,
-    proxy_password: str | Secret | None,
-) -> dict[str, Any]:
-    """Return the settings in a URL as arguments for `Relay`."""
-    check_type("url", url, str)
-    parts = split_url(url)
-    if parts.scheme not in _SECURITY_BY_SCHEME:
-        raise InvalidArgument(f"“{safe_text(url, 80)}” is not a relay's URL: write smtp://host:587 or smtps://host")
-    security, unix = _SECURITY_BY_SCHEME[parts.scheme], parts.scheme.endswith("+unix")
-    if (parts.path.strip("/") and not unix) or parts.fragment:
-        raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” has no meaning in a relay's URL")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := query.keys() - _QUERY_KEYS:
-        raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is not a setting of a relay's URL")
-    user = parts.netloc.rpartition("@")[0]
-    return {
-        **({"unix_path": _parse_unix_path(url, parts)} if unix else _parse_hosts(url, parts)),
-        "security": _parse_choice(Security, "security", query.get("security", security)),
-        "login": _build_login(unquote(user), password, token, query.get("auth")),
-        "ca_file": _parse_path("ca-file", query),
-        "verify_name": query.get("verify-name"),
-        "verify": _parse_yes_no("verify", query.get("verify", "yes")),
-        "pins": tuple(query["pin"].split(",")) if "pin" in query else (),
-        "client_certificate": _parse_client_certificate(query, passphrase),
-        "dialogue": _parse_choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
-        "name": query.get("name"),
-        "lmtp": parts.scheme.startswith("lmtp"),
-        "source_address": query.get("source-address"),
-        "proxy": Proxy.from_url(query["proxy"], password=proxy_password) if "proxy" in query else None,
-    }
+def _parse_proxy(query: Mapping[str, str], password: str | Secret | None) -> Proxy | None:
+    if "proxy" in query:
+        return Proxy.from_url(query["proxy"], password=password)
+    if password is not None:
+        raise InvalidArgument("proxy_password= needs a proxy: add proxy=socks5://user@host:1080 to the relay's URL")
+    return None
 
 
 def _parse_unix_path(url: str, parts: SplitResult) -> Path:
@@ -182,12 +295,14 @@ def _parse_hosts(url: str, parts: SplitResult) -> dict[str, Any]:
 
 
 def _build_login(
-    username: str,
-    password: str | Secret | None,
-    token: str | Secret | TokenSource | None,
-    auth: str | None,
+    username: str, password: str | Secret | None, token: str | Secret | TokenSource | None, auth: str | None
 ) -> Login | None:
     if not username:
+        if password is not None or token is not None:
+            raise InvalidArgument(
+                "password= and token= need a user in the relay's URL, who would not log in otherwise: "
+                "write smtp://user@host:587"
+            )
         return Login.by_certificate() if auth is not None and auth.upper() == "EXTERNAL" else None
     if password is None and token is None:
         raise InvalidArgument(
@@ -199,13 +314,14 @@ def _build_login(
 
 
 def _parse_client_certificate(query: Mapping[str, str], passphrase: str | Secret | None) -> ClientCertificate | None:
-    if "client-cert" not in query:
-        if "client-key" in query:
-            raise InvalidArgument("client-key needs client-cert beside it in a relay's URL")
-        return None
     certificate, key = _parse_path("client-cert", query), _parse_path("client-key", query)
-    assert certificate is not None
-    return ClientCertificate(certificate, key, passphrase)
+    if certificate is not None:
+        return ClientCertificate(certificate, key, passphrase)
+    if key is not None:
+        raise InvalidArgument("client-key needs client-cert beside it in a relay's URL")
+    if passphrase is not None:
+        raise InvalidArgument("passphrase= needs a client certificate: add client-cert to the relay's URL")
+    return None
 
 
 def _parse_path(key: str, query: Mapping[str, str]) -> Path | None:
@@ -222,7 +338,7 @@ def _parse_choice(kind: type[_Choice], key: str, value: str) -> _Choice:
         return kind(value)
     except ValueError as error:
         known = ", ".join(kind)
-        raise InvalidArgument(f"“{safe_text(value, 80)}” is not a valid {key} for a relay: use {known}") from error
+        raise InvalidArgument(f"“{safe_text(str(value), 80)}” is not a valid {key} for a relay: use {known}") from error
 
 
 def _parse_yes_no(key: str, value: str) -> bool:
@@ -249,14 +365,36 @@ has the relay's `connect` timeout; TLS is started on what it returns.
 """
 
 
-@dataclass(frozen=True, slots=True)
+_TYPES: dict[str, tuple[type | None, ...]] = {  # of the fields of a Relay that are not converted
+    "host": (str,),
+    "port": (int, None),
+    "login": (Login, None),
+    "context": (ssl.SSLContext, None),
+    "ca_file": (str, Path, None),
+    "verify_name": (str, None),
+    "cleartext_login": (bool,),
+    "timeouts": (Timeouts,),
+    "name": (str, None),
+    "lmtp": (bool,),
+    "xclient": (XClient, None),
+    "unix_path": (str, bytes, Path, None),
+    "source_address": (str, None),
+    "proxy": (Proxy, None),
+    "client_certificate": (ClientCertificate, None),
+    "verify": (bool,),
+}
+_COLLECTIONS = {"ignored_extensions": frozenset, "fallback_hosts": tuple, "pins": tuple}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Relay:
     """A mail server to submit messages to, and the settings for sessions with it.
 
     Attributes:
         host: a host name or an address.
         port: None for the default: 465 for implicit TLS, 587 for STARTTLS, 24 for LMTP, otherwise 25.
-        security: STARTTLS, required, by default.
+        security: STARTTLS, required, by default. The value of a `Security` or `Dialogue`, and the URL of a proxy, are
+            converted.
         login: None to send without authentication.
         context: a TLS context of your own; without it, certificates are verified against the system's CAs or `ca_file`.
         ca_file: a PEM file of the CAs to trust instead of the system's.
@@ -305,10 +443,19 @@ class Relay:
     verify: bool = True
 
     def __post_init__(self) -> None:
-        check_type("host", self.host, str)
-        check_type("port", self.port, int, None)
-        check_type("login", self.login, Login, None)
-        check_type("ca_file", self.ca_file, str, Path, None)
+        convert = partial(object.__setattr__, self)
+        convert("security", _parse_choice(Security, "security", self.security))
+        convert("dialogue", _parse_choice(Dialogue, "dialogue", self.dialogue))
+        if isinstance(self.proxy, str):
+            convert("proxy", Proxy.from_url(self.proxy))
+        for parameter, kinds in _TYPES.items():
+            check_type(parameter, getattr(self, parameter), *kinds)
+        for parameter, kind in _COLLECTIONS.items():
+            check_type(parameter, value := getattr(self, parameter), tuple, list, set, frozenset)
+            convert(parameter, kind(value))
+        check_number("window", self.window, int)
+        if "://" in self.host or self.host.partition(":")[2].isdecimal():
+            raise InvalidArgument("host= takes a name or an address alone: use port=, or Relay.from_url() for a URL")
         if self.unix_path is not None:
             _check_unix(self)
         elif not self.host:
@@ -318,7 +465,7 @@ class Relay:
             ehlo(self.name)
         for other in self.fallback_hosts:
             parse_host_port(other)
-        object.__setattr__(self, "pins", tuple(map(normalize_fingerprint, self.pins)))
+        convert("pins", tuple(map(normalize_fingerprint, self.pins)))
         _check_route(self)
         _check_tls(self)
 
@@ -350,7 +497,32 @@ class Relay:
         Raises:
             InvalidArgument: a part of the URL is wrong; the message names it. A password in the URL is refused.
         """
-        return cls(**_parse_url(url, password, token, passphrase, proxy_password))
+        check_type("url", url, str)
+        parts = split_url(url)
+        if parts.scheme not in _SECURITY_BY_SCHEME:
+            raise InvalidArgument(f"“{safe_text(url, 80)}” is not a relay's URL: write smtp://host:587 or smtps://host")
+        security, unix = _SECURITY_BY_SCHEME[parts.scheme], parts.scheme.endswith("+unix")
+        if (parts.path.strip("/") and not unix) or parts.fragment:
+            raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” has no meaning in a relay's URL")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if unknown := query.keys() - _QUERY_KEYS:
+            raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is not a setting of a relay's URL")
+        user = parts.netloc.rpartition("@")[0]
+        return cls(
+            **({"unix_path": _parse_unix_path(url, parts)} if unix else _parse_hosts(url, parts)),
+            security=_parse_choice(Security, "security", query.get("security", security)),
+            login=_build_login(unquote(user), password, token, query.get("auth")),
+            ca_file=_parse_path("ca-file", query),
+            verify_name=query.get("verify-name"),
+            verify=_parse_yes_no("verify", query.get("verify", "yes")),
+            pins=tuple(query["pin"].split(",")) if "pin" in query else (),
+            client_certificate=_parse_client_certificate(query, passphrase),
+            dialogue=_parse_choice(Dialogue, "dialogue", query.get("dialogue", Dialogue.PIPELINED)),
+            name=query.get("name"),
+            lmtp=parts.scheme.startswith("lmtp"),
+            source_address=query.get("source-address"),
+            proxy=_parse_proxy(query, proxy_password),
+        )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -363,11 +535,13 @@ class Relay:
         """The relay once for each of its hosts, in the order to try them."""
         if not self.fallback_hosts:
             return (self,)
-        others = [
-            replace(self, host=host, port=port, fallback_hosts=())
-            for host, port in map(parse_host_port, self.fallback_hosts)
-        ]
-        return (replace(self, fallback_hosts=()), *others)
+        first, others = replace(self, fallback_hosts=()), map(parse_host_port, self.fallback_hosts)
+        return (first, *(replace(first, host=host, port=port) for host, port in others))
+
+    def __repr__(self) -> str:
+        shown = ((each, getattr(self, each.name)) for each in fields(self) if each.repr)
+        changed = (f"{each.name}={value!r}" for each, value in shown if value not in (each.default, Timeouts()))
+        return f"Relay({', '.join(changed)})"
 
     def __str__(self) -> str:
         if self.unix_path is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from base64 import b64encode
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
-from asyncsmtp.client.config.proxy import Proxy, ProxyKind
+from asyncsmtp.client.config.relay import Proxy, ProxyKind
 from asyncsmtp.client.connection.happy_eyeballs import connect_tcp, look_up
 from asyncsmtp.errors import ConnectFailed, MissingDependency
 from asyncsmtp.protocol.replies import safe_text
@@ -91,21 +92,18 @@ async def _connect_http(proxy: Proxy, host: str, port: int, timeout: float, sour
         import h11
     except ImportError as error:
         raise _not_installed(proxy) from error
-    sock = await _connect_proxy(proxy, source)
-    try:
-        status, reason = await _request(h11, proxy, sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except h11.ProtocolError as error:
-        sock.close()
-        raise _refused(proxy, host, port, f"that is no HTTP: {error}") from error
-    except OSError as error:
-        sock.close()
-        raise _refused(proxy, host, port, error.strerror or str(error)) from error
-    except BaseException:
-        sock.close()
-        raise
-    if not 200 <= status < 300:
-        sock.close()
-        raise _refused(proxy, host, port, f"{status} {reason}")
+    with ExitStack() as stack:
+        sock = await _connect_proxy(proxy, source)
+        stack.callback(sock.close)
+        try:
+            status, reason = await _request(h11, proxy, sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except h11.ProtocolError as error:
+            raise _refused(proxy, host, port, f"that is no HTTP: {error}") from error
+        except OSError as error:
+            raise _refused(proxy, host, port, error.strerror or str(error)) from error
+        if not 200 <= status < 300:
+            raise _refused(proxy, host, port, f"{status} {reason}")
+        stack.pop_all()
     return sock
 
 

@@ -242,7 +242,7 @@ class SmtpConnection:
         self._stop_timer()
         if self._trace is not None:
             self._trace(Direction.EVENT, str(error), tls=False, refused=True)
-        logger.info("session with %s broken off: %s", self._relay, error)
+        logger.info("session with %s aborted: %s", self._relay, error)
         self._report_failure(error)
 
     def _report_failure(self, error: SMTPError) -> None:
@@ -289,7 +289,7 @@ class SmtpConnection:
                 error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
             self.fail(error.with_traceback(None))  # its frames hold what was read, and help nobody
         except Exception as error:
-            self.fail(LocalProtocolError(f"{type(error).__name__} while hearing a reply: {error}"))
+            self.fail(LocalProtocolError(f"{type(error).__name__} while reading a reply: {error}"))
             raise
 
     def connection_lost(self, error: BaseException | None) -> None:
@@ -370,7 +370,7 @@ class SmtpConnection:
 
 def aborted_by_owner() -> SMTPError:
     """Return the error for messages on a session that its owner aborts."""
-    return LocalProtocolError("the session was broken off by its owner")
+    return LocalProtocolError("the session was aborted by its owner")
 
 
 def is_being_cancelled() -> bool:
@@ -403,14 +403,14 @@ class Hosts:
             And what `connect` raises, where no other host may do better: see `SMTPError.retryable`.
         """
         if len(self._each) == 1:
-            self._opened(self._each[0], await connect(self._each[0]))
+            self._note_opened(self._each[0], await connect(self._each[0]))
             return
         if self._each[0].security is not Security.PLAINTEXT:
             await tls_context(self._each[0])  # files that cannot be used are no host's fault
         failures = []
         for host in self.in_order():
             try:
-                self._opened(host, await connect(host))
+                self._note_opened(host, await connect(host))
             except SMTPError as error:
                 if not error.retryable:
                     raise
@@ -419,7 +419,7 @@ class Hosts:
                 failures.append((str(host), error))
             else:
                 for name, failure in failures:
-                    logger.warning("%s does not take us, %s does: %s", name, host, failure)
+                    logger.warning("%s could not be used, so %s is used instead: %s", name, host, failure)
                 return
         raise AllHostsFailed(failures) from failures[-1][1]
 
@@ -431,14 +431,14 @@ class Hosts:
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
 
-    def _opened(self, host: Relay, tls: TlsInfo | None) -> None:
+    def _note_opened(self, host: Relay, tls: TlsInfo | None) -> None:
         """Note that it works; warn once if its certificate was not verified."""
         name = str(host)
         self._penalty_until.pop(name, None)
         if tls is not None and not tls.verified and name not in self._unverified:
             self._unverified.add(name)
             logger.warning(
-                "nobody verified the certificate of %s: whoever sits on the line can read and change what is sent; "
+                "the certificate of %s was not verified: an attacker could read and change what is sent; "
                 "pin it (pins), or trust its CA (ca_file)",
                 name,
             )
@@ -447,9 +447,9 @@ class Hosts:
 async def open_dialogue(
     connection: SmtpConnection, relay: Relay, credentials: Credentials | None, trace: Trace | None
 ) -> None:
-    """Play the opening dialogue, with its handshake and its computing; return when a message may be sent.
+    """Run the opening handshake, with TLS and the SCRAM computation; return when a message may be sent.
 
-    Raises what `protocol.opening.open_session` does, and ConnectFailed for the handshake.
+    Raises what `protocol.opening_handshake.open_session` does, and ConnectFailed for the TLS handshake.
     """
 
     def channel() -> Channel:
@@ -503,7 +503,7 @@ async def _start_tls(connection: SmtpConnection, relay: Relay, trace: Trace | No
     try:
         await start_tls(relay, connection.writer)
     except ConnectFailed as error:
-        # Bytes in clear break the handshake; what they were is the better reason (RFC 3207 §6).
+        # Plaintext bytes break the handshake; the injection is the more useful error (RFC 3207 §6).
         failure = connection.failure
         raise (failure if isinstance(failure, StartTlsInjection) else error) from error.__cause__
     connection.check()

@@ -94,9 +94,13 @@ class PushStreamReader(asyncio.StreamReader):
         else:
             self._early.append(lambda callback: callback.connection_lost(error))
 
-    def copy_from(self, reader: asyncio.StreamReader) -> None:
-        """Push what comes to a reader that somebody else opened, in a task that `aclose` ends."""
-        self._copying = asyncio.get_running_loop().create_task(self._copy(reader))
+    @classmethod
+    def copying(cls, reader: asyncio.StreamReader) -> PushStreamReader:
+        """Return one that pushes what comes to a reader of somebody else, in a task that `aclose` ends."""
+        loop = asyncio.get_running_loop()
+        copy = cls(loop)
+        copy._copying = loop.create_task(copy._copy(reader))
+        return copy
 
     async def _copy(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -155,12 +159,6 @@ async def open_streams(connects: Connects) -> Streams:
     protocol = _StreamProtocol(reader, loop)
     transport, _ = await connects(lambda: protocol)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def _wrap_reader(reader: asyncio.StreamReader) -> PushStreamReader:
-    wrapped = PushStreamReader(asyncio.get_running_loop())
-    wrapped.copy_from(reader)
-    return wrapped
 
 
 async def open_connection(relay: Relay, sock: socket.socket | None = None) -> Streams:
@@ -266,14 +264,14 @@ async def _on_streams(relay: Relay, streams: OpenedStreams, context: ssl.SSLCont
     """Use the streams of an opener, with TLS on top where the relay has it."""
     reader, writer = streams
     if context is None:
-        return _wrap_reader(reader), writer
+        return PushStreamReader.copying(reader), writer
     try:
         await _check_no_cleartext(reader, writer)
         await start_tls(relay, writer)
     except BaseException:
         writer.transport.abort()
         raise
-    return _wrap_reader(reader), writer
+    return PushStreamReader.copying(reader), writer
 
 
 async def _check_no_cleartext(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -304,12 +302,18 @@ def _check_socket(sock: socket.socket) -> None:
 
 
 def _check_certificate(relay: Relay, writer: asyncio.StreamWriter) -> None:
-    """Abort the connection if its certificate is not the one that is pinned."""
+    """Abort the connection if its certificate is not the one that is pinned, before anything is sent under it."""
     try:
         tls = writer.get_extra_info("ssl_object")
         if tls is None:
             raise ConnectFailed(f"the TLS handshake with {relay} broke off: it hung up")
-        _check_pins(relay, tls)
+        found = _fingerprint(tls)
+        if relay.pins and found not in relay.pins:
+            raise CertificateRefused(
+                f"the certificate of {relay} is not the one that is pinned: its SHA-256 is {found}; "
+                "if it was renewed, pin that, else someone may be tampering with the connection",
+                found,
+            )
     except BaseException:
         writer.transport.abort()
         raise
@@ -326,9 +330,7 @@ async def start_tls(relay: Relay, writer: asyncio.StreamWriter) -> None:
     plain = writer.transport
     try:
         await writer.start_tls(
-            context,
-            server_hostname=_certified_name(relay),
-            ssl_handshake_timeout=relay.timeouts.tls,
+            context, server_hostname=_certified_name(relay), ssl_handshake_timeout=relay.timeouts.tls
         )
     except ssl.SSLError as error:
         raise _handshake_error(relay, error) from error
@@ -432,21 +434,6 @@ def _certified_name(relay: Relay) -> str:
     return relay.verify_name or relay.address[0]
 
 
-def _check_pins(relay: Relay, tls: ssl.SSLObject) -> None:
-    """Compare the certificate with the pins, before anything is sent under it.
-
-    Raises:
-        CertificateRefused: it is another one.
-    """
-    found = _fingerprint(tls)
-    if relay.pins and found not in relay.pins:
-        raise CertificateRefused(
-            f"the certificate of {relay} is not the one that is pinned: its SHA-256 is {found}; "
-            "if it was renewed, pin that, else someone may be tampering with the connection",
-            found,
-        )
-
-
 def tls_info(relay: Relay, tls: ssl.SSLObject | None) -> TlsInfo | None:
     """Return what protects a session; None in clear."""
     if tls is None:
@@ -467,7 +454,7 @@ def _handshake_error(relay: Relay, error: ssl.SSLError) -> ConnectFailed:
     if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
         if relay.security is Security.IMPLICIT_TLS:
             return ConnectFailed(
-                f"{relay} does not speak TLS from the first octet: use smtp:// (STARTTLS, often port 587)"
+                f"{relay} does not speak TLS from the first byte: use smtp:// (STARTTLS, often port 587)"
             )
         return ConnectFailed(
             f"the TLS handshake with {relay} met bytes that are no TLS: someone may be tampering with it"

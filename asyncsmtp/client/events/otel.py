@@ -13,17 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from time import time_ns
 
-from asyncsmtp.client.events.types import (
-    Event,
-    MessageDequeued,
-    MessageEnded,
-    MessageQueued,
-    MessageRetried,
-    PoolResized,
-    SessionClosed,
-    SessionFailed,
-    SessionOpened,
-)
+from asyncsmtp.client.events import types as events
 from asyncsmtp.errors import MissingDependency
 
 try:
@@ -60,30 +50,30 @@ class Telemetry:
         self._retries = meter.create_counter("smtp.client.message.retries", "{message}", "sent again at once")
         self._recipients = meter.create_counter("smtp.client.recipients", "{recipient}", "by outcome")
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Count one event."""
         where: Attributes = {"server.address": event.host}
         match event:
-            case MessageEnded():
+            case events.MessageEnded():
                 self._ended(event, where)
-            case MessageQueued():
+            case events.MessageQueued():
                 self._waiting.add(1, where)
-            case MessageDequeued():
+            case events.MessageDequeued():
                 self._waiting.add(-1, where)
                 self._wait.record(event.seconds, where)
-            case MessageRetried():
+            case events.MessageRetried():
                 self._retries.add(1, where)
-            case SessionOpened():
+            case events.SessionOpened():
                 self._sessions.add(1, where)
-            case SessionClosed():
+            case events.SessionClosed():
                 self._sessions.add(-1, where)
                 self._session_time.record(event.seconds, where | _failure(event.error))
-            case SessionFailed():
+            case events.SessionFailed():
                 self._failures.add(1, where | _failure(event.error) | _code(event.code))
-            case PoolResized():
+            case events.PoolResized():
                 self._limit.set(event.sessions, where)
 
-    def _ended(self, event: MessageEnded, where: Attributes) -> None:
+    def _ended(self, event: events.MessageEnded, where: Attributes) -> None:
         result: Attributes = {**where, "smtp.result": event.result}
         self._time.record(event.seconds, result | _code(event.code))
         if event.octets is not None:

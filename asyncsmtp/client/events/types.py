@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from inspect import iscoroutinefunction
 from time import monotonic
-from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias, TypeVar, cast
 
 from asyncsmtp.errors import Refused, SMTPError
 from asyncsmtp.protocol.content import AnyContent
@@ -42,13 +43,19 @@ __all__ = [
     "SessionFailed",
     "SessionOpened",
     "Trace",
+    "guard_callback",
     "with_debug_log",
 ]
+
+logger = logging.getLogger("asyncsmtp.session")
+event_logger = logging.getLogger("asyncsmtp.events")
+
+MAX_LOGGED_LINES = 32  # of one reply in the log; the reply to EHLO has about a dozen
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A session is ready to send; `seconds` is the time for connecting, TLS and login.
+    """A session that is ready to send; `seconds` is the time for connecting, TLS and login.
 
     Attributes:
         tls: the TLS version, such as "TLSv1.3"; None in cleartext.
@@ -178,16 +185,9 @@ class PoolResized:
     why: str | None = None
 
 
-Event: TypeAlias = (
-    SessionOpened
-    | SessionFailed
-    | SessionClosed
-    | MessageQueued
-    | MessageDequeued
-    | MessageRetried
-    | MessageEnded
-    | PoolResized
-)
+SessionEvent: TypeAlias = SessionOpened | SessionFailed | SessionClosed
+MessageEvent: TypeAlias = MessageQueued | MessageDequeued | MessageRetried | MessageEnded
+Event: TypeAlias = SessionEvent | MessageEvent | PoolResized
 
 
 class OnEvent(Protocol):
@@ -200,62 +200,76 @@ def _code(error: BaseException | None) -> int | None:
     return error.reply.code if isinstance(error, Refused) else None
 
 
-logger = logging.getLogger("asyncsmtp.events")
+_Callback = TypeVar("_Callback", bound=Callable[..., None])
+
+
+def guard_callback(parameter: str, callback: _Callback) -> _Callback:
+    """Return a callback that logs the first exception of `callback` and raises none: it must not change an outcome.
+
+    Raises:
+        TypeError: `callback` is not a function, or is an async one, which would never run.
+    """
+    if not callable(callback) or any(map(iscoroutinefunction, (callback, type(callback).__call__))):
+        raise TypeError(f"{parameter} must be a function that is not async, not {type(callback).__name__}")
+    logged = False
+
+    def guarded(*args: object, **kwargs: object) -> None:
+        nonlocal logged
+        try:
+            callback(*args, **kwargs)
+        except Exception:
+            if not logged:
+                logged = True
+                event_logger.exception(
+                    "the %s callback raised at %s: fix it; further exceptions are not logged",
+                    parameter,
+                    type(args[0]).__name__,
+                )
+
+    return cast(_Callback, guarded)
 
 
 class EventEmitter:
     """An emitter that passes events to a callback and survives its exceptions."""
 
-    __slots__ = ("_logged", "_on_event", "host")
+    __slots__ = ("emit", "host")
 
-    def __init__(self, on_event: OnEvent, host: str) -> None:
-        self.host = host
-        self._on_event = on_event
-        self._logged = False
-
-    @classmethod
-    def of(cls, on_event: OnEvent | None, host: object) -> EventEmitter | None:
-        """Return an emitter, or None if there is no callback."""
-        return None if on_event is None else cls(on_event, str(host))
-
-    def emit(self, event: Event) -> None:
-        """Call the callback; its first exception is logged, and none is raised."""
-        try:
-            self._on_event(event)
-        except Exception:
-            if not self._logged:
-                self._logged = True
-                logger.exception(
-                    "the on_event callback raised at %s: fix it; further exceptions are not logged",
-                    type(event).__name__,
-                )
+    def __init__(self, on_event: OnEvent, host: object) -> None:
+        self.host = str(host)
+        self.emit = guard_callback("on_event", on_event)
 
 
 class MessageTimer:
     """A context manager that measures one message, from the call of `send` to its end, and emits its events.
 
     If it is left with an exception, that is the result of the message.
+
+    Args:
+        clock: seconds; `time.monotonic` if omitted, since uvloop's time is in whole milliseconds.
     """
 
-    __slots__ = ("_began", "_delivery", "_emitter", "_octets", "_recipients", "_waited", "_waits_since")
+    __slots__ = ("_began", "_clock", "_delivery", "_emitter", "_octets", "_recipients", "_waited", "_waits_since")
 
-    def __init__(self, emitter: EventEmitter, envelope: Envelope, content: AnyContent) -> None:
+    def __init__(
+        self, emitter: EventEmitter, envelope: Envelope, content: AnyContent, clock: Callable[[], float] | None = None
+    ) -> None:
         self._emitter = emitter
+        self._clock = clock or monotonic
         self._recipients = len(envelope.forward_paths)
         self._octets = content.size
-        self._began = monotonic()
+        self._began = self._clock()
         self._delivery: Delivery | None = None
         self._waits_since = 0.0
         self._waited = 0.0
 
     def mark_queued(self) -> None:
         """Note that the message begins to wait for a session."""
-        self._waits_since = monotonic()
+        self._waits_since = self._clock()
         self._emitter.emit(MessageQueued(self._emitter.host))
 
     def mark_dequeued(self) -> None:
         """Note that the message no longer waits."""
-        seconds = monotonic() - self._waits_since
+        seconds = self._clock() - self._waits_since
         self._waited += seconds
         self._emitter.emit(MessageDequeued(self._emitter.host, seconds))
 
@@ -271,19 +285,12 @@ class MessageTimer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Emit `MessageEnded` with the delivery or the exception."""
         emitter, delivery = self._emitter, self._delivery if error is None else None
         host = emitter.host if delivery is None else delivery.host
-        seconds = monotonic() - self._began
+        seconds = self._clock() - self._began
         emitter.emit(MessageEnded(host, delivery, error, self._recipients, self._octets, seconds, self._waited))
-
-
-logger = logging.getLogger("asyncsmtp.session")
-
-MAX_LOGGED_LINES = 32  # of one reply in the log; the reply to EHLO has about a dozen
 
 
 class Direction(StrEnum):
@@ -307,10 +314,8 @@ class Trace(Protocol):
     def __call__(self, side: Direction, text: str, *, tls: bool, refused: bool) -> None: ...
 
 
-def with_debug_log(trace: Trace | None) -> Trace | None:
-    """Return a trace that also logs if DEBUG is enabled; None if nobody wants the dialogue."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        return trace
+def with_debug_log(trace: Trace | None) -> Trace:
+    """Return a trace that also logs each line at DEBUG."""
 
     def both(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
         lines = text.split("\n")

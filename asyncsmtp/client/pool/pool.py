@@ -1,6 +1,6 @@
 """Several sessions with one relay, opened as they are needed and used again.
 
-*Tickets.* A message first takes a place in `capacity`, which is `depth` for each session that may exist, and then a
+*Capacity.* A message first takes a place in `capacity`, which is `depth` for each session that may exist, and then a
 slot. So capacity is the only queue, in the order of the calls, and a message with a place never waits for a session to
 become free, only for it to be opened. Places are given back in the same step as the result, before the sender runs.
 
@@ -17,23 +17,25 @@ in `_submit` ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
 from random import Random
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.compose import prepare_message
-from asyncsmtp.client.config.relay import Dialogue, Relay, TokenSource
+from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.config.login_config import TokenSource
+from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection
-from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent, Trace
+from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent, Trace, guard_callback
 from asyncsmtp.client.pool.pool_limits import NoRoom, PoolLimits, means_no_room
-from asyncsmtp.client.pool.slots import Connector, PooledSession, SessionLimits, Slot, Slots, SuspendDetector
+from asyncsmtp.client.pool.session_slots import Connector, PooledSession, SessionLimits, Slot, Slots, SuspendDetector
 from asyncsmtp.client.retry import RANDOM, Retry
-from asyncsmtp.client.session.pending_message import BeforeEnd, restart_deadline, with_deadline
+from asyncsmtp.client.session.pending_message import BeforeEnd, check_deadline, iterate, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
-from asyncsmtp.client.session.session import Session, merge_deliveries, to_relay
+from asyncsmtp.client.session.session import Session, merge_deliveries, require_same_loop, to_relay
 from asyncsmtp.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -46,6 +48,7 @@ from asyncsmtp.errors import (
     ReplyTimeout,
     SMTPError,
     TokenFailed,
+    check_number,
     check_type,
 )
 from asyncsmtp.mail.message import Message
@@ -58,12 +61,14 @@ from asyncsmtp.protocol.replies import Reply
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
+    from asyncsmtp.mail.signing.dkim import Signer
+
 __all__ = ["Pool", "PoolCounts"]
 
 
 @dataclass(frozen=True, slots=True)
 class PoolCounts:
-    """A pool at one moment, in figures.
+    """Counts of a pool at one moment.
 
     Attributes:
         open: sessions that could send now. busy: those with an unanswered message.
@@ -81,15 +86,14 @@ class PoolCounts:
 
 
 class Pool:
-    """Sends messages over at most `sessions` connections with one relay.
+    """A pool of at most `sessions` connections with one relay.
 
         async with Pool("smtps://ada@mail.example.org", password=…, sessions=10) as pool:
             delivery = await pool.send(message)
 
-    A message goes to an idle session that is open, else to a new one, else behind the shortest queue. The
-    first session logs in alone: a refused password is used once, not once a connection. A refused message
-    leaves its session in use; a broken session is replaced when the next message needs it. Where the relay, or
-    this process, has no room for one more, the pool does with those that are open and tries one more later.
+    A message goes to an idle session that is open, else to a new one, else behind the shortest queue. A refused
+    message leaves its session in use; a broken session is replaced when the next message needs it. Where the relay,
+    or this process, allows no more sessions, the pool uses those that are open, and tries one more later.
 
     Args:
         relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
@@ -100,6 +104,7 @@ class Pool:
             unless every slot is taken.
         wait: the most seconds a message waits for a session; None for as long as it takes.
         retry: sends again what failed temporarily, see `send`; None for what `send` does without it.
+        signer: signs each message with DKIM, once, before it waits for a session.
         trace: is called with each line of the dialogue. on_event: with each event, see `asyncsmtp.Event`.
         clock, random, open_connection, suspend_detector: replace the event loop's clock, the chance in delays, the
             opening of streams and the detection of sleep; for simulations.
@@ -110,7 +115,7 @@ class Pool:
         relay: Relay | str,
         *,
         password: str | Secret | None = None,
-        token: TokenSource | None = None,
+        token: str | Secret | TokenSource | None = None,
         sessions: int = 10,
         depth: int = 4,
         messages: int | None = None,
@@ -118,6 +123,7 @@ class Pool:
         age: float = 300.0,
         wait: float | None = None,
         retry: Retry | None = None,
+        signer: Signer | None = None,
         trace: Trace | None = None,
         on_event: OnEvent | None = None,
         clock: Callable[[], float] | None = None,
@@ -126,24 +132,26 @@ class Pool:
         suspend_detector: SuspendDetector | None = None,
     ) -> None:
         self.relay = relay = to_relay(relay, password, token)
-        for name, number in (("sessions", sessions), ("depth", depth), ("messages", messages)):
-            if name != "messages" or number is not None:
-                check_type(name, number, int)
+        for name, number in (("sessions", sessions), ("depth", depth)):
+            check_number(name, number, int)
+        if messages is not None:
+            check_number("messages", messages, int)
         for name, seconds in (("idle", idle), ("age", age)):
-            check_type(name, seconds, int, float)
-        if wait is not None:
-            check_type("wait", wait, int, float)
+            if seconds != inf:  # a session may be kept for ever
+                check_number(name, seconds, int, float)
+        check_number("wait", wait, int, float, None, zero=True)
         if retry is not None:
             check_type("retry", retry, Retry)
-        if sessions < 1 or depth < 1 or (messages is not None and messages < 1):
-            raise ValueError("a pool needs at least one session, and one message for it")
-        if idle <= 0 or age <= 0:
-            raise ValueError("a session needs more than 0 s of idle time and of age")
+        check_signer(signer)
+        self._given_clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one of the first message
         self._clock = clock or _loop_time
         self._random = random
         self._retry = retry
+        self._signer = signer
         self._quirks = ServerQuirks()
-        self._emitter = EventEmitter.of(on_event, relay)
+        self._emitter = None if on_event is None else EventEmitter(on_event, relay)
+        trace = None if trace is None else guard_callback("trace", trace)  # logs once for all sessions
         self._connector = Connector(relay, self._quirks, trace, self._emitter, self._clock, open_connection)
         self._session_limits = SessionLimits(messages, idle, age)
         self._slots = Slots(sessions, self._clock)
@@ -162,10 +170,11 @@ class Pool:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Pool for {self.relay}: {self.open_sessions} of {self._limits.sessions} sessions open>"
 
     @property
     def open_sessions(self) -> int:
@@ -184,15 +193,8 @@ class Pool:
 
     @property
     def counts(self) -> PoolCounts:
-        """Sessions and messages at this moment, in figures."""
-        load = self._slots.load
-        return PoolCounts(
-            open=self.open_sessions,
-            busy=self.busy_sessions,
-            allowed=self._limits.sessions,
-            in_hand=self._in_hand,
-            waiting=self._in_hand - load,
-        )
+        """Counts of sessions and messages at this moment."""
+        return PoolCounts(self.open_sessions, self.busy_sessions, self._limits.sessions, self._in_hand, self.waiting)
 
     async def send(
         self,
@@ -204,14 +206,11 @@ class Pool:
     ) -> Delivery:
         """Send one message over some session; wait for a session if all are full.
 
-        A connection that breaks before the point of no return is replaced and the message sent again, unless it
-        was opened for this very message: nothing was delivered, and it was the old connection's fault. (A stream
-        that was begun cannot be sent again.)
-        `before_end` may then be called again. So it is with a MAIL refused for now (4xx) by a session that has
-        taken messages: the relay may take so many a session. Where a relay answers a pipelined envelope in part
-        and no more, the message is sent once again command by command, as all are from then on. Where there is
-        no room for one more session, the message waits for those that are open. Where no session can be opened
-        at all, everyone who waits gets the error.
+        It is sent again at once, and `before_end` called again, after a connection broke before the point of no return
+        that was not opened for this very message; after a 4xx to MAIL on a session that has taken messages, since a
+        relay may take so many a session; and, command by command, where a relay answered a pipelined envelope only in
+        part. (A stream that was begun cannot be sent again.) Where no further session can be opened, the message waits
+        for those that are open; where none can be opened at all, everyone who waits gets the error.
 
         With the pool's `retry` it is sent again after a delay, to those recipients that were refused with 4xx, or to
         all after a `retryable` error; never to a recipient that may have it, and never after the deadline. The
@@ -222,14 +221,22 @@ class Pool:
         session, opening one, and the delays of a retry are a part of them.
         """
         made = prepare_message(message)
+        self._loop = require_same_loop(self._loop, "pool")
+        if deadline is not None:
+            check_deadline(deadline)
+        if self._signer is not None:
+            made = await sign_message(made, self._signer)
         if self._retry is not None:
             return await self._send_with_retry(self._retry, made, before_end, deadline, hard)
         if deadline is not None:
-            return await with_deadline(deadline, hard, before_end, lambda mark: self.send(made, before_end=mark))
+            return await with_deadline(deadline, hard, before_end, lambda mark: self._send_once(made, mark))
+        return await self._send_once(made, before_end)
+
+    async def _send_once(self, message: Message, before_end: BeforeEnd | None) -> Delivery:
         if self._emitter is None:
-            return await self._deliver(made, before_end)
-        with MessageTimer(self._emitter, made.envelope, made.content) as timer:
-            return timer.record_delivery(await self._deliver(made, before_end, timer))
+            return await self._deliver(message, before_end)
+        with MessageTimer(self._emitter, message.envelope, message.content, self._given_clock) as timer:
+            return timer.record_delivery(await self._deliver(message, before_end, timer))
 
     async def _send_with_retry(
         self, retry: Retry, message: Message, before_end: BeforeEnd | None, deadline: float | None, hard: bool
@@ -241,14 +248,18 @@ class Pool:
         """
         began, attempt, rest = self._clock(), 0, message
         done: Delivery | None = None
-        timer = MessageTimer(self._emitter, message.envelope, message.content) if self._emitter is not None else None
+        timer = None
+        if self._emitter is not None:
+            timer = MessageTimer(self._emitter, message.envelope, message.content, self._given_clock)
         with timer or nullcontext():
             try:
                 while True:
                     attempt += 1
                     failure: SMTPError | None = None
                     try:
-                        delivery = await self._attempt(rest, before_end, deadline, hard, timer, began)
+                        left = None if deadline is None else deadline - (self._clock() - began)
+                        attempt_once = partial(self._deliver, rest, timer=timer)
+                        delivery = await with_deadline(left, hard, before_end, attempt_once)
                         done = delivery if done is None else merge_deliveries(done, delivery)
                         deferred = _deferred(done)
                         again = deferred is not None
@@ -275,9 +286,7 @@ class Pool:
             except asyncio.CancelledError as cancelled:
                 if done is None or Outcome.ACCEPTED not in done.outcomes:
                     raise
-                given_up = DeliveryInDoubt(rest.envelope, "the sender gave up waiting")
-                given_up.delivery = done
-                raise given_up from cancelled
+                raise DeliveryInDoubt(rest.envelope, "the sender gave up waiting", done) from cancelled
 
     def send_all(
         self, messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage]
@@ -299,20 +308,24 @@ class Pool:
             TypeError: at once, for what cannot be iterated; that of an element which is no message is in `failures`.
             MessagesFailed: at the end. And what the iterable raises, when the others are yielded.
         """
-        if not isinstance(messages, Iterable | AsyncIterable):
+        if (
+            not isinstance(messages, Iterable | AsyncIterable)
+            or isinstance(messages, str | bytes | Mapping)
+            or hasattr(messages, "get_content_type")  # an EmailMessage is an iterable of its field names
+        ):
             raise TypeError(f"messages must be an iterable of messages, not {type(messages).__name__}")
         return self._send_all(messages)
 
     async def _send_all(
         self, messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage]
     ) -> AsyncGenerator[Delivery]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = require_same_loop(self._loop, "pool")
         running: dict[asyncio.Task[Delivery], Message | ParsedMessage] = {}
         ended: asyncio.Queue[asyncio.Task[Delivery] | None] = asyncio.Queue()  # bounded by `places`; None: all taken
         places = asyncio.Semaphore(self._max_messages)
 
         async def take() -> None:
-            async with aclosing(_iterate(messages)) as source:
+            async with aclosing(iterate(messages)) as source:
                 await places.acquire()  # before a message is taken: whoever is slow to read the results holds it up
                 async for message in source:
                     task = loop.create_task(self.send(message))
@@ -377,21 +390,6 @@ class Pool:
             if not self._in_hand:
                 self._idle.set()
 
-    async def _attempt(
-        self,
-        message: Message,
-        before_end: BeforeEnd | None,
-        deadline: float | None,
-        hard: bool,
-        timer: MessageTimer | None,
-        began: float,
-    ) -> Delivery:
-        """One attempt of a message with retries, in what is left of its deadline."""
-        if deadline is None:
-            return await self._deliver(message, before_end, timer)
-        left = deadline - (self._clock() - began)
-        return await with_deadline(left, hard, before_end, lambda mark: self._deliver(message, mark, timer))
-
     async def _enter(self, timer: MessageTimer | None, *, first: bool) -> None:
         """Take a place: wait until some session may be given one message more."""
         if not self._capacity.full or (self._wait is None and timer is None):
@@ -421,6 +419,8 @@ class Pool:
             session.take(message.envelope)
             if fresh:
                 self._slots.watch()
+            # No `await` may come between this reply and the caller: a campaign marks the next message of the session
+            # only after it has recorded this one, so that a crash leaves at most one row in doubt for each session.
             try:
                 delivery = await session.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
@@ -439,7 +439,10 @@ class Pool:
             finally:
                 session.release()
             if delivery.mail.positive:
-                self._envelope_accepted(session)
+                if not session.proved:
+                    session.proved = True
+                    self._connector.backoff.reset()
+                self._limits.accepted()
                 return delivery
             if fresh and delivery.mail.code == SERVICE_CLOSING and self._slots.has_others(slot):
                 session.retire()
@@ -449,12 +452,6 @@ class Pool:
             deferrals += delivery.mail.code != SERVICE_CLOSING
             session.retire()
             _report_retry(timer, delivery.mail)
-
-    def _envelope_accepted(self, session: PooledSession) -> None:
-        if not session.proved:
-            session.proved = True
-            self._connector.backoff.reset()
-        self._limits.accepted()
 
     async def _session_for(self, slot: Slot, seen: int) -> tuple[PooledSession, bool]:
         """Return a session for the slot, and whether it was opened for this message, which came after `seen` errors."""
@@ -486,6 +483,7 @@ class Pool:
         After so many `seconds` it closes the pool as `aclose` does and returns False: what is past the point of no
         return is in doubt, of the others nothing is delivered, and each sender gets its error.
         """
+        require_same_loop(self._loop, "pool")
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -500,27 +498,13 @@ class Pool:
 
         Call `drain` first to let them be answered. It takes two seconds at the most, whatever the relay does.
         """
+        require_same_loop(self._loop, "pool")
         await self._connector.aclose()
         await self._slots.aclose()
 
 
 def _loop_time() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def _iterate(
-    messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage],
-) -> AsyncGenerator[Message | ParsedMessage]:
-    if isinstance(messages, AsyncGenerator):  # its clean-up is due with ours, not whenever it is collected
-        async with aclosing(messages):
-            async for message in messages:
-                yield message
-    elif isinstance(messages, AsyncIterable):
-        async for message in messages:
-            yield message
-    else:
-        for message in messages:
-            yield message
 
 
 def _deferred(delivery: Delivery) -> Envelope | None:

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.events.types import EventEmitter, PoolResized
-from asyncsmtp.client.pool.slots import Slot, Slots
+from asyncsmtp.client.pool.session_slots import Slot, Slots
 from asyncsmtp.errors import ConnectFailed, Refused, SMTPError
 from asyncsmtp.protocol.replies import Reply
 
@@ -31,18 +31,13 @@ MESSAGES_TO_GROW = 20  # accepted, and …
 GROW_DELAY = 5.0  # … seconds, before one session more is tried
 MAX_GROW_DELAY = 300.0  # seconds
 
-_FEWER = (
-    "%s has no room for all of the %d sessions (%s): the pool goes on with fewer, and tries one more now and then; "
-    "ask for fewer, or its owner for more"
-)
-
 
 class NoRoom(Exception):
     """The relay has no room for one more session: the message is for another one."""
 
 
 def means_no_room(error: SMTPError) -> bool:
-    """Return whether a session failed for want of room, if others are open: 421, 4xx, or no connection.
+    """Return whether a session failed because others are open, and no more are taken: 421, 4xx, or no connection.
 
     That includes a want of file descriptors (EMFILE), but no failure of TLS: as a refused password or certificate it
     would be the same for each session, and is raised to the sender.
@@ -68,7 +63,7 @@ class ResizableSemaphore:
         return self._taken >= self._size
 
     async def acquire(self, *, first: bool = False) -> None:
-        """Wait until there is room; before all other waiters, if `first`. Cancelled, nothing is taken."""
+        """Wait until a place is free; before all other waiters, if `first`. Cancelled, nothing is taken."""
         if not self.full:
             self._taken += 1
             return
@@ -134,7 +129,7 @@ class AdaptivePoolSize:
         self._accepted += 1
         if self._accepted < MESSAGES_TO_GROW or now < self._lowered_at + self._delay or not self.lowered:
             return False
-        if self._probing:  # the last one found its room
+        if self._probing:  # the last one was opened
             self._delay = GROW_DELAY
         self.sessions += 1
         self._restart(now, probing=True)
@@ -182,7 +177,9 @@ class PoolLimits:
             NoRoom: for the message that it was meant for.
         """
         if not self._size.lowered:
-            logger.warning(_FEWER, self._relay, self._size.max_sessions, why)
+            advice = "continuing with fewer, retrying from time to time; lower sessions, or ask its operator for more"
+            what = f"{self._relay} does not accept {self._size.max_sessions} sessions ({why})"
+            logger.warning("%s: %s", what, advice)
         self._size.lower(self._slots.bar(slot), self._clock())
         self._report_resized(str(why))
         raise NoRoom(str(why))

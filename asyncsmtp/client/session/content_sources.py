@@ -11,6 +11,7 @@ from typing import Self
 import aiofiles
 
 from asyncsmtp.client.connection.transport import READ_SIZE
+from asyncsmtp.client.session.pending_message import iterate
 from asyncsmtp.errors import MessageError
 from asyncsmtp.protocol.content import ContentNormalizer
 
@@ -77,7 +78,7 @@ class StreamContent:
         utf8_headers: whether they may come in the header section: the relay must offer SMTPUTF8 for them.
         fix_eols: whether other line ends become CRLF; without it they are an error.
     Attributes:
-        spent: whether it was begun; it cannot be sent again.
+        is_consumed: whether it was begun; it cannot be sent again.
     """
 
     binary = False
@@ -108,10 +109,10 @@ class StreamContent:
             raise MessageError("a stream can be sent once, and this one was begun: make another")
         self.is_consumed = True
         checker = ContentNormalizer(fix_eols=self._fix_eols)
-        async with aclosing(_canonical(_iterate(self._blocks), checker)) as blocks:
+        async with aclosing(_canonical(iterate(self._blocks), checker)) as blocks:
             async for block in blocks:
                 if checker.eight_bit and not self.eight_bit:
-                    raise MessageError("an octet above 127 in a stream that was to have none: give eight_bit=True")
+                    raise MessageError("a byte above 127 in a stream that was to have none: give eight_bit=True")
                 if checker.utf8_headers and not self.utf8_headers:
                     raise MessageError("a header beyond ASCII in a stream: give utf8_headers=True if it may have one")
                 if self.size is not None and checker.size > self.size:
@@ -133,17 +134,4 @@ async def _canonical(source: AsyncGenerator[bytes], checker: ContentNormalizer) 
 async def _read(path: Path) -> AsyncGenerator[bytes]:
     async with aiofiles.open(path, "rb") as file:
         while block := await file.read(READ_SIZE):
-            yield block
-
-
-async def _iterate(blocks: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[bytes]:
-    if isinstance(blocks, AsyncGenerator):  # its clean-up is due now, not whenever it is collected
-        async with aclosing(blocks):
-            async for block in blocks:
-                yield block
-    elif isinstance(blocks, AsyncIterable):
-        async for block in blocks:
-            yield block
-    else:
-        for block in blocks:
             yield block

@@ -10,24 +10,37 @@ written before that has returned.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from dataclasses import InitVar, dataclass, field
+from typing import TypeVar
 
 from asyncsmtp.client.connection.smtp_connection import CommandGroup, SmtpConnection
 from asyncsmtp.client.connection.transport import READ_SIZE
-from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, MessageError, ReplyTimeout, SMTPError
+from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, MessageError, ReplyTimeout, SMTPError, check_number
 from asyncsmtp.protocol.content import AnyContent, ChunkSplitter, Content, DotStuffer, split_chunks
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.transaction import Phase, Transaction
 
-__all__ = ["BeforeEnd", "Deadline", "PendingMessage", "restart_deadline", "stream", "with_deadline"]
+__all__ = [
+    "BeforeEnd",
+    "Deadline",
+    "PendingMessage",
+    "check_deadline",
+    "iterate",
+    "restart_deadline",
+    "stream",
+    "with_deadline",
+]
 
 MIN_RATE = 500.0  # bytes a second: a content may take the time of one block, and this on top
 
 _CONTENT, _ENDED = Phase.CONTENT, Phase.AWAITING_RESULT  # looked up once: on Python 3.11 that is a call
 BeforeEnd = Callable[[], Awaitable[object]]
+_Item = TypeVar("_Item")
 
 
+@dataclass(slots=True, eq=False)
 class PendingMessage:
     """A message that waits for its turn or for its replies; made by `send`, dropped when its sender has the result.
 
@@ -35,44 +48,34 @@ class PendingMessage:
         started: its envelope is written; it cannot be taken back without breaking the connection.
         whole: the content, if it goes in one write; None where it is streamed.
         turn: for content too large for one write: done when the sender may begin to stream it.
-        streamed: whether all but the end of such a content is written. rest: in chunks, the last one.
+        streamed: whether all but the end of such a content is written.
+        rest: with BDAT, the chunk that waits for `before_end`.
         marking: what `before_end` returned, once it was called.
         result: the delivery, or the error that ended it.
         collected: whether the sender has the result, or has left.
     """
 
-    __slots__ = (
-        "before_end",
-        "collected",
-        "content",
-        "marking",
-        "rest",
-        "result",
-        "started",
-        "streamed",
-        "transaction",
-        "turn",
-        "whole",
-    )
+    transaction: Transaction
+    content: AnyContent
+    before_end: BeforeEnd | None
+    loop: InitVar[asyncio.AbstractEventLoop]
+    started: bool = False
+    whole: Content | None = None
+    turn: asyncio.Future[None] | None = None
+    streamed: bool = False
+    rest: bytes | None = None
+    marking: asyncio.Future[object] | None = None
+    result: asyncio.Future[Delivery] = field(init=False)
+    collected: bool = False
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        content: AnyContent,
-        before_end: BeforeEnd | None,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self.transaction = transaction
-        self.content = content
-        self.whole = content if isinstance(content, Content) and content.size <= READ_SIZE else None
-        self.before_end = before_end
-        self.started = False
-        self.turn: asyncio.Future[None] | None = loop.create_future() if self.whole is None else None
-        self.streamed = self.whole is not None
-        self.rest: bytes | None = None
-        self.marking: asyncio.Future[object] | None = None
-        self.result: asyncio.Future[Delivery] = loop.create_future()
-        self.collected = False
+    def __post_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        content = self.content
+        if isinstance(content, Content) and content.size <= READ_SIZE:
+            self.whole = content
+            self.streamed = True
+        else:
+            self.turn = loop.create_future()
+        self.result = loop.create_future()
 
     @property
     def ended(self) -> bool:
@@ -172,15 +175,29 @@ def restart_deadline(before_end: BeforeEnd | None) -> None:
         before_end.restart()
 
 
+def check_deadline(seconds: object) -> None:
+    """Raise TypeError or InvalidArgument unless a deadline is a finite number; one that is over is valid."""
+    check_number(
+        "deadline", -seconds if isinstance(seconds, float | int) and seconds < 0 else seconds, int, float, zero=True
+    )
+
+
 async def with_deadline(
-    seconds: float, hard: bool, before_end: BeforeEnd | None, send: Callable[[BeforeEnd], Awaitable[Delivery]]
+    seconds: float | None,
+    hard: bool,
+    before_end: BeforeEnd | None,
+    send: Callable[[BeforeEnd | None], Awaitable[Delivery]],
 ) -> Delivery:
-    """Send within so many seconds; `send` is called with what to await before the end of the content.
+    """Send within so many seconds, if given; `send` is called with what to await before the end of the content.
 
     Raises:
+        TypeError, InvalidArgument: the time is no finite number.
         DeadlineExceeded: the time is over, and nothing was delivered.
         DeliveryInDoubt: the time is over, it is `hard`, and the relay may have the message. And what `send` raises.
     """
+    if seconds is None:
+        return await send(before_end)
+    check_deadline(seconds)
     try:
         async with asyncio.timeout(seconds) as limit:
             return await send(Deadline(before_end, limit, hard))
@@ -276,3 +293,17 @@ async def _next_block(
             raise  # the source's own
         why = f"the source of the content gave nothing for {seconds:g} s: nothing was delivered"
         raise MessageError(why) from error
+
+
+async def iterate(items: AsyncIterable[_Item] | Iterable[_Item]) -> AsyncGenerator[_Item]:
+    """Yield the items of an iterable of either kind; one that is not asynchronous must not block."""
+    if isinstance(items, AsyncGenerator):  # its clean-up is due with ours, not whenever it is collected
+        async with aclosing(items):
+            async for item in items:
+                yield item
+    elif isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -10,16 +10,16 @@ message in doubt (a streamed dialogue trades that for speed: `window` of them).
 came, and when something that held up the head is done: its content was streamed, or its `before_end` has returned.
 A group of commands is written without an `await`, so no two messages can mix.
 
-*Results are believed late.* A server may send a reply too many; every later reply would then be taken for that to the
-command before it, and a refused message would count as accepted. Such a shift shows at the next reply of a wrong class,
-at the latest at the 354. So a result is given to its sender only when nothing that was written is unanswered.
+*Results are delayed until they are certain.* A server may send a reply too many; every later reply would then be taken
+for that to the command before it, and a refused message would count as accepted. Such a shift shows at the next reply
+of a wrong class, at the latest at the 354. So a result is given to its sender only when nothing that was written is
+unanswered.
 
-*The probe.* RFC 2920 allows the next envelope behind the end of a content. EHLO does not tell which servers bear it:
-some refuse what follows (503), some lose it silently, one crashes. So a session does it only after it has seen that its
-server can: with an RSET in the same write as an end of content, whose reply in time is the proof. A refusal or a
-silence is remembered in `ServerQuirks` for every later session with the same relay. RSET is the probe because it
-changes nothing when it is lost.
-"""
+*The probe.* RFC 2920 allows the next envelope after the end of a content. EHLO does not say which servers can handle
+it: some refuse what follows (503), some lose it silently, one crashes. So a session does it only after it has seen
+that its server can: with an RSET in the same write as an end of content, whose reply in time is the proof. A refusal
+or a silence is remembered in `ServerQuirks` for every later session with the same relay. RSET is the probe because it
+changes nothing when it is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
 
 from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.connection.smtp_connection import CommandGroup, SmtpConnection
@@ -78,20 +77,10 @@ class ServerQuirks:
         if not self.loses_commands:
             self.loses_commands = True
             logger.warning(
-                "%s offers PIPELINING and loses commands: it is spoken to command by command from now on; "
+                "%s offers PIPELINING and loses commands: commands are sent one at a time from now on; "
                 "set its dialogue to lockstep to save the time of finding out",
                 host,
             )
-
-
-class _Probe(Enum):
-    NOT_SENT = "not sent"
-    SENT = "sent"
-    PASSED = "passed"
-    FAILED = "failed"
-
-
-_SENT, _PASSED = _Probe.SENT, _Probe.PASSED  # looked up once: on Python 3.11 that is a call
 
 
 class PipeliningProbe:
@@ -99,36 +88,29 @@ class PipeliningProbe:
 
     Args:
         round_trip: seconds, as measured while the session was opened.
+    Attributes:
+        running: sent and not answered. passed: the answer was positive.
     """
 
     def __init__(self, quirks: ServerQuirks, round_trip: float) -> None:
+        self.running = self.passed = self._is_sent = False
         self._quirks = quirks
         self._timeout = max(MIN_PROBE_TIMEOUT, PROBE_ROUND_TRIPS * round_trip)
-        self._state = _Probe.FAILED if quirks.stops_at_end_of_data else _Probe.NOT_SENT
-
-    @property
-    def passed(self) -> bool:
-        return self._state is _PASSED
-
-    @property
-    def running(self) -> bool:
-        return self._state is _SENT
 
     def start(self) -> list[CommandGroup]:
-        """Return the commands to write behind a content; none if the probe was already sent."""
-        if self._state is not _Probe.NOT_SENT or self._quirks.stops_at_end_of_data:
+        """Return the commands to write behind a content; none if the probe was already sent, or a quirk is known."""
+        if self._is_sent or self._quirks.stops_at_end_of_data:
             return []
-        self._state = _Probe.SENT
+        self.running = self._is_sent = True
         return [CommandGroup((RSET,), self._answered, self._timeout)]
 
     def _answered(self, _: Command, reply: Reply) -> None:
-        self._state = _Probe.PASSED if reply.positive else _Probe.FAILED
+        self.running, self.passed = False, reply.positive
         self._quirks.stops_at_end_of_data |= not reply.positive
 
     def connection_failed(self) -> None:
         """Take the end of the connection for a failure, if the probe was unanswered."""
-        if self.running:
-            self._quirks.stops_at_end_of_data = True
+        self._quirks.stops_at_end_of_data |= self.running
 
 
 class SendPipeline:
@@ -151,7 +133,7 @@ class SendPipeline:
         self._unasked = self._chunked and not relay.lmtp  # LMTP: the number of replies to a content is not known before
         self._window = relay.window if self._unasked else 1  # contents unanswered at a time
         self._host = str(relay)
-        self._tls_facts = tls_info
+        self._tls_info = tls_info
         self._verified = tls_info is not None and tls_info.verified
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -182,7 +164,7 @@ class SendPipeline:
             raise self._closing
         self._queue.append(message)
         try:
-            if self._queue[0] is message:  # else it is the head's business, and those behind it only wait
+            if self._queue[0] is message:  # otherwise the message at the head writes first
                 self._advance()
             if message.turn is not None:
                 await message.turn
@@ -231,7 +213,7 @@ class SendPipeline:
         """Go on with the head; return whether it has given the turn to the next."""
         transaction = message.transaction
         if message.result.done() and not transaction.is_decided:
-            return False  # its sender is about to withdraw; one that is refused still owes the RSET
+            return False  # its sender is about to withdraw; a refused one must still send RSET
         if not message.started:
             if not self._may_start():
                 return False
@@ -286,7 +268,7 @@ class SendPipeline:
     def _may_end(self, message: PendingMessage) -> bool:
         """Return whether the end of the content may be written: all before it is, and `before_end` has returned."""
         if not message.transaction.has_accepted_recipient:
-            return True  # a 354 without recipients calls for a lone dot (RFC 2920 §3.1)
+            return True  # a 354 without recipients calls for the end of data alone (RFC 2920 §3.1)
         if not message.streamed:
             message.give_turn()
             return False
@@ -408,7 +390,7 @@ class SendPipeline:
         self._closing = self._closing or error
 
     def _complete(self, message: PendingMessage) -> None:
-        delivery = message.transaction.build_delivery(host=self._host, tls=self._tls_facts)
+        delivery = message.transaction.build_delivery(host=self._host, tls=self._tls_info)
         if self._unasked and not delivery.accepted:
             self._unasked = False  # a relay that refuses chunks may take the next for commands: ask first from now on
         message.complete(delivery)
@@ -433,7 +415,9 @@ class SendPipeline:
             if not isinstance(error, DeliveryInDoubt):
                 raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
         elif not (transaction.is_decided or message.ended) and self._connection.failure is None:
-            self._abort_soon(ConnectionLost("another message on this connection was given up halfway: try again"))
+            self._abort_soon(
+                ConnectionLost("another message on this connection was cancelled while it was being sent: try again")
+            )
 
     def _abort_soon(self, error: SMTPError) -> None:
         """Abort the connection when the message ahead has its reply: its outcome must not be lost with it."""

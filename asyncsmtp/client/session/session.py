@@ -7,11 +7,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.compose import prepare_message
-from asyncsmtp.client.config.relay import Relay, TokenSource
+from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.config.login_config import CredentialsProvider, TokenSource
+from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.smtp_connection import (
     Hosts,
     SmtpConnection,
@@ -20,19 +20,9 @@ from asyncsmtp.client.connection.smtp_connection import (
     with_context,
 )
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection, tls_info
-from asyncsmtp.client.events.types import (
-    EventEmitter,
-    MessageTimer,
-    OnEvent,
-    SessionClosed,
-    SessionFailed,
-    SessionOpened,
-    Trace,
-    with_debug_log,
-)
+from asyncsmtp.client.events import types as events
 from asyncsmtp.client.session.pending_message import BeforeEnd, Deadline, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import SendPipeline, ServerQuirks
-from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, LocalProtocolError, SMTPError, check_type
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.auth.auth import Credentials, Secret
@@ -40,13 +30,14 @@ from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
-from asyncsmtp.protocol.extensions import Extensions, Limits
-from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.protocol.replies import Extensions, Limits, Reply
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
 
-__all__ = ["Session", "count_transactions", "merge_deliveries", "to_relay"]
+    from asyncsmtp.mail.signing.dkim import Signer
+
+__all__ = ["Session", "count_transactions", "merge_deliveries", "require_same_loop", "to_relay"]
 
 logger = logging.getLogger("asyncsmtp.session")
 
@@ -62,6 +53,7 @@ class Session:
 
     Args:
         relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
+        signer: signs each message with DKIM before it takes its turn.
         sock: connected to the relay, for this one session, and closed with it however that ends; yours if this raises.
         trace: is called with each line of the dialogue.
         on_event: is called with each event, see `asyncsmtp.Event`.
@@ -71,7 +63,7 @@ class Session:
 
     Attributes:
         relay: as it was given; of several hosts the one that is, or was, used.
-        tls_facts: what protects the session, as its deliveries say too; None in clear, and until it is open.
+        tls_info: what protects the session, as its deliveries say too; None in clear, and until it is open.
     """
 
     def __init__(
@@ -79,42 +71,45 @@ class Session:
         relay: Relay | str,
         *,
         password: str | Secret | None = None,
-        token: TokenSource | None = None,
+        token: str | Secret | TokenSource | None = None,
+        signer: Signer | None = None,
         sock: socket.socket | None = None,
-        trace: Trace | None = None,
-        on_event: OnEvent | None = None,
+        trace: events.Trace | None = None,
+        on_event: events.OnEvent | None = None,
         quirks: ServerQuirks | None = None,
         credentials: CredentialsProvider | None = None,
         hosts: Hosts | None = None,
-        emitter: EventEmitter | None = None,
+        emitter: events.EventEmitter | None = None,
         clock: Callable[[], float] | None = None,
         open_connection: OpenConnection = open_connection,
     ) -> None:
         self.relay = relay = to_relay(relay, password, token)
+        check_signer(signer)
         if sock is not None:
             check_type("sock", sock, socket.socket)
             if relay.fallback_hosts or relay.proxy or relay.opener:
-                raise InvalidArgument(
-                    "a socket of your own leads to one host, by one way: no standby, no proxy and no opener"
-                )
+                raise InvalidArgument("a socket of your own leads to one host: give no fallback_hosts, proxy or opener")
         self.tls_info: TlsInfo | None = None
+        self._signer = signer
         self._sock = sock  # until the connection owns it
         self._has_own_socket = sock is not None
         self._hosts = hosts if hosts is not None else Hosts(relay, clock)
-        self._trace = with_debug_log(trace)
+        if trace is not None:
+            trace = events.guard_callback("trace", trace)
+        self._trace = events.with_debug_log(trace) if logger.isEnabledFor(logging.DEBUG) else trace
         self._quirks = quirks if quirks is not None else ServerQuirks()
         if credentials is None and relay.login is not None:
             credentials = CredentialsProvider(relay.login, relay.timeouts.auth, clock)
         self._credentials = credentials
-        self._message_emitter = (
-            None if on_event is None else EventEmitter(on_event, str(relay))
-        )  # a pool reports its own
+        # Of its messages; a pool reports its own.
+        self._message_emitter = None if on_event is None else events.EventEmitter(on_event, relay)
         self._emitter = emitter or self._message_emitter
         self._clock = clock
         self._open_connection = open_connection
         self._connection: SmtpConnection | None = None
         self._pipeline: SendPipeline | None = None
         self._connecting = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opened_at: float | None = None
         self._said_quit = False
 
@@ -122,10 +117,12 @@ class Session:
         await self.connect()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "open" if self.usable else "ended" if self._connecting and self._pipeline else "not open"
+        return f"<Session with {self.relay}: {state}>"
 
     # --- state ---
 
@@ -177,12 +174,13 @@ class Session:
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
         self._connecting = True
+        self._loop = require_same_loop(None, "session")
         name, began = str(self.relay), self._now()
         try:
             await self._hosts.connect(self._connect_and_log_in)
         except BaseException as error:
             if self._emitter is not None:
-                self._emitter.emit(SessionFailed(name, self._now() - began, error))
+                self._emitter.emit(events.SessionFailed(name, self._now() - began, error))
             raise
         finally:
             self._close_own_socket()
@@ -224,7 +222,7 @@ class Session:
             how = "in clear" if tls is None else f"{tls}, certificate {'verified' if verified else 'not verified'}"
             logger.info("session with %s opened in %.3f s: %s", host, seconds, how)
         if self._emitter is not None:
-            self._emitter.emit(SessionOpened(host, seconds, tls, verified))
+            self._emitter.emit(events.SessionOpened(host, seconds, tls, verified))
 
     def _on_failure(self, error: SMTPError) -> None:
         """Report the end of the connection, if the session was open; its messages learn it from the pipeline."""
@@ -234,7 +232,8 @@ class Session:
         messages = self._pipeline.messages if self._pipeline is not None else 0
         logger.info("session with %s closed: %d messages in %.1f s", self.relay, messages, seconds)
         if self._emitter is not None:
-            self._emitter.emit(SessionClosed(str(self.relay), seconds, messages, None if self._said_quit else error))
+            reason = None if self._said_quit else error
+            self._emitter.emit(events.SessionClosed(str(self.relay), seconds, messages, reason))
 
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
@@ -256,6 +255,7 @@ class Session:
             if not self._connecting:
                 self._close_own_socket()
             return
+        require_same_loop(self._loop, "session")
         if self.busy:
             self.abort()
         await self._quit_and_close()
@@ -305,6 +305,8 @@ class Session:
         once its content has ended it raises DeliveryInDoubt and the session stays in step.
         """
         made = prepare_message(message)
+        if self._signer is not None:
+            made = await sign_message(made, self._signer)
         if deadline is None:
             return await self.transact(made.envelope, made.content, before_end=before_end)
         return await with_deadline(
@@ -317,13 +319,14 @@ class Session:
         """Send an envelope and finished content like `send`; in parts, if the relay takes fewer recipients at once."""
         if self._message_emitter is None:
             return await self._transact(envelope, content, before_end)
-        with MessageTimer(self._message_emitter, envelope, content) as timer:
+        with events.MessageTimer(self._message_emitter, envelope, content, self._clock) as timer:
             return timer.record_delivery(await self._transact(envelope, content, before_end))
 
     def _transact(
         self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None
     ) -> Coroutine[None, None, Delivery]:
         connection = self._connected()
+        require_same_loop(self._loop, "session")
         if self._pipeline is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         connection.check()
@@ -363,6 +366,7 @@ class Session:
 
         Cancelled while its reply is due, it ends the session: the reply would be taken for another.
         """
+        require_same_loop(self._loop, "session")
         return await self._connected().ask(command)
 
     def _connected(self) -> SmtpConnection:
@@ -374,7 +378,17 @@ class Session:
 # --- arguments ---
 
 
-def to_relay(relay: object, password: str | Secret | None = None, token: TokenSource | None = None) -> Relay:
+def require_same_loop(owner: asyncio.AbstractEventLoop | None, what: str) -> asyncio.AbstractEventLoop:
+    """Return the running event loop; raise LocalProtocolError if `what` is used in another one, `owner`, already."""
+    running = asyncio.get_running_loop()
+    if owner is not None and owner is not running:
+        raise LocalProtocolError(f"this {what} belongs to another event loop: create one in each")
+    return running
+
+
+def to_relay(
+    relay: object, password: str | Secret | None = None, token: str | Secret | TokenSource | None = None
+) -> Relay:
     """Return the Relay of a URL; a Relay is returned as it is.
 
     Raises:
@@ -447,9 +461,8 @@ async def _send_in_parts(
                 break
             if not any(Outcome.ACCEPTED in delivery.outcomes for delivery in done):
                 raise
-            given_up = DeliveryInDoubt(part, "the sender gave up waiting")
-            given_up.delivery = _join(envelope, done, "the sender gave up waiting")
-            raise given_up from cancelled
+            why = "the sender gave up waiting"
+            raise DeliveryInDoubt(part, why, _join(envelope, done, why)) from cancelled
     return _join(envelope, done, why)
 
 
@@ -459,7 +472,7 @@ def _join(envelope: Envelope, done: list[Delivery], why: str) -> Delivery:
     if not first.mail.positive:  # of every part: no recipient was named
         return Delivery(envelope, first.mail, (), (), False, first.host, first.tls)
     replies = [pair for delivery in done for pair in _reply_pairs(delivery)]
-    later = Reply(450, (f"not sent: {why}".encode(),))  # no relay said this
+    later = Reply(450, (f"not sent: {why}".encode(),))  # from no relay
     replies += [(later, None)] * (len(envelope.forward_paths) - len(replies))
     content_replies = tuple(final for _, final in replies if final is not None)
     sent = any(delivery.content_sent for delivery in done)

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
+from asyncsmtp.client.config.login_config import CredentialsProvider
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.smtp_connection import Hosts, is_being_cancelled
 from asyncsmtp.client.connection.transport import OpenConnection
 from asyncsmtp.client.events.types import EventEmitter, Trace
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session, count_transactions
-from asyncsmtp.client.session.token_source import CredentialsProvider
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
 from asyncsmtp.protocol.envelope import Envelope
 
@@ -208,21 +208,6 @@ class PooledSession:
         proved: whether the relay has accepted a MAIL on it.
     """
 
-    __slots__ = (
-        "_clock",
-        "_expires_at",
-        "_idle_since",
-        "_limits",
-        "_max_messages",
-        "_messages_left",
-        "_quiet",
-        "_relay_limits",
-        "_retiring",
-        "_unanswered",
-        "proved",
-        "session",
-    )
-
     def __init__(self, session: Session, limits: SessionLimits, clock: Callable[[], float]) -> None:
         self._relay_limits = session.extensions.limits
         announced = self._relay_limits.mail_max if self._relay_limits is not None else None
@@ -272,10 +257,8 @@ class PooledSession:
 
     def check_messages_left(self, envelope: Envelope) -> bool:
         """Return whether it may take all parts of a message; else begin to retire it. A new one always may."""
-        if (
-            count_transactions(envelope, self._relay_limits) <= self._messages_left
-            or self._messages_left == self._max_messages
-        ):
+        needed = count_transactions(envelope, self._relay_limits)
+        if needed <= self._messages_left or self._messages_left == self._max_messages:
             return True
         self.retire()
         return False
@@ -328,7 +311,7 @@ class Slot:
     """A place for one session, with the number of messages given to it.
 
     Attributes:
-        barred: no session may be opened here now, for want of room.
+        barred: no session may be opened here now: the relay, or this process, takes no more.
     """
 
     __slots__ = ("barred", "load", "opening", "session")
@@ -466,7 +449,7 @@ class SuspendDetector:
     """A comparison of a clock that stops while the machine sleeps, as the event loop's does, with one that goes on.
 
     The loop's timeouts stand still during sleep: a session that was idle for an hour of sleep would count as fresh,
-    though it is closed at the other end, and nobody has said so.
+    though the other end has closed it, unnoticed.
     """
 
     def __init__(
