@@ -1,0 +1,39 @@
+"""Campaigns: recipients, ledgers that have the outcome of each row, rate limits, schedules and bounces."""
+
+from __future__ import annotations
+
+from asyncsmtp._lazy import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "bounces.dsn": "Bounce parse_dsn read_mail_files",
+        "bounces.imap": "ImapFolder ImapUrl LoginRefused",
+        "campaign": "Campaign CampaignRun",
+        "dns_resolver": "DnsResolver MxProviders",
+        "interfaces": "ComposerProtocol ConvertingComposer MessageSender RateLimitedSender Sleep ThreadRunner",
+        "ledger.interfaces": "Claim Counts Decision Entry InDoubt Ledger LedgerReader Recovery RowState Settlement",
+        "ledger.postgres": "Database",
+        "ledger.postgres.store": "PostgresLedger PostgresReader",
+        "ledger.sqlite.store": "SqliteLedger SqliteReader",
+        "ledger.sqlite.writer": "DaemonThread SerialExecutor",
+        "open_campaign": "CheckResult OpenCampaign",
+        "rate_limit.rate": "LimiterGroup Rate",
+        "rate_limit.rate_policy": "RatePolicy",
+        "rate_limit.shared_store": "Reservation SharedLimiter SharedRateStore",
+        "recipients.column_header": "ColumnHeader",
+        "recipients.file": "RecipientFile",
+        "recipients.preflight": "PreflightReport run_preflight",
+        "recipients.recipient": "Problem Recipient RowFields RowFilter RowRules",
+        "running.balancer": "RelayBalancer WeightedRelay",
+        "running.results": "CampaignResult ExitReason RowOutcome",
+        "running.row_sender": "ReconnectPolicy",
+        "running.runner": "AsyncOutcomeCallback OutcomeCallback Run outcomes",
+        "running.schedule": "Schedule Window",
+        "setup.config": "CampaignConfig Rows",
+        "setup.config_types": "DkimConfig RelayConfig SmimeConfig UnsubscribeConfig",
+        "setup.prepare": "PreparedCampaign",
+        "suppression": "Suppressed SuppressionList",
+        "webhook": "HttpPost Webhook open_webhook",
+    },
+)

@@ -11,112 +11,69 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+from warnings import warn
 from weakref import finalize, ref
 
-from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, InDoubt, RowState
+from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.open_campaign import (
     CheckResult,
     EnvironmentSecrets,
     OpenCampaign,
+    check_rows,
     make_relays,
     open_ledger,
     open_reader,
     reopen_ledger,
-    run_preflight,
 )
-from asyncsmtp.bulk.setup.config import CampaignConfig, config_from_parameters, load_config
-from asyncsmtp.bulk.setup.config_types import RelayConfig
-from asyncsmtp.bulk.setup.prepare import (
-    PreparedCampaign,
+from asyncsmtp.bulk.running.results import (
+    CampaignResult,
+    ExitReason,
+    RowOutcome,
+    count_by_word,
+    find_states,
+    make_row_outcome,
+)
+from asyncsmtp.bulk.setup.config import (
+    CampaignConfig,
     Rows,
     check_password,
     check_path_argument,
-    describe_sender,
-    prepare,
-    prepare_file,
+    check_token,
+    config_from_parameters,
+    load_config,
     relay_settings,
-    save_rows,
     split_ledger,
     split_recipients,
 )
-from asyncsmtp.errors import ConfigError
+from asyncsmtp.bulk.setup.config_types import RelayConfig
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file, save_rows
+from asyncsmtp.errors import ConfigError, LocalProtocolError, check_type
 
 if TYPE_CHECKING:  # late: see open_campaign
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+
     from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, LedgerReader, Settlement
     from asyncsmtp.bulk.running.runner import Run
+    from asyncsmtp.client.config.login_config import TokenSource
     from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.message import Message
     from asyncsmtp.protocol.auth.auth import Secret
 
     RelayLike = str | Relay | RelayConfig | Sequence[str | Relay | RelayConfig]
+    States = str | RowState | Iterable[str | RowState]
     LedgerLike = str | os.PathLike[str] | Database | Ledger
 
-__all__ = [
-    "Campaign",
-    "CampaignResult",
-    "CampaignRun",
-    "CheckResult",
-    "ExitReason",
-    "RowOutcome",
-]
+__all__ = ["Campaign", "CampaignResult", "CampaignRun", "CheckResult", "ExitReason", "RowOutcome"]
 
-
-class ExitReason(StrEnum):
-    """The reason why a run ended. What ends it otherwise is raised."""
-
-    COMPLETE = "complete"  # every row has its final outcome, or is in doubt
-    LIMIT = "limit"  # the run's `limit` is reached
-    WAITING = "waiting"  # rows are left for later: `resumes_at`
-    STOPPED = "stopped"  # `stop` was called, or the loop over the outcomes was left
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignResult:
-    """RowState of a campaign after a run.
-
-    Attributes:
-        counts: rows of the whole campaign by state, such as "accepted", "rejected" or "in doubt"; each state is there.
-        resumes_at: from when on the first of the rows that are left may be tried, UTC; None: at once, or none is left.
-    """
-
-    counts: Mapping[str, int]
-    exit_reason: ExitReason
-    resumes_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RowOutcome:
-    """Outcome of one row, as it was recorded in the ledger.
-
-    Attributes:
-        row: counts the records of the recipients from 1.
-        fields: its cells by column.
-        state: ACCEPTED, DEFERRED, REJECTED or IN_DOUBT.
-        code, status: of the relay's reply, such as 550 and "5.1.1"; None where no relay decided.
-        reply: the relay's words, or the reason.
-        attempt: counts from 1.
-        message_id: without angle brackets.
-    """
-
-    row: int
-    address: str
-    fields: Mapping[str, str]
-    state: RowState
-    code: int | None
-    status: str | None
-    reply: str
-    host: str
-    attempt: int
-    message_id: str
+MAX_ROW = 2**63 - 1  # the largest integer of a database
 
 
 class Campaign:
@@ -138,6 +95,7 @@ class Campaign:
         name: str | None = None,
         relay: RelayLike | None = None,
         password: str | Secret | None = None,
+        token: str | Secret | TokenSource | None = None,
         ledger: LedgerLike | None = None,
         folder: str | os.PathLike[str] | None = None,
         **settings: object,
@@ -152,6 +110,7 @@ class Campaign:
             name: of the campaign and its ledger; the name of the recipients' file if omitted.
             relay: a URL, a `Relay`, or several; `run` may name another one.
             password: of the user in the URL; ASYNCSMTP_PASSWORD if omitted.
+            token: an access token instead, or an async function that returns one (see `TokenSource`).
             ledger: a file, a URL of PostgreSQL, or a `Ledger` that is open and stays open; NAME.ledger in `folder` if
                 omitted.
             folder: of attachments, included templates and the ledger; that of the recipients' file, or the current one
@@ -178,7 +137,7 @@ class Campaign:
                 "ledger": location,
             },
         )
-        self._set(config, rows, opened, password)
+        self._set(config, rows, opened, password=password, token=token)
 
     @classmethod
     def from_file(
@@ -188,6 +147,7 @@ class Campaign:
         recipients: str | os.PathLike[str] | Rows | None = None,
         relay: RelayLike | None = None,
         password: str | Secret | None = None,
+        token: str | Secret | TokenSource | None = None,
         ledger: LedgerLike | None = None,
         **settings: object,
     ) -> Self:
@@ -203,7 +163,8 @@ class Campaign:
         place, rows = (None, None) if recipients is None else split_recipients(recipients)
         location, opened = split_ledger(ledger)
         given = {**settings, **relay_settings(relay), "recipients": place, "ledger": location}
-        return cls.from_config(config_from_parameters(config, given), recipients=rows, ledger=opened, password=password)
+        config = config_from_parameters(config, given)
+        return cls.from_config(config, recipients=rows, ledger=opened, password=password, token=token)
 
     @classmethod
     def from_config(
@@ -213,21 +174,24 @@ class Campaign:
         recipients: Rows | None = None,
         ledger: Ledger | None = None,
         password: str | Secret | None = None,
+        token: str | Secret | TokenSource | None = None,
     ) -> Self:
         """Make a campaign from a configuration that is checked."""
         made = cls.__new__(cls)
-        made._set(config, recipients, ledger, password)
+        made._set(config, recipients, ledger, password=password, token=token)
         return made
 
     def _set(
-        self, config: CampaignConfig, rows: Rows | None, ledger: Ledger | None, password: str | Secret | None
+        self, config: CampaignConfig, rows: Rows | None, ledger: Ledger | None, *, password: object, token: object
     ) -> None:
         self.config = config
         self._rows = rows
         self._rows_file: Path | None = None
+        self._is_begun = False  # the reading of rows that can be read once
         self._ledger = ledger
         self._secrets = EnvironmentSecrets(check_password(password))
-        self._left: tuple[ref[object], asyncio.Event] | None = None
+        self._token = check_token(token, password)
+        self._loops: list[tuple[ref[object], asyncio.Event]] = []  # over outcomes, each with its end
 
     @property
     def name(self) -> str:
@@ -247,6 +211,9 @@ class Campaign:
             TemplateError: the template.
         """
         if self._rows is not None and self._rows_file is None:
+            if self._is_begun:
+                raise ConfigError("recipients= was read in part and cannot be read again", "make a new Campaign")
+            self._is_begun = isinstance(self._rows, Iterator | AsyncIterator)
             self._rows_file = await save_rows(self._rows)
             finalize(self, self._rows_file.unlink, missing_ok=True)
         prepared = await prepare(self.config, self._rows_file)
@@ -274,12 +241,15 @@ class Campaign:
         """
         from asyncsmtp.mail.checks.rules import check_message  # late: only a check needs the rules
 
-        prepared = await self.prepare(add)
-        report = await run_preflight(prepared, every=every)
-        findings = check_message(report.sample) if report.sample is not None else []
-        if dns and report.sample is not None:
-            findings += await _check_dns(self.config, report.sample, name_server)
-        return CheckResult(prepared.file.name, report, tuple(findings), prepared.remarks)
+        if name_server is not None and not isinstance(name_server, str):
+            raise TypeError(f"name_server= must be text; it is {type(name_server).__name__}")
+        result = await check_rows(await self.prepare(add), every=every)
+        if (sample := result.report.sample) is None:
+            return result
+        findings = check_message(sample)
+        if dns:
+            findings += await _check_dns(self.config, sample, name_server)
+        return replace(result, findings=tuple(findings))
 
     @asynccontextmanager
     async def open(
@@ -305,19 +275,12 @@ class Campaign:
         elif opened is None:
             opened = self._ledger
         further = None if add is None else check_path_argument("add", add)
-        relays = make_relays(config, lambda _: self._secrets)
+        relays = make_relays(config, lambda _: self._secrets, self._token)
         await self._wait_closed()
         prepared = await self.prepare()
         async with AsyncExitStack() as stack:
             if opened is None:
-                opened = await open_ledger(
-                    config.ledger_location,
-                    name=config.name,
-                    from_domain=prepared.composer.author.domain,
-                    fingerprint=await prepared.fingerprint(),
-                    in_doubt=InDoubt(config.in_doubt),
-                    suppressions=config.suppression,
-                )
+                opened = await open_ledger(config, prepared)
                 stack.push_async_callback(opened.aclose)
             yield OpenCampaign(config, prepared, opened, relays, further)
 
@@ -333,7 +296,7 @@ class Campaign:
     ) -> CampaignRun:
         """Check everything, then send what is left; await it, or iterate over it.
 
-            result = await campaign.run()
+            result = await campaign.run()    # in a program without a loop: asyncio.run(campaign.run())
 
             async with campaign.run() as run:
                 async for outcome in run: ...
@@ -358,16 +321,14 @@ class Campaign:
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
             raise TypeError(f"limit= must be a whole number; it is {type(limit).__name__}")
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit= {limit} must be at least 1", "correct the argument")
         relay_settings(relay)
         split_ledger(ledger)
         if add is not None:
             check_path_argument("add", add)
         return CampaignRun(
-            self,
-            lambda: self.open(relay=relay, ledger=ledger, add=add),
-            limit=limit,
-            wait=wait,
-            strict=strict,
+            self, lambda: self.open(relay=relay, ledger=ledger, add=add), limit=limit, wait=wait, strict=strict
         )
 
     async def counts(self) -> Mapping[str, int]:
@@ -377,35 +338,33 @@ class Campaign:
 
         try:
             async with self._reader() as reader:
-                return _by_word(await reader.counts())
+                return count_by_word(await reader.counts())
         except LedgerEmpty:
-            return _by_word(Counts())
+            return count_by_word(Counts())
 
-    async def results(self, states: Iterable[str | RowState] | None = None) -> AsyncGenerator[Entry]:
+    def results(self, states: States | None = None) -> AsyncGenerator[Entry]:
         """Yield what the ledger knows of every row, in the order of the recipients; also while it runs.
 
         Args:
-            states: only rows in one of these, such as "rejected" or "in doubt".
+            states: only rows in this state, or one of several, such as "rejected" or "in doubt".
         Raises:
-            LedgerEmpty: the campaign has not begun. ConfigError: there is no such state.
+            ConfigError: there is no such state. LedgerEmpty, from the iteration: the campaign has not begun.
         """
-        chosen = None if states is None else [_find_state(each) for each in states]
+        return self._entries(None if states is None else find_states(states))
+
+    async def _entries(self, chosen: Sequence[RowState] | None) -> AsyncGenerator[Entry]:
         async with self._reader() as reader, aclosing(reader.entries(chosen)) as entries:
             async for entry in entries:
                 yield entry
 
     async def resolve(
-        self,
-        decision: Decision | str,
-        *,
-        rows: Iterable[int] | None = None,
-        states: Iterable[str | RowState] = (RowState.IN_DOUBT,),
+        self, decision: Decision | str, *, rows: int | Iterable[int] | None = None, states: States = RowState.IN_DOUBT
     ) -> int:
         """Decide about rows in doubt, deferred or rejected; return how many it changed.
 
         Args:
             decision: "resend" makes them pending, for the next run; "skip" gives them up.
-            rows: their numbers; None for all.
+            rows: a number, or several; None for all.
         Raises:
             LedgerEmpty: the campaign has not begun. LedgerBusy: it is running. ConfigError: there is no such decision.
         """
@@ -413,7 +372,12 @@ class Campaign:
             chosen = Decision(decision)
         except ValueError:
             raise ConfigError(f"there is no decision {decision!r}", "pass “resend” or “skip”") from None
-        found = [_find_state(each) for each in states]
+        found = find_states(states)
+        if rows is not None:
+            rows = list(rows) if isinstance(rows, Iterable) else [rows]
+            for row in rows:
+                check_type("rows=", row, int)
+            rows = [row for row in rows if abs(row) <= MAX_ROW]
         await self._wait_closed()
         if self._ledger is not None:
             return await self._ledger.resolve(chosen, rows, found)
@@ -435,12 +399,16 @@ class Campaign:
         Only where nobody has the generator any more. Somebody who has it could go on with it, and would be waited for
         in vain: the ledger says that it is busy.
         """
-        if self._left is not None and self._left[0]() is None:
-            await self._left[1].wait()
+        for outcomes, closed in tuple(self._loops):
+            if outcomes() is None:
+                await closed.wait()
+        self._loops = [each for each in self._loops if each[0]() is not None or not each[1].is_set()]
 
 
-class CampaignRun:
-    """One run of a campaign: await it for the result, or iterate over the outcomes. See `Campaign.run`.
+class CampaignRun(Coroutine[Any, Any, CampaignResult]):
+    """One run of a campaign: await it for the result, or iterate over the outcomes, once. See `Campaign.run`.
+
+    Awaiting it again returns the result. It is a coroutine, for `asyncio.run` and `create_task`.
 
     Attributes:
         result: the state of the campaign after the run; None before its end.
@@ -466,6 +434,8 @@ class CampaignRun:
         self._stopped = False
         self._is_managed = False
         self._iterator: AsyncGenerator[RowOutcome] | None = None
+        self._is_used = False
+        self._sent: Coroutine[Any, Any, CampaignResult] | None = None
         self._attempts = 0
 
     def stop(self) -> None:
@@ -477,11 +447,32 @@ class CampaignRun:
     def __await__(self) -> Generator[None, None, CampaignResult]:
         return self._finish().__await__()
 
+    def send(self, value: object) -> Any:
+        """Go on, as a task does."""
+        self._sent = self._sent or self._finish()
+        return self._sent.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where it waits, as a task does."""
+        self._sent = self._sent or self._finish()
+        return self._sent.throw(*error)
+
+    def close(self) -> None:
+        """Break off, as `asyncio` does with a coroutine that nobody awaits."""
+        self._is_used = True
+        if self._sent is not None:
+            self._sent.close()
+
+    def __del__(self) -> None:
+        if not self._is_used and self._sent is None:
+            warn(f"the run of {self._campaign!r} was never awaited", RuntimeWarning, 2, self)
+
     def __aiter__(self) -> AsyncGenerator[RowOutcome]:
+        self._use()
         closed = asyncio.Event()
         closed.set()  # until it has begun
         outcomes = self._outcomes(closed)
-        self._campaign._left = ref(outcomes), closed
+        self._campaign._loops.append((ref(outcomes), closed))
         if self._is_managed:  # else nobody but the loop may have it: when the loop is left, it is closed
             self._iterator = outcomes
         return outcomes
@@ -494,7 +485,17 @@ class CampaignRun:
         if self._iterator is not None:
             await self._iterator.aclose()
 
+    def _use(self) -> None:
+        if self._is_used:
+            raise LocalProtocolError("this run is over, or under way: call campaign.run() again")
+        self._is_used = True
+
     async def _finish(self) -> CampaignResult:
+        if self._is_used:
+            await self._campaign._wait_closed()
+        if self.result is not None:
+            return self.result
+        self._use()
         async with self._begun() as (opened, run):
             if run is not None:
                 await run.run()
@@ -510,7 +511,7 @@ class CampaignRun:
                     async with aclosing(outcomes(run)) as found:
                         try:
                             async for claim, settlement in found:
-                                yield _row_outcome(claim, settlement)
+                                yield make_row_outcome(claim, settlement)
                         except GeneratorExit:
                             self._stopped = True
                             await found.aclose()
@@ -534,9 +535,9 @@ class CampaignRun:
     def _count(self, claim: Claim, settlement: Settlement) -> None:
         self._attempts += 1
 
-    async def _conclude(self, opened: OpenCampaign, run: Run | None) -> CampaignResult:
-        counts = await opened.ledger.counts()
-        resumes_at = (run and run.resumes_at) or await opened.ledger.next_due()
+    async def _conclude(self, campaign: OpenCampaign, run: Run | None) -> CampaignResult:
+        counts = await campaign.ledger.counts()
+        resumes_at = (run and run.resumes_at) or await campaign.ledger.next_due()
         if not (counts[RowState.PENDING] or counts[RowState.DEFERRED]):
             reason, resumes_at = ExitReason.COMPLETE, None
         elif self._stopped:
@@ -547,7 +548,7 @@ class CampaignRun:
             reason = ExitReason.WAITING
         if resumes_at is not None and resumes_at <= datetime.now(UTC):
             resumes_at = None
-        self.result = CampaignResult(_by_word(counts), reason, resumes_at)
+        self.result = CampaignResult(count_by_word(counts), reason, resumes_at)
         return self.result
 
 
@@ -556,31 +557,3 @@ async def _check_dns(config: CampaignConfig, sample: Message, name_server: str |
     from asyncsmtp.mail.checks.dns_rules import check_dns
 
     return await DnsResolver(name_server).answer(check_dns(describe_sender(config, sample)))
-
-
-def _find_state(value: object) -> RowState:
-    if isinstance(value, RowState):
-        return value
-    found = next((state for state in RowState if str(value).replace("_", " ") == str(state)), None)
-    if found is None:
-        raise ConfigError(f"there is no state {value!r}", f"the states are {', '.join(map(str, RowState))}")
-    return found
-
-
-def _by_word(counts: Mapping[RowState, int]) -> dict[str, int]:
-    return {str(state): number for state, number in counts.items()}
-
-
-def _row_outcome(claim: Claim, settlement: Settlement) -> RowOutcome:
-    return RowOutcome(
-        row=settlement.row,
-        address=str(claim.recipient.mailbox),
-        fields=claim.recipient.fields,
-        state=settlement.state,
-        code=settlement.code,
-        status=settlement.status,
-        reply=settlement.reply,
-        host=settlement.host,
-        attempt=claim.attempt,
-        message_id=claim.message_id,
-    )

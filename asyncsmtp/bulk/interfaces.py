@@ -1,11 +1,11 @@
-"""Interfaces of the parts that a run is given: the composer, the sender, and the way to sleep."""
+"""Interfaces of the parts that a run is given: the composer, the sender, the way to sleep and to use threads."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.mail.message import Message
@@ -18,11 +18,13 @@ __all__ = [
     "MessageSender",
     "RateLimitedSender",
     "Sleep",
+    "ThreadRunner",
     "sleep_unless",
     "utc_now",
 ]
 
 Sleep = Callable[[float, asyncio.Event], Awaitable[None]]  # as `sleep_unless`, which it can take the place of
+_T = TypeVar("_T")
 
 
 class ComposerProtocol(Protocol):
@@ -32,7 +34,6 @@ class ComposerProtocol(Protocol):
         self, to: Mailbox, fields: Mapping[str, str], *, message_id: str, date: datetime, row: int | None = None
     ) -> Message:
         """Compose the message of one row. Raises RecipientError: this row cannot have one."""
-        ...
 
 
 @runtime_checkable
@@ -44,7 +45,6 @@ class ConvertingComposer(Protocol):
 
         It is meant to run in a thread, one at a time: conversions hold the interpreter's lock most of the time.
         """
-        ...
 
 
 class MessageSender(Protocol):
@@ -52,7 +52,6 @@ class MessageSender(Protocol):
 
     async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Send one message, as `Pool.send` does."""
-        ...
 
 
 @runtime_checkable
@@ -61,14 +60,18 @@ class RateLimitedSender(Protocol):
 
     async def take_turn(self) -> float:
         """Take a turn for one message; return 0, or the seconds after which to ask again."""
-        ...
 
     async def offer(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery | None:
         """Send one message, as `Pool.send` does, in the turn that was taken first; never wait for a rate.
 
         None: it needs another turn; the end of its content was not written.
         """
-        ...
+
+
+class ThreadRunner(Protocol):
+    """A function that runs a blocking one outside the event loop, as `asyncio.to_thread` does."""
+
+    def __call__(self, function: Callable[[], _T], /) -> Awaitable[_T]: ...
 
 
 async def sleep_unless(seconds: float, event: asyncio.Event) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
-from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.config_types import RelayConfig
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
     from asyncsmtp.bulk.recipients.preflight import PreflightReport
     from asyncsmtp.bulk.running.runner import OutcomeCallback, Run
-    from asyncsmtp.bulk.running.schedule import Schedule
     from asyncsmtp.bulk.webhook import Webhook
+    from asyncsmtp.client.config.login_config import TokenSource
     from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.client.events.types import Trace
     from asyncsmtp.client.retry import Retry
@@ -45,17 +46,18 @@ __all__ = [
     "EnvironmentSecrets",
     "OpenCampaign",
     "SecretSource",
+    "check_rows",
     "find_rates_file",
     "make_relay",
     "make_relays",
     "open_ledger",
     "open_reader",
     "reopen_ledger",
-    "run_preflight",
 ]
 
 WEBHOOK_SECRET = "ASYNCSMTP_WEBHOOK_SECRET"  # noqa: S105  # the name of the variable
 CHECKED = 100  # messages that are composed before a campaign begins
+_RELAY_SETTINGS = ("ca_file", "dialogue", "source_address", "proxy", "pins", "client_cert", "client_key")
 SHOWN = 20  # rows of each kind that a report names
 
 logger = logging.getLogger("asyncsmtp.campaign")
@@ -81,14 +83,14 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """True if somebody would be mailed, no row has a problem, and no finding is an objection."""
-        objected = any(finding.weight == "objection" for finding in self.findings)
-        return bool(self.report.recipients) and not self.report.problems and not objected
+        """True if somebody would be mailed, and no row has a problem. Findings do not count: they stop no run."""
+        return bool(self.report.recipients) and not self.report.problems
 
     def __bool__(self) -> bool:
         return self.passed
 
 
+@dataclass(eq=False, repr=False)
 class OpenCampaign:
     """A campaign whose ledger is open; made by `Campaign.open`, which closes it.
 
@@ -98,20 +100,12 @@ class OpenCampaign:
         prepared: its files, read. ledger: its ledger. relays: each with a `Relay`.
     """
 
-    def __init__(
-        self,
-        config: CampaignConfig,
-        prepared: PreparedCampaign,
-        ledger: Ledger,
-        relays: Sequence[RelayConfig],
-        add: Path | None,
-    ) -> None:
-        self.config = config
-        self.prepared = prepared
-        self.ledger = ledger
-        self.relays = tuple(relays)
-        self._add = add
-        self._further: PreparedCampaign | None = None
+    config: CampaignConfig
+    prepared: PreparedCampaign
+    ledger: Ledger
+    relays: Sequence[RelayConfig]
+    _add: Path | None
+    _further: PreparedCampaign | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -130,9 +124,7 @@ class OpenCampaign:
             ConfigError: there is a further file, and the campaign has not begun.
             RecipientError: the file cannot be used. TemplateError: the template fails on a row.
         """
-        prepared = await self._to_load()
-        report = await run_preflight(prepared, every=False)
-        return CheckResult(prepared.file.name, report, remarks=prepared.remarks)
+        return await check_rows(await self._to_load(), every=False)
 
     async def load(self) -> None:
         """Take the recipients into the ledger, all of them or none."""
@@ -158,9 +150,9 @@ class OpenCampaign:
             if strict:
                 checked.report.raise_for_problems()
             if not checked.report.recipients:
-                raise RecipientError(
-                    f"{checked.file}: nobody would be mailed: correct the rows, or name the address column"
-                )
+                first = next((f", since {problem}" for problem in checked.report.problem_rows), "")
+                advice = "correct the rows, or name the address column"
+                raise RecipientError(f"{checked.file}: nobody would be mailed{first}: {advice}")
             await self.load()
         await self.suppress()
 
@@ -188,13 +180,14 @@ class OpenCampaign:
         trace: Trace | None = None,
         warn: Warn = logger.warning,
     ) -> AsyncGenerator[Run]:
-        """Make the run, with its pools, limits and webhook, until the block ends; `await run.go()` sends.
+        """Make the run, with its pools, limits and webhook, until the block ends; `await run.run()` sends.
 
         Args:
-            watch: called with each outcome as it is recorded.
+            watch: called with each outcome as it is queued for the ledger: see `Run`.
             warn: called with a sentence about what is wrong but does not stop the run.
         """
         from asyncsmtp.bulk.running.runner import Run
+        from asyncsmtp.bulk.running.schedule import Schedule
 
         config, left = self.config, await self.count_ready(wait=wait)
         relays = [each.relay for each in self.relays if not isinstance(each.relay, str)]
@@ -221,7 +214,7 @@ class OpenCampaign:
                 retry=_make_retry(config),
                 wait=wait,
                 rate_policy=_make_rate_policy(config, left if limit is None else min(limit, left), providers),
-                schedule=_make_schedule(config),
+                schedule=Schedule(config.window, config.start_at, config.time_zone_column),
                 shared=shared,
             )
 
@@ -238,15 +231,26 @@ class OpenCampaign:
 # Ledgers, by their location.
 
 
-async def open_ledger(location: Path | Database, **settings: Any) -> SqliteLedger | PostgresLedger:
-    """Open a campaign's ledger to send, with the settings of `SqliteLedger.open` and `PostgresLedger.open`."""
+def _find_ledger(location: Path | Database) -> Callable[..., Awaitable[SqliteLedger | PostgresLedger]]:
+    """Return `open` of the ledger's class, with the location as its first argument."""
     if isinstance(location, Path):
         from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 
-        return await SqliteLedger.open(location, **settings)
+        return partial(SqliteLedger.open, location)
     from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
 
-    return await PostgresLedger.open(location.url, **settings)
+    return partial(PostgresLedger.open, location.url)
+
+
+async def open_ledger(config: CampaignConfig, prepared: PreparedCampaign) -> SqliteLedger | PostgresLedger:
+    """Open a campaign's ledger to send."""
+    return await _find_ledger(config.ledger_location)(
+        name=config.name,
+        from_domain=prepared.composer.author.domain,
+        fingerprint=await prepared.fingerprint(),
+        in_doubt=InDoubt(config.in_doubt),
+        suppressions=config.suppression,
+    )
 
 
 async def open_reader(location: Path | Database) -> SqliteReader | PostgresReader:
@@ -272,30 +276,25 @@ async def reopen_ledger(location: Path | Database) -> SqliteLedger | PostgresLed
     """
     async with await open_reader(location) as reader:
         name = reader.name
-    return await open_ledger(location, name=name, from_domain="localhost")
+    return await _find_ledger(location)(name=name, from_domain="localhost")
 
 
 # Parts of a run, made from the configuration.
 
 
-async def run_preflight(prepared: PreparedCampaign, *, every: bool) -> PreflightReport:
-    """Read the recipients, and compose every message or the first hundred."""
+async def check_rows(prepared: PreparedCampaign, *, every: bool) -> CheckResult:
+    """Read the recipients, and compose every message or the first hundred; nothing asks what a provider objects to."""
     from asyncsmtp.bulk.recipients.preflight import run_preflight
 
-    return await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
+    report = await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
+    return CheckResult(prepared.file.name, report, remarks=prepared.remarks)
 
 
 def _make_retry(config: CampaignConfig) -> Retry:
     from asyncsmtp.client.retry import Retry
 
-    given = {"delay": config.retry_delay, "lasting": config.retry_for}
-    return Retry(attempts=config.attempts, **{name: value for name, value in given.items() if value is not None})
-
-
-def _make_schedule(config: CampaignConfig) -> Schedule:
-    from asyncsmtp.bulk.running.schedule import Schedule
-
-    return Schedule(config.window, config.start_at, config.time_zone_column)
+    retry = Retry(attempts=config.attempts, delay=config.retry_delay)
+    return retry if config.retry_for is None else replace(retry, give_up_after=config.retry_for)
 
 
 def _make_rate_policy(config: CampaignConfig, left: int, providers: MxProviders | None) -> RatePolicy:
@@ -425,7 +424,6 @@ class SecretSource(Protocol):
     def proxy_password(self, username: str, host: str) -> str | Secret | None: ...
     def passphrase(self, key: Path) -> str | Secret | None:
         """Find the passphrase of a client certificate's private key; it may be encrypted or not."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +446,7 @@ def make_relay(
     url: str,
     secrets: SecretSource,
     *,
+    token: str | Secret | TokenSource | None = None,
     ca_file: Path | None = None,
     dialogue: str | None = None,
     source_address: str | None = None,
@@ -463,22 +462,22 @@ def make_relay(
         InvalidArgument: the URL is not a relay's, or no source has the password.
     """
     from asyncsmtp.client.config.login_config import ClientCertificate
-    from asyncsmtp.client.config.proxy import Proxy, has_password, parse_host_port, split_url
-    from asyncsmtp.client.config.relay import Dialogue, Relay
+    from asyncsmtp.client.config.relay import Dialogue, Proxy, Relay, has_password, parse_host_port, split_url
     from asyncsmtp.protocol.auth.auth import Secret
 
     if has_password(url) or (proxy is not None and has_password(proxy)):
         raise ConfigError(
             "there is a password in the relay's URL, or its proxy's, where others can read it: change it",
-            "leave it out of the URL; set ASYNCSMTP_PASSWORD (ASYNCSMTP_PROXY_PASSWORD), or use --password-command",
+            "leave it out; set ASYNCSMTP_PASSWORD (ASYNCSMTP_PROXY_PASSWORD), or password_command in [relay]",
         )
     if ca_file is not None and not ca_file.is_file():
-        raise ConfigError(f"there is no CA file {ca_file}", "correct --ca-file, or ca_file in [relay]")
+        raise ConfigError(f"there is no CA file {ca_file}", "correct ca_file= or ca_file in [relay]")
     if client_key is not None and client_cert is None:
         raise ConfigError("there is a client key and no client certificate", "add client_cert to [relay]")
     user, _, hosts = split_url(url).netloc.rpartition("@")
     host = parse_host_port(hosts.partition(",")[0])[0] if hosts else ""
-    relay = Relay.from_url(url, password=secrets.password(unquote(user), host) if user else None)
+    password = secrets.password(unquote(user), host) if user and token is None else None
+    relay = Relay.from_url(url, password=password, token=token)
     certificate = ClientCertificate(client_cert, client_key) if client_cert else relay.client_certificate
     for file in (certificate.file, certificate.key) if certificate else ():
         if file is not None and not file.is_file():
@@ -502,7 +501,11 @@ def make_relay(
     )
 
 
-def make_relays(config: CampaignConfig, secrets: Callable[[RelayConfig], SecretSource]) -> list[RelayConfig]:
+def make_relays(
+    config: CampaignConfig,
+    secrets: Callable[[RelayConfig], SecretSource],
+    token: str | Secret | TokenSource | None = None,
+) -> list[RelayConfig]:
     """Return the relays of a configuration, the first one first, each with a `Relay` in place of its URL.
 
     Raises:
@@ -510,22 +513,10 @@ def make_relays(config: CampaignConfig, secrets: Callable[[RelayConfig], SecretS
     """
     if not config.relay_configs:
         raise ConfigError("no relay was given", "pass relay=, or name its url in [relay]")
+    settings = {name: getattr(config, name) for name in _RELAY_SETTINGS}
     return [
-        replace(
-            each,
-            relay=make_relay(
-                each.relay,
-                secrets(each),
-                ca_file=config.ca_file,
-                dialogue=config.dialogue,
-                source_address=config.source_address,
-                proxy=config.proxy,
-                pins=config.pins,
-                client_cert=config.client_cert,
-                client_key=config.client_key,
-            )
-            if isinstance(each.relay, str)
-            else each.relay,
-        )
+        replace(each, relay=make_relay(each.relay, secrets(each), token=token, **settings))
+        if isinstance(each.relay, str)
+        else each
         for each in config.relay_configs
     ]

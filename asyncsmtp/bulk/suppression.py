@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from asyncsmtp.bulk.recipients.csv_format import escape_apostrophe, format_record, unescape_formula
-from asyncsmtp.errors import RecipientError, SuppressionError
+from asyncsmtp.errors import RecipientError, SuppressionError, check_type
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
@@ -125,6 +125,7 @@ class SuppressionList:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_type("path", path, str, os.PathLike)
         self.path = Path(path)
 
     def create(self) -> None:
@@ -147,6 +148,9 @@ class SuppressionList:
         Raises:
             RecipientError: an entry is not an address; nothing was added.
         """
+        entries = tuple(entries)
+        for entry in entries:
+            check_type("entries", entry, Suppressed)
         us = ((at or datetime.now(UTC)).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
         rows = [
             (parse_key(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _MAX_REASON), us)
@@ -156,6 +160,8 @@ class SuppressionList:
 
     def remove(self, addresses: Iterable[str]) -> int:
         """Remove entries; return the number removed. Raises RecipientError: one is not an address."""
+        if isinstance(addresses, str):  # also an iterable of strings
+            check_type("addresses", addresses, list)
         return self._change("DELETE FROM suppression WHERE key = ?", [(parse_key(address),) for address in addresses])
 
     def check(self) -> None:

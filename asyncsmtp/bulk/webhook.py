@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
-from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.interfaces import Sleep, sleep_unless
 from asyncsmtp.bulk.ledger.interfaces import Claim, Settlement
-from asyncsmtp.errors import InvalidArgument, MissingDependency
+from asyncsmtp.errors import InvalidArgument, MissingDependency, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SIGNATURE_HEADER", "HttpPost", "Webhook", "check_url", "open_webhook"]
@@ -41,6 +40,7 @@ class Webhook:
     """A client that posts outcomes as NDJSON, one a line, at least once: a repeated one has the same `id`.
 
     Use it in `async with`. Its failures are logged and do not affect the campaign; the ledger has every outcome.
+    It is passed each one when that is queued for the ledger: see `Run`.
 
     Args:
         secret: signs each body: `sha256=` and the HMAC in hex, in the header X-Asyncsmtp-Signature.
@@ -53,7 +53,7 @@ class Webhook:
     def __init__(
         self,
         post: HttpPost,
-        secret: bytes | None = None,
+        secret: str | bytes | None = None,
         delays: Sequence[float] = RETRY_DELAYS,
         *,
         sleep: Sleep = sleep_unless,
@@ -61,7 +61,8 @@ class Webhook:
         self.delivered = 0
         self.lost = 0
         self._post = post
-        self._secret = secret
+        check_type("secret", secret, str, bytes, None)
+        self._secret = secret.encode() if isinstance(secret, str) else secret
         self._delays = delays
         self._sleep = sleep
         self._waiting: deque[dict[str, object]] = deque()
@@ -94,9 +95,7 @@ class Webhook:
         self._task = asyncio.create_task(self._run(), name="asyncsmtp: webhook")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Post the remaining outcomes within `TIMEOUT` seconds; the rest is lost, and counted."""
         self._ending.set()
         self._has_outcomes.set()
@@ -136,9 +135,9 @@ class Webhook:
             self._has_outcomes.clear()
 
     async def _post_with_retries(self, body: bytes, headers: dict[str, str]) -> bool:
-        why = ""
+        why, never = "", asyncio.Event()  # also at the end of a run there are pauses between the tries
         for delay in (0.0, *self._delays):
-            await asyncio.sleep(delay)
+            await self._sleep(delay, never)
             try:
                 async with asyncio.timeout(TIMEOUT):
                     status = await self._post(body, headers)
@@ -166,12 +165,13 @@ def check_url(url: str) -> None:
 
 
 @asynccontextmanager
-async def open_webhook(url: str, secret: bytes | None = None) -> AsyncGenerator[Webhook]:
+async def open_webhook(url: str, secret: str | bytes | None = None) -> AsyncGenerator[Webhook]:
     """Open a webhook at a URL until the block ends.
 
     Raises:
         InvalidArgument: not an http or https URL. MissingDependency: httpx is missing.
     """
+    check_type("url", url, str)
     check_url(url)
     try:
         httpx = import_module("httpx")  # an extra

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncsmtp.cli.output import console
@@ -26,11 +26,8 @@ HELP = "keys: p pauses, c goes on, - slower, + faster, q finishes what is under 
 RATE_STEP = 1.25  # by which a key changes the rate
 MIN_RATE = 0.01  # messages a second
 
-SIGNALS = {
-    signal.SIGINT: ExitCode.INTERRUPTED,
-    signal.SIGTERM: ExitCode.TERMINATED,
-    signal.SIGHUP: ExitCode.TERMINATED,
-}
+SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED}
+_restore_keys: list[Callable[[], object]] = []  # while keys are read
 T = TypeVar("T")
 
 
@@ -53,12 +50,8 @@ class Interruption:
 
     def __init__(self, drain: Callable[[], object], abort: Callable[[], object], doing: str) -> None:
         self.exit: ExitCode | None = None
-        self._steps = iter(
-            (
-                (doing, drain),
-                ("breaking off; what was sent without an answer is in doubt. Once more ends at once", abort),
-            )
-        )
+        breaking_off = "breaking off; what was sent without an answer is in doubt. Once more ends at once"
+        self._steps = iter(((doing, drain), (breaking_off, abort)))
 
     def signal(self, number: signal.Signals) -> None:
         """Take the next step."""
@@ -66,7 +59,8 @@ class Interruption:
             self.exit = SIGNALS[number]
         step = next(self._steps, None)
         if step is None:
-            _show_cursor()
+            for restore in (_show_cursor, *_restore_keys):
+                restore()
             os._exit(self.exit)
         console.print_info(f"{'Ctrl-C' if number is signal.SIGINT else number.name}: {step[0]}")
         step[1]()
@@ -160,14 +154,20 @@ def read_keys(keyboard: Keyboard) -> Iterator[None]:
         for key in typed.decode("ascii", "ignore"):
             keyboard.press(key)
 
+    def restore(when: int = termios.TCSANOW) -> None:
+        with suppress(termios.error):  # the terminal is gone
+            if _in_foreground():
+                termios.tcsetattr(descriptor, when, before)
+
+    _restore_keys.append(restore)
     tty.setcbreak(descriptor)  # keys as they come; Ctrl-C stays a signal
     loop.add_reader(descriptor, read)
     try:
         yield
     finally:
         loop.remove_reader(descriptor)
-        if _in_foreground():
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        _restore_keys.remove(restore)
+        restore(termios.TCSADRAIN)
 
 
 def _in_foreground() -> bool:

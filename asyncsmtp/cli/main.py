@@ -52,15 +52,12 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise CommandError(f"there is no command “{args[0]}”{_nearest(args[0])}", "asyncsmtp --help")
+            from asyncsmtp.bulk.setup.config_types import describe_nearest  # late: only an error needs it
+
+            raise CommandError(
+                f"there is no command “{args[0]}”{describe_nearest(args[0], COMMANDS)}", "asyncsmtp --help"
+            )
         return super().resolve_command(ctx, args)
-
-
-def _nearest(word: str) -> str:
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, COMMANDS, 1)
-    return f"; did you mean “{found[0]}”?" if found else ""
 
 
 _EPILOG = """\b
@@ -75,10 +72,7 @@ Example:
 
 
 @click.group(
-    cls=_Group,
-    invoke_without_command=True,
-    epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=_Group, invoke_without_command=True, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="asyncsmtp", message="asyncsmtp %(version)s")
 @click.pass_context

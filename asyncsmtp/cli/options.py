@@ -14,6 +14,7 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,7 @@ from asyncsmtp.bulk.ledger.postgres import SCHEMES, Database
 from asyncsmtp.bulk.setup.config import KEYS, load_config, name_ledger_campaign
 from asyncsmtp.bulk.setup.config_types import Choice, Count
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.error_messages import CommandError
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.replies import safe_text
 
@@ -38,11 +39,9 @@ __all__ = [
     "campaign_argument",
     "config_options",
     "find_ledger",
-    "find_passphrase",
-    "find_password",
-    "find_proxy_password",
     "json_option",
     "ledger_option",
+    "ledger_options",
     "make_cli_relay",
     "option",
     "relay_options",
@@ -60,81 +59,56 @@ _UNSAFE_KEYRINGS = ("keyring.backends.null", "keyring.backends.fail", "keyrings.
 
 @dataclass(frozen=True, slots=True)
 class CommandSecrets:
-    """Secrets for `make_relay`, from `command` where it is given, and from all the other sources."""
+    """Secrets from all sources; each method raises CommandError if no source has the secret.
+
+    Attributes:
+        command: prints the password, its first line; split as a shell would, run without one.
+    """
 
     command: str | None = None
 
     def password(self, username: str, host: str) -> Secret:
-        return find_password(username, host, self.command)
+        """Find the password of `username` at `host`. Raises CommandError: also if the command fails."""
+        if self.command is not None:
+            return _from_command(self.command)
+        name, where = safe_text(username, 80), safe_text(host, 80)
+        advice = (
+            f"set {VARIABLE}, or add --password-command 'pass show mail', or: keyring set asyncsmtp:{host} {username}"
+        )
+        return _find(VARIABLE, username, host, f"no password for {name} at {where}", advice)
 
     def proxy_password(self, username: str, host: str) -> Secret:
-        return find_proxy_password(username, host)
+        """Find the password of `username` at the proxy `host`."""
+        missing = f"no password for {safe_text(username, 80)} at the proxy {safe_text(host, 80)}"
+        advice = f"set {PROXY_VARIABLE}, or: keyring set asyncsmtp:{host} {username}"
+        return _find(PROXY_VARIABLE, username, host, missing, advice)
 
     def passphrase(self, key: Path) -> Secret | None:
-        return find_passphrase(key)
+        """Find the passphrase of a client certificate's private key; None where it is not encrypted.
+
+        Raises:
+            OSError: the key cannot be read.
+        """
+        if b"ENCRYPTED" not in key.read_bytes():
+            return None
+        missing = f"the key {safe_text(str(key), 200)} is encrypted, and there is no passphrase"
+        advice = f"set {KEY_VARIABLE}, or: keyring set asyncsmtp:client-key {key}"
+        return _find(KEY_VARIABLE, str(key), "client-key", missing, advice)
 
 
-def find_password(username: str, host: str, command: str | None) -> Secret:
-    """Find the password of `username` at `host`.
-
-    Args:
-        command: what prints it, its first line; split as a shell would, run without one.
-    Raises:
-        CommandError: no source has it, or the command fails.
-    """
-    if command is not None:
-        return _from_command(command)
-    if VARIABLE in os.environ:
-        return Secret(os.environ[VARIABLE])
+def _find(variable: str, username: str, host: str, missing: str, advice: str) -> Secret:
+    """Find a secret in a variable or the keyring, or ask for it."""
+    if variable in os.environ:
+        return Secret(os.environ[variable])
     found = _from_keyring(username, host)
-    if found is not None:
-        return found
-    if console.is_interactive():
-        return _from_prompt(username, host)
-    raise CommandError(
-        f"no password for {safe_text(username, 80)} at {safe_text(host, 80)}",
-        f"set {VARIABLE}, or add --password-command 'pass show mail', or: keyring set asyncsmtp:{host} {username}",
-    )
-
-
-def find_proxy_password(username: str, host: str) -> Secret:
-    """Find the password of `username` at the proxy `host`.
-
-    Raises:
-        CommandError: no source has it.
-    """
-    found = _from_variable(PROXY_VARIABLE) or _from_keyring(username, host)
     if found is None and console.is_interactive():
-        found = _from_prompt(username, host)
-    if found is not None:
-        return found
-    raise CommandError(
-        f"no password for {safe_text(username, 80)} at the proxy {safe_text(host, 80)}",
-        f"set {PROXY_VARIABLE}, or: keyring set asyncsmtp:{host} {username}",
-    )
+        import getpass
 
-
-def find_passphrase(key: Path) -> Secret | None:
-    """Find the passphrase of a client certificate's private key; None where it is not encrypted.
-
-    Raises:
-        CommandError: no source has it. OSError: the key cannot be read.
-    """
-    if b"ENCRYPTED" not in key.read_bytes():
-        return None
-    found = _from_variable(KEY_VARIABLE) or _from_keyring(str(key), "client-key")
-    if found is None and console.is_interactive():
-        found = _from_prompt(str(key), "this machine")
-    if found is not None:
-        return found
-    raise CommandError(
-        f"the key {safe_text(str(key), 200)} is encrypted, and there is no passphrase",
-        f"set {KEY_VARIABLE}, or: keyring set asyncsmtp:client-key {key}",
-    )
-
-
-def _from_variable(name: str) -> Secret | None:
-    return Secret(os.environ[name]) if name in os.environ else None
+        place = "this machine" if variable == KEY_VARIABLE else safe_text(host, 80)
+        found = Secret(getpass.getpass(f"Password of {safe_text(username, 80)} at {place}: "))
+    if found is None:
+        raise CommandError(missing, advice)
+    return found
 
 
 def _from_command(command: str) -> Secret:
@@ -170,12 +144,6 @@ def _from_keyring(username: str, host: str) -> Secret | None:
         console.print_info(f"the keyring cannot be read: {safe_text(str(error), 200)}")
         return None
     return Secret(found) if found else None
-
-
-def _from_prompt(username: str, host: str) -> Secret:
-    import getpass
-
-    return Secret(getpass.getpass(f"Password of {safe_text(username, 80)} at {safe_text(host, 80)}: "))
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -263,6 +231,19 @@ def find_ledger(campaign: Path | None, ledger: Path | Database | None, *, sandbo
     if sandbox:
         return NamedLedger(config.sandbox_ledger, f"{campaign} --sandbox")
     return NamedLedger(config.ledger_location, str(campaign))
+
+
+def ledger_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
+    """Add CAMPAIGN.toml, --ledger and --sandbox; the first parameter is the `NamedLedger` that they name."""
+
+    @campaign_argument()
+    @ledger_option
+    @sandbox_option
+    @wraps(command)
+    def find_and_call(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, **options: Any) -> ExitCode:
+        return command(find_ledger(campaign, ledger, sandbox=sandbox), **options)
+
+    return find_and_call
 
 
 def make_cli_relay(

@@ -22,13 +22,14 @@ from asyncsmtp import (
     RecipientError,
     Relay,
     RelayConfig,
+    RowState,
     SqliteLedger,
-    State,
     TemplateError,
 )
-from asyncsmtp.errors import InvalidArgument, LedgerBusy, LedgerEmpty, LedgerMismatch
+from asyncsmtp.errors import InvalidArgument, LedgerBusy, LedgerEmpty, LedgerMismatch, LocalProtocolError
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import NO_REPLY, Rule, ScriptedRelay, Stage, StageContext, Wait
+from tests.cli.serving import serving
 
 PEOPLE = [{"email": f"{name.lower()}@example.org", "name": name} for name in ("Ann", "Bob", "Cid")]
 FILE = """\
@@ -84,7 +85,7 @@ def make(tmp_path: Path, recipients: object = PEOPLE, **settings: object) -> Cam
     return Campaign(**given | settings)  # type: ignore[arg-type]
 
 
-async def entries(campaign: Campaign, *states: str | State) -> list[Entry]:
+async def entries(campaign: Campaign, *states: str | RowState) -> list[Entry]:
     return [entry async for entry in campaign.results(states or None)]
 
 
@@ -94,7 +95,7 @@ async def test_a_campaign_file_is_run(file: Path) -> None:
         result = await Campaign.from_file(file, relay=url(relay)).run()
     assert isinstance(result, CampaignResult)
     assert result.counts["accepted"] == 3
-    assert set(result.counts) == {str(state) for state in State}
+    assert set(result.counts) == {str(state) for state in RowState}
     assert (result.exit_reason, result.resumes_at) == (ExitReason.COMPLETE, None)
     assert {message.email["Subject"] for message in relay.received} == {"News for Ann", "News for Bob", "News for Cid"}
     assert (file.parent / "news.ledger").exists()
@@ -161,6 +162,36 @@ async def test_an_async_iterable_is_read_once(tmp_path: Path) -> None:
     assert sorted(message.email.get_content().strip() for message in relay.received) == ["0 true", "1 true", "2 true"]
 
 
+async def test_rows_that_were_read_in_part_are_not_the_campaign(tmp_path: Path) -> None:
+    """The rest of an iterator would be mailed as if it were all; a list is read again."""
+    rows: list[object] = [*PEOPLE, "nobody"]
+    started = asyncio.Event()
+
+    async def slow() -> AsyncIterator[object]:
+        yield PEOPLE[0]
+        started.set()
+        await asyncio.sleep(30)
+
+    async with ScriptedRelay() as relay:
+        interrupted = make(tmp_path, slow(), relay=url(relay))
+        check = asyncio.create_task(interrupted.check())
+        await started.wait()
+        check.cancel()
+        await asyncio.gather(check, return_exceptions=True)
+        broken = make(tmp_path, iter([*rows, *PEOPLE]), relay=url(relay))
+        with pytest.raises(TypeError):
+            await broken.check()
+        for campaign in (interrupted, broken):
+            with pytest.raises(ConfigError, match="recipients= was read in part and cannot be read again") as caught:
+                await campaign.run()
+            assert caught.value.advice == "make a new Campaign"
+        again = make(tmp_path, rows, relay=url(relay))
+        with pytest.raises(TypeError):
+            await again.check()
+        rows.pop()
+        assert (await again.run()).counts["accepted"] == len(relay.received) == 3
+
+
 async def test_the_saved_rows_are_the_owner_s_and_go_with_the_campaign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,13 +225,13 @@ async def test_outcomes_are_iterated(tmp_path: Path) -> None:
     bob = found["bob@example.org"]
     assert (bob.row, bob.state, bob.code, bob.status, bob.reply) == (
         2,
-        State.REJECTED,
+        RowState.REJECTED,
         550,
         "5.1.1",
         "5.1.1 no such user",
     )
     assert (bob.attempt, bob.fields["name"], bob.host) == (1, "Bob", f"127.0.0.1:{relay.port}")
-    assert found["ann@example.org"].state is State.ACCEPTED
+    assert found["ann@example.org"].state is RowState.ACCEPTED
     assert run.result is not None
     assert (run.result.counts["accepted"], run.result.counts["rejected"]) == (2, 1)
     assert run.result.exit_reason is ExitReason.COMPLETE
@@ -236,6 +267,19 @@ async def test_a_loop_that_is_left_without_a_block_is_waited_for(tmp_path: Path)
         assert (await campaign.run()).counts["accepted"] == len(relay.received) == 40
 
 
+async def test_loops_that_are_left_follow_each_other(tmp_path: Path) -> None:
+    """Each waits for the end of the one before it, and no row is in doubt."""
+    async with ScriptedRelay() as relay:
+        campaign = make(tmp_path, many(), relay=url(relay), concurrency=2, sessions=1)
+        for _ in range(3):
+            async for _ in campaign.run():
+                break
+        counts = await campaign.counts()
+        assert counts["accepted"] == len(relay.received) < 40
+        assert counts["sending"] == counts["in doubt"] == 0
+        assert (await campaign.run()).counts["accepted"] == len(relay.received) == 40
+
+
 async def test_a_loop_that_somebody_still_has_is_not_waited_for(tmp_path: Path) -> None:
     """It could go on: the ledger is busy."""
     async with ScriptedRelay() as relay:
@@ -245,6 +289,54 @@ async def test_a_loop_that_somebody_still_has_is_not_waited_for(tmp_path: Path) 
             with pytest.raises(LedgerBusy):
                 await campaign.run()
             assert len(await entries(campaign)) == 40
+
+
+async def test_a_run_is_used_once(tmp_path: Path) -> None:
+    """Awaited again it has its result; further outcomes, or another try after an error, take another run."""
+    async with ScriptedRelay() as relay:
+        campaign = make(tmp_path, many(4), relay=url(relay))
+        awaited = campaign.run(limit=1)
+        assert await awaited is await awaited
+        left = campaign.run()
+        async for _ in left:
+            break
+        assert await left is left.result is not None
+        looped = campaign.run()
+        assert len([outcome async for outcome in looped]) == 4 - left.result.counts["accepted"]
+        assert await looped is looped.result
+        for run in (awaited, left, looped):
+            with pytest.raises(LocalProtocolError, match=r"call campaign\.run\(\) again"):
+                aiter(run)
+        failed = make(tmp_path, [], relay=url(relay)).run()
+        with pytest.raises(RecipientError):
+            await failed
+        with pytest.raises(LocalProtocolError, match="this run is over"):
+            await failed
+
+
+def test_a_run_is_a_coroutine(tmp_path: Path) -> None:
+    """For `asyncio.run`; a task of it can be cancelled."""
+    with serving(ScriptedRelay({Stage.END_OF_DATA: {2: Wait(30)}})) as relay:
+        campaign = make(tmp_path, relay=url(relay), concurrency=1, sessions=1)
+        result: CampaignResult = asyncio.run(campaign.run(limit=1))
+        assert (result.counts["accepted"], result.exit_reason) == (1, ExitReason.LIMIT)
+
+        async def cancel() -> None:
+            task = asyncio.create_task(campaign.run())
+            await until(lambda: relay.count_stage(Stage.END_OF_DATA) > 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(cancel())
+        assert asyncio.run(campaign.counts())["in doubt"] == 1
+
+
+def test_a_run_that_nobody_awaits_is_warned_of(tmp_path: Path) -> None:
+    campaign = make(tmp_path)
+    with pytest.warns(RuntimeWarning, match="the run of <Campaign 'news'> was never awaited"):
+        campaign.run()
+    campaign.run().close()
 
 
 async def test_stop_ends_a_run(tmp_path: Path) -> None:
@@ -309,6 +401,21 @@ async def test_wait_stays_for_further_attempts(tmp_path: Path) -> None:
     assert run.result.exit_reason is ExitReason.COMPLETE
 
 
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_the_time_for_further_attempts_ends(file: Path, in_file: bool) -> None:
+    """`for` in [retry], or `retry_for=`: the last refusal is final."""
+    settings: dict[str, object] = {"retry_delay": 0.1, "retry_for": 0.05}
+    if in_file:
+        file.write_text(f'{FILE}[retry]\ndelay = "0.1s"\nfor = "0.05s"\n', encoding="utf-8")  # noqa: ASYNC240
+        settings = {}
+    async with ScriptedRelay(refusing(bob="451 4.3.0 later")) as relay:
+        campaign = Campaign.from_file(file, relay=url(relay), **settings)  # type: ignore[arg-type]
+        result = await campaign.run(wait=True)
+        (bob,) = await entries(campaign, "rejected")
+    assert (result.exit_reason, bob.attempts) == (ExitReason.COMPLETE, 2)
+    assert bob.reply.startswith("given up after attempt 2")
+
+
 async def test_results_and_a_decision(tmp_path: Path) -> None:
     """A lost reply is in doubt; a person decides, and the next run sends it again."""
     script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: {2: NO_REPLY}}
@@ -319,7 +426,7 @@ async def test_results_and_a_decision(tmp_path: Path) -> None:
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         (doubtful,) = await entries(campaign, "in_doubt")
-        assert doubtful == (await entries(campaign, State.IN_DOUBT))[0] == (await entries(campaign, "in doubt"))[0]
+        assert doubtful == (await entries(campaign, RowState.IN_DOUBT))[0] == (await entries(campaign, "in doubt"))[0]
         assert [entry.row for entry in await entries(campaign)] == [1, 2, 3]
         assert await campaign.resolve("resend", rows=[99]) == 0
         assert await campaign.resolve("resend", rows=[doubtful.row]) == 1
@@ -350,7 +457,9 @@ async def test_a_check_sends_nothing_and_makes_no_ledger(file: Path) -> None:
     campaign = Campaign.from_file(file, relay="smtp://127.0.0.1:1?security=none", unsubscribe=unsubscribe)
     result = await campaign.check()
     assert result, result.findings
-    assert not await Campaign.from_file(file).check()  # nothing to unsubscribe by is an objection
+    objected = await Campaign.from_file(file).check()  # nothing to unsubscribe by is an objection, and stops no run
+    assert "objection" in {finding.weight for finding in objected.findings}
+    assert objected
     assert (result.report.rows, result.report.recipients, result.file) == (3, 3, str(file.parent / "people.csv"))
     assert result.report.sample is not None
     assert {finding.rule for finding in result.findings}
@@ -379,7 +488,7 @@ async def test_strict_and_empty_campaigns_send_nothing(tmp_path: Path) -> None:
         with pytest.raises(RecipientError, match="row 4"):
             await odd.run(strict=True)
         nobody = make(tmp_path, [{"email": "", "name": "Dan"}], relay=url(relay))
-        with pytest.raises(RecipientError, match="nobody would be mailed"):
+        with pytest.raises(RecipientError, match=r"nobody would be mailed, since row 1 \(line 1\): “email” is blank"):
             await nobody.run()
         with pytest.raises(RecipientError, match="no rows"):
             await make(tmp_path, [], relay=url(relay)).run()
@@ -395,7 +504,7 @@ async def test_a_ledger_that_is_open_stays_open(tmp_path: Path) -> None:
             assert (await campaign.counts())["accepted"] == 3
             assert len(await entries(campaign)) == 3
             assert await campaign.resolve("skip") == 0
-            assert (await ledger.counts())[State.ACCEPTED] == 3
+            assert (await ledger.counts())[RowState.ACCEPTED] == 3
     assert not (tmp_path / "news.ledger").exists()
 
 
@@ -435,7 +544,7 @@ async def test_the_steps_of_a_run_may_be_taken_one_by_one(file: Path) -> None:
             assert (opened.has_begun, await opened.suppress(), await opened.count_ready()) == (True, 0, 3)
             assert await opened.find_first_address() == "ann@example.org"
             async with opened.start(limit=1) as run:
-                await run.go()
+                await run.run()
         assert len(relay.received) == 1
         async with campaign.open() as opened:
             assert (opened.has_begun, opened.has_rows_to_load) == (True, False)
@@ -470,6 +579,10 @@ async def test_a_password_stands_beside_the_url_or_in_the_environment(
             await make(tmp_path, relay=way.replace("ada@", "ada:hunter2@")).run()
         with pytest.raises(asyncsmtp.InsecureConnection):
             await make(tmp_path, relay=way, password="hunter2").run()  # it was found, and not sent in clear
+        with pytest.raises(asyncsmtp.InsecureConnection):
+            await make(tmp_path, relay=way, token="ya29").run()
+        with pytest.raises(ConfigError, match="pass password= or token="):
+            make(tmp_path, relay=way, token="ya29", password="hunter2")
         monkeypatch.setenv("ASYNCSMTP_PASSWORD", "hunter2")
         with pytest.raises(asyncsmtp.InsecureConnection):
             await make(tmp_path, relay=way).run()
@@ -486,6 +599,8 @@ async def test_a_password_stands_beside_the_url_or_in_the_environment(
         ({"relay": 25}, "relay= must be a URL, a Relay, or several of them; it is int"),
         ({"relay": [3]}, "relay= must be a URL"),
         ({"ledger": 3}, "ledger= must be a path, a URL or a Ledger; it is int"),
+        ({"ledger": SqliteLedger}, "ledger= must be a path, a URL or a Ledger; it is the class SqliteLedger"),
+        ({"token": 3}, "token= must be text, a Secret or an async function; it is int"),
         ({"password": 3}, "password= must be text or a Secret; it is int"),
         ({"subject": 3}, "subject= must be text"),
         ({"subject": None}, "subject= must be text"),
@@ -507,7 +622,7 @@ def test_a_wrong_type_of_a_method_is_a_type_error_at_the_call(file: Path) -> Non
     campaign = Campaign.from_file(file)
     for wrong in ({"relay": 3}, {"ledger": 3}, {"limit": "3"}, {"add": 3}):
         with pytest.raises(TypeError, match=f"{next(iter(wrong))}= must be"):
-            campaign.run(**wrong)  # type: ignore[arg-type]
+            campaign.run(**wrong)
     with pytest.raises(TypeError, match="path= must be a path"):
         Campaign.from_file(3)  # type: ignore[arg-type]
 
@@ -517,9 +632,17 @@ def test_a_wrong_type_of_a_method_is_a_type_error_at_the_call(file: Path) -> Non
     [
         ({"sessions": 0}, "sessions= must be a whole number from 1 to 10000"),
         ({"in_doubt": "maybe"}, "in_doubt= must be one of hold, resend"),
-        ({"rate": "fast"}, "rate= “fast” is no rate"),
+        ({"rate": "fast"}, "rate= “fast” is not a valid rate"),
+        ({"ledger": "mysql://ann:secret@example.org/x"}, "ledger= must be a file or a URL of PostgreSQL: mysql:"),
+        ({"ledger": ":memory:"}, "ledger= must be a file or a URL of PostgreSQL: :memory:"),
         ({"name": "../x"}, "name= “../x” must be letters"),
         ({"text": None}, "there is no message: pass text= or html="),
+        (
+            {"text": "message.txt"},
+            "text= “message.txt” names a file; a str is the template itself: write Path('message.txt')",
+        ),
+        ({"html": "no such file.HTML"}, "html= “no such file.HTML” names a file"),
+        ({"text": __file__}, f"write Path({__file__!r})"),
         ({"name": None}, "pass name="),
         ({"dkim": {"domain": "example.org", "selector": "s1"}}, "dkim= needs either key"),
         ({"dkim": {"domain": "example.org", "selector": "s1", "kee": "x"}}, "unknown key “kee”; did you mean “key”"),
@@ -529,6 +652,7 @@ def test_a_wrong_value_is_a_config_error_at_the_call(tmp_path: Path, wrong: dict
     with pytest.raises(ConfigError) as caught:
         make(tmp_path, **wrong)
     assert why in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 async def test_wrong_rows_states_and_decisions_are_named(tmp_path: Path) -> None:
@@ -536,18 +660,57 @@ async def test_wrong_rows_states_and_decisions_are_named(tmp_path: Path) -> None
         await make(tmp_path, ["ann@example.org"]).check()
     with pytest.raises(TypeError, match="recipients= row 1: 'tags' must be text, not list"):
         await make(tmp_path, [{"email": "ann@example.org", "tags": ["a"]}]).check()
+    for row, why in (
+        ({5: "x"}, "row 1: a column is 5: it must be text"),
+        ({"email": "x", None: ["y"]}, r"row 1: a column is None: it must be text \(csv.DictReader"),
+        ({"n": float("nan")}, "row 1: 'n' must be text or a finite number, not nan"),
+        ({"n": float("-inf")}, "row 1: 'n' must be text or a finite number, not -inf"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            await make(tmp_path, [row]).check()
     with pytest.raises(ConfigError, match="there is no state 'sent'"):
         await entries(make(tmp_path), "sent")
     with pytest.raises(ConfigError, match="there is no decision 'delete'"):
         await make(tmp_path).resolve("delete")
+    campaign = make(tmp_path)
+    with pytest.raises(ConfigError, match="there is no state 'sent'"):
+        campaign.results("sent")
+    for wrong in (5, [5], [None]):
+        with pytest.raises(TypeError, match="states= must be str or RowState"):
+            campaign.results(wrong)  # type: ignore[arg-type]
+    for wrong_row in ("1", ["1"], [None]):
+        with pytest.raises(TypeError, match="rows= must be int"):
+            await campaign.resolve("skip", rows=wrong_row)  # type: ignore[arg-type]
+
+
+async def test_one_state_or_row_stands_for_a_list_of_it(tmp_path: Path) -> None:
+    """A state is also its word, and a key of the counts in each form."""
+    async with ScriptedRelay(refusing(bob="550 5.1.1 no such user")) as relay:
+        campaign = make(tmp_path, relay=url(relay))
+        counts: Mapping[object, int] = (await campaign.run()).counts  # type: ignore[assignment]
+    assert counts["accepted"] == counts[RowState.ACCEPTED] == counts["ACCEPTED".lower()] == 2
+    assert counts["in_doubt"] == counts[RowState.IN_DOUBT] == 0
+    with pytest.raises(KeyError, match="sent"):
+        counts["sent"]
+    (bob,) = [entry async for entry in campaign.results("rejected")]
+    assert [bob] == [entry async for entry in campaign.results(RowState.REJECTED)]
+    assert bob.state == "rejected"
+    assert bob.state != "accepted"
+    assert RowState.IN_DOUBT == "in_doubt" == RowState.IN_DOUBT
+    assert (RowState.REJECTED == 4, RowState.REJECTED != 4, {4: 1}[RowState.REJECTED]) == (True, False, 1)
+    assert await campaign.resolve("resend", rows=1, states="rejected") == 0
+    assert await campaign.resolve("resend", rows=bob.row, states="rejected") == 1
 
 
 async def test_what_a_row_of_a_program_lacks_is_a_problem_of_that_row(tmp_path: Path) -> None:
     """The first row names the columns, as the header of a file does."""
     campaign = make(tmp_path, [PEOPLE[0], {"email": "bob@example.org", "nom": "Bob"}, {"email": "cid@example.org"}])
     report = (await campaign.check()).report
-    assert (report.recipients, report.problems) == (2, 1)
+    assert (report.recipients, report.problems) == (1, 2)
     assert "nom" in report.problem_rows[0].reason
+    assert report.problem_rows[1].reason == "lacks “name”, which the first row has: None leaves a cell empty"
+    blank = make(tmp_path, [PEOPLE[0], {"email": "bob@example.org", "name": None}])
+    assert (await blank.check()).report.recipients == 2
 
 
 async def test_the_address_column_may_be_named(tmp_path: Path) -> None:
@@ -557,3 +720,43 @@ async def test_the_address_column_may_be_named(tmp_path: Path) -> None:
         await campaign.run()
     assert relay.received[0].forward_paths == ("ann@example.org",)
     assert Mailbox.parse(relay.received[0].reverse_path or "") == Mailbox("news", "example.org")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"recipients": "a\0b"}, ConfigError),
+        ({"recipients": [{"email": "ann@example.org", "n": 10**5000}]}, RecipientError),
+        ({"recipients": [{1: "ann@example.org"}]}, TypeError),
+        ({"folder": "a\0b"}, ConfigError),
+        ({"ledger": ""}, ConfigError),
+        ({"ledger": Path()}, ConfigError),
+        ({"columns": {1: "email"}}, TypeError),
+        ({"inline": {1: "logo.png"}}, TypeError),
+        ({"headers": {1: "x"}}, TypeError),
+        ({"domain_rates": {1: {"rate": "1/s"}}}, TypeError),
+        ({"retry_for": float("nan")}, ConfigError),
+        ({"where": "row.nope"}, InvalidArgument),
+        ({"where": "name.__class__"}, InvalidArgument),
+    ],
+)
+async def test_errors_are_of_the_package_or_a_type_error(
+    tmp_path: Path, settings: dict[str, object], kind: type[Exception]
+) -> None:
+    """No other error of the standard library, and none of another library, reaches a program."""
+    given = {"relay": "smtp://127.0.0.1:1?security=none", **settings}
+    with pytest.raises(kind):
+        await make(tmp_path, given.pop("recipients", PEOPLE), **given).run()
+
+
+async def test_wrong_arguments_of_methods_are_reported(tmp_path: Path) -> None:
+    campaign = make(tmp_path)
+    with pytest.raises(ConfigError, match="limit= 0 must be at least 1"):
+        campaign.run(limit=0)
+    with pytest.raises(TypeError, match="name_server= must be text"):
+        await campaign.check(dns=True, name_server=5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="too long"):
+        Campaign.from_file("x" * 5000)
+    async with ScriptedRelay() as relay:
+        await campaign.run(relay=url(relay))
+    assert await campaign.resolve("resend", rows=[10**30]) == 0

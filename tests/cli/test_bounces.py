@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.bulk.bounces.test_report import report
 
 from asyncsmtp.testing import ScriptedRelay
+from tests.bulk.bounces.test_dsn import report
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.ledger.interfaces import RowState, Settlement
+from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -185,6 +187,16 @@ def test_what_is_refused_for_too_long_is_given_up(command: Command, campaign: Pa
     assert ended.code == 1, ended.err
     (bob,) = [row for row in results(command, campaign) if row["state"] == "rejected"]
     assert (bob["attempts"], bob["code"], bob["reply"]) == (3, 451, "given up after attempt 3: 4.3.0 later")
+
+
+def test_time_for_further_attempts_is_limited(command: Command, campaign: Path) -> None:
+    """--retry-for: the next refusal after that long is the last."""
+    with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
+        words = ("--yes", "--wait", "--retry-delay", "0.2s", "--retry-for", "0.1s")
+        ended = command("bulk", campaign, *relay_at(relay), *words)
+    assert ended.code == 1, ended.err
+    (bob,) = [row for row in results(command, campaign) if row["state"] == "rejected"]
+    assert (bob["attempts"], bob["reply"]) == (2, "given up after attempt 2: 4.3.0 later")
 
 
 def test_a_day_s_quota_ends_the_run_and_the_next_one_remembers_it(command: Command, campaign: Path) -> None:
@@ -623,3 +635,16 @@ def test_an_image_with_a_path_goes_along(command: Command, campaign: Path) -> No
     assert 'src="cid:pictures-logo.png"' in str(relay.received[0].email.get_body(("html",)).get_content())
     (folder / "pictures/logo.png").unlink()
     assert "pictures/logo.png: does not exist" in command("bulk", campaign, "--name", "b", "--dry-run").sentence
+
+
+def test_what_the_ledger_could_not_take_is_printed_after_its_last_attempt(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that was written as the ledger was closed is not printed; one that failed only then is."""
+    lost = (Settlement(3, RowState.ACCEPTED, 250, reply="kept"),)
+    open_ledger = property(lambda ledger: lost if ledger._queue.closing else (lost[0]._replace(row=2),))
+    monkeypatch.setattr(SqliteLedger, "unsettled", open_ledger)
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--yes")
+    assert "the ledger could not take them:\n  row 3: accepted 250 kept\n" in ended.err
+    assert "row 2" not in ended.err

@@ -284,4 +284,4 @@ def test_a_header_that_is_there_twice_is_refused(command: Command, campaign: Pat
     campaign.write_text(campaign.read_text("utf-8") + twice, encoding="utf-8")
     ended = command("check", campaign)
     assert ended.code == 2
-    assert ended.sentence.endswith("also as “Feedback-ID”: take one of them out")
+    assert ended.sentence.endswith("also as “Feedback-ID”: remove one of them")

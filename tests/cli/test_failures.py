@@ -97,3 +97,16 @@ def test_a_bug_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch) -
 def test_foreign_text_in_a_bug_is_harmless() -> None:
     """CT-01: an exception of some library may carry what the relay said."""
     assert "\x1b" not in explain(RuntimeError("\x1b[31m")).sentence
+
+
+def test_parameters_are_printed_as_options() -> None:
+    """The library names its parameters; whoever types a command has options for them."""
+    failure = explain(
+        errors.RecipientError("people.csv: no column is called e-mail: name it with email_column=; it has “where=”")
+    )
+    assert failure.sentence == "people.csv: no column is called e-mail: name it with --email-column; it has “where=”"
+    failure = explain(errors.ConfigError("where= fails on row 3", "correct ca_file= or other=, not smtp://x?proxy=y"))
+    assert (failure.sentence, failure.advice) == (
+        "--where fails on row 3",
+        "correct --ca-file or other=, not smtp://x?proxy=y",
+    )

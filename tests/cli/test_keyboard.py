@@ -91,3 +91,41 @@ def test_q_finishes_and_the_terminal_is_as_it_was(campaign: Path) -> None:
     assert b"3 pending" in drawn
     assert before
     assert relay.received == []
+
+
+THRICE = """
+import asyncio, os, signal
+from asyncsmtp.cli.controls import handle_signals, read_keys
+
+async def main():
+    with handle_signals(lambda: None, lambda: None), read_keys(None):
+        print("reading", flush=True)
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+
+asyncio.run(main())
+"""
+
+
+def test_after_the_third_signal_the_terminal_is_as_it_was() -> None:
+    """BL-16: the shell that follows shows what is typed, and takes whole lines."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", THRICE])
+    before, during, drawn = termios.tcgetattr(terminal), None, b""
+    try:
+        while data := os.read(terminal, 65536):
+            drawn += data
+            during = during or (b"reading" in drawn and termios.tcgetattr(terminal)) or None
+    except OSError:
+        pass
+    _, status = os.waitpid(pid, 0)
+    after = termios.tcgetattr(terminal)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130, drawn
+    assert during is not None
+    assert before[3] & termios.ICANON
+    assert not during[3] & termios.ICANON
+    assert after == before

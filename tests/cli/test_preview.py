@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_composed_is_skipped_as_it_will_be(command: Command
     ended = command("preview", dated)
     assert (ended.code, ended.out.splitlines()[0]) == (0, "row 4")
     assert "3 rows cannot be mailed: the first is row 1 (line 2): " in ended.err
-    assert "“soon” is no date" in ended.err
+    assert "“soon” is not a date" in ended.err
     ended = command("preview", dated, "--eml", "out")
     assert ended.code == 0, ended.err
     assert [file.name for file in Path("out").iterdir()] == ["row-4.eml"]

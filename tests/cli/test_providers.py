@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bulk.pace.test_providers import ZONE
-
 from asyncsmtp.testing import ScriptedRelay
+from tests.bulk.rate_limit.test_mx_providers import ZONE
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import relay_at

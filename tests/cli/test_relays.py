@@ -10,8 +10,7 @@ import pytest
 from asyncsmtp.cli.options import make_cli_relay
 from asyncsmtp.cli.output.error_messages import CommandError
 from asyncsmtp.client.config.login_config import ClientCertificate
-from asyncsmtp.client.config.proxy import Proxy, ProxyKind
-from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.client.config.relay import Dialogue, Proxy, ProxyKind
 from asyncsmtp.errors import ConfigError, InvalidArgument
 from asyncsmtp.protocol.auth.auth import Secret
 
@@ -63,7 +62,7 @@ def test_a_missing_ca_file_is_reported_before_anything_is_opened(tmp_path: Path)
 
 def test_a_url_that_is_not_a_relay_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's own sentence."""
-    with pytest.raises(InvalidArgument, match="is no relay"):
+    with pytest.raises(InvalidArgument, match="is not a relay"):
         make_cli_relay("relay.example:25")
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from asyncsmtp.cli import options
-from asyncsmtp.cli.options import find_passphrase, find_password, find_proxy_password
+from asyncsmtp.cli.options import CommandSecrets
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError
 from asyncsmtp.protocol.auth.auth import Secret
@@ -36,22 +36,23 @@ def keyring(monkeypatch: pytest.MonkeyPatch, found: str | None, module: str = "k
 def test_the_most_explicit_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-11: an option, the environment, the keyring; a person is asked only when all are silent."""
     keyring(monkeypatch, "from the keyring")
-    assert find_password("user", "relay.example", None).reveal() == "from the keyring"
+    assert CommandSecrets().password("user", "relay.example").reveal() == "from the keyring"
     monkeypatch.setenv(options.VARIABLE, "from the environment")
-    assert find_password("user", "relay.example", None).reveal() == "from the environment"
+    assert CommandSecrets().password("user", "relay.example").reveal() == "from the environment"
     assert (
-        find_password("user", "relay.example", "printf 'from the command\\nsecond line'").reveal() == "from the command"
+        CommandSecrets("printf 'from the command\\nsecond line'").password("user", "relay.example").reveal()
+        == "from the command"
     )
 
 
 def test_a_person_is_asked_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt in a cron job hangs for ever."""
     with pytest.raises(CommandError, match=r"no password for user at relay\.example") as caught:
-        find_password("user", "relay.example", None)
+        CommandSecrets().password("user", "relay.example")
     assert "ASYNCSMTP_PASSWORD" in caught.value.failure.advice
     monkeypatch.setattr(console, "is_interactive", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: CANARY)
-    assert find_password("user", "relay.example", None).reveal() == CANARY
+    assert CommandSecrets().password("user", "relay.example").reveal() == CANARY
 
 
 @pytest.mark.parametrize("module", ["keyring.backends.null", "keyring.backends.fail", "keyrings.alt.file"])
@@ -61,7 +62,7 @@ def test_a_keyring_that_keeps_passwords_in_clear_or_not_at_all_is_no_source(
     """AU-14: a plaintext file that calls itself a keyring."""
     keyring(monkeypatch, CANARY, module)
     with pytest.raises(CommandError, match="no password"):
-        find_password("user", "relay.example", None)
+        CommandSecrets().password("user", "relay.example")
 
 
 @pytest.mark.parametrize(
@@ -77,12 +78,12 @@ def test_a_keyring_that_keeps_passwords_in_clear_or_not_at_all_is_no_source(
 def test_a_password_command_that_fails_is_one_sentence(command: str, sentence: str) -> None:
     """Wrong quoting, a locked vault: told, and never the next source tried instead."""
     with pytest.raises(CommandError, match=f"^{sentence}"):
-        find_password("user", "relay.example", command)
+        CommandSecrets(command).password("user", "relay.example")
 
 
 def test_a_password_command_is_run_without_a_shell(capfd: pytest.CaptureFixture[str]) -> None:
     """What stands in it is words, not a program."""
-    assert find_password("user", "relay.example", "echo a; echo b").reveal() == "a; echo b"
+    assert CommandSecrets("echo a; echo b").password("user", "relay.example").reveal() == "a; echo b"
 
 
 def test_the_others_have_sources_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -91,20 +92,20 @@ def test_the_others_have_sources_of_their_own(monkeypatch: pytest.MonkeyPatch, t
     key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
     monkeypatch.setenv(options.VARIABLE, "of the relay")
     with pytest.raises(CommandError, match="no password for bob at the proxy p") as caught:
-        find_proxy_password("bob", "p")
+        CommandSecrets().proxy_password("bob", "p")
     assert options.PROXY_VARIABLE in caught.value.failure.advice
     with pytest.raises(CommandError, match="is encrypted") as caught:
-        find_passphrase(key)
+        CommandSecrets().passphrase(key)
     assert options.KEY_VARIABLE in caught.value.failure.advice
     with monkeypatch.context() as inner:
         inner.setattr(console, "is_interactive", lambda: True)
         inner.setattr("getpass.getpass", lambda prompt: CANARY)
-        assert find_proxy_password("bob", "p") == find_passphrase(key) == Secret(CANARY)
+        assert CommandSecrets().proxy_password("bob", "p") == CommandSecrets().passphrase(key) == Secret(CANARY)
     keyring(monkeypatch, "from the keyring")
-    assert find_proxy_password("user", "relay.example") == Secret("from the keyring")
+    assert CommandSecrets().proxy_password("user", "relay.example") == Secret("from the keyring")
     monkeypatch.setenv(options.PROXY_VARIABLE, "of the proxy")
     monkeypatch.setenv(options.KEY_VARIABLE, "of the key")
-    assert find_proxy_password("bob", "p") == Secret("of the proxy")
-    assert find_passphrase(key) == Secret("of the key")
+    assert CommandSecrets().proxy_password("bob", "p") == Secret("of the proxy")
+    assert CommandSecrets().passphrase(key) == Secret("of the key")
     key.write_text("-----BEGIN PRIVATE KEY-----")
-    assert find_passphrase(key) is None
+    assert CommandSecrets().passphrase(key) is None

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bulk.bounces.test_report import report
 
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
+from tests.bulk.bounces.test_dsn import report
 from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -155,9 +155,8 @@ def test_a_server_that_is_not_there_is_named(command: Command, campaign: Path) -
 def test_without_the_driver_it_says_what_to_install(
     command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("asyncsmtp.bulk.postgres.")]:
-        if not name.endswith(".place"):
-            monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("asyncsmtp.bulk.ledger.postgres.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     ended = command("status", "--ledger", "postgresql://127.0.0.1:1/mail")
     assert ended.code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def _addresses(report: Message) -> Iterator[str]:
             yield from re.findall(r"[^\s<>,;]{1,64}@[^\s<>,;]{1,255}", str(value))[:20]
 
 
-def read_mail_files(path: Path) -> Iterator[bytes]:
+def read_mail_files(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """Yield the first `MAX_DSN_BYTES` of each message of a Maildir, an mbox file, or a folder of messages; blocks.
 
     Nothing is marked, moved or removed.
@@ -132,6 +133,7 @@ def read_mail_files(path: Path) -> Iterator[bytes]:
     Raises:
         InvalidArgument: the path does not exist, or cannot be read.
     """
+    path = Path(path)
     try:
         if path.is_dir():
             folders = [path / name for name in ("new", "cur") if (path / name).is_dir()] or [path]
@@ -143,10 +145,8 @@ def read_mail_files(path: Path) -> Iterator[bytes]:
         else:
             yield from _read_mbox(path)
     except OSError as error:
-        why = str(error.strerror or error).lower()
-        raise InvalidArgument(
-            f"{path} cannot be read: {why}: name a Maildir, an mbox file or a folder of messages"
-        ) from error
+        why = f"{str(error.strerror or error).lower()}: name a Maildir, an mbox file or a folder of messages"
+        raise InvalidArgument(f"{path} cannot be read: {why}") from error
 
 
 def _read_mbox(path: Path) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
-from asyncsmtp.client.config.proxy import parse_host_port, split_url
+from asyncsmtp.client.config.relay import parse_host_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
 from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.replies import safe_text
@@ -150,11 +150,7 @@ class ImapFolder:
                     yield int(uid), data[:MAX_DSN_BYTES]
 
     def mark_seen(self, uids: Sequence[int]) -> None:
-        r"""Mark messages as seen (`\Seen`).
-
-        Raises:
-            ConnectFailed: the connection is lost.
-        """
+        r"""Mark messages as seen (`\Seen`). Raises ConnectFailed: the connection is lost."""
         for first in range(0, len(uids), STORE_BATCH):
             with _translate_errors(self._url):
                 self._connected().add_flags(uids[first : first + STORE_BATCH], [rb"\Seen"], silent=True)

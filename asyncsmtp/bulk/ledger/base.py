@@ -5,43 +5,59 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Decision, Entry, Recovery, RowState, Settlement
 from asyncsmtp.bulk.ledger.loading import Loader, SuppressionLookup
-from asyncsmtp.bulk.ledger.store import ENTRY_BATCHES, CampaignRow, Queries, Script, Store
-from asyncsmtp.bulk.ledger.transitions import (
-    ClaimedRows,
-    CountsTracker,
-    Transition,
-    from_microseconds,
-    to_microseconds,
-)
+from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, Script, Store
+from asyncsmtp.bulk.ledger.transitions import ClaimedRows, CountsTracker, Transition, from_microseconds, to_microseconds
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import LedgerError
 
-__all__ = ["BaseLedger", "BaseReader"]
+__all__ = ["BaseLedger", "BaseReader", "RunStart"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A campaign at the start of a run, after recovery.
+
+    Attributes:
+        campaign: None where its recipients are still to be loaded.
+        run: number of this run, from 1.
+    """
+
+    campaign: CampaignRow | None
+    counts: Counts
+    run: int
+    recovery: Recovery
+
+
 _Found = list[tuple[Claim, RowState]]
+
+
+def _no_statement() -> Script[None]:
+    yield from ()
 
 
 class BaseReader(ABC):
     """A ledger opened to be read. Rows of a run that is going on, or was killed, may be SENDING.
 
-    Args:
-        place: the ledger's, for messages.
+    Attributes:
+        place: path of the file, or URL of the database.
         name: the campaign's.
     """
 
     def __init__(self, place: object, name: str, queries: Queries, campaign: CampaignRow | None) -> None:
         self.name = name
-        self._place = place
+        self.place = place
         self._queries = queries
         self._campaign = campaign
 
@@ -62,7 +78,10 @@ class BaseReader(ABC):
                 yield entry
 
     async def next_due(self) -> datetime | None:
-        """Return the earliest time at which a row may be tried; see `LedgerReader.next_due`."""
+        """Return the earliest time at which a row may be tried, UTC; None: no row is left for this run.
+
+        Where one may be tried at once, it is a time in the past.
+        """
         return await self._read(self._queries.read_next_due)
 
     @abstractmethod
@@ -72,9 +91,7 @@ class BaseReader(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
     @abstractmethod
@@ -84,7 +101,7 @@ class BaseReader(ABC):
     def _get_campaign(self) -> CampaignRow:
         """Return the campaign. Raises LedgerError: its rows are not loaded."""
         if self._campaign is None:
-            raise LedgerError(f"{self._place} holds no recipients yet: load them first")
+            raise LedgerError(f"{self.place} holds no recipients yet: load them first")
         return self._campaign
 
 
@@ -97,10 +114,11 @@ class BaseLedger(BaseReader):
 
     Args:
         place, name: as of a reader.
-        campaign: None where its rows are still to be loaded.
+        start: of this run.
         counts: updated with what is written.
         parts: what the fingerprint is made of. from_domain: the domain of the Message-IDs. Both are for the load.
         suppressions: paths of suppression lists.
+        run_in_thread: does the work with these.
     """
 
     def __init__(
@@ -108,16 +126,16 @@ class BaseLedger(BaseReader):
         place: object,
         name: str,
         store: Store,
+        start: RunStart,
         *,
-        recovery: Recovery,
-        campaign: CampaignRow | None,
         counts: CountsTracker,
         parts: Mapping[str, str],
         from_domain: str,
         suppressions: Sequence[Path],
+        run_in_thread: ThreadRunner,
     ) -> None:
-        super().__init__(place, name, store.queries, campaign)
-        self.recovery = recovery
+        super().__init__(place, name, store.queries, start.campaign)
+        self.recovery = start.recovery
         self.failed = store.queue.failed
         self._store = store
         self._queue = store.queue
@@ -127,10 +145,11 @@ class BaseLedger(BaseReader):
         self._claimed = ClaimedRows()
         self._claiming = asyncio.Lock()
         self._suppressions = SuppressionLookup(suppressions)
+        self._run_in_thread = run_in_thread
 
     @property
     def loaded(self) -> bool:
-        """Whether the ledger holds the campaign's rows."""
+        """True if the ledger holds the campaign's rows."""
         return self._campaign is not None
 
     @property
@@ -141,20 +160,32 @@ class BaseLedger(BaseReader):
     # Loading and claiming.
 
     async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
-        """Insert the whole file, or nothing; see `Ledger.load`."""
+        """Insert the whole file, or nothing: if `recipients` raises or this is cancelled, there is no campaign.
+
+        A second row for the same mailbox becomes SUPPRESSED, a Problem REJECTED; `reply` has the reason.
+        """
         if self._campaign is not None:
-            raise LedgerError(f"{self._place} holds its recipients already: this is a bug")
+            raise LedgerError(f"{self.place} holds its recipients already: this is a bug")
         loader = Loader(self._queries, self.name, self._parts, self._from_domain)
-        return await self._insert(loader, loader.begin, recipients)
+        return await self._insert(loader, self._queries.begin, recipients)
 
     async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
-        """Insert further rows; see `Ledger.add`."""
+        """Insert further rows behind the last one, all of them or none; return the counts of all rows.
+
+        Row numbers continue. A row for a mailbox that is in the ledger already becomes SUPPRESSED.
+        """
         self._get_campaign()
         loader = Loader(self._queries, self.name, self._parts, self._from_domain)
         return await self._insert(loader, loader.begin_addition, recipients)
 
     async def suppress(self) -> int:
-        """Make unsent rows that are on a suppression list SUPPRESSED; return how many."""
+        """Make the rows that are still to be sent and are on a suppression list SUPPRESSED; return how many.
+
+        `claim` does the same with the rows it claims, so an entry added during a run counts.
+
+        Raises:
+            SuppressionError: a list cannot be used.
+        """
         self._get_campaign()
         number = last_row = 0
         async with self._claiming:
@@ -170,10 +201,19 @@ class BaseLedger(BaseReader):
         return number
 
     async def claim(self, limit: int) -> list[Claim]:
-        """Claim up to `limit` rows; see `Ledger.claim`."""
+        """Claim up to `limit` rows; none left: an empty list.
+
+        First rows that were released, then deferred and postponed rows that are due, by their times, then in file
+        order the pending rows and those that an earlier run deferred without a time, each of these once in a run.
+        If it is cancelled, no row is claimed.
+        """
         self._get_campaign()
         async with self._claiming:
-            claims = self._claimed.claim_released(limit) or await self._claim_due(limit)
+            claims = self._claimed.claim_released(limit)
+            if not claims:
+                most = limit + len(self._claimed)  # claimed rows are read as well, and skipped
+                _, free = await self._read_claimable(partial(self._queries.read_due, most))
+                claims = self._claimed.claim(free, limit)
             while not claims:
                 script = partial(self._queries.read_claims, self._claimed.last_row, limit)
                 found, free = await self._read_claimable(script)
@@ -194,7 +234,8 @@ class BaseLedger(BaseReader):
 
         The future is the gate before the point of no return: the sender holds back the end of data until it is done.
         A crash after it finds the row SENDING, so in doubt; a crash before it finds the row pending, and then no
-        server can have accepted the message (delivery invariant I1).
+        server can have accepted the message. Cancelling the future does not undo the mark;
+        `release` does.
         """
         row = claim.recipient.row
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -203,7 +244,10 @@ class BaseLedger(BaseReader):
         return done
 
     def settle(self, settlement: Settlement) -> None:
-        """Record the outcome of a claimed row; durable before any mark made later, soon in any case."""
+        """Record the outcome of a claimed row; durable before any mark made later, soon in any case.
+
+        After a failure the outcome is kept in `unsettled` before the error is raised.
+        """
         row, after = settlement.row, settlement.state
         before = self._claimed.advance(row, after)
         self._claimed.remove(row)
@@ -211,10 +255,13 @@ class BaseLedger(BaseReader):
         self._queue.put(Transition(row, before, after, tried, settlement), urgent=False)
 
     def release(self, claim: Claim, *, tried: bool = False) -> None:
-        """Make a claimed row pending again, so that it may be claimed again in this run.
+        """Make a claimed row pending again, so that it may be claimed again in this run; nothing after a failure.
+
+        Only for a row whose end of data was not written, not even in part. `tried` says that the relay answered
+        something, so it counts as an attempt.
 
         A mark that is durable already is undone. That is safe here and nowhere else: this process knows that it did
-        not write the end of data, so the point of no return was not reached (delivery invariants I4 and I5). If the
+        not write the end of data, so the point of no return was not reached. If the
         process dies before this is durable, recovery finds the row SENDING, and it is in doubt.
         """
         if self._queue.failure is not None:
@@ -227,7 +274,10 @@ class BaseLedger(BaseReader):
             self._queue.put(Transition(row, before, after, tried - marked), urgent=False)
 
     def postpone(self, claim: Claim, until: datetime) -> None:
-        """Make a claimed row that was not tried due at another time, in this run or in a later one."""
+        """Make a claimed row that was not tried due at another time, in this run or in a later one.
+
+        Rows after it in the file need not wait for it. Durable soon.
+        """
         row = claim.recipient.row
         state = self._claimed.postpone(row)
         self._queue.put(Transition(row, state, state, due=to_microseconds(until)), urgent=False)
@@ -246,17 +296,22 @@ class BaseLedger(BaseReader):
         """Store a value for the next run, durably."""
         await self._store.write(partial(self._queries.write_value, name, value))
 
-    @abstractmethod
     async def flush(self) -> None:
         """Wait until everything recorded so far is durable."""
+        await self._store.read(_no_statement)
 
     async def resolve(
-        self,
-        decision: Decision,
-        rows: Iterable[int] | None = None,
-        states: Iterable[RowState] = (RowState.IN_DOUBT,),
+        self, decision: Decision, rows: Iterable[int] | None = None, states: Iterable[RowState] = (RowState.IN_DOUBT,)
     ) -> int:
-        """Apply a person's decision; see `Ledger.resolve`."""
+        """Apply a person's decision to rows in doubt, deferred or rejected; return the number of changed rows.
+
+        RESEND makes them pending. SKIP makes rows in doubt and deferred rows REJECTED, with a reply that says so:
+        ACCEPTED always stands for a relay's reply. Claimed rows, and rows without an address, are not changed.
+
+        Args:
+            rows: row numbers; None for all.
+            states: of those, only rows in one of these.
+        """
         self._get_campaign()
         decision = Decision(decision)
         wanted = None if rows is None else frozenset(rows)
@@ -269,7 +324,14 @@ class BaseLedger(BaseReader):
         return left.total()
 
     async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
-        """Make rows REJECTED whose messages bounced; see `Ledger.record_bounces`."""
+        """Make rows REJECTED whose messages bounced after they were accepted or in doubt.
+
+        Returns the address of each changed row, as the ledger has it, with its bounce. The same bounce changes a row
+        once.
+
+        Args:
+            bounces: by the part of the Message-ID before the @.
+        """
         self._get_campaign()
         changed = await self._store.write(partial(self._queries.record_bounces, bounces))
         for before, _, _ in changed:
@@ -302,7 +364,7 @@ class BaseLedger(BaseReader):
         """Open the suppression lists; if one cannot be used, close the ledger and raise SuppressionError."""
         try:
             if self._suppressions:
-                await self._run_blocking(self._suppressions.open)
+                await self._run_in_thread(self._suppressions.open)
         except BaseException:
             await self.aclose()
             raise
@@ -329,11 +391,6 @@ class BaseLedger(BaseReader):
     async def _recount(self) -> None:
         self._counts.reset(await self._store.read(self._queries.count_rows))
 
-    async def _claim_due(self, limit: int) -> list[Claim]:
-        most = limit + len(self._claimed)  # claimed rows are read as well, and skipped
-        _, free = await self._read_claimable(partial(self._queries.read_due, most))
-        return self._claimed.claim(free, limit)
-
     async def _read_claimable(self, script: Callable[[], Script[_Found]]) -> tuple[_Found, _Found]:
         """Read rows; return all, and those that may be claimed.
 
@@ -354,7 +411,7 @@ class BaseLedger(BaseReader):
         A row that a person's decision changed meanwhile keeps its new state, and is looked at when it is read again.
         """
         keys = {key for _, key in rows.values()}
-        reasons = await self._run_blocking(partial(self._suppressions.reasons, keys))
+        reasons = await self._run_in_thread(partial(self._suppressions.reasons, keys))
         listed = {row: (state, reasons[key]) for row, (state, key) in rows.items() if key in reasons}
         if not listed:
             return set(), 0
@@ -362,6 +419,3 @@ class BaseLedger(BaseReader):
         for before in changed.values():
             self._counts.move(before, RowState.SUPPRESSED, 1)
         return {*listed}, len(changed)
-
-    async def _run_blocking(self, function: Callable[[], _T]) -> _T:
-        return await asyncio.to_thread(function)

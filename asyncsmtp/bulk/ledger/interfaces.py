@@ -34,7 +34,10 @@ __all__ = [
 
 
 class RowState(IntEnum):
-    """State of one row. The numbers are stored in the ledger; `str(state)` is the word shown to users."""
+    """State of one row. The numbers are stored in the ledger; `str(state)` is the word shown to users.
+
+    It equals that word: `state == "in doubt"`. Its hash is the number's: a set or a dict finds no word.
+    """
 
     PENDING = 0
     SENDING = 1  # marked: its content may be past the point of no return
@@ -46,6 +49,14 @@ class RowState(IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
+
+    def __eq__(self, other: object) -> bool:
+        return other.replace("_", " ") == str(self) if isinstance(other, str) else int.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> RowState:
@@ -197,30 +208,18 @@ class Recovery:
 
 
 class LedgerReader(Protocol):
-    """A ledger opened to be read."""
+    """A ledger opened to be read, as a campaign uses it; the methods are documented in `BaseReader`."""
 
-    async def counts(self) -> Counts:
-        """Return the number of rows in each state."""
-        ...
-
-    def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]:
-        """Yield every row in one of `states` (None: all), in file order, in bounded memory."""
-        ...
-
-    async def next_due(self) -> datetime | None:
-        """Return the earliest time at which a row may be tried, UTC; None: no row is left for this run.
-
-        Where one may be tried at once, it is a time in the past.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close the ledger; a second call does nothing."""
-        ...
+    async def counts(self) -> Counts: ...
+    def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]: ...
+    async def next_due(self) -> datetime | None: ...
+    async def aclose(self) -> None: ...
 
 
 class Ledger(LedgerReader, Protocol):
-    """A ledger to run a campaign with. Once the ledger has failed, every method raises the LedgerError that ended it.
+    """A ledger to run a campaign with; the methods are documented in `BaseLedger`.
+
+    Once the ledger has failed, every method raises the LedgerError that ended it.
 
     Attributes:
         loaded: whether it holds the campaign's rows.
@@ -241,108 +240,19 @@ class Ledger(LedgerReader, Protocol):
     @property
     def unsettled(self) -> Sequence[Settlement]: ...
 
-    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
-        """Insert the whole file, or nothing: if `recipients` raises or this is cancelled, there is no campaign.
-
-        A second row for the same mailbox becomes SUPPRESSED, a Problem REJECTED; `reply` has the reason.
-        """
-        ...
-
-    async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
-        """Insert further rows behind the last one, all of them or none; return the counts of all rows.
-
-        Row numbers continue. A row for a mailbox that is in the ledger already becomes SUPPRESSED.
-        """
-        ...
-
-    async def suppress(self) -> int:
-        """Make the rows that are still to be sent and are on a suppression list SUPPRESSED; return how many.
-
-        `claim` does the same with the rows it claims, so an entry added during a run counts.
-
-        Raises:
-            SuppressionError: a list cannot be used.
-        """
-        ...
-
-    async def claim(self, limit: int) -> list[Claim]:
-        """Claim up to `limit` rows; none left: an empty list.
-
-        First rows that were released, then deferred and postponed rows that are due, by their times, then in file
-        order the pending rows and those that an earlier run deferred without a time, each of these once in a run.
-        If it is cancelled, no row is claimed.
-        """
-        ...
-
-    async def count_ready(self) -> int:
-        """Return the number of rows that repeated calls of `claim` would return by now."""
-        ...
-
-    def mark(self, claim: Claim) -> asyncio.Future[None]:
-        """Record that the end of this row's data is about to be written; done when that is durable.
-
-        Cancelling the future does not undo the mark; `release` does.
-        """
-        ...
-
-    def settle(self, settlement: Settlement) -> None:
-        """Record the outcome of a claimed row; durable before any mark made later, soon in any case.
-
-        After a failure the outcome is kept in `unsettled` before the error is raised.
-        """
-        ...
-
-    def release(self, claim: Claim, *, tried: bool = False) -> None:
-        """Make a claimed row pending again, so that it may be claimed again in this run.
-
-        Only for a row whose end of data was not written, not even in part. `tried` says that the relay answered
-        something, so it counts as an attempt. Does nothing after a failure.
-        """
-        ...
-
-    def postpone(self, claim: Claim, until: datetime) -> None:
-        """Make a claimed row that was not tried due at another time, in this run or in a later one.
-
-        Rows after it in the file need not wait for it. Durable soon.
-        """
-        ...
-
-    async def read_value(self, name: str) -> str | None:
-        """Return the value that an earlier run stored under `name`; None: there is none."""
-        ...
-
-    async def write_value(self, name: str, value: str) -> None:
-        """Store a value for the next run, durably."""
-        ...
-
-    async def flush(self) -> None:
-        """Wait until everything recorded so far is durable."""
-        ...
-
+    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts: ...
+    async def add(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts: ...
+    async def suppress(self) -> int: ...
+    async def claim(self, limit: int) -> list[Claim]: ...
+    async def count_ready(self) -> int: ...
+    def mark(self, claim: Claim) -> asyncio.Future[None]: ...
+    def settle(self, settlement: Settlement) -> None: ...
+    def release(self, claim: Claim, *, tried: bool = False) -> None: ...
+    def postpone(self, claim: Claim, until: datetime) -> None: ...
+    async def read_value(self, name: str) -> str | None: ...
+    async def write_value(self, name: str, value: str) -> None: ...
+    async def flush(self) -> None: ...
     async def resolve(
-        self,
-        decision: Decision,
-        rows: Iterable[int] | None = None,
-        states: Iterable[RowState] = (RowState.IN_DOUBT,),
-    ) -> int:
-        """Apply a person's decision to rows in doubt, deferred or rejected; return the number of changed rows.
-
-        RESEND makes them pending. SKIP makes rows in doubt and deferred rows REJECTED, with a reply that says so:
-        ACCEPTED always stands for a relay's reply. Claimed rows, and rows without an address, are not changed.
-
-        Args:
-            rows: row numbers; None for all.
-            states: of those, only rows in one of these.
-        """
-        ...
-
-    async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]:
-        """Make rows REJECTED whose messages bounced after they were accepted or in doubt.
-
-        Returns the address of each changed row, as the ledger has it, with its bounce. The same bounce changes a row
-        once.
-
-        Args:
-            bounces: by the part of the Message-ID before the @.
-        """
-        ...
+        self, decision: Decision, rows: Iterable[int] | None = None, states: Iterable[RowState] = (RowState.IN_DOUBT,)
+    ) -> int: ...
+    async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]: ...

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import os
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
-from asyncsmtp.bulk.ledger.store import Queries, RecipientValues, Script
+from asyncsmtp.bulk.ledger.queries import Queries, RecipientValues, Script
 from asyncsmtp.bulk.ledger.transitions import MAX_REPLY, batch_number
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields
 from asyncsmtp.bulk.suppression import SuppressionList, is_text_list, parse_key, read_text_list
-from asyncsmtp.errors import LedgerMismatch, SuppressionError
+from asyncsmtp.errors import LedgerMismatch, SuppressionError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Loader", "MessageIdFactory", "SuppressionLookup", "check_fingerprint"]
+__all__ = ["Loader", "MessageIdFactory", "SuppressionLookup", "check_fingerprint", "list_paths"]
 
 _log = logging.getLogger("asyncsmtp.ledger")
 
@@ -40,11 +41,7 @@ class SuppressionLookup:
         return bool(self._databases or self._versions)
 
     def open(self) -> None:
-        """Check the databases, and read the text files.
-
-        Raises:
-            SuppressionError: a list cannot be used.
-        """
+        """Check the databases, and read the text files. Raises SuppressionError: a list cannot be used."""
         for database in self._databases:
             database.check()
         if self._versions:
@@ -101,6 +98,14 @@ class SuppressionLookup:
             connection.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", entries)
 
 
+def list_paths(parameter: str, paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return the paths given as `parameter`. Raises TypeError: one of them is not a path."""
+    check_type(parameter, paths, list, tuple)
+    for path in paths:
+        check_type(parameter, path, str, os.PathLike)
+    return [Path(path) for path in paths]
+
+
 MAX_NAMED_CHANGES = 3
 
 _to_json = json.JSONEncoder(check_circular=False).encode
@@ -131,9 +136,10 @@ class MessageIdFactory:
 
 
 class Loader:
-    """One load, in steps of one transaction: `begin` or `begin_addition`, `insert` for each batch, then `finish`.
+    """One load, in steps of one transaction: `insert` for each batch, then `finish`.
 
-    A load of a whole file writes the campaign last, so that half a file is never sendable.
+    The transaction is begun by `Queries.begin`, or by `begin_addition` for a further file. A load of a
+    whole file writes the campaign last, so that half a file is never sendable.
 
     Args:
         parts: what the fingerprint is made of; the Message-IDs depend on it.
@@ -147,10 +153,6 @@ class Loader:
         self._message_ids = MessageIdFactory(name, self._config, from_domain)
         self._last_row = 0  # of those that were there before
         self._is_addition = False
-
-    def begin(self) -> Script[None]:
-        """Begin a load of the whole file."""
-        yield from self._queries.begin()
 
     def begin_addition(self) -> Script[None]:
         """Begin a load of further rows: they follow the last row, with Message-IDs by the campaign's own key."""
@@ -197,7 +199,11 @@ def check_fingerprint(campaign: str, began: Mapping[str, str], now: Mapping[str,
     Raises:
         LedgerMismatch: they differ; the message names the differences.
     """
-    changes = list(_differences(began, now))
+    changes = [
+        f"{safe_text(name, 80)} {'was taken away' if name not in now else 'changed' if name in began else 'was added'}"
+        for name in sorted(began.keys() | now.keys())
+        if began.get(name) != now.get(name)
+    ]
     if not changes:
         return
     more = len(changes) - MAX_NAMED_CHANGES
@@ -206,16 +212,6 @@ def check_fingerprint(campaign: str, began: Mapping[str, str], now: Mapping[str,
         f"{shown} since the campaign “{safe_text(campaign, 80)}” began: put it back and run again to finish the"
         " campaign, or begin a new one under another name"
     )
-
-
-def _differences(began: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted(began.keys() | now.keys()):
-        if name not in now:
-            yield f"{safe_text(name, 80)} was taken away"
-        elif name not in began:
-            yield f"{safe_text(name, 80)} was added"
-        elif began[name] != now[name]:
-            yield f"{safe_text(name, 80)} changed"
 
 
 def _unmailed_values(row: Recipient | Problem, address: str | None) -> RecipientValues:

@@ -61,7 +61,7 @@ class TransitionValues(NamedTuple):
     old: int
     new: int
     tried: int = 0
-    doubt: int = 0
+    new_doubts: int = 0
     code: int = 0
     status: str = ""
     reply: str = ""
@@ -97,10 +97,10 @@ class Transition:
         if settlement is None:
             return TransitionValues(self.row, old, new, tried, due=self.due or 0, postponed=int(self.due is not None))
         reply, host = safe_text(settlement.reply, MAX_REPLY), safe_text(settlement.host, MAX_REPLY)
-        doubt = int(self.after is RowState.IN_DOUBT)
+        doubts = int(self.after is RowState.IN_DOUBT)
         due = 0 if settlement.due_at is None else to_microseconds(settlement.due_at)
         code, status = settlement.code or 0, settlement.status or ""
-        return TransitionValues(self.row, old, new, tried, doubt, code, status, reply, host, due)
+        return TransitionValues(self.row, old, new, tried, doubts, code, status, reply, host, due)
 
 
 def split_into_groups(transitions: Sequence[Transition]) -> Iterator[list[Transition]]:
@@ -167,11 +167,7 @@ class ClaimedRows:
         self.last_row = 0
 
     def advance(self, row: int, after: RowState) -> RowState:
-        """Move a row to `after`; return the state it had.
-
-        Raises:
-            LedgerError: it is not claimed, or the transition is not allowed.
-        """
+        """Move a row to `after`; return the state it had. Raises LedgerError: it is not claimed, or may not move."""
         claimed = self._get(row)
         before = claimed.state
         if after not in ALLOWED_TRANSITIONS[before]:

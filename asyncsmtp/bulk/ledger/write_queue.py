@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import Settlement
 from asyncsmtp.bulk.ledger.transitions import Transition
@@ -18,12 +19,12 @@ MAX_SETTLE_DELAY = 0.05  # seconds that a settlement may wait for a mark whose c
 _T = TypeVar("_T")
 
 
-class Call(Protocol):
-    """Work that needs the connection for itself, between two commits."""
+@dataclass(slots=True)
+class Call:
+    """Work that needs the connection for itself, between two commits; `done` gets its result."""
 
-    @property
-    def done(self) -> asyncio.Future[Any]:
-        """The future that gets the result."""
+    function: Callable[..., Any]
+    done: asyncio.Future[Any]
 
 
 class WriteQueue:
@@ -74,11 +75,13 @@ class WriteQueue:
         elif self._timer is None:
             self._timer = self._loop.call_later(MAX_SETTLE_DELAY, self._on_timer)
 
-    def call(self, call: Call) -> None:
-        """Queue a call; the caller awaits `call.done`. Raises LedgerError: the writer has failed."""
+    def call(self, function: Callable[..., Any]) -> asyncio.Future[Any]:
+        """Queue a call of a function; return the future of its result. Raises LedgerError: the writer has failed."""
         self._check()
-        self._items.append(call)
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._items.append(Call(function, done))
         self._wake()
+        return done
 
     def close(self) -> None:
         """Accept nothing more; a second call does nothing."""

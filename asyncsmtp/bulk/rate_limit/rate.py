@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from asyncsmtp.errors import InvalidArgument
+from asyncsmtp.errors import InvalidArgument, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -46,17 +46,18 @@ class Rate:
     @classmethod
     def parse(cls, text: str) -> Rate:
         """Parse one rate. Raises InvalidArgument: not a valid rate; the message shows examples."""
+        check_type("text", text, str)
         found = _FORM.fullmatch(text.strip().lower())
         unit = found and (_UNITS.get(found[3]) or _UNITS.get(found[3].removesuffix("s")))
         if found is None or not unit:
-            raise InvalidArgument(
-                f"“{safe_text(text, 40)}” is not a valid rate: give one such as 30/s, 10/min, 500/h or 2000/day"
-            )
+            advice = "give one such as 30/s, 10/min, 500/h or 2000/day"
+            raise InvalidArgument(f"“{safe_text(text, 40)}” is not a valid rate: {advice}")
         return cls(float(found[1].replace("_", "")), float(unit) * int(found[2] or 1))
 
     @classmethod
     def parse_all(cls, text: str) -> tuple[Rate, ...]:
         """Parse several rates, separated by commas; each of them applies."""
+        check_type("text", text, str)
         return tuple(cls.parse(part) for part in text.split(","))
 
     @property
@@ -259,13 +260,8 @@ class LimiterGroup:
 
     def delay(self, now: float, wall: float) -> float:
         """Return the seconds until the next message may begin."""
-        return max(
-            (
-                *(limiter.delay(now) for limiter in self._all_intervals()),
-                *(quota.delay(wall) for quota in self._quotas),
-            ),
-            default=0.0,
-        )
+        delays = [limiter.delay(now) for limiter in self._all_intervals()]
+        return max([*delays, *(quota.delay(wall) for quota in self._quotas)], default=0.0)
 
     def take(self, now: float, wall: float) -> None:
         """Record that a message begins."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from asyncsmtp.bulk.dns_resolver import MxProviders
 from asyncsmtp.bulk.rate_limit.rate import LimiterGroup, Rate
+from asyncsmtp.errors import check_type
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.replies import Reply
 
@@ -48,6 +49,8 @@ class RatePolicy:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        for rate in rates:
+            check_type("rates", rate, Rate)
         self.overall = LimiterGroup(rates)
         self._given = tuple(rates)
         self._rates = {name.lower(): tuple(domain) for name, domain in (domains or {}).items()}

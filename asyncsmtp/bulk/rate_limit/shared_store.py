@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import refuse_network
 from asyncsmtp.bulk.rate_limit.rate import MAX_CATCH_UP, MAX_EVEN_PERIOD, QUOTA_PARTS, Quota, Rate
-from asyncsmtp.errors import LedgerError
+from asyncsmtp.errors import LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["MAX_AHEAD", "RESERVATION_TIME", "Reservation", "SharedLimiter", "SharedRateStore"]
@@ -78,13 +79,15 @@ class SharedRateStore:
     #
     # Clock: processes share nothing but the wall clock, so a slot is a time of that clock. It may be set back, after
     # which stored slots would lie hours ahead: no process can have reserved further than `MAX_AHEAD` plus
-    # `RESERVATION_TIME`, so anything beyond counts as that. Counted messages are booked at the latest moment at which
-    # they may begin, so that none leaves the period of its quota too early.
+    # `RESERVATION_TIME`, so anything beyond counts as that. This is written back: the limit moves with the clock, so a
+    # slot that was only read as the limit would never come nearer. Counted messages are booked at the latest moment
+    # at which they may begin, so that none leaves the period of its quota too early.
 
     def __init__(
-        self, path: Path, relay: str, rates: Sequence[Rate], *, wall: Callable[[], int] = time.time_ns
+        self, path: str | os.PathLike[str], relay: str, rates: Sequence[Rate], *, wall: Callable[[], int] = time.time_ns
     ) -> None:
-        self.path = path
+        check_type("path", path, str, os.PathLike)
+        self.path = Path(path)
         self._relay = relay
         self._even = [rate for rate in rates if rate.seconds <= MAX_EVEN_PERIOD]
         self._counted = [rate for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
@@ -100,11 +103,7 @@ class SharedRateStore:
         return min([wanted, *(max(1, int(0.25 / rate.interval)) for rate in self._even)])
 
     def reserve(self, wanted: int) -> Reservation:
-        """Take up to `wanted` messages, for all rates or for none.
-
-        Raises:
-            LedgerError: the file cannot be used.
-        """
+        """Take up to `wanted` messages, for all rates or for none. Raises LedgerError: the file cannot be used."""
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             reserved = self._reserve(connection, self.batch_size(wanted))
@@ -112,11 +111,7 @@ class SharedRateStore:
             return reserved
 
     def release(self, reserved: Reservation, number: int) -> None:
-        """Uncount so many messages of `reserved`, which were not sent. Slots of an even rate are lost.
-
-        Raises:
-            LedgerError: the file cannot be used.
-        """
+        """Uncount messages not sent; slots of an even rate are lost. Raises LedgerError: the file cannot be used."""
         if not self._counted or not number:
             return
         with self._connection() as connection:
@@ -157,11 +152,13 @@ class SharedRateStore:
 
     def _next(self, connection: sqlite3.Connection, rate: Rate, now: int) -> int:
         """Return the next slot of an even rate."""
-        (stored,) = connection.execute(
-            "SELECT max(next_us) FROM spaced WHERE relay = ? AND rate = ?", (self._relay, str(rate))
-        ).fetchone()
-        latest = now + int((MAX_AHEAD + RESERVATION_TIME) * _SECOND) + _step(rate)
-        return max(min(stored or 0, latest), now - int(MAX_CATCH_UP * _SECOND))
+        key = (self._relay, str(rate))
+        find = "SELECT coalesce(max(next_us), 0) FROM spaced WHERE relay = ? AND rate = ?"
+        stored = int(connection.execute(find, key).fetchone()[0])
+        latest = _latest(now) + _step(rate)
+        if stored > latest:
+            connection.execute(_SPACE, (*key, latest))
+        return max(min(stored, latest), now - int(MAX_CATCH_UP * _SECOND))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -193,12 +190,19 @@ class SharedLimiter:
     Args:
         required: whether the run ends where the file cannot be used; otherwise it warns and goes on without it.
         warn: called with a sentence.
+        run_in_thread: does the work with the file.
     """
 
     def __init__(
-        self, store: SharedRateStore, *, required: bool = True, warn: Callable[[str], object] = logger.warning
+        self,
+        store: SharedRateStore,
+        *,
+        required: bool = True,
+        warn: Callable[[str], object] = logger.warning,
+        run_in_thread: ThreadRunner = asyncio.to_thread,
     ) -> None:
         self._warn = warn
+        self._run_in_thread = run_in_thread
         self._store = store
         self._required = required
         self._is_broken = False
@@ -210,9 +214,7 @@ class SharedLimiter:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         async with self._lock:
             await self._release()
 
@@ -238,15 +240,14 @@ class SharedLimiter:
         now = self._store.now()
         times = self._reserved.times
         # A slot further ahead than can be reserved means that the clock was set back.
-        latest = now + int((MAX_AHEAD + RESERVATION_TIME) * _SECOND)
-        if self._used < len(times) and (now > self._reserved.until or times[self._used] > latest):
+        if self._used < len(times) and (now > self._reserved.until or times[self._used] > _latest(now)):
             await self._release()
             self._wanted = max(1, self._wanted // 2)
         if self._used == len(self._reserved.times):
             if self._used and now - self._reserved.at < RESERVATION_TIME / 2 * _SECOND:
                 self._wanted = min(2 * self._wanted, MAX_RESERVED)
             self._used = 0
-            self._reserved = await asyncio.to_thread(self._store.reserve, self._wanted)
+            self._reserved = await self._run_in_thread(partial(self._store.reserve, self._wanted))
             if not self._reserved.times:
                 return self._reserved.wait
         early = self._reserved.times[self._used] - self._store.now()
@@ -260,7 +261,7 @@ class SharedLimiter:
         self._reserved, self._used = _NOTHING, 0
         if left and not self._is_broken:
             try:
-                await asyncio.to_thread(self._store.release, reserved, left)
+                await self._run_in_thread(partial(self._store.release, reserved, left))
             except LedgerError as error:  # they count as sent: no rate is exceeded by that
                 self._warn(f"messages that were reserved and not sent count as sent: {error}")
 
@@ -268,6 +269,11 @@ class SharedLimiter:
 def _step(rate: Rate) -> int:
     """Return the microseconds from one slot to the next, rounded up."""
     return max(1, ceil(rate.interval * _SECOND))
+
+
+def _latest(now: int) -> int:
+    """Return the latest time for which a message can be reserved now."""
+    return now + int((MAX_AHEAD + RESERVATION_TIME) * _SECOND)
 
 
 def _part(rate: Rate, at: int) -> int:

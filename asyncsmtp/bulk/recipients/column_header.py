@@ -89,18 +89,14 @@ def read_header(
 
 
 def detect_delimiter(name: str, text: str, *, whole: bool) -> str:
-    """Detect the delimiter: the one that splits the most rows into as many cells as the header.
-
-    Raises:
-        RecipientError: two fit equally well.
-    """
+    """Detect the one that splits most rows into as many cells as the header. Raises RecipientError: two fit equally."""
     fits = {delimiter: _fit(text, delimiter, whole=whole) for delimiter in DELIMITERS}
     best = max(fits.values())
     if best == _NO_FIT:  # a single column
         return DELIMITERS[0]
     found = [delimiter for delimiter in DELIMITERS if fits[delimiter] == best]
     if len(found) > 1:
-        raise RecipientError(f"{name}: the delimiter may be {_join(map(repr, found))}: name it with --delimiter")
+        raise RecipientError(f"{name}: the delimiter may be {_join(map(repr, found))}: name it with delimiter=")
     return found[0]
 
 
@@ -123,11 +119,7 @@ def _fit(text: str, delimiter: str, *, whole: bool) -> tuple[float, int]:
 
 
 def parse_columns(name: str, header: Record) -> tuple[str, ...]:
-    """Return the names of the columns; unnamed ones at the end are ignored.
-
-    Raises:
-        RecipientError: the line cannot be a header, or a name is missing or duplicate.
-    """
+    """Return the column names, without empty ones at the end. Raises RecipientError: it is no valid header."""
     where = f"{name}, line {header.line}"
     if header.fault:
         raise RecipientError(f"{where}: the header {header.fault}")
@@ -143,14 +135,11 @@ def parse_columns(name: str, header: Record) -> tuple[str, ...]:
         if not column:
             raise RecipientError(f"{where}: column {place} has no name: name it, or delete the column")
         if column in seen:
-            raise RecipientError(
-                f"{where}: columns {seen[column]} and {place} are both named {_quote(column)}: rename one"
-            )
+            both = f"columns {seen[column]} and {place}"
+            raise RecipientError(f"{where}: {both} are both named {_quote(column)}: rename one")
         if _is_address(column):
-            raise RecipientError(
-                f"{where} holds the address {_quote(column)} where the names of the columns belong: "
-                "add a first line of column names"
-            )
+            what = f"{where} holds the address {_quote(column)} where the names of the columns belong"
+            raise RecipientError(f"{what}: add a first line of column names")
         seen[column] = place
     return tuple(columns)
 
@@ -179,7 +168,7 @@ def _guess_email(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     if len(found) == 1:
         return found[0]
     doubt = f"{_join(map(_quote, found))} may each hold the address" if found else "no column is called e-mail"
-    raise RecipientError(f"{name}: {doubt}: name it with --email-column; it has {_all(columns)}")
+    raise RecipientError(f"{name}: {doubt}: name it with email_column=; it has {_all(columns)}")
 
 
 def _all_addresses(rows: Sequence[Sequence[str]], place: int) -> bool:

@@ -97,7 +97,6 @@ class RecordSource(Protocol):
 
     def feed(self, text: str, *, final: bool = False) -> Iterator[Record]:
         """Yield each record that `text` completes; run it to its end before the next call."""
-        ...
 
 
 class _NeedsMoreLines(Exception):
@@ -190,11 +189,13 @@ def _lines_or_raise(lines: Sequence[str]) -> Iterator[str]:
 class JsonLinesReader:
     """An incremental parser of JSON lines. The first object names the columns; an unknown key is a fault of its row.
 
-    A key that a later object lacks is an empty cell, and so is null. Numbers, true and false are as they are written.
+    A key that a later object lacks is an empty cell, and so is null; with `all_keys` it is a fault as well. Numbers,
+    true and false are as they are written.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, all_keys: bool = False) -> None:
         """Name the file, for errors."""
+        self._all_keys = all_keys
         self._name = name
         self._rest = ""
         self._columns: tuple[str, ...] = ()
@@ -237,6 +238,9 @@ class JsonLinesReader:
         self._row += 1
         if not fault and (unknown := next((key for key in found if key not in self._columns), None)) is not None:
             fault = f"has a key “{safe_text(unknown, 60)}” that the first line does not have"
+        elif not fault and self._all_keys and len(found) < len(self._columns):
+            lacking = next(column for column in self._columns if column not in found)
+            fault = f"lacks “{safe_text(lacking, 60)}”, which the first row has: None leaves a cell empty"
         if fault:
             yield Record(self._row, self._line, [], fault)
             return
@@ -363,18 +367,16 @@ class TextDecoder:
         Raises:
             RecipientError: not in that encoding; the message has the line, the byte and the remedy.
         """
-        if not self._begun:
+        is_first = not self._begun
+        if is_first:
             self._unread += data
             if len(self._unread) < _MAX_MARK and not final:
                 return ""
             data, self._unread, self._begun = self._unread, b"", True
             self._refuse_other_formats(data)
-            text = self._text(data, final)
-            self._count(data, text)
-            return text.removeprefix("\ufeff")
         text = self._text(data, final)
         self._count(data, text)
-        return text
+        return text.removeprefix("\ufeff") if is_first else text
 
     def _text(self, data: bytes, final: bool) -> str:
         pending = len(self._decoder.getstate()[0])  # bytes of a character that the last block cut
@@ -409,13 +411,13 @@ class TextDecoder:
         if self._encoding != UTF_8:
             return RecipientError(
                 f"{self._name}, line {line}: byte 0x{value:02X} at offset {offset} is not {self._encoding}: "
-                "name the encoding with --encoding, or save the file as “CSV UTF-8”"
+                "name the encoding with encoding=, or save the file as “CSV UTF-8”"
             )
         perhaps = bytes((value,)).decode("cp1252", "ignore")
         meant = f" (“{perhaps}” in Windows-1252)" if perhaps.isprintable() and perhaps else ""
         return RecipientError(
             f"{self._name}, line {line}: byte 0x{value:02X}{meant} at offset {offset} is not UTF-8: save the file as "
-            f"“CSV UTF-8”, or name its encoding: --encoding cp1252"
+            f"“CSV UTF-8”, or name its encoding, such as cp1252, with encoding="
         )
 
 

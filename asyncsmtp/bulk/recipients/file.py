@@ -8,11 +8,10 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
-from typing import Protocol
 
 import aiofiles
 
@@ -20,7 +19,6 @@ from asyncsmtp.bulk.recipients.column_header import SAMPLE, ColumnHeader, find_c
 from asyncsmtp.bulk.recipients.csv_format import (
     UTF_8,
     JsonLinesReader,
-    Record,
     RecordReader,
     RecordSource,
     TextDecoder,
@@ -28,7 +26,7 @@ from asyncsmtp.bulk.recipients.csv_format import (
     normalize_encoding,
 )
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowRules, RowValidator
-from asyncsmtp.errors import MissingDependency, RecipientError
+from asyncsmtp.errors import MissingDependency, RecipientError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["DELIMITER", "SUFFIXES", "RecipientFile", "hash_file", "read_as_csv"]
@@ -40,10 +38,6 @@ _CHUNK_ROWS = 500  # of one piece of text
 _Cell = str | int | float | bool | time | date | datetime | timedelta
 
 
-class _Sheet(Protocol):
-    def iter_rows(self) -> Iterable[list[_Cell]]: ...
-
-
 def read_as_csv(path: str, name: str) -> Iterator[str]:
     """Yield the text, in pieces; blocks. An empty row is an empty line, so that lines are the rows of the sheet.
 
@@ -51,7 +45,15 @@ def read_as_csv(path: str, name: str) -> Iterator[str]:
         MissingDependency: python-calamine is missing.
         RecipientError: not a workbook, or a protected one.
     """
-    sheet = _first_sheet(path, name)
+    try:
+        import python_calamine  # an extra
+    except ImportError:
+        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
+    try:
+        sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
+    except Exception as error:  # the library documents no exceptions
+        why = f"cannot be read as a workbook ({safe_text(str(error), 100)})"
+        raise RecipientError(f"{name} {why}: save it as CSV, or again as .xlsx") from error
     text = io.StringIO()
     writer = csv.writer(text, delimiter=DELIMITER, lineterminator="\r\n")
     for number, row in enumerate(sheet.iter_rows(), 1):
@@ -65,21 +67,6 @@ def read_as_csv(path: str, name: str) -> Iterator[str]:
             text.seek(0)
             text.truncate()
     yield text.getvalue()
-
-
-def _first_sheet(path: str, name: str) -> _Sheet:
-    try:
-        import python_calamine  # an extra
-    except ImportError:
-        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
-    try:
-        sheet: _Sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
-    except Exception as error:  # the library documents no exceptions
-        why = safe_text(str(error), 100)
-        raise RecipientError(
-            f"{name} cannot be read as a workbook ({why}): save it as CSV, or again as .xlsx"
-        ) from error
-    return sheet
 
 
 def _text(cell: _Cell) -> str:
@@ -109,6 +96,7 @@ class RecipientFile:
     Attributes:
         rules: requirements beside a valid address; set them before the first batch, when the template is known.
         renames: other names for columns of the header, as rows have them; set it before the first batch.
+        all_keys: each line of JSON must have every key of the first one; set it before the first batch.
         digest: SHA-256 of the file as hexadecimal, known after the first whole pass. A later pass over a file that
             has changed since raises RecipientError.
     """
@@ -133,12 +121,17 @@ class RecipientFile:
         Raises:
             RecipientError: the delimiter or the encoding is not valid.
         """
+        check_type("path", path, str, os.PathLike)
+        check_type("email", email, str, None)
+        check_type("delimiter", delimiter, str, None)
+        check_type("encoding", encoding, str, None)
         if delimiter is not None and (len(delimiter) != 1 or delimiter in _NO_DELIMITERS):
             raise RecipientError(f"{delimiter!r} is not a valid delimiter: give one character, such as ; or a tab")
         self.path = os.fspath(path)
         self.name = safe_text(self.path)
         self.rules = rules or RowRules()
         self.renames: Mapping[str, str] = {}
+        self.all_keys = False
         self.digest: str | None = None
         self._email = email
         self._delimiter = delimiter
@@ -195,14 +188,17 @@ class RecipientFile:
         header = await self.header()
         names = {column: self.renames.get(column, column) for column in header.columns}
         validator = RowValidator(tuple(names.values()), names[header.email], self.rules)
-        reader: RecordSource = JsonLinesReader(self.name) if self._json else RecordReader(self.name, header.delimiter)
+        reader: RecordSource = RecordReader(self.name, header.delimiter)
+        if self._json:
+            reader = JsonLinesReader(self.name, all_keys=self.all_keys)
         digest = hashlib.sha256()
         batch: list[Recipient | Problem] = []
         async with aclosing(self._texts(digest.update)) as texts:
             async for text, final in texts:
                 for record in reader.feed(text, final=final):
                     if not record.row:
-                        self._check_header(header.columns, record)
+                        if parse_columns(self.name, record) != header.columns:
+                            raise self._changed()
                         continue
                     batch.append(validator.validate(record))
                     if not record.row % _ROWS_PER_STEP:
@@ -212,17 +208,9 @@ class RecipientFile:
                         batch = []
         if batch:
             yield batch
-        self._check_digest(digest.hexdigest())
-
-    def _check_header(self, columns: tuple[str, ...], header: Record) -> None:
-        if parse_columns(self.name, header) != columns:
+        if self.digest not in (None, digest.hexdigest()):
             raise self._changed()
-
-    def _check_digest(self, digest: str) -> None:
-        """Keep the digest of the first whole pass; raise if that of a later one differs."""
-        if self.digest not in (None, digest):
-            raise self._changed()
-        self.digest = digest
+        self.digest = digest.hexdigest()
 
     async def _beginning(self) -> tuple[str, bool]:
         """Return the first `SAMPLE` characters, and whether that is all; detects the encoding."""
@@ -248,36 +236,28 @@ class RecipientFile:
 
     async def _texts(self, update: Callable[[bytes], None] | None = None) -> AsyncGenerator[tuple[str, bool]]:
         """Yield the file as text, piece by piece, and whether it is the last; call `update` with the bytes."""
-        if self._workbook:
-            async with aclosing(_blocks(self.path, self._block)) as blocks:
-                async for data in blocks:
-                    if update is not None:
-                        update(data)
-            pieces = await asyncio.to_thread(read_as_csv, self.path, self.name)
-            while piece := await asyncio.to_thread(next, pieces, ""):
-                yield piece, False
-            yield "", True
-            return
-        decoder = TextDecoder(self.name, self._encoding or UTF_8)
+        decoder = None if self._workbook else TextDecoder(self.name, self._encoding or UTF_8)
         async with aclosing(_blocks(self.path, self._block)) as blocks:
             async for data in blocks:
                 if update is not None:
                     update(data)
-                yield decoder.decode(data), False
-        yield decoder.decode(b"", final=True), True
+                if decoder is not None:
+                    yield decoder.decode(data), False
+        if decoder is not None:
+            yield decoder.decode(b"", final=True), True
+            return
+        pieces = await asyncio.to_thread(read_as_csv, self.path, self.name)
+        while piece := await asyncio.to_thread(next, pieces, ""):
+            yield piece, False
+        yield "", True
 
     def _changed(self) -> RecipientError:
-        return RecipientError(
-            f"{self.name} changed while it was read: wait until it is complete, then run the same command again"
-        )
+        advice = "wait until it is complete, then run the same command again"
+        return RecipientError(f"{self.name} changed while it was read: {advice}")
 
 
 async def hash_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, as hexadecimal.
-
-    Raises:
-        RecipientError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file, as hexadecimal. Raises RecipientError: the file cannot be read."""
     digest = hashlib.sha256()
     async with aclosing(_blocks(os.fspath(path), _BLOCK)) as blocks:
         async for data in blocks:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import nsmallest
+from typing import TypeVar
 
 from asyncsmtp.bulk.interfaces import ComposerProtocol, ConvertingComposer, utc_now
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader
@@ -19,7 +20,7 @@ from asyncsmtp.mail.message import Message
 
 __all__ = ["DuplicateCounter", "PreflightReport", "run_preflight"]
 
-
+_T = TypeVar("_T")
 _BUCKETS = 256  # by the last byte of the hash
 
 
@@ -102,95 +103,76 @@ async def run_preflight(
         RecipientError: the file cannot be read, or it is unknown where its rows begin.
         TemplateError: the template fails on a row.
     """
-    counter = _RowCounter(composer, compose, show, clock())
+    date, duplicates = clock(), DuplicateCounter()
+    problems, remarked = _FirstFew[Problem](show), _FirstFew[Recipient](show)
+    recipients = left_out = 0
+    first, sample = None, None
     async with aclosing(file.batches()) as batches:
         async for batch in batches:
             for row in batch:
-                if (convert := counter.pending_conversion(row)) is not None:
-                    await asyncio.to_thread(convert)
-                if counter.add(row):
-                    await asyncio.sleep(0)
-    repeats = await asyncio.to_thread(counter.duplicates.count, show)
-    return counter.report(await file.header(), file.digest or "", *repeats)
+                message = None
+                if (
+                    composer is not None
+                    and isinstance(row, Recipient)
+                    and (compose != 0 or not "".join(row.fields.values()).isprintable())
+                ):
+                    row, message = await _try_to_compose(composer, row, date)
+                    compose = compose - 1 if compose and message is not None else compose
+                if isinstance(row, Recipient):
+                    recipients += 1
+                    duplicates.add(row.row, row.mailbox.key)
+                    if first is None:
+                        first, sample = row, message
+                    if row.remark:
+                        remarked.add(row)
+                elif row.left_out:
+                    left_out += 1
+                else:
+                    problems.add(row)
+    repeats, repeated = await asyncio.to_thread(duplicates.count, show)
+    return PreflightReport(
+        header=await file.header(),
+        digest=file.digest or "",
+        rows=recipients + problems.number + left_out,
+        recipients=recipients - repeats,
+        duplicates=repeats,
+        repeated=repeated,
+        problems=problems.number,
+        problem_rows=tuple(problems),
+        remarks=remarked.number,
+        remarked=tuple(remarked),
+        first=first,
+        sample=sample,
+        left_out=left_out,
+    )
 
 
-class _RowCounter:
-    """Counts of the rows of a file, by kind."""
+async def _try_to_compose(
+    composer: ComposerProtocol, row: Recipient, date: datetime
+) -> tuple[Recipient | Problem, Message | None]:
+    """Compose the message of one row; return the row with it, or the problem with the row."""
+    if isinstance(composer, ConvertingComposer) and (convert := composer.pending_conversion(row.mailbox, row.fields)):
+        await asyncio.to_thread(convert)
+    else:
+        await asyncio.sleep(0)
+    try:
+        message_id = "preflight@localhost.invalid"
+        return row, composer.compose(row.mailbox, row.fields, message_id=message_id, date=date, row=row.row)
+    except RecipientError as error:
+        return Problem(row.row, row.line, error.reason), None
 
-    def __init__(self, composer: ComposerProtocol | None, compose: int | None, show: int, date: datetime) -> None:
-        self._composer = composer
-        self._to_compose = compose
-        self._show = show
-        self._date = date
-        self.duplicates = DuplicateCounter()
-        self._recipients = self._problems = self._remarks = self._left_out = 0
-        self._problem_rows: list[Problem] = []
-        self._remarked: list[Recipient] = []
-        self._first: Recipient | None = None
-        self._sample: Message | None = None
 
-    def pending_conversion(self, row: Recipient | Problem) -> Callable[[], None] | None:
-        """Return the conversion that composing this row's message needs first, to be run in a thread."""
-        if isinstance(self._composer, ConvertingComposer) and isinstance(row, Recipient) and self._is_composed(row):
-            return self._composer.pending_conversion(row.mailbox, row.fields)
-        return None
+class _FirstFew(list[_T]):
+    """The first few of some values, and their number."""
 
-    def _is_composed(self, row: Recipient) -> bool:
-        return self._to_compose != 0 or _has_control(row)
+    def __init__(self, limit: int) -> None:
+        self.number = 0
+        self._limit = limit
 
-    def add(self, row: Recipient | Problem) -> bool:
-        """Count one row; return whether a message was composed."""
-        if self._composer is None or isinstance(row, Problem) or not self._is_composed(row):
-            self._count(row, None)
-            return False
-        try:
-            message = self._composer.compose(
-                row.mailbox, row.fields, message_id="preflight@localhost.invalid", date=self._date, row=row.row
-            )
-        except RecipientError as error:
-            self._count(Problem(row.row, row.line, error.reason), None)
-        else:
-            if self._to_compose:
-                self._to_compose -= 1
-            self._count(row, message)
-        return True
-
-    def _count(self, row: Recipient | Problem, message: Message | None) -> None:
-        if isinstance(row, Recipient):
-            self._recipients += 1
-            self.duplicates.add(row.row, row.mailbox.key)
-            if self._first is None:
-                self._first, self._sample = row, message
-            if row.remark:
-                self._remarks += 1
-                if len(self._remarked) < self._show:
-                    self._remarked.append(row)
-        elif row.left_out:
-            self._left_out += 1
-        else:
-            self._problems += 1
-            if len(self._problem_rows) < self._show:
-                self._problem_rows.append(row)
-
-    def report(
-        self, header: ColumnHeader, digest: str, duplicates: int, repeated: tuple[tuple[int, int], ...]
-    ) -> PreflightReport:
-        """Return the counts as a value."""
-        return PreflightReport(
-            header=header,
-            digest=digest,
-            rows=self._recipients + self._problems + self._left_out,
-            recipients=self._recipients - duplicates,
-            duplicates=duplicates,
-            repeated=repeated,
-            problems=self._problems,
-            problem_rows=tuple(self._problem_rows),
-            remarks=self._remarks,
-            remarked=tuple(self._remarked),
-            first=self._first,
-            sample=self._sample,
-            left_out=self._left_out,
-        )
+    def add(self, value: _T) -> None:
+        self.number += 1
+        if len(self) < self._limit:
+            self.append(value)
 
 
 class DuplicateCounter:
@@ -227,7 +209,3 @@ class DuplicateCounter:
             total += len(found)
             pairs = nsmallest(first, pairs + found)
         return total, tuple(pairs)
-
-
-def _has_control(row: Recipient) -> bool:
-    return not "".join(row.fields.values()).isprintable()

@@ -62,20 +62,16 @@ class RowFilter:
         return another
 
     def left_out(self, row: int, fields: Mapping[str, str]) -> str:
-        """Return why a row is left out; "" if it is not.
-
-        Raises:
-            InvalidArgument: the condition fails on this row.
-        """
+        """Return why a row is left out; "" if it is not. Raises InvalidArgument: the condition fails on this row."""
         if row <= self._offset:
             return f"left out: before row {self._offset + 1}"
         if self._condition is None:
             return ""
         named = {name: fields[column] for name, column in self._columns.names.items() if column in fields}
         try:
-            result = self._condition(**named, row=dict(fields))
+            result = bool(self._condition(**named, row=dict(fields)))  # of what is undefined, bool() fails
         except Exception as error:  # an expression may raise anything
-            raise InvalidArgument(f"--where fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
+            raise InvalidArgument(f"where= fails on row {row}: {safe_text(str(error), 200)}: correct it") from error
         return "" if result else f"left out: not {safe_text(str(self._where), 200)}"
 
     def _compile(self, where: str) -> Callable[..., object]:
@@ -88,12 +84,11 @@ class RowFilter:
             parsed: Template = environment.parse("{{" + where + "}}")
             condition = environment.compile_expression(where, undefined_to_none=False)
         except TemplateSyntaxError as error:
-            raise InvalidArgument(f"--where is not a valid condition: {safe_text(str(error.message), 200)}") from None
+            raise InvalidArgument(f"where= is not a valid condition: {safe_text(str(error.message), 200)}") from None
         for name in sorted(meta.find_undeclared_variables(parsed)):
             if name not in self._columns.names and name != "row":
-                raise InvalidArgument(
-                    f"--where: there is no column “{safe_text(name, 60)}”; {self._columns.advice(name)}"
-                )
+                advice = self._columns.advice(name)
+                raise InvalidArgument(f"where=: there is no column “{safe_text(name, 60)}”; {advice}")
         return condition
 
 

@@ -152,7 +152,7 @@ class RelayBalancer:
             now, wall = self._clock(), self._wall()
             free = [each for each in self._candidates(tried, now, wall) if each.delay(now, wall) <= 0]
             if not free:
-                return self._until_free(now, wall)
+                return min(max(each.delay(now, wall), each.suspended_until - now) for each in self._relays)
             chosen = _next_by_weight(free)
             if chosen.relay.shared is not None and (delay := await chosen.relay.shared.take()) > 0:
                 chosen.exhausted_until = self._clock() + delay
@@ -167,10 +167,6 @@ class RelayBalancer:
         if active or any(each.delay(now, wall) > 0 for each in left):
             return active
         return left
-
-    def _until_free(self, now: float, wall: float) -> float:
-        """Return the seconds until the first relay is neither suspended nor held by its rates."""
-        return min(max(each.delay(now, wall), each.suspended_until - now) for each in self._relays)
 
     def _suspend(self, failed: _RelayState, error: SMTPError) -> None:
         if len(self._relays) == 1:  # there is no other: the caller decides when to try again

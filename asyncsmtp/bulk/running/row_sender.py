@@ -16,6 +16,7 @@ from asyncsmtp.bulk.interfaces import (
     MessageSender,
     RateLimitedSender,
     Sleep,
+    ThreadRunner,
     sleep_unless,
     utc_now,
 )
@@ -149,7 +150,7 @@ class RowSender:
 
     Args:
         clock: the wall clock, UTC: the time of the next attempt outlives the process.
-        random: spreads the times of next attempts.
+        random: spreads the times of next attempts. run_in_thread: converts templates.
     """
 
     # The point of no return. Once the end of a message's content is written, the relay may deliver the message,
@@ -175,6 +176,7 @@ class RowSender:
         rate_policy: RatePolicy,
         clock: Callable[[], datetime] = utc_now,
         random: Random | None = None,
+        run_in_thread: ThreadRunner = asyncio.to_thread,
     ) -> None:
         self._composer = composer
         self._pending_conversion = composer.pending_conversion if isinstance(composer, ConvertingComposer) else None
@@ -186,6 +188,7 @@ class RowSender:
         self._retry = retry
         self._rate_policy = rate_policy
         self._clock = clock
+        self._run_in_thread = run_in_thread
         self._random = random or Random()  # noqa: S311 - spreads times; no secret
         self._date = ledger.created_at
 
@@ -203,7 +206,7 @@ class RowSender:
                 convert = self._pending_conversion(recipient.mailbox, recipient.fields)
                 if convert is not None:  # the first row that takes these branches of the template
                     async with self._converting:
-                        await asyncio.to_thread(convert)
+                        await self._run_in_thread(convert)
             message = self._composer.compose(
                 recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
             )
@@ -214,7 +217,8 @@ class RowSender:
             try:
                 delivery = await self._send(message, before_end=lambda: self._mark(row))
             except DeliveryInDoubt as error:
-                logger.warning("row %d is in doubt: %s", recipient.row, error.__cause__ or error)
+                reason = str(error.__cause__ or "").partition(": ")[0] or str(error).partition(" after the content ")[0]
+                logger.warning("row %d is in doubt: %s", recipient.row, reason)
                 return _failure(claim, RowState.IN_DOUBT, error)
             except SMTPError as error:
                 if _is_about_message(error):

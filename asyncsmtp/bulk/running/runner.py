@@ -10,7 +10,15 @@ from contextlib import aclosing
 from datetime import datetime
 from random import Random
 
-from asyncsmtp.bulk.interfaces import ComposerProtocol, MessageSender, RateLimitedSender, Sleep, sleep_unless, utc_now
+from asyncsmtp.bulk.interfaces import (
+    ComposerProtocol,
+    MessageSender,
+    RateLimitedSender,
+    Sleep,
+    ThreadRunner,
+    sleep_unless,
+    utc_now,
+)
 from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
@@ -19,7 +27,7 @@ from asyncsmtp.bulk.running.row_sender import CircuitBreaker, InFlight, Reconnec
 from asyncsmtp.bulk.running.schedule import Schedule
 from asyncsmtp.bulk.running.scheduler import Scheduler
 from asyncsmtp.client.retry import Retry
-from asyncsmtp.errors import LedgerError, SMTPError
+from asyncsmtp.errors import LedgerError, SMTPError, check_type
 
 __all__ = ["AsyncOutcomeCallback", "OutcomeCallback", "Run", "outcomes"]
 
@@ -42,8 +50,9 @@ class Run:
         pool: sends the messages. If it is a `RateLimitedSender`, as `RelayBalancer` is, the run waits for its rates.
         concurrency: maximum concurrent messages, from composing to the relay's final reply.
         limit: attempts to make in this run; None for all.
-        watch: called with each outcome as it is recorded. If it raises, nothing new begins, messages in flight are
-            completed, and `run` raises its exception.
+        watch: called with each outcome as it is queued for the ledger, where it is durable up to 50 ms and a commit
+            later: a process that is killed in between leaves a row in doubt whose outcome was reported. If it raises,
+            nothing new begins, messages in flight are completed, and `run` raises its exception.
         reconnect: the delays when the relay becomes unreachable.
         retry: the delays after temporary refusals.
         wait: stay until every row has a final outcome. Without it rows that become due while others are still to be
@@ -53,6 +62,7 @@ class Run:
         shared: rates that are shared with other campaigns, in addition.
         clock: the wall clock, UTC. monotonic: a clock in seconds that is never set.
         random: spreads the times of next attempts. sleep: sleeps, and returns early when the event is set.
+        run_in_thread: converts templates.
     Attributes:
         rate_policy: of this run; its rates may be changed at any time.
     """
@@ -76,13 +86,16 @@ class Run:
         monotonic: Callable[[], float] = time.monotonic,
         random: Random | None = None,
         sleep: Sleep = sleep_unless,
+        run_in_thread: ThreadRunner = asyncio.to_thread,
     ) -> None:
+        check_type("concurrency", concurrency, int)
+        check_type("limit", limit, int, None)
         self._ledger = ledger
         self._reconnect = reconnect or ReconnectPolicy(sleep=sleep)
         self._breaker = CircuitBreaker()
-        self.rate_policy = rate_policy or RatePolicy(clock=monotonic)
+        self.rate_policy = rate_policy or RatePolicy(clock=monotonic, wall=lambda: clock().timestamp())
         self._sender = RowSender(
-            composer, ledger, pool, self._reconnect, retry or Retry(), self.rate_policy, clock, random
+            composer, ledger, pool, self._reconnect, retry or Retry(), self.rate_policy, clock, random, run_in_thread
         )
         self._on_outcome: AsyncOutcomeCallback | None = None
         self._free_slots = asyncio.Semaphore(concurrency)
@@ -107,10 +120,11 @@ class Run:
         """Send until nothing is left, or until stopped; always wait for messages in flight.
 
         Args:
-            on_outcome: awaited with each outcome after it is recorded, before another message takes its place: a slow
-                one slows the run. `outcomes` is built on it.
+            on_outcome: awaited with each outcome after it is queued for the ledger (see `watch`), before another
+                message takes its place: a slow one slows the run. `outcomes` is built on it.
         Raises:
             LedgerError: the ledger cannot be trusted; everything stops at once.
+            SuppressionError: a suppression list cannot be used any more.
             CampaignHalted: the relay refuses the sender, or loses its replies; rows stay pending or deferred.
             ConnectFailed, Refused, ExtensionNotSupported, InsecureConnection: the relay is unusable; rows stay pending.
         Cancelling it aborts messages in flight: rows past the point of no return are in doubt, the others pending.
@@ -172,7 +186,7 @@ class Run:
                     task = group.create_task(self._deliver(InFlight(claim)))
                     self._tasks.add(task)
                     task.add_done_callback(self._task_done)
-            except LedgerError as error:
+            except SMTPError as error:  # of the ledger, or of a suppression list
                 self._end(error)
 
     def _ledger_failed(self, failed: asyncio.Future[None]) -> None:
@@ -196,6 +210,9 @@ class Run:
 
     async def _deliver(self, row: InFlight) -> None:
         """Take one row to its outcome; raise nothing but CancelledError."""
+        # From the reply in the session to `settle` below there is no `await`, here, in the balancer and in the pool: the
+        # next message of the session is marked only after this outcome is recorded. So a crash leaves at most one row
+        # in doubt for each session.
         try:
             settlement = await self._sender.deliver(row)
             if settlement is None:
@@ -229,7 +246,9 @@ class Run:
 
 
 async def outcomes(run: Run, *, ahead: int = 100) -> AsyncGenerator[_Outcome]:
-    """Send, as `Run.run` does, and yield each outcome as it is recorded in the ledger.
+    """Send, as `Run.run` does, and yield each outcome as it is queued for the ledger.
+
+    It is durable up to 50 ms and a commit later; at the end of the run all are.
 
     A row that is deferred and tried again in the same run comes each time. Use it in `contextlib.aclosing`:
 

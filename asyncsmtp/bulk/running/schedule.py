@@ -39,7 +39,8 @@ class Window:
         try:
             if found is None:
                 raise ValueError
-            begin, end = time(int(found[2]), int(found[3])), _parse_end(int(found[4]), int(found[5]))
+            begin = time(int(found[2]), int(found[3]))
+            end = time(0) if (found[4], found[5]) == ("24", "00") else time(int(found[4]), int(found[5]))
             days = _parse_days(found[1])
         except ValueError:
             raise InvalidArgument(f"“{safe_text(text, 60)}” is not a valid window: give one such as {_FORMS}") from None
@@ -111,10 +112,6 @@ def parse_time_zone(name: str) -> ZoneInfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         shown = safe_text(name, 60)
         raise InvalidArgument(f"“{shown}” is not a time zone: give one such as Europe/Vienna or UTC") from None
-
-
-def _parse_end(hour: int, minute: int) -> time:
-    return time(0) if (hour, minute) == (24, 0) else time(hour, minute)
 
 
 def _parse_days(text: str | None) -> frozenset[int]:

@@ -48,7 +48,7 @@ class Scheduler:
     # batches from the ledger in the order of the file; `_in_window` holds or postpones rows outside their hours;
     # `_in_turn` lets rows of other domains pass those whose domain must wait. `rows` then waits for the rates that all
     # messages share, and records that the message begins. These come last, and in one place, so that whatever is
-    # taken from a rate is used: a row that were held up afterwards would waste its turn, or begin twice at once.
+    # taken from a rate is used: a row that was held up afterwards would waste its turn, or begin twice at once.
     # The runner takes its slot before it asks for a row, for the same reason.
     #
     # Parked rows. A row whose domain, or provider, must wait is parked in memory, so that it holds up no other domain:

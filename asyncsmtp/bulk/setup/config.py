@@ -7,10 +7,12 @@ environment variable (after the option), the type and its check, the default, an
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, replace
 from datetime import datetime
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,24 +36,37 @@ from asyncsmtp.errors import ConfigError
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger.interfaces import Ledger
     from asyncsmtp.bulk.rate_limit.rate import Rate
     from asyncsmtp.bulk.running.schedule import Window
+    from asyncsmtp.client.config.login_config import TokenSource
     from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.protocol.auth.auth import Secret
 
 __all__ = [
     "EMAIL",
     "KEYS",
     "SECTIONS",
     "CampaignConfig",
+    "Rows",
     "build_config",
+    "check_password",
+    "check_path_argument",
+    "check_token",
     "config_from_parameters",
     "load_config",
     "name_ledger_campaign",
     "read_campaign_file",
+    "relay_settings",
+    "split_ledger",
+    "split_recipients",
 ]
 
 EMAIL = "email"  # this name of [columns] is also that of the column with the addresses
+_TEMPLATE_SUFFIXES = (".txt", ".html", ".htm", ".md")
 MAX_FILE_SIZE = 1024 * 1024  # bytes
+Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+
 _SECRETS = frozenset({"password", "passwd", "passphrase", "secret", "token", "api_key", "apikey"})
 
 
@@ -245,7 +260,9 @@ def build_config(
     if "columns" in chosen:  # each name by itself gives way
         chosen["columns"] = {**given.get("columns", {}), **chosen["columns"]}
     given |= chosen
-    _set_email_column(given, f"{source}: " if source else "", "email in [campaign] (--email-column)")
+    _set_email_column(
+        given, f"{source}: " if source else "", "email in [campaign] (email_column=), or in [columns] (columns=)"
+    )
     if "recipients" not in given:
         raise _missing("recipients", "--recipients people.csv", source)
     if "html" not in given and "text" not in given:
@@ -277,7 +294,7 @@ def config_from_parameters(base: CampaignConfig | Path, given: Mapping[str, obje
             values[name] = _check_parameter(name, value)
     if isinstance(base, CampaignConfig):
         return replace(base, **values)
-    _set_email_column(values, "", "email_column=")
+    _set_email_column(values, "", "email_column=, or in columns=")
     if not values.keys() & {"html", "text"}:
         raise ConfigError("there is no message", "pass text= or html=, the template or its Path")
     recipients = values.setdefault("recipients", None)
@@ -291,9 +308,16 @@ def config_from_parameters(base: CampaignConfig | Path, given: Mapping[str, obje
 
 
 def _check_parameter(name: str, value: object) -> object:
-    if name in ("text", "html") and isinstance(value, str):
-        return value  # the template itself; a Path is a file
+    if name in ("text", "html") and isinstance(value, str):  # the template itself; a Path is a file
+        if "\n" not in value and (value.lower().endswith(_TEMPLATE_SUFFIXES) or isfile(value)):
+            raise ConfigError(
+                f"{name}= “{safe_text(value, 120)}” names a file; a str is the template itself",
+                f"write Path({value!r})",
+            )
+        return value
     if name in ("retry_for", "retry_delay") and isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value:
+            raise ConfigError(f"{name}= is not a number", "correct the argument")
         return float(value)
     try:
         return _FIELDS[name].check(value, Path())
@@ -309,7 +333,7 @@ def _set_email_column(given: dict[str, Any], where: str, names: str) -> None:
     if mapped is not None and given.setdefault("email_column", mapped) != mapped:
         raise ConfigError(
             f"{where}the addresses are in “{safe_text(given['email_column'], 60)}” and in “{safe_text(mapped, 60)}”",
-            f"name that column once: {names}, or in [columns] (--column)",
+            f"name that column once: {names}",
         )
 
 
@@ -330,6 +354,74 @@ def _missing(what: str, option: str, source: Path | None) -> ConfigError:
     return ConfigError(
         f"{source}, [campaign]: {what} is missing", f"add it to the file, or on the command line: {option}"
     )
+
+
+# Arguments of a program.
+
+
+def check_path_argument(name: str, value: object) -> Path:
+    """Return a path; TypeError names the parameter."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}= must be a path; it is {type(value).__name__}")
+    if "\0" in (path := os.fspath(value)):
+        raise ConfigError(f"{name}= “{safe_text(path, 120)}” has a NUL character", "correct the argument")
+    return Path(path)
+
+
+def check_password(value: object) -> str | Secret | None:
+    """Return a password; TypeError if it cannot be one."""
+    from asyncsmtp.protocol.auth.auth import Secret
+
+    if value is not None and not isinstance(value, str | Secret):
+        raise TypeError(f"password= must be text or a Secret; it is {type(value).__name__}")
+    return value
+
+
+def check_token(value: object, password: object) -> str | Secret | TokenSource | None:
+    """Return a token or its source; TypeError if it cannot be one, ConfigError if there is a password as well."""
+    from asyncsmtp.protocol.auth.auth import Secret
+
+    if value is None or isinstance(value, str | Secret) or callable(value):
+        if value is not None and password is not None:
+            raise ConfigError("there is a password and a token", "pass password= or token=, one of them")
+        return value
+    raise TypeError(f"token= must be text, a Secret or an async function; it is {type(value).__name__}")
+
+
+def split_recipients(value: object) -> tuple[Path | None, Rows | None]:
+    """Tell a file from rows."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value), None
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable | AsyncIterable):
+        raise TypeError(f"recipients= must be a path or an iterable of mappings; it is {type(value).__name__}")
+    return None, value
+
+
+def split_ledger(value: object) -> tuple[str | Path | Database | None, Ledger | None]:
+    """Tell a location from a ledger that is open."""
+    if value is None or isinstance(value, str | Database):
+        return value, None
+    if isinstance(value, os.PathLike):
+        return Path(value), None
+    if isinstance(value, type) or not callable(getattr(value, "claim", None)):
+        shown = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"ledger= must be a path, a URL or a Ledger; it is {shown}")
+    return None, value  # type: ignore[return-value]  # a protocol of many methods; `claim` stands for them
+
+
+def relay_settings(value: object) -> dict[str, Any]:
+    """Return the fields of the configuration for one relay or several; nothing for None."""
+    from asyncsmtp.client.config.relay import Relay
+
+    if value is None:
+        return {}
+    if isinstance(value, str | Relay):
+        return {"relay": value, "relays": ()}
+    given = [value] if isinstance(value, RelayConfig) else value
+    if not isinstance(given, Sequence) or not all(isinstance(each, str | Relay | RelayConfig) for each in given):
+        raise TypeError(f"relay= must be a URL, a Relay, or several of them; it is {type(value).__name__}")
+    several = [each if isinstance(each, RelayConfig) else RelayConfig(relay=each) for each in given]
+    return {"relay": None, "relays": tuple(several)}
 
 
 # The campaign file: every key known, every value of its kind, every path relative to the file.
@@ -361,6 +453,9 @@ def _parse_file(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         advice = "correct the name, or begin with a sample: asyncsmtp init demo"
         raise ConfigError(f"there is no campaign file {path}", advice) from None
+    except OSError as error:
+        advice = "correct the path or its permissions, then run the same command again"
+        raise ConfigError(f"{safe_text(str(path))}: {(error.strerror or str(error)).lower()}", advice) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8", "save the file as UTF-8") from error
     except tomllib.TOMLDecodeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,8 @@ __all__ = [
 STDIN = "-"  # recipients that are read from standard input
 _NOT_CSV = {".json": "JSON, not JSON lines", ".zip": "an archive", ".gz": "compressed", ".pdf": "a PDF"}
 _DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?")
+_TABLE_FORM = 'must be a table of texts, such as { logo = "logo.png" }'
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:(?=//)|:memory:")
 _T = TypeVar("_T")
 Check = Callable[[object, Path], object]
 
@@ -87,11 +89,9 @@ def setting(
 ) -> Any:  # fmt: skip
     """Declare a key as a dataclass field; `default` is MISSING for one that is required, `dict` for an empty dict."""
     metadata = {"key": Key(name, check, text, options, metavar, multiple)}
-    if default is MISSING:
-        return field(metadata=metadata)
-    return (
-        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
-    )
+    if default is dict:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def declared_keys(config: Any) -> Mapping[str, Key]:
@@ -99,14 +99,9 @@ def declared_keys(config: Any) -> Mapping[str, Key]:
     found = {}
     for each in fields(config):
         if declared := each.metadata.get("key"):
-            values = {name: getattr(declared, name) for name in Key.__slots__}
-            made = Key(**values | {"field": each.name, "default": _default(each)})
-            found[made.name] = made
+            default = None if each.default_factory is not MISSING else each.default
+            found[declared.name] = replace(declared, field=each.name, default=default)
     return found
-
-
-def _default(each: Field[Any]) -> object:
-    return None if each.default_factory is not MISSING else each.default
 
 
 def describe_nearest(word: str, words: Iterable[str], form: str = "“{}”") -> str:
@@ -220,16 +215,19 @@ def check_flag_or_path(value: object, folder: Path) -> bool | Path:
     return value if isinstance(value, bool) else check_path(value, folder)
 
 
+def _check_names(value: object, form: str) -> Mapping[str, object]:
+    """Return a mapping whose keys are texts, as those of TOML always are; `form` says what it must be."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise WrongType(form)
+    return value
+
+
 def check_table(value: object, folder: Path) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise WrongType('must be a table of texts, such as { logo = "logo.png" }')
-    return {name: check_text(item, folder) for name, item in value.items()}
+    return {name: check_text(item, folder) for name, item in _check_names(value, _TABLE_FORM).items()}
 
 
 def check_path_table(value: object, folder: Path) -> dict[str, Path]:
-    if not isinstance(value, Mapping):
-        return check_table(value, folder)  # type: ignore[return-value]  # it raises
-    return {name: check_path(item, folder) for name, item in value.items()}
+    return {name: check_path(item, folder) for name, item in _check_names(value, _TABLE_FORM).items()}
 
 
 def check_header_name(value: object, folder: Path) -> str:
@@ -260,7 +258,14 @@ def check_delimiter(value: object, folder: Path) -> str:
 def check_ledger(value: object, folder: Path) -> Path | Database:
     if isinstance(value, Database):
         return value
-    return _parse(Database.parse, str(value)) if str(value).startswith(SCHEMES) else check_path(value, folder)
+    if str(value).startswith(SCHEMES):
+        return _parse(Database.parse, str(value))
+    if scheme := _SCHEME.match(str(value)):  # what follows may hold a password
+        raise ValueError(f"must be a file or a URL of PostgreSQL: {scheme[0]}… is neither")
+    path = check_path(value, folder)
+    if not path.name:
+        raise ValueError(f"“{path}” is a folder: name a file")
+    return path
 
 
 def check_webhook(value: object, folder: Path) -> str:
@@ -275,8 +280,9 @@ def check_columns(value: object, folder: Path) -> Mapping[str, str]:
     from asyncsmtp.mail.templates.variables import is_variable_name
 
     form = 'must be names and columns, such as name = "Full name"'
+    pairs: list[tuple[str, object]]
     if isinstance(value, Mapping):
-        pairs = list(value.items())
+        pairs = list(_check_names(value, form).items())
     elif isinstance(value, list | tuple) and all(isinstance(text, str) and "=" in text for text in value):
         pairs = [(name.strip(), column) for name, _, column in (text.partition("=") for text in value)]
     else:
@@ -284,7 +290,7 @@ def check_columns(value: object, folder: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, column in pairs:
         if not isinstance(column, str) or not column.strip():
-            raise ValueError(f"“{safe_text(str(name), 60)}”: {form}")
+            raise ValueError(f"“{safe_text(name, 60)}”: {form}")
         if not is_variable_name(name):
             raise ValueError(f"“{safe_text(name, 60)}” cannot be a name in a template: letters, digits and _ only")
         if found.setdefault(name, column.strip()) != column.strip():
@@ -318,10 +324,8 @@ def check_windows(value: object, folder: Path) -> tuple[Window, ...]:
 def check_domain_rates(value: object, folder: Path) -> Mapping[str, tuple[Rate, ...]]:
     """Check the tables below `limits.domain` or `limits.provider`: each has a rate."""
     form = 'must be tables such as [limits.domain."example.com"] or [limits.provider."example.com"] with a rate'
-    if not isinstance(value, Mapping):
-        raise WrongType(form)
     found = {}
-    for name, table in value.items():
+    for name, table in _check_names(value, form).items():
         if not isinstance(table, Mapping) or set(table) != {"rate"} or "@" in name or not name.isprintable():
             raise ValueError(f"“{safe_text(name, 60)}”: {form}, and nothing else")
         found[name.lower()] = check_rates(table["rate"], folder)

@@ -13,29 +13,22 @@ import json
 import os
 import stat
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.ledger.postgres import Database
-from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig
-from asyncsmtp.bulk.setup.config_types import (
-    STDIN,
-    DkimConfig,
-    RelayConfig,
-    SmimeConfig,
-    UnsubscribeConfig,
-    resolve_path,
-)
-from asyncsmtp.bulk.setup.source_files import Bodies, SourceBodies
-from asyncsmtp.client.config.proxy import parse_host_port, split_url
+from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig, Rows
+from asyncsmtp.bulk.setup.config_types import STDIN, DkimConfig, SmimeConfig, UnsubscribeConfig, resolve_path
+from asyncsmtp.bulk.setup.source_files import MessageBodies, make_bodies
+from asyncsmtp.client.config.relay import parse_host_port, split_url
 from asyncsmtp.errors import ConfigError, MessageError, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger.interfaces import Ledger
     from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
     from asyncsmtp.mail.checks.dns_rules import SenderDomain
@@ -44,26 +37,9 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.signing.dkim import DkimKey
     from asyncsmtp.mail.signing.smime import SmimeSigner
     from asyncsmtp.mail.templates.template import Composer, Template
-    from asyncsmtp.protocol.auth.auth import Secret
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = [
-    "FileReader",
-    "PreparedCampaign",
-    "Rows",
-    "check_password",
-    "check_path_argument",
-    "describe_sender",
-    "load_dkim_key",
-    "prepare",
-    "prepare_file",
-    "relay_settings",
-    "save_rows",
-    "split_ledger",
-    "split_recipients",
-]
-
-Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+__all__ = ["FileReader", "PreparedCampaign", "describe_sender", "load_dkim_key", "prepare", "prepare_file", "save_rows"]
 
 MAX_KEY_SIZE = 64 * 1024  # bytes
 UNSUBSCRIBE_SECRET = "ASYNCSMTP_UNSUBSCRIBE_SECRET"  # noqa: S105  # the name of the variable
@@ -117,23 +93,27 @@ async def prepare(config: CampaignConfig, rows: Path | None = None) -> PreparedC
 
     path = rows if rows is not None else await asyncio.to_thread(_save_input, config)
     reader = FileReader(config)
-    source = SourceBodies.read(config, reader.read_template)
+    text = reader.read_template(config.text, "text") if config.text else None
+    html = reader.read_template(config.html, "html") if config.html else None
     file = RecipientFile(path, email=config.email_column, delimiter=config.delimiter, encoding=config.encoding)
     if rows is not None:
-        file.name = _ROWS
+        file.name, file.all_keys = _ROWS, True
     keys = [load_dkim_key(each) for each in config.dkim]
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
     names = {name: await file.find_column(wanted) for name, wanted in config.columns.items()}
     known = build_columns(columns, names, unsubscribes=config.unsubscribe is not None)
-    template = _make_template(config, reader, source.make_bodies(config, known, reader.read_included))
+    template = _make_template(config, reader, make_bodies(config, text, html, known, reader.read_included))
     row_filter = RowFilter(columns, config.where, config.offset, names)
     if row_filter:
         file.rules = replace(file.rules, row_filter=row_filter)
     seal = _load_smime(config.smime) if config.smime else None
     composer = template.compile(columns, read=reader.folder.read, signer=signer, smime_signer=seal, aliases=names)
     names[EMAIL] = (await file.header()).email
-    parts = {name: _digest(value.encode("utf-8", "surrogatepass")) for name, value in _shown(config, names).items()}
+    parts = {
+        name: _digest(value.encode("utf-8", "surrogatepass"))
+        for name, value in _digested_settings(config, names).items()
+    }
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
         token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
         parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
@@ -201,10 +181,10 @@ def _save_input(config: CampaignConfig) -> Path:
         if _copy_input(new):
             new.replace(path)
         elif not path.exists():
-            advice = "asyncsmtp bulk … --recipients - < people.csv"
-            raise ConfigError("there are no recipients on standard input", advice)
+            raise ConfigError("there are no recipients on standard input", "give it a CSV: < people.csv")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", "make room, or rights, for it") from error
+        advice = "make space, or correct the rights of its folder"
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", advice) from error
     finally:
         new.unlink(missing_ok=True)
     return path
@@ -237,7 +217,8 @@ async def save_rows(rows: Rows) -> Path:
 
     import aiofiles
 
-    descriptor, name = mkstemp(".jsonl", "asyncsmtp-")
+    with _saving():
+        descriptor, name = mkstemp(".jsonl", "asyncsmtp-")
     count, lines = 0, []
     try:
         async with aiofiles.open(descriptor, "w", encoding="utf-8") as file:
@@ -245,9 +226,12 @@ async def save_rows(rows: Rows) -> Path:
                 count += 1
                 lines.append(_json_line(count, row))
                 if len(lines) == _ROWS_PER_WRITE:
-                    await file.write("".join(lines))
+                    with _saving():
+                        await file.write("".join(lines))
                     lines = []
-            await file.write("".join(lines))
+            with _saving():
+                await file.write("".join(lines))
+                await file.flush()
         if not count:
             raise RecipientError("recipients= has no rows: there is nobody to mail")
     except BaseException:
@@ -256,13 +240,31 @@ async def save_rows(rows: Rows) -> Path:
     return Path(name)
 
 
+@contextmanager
+def _saving() -> Iterator[None]:
+    """Report a full disk as a ConfigError; what the iterable of a program raises stays as it is."""
+    try:
+        yield
+    except OSError as error:
+        why = f"the rows cannot be saved to a temporary file: {_reason(error)}"
+        raise ConfigError(why, "make space for it, or set TMPDIR to another folder") from error
+
+
 def _json_line(number: int, row: object) -> str:
     if not isinstance(row, Mapping):
         raise TypeError(f"recipients= must yield mappings such as {{'email': 'ann@example.com'}}, not {row!r:.80}")
     for column, cell in row.items():
-        if not isinstance(column, str) or not isinstance(cell, str | int | float | None):
+        if not isinstance(column, str):
+            hint = " (csv.DictReader: the row has more cells than the header)" if column is None else ""
+            raise TypeError(f"recipients= row {number}: a column is {column!r:.80}: it must be text{hint}")
+        if not isinstance(cell, str | int | float | None):
             raise TypeError(f"recipients= row {number}: {column!r} must be text, not {type(cell).__name__}")
-    return json.dumps(dict(row)) + "\n"
+        if isinstance(cell, float) and not isfinite(cell):
+            raise TypeError(f"recipients= row {number}: {column!r} must be text or a finite number, not {cell}")
+    try:
+        return json.dumps(dict(row)) + "\n"
+    except ValueError as error:  # a number with too many digits
+        raise RecipientError(f"recipients= row {number}: {error}") from None
 
 
 async def _each(rows: Rows) -> AsyncIterator[Mapping[str, object]]:
@@ -317,7 +319,7 @@ class FileReader:
         return content.decode("utf-8-sig")
 
 
-def _make_template(config: CampaignConfig, reader: FileReader, bodies: Bodies) -> Template:
+def _make_template(config: CampaignConfig, reader: FileReader, bodies: MessageBodies) -> Template:
     from asyncsmtp.mail.templates.template import Template
 
     images = {name: config.folder / path for name, path in bodies.images.items()} | dict(config.inline)
@@ -365,7 +367,7 @@ def _pattern(config: CampaignConfig, path: Path) -> str:
     return shown if "{{" in shown or "{%" in shown else ""
 
 
-def _shown(config: CampaignConfig, columns: Mapping[str, str]) -> dict[str, str]:
+def _digested_settings(config: CampaignConfig, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the settings that a message shows, and the columns by their names in templates."""
     images = [*config.inline, *filter(None, (_pattern(config, path) for path in config.inline.values()))]
     lists = {"attachments": "\0".join(config.attachments), "inline": "\0".join(images)}
@@ -498,60 +500,6 @@ def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return str(error.strerror if isinstance(error, OSError) else error).lower()
-
-
-# Arguments of a program.
-
-
-def check_path_argument(name: str, value: object) -> Path:
-    """Return a path; TypeError names the parameter."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name}= must be a path; it is {type(value).__name__}")
-    return Path(value)
-
-
-def check_password(value: object) -> str | Secret | None:
-    """Return a password; TypeError if it cannot be one."""
-    from asyncsmtp.protocol.auth.auth import Secret
-
-    if value is not None and not isinstance(value, str | Secret):
-        raise TypeError(f"password= must be text or a Secret; it is {type(value).__name__}")
-    return value
-
-
-def split_recipients(value: object) -> tuple[Path | None, Rows | None]:
-    """Tell a file from rows."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value), None
-    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable | AsyncIterable):
-        raise TypeError(f"recipients= must be a path or an iterable of mappings; it is {type(value).__name__}")
-    return None, value
-
-
-def split_ledger(value: object) -> tuple[str | Path | Database | None, Ledger | None]:
-    """Tell a location from a ledger that is open."""
-    if value is None or isinstance(value, str | Database):
-        return value, None
-    if isinstance(value, os.PathLike):
-        return Path(value), None
-    if not callable(getattr(value, "claim", None)):
-        raise TypeError(f"ledger= must be a path, a URL or a Ledger; it is {type(value).__name__}")
-    return None, value  # type: ignore[return-value]  # a protocol of many methods; `claim` stands for them
-
-
-def relay_settings(value: object) -> dict[str, Any]:
-    """Return the fields of the configuration for one relay or several; nothing for None."""
-    from asyncsmtp.client.config.relay import Relay
-
-    if value is None:
-        return {}
-    if isinstance(value, str | Relay):
-        return {"relay": value, "relays": ()}
-    given = [value] if isinstance(value, RelayConfig) else value
-    if not isinstance(given, Sequence) or not all(isinstance(each, str | Relay | RelayConfig) for each in given):
-        raise TypeError(f"relay= must be a URL, a Relay, or several of them; it is {type(value).__name__}")
-    several = [each if isinstance(each, RelayConfig) else RelayConfig(relay=each) for each in given]
-    return {"relay": None, "relays": tuple(several)}
 
 
 def describe_sender(config: CampaignConfig, sample: Message) -> SenderDomain:

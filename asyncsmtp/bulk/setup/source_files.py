@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.templates.environment import TemplateLoader
     from asyncsmtp.mail.templates.variables import Columns
 
-__all__ = ["MAX_FILE_SIZE", "Bodies", "ConfinedFolder", "SourceBodies"]
+__all__ = ["MAX_FILE_SIZE", "ConfinedFolder", "MessageBodies", "make_bodies"]
 
 MAX_FILE_SIZE = 64 * 1024 * 1024  # bytes
 
@@ -76,9 +75,8 @@ def _open_step(step: str, flags: int, here: int, path: str) -> int:
         return os.open(step, flags, dir_fd=here)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise OSError(
-                errno.EACCES, "a symbolic link, or a file in place of a folder, is on the way", path
-            ) from None
+            why = "a symbolic link, or a file in place of a folder, is on the way"
+            raise OSError(errno.EACCES, why, path) from None
         raise
 
 
@@ -87,7 +85,7 @@ _HTML = frozenset({".htm", ".html"})
 
 
 @dataclass(frozen=True, slots=True)
-class Bodies:
+class MessageBodies:
     """The templates of the text and the HTML, and what becomes of them.
 
     Attributes:
@@ -105,54 +103,40 @@ class Bodies:
     images: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceBodies:
-    """Templates as people wrote them."""
+def make_bodies(
+    config: CampaignConfig, text: str | None, html: str | None, columns: Columns, include: TemplateLoader
+) -> MessageBodies:
+    """Decide how each part is made: from its own template, or by converting the one of the HTML.
 
-    text: str | None
-    html: str | None
-
-    @classmethod
-    def read(cls, config: CampaignConfig, read: Callable[[Path | str, str], str]) -> SourceBodies:
-        """Read what the configuration names; `read` takes the path, or the template itself, and its role."""
-        text = read(config.text, "text") if config.text else None
-        return cls(text, read(config.html, "html") if config.html else None)
-
-    def make_bodies(self, config: CampaignConfig, columns: Columns, include: TemplateLoader) -> Bodies:
-        """Decide how each part is made: from its own template, or by converting the one of the HTML.
-
-        Args:
-            include: gives a file that a template includes.
-        Raises:
-            TemplateError: an included file cannot be read, or a name is not a column.
-        """
-        html = config.html if isinstance(config.html, Path) else Path("html")
-        text_name = config.text.name if isinstance(config.text, Path) else "text" if config.text else html.name
-        if self.html is None:
-            return Bodies(self.text, self.html, text_name, "html", include)
-        name = html.name
-        is_markdown = _suffix(name) in _MARKDOWN
-        files = _load_files(self.html, name, columns, include) if "{%" in self.html else {}
-        is_mixed = any(_suffix(path) in (_HTML if is_markdown else _MARKDOWN) for path in files)
-        text, to_text = self.text, False
-        if text is None and (is_markdown or config.text_from_html):
-            text, to_text = self.html, not is_markdown or is_mixed
-        to_html = is_markdown or is_mixed or config.inline_styles
-        if not (to_text or to_html or any("<img" in source.lower() for source in (self.html, *files.values()))):
-            return Bodies(text, self.html, text_name, name, include)
-        return _with_conversions(
-            Bodies(text, self.html, text_name, name, include),
-            files,
-            is_markdown=is_markdown,
-            to_text=to_text,
-            to_html=to_html,
-            styles=config.inline_styles,
-        )
+    Args:
+        text, html: templates as people wrote them.
+        include: gives a file that a template includes.
+    Raises:
+        TemplateError: an included file cannot be read, or a name is not a column.
+    """
+    path = config.html if isinstance(config.html, Path) else Path("html")
+    text_name = config.text.name if isinstance(config.text, Path) else "text" if config.text else path.name
+    if html is None:
+        return MessageBodies(text, html, text_name, "html", include)
+    name = path.name
+    is_markdown = _suffix(name) in _MARKDOWN
+    files = _load_files(html, name, columns, include) if "{%" in html else {}
+    is_mixed = any(_suffix(file) in (_HTML if is_markdown else _MARKDOWN) for file in files)
+    to_text = False
+    if text is None and (is_markdown or config.text_from_html):
+        text, to_text = html, not is_markdown or is_mixed
+    to_html = is_markdown or is_mixed or config.inline_styles
+    bodies = MessageBodies(text, html, text_name, name, include)
+    if not (to_text or to_html or any("<img" in source.lower() for source in (html, *files.values()))):
+        return bodies
+    return _with_conversions(
+        bodies, files, is_markdown=is_markdown, to_text=to_text, to_html=to_html, styles=config.inline_styles
+    )
 
 
 def _with_conversions(
-    bodies: Bodies, files: dict[str, str], *, is_markdown: bool, to_text: bool, to_html: bool, styles: bool
-) -> Bodies:
+    bodies: MessageBodies, files: dict[str, str], *, is_markdown: bool, to_text: bool, to_html: bool, styles: bool
+) -> MessageBodies:
     from asyncsmtp.mail.conversion.images import ImagePaths, hide_tags
 
     images = ImagePaths()
@@ -176,14 +160,14 @@ def _with_conversions(
     text_conversion = html_conversion = None
     if to_text or to_html:  # late: it brings Markdown, and most campaigns convert nothing
         from asyncsmtp.mail.conversion.convert import Conversion
-        from asyncsmtp.mail.conversion.placeholders import Kind
+        from asyncsmtp.mail.conversion.placeholders import MarkupLanguage
 
-        kind = Kind.MARKDOWN if is_markdown else Kind.HTML
+        kind = MarkupLanguage.MARKDOWN if is_markdown else MarkupLanguage.HTML
         text_conversion = Conversion(kind) if to_text else None
         html_conversion = Conversion(kind, styles=styles, images=images) if to_html else None
     text = html if to_text else bodies.text
     paths = dict(images.paths)
-    return Bodies(text, html, bodies.text_name, name, include, text_conversion, html_conversion, paths)
+    return MessageBodies(text, html, bodies.text_name, name, include, text_conversion, html_conversion, paths)
 
 
 def _load_files(source: str, file: str, columns: Columns, include: TemplateLoader) -> dict[str, str]:

@@ -14,11 +14,11 @@ import click
 
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.cli.options import (
+    CommandSecrets,
     NamedLedger,
     campaign_argument,
     config_options,
     find_ledger,
-    find_password,
     ledger_option,
     option,
     sandbox_option,
@@ -130,25 +130,23 @@ class Batch:
     uids: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
 class Inbox:
     """Messages to read, one after the other; every method blocks. `str` is its location."""
 
-    def __init__(
-        self, location: object, messages: Iterable[tuple[int, bytes]], marks: ImapFolder | None = None
-    ) -> None:
-        self._location = location
-        self._messages = messages
-        self._marks = marks
+    location: object
+    messages: Iterable[tuple[int, bytes]]
+    marks: ImapFolder | None = None
 
     def __str__(self) -> str:
-        return safe_text(str(self._location))
+        return safe_text(str(self.location))
 
     def batches(self, path: ReturnPath | None) -> Iterator[Batch]:
         """Yield the failures that the messages report."""
         from asyncsmtp.bulk.bounces.dsn import parse_dsn
 
         batch = Batch()
-        for uid, content in self._messages:
+        for uid, content in self.messages:
             reported = False
             for bounce in parse_dsn(content):
                 reported = True
@@ -156,7 +154,7 @@ class Inbox:
                 token = next(filter(None, tokens), None) or bounce.message_id.partition("@")[0]
                 if bounce.failed and token:
                     batch.failures[token] = bounce
-            if reported and self._marks is not None:
+            if reported and self.marks is not None:
                 batch.uids.append(uid)
             if len(batch.failures) >= BATCH_SIZE or len(batch.uids) >= BATCH_SIZE:
                 yield batch
@@ -166,8 +164,8 @@ class Inbox:
 
     def mark_done(self, batch: Batch) -> None:
         """Mark the reports of a batch that is recorded, so that they are not read again."""
-        if self._marks is not None:
-            self._marks.mark_seen(batch.uids)
+        if self.marks is not None:
+            self.marks.mark_seen(batch.uids)
 
 
 @contextmanager
@@ -181,9 +179,8 @@ def open_inbox(
     """
     if "://" not in mailbox:
         if since is not None or seen:
-            raise CommandError(
-                "--since and --seen are about a mailbox by IMAP", "leave them out: all messages are read"
-            )
+            advice = "leave them out: all messages are read"
+            raise CommandError("--since and --seen are about a mailbox by IMAP", advice)
         from asyncsmtp.bulk.bounces.dsn import read_mail_files
 
         yield Inbox(mailbox, ((0, content) for content in read_mail_files(Path(mailbox))))
@@ -192,7 +189,7 @@ def open_inbox(
     from asyncsmtp.errors import ConnectFailed
 
     place = ImapUrl.from_url(mailbox)
-    secret = find_password(place.user, place.host, password_command)
+    secret = CommandSecrets(password_command).password(place.user, place.host)
     try:
         with ImapFolder(place, secret, ca_file=ca_file, writable=seen) as folder:
             yield Inbox(place, folder.messages(since.date() if since else None), folder if seen else None)

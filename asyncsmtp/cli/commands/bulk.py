@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.bulk.setup.prepare import PreparedCampaign
     from asyncsmtp.cli.output.run_stats import RunReporter, RunStats
-    from asyncsmtp.client.config.relay import Relay
 
 __all__ = ["command"]
 
@@ -109,19 +108,13 @@ def command(
     campaign: Path | None,
     ledger: Path | Database | None,
     dry_run: bool,
-    limit: int | None,
-    add: Path | None,
     only_to: str | None,
     row: int | None,
     sandbox: bool,
     maildir: Path | None,
     show: int | None,
-    strict: bool,
-    wait: bool,
     yes: bool,
-    as_json: bool,
-    verbose: bool,
-    **options: object,
+    **options: Any,
 ) -> ExitCode:
     """Mail everyone in a CSV; run it again to resume.
 
@@ -135,24 +128,15 @@ def command(
         raise CommandError("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
     if row and not only_to:
         raise CommandError("--row is about --only-to", "add --only-to me@example.org")
-    given = {_OPTIONS[field]: value for field, value in options.items()}
+    given = {name: options.pop(field) for field, name in _OPTIONS.items() if field in options}
     config = load_config(campaign, given) if campaign else build_config({}, given)
     if sandbox:  # neither are its limits those of other campaigns, nor does it ask DNS
         config = replace(config, ledger=config.sandbox_ledger, shared_rates=False, provider_rates={})
     else:
         location = name_ledger_campaign(ledger, config.name) if ledger else config.ledger_location
         config = replace(config, ledger=location)
-    run = RunOptions(
-        config=config,
-        reference=_reference(campaign, config, sandbox=sandbox),
-        limit=limit,
-        strict=strict,
-        wait=wait,
-        add=add,
-        confirmed=yes or sandbox,
-        as_json=as_json,
-        verbose=verbose,
-    )
+    reference = _reference(campaign, config, sandbox=sandbox)
+    run = RunOptions(config=config, reference=reference, confirmed=yes or sandbox, **options)
     if dry_run:
         return asyncio.run(_check_only(run))
     if only_to is not None:
@@ -176,8 +160,7 @@ def _make_relays(config: CampaignConfig) -> list[RelayConfig]:
     """
     if not config.relay_configs:
         raise CommandError(
-            "no relay was given",
-            "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox",
+            "no relay was given", "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox"
         )
     from asyncsmtp.bulk.open_campaign import make_relays
     from asyncsmtp.cli.options import CommandSecrets
@@ -197,14 +180,18 @@ async def _run(options: RunOptions, relays: list[RelayConfig]) -> ExitCode:
     """
     from asyncsmtp.bulk.campaign import Campaign  # late, here and below: `bulk --help` needs none of it
 
-    async with Campaign.from_config(options.config).open(relay=relays, add=options.add) as campaign:
-        if options.add is not None and not campaign.has_begun:
-            raise CommandError("--add is for a campaign that was begun", "begin it without --add, then add the others")
-        await _begin(options, campaign)
-        try:
+    ledger: Ledger | None = None
+    try:
+        async with Campaign.from_config(options.config).open(relay=relays, add=options.add) as campaign:
+            if options.add is not None and not campaign.has_begun:
+                advice = "begin it without --add, then add the others"
+                raise CommandError("--add is for a campaign that was begun", advice)
+            ledger = campaign.ledger
+            await _begin(options, campaign)
             return await _send(options, campaign)
-        finally:
-            _print_unsettled(campaign.ledger)
+    finally:
+        if ledger is not None:  # closed: its last attempt to write them is over
+            _print_unsettled(ledger)
 
 
 async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
@@ -246,12 +233,10 @@ async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
 
     ledger = campaign.ledger
     console.print_info(f"{options.config.name}: going on with {format_counts(await ledger.counts())}")
-    if ledger.recovery.found:
-        rows = console.pluralize(ledger.recovery.found, "row")
-        console.print_info(f"  {rows} under way when the last run ended: in doubt")
-    if ledger.recovery.resent:
-        rows = console.pluralize(ledger.recovery.resent, "row")
-        console.print_info(f"  {rows} in doubt to be sent once more (in_doubt = resend)")
+    if number := ledger.recovery.found:
+        console.print_info(f"  {console.pluralize(number, 'row')} under way when the last run ended: in doubt")
+    if number := ledger.recovery.resent:
+        console.print_info(f"  {console.pluralize(number, 'row')} in doubt to be sent once more (in_doubt = resend)")
 
 
 async def _confirm(options: RunOptions, campaign: OpenCampaign, recipients: int, first: str) -> None:
@@ -334,11 +319,13 @@ def _print_unsettled(ledger: Ledger) -> None:
 async def _check_only(options: RunOptions) -> ExitCode:
     """Read every row and compose every message; nothing is opened but files, and no ledger is made."""
     from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.bulk.open_campaign import check_rows
     from asyncsmtp.cli.commands.check import exit_code_of_report, print_report
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     with notify_if_slow(f"reading {options.add or options.config.recipients}"):
-        result = await Campaign.from_config(options.config).check(add=options.add)
+        prepared = await Campaign.from_config(options.config).prepare(options.add)
+        result = await check_rows(prepared, every=True)
     print_report(result, strict=options.strict, write=console.print_result)
     console.print_info("nothing was sent (--dry-run)")
     console.print_info(
@@ -402,40 +389,32 @@ def _start_afresh(ledger: Path, maildir: Path | None) -> None:
 
 async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sandbox: bool) -> ExitCode:
     """Send the first row's message, or those of the first `limit` rows, or of `row`, to `address`."""
-    from asyncsmtp.cli.commands.sandbox import run_sandbox
-
-    if sandbox:
-        async with run_sandbox(None) as relay:
-            return await _send_rows_to(options, address, relay, row)
-    relay_config = _make_relays(options.config)[0].relay
-    assert not isinstance(relay_config, str)
-    return await _send_rows_to(options, address, relay_config, row)
-
-
-async def _send_rows_to(options: RunOptions, address: str, relay: Relay, row: int | None) -> ExitCode:
     from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.commands.sandbox import run_sandbox
     from asyncsmtp.cli.output.formats import DeliveryPrinter
     from asyncsmtp.client.session.session import Session
     from asyncsmtp.protocol.envelope import Mailbox
 
+    where = run_sandbox(None) if sandbox else nullcontext(_make_relays(options.config)[0].relay)
     to = Mailbox.parse(address)
     prepared = await Campaign.from_config(options.config).prepare()
     number = options.limit or 1
-    if number > 1 and not options.confirmed:
-        question = f"Send {number:,} messages to {to} through {relay}?"
-        await console.confirm(question, f"this would send {number:,} messages to {to}")
     printer = DeliveryPrinter(as_json=options.as_json)
     trace = console.TranscriptPrinter(console.print_info) if options.verbose else None
-    async with Session(relay, trace=trace) as session, aclosing(_choose_rows(prepared, number, row)) as rows:
-        async for recipient in rows:
-            message = prepared.composer.compose(
-                to,
-                recipient.fields,
-                message_id=f"{uuid4().hex}@{prepared.composer.author.domain}",
-                date=datetime.now(UTC),
-                row=recipient.row,
-            )
-            printer.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
+    async with where as relay:
+        if number > 1 and not options.confirmed:
+            question = f"Send {number:,} messages to {to} through {relay}?"
+            await console.confirm(question, f"this would send {number:,} messages to {to}")
+        async with Session(relay, trace=trace) as session, aclosing(_choose_rows(prepared, number, row)) as rows:
+            async for recipient in rows:
+                message = prepared.composer.compose(
+                    to,
+                    recipient.fields,
+                    message_id=f"{uuid4().hex}@{prepared.composer.author.domain}",
+                    date=datetime.now(UTC),
+                    row=recipient.row,
+                )
+                printer.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
     return printer.exit
 
 

@@ -169,7 +169,7 @@ async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: 
     from asyncsmtp.mail.checks.rules import FindingLevel
 
     campaign = Campaign.from_file(path)
-    with notify_if_slow(f"reading {campaign.config.recipients}"):
+    with notify_if_slow(f"reading {campaign.config.recipients}{' and asking DNS' if dns else ''}"):
         result = await campaign.check(dns=dns, name_server=name_server)
     print_report(result, write=console.print_info if as_json else console.print_result)
     for finding in result.findings:
@@ -240,6 +240,6 @@ def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
         yield f"  first: row {report.first.row}, {report.first.mailbox}, {report.sample.content.size:,} bytes"
 
 
-def _rest_line(total: int, shown: int, what: str) -> Iterator[str]:
-    if total > shown:
-        yield f"  … and {total - shown:,} more {what}"
+def _rest_line(total: int, printed: int, what: str) -> Iterator[str]:
+    if total > printed:
+        yield f"  … and {total - printed:,} more {what}"

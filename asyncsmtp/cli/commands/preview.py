@@ -57,16 +57,17 @@ async def _preview(path: Path, row: int | None, folder: Path | None, limit: int 
         async for number, message in messages:
             shown += 1
             if folder is None:
-                _show(number, message)
+                console.print_result(f"row {number}")
+                for line in _lines(message):
+                    console.print_result(line)
                 break
             await asyncio.to_thread(_write, folder / f"row-{number}.eml", message)
             if shown == limit:
                 break
     skipped.print()
     if not shown:
-        raise CommandError(
-            f"{prepared.file.name} has no {'row ' + str(row) if row else 'row to show'}", "asyncsmtp check"
-        )
+        which = f"row {row}" if row else "row to show"
+        raise CommandError(f"{prepared.file.name} has no {which}", "asyncsmtp check")
     if folder is not None:
         console.print_info(f"{console.pluralize(shown, 'message')} in {folder}; nothing was sent")
     return ExitCode.ACCEPTED
@@ -132,12 +133,6 @@ def _compose(prepared: PreparedCampaign, row: Recipient | Problem) -> Message | 
         )
     except RecipientError as error:
         return Problem(row.row, row.line, error.reason)
-
-
-def _show(row: int, message: Message) -> None:
-    console.print_result(f"row {row}")
-    for line in _lines(message):
-        console.print_result(line)
 
 
 def _lines(message: Message) -> Iterator[str]:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.bulk.ledger.postgres import Database
-from asyncsmtp.cli.options import (
-    NamedLedger,
-    campaign_argument,
-    find_ledger,
-    ledger_option,
-    option,
-    sandbox_option,
-)
+from asyncsmtp.cli.options import NamedLedger, ledger_options, option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
 
@@ -35,30 +26,20 @@ Example:
 
 
 @click.command("resolve", epilog=_EPILOG)
-@campaign_argument()
-@ledger_option
-@sandbox_option
+@ledger_options
 @click.option("--resend", "decision", flag_value="resend", help="Send them again with the next run.")
 @click.option("--skip", "decision", flag_value="skip", help="Give them up: they count as rejected.")
 @option("--row", "rows", type=click.IntRange(min=1), multiple=True, metavar="N", help="This row only; repeatable.")
 @option("--state", type=click.Choice(STATES), default="in-doubt", show_default=True, help="Which rows.")
 @option("--yes", is_flag=True, help="Do not ask.")
-def command(
-    campaign: Path | None,
-    ledger: Path | Database | None,
-    sandbox: bool,
-    decision: str | None,
-    rows: tuple[int, ...],
-    state: str,
-    yes: bool,
-) -> ExitCode:
+def command(where: NamedLedger, decision: str | None, rows: tuple[int, ...], state: str, yes: bool) -> ExitCode:
     """Decide about recipients in doubt.
 
     In doubt: the content was sent and the relay's reply never came, so it may
     have the message. Look for the Message-ID in its log first. Without a
     decision, the rows are listed.
     """
-    return asyncio.run(_resolve(find_ledger(campaign, ledger, sandbox=sandbox), decision, rows, state, yes=yes))
+    return asyncio.run(_resolve(where, decision, rows, state, yes=yes))
 
 
 async def _resolve(
@@ -75,15 +56,13 @@ async def _resolve(
             return ExitCode.ACCEPTED
         found.show(chosen)
         if decision is None:
-            console.print_info(
-                f"  next: asyncsmtp resolve {where.reference} --resend, or --skip; for some only: --row N"
-            )
+            command = f"asyncsmtp resolve {where.reference}"
+            console.print_info(f"  next: {command} --resend, or --skip; for some only: --row N")
             return ExitCode.SOME_FAILED
         await _confirm(found, Decision(decision), yes=yes)
         changed = await ledger.resolve(Decision(decision), rows or None, (chosen,))
-    console.print_info(
-        f"{console.pluralize(changed, 'row')} {'to be sent again' if decision == 'resend' else 'given up'}"
-    )
+    done = "to be sent again" if decision == "resend" else "given up"
+    console.print_info(f"{console.pluralize(changed, 'row')} {done}")
     if decision == "resend":
         console.print_info(f"  next: asyncsmtp bulk {where.reference}")
     return ExitCode.ACCEPTED

@@ -37,7 +37,7 @@ Example:
     help="Where the mails are kept.",
 )
 @option(
-    "--show", "number", type=click.IntRange(min=1), is_flag=False, flag_value=1, metavar="[N]", help="Print the last N."
+    "--show", "number", type=click.IntRange(1), is_flag=False, flag_value=1, metavar="[N]", help="Print the last N."
 )
 def command(port: int, maildir: Path, number: int | None) -> ExitCode:
     """Run a relay on this machine that keeps what it gets.

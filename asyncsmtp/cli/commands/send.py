@@ -141,16 +141,16 @@ def build_message(options: MessageOptions) -> Message:
         raise CommandError("there is nothing to send", "add --text 'Hello', --html @message.html or --attach FILE")
     return build(
         from_=options.from_,
-        to=options.to,
-        cc=options.cc,
-        bcc=options.bcc,
+        to=list(options.to),  # a tuple of two would be a name and an address
+        cc=list(options.cc),
+        bcc=list(options.bcc),
         subject=options.subject or "",
         text=_source("--text", options.text),
         html=_source("--html", options.html),
         attachments=[_attachment("--attach", path) for path in options.attach],
         inline={name: _attachment("--inline", path) for name, path in _pairs("--inline", "=", options.inline).items()},
         headers=_pairs("--header", ":", options.header),
-        reply_to=options.reply_to,
+        reply_to=list(options.reply_to),
         message_id=f"{uuid4().hex}@{Address.parse(options.from_).mailbox.domain}",
         date=datetime.now(UTC),
     )
@@ -165,15 +165,9 @@ def load_message(path: str, options: MessageOptions) -> Message:
     from asyncsmtp.mail.address import Address
     from asyncsmtp.mail.message import Message
 
-    changing = {
-        "--subject": options.subject,
-        "--text": options.text,
-        "--html": options.html,
-        "--attach": options.attach,
-    }
-    changing |= {"--inline": options.inline, "--header": options.header, "--reply-to": options.reply_to}
-    for name, value in changing.items():
-        if value:
+    for field in ("subject", "text", "html", "attach", "inline", "header", "reply_to"):
+        if getattr(options, field):
+            name = f"--{field.replace('_', '-')}"
             raise CommandError(f"{name} cannot change a finished message (--eml)", f"leave out {name} or --eml")
     recipients = [
         address.mailbox for text in (*options.to, *options.cc, *options.bcc) for address in Address.parse_list(text)
@@ -195,9 +189,8 @@ def _source(option: str, given: str | None) -> str | None:
     try:
         return _read(option, given.removeprefix("@")).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CommandError(
-            f"{option}: byte {error.start} is not UTF-8", "save it as UTF-8, then run it again"
-        ) from error
+        advice = "save it as UTF-8, then run it again"
+        raise CommandError(f"{option}: byte {error.start} is not UTF-8", advice) from error
 
 
 def _attachment(option: str, path: str) -> Attachment:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.bulk.ledger.postgres import Database
-from asyncsmtp.cli.options import (
-    NamedLedger,
-    campaign_argument,
-    find_ledger,
-    json_option,
-    ledger_option,
-    sandbox_option,
-)
+from asyncsmtp.cli.options import NamedLedger, json_option, ledger_options
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
 
@@ -35,23 +26,21 @@ Example:
 
 
 @click.command("status", epilog=_EPILOG)
-@campaign_argument()
-@ledger_option
-@sandbox_option
+@ledger_options
 @json_option
-def command(campaign: Path | None, ledger: Path | Database | None, sandbox: bool, as_json: bool) -> ExitCode:
+def command(where: NamedLedger, as_json: bool) -> ExitCode:
     """Count a campaign's recipients by outcome.
 
     Also while it runs. With --json: one object, the number of rows by state.
     """
-    asyncio.run(_print_status(find_ledger(campaign, ledger, sandbox=sandbox), as_json=as_json))
+    asyncio.run(_print_status(where, as_json=as_json))
     return ExitCode.ACCEPTED
 
 
 async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
     from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
     from asyncsmtp.bulk.open_campaign import open_reader
-    from asyncsmtp.cli.output.formats import format_reason
+    from asyncsmtp.cli.output.formats import format_json_line, format_reason
     from asyncsmtp.cli.output.run_stats import MAX_REASONS
     from asyncsmtp.errors import LedgerEmpty
 
@@ -66,15 +55,9 @@ async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
     except LedgerEmpty:
         counts, due = Counts(), None
     if as_json:
-        _print_json(counts)
+        console.print_result(format_json_line({str(state): number for state, number in counts.items()}))
     else:
         _print_text(where, counts, reasons, due)
-
-
-def _print_json(counts: Counts) -> None:
-    from asyncsmtp.cli.output.formats import format_json_line
-
-    console.print_result(format_json_line({str(state): number for state, number in counts.items()}))
 
 
 def _print_text(

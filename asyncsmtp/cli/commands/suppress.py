@@ -41,15 +41,14 @@ def command(
     An address such as @example.com stands for everybody there. A campaign that
     is running obeys it from its next rows on.
     """
-    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list
+    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list, read_text_list
 
     if is_text_list(list_):
-        raise CommandError(
-            f"{list_} is a file of text", "edit it with a text editor, or name a list such as suppressed.db"
-        )
+        advice = "edit it with a text editor, or name a list such as suppressed.db"
+        raise CommandError(f"{list_} is a file of text", advice)
     given = [Suppressed(address, reason) for address in addresses]
     if file is not None:
-        given += _read(file, reason)
+        given += [Suppressed(entry.address, entry.reason or reason) for entry in read_text_list(file)]
     kept = SuppressionList(list_)
     if remove:
         if not given:
@@ -59,19 +58,12 @@ def command(
         console.print_info(f"{console.pluralize(number, 'entry', 'entries')} removed from {list_}")
     elif given:
         number = kept.add(given)
-        console.print_info(
-            f"{console.pluralize(number, 'entry', 'entries')} added to {list_}, {len(given) - number:,} there before"
-        )
+        entries = console.pluralize(number, "entry", "entries")
+        console.print_info(f"{entries} added to {list_}, {len(given) - number:,} there before")
     else:
         kept.create()
         _print(kept.entries(), as_json=as_json)
     return ExitCode.ACCEPTED
-
-
-def _read(file: Path, reason: str) -> list[Suppressed]:
-    from asyncsmtp.bulk.suppression import Suppressed, read_text_list
-
-    return [Suppressed(entry.address, entry.reason or reason) for entry in read_text_list(file)]
 
 
 def _print(entries: list[Suppressed], *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -20,7 +21,7 @@ __all__ = ["CommandError", "ExitCode", "Failure", "explain"]
 
 
 class ExitCode(IntEnum):
-    """ExitCode codes of the commands (those of sysexits.h where they fit), as in the table of the documentation."""
+    """Exit codes of the commands (those of sysexits.h where they fit), as in the table of the documentation."""
 
     ACCEPTED = 0  # every recipient was accepted, or the command had nothing else to do
     SOME_FAILED = 1  # some were rejected or are in doubt
@@ -51,53 +52,39 @@ class CommandError(Exception):
         self.failure = Failure(exit_, sentence, advice)
 
 
+_PARAMETER = re.compile(r"\b[a-z_]+=(?=[\s,;:)]|$)")  # in an error of the library
+_AGAIN = "then run the same command again"
+_LOGIN = "set the right ASYNCSMTP_PASSWORD and user, then: asyncsmtp check --relay URL"
+_USE_TLS = "use a relay with TLS: smtps://user@host or smtp://user@host:587"
+_MISMATCH = "put the files back as they were, or begin a new campaign under another name"
 _CHECK = "look at the relay step by step: asyncsmtp check --relay URL -v"
 
 RULES: tuple[tuple[type[BaseException], ExitCode, str], ...] = (
-    (
-        errors.AuthenticationRefused,
-        ExitCode.AUTHENTICATION,
-        "set the right ASYNCSMTP_PASSWORD and user, then: asyncsmtp check --relay URL",
-    ),
-    (
-        errors.InsecureConnection,
-        ExitCode.AUTHENTICATION,
-        "use a relay with TLS: smtps://user@host or smtp://user@host:587",
-    ),
-    (
-        errors.TokenFailed,
-        ExitCode.AUTHENTICATION,
-        "see why no access token was to be had, then run the same command again",
-    ),
+    (errors.AuthenticationRefused, ExitCode.AUTHENTICATION, _LOGIN),
+    (errors.InsecureConnection, ExitCode.AUTHENTICATION, _USE_TLS),
+    (errors.TokenFailed, ExitCode.AUTHENTICATION, f"find out why the token source failed, {_AGAIN}"),
     (errors.DeliveryInDoubt, ExitCode.SOME_FAILED, "find out whether it arrived before you send it again"),
+    (errors.MessagesFailed, ExitCode.SOME_FAILED, "send those that failed again, but for those in doubt"),
     (errors.StartTlsInjection, ExitCode.UNREACHABLE, "use smtps:// (TLS from the first byte), or another network"),
     (errors.RemoteProtocolError, ExitCode.UNREACHABLE, _CHECK),
     (errors.LocalProtocolError, ExitCode.BUG, "please report it, with the output of the same command and -v"),
     (errors.ConnectFailed, ExitCode.UNREACHABLE, _CHECK),
     (errors.ConnectionLost, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
-    (errors.MissingDependency, ExitCode.USAGE, "install it, then run the same command again"),
+    (errors.MissingDependency, ExitCode.USAGE, f"install it, {_AGAIN}"),
     (errors.PoolTimeout, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.DeadlineExceeded, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.ReplyTimeout, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
     (errors.ExtensionNotSupported, ExitCode.UNREACHABLE, "see what the relay offers: asyncsmtp check --relay URL"),
-    (errors.MessageError, ExitCode.USAGE, "correct the message, then run the same command again"),
-    (errors.TemplateError, ExitCode.USAGE, "correct the template, then run the same command again"),
-    (errors.RecipientError, ExitCode.USAGE, "correct the recipients, then run the same command again"),
-    (errors.ConfigError, ExitCode.USAGE, "correct the configuration, then run the same command again"),
-    (errors.InvalidArgument, ExitCode.USAGE, "correct the value, then run the same command again"),
-    (
-        errors.CampaignHalted,
-        ExitCode.UNREACHABLE,
-        "ask the relay's operator what is wrong with the sender, then run the same command again",
-    ),
-    (errors.SuppressionError, ExitCode.USAGE, "put the suppression list right, then run the same command again"),
-    (errors.LedgerBusy, ExitCode.RUN_AGAIN, "wait until the other process has ended, then run the same command again"),
+    (errors.MessageError, ExitCode.USAGE, f"correct the message, {_AGAIN}"),
+    (errors.TemplateError, ExitCode.USAGE, f"correct the template, {_AGAIN}"),
+    (errors.RecipientError, ExitCode.USAGE, f"correct the recipients, {_AGAIN}"),
+    (errors.ConfigError, ExitCode.USAGE, f"correct the configuration, {_AGAIN}"),
+    (errors.InvalidArgument, ExitCode.USAGE, f"correct the value, {_AGAIN}"),
+    (errors.CampaignHalted, ExitCode.UNREACHABLE, f"ask the relay's operator what is wrong with the sender, {_AGAIN}"),
+    (errors.SuppressionError, ExitCode.USAGE, f"put the suppression list right, {_AGAIN}"),
+    (errors.LedgerBusy, ExitCode.RUN_AGAIN, f"wait until the other process has ended, {_AGAIN}"),
     (errors.LedgerEmpty, ExitCode.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
-    (
-        errors.LedgerMismatch,
-        ExitCode.USAGE,
-        "put the files back as they were, or begin a new campaign under another name",
-    ),
+    (errors.LedgerMismatch, ExitCode.USAGE, _MISMATCH),
     (errors.LedgerError, ExitCode.LEDGER, "put that right, then run the same command again: nothing recorded is lost"),
 )
 
@@ -105,7 +92,21 @@ _DISK = frozenset({"ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG"})
 
 
 def explain(error: BaseException) -> Failure:
-    """Return the sentence, the advice and the exit code for what a command raised."""
+    """Return the sentence, the advice and the exit code for what a command raised; parameters by their options."""
+    failure = _explain(error)
+    if not isinstance(error, errors.SMTPError):
+        return failure
+    from asyncsmtp.bulk.setup.config import KEYS  # late: only an error needs it
+
+    options = {f"{key.field}=": key.options[0] for key in KEYS.values() if key.options}
+    sentence, advice = (
+        _PARAMETER.sub(lambda found: options.get(found[0], found[0]), text)
+        for text in (failure.sentence, failure.advice)
+    )
+    return Failure(failure.exit, sentence, advice)
+
+
+def _explain(error: BaseException) -> Failure:
     if isinstance(error, CommandError):
         return error.failure
     if isinstance(error, errors.ConfigError) and error.advice:
@@ -133,15 +134,10 @@ def _refused(error: errors.Refused) -> Failure:
 
 def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the member that says most: one of our errors, before the cancellations it caused."""
-    leaves = list(_leaves(group))
-    return next((leaf for leaf in leaves if isinstance(leaf, errors.SMTPError | CommandError)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for member in group.exceptions:
-        found.extend(_leaves(member) if isinstance(member, BaseExceptionGroup) else (member,))
-    return found
+    error: BaseException = group.subgroup((errors.SMTPError, CommandError)) or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _foreign(error: BaseException) -> Failure:
@@ -158,19 +154,16 @@ def _foreign(error: BaseException) -> Failure:
     if os.environ.get("ASYNCSMTP_TRACEBACK"):
         raise error
     what = safe_text(f"{type(error).__name__}: {error}", 300)
-    return Failure(
-        ExitCode.BUG,
-        f"a bug of asyncsmtp: {what}",
-        "report it with what ASYNCSMTP_TRACEBACK=1 shows before the same command",
-    )
+    advice = "report it with what ASYNCSMTP_TRACEBACK=1 shows before the same command"
+    return Failure(ExitCode.BUG, f"a bug of asyncsmtp: {what}", advice)
 
 
 def _system(error: OSError) -> Failure:
     what = (error.strerror or str(error)).lower()
     where = safe_text(f"{error.filename}: ") if error.filename else ""
     if errno.errorcode.get(error.errno or 0) in _DISK:
-        return Failure(ExitCode.LEDGER, where + what, "make room or repair the disk, then run the same command again")
-    return Failure(ExitCode.USAGE, where + what, "correct the path or its permissions, then run the same command again")
+        return Failure(ExitCode.LEDGER, where + what, f"make space or repair the disk, {_AGAIN}")
+    return Failure(ExitCode.USAGE, where + what, f"correct the path or its permissions, {_AGAIN}")
 
 
 def _sentence(text: str) -> str:

@@ -36,20 +36,9 @@ COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
 
 def entry_record(entry: Entry) -> dict[str, object]:
     """Return what is known of one row, by the names of COLUMNS; times are UTC."""
-    return {
-        "row": entry.row,
-        "email": entry.address,
-        "state": str(entry.state),
-        "code": entry.code,
-        "status": entry.status,
-        "reply": entry.reply,
-        "host": entry.host,
-        "attempts": entry.attempts,
-        "doubts": entry.doubts,
-        "message_id": entry.message_id,
-        "first_at": _time(entry.first_at),
-        "last_at": _time(entry.last_at),
-    }
+    made: dict[str, object] = {"email": entry.address, "state": str(entry.state)}
+    made |= {name: _time(getattr(entry, name)) for name in ("first_at", "last_at")}
+    return {name: made[name] if name in made else getattr(entry, name) for name in COLUMNS}
 
 
 def outcome_columns(columns: Collection[str]) -> list[str]:
@@ -76,7 +65,7 @@ def failed_row_cells(entry: Entry, columns: Mapping[str, None]) -> list[object]:
 
 
 def settlement_record(claim: Claim, settlement: Settlement) -> dict[str, object]:
-    """Return one outcome as it is recorded, by the same names as far as they apply."""
+    """Return one outcome of a run, by the same names as far as they apply."""
     return {
         "row": settlement.row,
         "email": str(claim.recipient.mailbox),

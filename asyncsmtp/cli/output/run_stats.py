@@ -134,7 +134,7 @@ _OUTCOME = {RowState.from_outcome(outcome): outcome for outcome in Outcome}
 
 
 class RunReporter:
-    """Counter and printer of each outcome of a run as it is recorded.
+    """Counter and printer of each outcome of a run as it is queued for the ledger.
 
     It never raises: a report that cannot be written is no reason to stop the mails.
 

@@ -115,11 +115,7 @@ async def test_a_provider_s_limit_counts_all_its_domains_and_holds_up_no_other(t
     """Two domains at one provider share its rate; a domain with a limit of its own is not even looked up."""
     domains = [f"{name}.example" for name in ("gmail", "firm", "own", "limited") for _ in range(15)]
     pool, loop = Noting(), asyncio.get_running_loop()
-    async with (
-        name_server(ZONE) as server,
-        asking(server) as groups,
-        ledger_of(tmp_path, domains) as ledger,
-    ):
+    async with name_server(ZONE) as server, asking(server) as groups, ledger_of(tmp_path, domains) as ledger:
         policy = RatePolicy(
             domains={"limited.example": Rate.parse_all("1000/s")},
             providers={"Google.com": Rate.parse_all("60/s")},

@@ -146,6 +146,29 @@ def test_a_clock_that_is_set_back_frees_no_quota_and_stops_no_even_rate(tmp_path
     assert refused.times or refused.wait < MAX_AHEAD + RESERVATION_TIME
 
 
+@pytest.mark.parametrize(
+    ("rates", "back"),
+    [("10/s", 7200.0), ("6/min", 400 * DAY), ("20/s,60/min", 300.0)],
+    ids=["hours", "slow", "two rates"],
+)
+def test_a_clock_that_is_set_back_delays_an_even_rate_by_seconds(tmp_path: Path, rates: str, back: float) -> None:
+    """BL-14: also a file that another clock wrote; afterwards the rate is kept, by all processes together."""
+    path, wall = tmp_path / "rates.db", Wall()
+    slowest = max(rate.interval for rate in Rate.parse_all(rates))
+    assert SharedRateStore(path, "a", Rate.parse_all(rates), wall=wall).reserve(1).times
+    wall.seconds -= back
+    stores = [SharedRateStore(path, "a", Rate.parse_all(rates), wall=wall) for _ in range(2)]
+    slots: list[int] = []
+    end = wall.seconds + MAX_AHEAD + RESERVATION_TIME + 6 * slowest
+    while wall.seconds < end:
+        for store in stores:
+            slots += store.reserve(1).times
+        wall.seconds += slowest / 4
+    assert len(slots) >= 5
+    assert slots == sorted(slots)
+    assert min(later - slot for slot, later in pairwise(slots)) >= int(slowest * 1e6)
+
+
 def test_so_many_are_reserved_ahead_and_then_others_have_their_turn(tmp_path: Path) -> None:
     """A quarter of a second at a time, a second in all: a process that is killed loses no more."""
     wall, found = Wall(), []

@@ -35,7 +35,7 @@ def test_the_delimiter_is_the_one_that_fits_header_and_rows(text: str, delimiter
 
 def test_two_delimiters_that_fit_alike_are_asked_about() -> None:
     """Any choice would be a coin."""
-    with pytest.raises(RecipientError, match="the delimiter may be ',' and ';': name it with --delimiter"):
+    with pytest.raises(RecipientError, match="the delimiter may be ',' and ';': name it with delimiter="):
         heading("a,email;b\nx,y;z\n")
 
 
@@ -111,7 +111,7 @@ def test_without_such_a_name_the_only_column_of_addresses_is_taken() -> None:
 )
 def test_an_ambiguous_address_column_is_asked_for(text: str, told: str) -> None:
     """The wrong column mails the wrong people."""
-    with pytest.raises(RecipientError, match=f"{told}: name it with --email-column; it has “"):
+    with pytest.raises(RecipientError, match=f"{told}: name it with email_column=; it has “"):
         heading(text)
 
 

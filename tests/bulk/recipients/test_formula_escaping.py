@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.recipients.csv_format import RecordReader, escape_apostrophe, escape_formula, unescape_formula
-from asyncsmtp.cli.output.records import csv_line
+from asyncsmtp.cli.output.formats import format_csv_line
 
 CELL = st.text("'=+-@\t\r\n\",;|ax é", max_size=8)
 
@@ -37,7 +37,7 @@ def test_a_list_is_written_with_its_domains_as_they_are() -> None:
 @given(st.lists(st.tuples(CELL, CELL), max_size=4), st.integers(1, 9))
 def test_records_are_read_as_they_were_written(rows: list[tuple[str, str]], size: int) -> None:
     """Wherever the text is cut; the header's names as well."""
-    text = "".join(f"{csv_line(row)}\n" for row in [("'=a", "+b"), *rows])
+    text = "".join(f"{format_csv_line(row)}\n" for row in [("'=a", "+b"), *rows])
     reader = RecordReader("failed.csv", ",")
     found = [record for start in range(0, len(text), size) for record in reader.feed(text[start : start + size])]
     found += reader.feed("", final=True)

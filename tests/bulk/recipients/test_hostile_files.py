@@ -34,9 +34,7 @@ READ: dict[str, tuple[bytes, int, list[str]]] = {  # octets, recipients, problem
     "quotes that are not doubled": (
         b'email,name\na@example.com,"Al "Scar" C"\nb@example.com,B\n',
         1,
-        [
-            'row 1 (line 2): has text behind a closing quote: write a quote inside quotes twice, as in "5"" disk"',
-        ],
+        ['row 1 (line 2): has text behind a closing quote: write a quote inside quotes twice, as in "5"" disk"'],
     ),
 }
 

@@ -51,7 +51,7 @@ def test_an_invalid_condition_is_reported_before_any_row(where: str, said: str) 
 @pytest.mark.parametrize("where", ["age + 1", "email.__class__.__mro__[1].__subclasses__()", "email|int / 0"])
 def test_a_condition_that_fails_names_the_row(where: str) -> None:
     """TF-01: the sandbox holds here as well."""
-    with pytest.raises(InvalidArgument, match="--where fails on row 7: "):
+    with pytest.raises(InvalidArgument, match="where= fails on row 7: "):
         RowFilter(COLUMNS, where).left_out(7, ANN)
 
 

@@ -62,8 +62,8 @@ async def test_each_row_is_marked_before_its_content_ends_and_settled_after_its_
     recorder = Recorder()
     script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: recorder.at_the_dot, Stage.BDAT: recorder.at_the_dot}
     async with ScriptedRelay(script) as server, campaign(tmp_path, ROWS) as ledger:
-        written = ledger._queue._written
-        ledger._queue._written = lambda changes: (recorder.durable(changes), written(changes))[1]
+        written = ledger._queue.on_durable
+        ledger._queue.on_durable = lambda changes: (recorder.durable(changes), written(changes))[1]
         async with Pool(relay_of(server, dialogue=dialogue), sessions=3) as pool:
             await Run(Plain(), ledger, pool, concurrency=20, retry=Retry(delay=0)).run()
     for row in range(1, ROWS + 1):

@@ -19,7 +19,14 @@ from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.running.row_sender import ReconnectPolicy
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.client.session.pending_message import BeforeEnd
-from asyncsmtp.errors import CertificateRefused, ConnectFailed, ConnectionLost, DeliveryInDoubt, LedgerError
+from asyncsmtp.errors import (
+    CertificateRefused,
+    ConnectFailed,
+    ConnectionLost,
+    DeliveryInDoubt,
+    LedgerError,
+    SuppressionError,
+)
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
@@ -103,6 +110,30 @@ async def test_a_composer_that_breaks_does_not_hurt_the_others(tmp_path: Path) -
     assert RowState.SENDING not in found.values()
 
 
+async def test_a_suppression_list_that_breaks_puts_no_row_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent without the list; what is in flight is answered and settled."""
+    pool, claimed = Gated(), list[Claim]()
+
+    async with campaign(tmp_path, 20) as ledger:
+        claim = ledger.claim
+
+        async def broken(limit: int) -> list[Claim]:
+            if not claimed:
+                claimed.extend(await claim(5))
+                return claimed
+            asyncio.get_running_loop().call_later(0.05, pool.gate.set)
+            raise SuppressionError("gone.txt cannot be read")
+
+        monkeypatch.setattr(ledger, "claim", broken)
+        with pytest.raises(SuppressionError, match="cannot be read"):
+            await Run(Plain(), ledger, pool, concurrency=10).run()
+        found = await states(ledger)
+    assert list(found.values()).count(RowState.ACCEPTED) == pool.under_way == 5
+    assert set(found.values()) == {RowState.ACCEPTED, RowState.PENDING}
+
+
 async def test_conversions_are_done_in_a_thread_one_at_a_time(tmp_path: Path) -> None:
     """They take longer than a step of the event loop may, and hold the interpreter's lock; the loop goes on."""
     pool = Gated()
@@ -126,7 +157,7 @@ async def test_conversions_are_done_in_a_thread_one_at_a_time(tmp_path: Path) ->
             self.under_way -= 1
 
     async with campaign(tmp_path, 20) as ledger:
-        await Run(Converting(), ledger, pool, concurrency=20).go()
+        await Run(Converting(), ledger, pool, concurrency=20).run()
         found = await states(ledger)
     assert list(found.values()) == [RowState.ACCEPTED] * 20
     assert set(at_once) == {1}
@@ -205,6 +236,11 @@ async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
                 assert before_end is not None
                 await before_end()
                 raise DeliveryInDoubt(message.envelope) from ConnectionLost("hung up: try again")
+            if self.under_way == 3:
+                self.under_way += 1
+                assert before_end is not None
+                await before_end()
+                raise DeliveryInDoubt(message.envelope, "the sender gave up waiting") from asyncio.CancelledError()
             self.gate.set()
             return await super().send(message, before_end=before_end)
 
@@ -213,6 +249,7 @@ async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.INFO, "the run begins"),
         (logging.WARNING, "the relay is unreachable: the campaign waits, and tries again in 0 s"),
-        (logging.WARNING, "row 2 is in doubt: hung up: try again"),
+        (logging.WARNING, "row 2 is in doubt: hung up"),  # and not "try again"
+        (logging.WARNING, "row 3 is in doubt: the sender gave up waiting"),
         (logging.INFO, "the run ends: all is sent"),
     ]

@@ -287,7 +287,7 @@ async def test_a_ledger_that_dies_under_a_quota_ends_the_run_as_itself(tmp_path:
 
         def watch(claim: Claim, settlement: Settlement) -> None:
             if len(pool.domains) == 5:
-                ledger._writer._connection.close()
+                ledger._store._connection.close()
 
         run = Run(Plain(), ledger, pool, rate_policy=RatePolicy(Rate.parse_all("40/day")), watch=watch, concurrency=2)
         with pytest.raises(LedgerError):

@@ -61,12 +61,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         text=Path("lists/message.txt"),
     )
     assert settings == defaults
-    assert (defaults.sessions, defaults.concurrency, defaults.dialogue, defaults.in_doubt) == (
-        10,
-        100,
-        None,
-        "hold",
-    )
+    assert (defaults.sessions, defaults.concurrency, defaults.dialogue, defaults.in_doubt) == (10, 100, None, "hold")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias, TypeVar
@@ -56,7 +55,7 @@ _PARAMETER = re.compile("(?<!:):([a-z_]+)")
 
 
 def to_psycopg(sql: str) -> str:
-    """Write named parameters (`:name`; a cast such as `::bigint` is none) as the driver has them (`%(name)s`)."""
+    """Write named parameters (`:name`, but not a cast such as `::bigint`) as the driver has them (`%(name)s`)."""
     return _PARAMETER.sub(r"%(\1)s", sql)
 
 
@@ -101,7 +100,7 @@ _ADVICE = {
     "28": "the database refuses this user: correct the user of the URL, or the password in ~/.pgpass or PGPASSWORD",
     "3D": "there is no such database: create it, or correct its name in the URL",
     "42501": "this user may not do that: GRANT CREATE ON DATABASE, or the rights on the schema asyncsmtp",
-    "53": "the database has no room left: free some, then run the same command again",
+    "53": "the database has no space left: free some, then run the same command again",
     "XX": "the database is damaged: restore it before anything more is sent",
 }
 
@@ -146,12 +145,12 @@ async def _make_durable(connection: Connection, database: Database) -> None:
         )
 
 
-async def acquire_lock(connection: Connection, database: Database) -> None:
+async def acquire_lock(connection: Connection, database: Database, sleep: Callable[[float], Awaitable[object]]) -> None:
     """Acquire the campaign's lock, or raise LedgerBusy, which names the process that has it."""
     for _ in range(LOCK_ATTEMPTS):  # the server may not have noticed yet that a process has died
         if await _try_lock(connection, database):
             return
-        await asyncio.sleep(LOCK_DELAY)
+        await sleep(LOCK_DELAY)
     found = await connection.execute(
         "SELECT owner FROM lease JOIN campaign ON id = campaign_id WHERE name = %s", (database.campaign,)
     )
@@ -179,16 +178,27 @@ class DatabaseSession:
     Args:
         campaign: its id. run: number of this run.
         clock: microseconds since 1970, UTC; None: the database's clock.
+        monotonic: a clock in seconds that is never set. sleep: sleeps for seconds.
     """
 
     def __init__(
-        self, database: Database, connection: Connection, campaign: int, run: int, clock: Callable[[], int | None]
+        self,
+        database: Database,
+        connection: Connection,
+        campaign: int,
+        run: int,
+        clock: Callable[[], int | None],
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self.database = database
         self._connection = connection
         self._campaign = campaign
         self._run = run
         self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
         self._commits = 0  # transactions of this run that are durable
 
     @property
@@ -197,11 +207,7 @@ class DatabaseSession:
         return {"campaign": self._campaign, "run": self._run, "now": self._clock()}
 
     async def read(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        """Do work that changes nothing; again, if the connection breaks.
-
-        Raises:
-            LeaseLost, LedgerError: the ledger cannot go on.
-        """
+        """Do work that changes nothing; again if the connection breaks. Raises LedgerError: the ledger cannot go on."""
         while True:
             try:
                 return await work(self._connection)
@@ -284,10 +290,10 @@ class DatabaseSession:
         if not _is_connection_lost(error):
             raise ledger_error(self.database, error) from error
         _log.warning("%s is away: outcomes are kept meanwhile (%s)", self.database, _one_line(error))
-        began, attempts = time.monotonic(), 0
+        began, attempts = self._monotonic(), 0
         while True:
             await self.close()
-            await asyncio.sleep(RECONNECT_DELAYS[min(attempts, len(RECONNECT_DELAYS) - 1)])
+            await self._sleep(RECONNECT_DELAYS[min(attempts, len(RECONNECT_DELAYS) - 1)])
             attempts += 1
             try:
                 self._connection = await connect(self.database, write=True)
@@ -295,14 +301,14 @@ class DatabaseSession:
                     locked = await _try_lock(self._connection, self.database)
                     durable = await self._is_durable(number)
                 if locked:
-                    _log.warning("%s is back after %.1f s", self.database, time.monotonic() - began)
+                    _log.warning("%s is back after %.1f s", self.database, self._monotonic() - began)
                     return durable
                 error = LedgerBusy(f"{self.database}: another session has the lock of this campaign")
             except psycopg.Error as again:
                 if not _is_connection_lost(again):
                     raise ledger_error(self.database, again) from again
                 error = again
-            if time.monotonic() - began > OUTAGE_TIMEOUT:
+            if self._monotonic() - began > OUTAGE_TIMEOUT:
                 raise ledger_error(self.database, error) from error
 
     async def _is_durable(self, number: int) -> bool:

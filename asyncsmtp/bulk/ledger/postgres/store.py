@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, Self, TypeVar
 
-from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
-from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
-from asyncsmtp.bulk.ledger.loading import check_fingerprint
+from asyncsmtp.bulk.interfaces import ThreadRunner
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
+from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
+from asyncsmtp.bulk.ledger.loading import check_fingerprint, list_paths
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import (
     NOW,
@@ -31,7 +31,9 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     to_psycopg,
 )
 from asyncsmtp.bulk.ledger.postgres.writer import PostgresWriter, run_script
-from asyncsmtp.bulk.ledger.store import (
+from asyncsmtp.bulk.ledger.queries import (
+    DELIVERY_COLUMNS,
+    RECIPIENT_COLUMNS,
     CampaignRow,
     Queries,
     RecipientValues,
@@ -40,7 +42,7 @@ from asyncsmtp.bulk.ledger.store import (
     suppressed_reply,
 )
 from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, CountsTracker
-from asyncsmtp.errors import LedgerEmpty, LedgerError
+from asyncsmtp.errors import LedgerEmpty, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader"]
@@ -50,7 +52,7 @@ VERSION = 1
 _T = TypeVar("_T")
 
 _STEPS: Mapping[int, str] = {
-    1: """
+    1: f"""
 CREATE TABLE asyncsmtp.version (number INTEGER NOT NULL);
 INSERT INTO asyncsmtp.version VALUES (0);
 CREATE TABLE asyncsmtp.campaign (
@@ -66,26 +68,12 @@ CREATE TABLE asyncsmtp.lease (
   owner TEXT NOT NULL,
   commits BIGINT NOT NULL DEFAULT 0,       -- its transactions so far
   at_us BIGINT NOT NULL) WITH (fillfactor = 50);
-CREATE TABLE asyncsmtp.recipient (         -- never changed after the load
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  address TEXT,                            -- NULL: the row of the file has none
-  dedupe TEXT,                             -- NULL: not to be mailed
-  message_id TEXT,
-  vars TEXT NOT NULL,                      -- JSON: column -> cell
-  PRIMARY KEY (campaign_id, batch_no, seq),
-  UNIQUE (campaign_id, dedupe));
-CREATE TABLE asyncsmtp.delivery (          -- hot and narrow: two updates a message
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
-  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
-  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
-  code SMALLINT, status TEXT, reply TEXT, host TEXT,
-  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
-  PRIMARY KEY (campaign_id, batch_no, seq)) WITH (fillfactor = 50);
+CREATE TABLE asyncsmtp.recipient {RECIPIENT_COLUMNS};
+CREATE TABLE asyncsmtp.delivery {DELIVERY_COLUMNS} WITH (fillfactor = 50);
 CREATE INDEX due ON asyncsmtp.delivery (campaign_id, next_us) WHERE next_us IS NOT NULL;
 CREATE TABLE asyncsmtp.memory (            -- values stored for the next run
   campaign_id BIGINT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (campaign_id, name));
-"""
+"""  # noqa: S608
 }
 """Tables that each version added to the one before."""
 
@@ -114,11 +102,7 @@ at_us = excluded.at_us RETURNING epoch""")  # noqa: S608
 class PostgresQueries(Queries):
     """Queries in the SQL of PostgreSQL. There may be many campaigns in a database."""
 
-    WORDS: ClassVar[Mapping[str, str]] = {
-        "join": "JOIN",
-        "now": NOW,
-        "greatest": "greatest",
-    }
+    WORDS: ClassVar[Mapping[str, str]] = {"join": "JOIN", "now": NOW, "greatest": "greatest"}
     BEGIN = "BEGIN"
     AFTER_LOAD = ("ANALYZE recipient, delivery",)  # before the first claim is planned
     READ_CAMPAIGN = """
@@ -142,7 +126,6 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
         return to_psycopg(super().render(template))
 
     def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
-        """Insert rows, but none for a mailbox that is there already; return the number of inserted ones."""
         if not rows:
             return 0
         _, seq, address, dedupe, message_id, cells = map(list, zip(*rows, strict=True))
@@ -151,13 +134,11 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
         return inserted
 
     def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
-        """Insert the state and the reply of rows that are not to be mailed."""
         numbers = [int(state) for state, _ in states.values()]
         replies = [reply for _, reply in states.values()]
         yield Statement(_INSERT_DELIVERIES, {"seq": [*states], "state": numbers, "reply": replies})
 
     def suppress_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
-        """Make rows SUPPRESSED that still have their state; return those with that state."""
         old = [int(state) for state, _ in rows.values()]
         replies = [suppressed_reply(reason) for _, reason in rows.values()]
         changed = yield Statement(_SUPPRESS, {"seq": [*rows], "old": old, "reply": replies})
@@ -170,7 +151,7 @@ class PostgresReader(BaseReader):
     def __init__(self, database: Database, connection: Connection, number: int, campaign: CampaignRow) -> None:
         """Use `open`."""
         super().__init__(database, campaign.name, PostgresQueries(campaign.run + 1), campaign)
-        self.database = database
+        self._database = database
         self._connection = connection
         self._stamp: dict[str, object] = {"campaign": number, "run": campaign.run + 1, "now": None}
         self._one_at_a_time = asyncio.Lock()
@@ -208,7 +189,7 @@ class PostgresReader(BaseReader):
             async with self._one_at_a_time:
                 return await run_script(self._connection, script(), self._stamp)
         except psycopg.Error as error:
-            raise ledger_error(self.database, error) from error
+            raise ledger_error(self._database, error) from error
 
 
 def _database_clock() -> int | None:
@@ -224,27 +205,6 @@ class PostgresLedger(BaseLedger):
 
     read = PostgresReader.open
 
-    def __init__(
-        self, opened: _Opened, parts: Mapping[str, str], from_domain: str, suppressions: Sequence[Path]
-    ) -> None:
-        """Use `open`."""
-        counts = CountsTracker(opened.counts)
-        database = opened.session.database
-        self._writer = PostgresWriter(opened.session, PostgresQueries(opened.run), on_durable=counts.apply)
-        super().__init__(
-            database,
-            database.campaign,
-            self._writer,
-            recovery=opened.recovery,
-            campaign=opened.campaign,
-            counts=counts,
-            parts=parts,
-            from_domain=from_domain,
-            suppressions=suppressions,
-        )
-        self.database = database
-        self._session = opened.session
-
     @classmethod
     async def open(
         cls,
@@ -256,17 +216,19 @@ class PostgresLedger(BaseLedger):
         in_doubt: InDoubt = InDoubt.HOLD,
         suppressions: Sequence[str | os.PathLike[str]] = (),
         clock: Callable[[], int | None] = _database_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        run_in_thread: ThreadRunner = asyncio.to_thread,
     ) -> Self:
         """Open a campaign's ledger, or create it; rows that an earlier run left past their mark become in doubt.
 
         Args:
             url: `postgresql://user@host/database`, without a password: that is in `~/.pgpass` or `PGPASSWORD`. The
                 tables are in the schema `asyncsmtp`, which is created if there is none.
-            name: the campaign's.
-            from_domain: of the Message-IDs, used when the recipients are loaded.
-            fingerprint: digests of everything that must stay the same, by names that users know; None: not compared.
-            suppressions: paths of suppression lists.
+            name, from_domain, fingerprint, suppressions: as of `SqliteLedger.open`.
             clock: microseconds since 1970, UTC; None, as by default: the database's clock.
+            monotonic: a clock in seconds that is never set. sleep: sleeps for seconds.
+            run_in_thread: reads the suppression lists.
         Raises:
             InvalidArgument: it is not such a URL, or has a password in it.
             LedgerBusy: another process has the campaign open.
@@ -274,20 +236,37 @@ class PostgresLedger(BaseLedger):
             LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
             SuppressionError: a list cannot be used.
         """
+        check_type("url", url, str)
+        check_type("name", name, str)
+        check_type("from_domain", from_domain, str)
+        check_type("fingerprint", fingerprint, Mapping, None)
+        lists = list_paths("suppressions", suppressions)
         database = Database(Database.parse(url).url, name)
         parts = None if fingerprint is None else dict(fingerprint)
         try:
             connection = await connect(database, write=True)
             try:
                 await _prepare_tables(connection, database)
-                await acquire_lock(connection, database)
-                opened = await _recover(connection, database, parts, in_doubt, clock)
+                await acquire_lock(connection, database, sleep)
+                number, start = await _recover(connection, database, parts, in_doubt, clock)
             except BaseException:
                 await connection.close()
                 raise
         except psycopg.Error as error:
             raise ledger_error(database, error) from error
-        ledger = cls(opened, parts or {}, from_domain, [Path(path) for path in suppressions])
+        session = DatabaseSession(database, connection, number, start.run, clock, monotonic=monotonic, sleep=sleep)
+        counts = CountsTracker(start.counts)
+        ledger = cls(
+            database,
+            name,
+            PostgresWriter(session, PostgresQueries(start.run), on_durable=counts.apply),
+            start,
+            counts=counts,
+            parts=parts or {},
+            from_domain=from_domain,
+            suppressions=lists,
+            run_in_thread=run_in_thread,
+        )
         await ledger._open_suppressions()
         return ledger
 
@@ -300,23 +279,7 @@ class PostgresLedger(BaseLedger):
             # Within the script, so that no transition is reported as durable between the count and the reset.
             self._counts.reset((yield from self._queries.count_rows()))
 
-        await self._writer.read(recount)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A campaign that this process may write.
-
-    Attributes:
-        campaign: None where its recipients are still to be loaded.
-        run: number of this run, from 1.
-    """
-
-    session: DatabaseSession
-    campaign: CampaignRow | None
-    counts: Counts
-    run: int
-    recovery: Recovery
+        await self._store.read(recount)
 
 
 async def _recover(
@@ -325,8 +288,11 @@ async def _recover(
     parts: Mapping[str, str] | None,
     policy: InDoubt,
     clock: Callable[[], int | None],
-) -> _Opened:
-    """Check the campaign, take its lease, and recover; no row is changed before all checks have passed."""
+) -> tuple[int, RunStart]:
+    """Check the campaign, take its lease, and recover; no row is changed before all checks have passed.
+
+    Returns the id of the campaign, and the start of the run.
+    """
     insert = "INSERT INTO campaign (name) VALUES (%s) ON CONFLICT (name) DO NOTHING"
     await connection.execute(insert, (database.campaign,))
     found = await connection.execute("SELECT id, held FROM campaign WHERE name = %s", (database.campaign,))
@@ -343,8 +309,7 @@ async def _recover(
         queries = PostgresQueries(run)
         recovery = await run_script(connection, queries.recover(policy), {**stamp, "run": run})
         counts = await run_script(connection, queries.count_rows(), stamp)
-    session = DatabaseSession(database, connection, number, run, clock)
-    return _Opened(session, campaign, counts, run, recovery)
+    return number, RunStart(campaign, counts, run, recovery)
 
 
 async def _find_campaign(connection: Connection, database: Database) -> tuple[int, Database]:
@@ -358,18 +323,13 @@ async def _find_campaign(connection: Connection, database: Database) -> tuple[in
         raise LedgerEmpty(f"there is no ledger {database}: the campaign was not begun, or has another name")
     if len(rows) > 1:
         names = ", ".join(safe_text(name, 60) for _, name in rows[:5])
-        raise LedgerEmpty(
-            f"{database} has several campaigns ({names}): name one: {database}#{safe_text(rows[0][1], 60)}"
-        )
+        first = safe_text(rows[0][1], 60)
+        raise LedgerEmpty(f"{database} has several campaigns ({names}): name one: {database}#{first}")
     return int(rows[0][0]), Database(database.url, rows[0][1])
 
 
 async def _prepare_tables(connection: Connection, database: Database) -> None:
-    """Create the tables, or upgrade those of an older asyncsmtp.
-
-    Raises:
-        LedgerError: they are of a newer one; nothing was changed.
-    """
+    """Create or upgrade the tables. Raises LedgerError: they are of a newer asyncsmtp; nothing was changed."""
     if await _read_version(connection, database) == VERSION:
         return
     async with connection.transaction():
@@ -381,11 +341,7 @@ async def _prepare_tables(connection: Connection, database: Database) -> None:
 
 
 async def _check_tables(connection: Connection, database: Database) -> None:
-    """Check that there are tables to read.
-
-    Raises:
-        LedgerEmpty: there are none. LedgerError: they are of a newer asyncsmtp.
-    """
+    """Check for tables to read. Raises LedgerEmpty: there are none. LedgerError: they are of a newer asyncsmtp."""
     if await _read_version(connection, database) < VERSION:
         raise LedgerEmpty(f"there is no ledger in {database}: the campaign was not begun, or is in another database")
 

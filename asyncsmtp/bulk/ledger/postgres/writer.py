@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.postgres.database_session import (
@@ -19,9 +18,9 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     psycopg,
     to_psycopg,
 )
-from asyncsmtp.bulk.ledger.store import Queries, Script, Statement
+from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
 from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, Transition, TransitionValues, split_into_groups
-from asyncsmtp.bulk.ledger.write_queue import WriteQueue, reject, resolve, select_transitions
+from asyncsmtp.bulk.ledger.write_queue import Call, WriteQueue, reject, resolve, select_transitions
 from asyncsmtp.errors import LedgerError, SMTPError
 
 __all__ = ["PostgresWriter", "run_script"]
@@ -29,13 +28,6 @@ __all__ = ["PostgresWriter", "run_script"]
 _T = TypeVar("_T")
 _Work: TypeAlias = Callable[[Connection], Awaitable[_T]]
 _Stamp: TypeAlias = Mapping[str, object]
-
-
-@dataclass(slots=True)
-class _Call(Generic[_T]):
-    method: Callable[[_Work[_T]], Awaitable[_T]]  # of the session
-    script: Callable[[], Script[_T]]
-    done: asyncio.Future[_T]
 
 
 class PostgresWriter:
@@ -88,9 +80,10 @@ class PostgresWriter:
         await asyncio.shield(self._task)
 
     async def _call(self, method: Callable[[_Work[_T]], Awaitable[_T]], script: Callable[[], Script[_T]]) -> _T:
-        call = _Call(method, script, asyncio.get_running_loop().create_future())
-        self.queue.call(call)
-        result: _T = await call.done
+        """Queue a script for a method of the session; return its result."""
+        result: _T = await self.queue.call(
+            lambda stamp: method(lambda connection: run_script(connection, script(), stamp))
+        )
         return result
 
     async def _run(self) -> None:
@@ -101,7 +94,7 @@ class PostgresWriter:
                 for item in self.queue.turn():
                     if isinstance(item, list):
                         await self._commit(item)
-                    elif isinstance(item, _Call):
+                    else:
                         await self._execute(item)
         except BaseException as error:  # whatever it is, everyone who waits must get it
             self._fail(error)
@@ -116,10 +109,9 @@ class PostgresWriter:
         await self._session.write(work, timeout=ANSWER_TIMEOUT)
         self.queue.report_durable(transitions)
 
-    async def _execute(self, call: _Call[Any]) -> None:
-        stamp = self._session.stamp
+    async def _execute(self, call: Call) -> None:
         try:
-            result = await call.method(lambda connection: run_script(connection, call.script(), stamp))
+            result = await call.function(self._session.stamp)
         except SMTPError as error:
             if isinstance(error, LedgerError):
                 raise
@@ -179,7 +171,7 @@ _MARKED = f"({RowState.SENDING:d}, {RowState.IN_DOUBT:d})"
 _MARKED_BY_US = f"(j.old = {RowState.SENDING:d} AND d.state IN {_MARKED} AND d.epoch = :run)"
 
 _UPDATE = to_psycopg(f"""
-UPDATE delivery AS d SET state = j.new, attempts = greatest(0, d.attempts + j.tried), doubts = d.doubts + j.doubt,
+UPDATE delivery AS d SET state = j.new, attempts = greatest(0, d.attempts + j.tried), doubts = d.doubts + j.new_doubts,
   code = CASE j.postponed WHEN 1 THEN d.code ELSE nullif(j.code, 0) END,
   status = CASE j.postponed WHEN 1 THEN d.status ELSE nullif(j.status, '') END,
   reply = CASE j.postponed WHEN 1 THEN d.reply ELSE nullif(j.reply, '') END,

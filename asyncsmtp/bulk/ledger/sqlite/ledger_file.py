@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from asyncsmtp.bulk.ledger.queries import DELIVERY_COLUMNS, RECIPIENT_COLUMNS
 from asyncsmtp.errors import LedgerBusy, LedgerError
 
 __all__ = [
@@ -42,7 +43,7 @@ _OLDEST = (3, 33, 0)  # UPDATE … FROM
 DISK_RESERVE_BYTES = 1 << 20  # bytes
 MOUNTS = Path("/proc/self/mounts")
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE campaign (
   id BIGINT PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
@@ -50,22 +51,8 @@ CREATE TABLE campaign (
   created_us BIGINT NOT NULL,
   run INTEGER NOT NULL,                    -- number of runs
   config TEXT NOT NULL);                   -- JSON: what the fingerprint is made of
-CREATE TABLE recipient (                   -- never changed after the load
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  address TEXT,                            -- NULL: the row of the file has none
-  dedupe TEXT,                             -- NULL: not to be mailed
-  message_id TEXT,
-  vars TEXT NOT NULL,                      -- JSON: column -> cell
-  PRIMARY KEY (campaign_id, batch_no, seq),
-  UNIQUE (campaign_id, dedupe)) WITHOUT ROWID;
-CREATE TABLE delivery (                    -- hot and narrow: two updates a message
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
-  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
-  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
-  code SMALLINT, status TEXT, reply TEXT, host TEXT,
-  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
-  PRIMARY KEY (campaign_id, batch_no, seq)) WITHOUT ROWID;
+CREATE TABLE recipient {RECIPIENT_COLUMNS} WITHOUT ROWID;
+CREATE TABLE delivery {DELIVERY_COLUMNS} WITHOUT ROWID;
 """
 
 _STEPS: Mapping[int, str] = {
@@ -113,9 +100,8 @@ def refuse_network(path: Path) -> None:
         return
     kind = filesystem_type(path.parent.resolve(), mounts)
     if _NETWORK.fullmatch(kind):
-        raise LedgerError(
-            f"{path} is on a network file system ({kind}), where a ledger is not safe: put it on a local disk"
-        )
+        advice = "put it on a local disk"
+        raise LedgerError(f"{path} is on a network file system ({kind}), where a ledger is not safe: {advice}")
 
 
 class DiskReserve:
@@ -125,11 +111,7 @@ class DiskReserve:
         self._path = path
 
     def allocate(self) -> None:
-        """Reserve the space; it is really written, since a file with a hole in it would reserve nothing.
-
-        Raises:
-            OSError: the disk has no space left.
-        """
+        """Reserve the space; it is written, since a hole would reserve nothing. Raises OSError: the disk is full."""
         try:
             with open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.write(os.urandom(DISK_RESERVE_BYTES - file.tell()))
@@ -167,9 +149,8 @@ class LedgerLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise LedgerError(
-                f"{path} cannot be created: {error.strerror}: the ledger needs a folder that you may write to"
-            ) from error
+            advice = "the ledger needs a folder that you may write to"
+            raise LedgerError(f"{path} cannot be created: {error.strerror}: {advice}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)

@@ -7,14 +7,24 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
-from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
 from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
-from asyncsmtp.bulk.ledger.loading import check_fingerprint
+from asyncsmtp.bulk.ledger.loading import check_fingerprint, list_paths
+from asyncsmtp.bulk.ledger.queries import (
+    CampaignRow,
+    Many,
+    Queries,
+    RecipientValues,
+    Script,
+    Statement,
+    suppressed_reply,
+)
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     CAMPAIGN,
     DiskReserve,
@@ -31,17 +41,8 @@ from asyncsmtp.bulk.ledger.sqlite.writer import (
     run_script,
     transaction,
 )
-from asyncsmtp.bulk.ledger.store import (
-    CampaignRow,
-    Many,
-    Queries,
-    RecipientValues,
-    Script,
-    Statement,
-    suppressed_reply,
-)
 from asyncsmtp.bulk.ledger.transitions import CountsTracker, batch_number
-from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch
+from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SqliteLedger", "SqliteQueries", "SqliteReader"]
@@ -81,7 +82,6 @@ class SqliteQueries(Queries):
     WRITE_VALUE = "INSERT OR REPLACE INTO memory VALUES (:name, :value)"
 
     def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
-        """Insert rows, but none for a mailbox that is there already; return the number of inserted ones."""
         inserted: int = yield Many(
             f"INSERT INTO recipient VALUES ({CAMPAIGN}, ?, ?, ?, ?, ?, ?) ON CONFLICT (campaign_id, dedupe) DO NOTHING",  # noqa: S608
             rows,
@@ -89,14 +89,12 @@ class SqliteQueries(Queries):
         return inserted
 
     def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
-        """Insert the state and the reply of rows that are not to be mailed."""
         yield Many(
             f"INSERT INTO delivery (campaign_id, batch_no, seq, state, reply) VALUES ({CAMPAIGN}, ?, ?, ?, ?)",  # noqa: S608
             [(batch_number(row), row, state, reply) for row, (state, reply) in states.items()],
         )
 
     def suppress_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
-        """Make rows SUPPRESSED that still have their state; return those with that state."""
         changed: dict[int, RowState] = {}
         for row, (state, reason) in rows.items():
             values = {"batch": batch_number(row), "row": row, "state": state, "reply": suppressed_reply(reason)}
@@ -111,7 +109,7 @@ class SqliteReader(BaseReader):
     def __init__(self, path: Path, connection: sqlite3.Connection, campaign: CampaignRow, thread: DaemonThread) -> None:
         """Use `open`."""
         super().__init__(path, campaign.name, SqliteQueries(campaign.run + 1), campaign)
-        self.path = path
+        self._path = path
         self._connection = connection
         self._thread = thread
         self._is_closed = False
@@ -123,6 +121,7 @@ class SqliteReader(BaseReader):
         Raises:
             LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it is not a ledger, or cannot be read.
         """
+        check_type("path", path, str, os.PathLike)
         path = Path(path)
         thread = DaemonThread("asyncsmtp-reader")
         try:
@@ -146,7 +145,7 @@ class SqliteReader(BaseReader):
         try:
             return await call_in(self._thread, run)
         except sqlite3.Error as error:
-            raise ledger_error(self.path, error) from error
+            raise ledger_error(self._path, error) from error
 
 
 class SqliteLedger(BaseLedger):
@@ -157,43 +156,6 @@ class SqliteLedger(BaseLedger):
     """
 
     read = SqliteReader.open
-
-    def __init__(
-        self,
-        opened: _Opened,
-        name: str,
-        parts: Mapping[str, str],
-        from_domain: str,
-        suppressions: Sequence[Path],
-        clock: Callable[[], int],
-        executor: SerialExecutor,
-        on_closed: Callable[[], None],
-    ) -> None:
-        """Use `open`."""
-        counts = CountsTracker(opened.counts)
-        self._writer = SqliteWriter(
-            opened.path,
-            opened.connection,
-            SqliteQueries(opened.run),
-            executor=executor,
-            clock=clock,
-            free_disk_space=opened.reserve.free,
-            on_durable=counts.apply,
-            on_closed=on_closed,
-        )
-        super().__init__(
-            opened.path,
-            name,
-            self._writer,
-            recovery=opened.recovery,
-            campaign=opened.campaign,
-            counts=counts,
-            parts=parts,
-            from_domain=from_domain,
-            suppressions=suppressions,
-        )
-        self.path = opened.path
-        self._executor = executor
 
     @classmethod
     async def open(
@@ -207,6 +169,8 @@ class SqliteLedger(BaseLedger):
         suppressions: Sequence[str | os.PathLike[str]] = (),
         clock: Callable[[], int] = _wall_clock,
         executor: SerialExecutor | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> Self:
         """Open the ledger at `path`, or create it; rows that an earlier run left past their mark become in doubt.
 
@@ -219,148 +183,137 @@ class SqliteLedger(BaseLedger):
             suppressions: paths of suppression lists.
             clock: microseconds since 1970, UTC; called in the executor.
             executor: does all work with the file; it is not shut down. None: a daemon thread of the ledger's own.
+            monotonic: a clock in seconds that is never set. sleep: sleeps for seconds. Both are called in the executor.
         Raises:
             LedgerBusy: another process has it open.
             LedgerMismatch: it is another campaign's, or the fingerprint changed.
             LedgerError: it cannot be used; the message says why and what to do. Nothing was changed.
             SuppressionError: a list cannot be used.
         """
+        check_type("path", path, str, os.PathLike)
+        check_type("name", name, str)
+        check_type("from_domain", from_domain, str)
+        check_type("fingerprint", fingerprint, Mapping, None)
+        lists = list_paths("suppressions", suppressions)
         parts = None if fingerprint is None else dict(fingerprint)
         thread = None
         if executor is None:
             executor = thread = DaemonThread("asyncsmtp-ledger")
         opening = call_in(executor, partial(_open_to_write, Path(path), name, parts, in_doubt, clock))
 
-        def release(opened: _Opened | None) -> None:
-            if opened is not None:
-                opened.release()
+        def release(found: _OpenFile | None) -> None:
+            if found is not None:
+                found.resources.close()
             if thread is not None:
                 thread.shutdown()
 
-        def abandon(opening: asyncio.Future[_Opened]) -> None:
-            opened = opening.result() if opening.exception() is None else None
-            if opened is not None:
-                opened.connection.close()
-            release(opened)
+        def abandon(opening: asyncio.Future[_OpenFile]) -> None:
+            release(opening.result() if opening.exception() is None else None)
 
         try:
-            opened = await asyncio.shield(opening)
+            found = await asyncio.shield(opening)
         except BaseException:
             opening.add_done_callback(abandon)
             raise
-        lists = [Path(path) for path in suppressions]
-        ledger = cls(opened, name, parts or {}, from_domain, lists, clock, executor, partial(release, opened))
+        counts = CountsTracker(found.start.counts)
+        writer = SqliteWriter(
+            found.path,
+            found.connection,
+            SqliteQueries(found.start.run),
+            executor=executor,
+            clock=clock,
+            free_disk_space=found.reserve.free,
+            on_durable=counts.apply,
+            on_closed=partial(release, found),
+            monotonic=monotonic,
+            sleep=sleep,
+        )
+
+        def run_in_executor(function: Callable[[], _T]) -> asyncio.Future[_T]:
+            return call_in(executor, function)
+
+        ledger = cls(
+            found.path,
+            name,
+            writer,
+            found.start,
+            counts=counts,
+            parts=parts or {},
+            from_domain=from_domain,
+            suppressions=lists,
+            run_in_thread=run_in_executor,
+        )
         await ledger._open_suppressions()
         return ledger
 
-    async def flush(self) -> None:
-        """Wait until everything recorded so far is durable."""
-        await self._writer.call(lambda connection: None)
-
-    async def _run_blocking(self, function: Callable[[], _T]) -> _T:
-        return await call_in(self._executor, function)
-
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A file that this process may write.
-
-    Attributes:
-        campaign: None where its recipients are still to be loaded.
-        run: number of this run, from 1.
-    """
+class _OpenFile:
+    """A file that this process may write; `resources` are its lock, its disk reserve and the connection."""
 
     path: Path
-    lock: LedgerLock
     reserve: DiskReserve
     connection: sqlite3.Connection
-    campaign: CampaignRow | None
-    counts: Counts
-    run: int
-    recovery: Recovery
-
-    def release(self) -> None:
-        """Release everything but the connection."""
-        self.reserve.free()
-        self.lock.release()
+    start: RunStart
+    resources: ExitStack
 
 
 def _open_to_write(
     path: Path, name: str, parts: Mapping[str, str] | None, policy: InDoubt, clock: Callable[[], int]
-) -> _Opened:
+) -> _OpenFile:
     """Check the place, lock, check the content and recover, in this order; blocks. Arguments as in `SqliteLedger.open`.
 
     Raises:
         LedgerError: nothing is open, and nothing was changed.
     """
     refuse_network(path)
-    lock = LedgerLock.acquire(path.with_name(f"{path.name}.lock"))
-    try:
-        connection = open_file(path)
+    with ExitStack() as undo:
+        lock = LedgerLock.acquire(path.with_name(f"{path.name}.lock"))
+        undo.callback(lock.release)
         try:
-            return _recover(path, lock, connection, name, parts, policy, clock)
-        except BaseException:
-            connection.close()
-            raise
-    except sqlite3.Error as error:
-        lock.release()
-        raise ledger_error(path, error) from error
-    except BaseException:
-        lock.release()
-        raise
-
-
-def _recover(
-    path: Path,
-    lock: LedgerLock,
-    connection: sqlite3.Connection,
-    name: str,
-    parts: Mapping[str, str] | None,
-    policy: InDoubt,
-    clock: Callable[[], int],
-) -> _Opened:
-    campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, clock)
-    if campaign is not None and campaign.name != name:
-        raise LedgerMismatch(
-            f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of “{safe_text(name, 80)}”:"
-            " give each campaign a ledger of its own"
-        )
-    if campaign is not None and parts is not None:
-        check_fingerprint(name, campaign.parts, parts)
-    reserve = DiskReserve(path.with_name(f"{path.name}.ballast"))
-    try:
-        reserve.allocate()
-    except OSError as error:
-        raise LedgerError(f"{path}: there is no room for a ledger ({error.strerror}): free at least 16 MiB") from error
-    if campaign is None:
-        return _Opened(path, lock, reserve, connection, None, Counts(), 1, Recovery())
-    run = campaign.run + 1
-    queries = SqliteQueries(run)
-    try:
-        with transaction(connection):
-            connection.execute("UPDATE campaign SET run = ?", (run,))
-            recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
-        counts = _run_query(connection, queries.count_rows, run, clock)
-    except BaseException:
-        reserve.free()
-        raise
-    return _Opened(path, lock, reserve, connection, campaign, counts, run, recovery)
+            connection = open_file(path)
+            undo.callback(connection.close)
+            campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, clock)
+            if campaign is not None and campaign.name != name:
+                raise LedgerMismatch(
+                    f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of"
+                    f" “{safe_text(name, 80)}”: give each campaign a ledger of its own"
+                )
+            if campaign is not None and parts is not None:
+                check_fingerprint(name, campaign.parts, parts)
+            reserve = DiskReserve(path.with_name(f"{path.name}.ballast"))
+            undo.callback(reserve.free)
+            try:
+                reserve.allocate()
+            except OSError as error:
+                why = f"there is no space for a ledger ({error.strerror}): free at least 16 MiB"
+                raise LedgerError(f"{path}: {why}") from error
+            start = RunStart(None, Counts(), 1, Recovery())
+            if campaign is not None:
+                run = campaign.run + 1
+                queries = SqliteQueries(run)
+                with transaction(connection):
+                    connection.execute("UPDATE campaign SET run = ?", (run,))
+                    recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
+                start = RunStart(campaign, _run_query(connection, queries.count_rows, run, clock), run, recovery)
+        except sqlite3.Error as error:
+            raise ledger_error(path, error) from error
+        return _OpenFile(path, reserve, connection, start, undo.pop_all())
 
 
 def _open_to_read(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:
     if not path.exists():
         raise LedgerEmpty(f"there is no ledger {path}: the campaign was not begun, or has another name")
-    connection = open_file(path, write=False)
-    try:
-        campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, _wall_clock)
+    with ExitStack() as undo:
+        connection = open_file(path, write=False)
+        undo.callback(connection.close)
+        try:
+            campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, _wall_clock)
+        except sqlite3.Error as error:
+            raise ledger_error(path, error) from error
         if campaign is None:
             raise LedgerEmpty(f"{path} holds no campaign yet: its recipients were not loaded to the end")
-    except sqlite3.Error as error:
-        connection.close()
-        raise ledger_error(path, error) from error
-    except LedgerError:
-        connection.close()
-        raise
+        undo.pop_all()
     return connection, campaign
 
 

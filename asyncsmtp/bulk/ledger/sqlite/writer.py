@@ -9,23 +9,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import CAMPAIGN, is_busy, is_full, ledger_error
-from asyncsmtp.bulk.ledger.store import Queries, Script, Statement
-from asyncsmtp.bulk.ledger.transitions import (
-    BATCH_SIZE,
-    Transition,
-    TransitionValues,
-    batch_number,
-    split_into_groups,
-)
-from asyncsmtp.bulk.ledger.write_queue import WriteQueue, reject, resolve, select_transitions
+from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, Transition, TransitionValues, batch_number, split_into_groups
+from asyncsmtp.bulk.ledger.write_queue import Call, WriteQueue, reject, resolve, select_transitions
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script", "transaction"]
@@ -43,7 +36,6 @@ class SerialExecutor(Protocol):
 
     def submit(self, function: Callable[[], None], /) -> object:
         """Run a function after those that were submitted before."""
-        ...
 
 
 class DaemonThread:
@@ -93,19 +85,13 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
         loop.call_soon_threadsafe(function, *args)
 
 
-@dataclass(slots=True)
-class _Call(Generic[_T]):
-    function: Callable[[sqlite3.Connection], _T]
-    done: asyncio.Future[_T]
-
-
 class SqliteWriter:
     """The `Store` of a SQLite ledger.
 
     Whatever is queued wakes the executor, unless a turn is scheduled already. A turn takes what is queued by then, so
     the next transaction has everything that came during the last one (see `WriteQueue`). Where a turn had many items,
     the next one begins 2 ms later: at full speed that makes fewer and larger commits, and so less work for each row.
-    After a small turn nothing is waited for, since one session at full speed must not be held to 500 messages a
+    After a small turn the next one begins at once, since one session at full speed must not be held to 500 messages a
     second.
 
     A commit that failed is never tried again. After a failed fsync the system may report success for pages that it
@@ -118,7 +104,8 @@ class SqliteWriter:
         path: the ledger's, for messages.
         connection: owned by the writer from now on.
         executor: runs the turns.
-        clock: microseconds since 1970, UTC; called in the executor.
+        clock: microseconds since 1970, UTC. monotonic: a clock in seconds that is never set. sleep: sleeps for
+            seconds. All are called in the executor.
         free_disk_space: called once when the disk is full, before the last outcomes are written.
         on_durable: called on the loop with the transitions of each commit.
         on_closed: called in the executor when the connection is closed.
@@ -137,6 +124,8 @@ class SqliteWriter:
         free_disk_space: Callable[[], None],
         on_durable: Callable[[Sequence[Transition]], None],
         on_closed: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.queries = queries
         self.queue = WriteQueue(path, self._wake, on_durable)
@@ -144,6 +133,8 @@ class SqliteWriter:
         self._connection = connection
         self._executor = executor
         self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
         self._free_disk_space = free_disk_space
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -162,9 +153,8 @@ class SqliteWriter:
         Raises:
             LedgerError: the writer has failed, or does so now. Also what the function raises.
         """
-        call: _Call[_T] = _Call(function, self._loop.create_future())
-        self.queue.call(call)
-        return await call.done
+        result: _T = await self.queue.call(function)
+        return result
 
     async def read(self, script: Callable[[], Script[_T]]) -> _T:
         """Run a script, each statement as a transaction of its own unless one was begun."""
@@ -200,8 +190,8 @@ class SqliteWriter:
     def _run_turn(self) -> None:
         if self._is_finished:
             return
-        if self._error is None:
-            self._gather()
+        if self._error is None and self._is_crowded and not self.queue.closing:
+            self._sleep(max(0.0, self._began_at + GATHER_DELAY - self._monotonic()))
         self._is_scheduled = False  # before looking at the queue: what is queued from now on schedules another turn
         if self._error is None:
             try:
@@ -212,17 +202,13 @@ class SqliteWriter:
         if self.queue.closing and (self._error is not None or not self.queue):
             self._finish()
 
-    def _gather(self) -> None:
-        if self._is_crowded and not self.queue.closing:
-            time.sleep(max(0.0, self._began_at + GATHER_DELAY - time.monotonic()))
-
     def _process_queue(self) -> None:
-        self._began_at = time.monotonic()
+        self._began_at = self._monotonic()
         self._is_crowded = len(self.queue) >= GATHER_MIN
         for item in self.queue.turn():
             if isinstance(item, list):
                 self._commit(item)
-            elif isinstance(item, _Call):
+            else:
                 self._execute(item)
 
     def _commit(self, transitions: list[Transition]) -> None:
@@ -230,7 +216,7 @@ class SqliteWriter:
         self._wait_while_locked(partial(write_transitions, self._connection, transitions, run, now))
         self._notify(self.queue.report_durable, transitions)
 
-    def _execute(self, call: _Call[Any]) -> None:
+    def _execute(self, call: Call) -> None:
         try:
             result = self._wait_while_locked(partial(call.function, self._connection))
         except sqlite3.Error:
@@ -242,12 +228,12 @@ class SqliteWriter:
 
     def _wait_while_locked(self, function: Callable[[], _T]) -> _T:
         """Call again while another program locks the file: SQLite reports that first, so nothing is done twice."""
-        deadline = time.monotonic() + LOCKED_TIMEOUT
+        deadline = self._monotonic() + LOCKED_TIMEOUT
         while True:
             try:
                 return function()
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() > deadline:
+                if not is_busy(error) or self._monotonic() > deadline:
                     raise
                 _log.warning("%s is locked by another program; waiting", self._path)
 
@@ -384,7 +370,7 @@ def _update_statement(size: int) -> str:
     rows = ",".join([f"({','.join('?' * _COLUMNS)})"] * size)
     return (
         f"WITH j({', '.join(TransitionValues._fields)}) AS (VALUES {rows})"  # noqa: S608
-        " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.doubt,"
+        " UPDATE delivery SET state = j.new, attempts = max(0, attempts + j.tried), doubts = doubts + j.new_doubts,"
         " code = iif(postponed, delivery.code, nullif(j.code, 0)),"
         " status = iif(postponed, delivery.status, nullif(j.status, '')),"
         " reply = iif(postponed, delivery.reply, nullif(j.reply, '')),"

@@ -42,7 +42,7 @@ class Cluster:
                 raise
         finally:
             if self._crashed:  # it writes nothing any more
-                task = ledger._writer._task
+                task = ledger._store._task
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             else:

@@ -15,7 +15,7 @@ from asyncsmtp.bulk.ledger.interfaces import Decision, RowState, Settlement
 from asyncsmtp.bulk.ledger.postgres import database_session
 from asyncsmtp.bulk.ledger.postgres.database_session import psycopg
 from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
-from asyncsmtp.bulk.ledger.store import Script, Statement
+from asyncsmtp.bulk.ledger.queries import Script, Statement
 from asyncsmtp.bulk.suppression import Suppressed, SuppressionList
 from asyncsmtp.errors import LedgerBusy, LedgerEmpty, LedgerError
 from tests.bulk.ledger.ledgers import accepted, batches, entries, readers, recipient, rejected, states
@@ -62,7 +62,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(home: Cluster) -
         await ledger.load(readers(2))
         first, second = await ledger.claim(2)
         await ledger.mark(first)
-        connection = ledger._session._connection
+        connection = ledger._store._session._connection
         transaction = connection.transaction
 
         @asynccontextmanager
@@ -75,7 +75,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(home: Cluster) -
         connection.transaction = without_answer  # type: ignore[method-assign,assignment]
         ledger.settle(accepted(first))
         await ledger.mark(second)
-        assert ledger._session._connection is not connection
+        assert ledger._store._session._connection is not connection
         assert [(entry.state, entry.attempts) for entry in await entries(ledger)] == [
             (RowState.ACCEPTED, 1),
             (RowState.SENDING, 1),
@@ -180,6 +180,25 @@ async def test_a_database_that_lost_durable_transactions_ends_the_run(home: Clus
         await PostgresLedger.open(home.server.url, name="news", from_domain="example.org")
 
 
+async def test_the_delays_of_an_outage_are_by_the_given_clock(killable: Cluster) -> None:
+    """A simulation decides how long it lasts."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async with await PostgresLedger.open(
+        killable.server.url, name="news", from_domain="example.org", monotonic=lambda: sum(slept), sleep=sleep
+    ) as ledger:
+        await ledger.load(readers(1))
+        (claim,) = await ledger.claim(1)
+        killable.server.kill()
+        with pytest.raises(LedgerError, match="see whether the database runs"):
+            await ledger.mark(claim)
+    assert tuple(slept[:5]) == database_session.RECONNECT_DELAYS
+    assert 0 < sum(slept) - database_session.OUTAGE_TIMEOUT <= database_session.RECONNECT_DELAYS[-1]
+
+
 async def test_a_long_outage_ends_the_run_and_outcomes_are_kept(
     killable: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +225,7 @@ async def test_commits_are_durable_whatever_the_configuration(home: Cluster) -> 
     home.server.execute("ALTER ROLE tests SET synchronous_commit = off")
     try:
         async with home.open() as ledger:
-            found = await ledger._writer.read(_commit)
+            found = await ledger._store.read(_commit)
     finally:
         home.server.execute("ALTER ROLE tests RESET synchronous_commit")
     assert found == "on"
@@ -223,7 +242,7 @@ async def test_a_server_that_does_not_answer_is_given_up(home: Cluster, monkeypa
     async with home.open() as ledger:
         await ledger.load(readers(1))
         (claim,) = await ledger.claim(1)
-        before = ledger._session._connection
+        before = ledger._store._session._connection
         with psycopg.connect(home.server.url) as other:
             other.execute("LOCK TABLE asyncsmtp.delivery")
             marked = ledger.mark(claim)

@@ -132,7 +132,7 @@ class TestFullDisk:
 
 async def no_more_pages(ledger: SqliteLedger) -> None:
     """Make SQLite report SQLITE_FULL when the file would have to grow."""
-    await ledger._writer.call(lambda connection: connection.execute("PRAGMA max_page_count = 1").fetchall())
+    await ledger._store.call(lambda connection: connection.execute("PRAGMA max_page_count = 1").fetchall())
 
 
 class TestFailingDisk:
@@ -173,17 +173,14 @@ class TestDeadThread:
                 raise SystemExit
 
             async with asyncio.timeout(1):
-                dying = asyncio.create_task(ledger._writer.call(die))
+                dying = asyncio.create_task(ledger._store.call(die))
                 await asyncio.sleep(0)
                 ledger.settle(accepted(claims[0]))
                 marks = [ledger.mark(claim) for claim in claims[1:]]
                 found = await asyncio.gather(dying, *marks, asyncio.shield(ledger.failed), return_exceptions=True)
             assert all(isinstance(error, LedgerError) for error in found)
             assert len(set(map(id, found))) == 1
-            later = [
-                lambda: ledger.mark(claims[0]),
-                lambda: ledger.settle(deferred(claims[5])),
-            ]
+            later = [lambda: ledger.mark(claims[0]), lambda: ledger.settle(deferred(claims[5]))]
             for call in later:
                 with pytest.raises(LedgerError):
                     call()

@@ -135,7 +135,7 @@ async def test_a_file_of_another_kind_is_refused(home: Folder, octets: bytes) ->
 async def test_what_is_durable_is_synchronised(home: Folder) -> None:
     """BL-03: FULL: in WAL mode NORMAL would lose the last commits with the power, and they would be sent again."""
     async with home.open() as ledger:
-        settings = await ledger._writer.call(
+        settings = await ledger._store.call(
             lambda connection: [
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
             ]

@@ -23,8 +23,9 @@ RUN, NOW = 7, 1_800_000_000_000_000
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A ledger of 1200 rows, over three batches."""
     connection = open_file(tmp_path / "news.ledger")
-    loader = Loader(SqliteQueries(1), "news", {}, "example.org")
-    for step in (loader.begin(), loader.insert([recipient(row) for row in range(1, 1201)]), loader.finish()):
+    queries = SqliteQueries(1)
+    loader = Loader(queries, "news", {}, "example.org")
+    for step in (queries.begin(), loader.insert([recipient(row) for row in range(1, 1201)]), loader.finish()):
         run_script(connection, step, {"campaign": 1, "now": NOW})
     yield connection
     connection.close()

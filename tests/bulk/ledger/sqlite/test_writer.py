@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk.ledger.interfaces import RowState, write_queue
+from asyncsmtp.bulk.ledger import write_queue
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.sqlite import writer
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import open_file
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger, SqliteQueries
@@ -211,6 +212,19 @@ async def test_a_ledger_does_its_work_in_the_executor_it_is_given(tmp_path: Path
         assert (await ledger.counts())[RowState.ACCEPTED] == 1
         assert threading.active_count() == threads
     assert executor.calls > 5
+
+
+async def test_the_pause_after_a_large_commit_is_by_the_given_clock(tmp_path: Path) -> None:
+    """A simulation decides when it ends."""
+    slept: list[float] = []
+    async with await SqliteLedger.open(
+        tmp_path / "news.ledger", name="news", from_domain="example.org", monotonic=lambda: 5.0, sleep=slept.append
+    ) as ledger:
+        await ledger.load(readers(200))
+        for _ in range(2):
+            await asyncio.gather(*map(ledger.mark, await ledger.claim(100)))
+    assert slept
+    assert slept == [pytest.approx(writer.GATHER_DELAY)] * len(slept)
 
 
 async def test_a_ledger_may_use_a_thread_pool_of_one_thread(tmp_path: Path) -> None:

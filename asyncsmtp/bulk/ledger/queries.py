@@ -30,6 +30,9 @@ from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
+    "DELIVERY_COLUMNS",
+    "ENTRY_BATCHES",
+    "RECIPIENT_COLUMNS",
     "CampaignRow",
     "Many",
     "Queries",
@@ -77,23 +80,18 @@ class Store(Protocol):
 
     async def read(self, script: Callable[[], Script[_T]]) -> _T:
         """Run a script that changes nothing; it may be run again, on another connection."""
-        ...
 
     async def write(self, script: Callable[[], Script[_T]]) -> _T:
         """Run a script as one transaction, durable exactly once; if this is cancelled, it still runs."""
-        ...
 
     async def step(self, script: Callable[[], Script[_T]]) -> _T:
         """Run one step of a transaction that the script itself begins or ends; it is never run again."""
-        ...
 
     async def rollback(self) -> None:
         """Roll back the transaction that a step began, if there still is one."""
-        ...
 
     async def aclose(self) -> None:
         """Write what is queued, and close the connection; a second call does nothing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +111,23 @@ class CampaignRow:
     parts: Mapping[str, str]
     batches: int
 
+
+RECIPIENT_COLUMNS = """( -- never changed after the load
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  address TEXT,                            -- NULL: the row of the file has none
+  dedupe TEXT,                             -- NULL: not to be mailed
+  message_id TEXT,
+  vars TEXT NOT NULL,                      -- JSON: column -> cell
+  PRIMARY KEY (campaign_id, batch_no, seq),
+  UNIQUE (campaign_id, dedupe))"""
+DELIVERY_COLUMNS = """( -- hot and narrow: two updates a message
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
+  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
+  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
+  code SMALLINT, status TEXT, reply TEXT, host TEXT,
+  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
+  PRIMARY KEY (campaign_id, batch_no, seq))"""
 
 _CLAIM = """
 SELECT d.seq, address, message_id, vars, attempts, d.state, first_us, epoch
@@ -253,12 +268,12 @@ class Queries(ABC):
     def read_claims(self, after: int, limit: int) -> Script[list[tuple[Claim, RowState]]]:
         """Return the next rows behind row `after` that the run may send, in file order, with the state of each."""
         rows = yield self._statement(_CLAIMS, batch=batch_number(after), after=after, limit=limit)
-        return [_to_claim(self.run, *columns) for columns in rows]
+        return [_to_claim(self.run, columns) for columns in rows]
 
     def read_due(self, limit: int) -> Script[list[tuple[Claim, RowState]]]:
         """Return the rows that are due, by their times."""
         rows = yield self._statement(_DUE, limit=limit)
-        return [_to_claim(self.run, *columns) for columns in rows]
+        return [_to_claim(self.run, columns) for columns in rows]
 
     def read_next_due(self) -> Script[datetime | None]:
         """Return when the first unsent row may be tried; 1970: at once; None: there is none."""
@@ -275,7 +290,7 @@ class Queries(ABC):
     def read_entries(self, first: int, states: Collection[RowState]) -> Script[list[Entry]]:
         """Return the rows in one of `states` in `ENTRY_BATCHES` batches from batch `first` on."""
         rows = yield self._statement(_ENTRIES, first=first, end=first + ENTRY_BATCHES, states=_bit_mask(states))
-        return [_to_entry(*columns) for columns in rows]
+        return [*map(_to_entry, rows)]
 
     def read_unsent(self, after: int) -> Script[list[tuple[int, RowState, str]]]:
         """Return row, state and mailbox key of up to `UNSENT_ROWS` unsent rows behind row `after`, in file order."""
@@ -296,7 +311,7 @@ class Queries(ABC):
     def recover(self, policy: InDoubt) -> Script[Recovery]:
         """Begin a run: rows that the last one left SENDING are in doubt.
 
-        Nothing else is changed: a row without a mark was not sent, whatever happened (delivery invariant I4).
+        Nothing else is changed: a row without a mark was not sent, whatever happened.
         """
         found = yield self._statement(_RECOVER)
         resent = (yield self._statement(_RESEND)) if policy is InDoubt.RESEND else 0
@@ -304,11 +319,7 @@ class Queries(ABC):
         return Recovery(found, resent, held)
 
     def resolve(
-        self,
-        decision: Decision,
-        rows: Collection[int] | None,
-        states: Collection[RowState],
-        claimed: Collection[int],
+        self, decision: Decision, rows: Collection[int] | None, states: Collection[RowState], claimed: Collection[int]
     ) -> Script[Counter[RowState]]:
         """Apply a decision; return how many rows left each state.
 
@@ -410,17 +421,8 @@ def _bit_mask(states: Iterable[RowState]) -> int:
 _STATES = tuple(RowState)  # by their numbers: `RowState(number)` would be a third of the time that `_to_claim` takes
 
 
-def _to_claim(
-    run: int,
-    row: int,
-    address: str,
-    message_id: str,
-    fields: str,
-    attempts: int,
-    state: int,
-    first_us: int | None,
-    epoch: int,
-) -> tuple[Claim, RowState]:
+def _to_claim(run: int, columns: Sequence[Any]) -> tuple[Claim, RowState]:
+    row, address, message_id, fields, attempts, state, first_us, epoch = columns
     try:
         recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
     except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
@@ -431,31 +433,15 @@ def _to_claim(
     return Claim(recipient, message_id, attempts + 1, from_microseconds(first_us), is_retry), _STATES[state]
 
 
-def _to_entry(
-    row: int,
-    address: str,
-    message_id: str,
-    state: int,
-    attempts: int,
-    doubts: int,
-    code: int | None,
-    status: str | None,
-    reply: str,
-    host: str,
-    first_us: int | None,
-    last_us: int | None,
-    next_us: int | None,
-    fields: str,
-) -> Entry:
-    first_at = None if first_us is None else from_microseconds(first_us)
-    last_at = None if last_us is None else from_microseconds(last_us)
-    due_at = None if next_us is None else from_microseconds(next_us)
+def _to_entry(columns: Sequence[Any]) -> Entry:
+    row, address, message_id, state, attempts, doubts, code, status, reply, host, *times, fields = columns
+    first_at, last_at, due_at = (None if us is None else from_microseconds(us) for us in times)
     try:
-        columns = json.loads(fields)
+        cells = json.loads(fields)
     except (ValueError, TypeError) as error:
         raise _damaged(row) from error
     numbers = (_STATES[state], attempts, doubts, code, status)
-    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, columns, due_at)
+    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, cells, due_at)
 
 
 def _damaged(row: int) -> LedgerError:
