@@ -1,10 +1,7 @@
 """The public names for type checkers; `__init__.py` loads them when they are first used."""
 
 from asyncsmtp.bulk.campaign import Campaign as Campaign
-from asyncsmtp.bulk.campaign import CampaignResult as CampaignResult
 from asyncsmtp.bulk.campaign import CampaignRun as CampaignRun
-from asyncsmtp.bulk.campaign import ExitReason as ExitReason
-from asyncsmtp.bulk.campaign import RowOutcome as RowOutcome
 from asyncsmtp.bulk.ledger.interfaces import Decision as Decision
 from asyncsmtp.bulk.ledger.interfaces import Entry as Entry
 from asyncsmtp.bulk.ledger.interfaces import InDoubt as InDoubt
@@ -22,6 +19,9 @@ from asyncsmtp.bulk.recipients.recipient import Problem as Problem
 from asyncsmtp.bulk.recipients.recipient import Recipient as Recipient
 from asyncsmtp.bulk.running.balancer import RelayBalancer as RelayBalancer
 from asyncsmtp.bulk.running.balancer import WeightedRelay as WeightedRelay
+from asyncsmtp.bulk.running.results import CampaignResult as CampaignResult
+from asyncsmtp.bulk.running.results import ExitReason as ExitReason
+from asyncsmtp.bulk.running.results import RowOutcome as RowOutcome
 from asyncsmtp.bulk.running.runner import Run as Run
 from asyncsmtp.bulk.running.runner import outcomes as outcomes
 from asyncsmtp.bulk.running.schedule import Schedule as Schedule
@@ -38,9 +38,9 @@ from asyncsmtp.client.compose import build as build
 from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate
 from asyncsmtp.client.config.login_config import Login as Login
 from asyncsmtp.client.config.login_config import Token as Token
-from asyncsmtp.client.config.proxy import Proxy as Proxy
-from asyncsmtp.client.config.proxy import ProxyKind as ProxyKind
 from asyncsmtp.client.config.relay import Dialogue as Dialogue
+from asyncsmtp.client.config.relay import Proxy as Proxy
+from asyncsmtp.client.config.relay import ProxyKind as ProxyKind
 from asyncsmtp.client.config.relay import Relay as Relay
 from asyncsmtp.client.config.relay import Timeouts as Timeouts
 from asyncsmtp.client.events.types import Direction as Direction
@@ -119,12 +119,12 @@ from asyncsmtp.protocol.envelope import Notify as Notify
 from asyncsmtp.protocol.envelope import RcptOptions as RcptOptions
 from asyncsmtp.protocol.envelope import Ret as Ret
 from asyncsmtp.protocol.envelope import ValidSince as ValidSince
-from asyncsmtp.protocol.extensions import Extensions as Extensions
-from asyncsmtp.protocol.extensions import FutureRelease as FutureRelease
-from asyncsmtp.protocol.extensions import Limits as Limits
 from asyncsmtp.protocol.opening_handshake import Security as Security
 from asyncsmtp.protocol.opening_handshake import XClient as XClient
 from asyncsmtp.protocol.replies import EnhancedStatus as EnhancedStatus
+from asyncsmtp.protocol.replies import Extensions as Extensions
+from asyncsmtp.protocol.replies import FutureRelease as FutureRelease
+from asyncsmtp.protocol.replies import Limits as Limits
 from asyncsmtp.protocol.replies import Reply as Reply
 from asyncsmtp.protocol.replies import Severity as Severity
 from asyncsmtp.protocol.replies import safe_text as safe_text

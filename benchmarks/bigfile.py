@@ -2,7 +2,7 @@
 
     python -m benchmarks.bigfile [MEGABYTES]
 
-The file is written first (it wants the room) and removed afterwards. Two processes read it as the command does before
+The file is written first (it needs the space) and removed afterwards. Two processes read it as the command does before
 it sends, one a hundredth of it and one the whole: peak memory and seconds of each. What is kept of a row are the
 twelve octets by which duplicates are found.
 """
@@ -40,7 +40,7 @@ def write(path: Path, megabytes: float) -> int:
 
 
 def read(path: Path, log: Path) -> Spent:
-    """What a process needs to read it once."""
+    """Return the cost of reading it once in a process."""
     return run([sys.executable, "-m", "benchmarks.bigfile", "--read", str(path)], log)
 
 
@@ -60,7 +60,7 @@ def main(megabytes: float = 2000.0) -> int:
                 f"{path.stat().st_size / MB:,.0f} MB, {rows:,} rows: peak {spent.peak / MB:,.0f} MB, {spent.wall:.1f} s"
             )
     grown = peaks[1] - peaks[0]
-    print(f"grown by {grown / MB:,.1f} MB beside {KEPT} octets a row; it may be {MAY_GROW / MB:,.0f} MB")
+    print(f"grown by {grown / MB:,.1f} MB beside {KEPT} bytes a row; it may be {MAY_GROW / MB:,.0f} MB")
     return int(grown > MAY_GROW)
 
 

@@ -1,4 +1,4 @@
-"""How long others in the process wait for their turn while a campaign is composed, signed and sent."""
+"""The delay of other tasks in the process while a campaign is composed, signed and sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAUSE = 0.002  # seconds between two looks
 
 
 async def measure(folder: Path, rows: int = 10_000) -> list[Row]:
-    """How late a task comes that wants its turn every 2 ms."""
+    """Measure how late a task runs that asks for a turn every 2 ms."""
     lags: list[float] = []
     with sink() as port:
         watcher = asyncio.create_task(_watch(lags))

@@ -1,4 +1,4 @@
-"""Against mailmerge, the command people use: to a sink at hand, and over a line where each reply takes 20 ms."""
+"""Against mailmerge, the command people use: to a sink on this machine, and over a line with replies after 20 ms."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ __all__ = ["Cost", "Row", "Spent", "compiled", "in_turn", "middle", "run"]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a number of messages cost: wall and CPU seconds."""
+    """The cost of a number of messages: wall and CPU seconds."""
 
     messages: int
     wall: float
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one process used: its exit code, seconds, and the most memory it held, in octets."""
+    """The cost of one process: its exit code, seconds, and the most memory it held, in bytes."""
 
     code: int
     wall: float

@@ -3,7 +3,7 @@
     python -m benchmarks.million [ROWS]
 
 The server, that of the kill tests, writes each verdict down before it says it; afterwards the ledger must agree with it
-row by row. Memory and CPU a message are told beside those of ten thousand rows.
+row by row. Memory and CPU a message are printed beside those of ten thousand rows.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ WARM = 100  # messages a session
 
 
 def sent(name: str, port: int, messages: int, *options: str, sessions: int = 1, waiting: int = 1) -> Cost:
-    """What so many messages cost in a new process."""
+    """Return the cost of so many messages in a new process."""
     numbers = map(str, (port, messages, sessions, waiting))
     command = [sys.executable, "-m", __name__, name, *numbers, *options]
     said = subprocess.run(command, check=True, capture_output=True, text=True, env=compiled()).stdout

@@ -20,7 +20,7 @@ REPLIES = {b"EHLO": EHLO, b"DATA": b"354 go on\r\n", b"QUIT": b"221 2.0.0 bye\r\
 
 
 def name() -> str:
-    """Which sink it is, for the table."""
+    """Return the name of the sink, for the table."""
     return "smtp-sink" if PROGRAM else "own sink (smtp-sink is not installed)"
 
 

@@ -1,4 +1,4 @@
-"""What a command costs before it does anything."""
+"""The cost of a command before it does anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.measure import Row, run
 
 __all__ = ["measure"]
 
-MOST = 0.150  # seconds more than an interpreter that does nothing
+MAX_SECONDS = 0.150  # seconds more than an interpreter that does nothing
 
 
 async def measure(folder: Path, turns: int = 11) -> list[Row]:
@@ -27,7 +27,7 @@ async def measure(folder: Path, turns: int = 11) -> list[Row]:
             f"{median(help_) * 1e3:.0f}",
             f"{median(nothing) * 1e3:.0f} (python -c pass)",
             f"+ {more * 1e3:.0f} ms",
-            f"<= + {MOST * 1e3:.0f} ms",
-            more <= MOST,
+            f"<= + {MAX_SECONDS * 1e3:.0f} ms",
+            more <= MAX_SECONDS,
         )
     ]

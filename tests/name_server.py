@@ -26,7 +26,7 @@ class NameServer(asyncio.DatagramProtocol):
     None where a domain has only others, NXDOMAIN where it is unknown.
 
     Attributes:
-        silent: domains about which nothing is said; None: all of them.
+        silent: domains that get no reply; None: all of them.
         asked: how often each was asked for.
     """
 

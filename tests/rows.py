@@ -41,14 +41,18 @@ def ids_of_file(path: Path) -> set[str]:
     return {found for test in tests for found in ID.findall(ast.get_docstring(test) or "")}
 
 
-def complaints(rows: list[str], waiting: list[str], shown: dict[str, set[str]]) -> list[str]:
-    """What is wrong, a line each. `shown` maps a file's name to the ids that its tests carry."""
-    tested = set().union(*shown.values())
+def complaints(rows: list[str], waiting: list[str], ids_by_file: dict[str, set[str]]) -> list[str]:
+    """Return the faults, a line each. `ids_by_file` maps a file's name to the ids that its tests carry."""
+    tested = set().union(*ids_by_file.values())
     return [
         *(f"{row} is listed twice" for row in sorted({row for row in rows if rows.count(row) > 1})),
         *(f"{row} has no test" for row in rows if row not in tested and row not in waiting),
         *(f"{row} is open, and no row" for row in waiting if row not in rows),
-        *(f"{file} carries {row}, which is no row" for file in sorted(shown) for row in sorted(shown[file] - {*rows})),
+        *(
+            f"{file} carries {row}, which is no row"
+            for file in sorted(ids_by_file)
+            for row in sorted(ids_by_file[file] - {*rows})
+        ),
     ]
 
 
@@ -56,8 +60,10 @@ def main(folder: Path = HERE) -> int:
     """Print what is wrong in a folder of tests, and say by the exit code whether anything is."""
     files = (*folder.rglob("test_*.py"), *folder.rglob("*_conformance.py"))
     tests = (path for path in files if path.parent.name != "testing")
-    shown = {str(path.relative_to(folder)): ids_of_file(path) for path in (*tests, *folder.glob("transcripts/*.txt"))}
-    wrong = complaints(ids_of_list(folder / "rows.txt"), ids_of_list(folder / "open_rows.txt"), shown)
+    ids_by_file = {
+        str(path.relative_to(folder)): ids_of_file(path) for path in (*tests, *folder.glob("transcripts/*.txt"))
+    }
+    wrong = complaints(ids_of_list(folder / "rows.txt"), ids_of_list(folder / "open_rows.txt"), ids_by_file)
     for line in wrong:
         print(line)
     for line in (folder / "open_rows.txt").read_text(encoding="utf-8").splitlines():

@@ -10,10 +10,11 @@ thread. It is counted by `sys.setprofile` and `threading.setprofile` in a proces
   the call of `asyncsmtp bulk CAMPAIGN.toml --yes` until `asyncsmtp results CAMPAIGN.toml` has printed. The relay,
   `asyncsmtp sandbox`, is another process. The number may differ by two from run to run: a file that only draws the
   progress runs if the campaign lasts long enough.
-- of a message: `asyncsmtp.send()` with an `email.message.EmailMessage` and a URL.
+- of a message: `asyncsmtp.send()` with an `email.message.EmailMessage` and a URL, from its call on: what looks its name
+  up, and imports it, is not counted.
 
 What runs while a module or a class body is executed is not counted, since an import is no part of a row's way: so a
-code object named `<module>`, one of a class body, and a comprehension or function that these call are left out.
+code object named `<module>`, and all that it calls, in whatever file, is left out.
 """
 
 from __future__ import annotations
@@ -160,10 +161,9 @@ def _place(name: str) -> str | None:
 
 
 def _is_import(frame: FrameType | None) -> bool:
-    """Return whether the frame is a module's or a class body's, or was called by one of the same file."""
-    name = frame.f_code.co_filename if frame is not None else ""
-    while frame is not None and frame.f_code.co_filename == name:
-        if not frame.f_code.co_flags & 1:  # CO_OPTIMIZED: a function's, which has local variables
+    """Return whether the frame is a module's of the package, or was called by one."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and _place(frame.f_code.co_filename) is not None:
             return True
         frame = frame.f_back
     return False
@@ -192,13 +192,14 @@ def _count_send(url: str) -> list[str]:
     message["From"], message["To"], message["Subject"] = "news@example.org", "ann@example.org", "Hello"
     message.set_content("Hello Ann\n")
 
-    async def send() -> bool:
-        delivery = await asyncsmtp.send(message, relay=url)
+    send = asyncsmtp.send
+
+    async def send_one() -> None:
+        delivery = await send(message, relay=url)
         delivery.raise_for_refusal()
-        return True
 
     with _Counter() as counter:
-        asyncio.run(send())
+        asyncio.run(send_one())
     return counter.files
 
 

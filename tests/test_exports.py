@@ -1,4 +1,4 @@
-"""What is public is listed: each module's `__all__` is there, sorted, and true."""
+"""Public names are listed: each module's `__all__` is there, sorted, and true."""
 
 from __future__ import annotations
 

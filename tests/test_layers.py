@@ -27,16 +27,10 @@ ALLOWED["web"] |= {"testing"}
 ALLOWED["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the version is the package's
 
 FOLDERS = {
-    "mail": ("signing", "templates converting conversion", "checks"),
-    "client": ("settings config", "observing events", "connection", "session", "pool"),
-    "bulk": (
-        "csvfile recipients",
-        "bounces",
-        "keeping postgres sqlite ledger",
-        "pace rate_limit",
-        "running",
-    ),
-    "cli": ("output", "campaign", "commands"),
+    "mail": ("signing", "templates conversion", "checks"),
+    "client": ("config", "events", "connection", "session", "pool"),
+    "bulk": ("recipients", "bounces", "ledger", "rate_limit", "running", "setup"),
+    "cli": ("output", "commands"),
 }
 """The folders of a layer, lowest first; those in one string are of the same level and may import each other.
 
@@ -75,17 +69,17 @@ def modules() -> Mapping[str, Path]:
 
 
 @cache
-def tree_of(module: str) -> ast.Module:
+def parse_module(module: str) -> ast.Module:
     """Parse a module of the package."""
     return ast.parse(modules()[module].read_text(encoding="utf-8"))
 
 
-def layer_of(module: str) -> str:
+def find_layer(module: str) -> str:
     """Return the layer of `asyncsmtp.<layer>…`; the package itself is the layer `__init__`."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def levels_of(module: str) -> Iterator[tuple[str, int]]:
+def find_levels(module: str) -> Iterator[tuple[str, int]]:
     """Yield each list of FOLDERS that ranks the module's folders, and the rank: ("bulk", 2), ("bulk/ledger", 0)."""
     names = module.split(".")[1:]
     for depth in range(1, len(names)):
@@ -95,7 +89,7 @@ def levels_of(module: str) -> Iterator[tuple[str, int]]:
                 yield parent, level
 
 
-def imports_of(tree: ast.AST, package: str, known: Iterable[str]) -> Iterator[Import]:
+def find_imports(tree: ast.AST, package: str, known: Iterable[str]) -> Iterator[Import]:
     """Yield every import of a file, wherever it stands.
 
     Args:
@@ -121,18 +115,18 @@ def imports_of(tree: ast.AST, package: str, known: Iterable[str]) -> Iterator[Im
                 yield Import(whole if is_module else origin, id(node) in type_only)
 
 
-def faults_of(source: str, module: str) -> list[str]:
+def find_faults(source: str, module: str) -> list[str]:
     """Return what in `source` breaks the rules, one sentence each."""
-    layer, tree = layer_of(module), ast.parse(source)
+    layer, tree = find_layer(module), ast.parse(source)
     found = []
-    for target in imports_of(tree, module.rpartition(".")[0], modules()):
+    for target in find_imports(tree, module.rpartition(".")[0], modules()):
         name, top = target.target, target.target.partition(".")[0]
         if top == "asyncsmtp":
-            if layer_of(name) not in ALLOWED[layer] and not (target.type_only and layer == "errors"):
+            if find_layer(name) not in ALLOWED[layer] and not (target.type_only and layer == "errors"):
                 found.append(f"{layer} imports from a higher layer: {name}")
-            elif layer_of(name) == layer and not target.type_only:
-                ranks = dict(levels_of(name))
-                if any(level < ranks.get(parent, level) for parent, level in levels_of(module)):
+            elif find_layer(name) == layer and not target.type_only:
+                ranks = dict(find_levels(name))
+                if any(level < ranks.get(parent, level) for parent, level in find_levels(module)):
                     found.append(f"{module} imports from a higher folder: {name}")
         if any(
             folders & {*module.split(".")[:-1]} and folders & {*name.split(".")[:-1]} - {*module.split(".")}
@@ -181,7 +175,7 @@ def import_graph(*, with_types: bool = False) -> dict[str, set[str]]:
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
         graph[module] = {
             found.target
-            for found in imports_of(tree_of(module), package, modules())
+            for found in find_imports(parse_module(module), package, modules())
             if found.target in modules()
             and found.target != module
             and (not found.type_only or (with_types and module != "asyncsmtp.errors"))
@@ -189,7 +183,7 @@ def import_graph(*, with_types: bool = False) -> dict[str, set[str]]:
     return graph
 
 
-def folder_of(module: str) -> str:
+def find_folder(module: str) -> str:
     """Return the folder of a layer that a module lies in (`asyncsmtp.mail.templates`), or the module beside them."""
     names = module.split(".")
     return ".".join(names[:3]) if len(names) > 3 else module
@@ -228,7 +222,7 @@ def test_imports_go_down_only(module: str) -> None:
     """A layer that imports from the one above cannot be tested, understood or used alone."""
     path = modules()[module]
     name = f"{module}.__init__" if path.name == "__init__.py" and module != "asyncsmtp" else module
-    assert faults_of(path.read_text(encoding="utf-8"), name) == []
+    assert find_faults(path.read_text(encoding="utf-8"), name) == []
 
 
 def test_no_modules_import_each_other() -> None:
@@ -240,7 +234,7 @@ def test_no_file_beside_folders_is_in_a_circle_with_one() -> None:
     """A file beside a layer's folders stands above those that it imports and below those that import it."""
     graph: dict[str, set[str]] = {}
     for module, targets in import_graph().items():
-        graph.setdefault(folder_of(module), set()).update(map(folder_of, targets))
+        graph.setdefault(find_folder(module), set()).update(map(find_folder, targets))
     assert cycles(graph) == []
 
 
@@ -259,7 +253,7 @@ def test_every_folder_has_its_place_in_the_order() -> None:
 
 def test_every_layer_is_known() -> None:
     """A new layer gets its place among the others before anything imports it."""
-    assert {layer_of(module) for module in modules()} - ALLOWED.keys() == set()
+    assert {find_layer(module) for module in modules()} - ALLOWED.keys() == set()
 
 
 def test_only_one_file_runs_commands() -> None:
@@ -297,7 +291,7 @@ def test_only_one_file_runs_commands() -> None:
 )
 def test_each_kind_of_fault_is_found(module: str, source: str) -> None:
     """A check that cannot fail checks nothing."""
-    assert len(faults_of(source, module)) == 1
+    assert len(find_faults(source, module)) == 1
 
 
 @pytest.mark.parametrize(
@@ -314,11 +308,11 @@ def test_each_kind_of_fault_is_found(module: str, source: str) -> None:
 )
 def test_allowed_imports_are_no_fault(module: str, source: str) -> None:
     """Down, and within one folder, is allowed; so is `errors` naming for the type checker what its errors carry."""
-    assert faults_of(source, module) == []
+    assert find_faults(source, module) == []
 
 
 def test_a_circle_is_found() -> None:
-    """Of two, and of three by way of a detour; a diamond is none."""
+    """Of two, and of three by way of a detour; a diamond is no circle."""
     assert cycles({"a": {"b"}, "b": {"a"}, "c": set()}) == [["a", "b"]]
     assert cycles({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set()}) == [["a", "b", "c"]]
     assert cycles({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ["asyncsmtp.client", "asyncsmtp.mail"]
+PACKAGES = ["asyncsmtp.client", "asyncsmtp.mail", "asyncsmtp.protocol", "asyncsmtp.testing"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import asyncsmtp
-from asyncsmtp import errors, protocol
+from asyncsmtp import bulk, client, errors, mail, protocol
 
-LAZY = [asyncsmtp, protocol]
+LAZY = [asyncsmtp, client, mail, protocol, bulk]
 
 
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
@@ -50,31 +53,123 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert f'\nversion = "{asyncsmtp.__version__}"\n' in pyproject
 
 
-def test_types_in_signatures_of_the_protocol_are_public() -> None:
-    """Whoever annotates a variable must be able to import its type from the package."""
+PUBLIC = [importlib.import_module(f"asyncsmtp{name}") for name in ("", ".protocol", ".mail", ".client", ".bulk")]
+
+
+@pytest.mark.parametrize("package", [protocol, bulk], ids=lambda package: package.__name__)
+def test_types_in_signatures_are_public(package: ModuleType) -> None:
+    """Whoever annotates a variable must be able to import its type: from the package, or from one below it."""
+    wanted = [protocol] if package is protocol else PUBLIC
     missing = set()
-    for name in protocol.__all__:
-        made = getattr(protocol, name)
-        functions = (
-            [value for value in vars(made).values() if inspect.isfunction(value)] if isinstance(made, type) else []
-        )
-        for function in [*functions, *([made] if inspect.isfunction(made) else [])]:
-            if not function.__name__.startswith("_") or function.__name__ == "__init__":
-                words = {word for text in function.__annotations__.values() for word in re.findall(r"\w+", str(text))}
-                own = vars(sys.modules[function.__module__])
-                missing |= {
-                    word
-                    for word in words
-                    if getattr(own.get(word), "__module__", "").startswith("asyncsmtp.protocol")
-                    and word not in protocol.__all__
-                }
+    for name in package.__all__:
+        made = inspect.unwrap(getattr(package, name))
+        members = vars(made).values() if isinstance(made, type) else [made]
+        for member in members:
+            function = getattr(member, "fget", getattr(member, "__func__", member))
+            if not inspect.isfunction(function) or (
+                function.__name__.startswith("_")
+                and (function.__name__ != "__init__" or function.__doc__ == "Use `open`.")
+            ):
+                continue
+            words = {
+                word for text in function.__annotations__.values() for word in re.findall(r"\b[A-Za-z]\w*", str(text))
+            }
+            own = vars(sys.modules[function.__module__])
+            missing |= {
+                word
+                for word in words
+                if getattr(own.get(word), "__module__", "").startswith(
+                    "asyncsmtp.protocol" if package is protocol else "asyncsmtp."
+                )
+                and not any(word in one.__all__ for one in wanted)
+            }
     assert missing == set()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with one file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people.csv").write_text("email\nann@example.com\n", encoding="utf-8")
+    return tmp_path
+
+
+CALLS: Mapping[str, Callable[[], object]] = {
+    "path: of a ledger": lambda: bulk.SqliteLedger.open(1, name="news", from_domain="example.org"),  # type: ignore[arg-type]
+    "from_domain": lambda: bulk.SqliteLedger.open("x.ledger", name="news", from_domain=b"a"),  # type: ignore[arg-type]
+    "suppressions": lambda: bulk.SqliteLedger.open("x.ledger", name="n", from_domain="a", suppressions="x.db"),
+    "path: of a reader": lambda: bulk.SqliteReader.open(None),  # type: ignore[arg-type]
+    "path: of recipients": lambda: bulk.RecipientFile(3),  # type: ignore[arg-type]
+    "delimiter": lambda: bulk.RecipientFile("people.csv", delimiter=3),  # type: ignore[arg-type]
+    "path: of a list": lambda: bulk.SuppressionList(["x.db"]),  # type: ignore[arg-type]
+    "entries": lambda: bulk.SuppressionList("x.db").add(["ann@example.com"]),  # type: ignore[list-item]
+    "addresses": lambda: bulk.SuppressionList("x.db").remove("ann@example.com"),
+    "path: of rates": lambda: bulk.SharedRateStore(4, "a", ()),  # type: ignore[arg-type]
+    "rates": lambda: bulk.RatePolicy("30/s"),  # type: ignore[arg-type]
+    "text": lambda: bulk.Rate.parse(30),  # type: ignore[arg-type]
+    "url": lambda: bulk.PostgresLedger.open(5, name="news", from_domain="example.org"),  # type: ignore[arg-type]
+    "secret": lambda: bulk.Webhook(None, 5),  # type: ignore[arg-type]
+}
+
+
+async def await_if_needed(call: Callable[[], object]) -> None:
+    made = call()
+    if inspect.isawaitable(made):
+        await made
+
+
+@pytest.mark.parametrize("case", CALLS)
+async def test_a_wrong_type_is_a_type_error_at_the_call(case: str, folder: Path) -> None:
+    """It names the parameter, and nothing was made."""
+    with pytest.raises(TypeError, match=f"^{case.partition(':')[0]} must be "):
+        await await_if_needed(CALLS[case])
+    assert os.listdir(folder) == ["people.csv"]
+
+
+async def test_a_file_of_a_campaign_may_be_named_by_a_string(folder: Path) -> None:
+    """As well as by a `Path`."""
+    bulk.SuppressionList("x.db").add([bulk.Suppressed("bob@example.com")])
+    ledger = await bulk.SqliteLedger.open("x.ledger", name="news", from_domain="example.org", suppressions=["x.db"])
+    async with ledger:
+        await ledger.load(bulk.RecipientFile("people.csv").batches())
+    async with await bulk.SqliteReader.open("x.ledger") as reader:
+        assert (await reader.counts()).total == 1
+    bulk.SharedRateStore("rates.db", "a", [bulk.Rate.parse("1/day")]).reserve(1)
+    assert list(bulk.read_mail_files("people.csv")) == [b"email\nann@example.com\n"]
+
+
+@pytest.mark.parametrize("package", [client, protocol], ids=lambda package: package.__name__)
+def test_types_in_annotations_are_public(package: ModuleType) -> None:
+    """Whoever annotates a variable must be able to import its type from the package of its layer."""
+    public = {name for layer in (asyncsmtp, client, mail, protocol) for name in layer.__all__} | set(errors.__all__)
+    missing = set()
+    for name in package.__all__:
+        made = getattr(package, name)
+        own = vars(sys.modules.get(getattr(made, "__module__", ""), package))
+        for text in _annotations(made):
+            for word in re.findall(r"[A-Za-z]\w+", text):
+                found = own.get(word)
+                is_alias = word in own and not isinstance(found, type) and not inspect.ismodule(found)
+                if is_alias or str(getattr(found, "__module__", "")).startswith("asyncsmtp"):
+                    missing |= {f"{word} of {name}"} if word not in public | vars(typing).keys() else set()
+    assert missing == set()
+
+
+def _annotations(made: object) -> Iterator[str]:
+    """Yield the annotations of a function, or of a class's public fields, properties and methods."""
+    functions = list(vars(made).values()) if isinstance(made, type) else [made]
+    if isinstance(made, type):
+        yield from (str(text) for name, text in inspect.get_annotations(made).items() if name[0] != "_")
+    for function in functions:
+        function = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
+        if inspect.isfunction(function) and (function.__name__[0] != "_" or function.__name__ == "__init__"):
+            yield from map(str, function.__annotations__.values())
 
 
 def test_all_errors_are_listed() -> None:
     """One that is not in `__all__` cannot be found in the documentation."""
     made = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
-    assert sorted(set(errors.__all__) - {"check_type"}) == sorted(made)
+    assert sorted(set(errors.__all__) - {"check_number", "check_type"}) == sorted(made)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -38,7 +38,7 @@ GOOD = "# ids\n\nW-01 one\nPC-a another\n"
     ],
 )
 def test_complete_tables_pass(tmp_path: Path, listed: str, waiting: str, comment: str) -> None:
-    """What a transcript's relay says is no id."""
+    """The text of a transcript's relay is no id."""
     assert rows.main(folder(tmp_path, listed, waiting, comment=comment)) == 0
 
 

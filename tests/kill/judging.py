@@ -60,7 +60,7 @@ def judge(campaign: Campaign, server: OracleProcess, *, unasked: bool = False) -
         if entry["state"] == "in doubt":
             assert words <= open_fates, f"{entry}: {verdicts}"
             continue
-        assert verdicts, f"nobody was told of {entry}"
+        assert verdicts, f"no result reports {entry}"
         word, message_id, token = verdicts[-1]
         assert entry["state"] == word, f"{entry}: {verdicts}"
         assert token in str(entry["reply"]), f"{entry}: {verdicts}"  # BL-06: the reply is this row's own
@@ -68,5 +68,5 @@ def judge(campaign: Campaign, server: OracleProcess, *, unasked: bool = False) -
 
 
 def copies(server: OracleProcess) -> Counter[str]:
-    """How many copies of the message the server accepted for each recipient."""
+    """Return the number of copies that the server accepted for each recipient."""
     return Counter(verdict.recipient for verdict in server.verdicts() if verdict.word == "accepted")

@@ -1,4 +1,4 @@
-"""A server that cannot forget: each verdict is in its log before the client hears of it.
+"""A server that cannot forget: each verdict is in its log before the client receives it.
 
     python oracle.py LOG [--pause SECONDS] [--lose EVERY] [--defer EVERY]
 
@@ -40,7 +40,7 @@ class Oracle:
         self.chance = random.Random(2821)
 
     def verdict(self, word: str, message_id: str, recipient: str) -> str:
-        """Write one line, whole, and return its token; only then may the client be told."""
+        """Write one line, whole, and return its token; only then may the client get the reply."""
         token = f"token-{next(self.tokens)}-"
         os.write(self.log, f"{word} {message_id} {recipient} {token}\n".encode())
         return token

@@ -39,7 +39,7 @@ in_doubt = "{in_doubt}"
 
 
 class Verdict(NamedTuple):
-    """One line of the oracle's log: what it decided, before it said so."""
+    """One line of the oracle's log: its decision, before it replied."""
 
     word: str
     message_id: str
@@ -113,7 +113,7 @@ class Campaign:
 
     @property
     def complaints(self) -> str:
-        """What the command has written to stderr, in all its runs."""
+        """Return the stderr of the command, of all its runs."""
         return (self.folder / "stderr").read_text(encoding="utf-8")
 
     def start(self, *under: str) -> subprocess.Popen[bytes]:
@@ -137,12 +137,12 @@ class Campaign:
         return self.start().wait(timeout=60)
 
     def counts(self) -> dict[str, int]:
-        """How many recipients the ledger has in each state."""
+        """Return the number of recipients that the ledger has in each state."""
         counts: dict[str, int] = json.loads(self._output("status", "--json"))
         return counts
 
     def results(self) -> list[dict[str, object]]:
-        """What the ledger knows of each recipient, in the order of the file."""
+        """Return the ledger's record of each recipient, in the order of the file."""
         return [json.loads(line) for line in self._output("results", "--json").splitlines()]
 
     def _output(self, *words: str) -> bytes:

@@ -28,7 +28,7 @@ MUTANTS = {
         "                continue\n",
     ),
     "M8: recovery takes a marked row for one that was not sent": (
-        "bulk/ledger/store.py",
+        "bulk/ledger/queries.py",
         "SET state = {RowState.IN_DOUBT:d}, doubts",
         "SET state = {RowState.PENDING:d}, doubts",
     ),

@@ -47,7 +47,7 @@ async def test_a_letter_for_somebody_else_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_a_lost_reply_was_written_down(tmp_path: Path) -> None:
-    """That is what makes it a doubt, and not a failure (RFC 1047)."""
+    """This makes it a doubt, and not a failure (RFC 1047)."""
     with oracle(tmp_path, "--lose", "1") as server:
         group = "MAIL FROM:<n@example.org>\r\nRCPT TO:<ada@example.com>\r\nDATA\r\n"
         answered = await say(server.port, group + LETTER.format("one", "ada@example.com"))

@@ -76,7 +76,7 @@ def test_one_that_is_frozen_keeps_its_campaign(tmp_path: Path) -> None:
         try:
             wait_until_it_sends(server, process)
             os.killpg(process.pid, signal.SIGSTOP)
-            time.sleep(0.2)  # what the relay had in hand
+            time.sleep(0.2)  # what the relay had received
             before = len(server.verdicts())
             end = time.monotonic() + FROZEN
             while time.monotonic() < end:
@@ -91,7 +91,7 @@ def test_one_that_is_frozen_keeps_its_campaign(tmp_path: Path) -> None:
 
 
 def test_one_that_is_killed_while_it_is_frozen_leaves_doubts_and_no_second_copy(tmp_path: Path) -> None:
-    """BL-19: what it had sent without hearing the reply is in doubt for whoever comes next, never pending."""
+    """BL-19: what it had sent without receiving the reply is in doubt for the next process, never pending."""
     with oracle(tmp_path / "0", "--pause", PAUSE) as server:
         campaign = Campaign(tmp_path / "campaign", 400, server.port, sessions=SESSIONS)
         process = campaign.start()

@@ -103,11 +103,7 @@ MUTANTS = {
     # left, the other still stands. Both go.
     "M9: octets in clear behind the 220 to STARTTLS are not looked for": Mutant(
         (
-            (
-                "protocol/client.py",
-                "            if self.state is _TLS and data:\n",
-                "            if False:\n",
-            ),
+            ("protocol/client.py", "            if self.state is _TLS and data:\n", "            if False:\n"),
             (
                 "protocol/client.py",
                 "        if self.state is _TLS and not self._reader.is_empty:\n",

@@ -15,20 +15,29 @@ import asyncsmtp
 from asyncsmtp import (
     Attachment,
     ByMode,
+    Campaign,
+    CampaignConfig,
+    CampaignResult,
+    CampaignRun,
+    CheckResult,
     ClientCertificate,
     Composer,
     Content,
+    Decision,
     DeliverBy,
     Delivery,
     Dialogue,
     Direction,
+    DkimConfig,
     DkimKey,
     EnhancedStatus,
     Entry,
     Envelope,
     Event,
+    ExitReason,
     Extensions,
     FileContent,
+    Finding,
     FutureRelease,
     InDoubt,
     Ledger,
@@ -43,6 +52,7 @@ from asyncsmtp import (
     MessageRetried,
     Notify,
     OnEvent,
+    OpenCampaign,
     Outcome,
     Pool,
     PoolCounts,
@@ -59,9 +69,11 @@ from asyncsmtp import (
     RecipientResult,
     Relay,
     RelayBalancer,
+    RelayConfig,
     Reply,
     Ret,
     Retry,
+    RowOutcome,
     RowState,
     Run,
     Schedule,
@@ -73,6 +85,7 @@ from asyncsmtp import (
     SessionOpened,
     Severity,
     Signer,
+    SmimeConfig,
     SqliteLedger,
     StreamContent,
     Suppressed,
@@ -83,6 +96,7 @@ from asyncsmtp import (
     Token,
     Trace,
     Unsubscribe,
+    UnsubscribeConfig,
     ValidSince,
     WeightedRelay,
     Window,
@@ -112,7 +126,6 @@ from asyncsmtp.mail import (
     DnsQueries,
     DnsQueryFailed,
     DnsQuestion,
-    Finding,
     FindingLevel,
     ReturnPath,
     SenderDomain,
@@ -126,6 +139,7 @@ FAILURES: tuple[type[asyncsmtp.SMTPError], ...] = (
     asyncsmtp.AuthenticationRefused,
     asyncsmtp.InvalidArgument,
     asyncsmtp.CampaignHalted,
+    asyncsmtp.ConfigError,
     asyncsmtp.CertificateRefused,
     asyncsmtp.ConnectFailed,
     asyncsmtp.ConnectionLost,
@@ -254,9 +268,11 @@ async def by_url(made: list[Message | EmailMessage], stream: AsyncIterator[Messa
     retry = Retry(attempts=3)
     await send(made[0], relay="smtps://ada@mail.example.org", password="open sesame", retry=retry)
     await send(made[0], relay="smtps://ada@mail.example.org", token=token, deadline=60)
-    async with Session("smtp://localhost?security=none") as session:
+    await send(made[0], relay="smtps://ada@mail.example.org", token="t-1", signer=Signer.from_file("x", "s", "k.pem"))
+    async with Session("smtp://localhost?security=none", signer=Signer.from_file("x", "s", "k.pem")) as session:
         assert_type(await session.send(made[0]), Delivery)
     async with Pool("smtps://ada@mail.example.org", password=Secret("open sesame"), sessions=4, retry=retry) as pool:
+        await Pool("smtps://ada@mail.example.org", token="t-1", signer=Signer.from_file("x", "s", "k.pem")).aclose()
         try:
             async for delivery in pool.send_all(made):
                 print(assert_type(delivery, Delivery).accepted, delivery.message)
@@ -437,3 +453,39 @@ async def campaign(relay: Relay) -> list[Entry]:
         return [entry async for entry in same.entries([RowState.IN_DOUBT, RowState.REJECTED])]
     finally:
         await ledger.aclose()
+
+
+async def campaign_in_one_call(path: Path) -> CampaignResult:
+    """A campaign from a file or from parameters: checked, run as a whole or row by row, and read."""
+    config: CampaignConfig = Campaign.from_file(path, concurrency=50).config
+    print(Campaign.from_config(config).name)
+    campaign = Campaign(
+        recipients=[{"email": "ann@example.com", "name": "Ann"}],
+        from_="News <news@example.org>",
+        subject="For {{ name }}",
+        text="Dear {{ name }}",
+        relay=[RelayConfig(relay="smtp://localhost", weight=2.0), Relay("mail.example.org")],
+        ledger="news.ledger",
+        dkim=DkimConfig(domain="example.org", selector="s1", key=path),
+        smime=SmimeConfig(certificate=path, key=path),
+        unsubscribe=UnsubscribeConfig(url="https://example.org/{{ token }}"),
+    )
+    checked: CheckResult = await campaign.check()
+    findings: tuple[Finding, ...] = checked.findings
+    print(bool(checked), findings)
+    async with campaign.run(limit=10, wait=True) as running:
+        assert_type(running, CampaignRun)
+        async for outcome in running:
+            assert_type(outcome, RowOutcome)
+            print(outcome.address, outcome.state is RowState.ACCEPTED, outcome.reply)
+    async with campaign.open(relay="smtp://localhost") as opened:
+        assert_type(opened, OpenCampaign)
+        await opened.begin(strict=True)
+    await campaign.resolve(Decision.RESEND, rows=[1])
+    async for entry in campaign.results(["rejected", RowState.IN_DOUBT]):
+        assert_type(entry, Entry)
+    result = assert_type(await campaign.run(relay="smtp://localhost", ledger=path), CampaignResult)
+    assert_type(result.counts["accepted"], int)
+    assert_type(result.resumes_at, datetime | None)
+    assert result.exit_reason is ExitReason.COMPLETE
+    return result

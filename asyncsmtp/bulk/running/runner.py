@@ -210,9 +210,9 @@ class Run:
 
     async def _deliver(self, row: InFlight) -> None:
         """Take one row to its outcome; raise nothing but CancelledError."""
-        # From the reply in the session to `settle` below there is no `await`, here, in the balancer and in the pool: the
-        # next message of the session is marked only after this outcome is recorded. So a crash leaves at most one row
-        # in doubt for each session.
+        # From the reply in the session to `settle` below there is no `await`, here, in the balancer and in the pool:
+        # the next message of the session is marked only after this outcome is recorded. So a crash leaves at most one
+        # row in doubt for each session.
         try:
             settlement = await self._sender.deliver(row)
             if settlement is None:
