@@ -79,9 +79,9 @@ MAX_ROW = 2**63 - 1  # the largest integer of a database
 class Campaign:
     """A mailing: recipients, a template, relays and a ledger that has the outcome of each row.
 
-    A row is sent at most once without a person's word: the ledger is written before the point of no return, and a
-    campaign that was interrupted, by whatever, resumes with the next `run`. A `Campaign` holds no connection and no
-    open ledger; it may be run several times, and by one task at a time.
+    A row is sent at most once unless a person decides otherwise: the ledger is written before the point of no return,
+    and a campaign that was interrupted, by whatever, resumes with the next `run`. A `Campaign` holds no connection and
+    no open ledger; it may be run several times, and by one task at a time.
     """
 
     def __init__(
@@ -311,7 +311,7 @@ class Campaign:
             relay, ledger: instead of the campaign's own.
             limit: attempts to make in this run.
             wait: stay until every row has a final outcome: for rates, windows, and further attempts.
-            strict: send nothing if a row of the recipients is odd in any way.
+            strict: send nothing if a row of the recipients has a problem or a remark.
             add: a further file of recipients, for a campaign that has begun.
         Raises:
             ConfigError, RecipientError, TemplateError: the campaign cannot begin; nothing was sent.

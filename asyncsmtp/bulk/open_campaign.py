@@ -71,7 +71,7 @@ class CheckResult:
 
     Attributes:
         file: the name of the recipients' file.
-        report: the rows: how many would be mailed, and the first few of those that are odd.
+        report: the rows: how many would be mailed, and the first few of those with a problem or a remark.
         findings: what a provider may object to in the first message, and in DNS if that was asked.
         remarks: what could be better about keys and certificates, one sentence each.
     """
@@ -143,7 +143,7 @@ class OpenCampaign:
         """Do all that comes before `start`.
 
         Raises:
-            RecipientError: nobody would be mailed, or with `strict` a row is odd; nothing is loaded.
+            RecipientError: nobody would be mailed, or with `strict` a row has a problem or a remark; nothing is loaded.
         """
         if self.has_rows_to_load:
             checked = await self.check()

@@ -50,7 +50,7 @@ class Interruption:
 
     def __init__(self, drain: Callable[[], object], abort: Callable[[], object], doing: str) -> None:
         self.exit: ExitCode | None = None
-        breaking_off = "breaking off; what was sent without an answer is in doubt. Once more ends at once"
+        breaking_off = "aborting; what was sent without a reply will be in doubt. Press Ctrl-C again to exit at once"
         self._steps = iter(((doing, drain), (breaking_off, abort)))
 
     def signal(self, number: signal.Signals) -> None:
@@ -113,11 +113,11 @@ class Keyboard:
 
     def _pause(self) -> str:
         self._run.pause()
-        return "paused: what is under way is finished; c goes on"
+        return "paused; messages in progress are finished; c continues"
 
     def _go_on(self) -> str:
         self._run.resume()
-        return "going on"
+        return "continuing"
 
     def _finish(self) -> str:
         self._drain()

@@ -85,7 +85,7 @@ def test_a_detected_encoding_is_reported(begun: Begun) -> None:
     """As it is of the first file."""
     begun.begin()
     ended = begun.add("email,name\ndan@example.org,Zoë\n".encode("cp1252"), "--yes")
-    assert "read as cp1252 (a guess; --encoding would say it)" in ended.err
+    assert "read as cp1252 (detected; set it with --encoding)" in ended.err
     assert begun.subjects() == ["News for Zoë"]
 
 

@@ -141,8 +141,8 @@ def test_recipients_in_another_encoding(
 @pytest.mark.parametrize(
     ("octets", "said"),
     [
-        ("email,name\nann@example.org,Çid\n".encode("utf-16"), "read as utf-16 (a guess; --encoding would say it)"),
-        ("email;name\nann@example.org;Zoë Müller, Köln, Größe\n".encode("cp1252"), "read as cp1252 (a guess"),
+        ("email,name\nann@example.org,Çid\n".encode("utf-16"), "read as utf-16 (detected; set it with --encoding)"),
+        ("email;name\nann@example.org;Zoë Müller, Köln, Größe\n".encode("cp1252"), "read as cp1252 (detected"),
     ],
 )
 def test_a_detected_encoding_is_reported(command: Command, campaign: Path, octets: bytes, said: str) -> None:

@@ -244,7 +244,7 @@ def test_a_deferred_row_weighs_more_than_a_rejected_one(command: Command, campai
 
 
 def test_a_lost_reply_is_in_doubt_and_held(command: Command, campaign: Path) -> None:
-    """BL-05: the relay takes the message and hangs up; nothing goes twice without a person's word."""
+    """BL-05: the relay takes the message and hangs up; nothing goes twice unless a person decides otherwise."""
     script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: {2: (NO_REPLY, Fin())}}
     with serving(ScriptedRelay(script)) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1)
@@ -526,7 +526,7 @@ def test_a_certain_row_s_message_comes_to_me(command: Command, campaign: Path) -
         assert "people.csv has no row 9" in command(*words, "--row", 9).sentence
     (message,) = relay.received
     assert (message.forward_paths, "Bob" in str(message.email)) == (("me@example.net",), True)
-    assert "--row is about --only-to" in command("bulk", campaign, "--row", 2).sentence
+    assert "--row needs --only-to" in command("bulk", campaign, "--row", 2).sentence
 
 
 def test_markdown_is_html_and_text_and_what_is_missing_is_made(command: Command, campaign: Path) -> None:

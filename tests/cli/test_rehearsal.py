@@ -51,7 +51,7 @@ def test_an_incomplete_rehearsal_goes_on(command: Command, campaign: Path) -> No
     assert command("bulk", campaign, "--sandbox", "--limit", 2).code == 0
     assert len(arrived(campaign)) == 2
     ended = command("bulk", campaign, "--sandbox")
-    assert "going on with" in ended.err
+    assert "resuming: " in ended.err
     assert arrived(campaign) == ["ann@example.org", "bob@example.org", "cid@example.org"]
 
 

@@ -20,7 +20,7 @@ def test_a_campaign_obeys_its_lists(command: Command, campaign: Path) -> None:
         words = ("bulk", campaign, *relay_at(relay), "--yes")
         ended = command(*words, "--suppression", "no.db", "--suppression", "more.txt", "--limit", 1)
     assert ended.code == 0, ended.err
-    assert "2 rows on a suppression list: nothing for them" in ended.err
+    assert "2 rows on a suppression list, not mailed" in ended.err
     assert [message.forward_paths for message in relay.received] == [("ann@example.org",)]
     rows = [json.loads(line) for line in command("results", campaign, "--json").out.splitlines()]
     assert [(row["state"], row["reply"]) for row in rows[1:]] == [

@@ -225,3 +225,8 @@ def test_a_content_in_memory_is_made_transparent_as_one_in_pieces_is(parts: list
     stuffed = b"".join(dot_stuff(parts))
     assert dot_stuff_content(Content.from_canonical(tuple(parts))) == stuffed
     assert dot_stuff_content(Content.of(b"".join(parts))) == stuffed + b"\r\n" * (not stuffed.endswith(b"\r\n"))
+
+
+def test_the_repr_has_the_size_and_not_the_content() -> None:
+    """A log or a traceback must not hold somebody's mail."""
+    assert repr(Content.of("Subject: x\n\nsecret\n")) == "<Content of 22 bytes>"

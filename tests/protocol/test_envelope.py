@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.errors import InvalidArgument, RecipientError
-from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, Notify, RcptOptions, Ret
+from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, Notify, RcptOptions, Ret, deduplicate
 
 NEVER, ALWAYS = RcptOptions(Notify.NEVER), RcptOptions(Notify.SUCCESS | Notify.FAILURE)
 HEADERS = MailOptions(ret=Ret.HDRS)
@@ -97,3 +97,11 @@ def test_a_subset_keeps_each_recipients_options() -> None:
     part = envelope.subset([2, 0])
     assert part == Envelope.of(None, [three[2], three[0]], mail_options=HEADERS, rcpt_options=[NEVER, ALWAYS])
     assert Envelope.of(None, three).subset([1]) == Envelope.of(None, three[1])
+
+
+def test_a_mailbox_in_two_spellings_is_one_recipient() -> None:
+    """RFC 5321 §2.4: the domain in any case, the local part as it is; the first spelling is kept, in order."""
+    found = [
+        Mailbox.parse(text) for text in ("bob@Example.net", "ann@example.net", "bob@example.NET", "Bob@example.net")
+    ]
+    assert deduplicate(found) == (found[0], found[1], found[3])

@@ -156,7 +156,7 @@ class Run:
         self._scheduler.resume()
 
     def limit(self, rate: Rate) -> None:
-        """Go no faster than this from now on, beside the rates that were given; the last one counts."""
+        """Limit the run to this rate, in addition to the configured ones; a later call replaces it."""
         self.rate_policy.limit(rate)
 
     def stop(self) -> None:
@@ -195,7 +195,7 @@ class Run:
             self._end(error)
 
     def _end(self, error: Exception) -> None:
-        """End the run with an error: gently, or at once where the ledger is lost."""
+        """End the run with an error: after the messages in flight, or at once if the ledger failed."""
         if self._error is None or isinstance(error, LedgerError):
             self._error = error
         if isinstance(error, LedgerError):

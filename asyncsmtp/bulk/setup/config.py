@@ -104,7 +104,7 @@ class CampaignConfig:
         "URL that each outcome is posted to; ASYNCSMTP_WEBHOOK_SECRET signs the requests.", "--webhook", metavar="URL")
     suppression: tuple[Path, ...] = setting("campaign.suppression", types.check_path_or_paths,
         "Suppression list, whose addresses get nothing.", "--suppression", default=(), metavar="LIST", multiple=True)
-    name: str = setting("campaign.name", types.check_header_name,
+    name: str = setting("campaign.name", types.check_campaign_name,
         "Name of the campaign and its ledger (that of the recipients' file).",
         "--name", default=MISSING, metavar="NAME")
     email_column: str | None = setting("campaign.email", types.check_text,

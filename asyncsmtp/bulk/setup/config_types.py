@@ -230,11 +230,11 @@ def check_path_table(value: object, folder: Path) -> dict[str, Path]:
     return {name: check_path(item, folder) for name, item in _check_names(value, _TABLE_FORM).items()}
 
 
-def check_header_name(value: object, folder: Path) -> str:
+def check_campaign_name(value: object, folder: Path) -> str:
     name = check_text(value, folder)
     if len(name) > 100 or name.startswith((".", " ")) or not all(c.isalnum() or c in "-_. " for c in name):
         raise ValueError(
-            f"“{safe_text(name, 60)}” must be letters, digits, - and _ only, since the ledger's file has it"
+            f"“{safe_text(name, 60)}” must be letters, digits, - and _ only, since it names the ledger file"
         )
     return name
 
@@ -359,7 +359,7 @@ def _items(value: object, kind: type[_T], example: str) -> list[str | _T]:
 
 
 def _parse(parse: Callable[[str], _T], text: str) -> _T:
-    """Parse a text; a InvalidArgument becomes the ValueError that the name of a key is put before."""
+    """Parse a text; an InvalidArgument becomes the ValueError that the name of a key is put before."""
     try:
         return parse(text)
     except InvalidArgument as error:

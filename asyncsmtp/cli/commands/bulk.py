@@ -100,7 +100,7 @@ class RunOptions:
 @option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.")
 @option("--maildir", type=click.Path(path_type=Path), metavar="DIR", help="Where the sandbox keeps what it gets.")
 @option("--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.")
-@option("--strict", is_flag=True, help="Send nothing if any row is odd.")
+@option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.")
 @option("--yes", is_flag=True, help="Do not ask before sending.")
 @json_option
 @verbose_option
@@ -125,9 +125,9 @@ def command(
     if not sandbox and (maildir or show):
         raise CommandError("--maildir and --show are about the sandbox", "add --sandbox")
     if sandbox and ledger:
-        raise CommandError("a rehearsal has a ledger of its own", "leave out --ledger, or --sandbox")
+        raise CommandError("--sandbox uses a ledger of its own", "leave out --ledger, or --sandbox")
     if row and not only_to:
-        raise CommandError("--row is about --only-to", "add --only-to me@example.org")
+        raise CommandError("--row needs --only-to", "add --only-to me@example.org")
     given = {name: options.pop(field) for field, name in _OPTIONS.items() if field in options}
     config = load_config(campaign, given) if campaign else build_config({}, given)
     if sandbox:  # neither are its limits those of other campaigns, nor does it ask DNS
@@ -213,7 +213,7 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
         report, rows = checked.report, console.pluralize(checked.report.rows, "row")
         first = first or str(report.first and report.first.mailbox)
         await _confirm(options, campaign, ready + report.recipients, first)
-        with notify_if_slow(f"taking {rows} into the ledger"):
+        with notify_if_slow(f"loading {rows} into the ledger"):
             await campaign.load()
         if options.add is not None:
             console.print_info(f"  {rows} added from {checked.file}")
@@ -224,7 +224,7 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
 
 async def _suppress(campaign: OpenCampaign) -> None:
     if number := await campaign.suppress():
-        console.print_info(f"  {console.pluralize(number, 'row')} on a suppression list: nothing for them")
+        console.print_info(f"  {console.pluralize(number, 'row')} on a suppression list, not mailed")
 
 
 async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
@@ -232,7 +232,7 @@ async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
     from asyncsmtp.cli.output.run_stats import format_counts
 
     ledger = campaign.ledger
-    console.print_info(f"{options.config.name}: going on with {format_counts(await ledger.counts())}")
+    console.print_info(f"{options.config.name}: resuming: {format_counts(await ledger.counts())}")
     if number := ledger.recovery.found:
         console.print_info(f"  {console.pluralize(number, 'row')} under way when the last run ended: in doubt")
     if number := ledger.recovery.resent:

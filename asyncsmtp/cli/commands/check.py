@@ -154,7 +154,7 @@ async def _probe(session: Session, from_: Mailbox | None, to: Mailbox | None) ->
     return replies
 
 
-# The pre-flight of a campaign: what would be sent, and every row that is odd, with its number.
+# The pre-flight of a campaign: what would be sent, and every row with a problem or a remark, with its number.
 
 
 async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: str | None) -> ExitCode:
@@ -203,9 +203,9 @@ def print_report(
     """Print a pre-flight.
 
     Args:
-        strict: a row that is odd in any way is an error.
+        strict: a row with a problem or a remark is an error.
     Raises:
-        CommandError: nobody would be mailed. RecipientError: with `strict`, the first row that is odd.
+        CommandError: nobody would be mailed. RecipientError: with `strict`, the first row with a problem or a remark.
     """
     for line in _report_lines(result.file, result.report):
         write(line)
@@ -225,16 +225,16 @@ def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
     counts += [f"{report.left_out:,} left out"] if report.left_out else []
     yield f"{name}: {' · '.join(counts)}"
     if report.header.guessed:
-        yield f"  the addresses are in “{safe_text(report.header.email, 60)}” (a guess; --email-column would say it)"
+        yield f"  the addresses are in “{safe_text(report.header.email, 60)}” (detected; set it with --email-column)"
     if report.header.encoding:
-        yield f"  read as {report.header.encoding} (a guess; --encoding would say it)"
+        yield f"  read as {report.header.encoding} (detected; set it with --encoding)"
     yield from (f"  {problem}" for problem in report.problem_rows)
     yield from _rest_line(report.problems, len(report.problem_rows), "rows that cannot be mailed")
     yield from (
         f"  row {row}: names the mailbox of row {earlier} again, and is left out" for row, earlier in report.repeated
     )
     yield from _rest_line(report.duplicates, len(report.repeated), "duplicates")
-    yield from (f"  row {odd.row} (line {odd.line}): {odd.remark}; mailed nevertheless" for odd in report.remarked)
+    yield from (f"  row {odd.row} (line {odd.line}): {odd.remark}; will be mailed anyway" for odd in report.remarked)
     yield from _rest_line(report.remarks, len(report.remarked), "remarks")
     if report.first is not None and report.sample is not None:
         yield f"  first: row {report.first.row}, {report.first.mailbox}, {report.sample.content.size:,} bytes"
