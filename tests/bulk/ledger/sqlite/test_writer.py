@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -239,13 +240,24 @@ async def test_a_ledger_may_use_a_thread_pool_of_one_thread(tmp_path: Path) -> N
         assert (await ledger.counts()).total == 1
 
 
+FORGETFUL = """
+import asyncio, gc, sys
+from asyncsmtp import SqliteLedger
+from tests.bulk.ledger.ledgers import readers
+
+async def forgetful():
+    ledger = await SqliteLedger.open(sys.argv[1], name="news", from_domain="example.org")
+    await ledger.load(readers(1))
+    ledger.mark((await ledger.claim(1))[0])
+
+asyncio.run(forgetful())
+gc.collect()
+print("ended")
+"""
+
+
 def test_a_loop_that_ends_without_closing_does_not_hang(tmp_path: Path) -> None:
     """The thread does not keep the process alive."""
-
-    async def forgetful() -> None:
-        ledger = await SqliteLedger.open(tmp_path / "news.ledger", name="news", from_domain="example.org")
-        await ledger.load(readers(1))
-        ledger.mark((await ledger.claim(1))[0])
-
-    asyncio.run(forgetful())
-    gc.collect()
+    command = [sys.executable, "-c", FORGETFUL, str(tmp_path / "news.ledger")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[4])
+    assert (ended.returncode, ended.stdout) == (0, "ended\n"), ended.stderr
