@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 import uvloop
+
+if TYPE_CHECKING:
+    from tests.interop.postgres import Postgres
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 NAMES = ("relay.example", "localhost", "127.0.0.1")
@@ -64,3 +68,21 @@ def server_tls_for(ca: trustme.CA) -> Callable[..., ssl.SSLContext]:
         return context
 
     return make
+
+
+@pytest.fixture(scope="session")
+def running_postgres() -> Iterator[Postgres]:
+    """The database server; if it cannot run, the tests are skipped with the reason, unless they are required."""
+    from tests.interop.postgres import missing, running  # late: the driver is loaded for these tests only
+    from tests.interop.requiring import required
+
+    required(missing())
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(running_postgres: Postgres) -> Postgres:
+    """The database server, without campaigns."""
+    running_postgres.clear()
+    return running_postgres

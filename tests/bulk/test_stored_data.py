@@ -21,8 +21,7 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.cli.main import main
-from tests.interop.postgres import Postgres, missing, running
-from tests.interop.requiring import required
+from tests.interop.postgres import Postgres
 from tests.kill.processes import OracleProcess, oracle
 
 DATA = Path(__file__).parent.parent / "data" / "v0.1"
@@ -450,22 +449,13 @@ def test_recipients_that_came_by_a_pipe_are_found(
     assert set((stored.accepted_before() + accepted_by(relay)).values()) == {1}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A database; where it cannot run the tests are skipped, unless they are required."""
-    required(missing())
-    with running() as found:
-        yield found
-
-
 @pytest.fixture
-def database(server: Postgres) -> Postgres:
+def database(postgres: Postgres) -> Postgres:
     """The database with what version 0.1.0 left in it."""
-    server.clear()
     for statement in (DATA / "postgres" / "dump.sql").read_text(encoding="utf-8").split(";\n"):
         if statement.strip() and not statement.startswith("SE"):  # SET and SELECT are about the session alone
-            server.execute(statement.replace("%", "%%"))
-    return server
+            postgres.execute(statement.replace("%", "%%"))
+    return postgres
 
 
 def test_results_of_a_database_are_those_that_were_printed_then(copy: Copy, database: Postgres) -> None:

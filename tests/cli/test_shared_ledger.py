@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,23 +16,9 @@ from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bounces import TOKEN
 from tests.cli.test_results import failed_of_two_files
-from tests.interop.postgres import Postgres, missing, running
-from tests.interop.requiring import required
+from tests.interop.postgres import Postgres
 
 SECRET = "correct-horse"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    required(missing())
-    with running() as found:
-        yield found
-
-
-@pytest.fixture
-def postgres(server: Postgres) -> Postgres:
-    server.clear()
-    return server
 
 
 @pytest.fixture
