@@ -7,10 +7,8 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
@@ -130,8 +128,7 @@ def build_message(options: MessageOptions) -> Message:
     Raises:
         CommandError: something is missing, or a file cannot be read. MessageError: a part cannot stand as it is.
     """
-    from asyncsmtp.mail.address import Address
-    from asyncsmtp.mail.message import build
+    from asyncsmtp.client.compose import build
 
     if options.from_ is None:
         raise CommandError("nobody to send from", "add --from ada@example.org")
@@ -151,8 +148,6 @@ def build_message(options: MessageOptions) -> Message:
         inline={name: _attachment("--inline", path) for name, path in _pairs("--inline", "=", options.inline).items()},
         headers=_pairs("--header", ":", options.header),
         reply_to=list(options.reply_to),
-        message_id=f"{uuid4().hex}@{Address.parse(options.from_).mailbox.domain}",
-        date=datetime.now(UTC),
     )
 
 
