@@ -13,7 +13,7 @@
     ├── ReplyTimeout                .command, .seconds: before the point of no return (also a TimeoutError)
     ├── DeadlineExceeded            .seconds: the caller's time limit; nothing was delivered (also a TimeoutError)
     ├── PoolTimeout                 .seconds: no session became available (also a TimeoutError)
-    ├── DeliveryInDoubt             after it: .envelope; the relay may have the message
+    ├── DeliveryInDoubt             after it: .envelope, .why; the relay may have the message
     ├── Refused                     .command, .reply
     │   ├── AuthenticationRefused
     │   │   └── ServerNotAuthenticated  the login succeeded without proof that the server knows the password
@@ -28,7 +28,7 @@
     ├── MessageError                .field: no From, an invalid header (also a ValueError)
     ├── TemplateError               .file, .line, .field
     ├── RecipientError              .row, .reason (also a ValueError)
-    ├── CampaignHalted              .against, .of: too many messages in a row were refused by policy
+    ├── CampaignHalted              .against, .of: the relay refuses everyone, or loses its replies
     ├── SuppressionError            a suppression list cannot be used
     └── LedgerError
         ├── LedgerBusy              another process is running the campaign
@@ -43,8 +43,8 @@ the message was not delivered by this attempt.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # errors carry values of protocol/, which imports this module; only the type checker needs them
@@ -126,7 +126,7 @@ class ProtocolError(SMTPError):
 
 
 class LocalProtocolError(ProtocolError):
-    """A bug in asyncsmtp: a command was sent out of sequence, or a session was used after its end."""
+    """A wrong use: a session after its end, or of another event loop; or a bug: a command was sent out of sequence."""
 
 
 class RemoteProtocolError(ProtocolError):
@@ -192,10 +192,11 @@ class ReplyTimeout(SMTPError, TimeoutError):
 
     _retryable = True
 
-    def __init__(self, command: Command | None, seconds: float) -> None:
+    def __init__(self, command: Command | None, seconds: float, partial: str = "") -> None:
         said = command.verb if command is not None else "content"
-        super().__init__(f"the relay did not answer {said} within {seconds:g} s: try again later")
-        self.command = command
+        received = f", it only began “{partial}”" if partial else ""
+        super().__init__(f"the relay did not answer {said} within {seconds:g} s{received}: try again later")
+        self.command = command.public if command is not None else None
         self.seconds = seconds
 
 
@@ -218,12 +219,16 @@ class PoolTimeout(SMTPError, TimeoutError):
         self.seconds = seconds
 
 
+_TRY_AGAIN = (": try again later", ": try again", ": open another")  # advice that is wrong for a message in doubt
+
+
 class DeliveryInDoubt(SMTPError):
     """Content that was sent and never answered: the relay may have the message (RFC 1047).
 
-    asyncsmtp never sends such a message again by itself. `__cause__` is the original error. If a message was sent in
-    parts, `envelope` is the part in doubt, or the one that was given up, and `delivery` has the results of the parts
-    before it; this part and all later ones count as deferred there. It is None if there are none.
+    asyncsmtp never sends such a message again by itself. `__cause__` is the original error, and `why` is its message
+    without the advice to try again. `envelope` has the recipients in doubt, and `delivery` what is known of all: the
+    replies to those that were refused, or sent to in a part before this one. Whoever is in doubt, and whoever was not
+    sent to, counts as deferred there. It is None if all are in doubt.
     """
 
     in_doubt = True
@@ -231,10 +236,14 @@ class DeliveryInDoubt(SMTPError):
     def __init__(
         self, envelope: Envelope, why: str = "the connection was lost", delivery: Delivery | None = None
     ) -> None:
+        for advice in _TRY_AGAIN:
+            why = why.removesuffix(advice)
+        when = f"after the content was sent to {envelope.summary}"
         super().__init__(
-            f"{why} after the content was sent to {envelope.summary}: the relay may have it; "
+            f"{why} {f'({when})' if ': ' in why else when}: the relay may have it; "
             "look for the Message-ID in its log before sending again"
         )
+        self.why = why
         self.envelope = envelope
         self.delivery = delivery
 
@@ -254,6 +263,11 @@ class Refused(SMTPError):
 
 class AuthenticationRefused(Refused):
     """A refusal of the credentials; they are not tried again."""
+
+    @property
+    def is_about_credentials(self) -> bool:
+        """True if the user name or the password is wrong, as far as the reply tells: 535 without a more exact code."""
+        return self.reply.code == 535 and str(self.reply.status) in ("None", "5.7.8", "5.7.0")
 
     @property
     def retryable(self) -> bool:
@@ -363,15 +377,23 @@ class RecipientError(SMTPError, ValueError):
 
 
 class CampaignHalted(SMTPError):
-    """A stop of the campaign: `against` of the last `of` outcomes were policy refusals (5.7.x) or lost replies.
+    """A stop of the campaign: `against` of the last `of` messages failed for a reason that is not the recipient's.
 
-    `reply` of `host` was the last one. Rows that were not tried are pending, and those refused since are deferred.
+    The relay refused the sender, the login or the dialogue, its quota is used up, or it loses its replies. `reply` of
+    `host` was the last one. Rows that were not tried are pending, and those refused since are deferred; the ledger's
+    `halted_rows` are those that were rejected before.
     """
 
-    def __init__(self, against: int, of: int, host: str, reply: str) -> None:
+    def __init__(
+        self,
+        against: int,
+        of: int,
+        host: str,
+        reply: str,
+        why: str = "were refused for a reason that is not the recipient's, or lost their reply",
+    ) -> None:
         super().__init__(
-            f"the campaign stops: {against} of the last {of} messages were refused by policy or lost their reply,"
-            f" the last by {host or 'the relay'}: {reply}"
+            f"the campaign stops: {against} of the last {of} messages {why}, the last by {host or 'the relay'}: {reply}"
         )
         self.against = against
         self.of = of
@@ -412,6 +434,9 @@ def check_type(parameter: str, value: object, *kinds: type | None) -> None:
         raise TypeError(f"{parameter} must be {expected}, not {type(value).__name__}")
 
 
+_MAX_FLOAT = sys.float_info.max  # an int beyond it would raise OverflowError where it is used
+
+
 def check_number(parameter: str, value: object, *kinds: type | None, zero: bool = False) -> None:
     """Check the type of `value` like `check_type`, and raise InvalidArgument unless it is positive and finite.
 
@@ -419,6 +444,8 @@ def check_number(parameter: str, value: object, *kinds: type | None, zero: bool 
         zero: allow 0 too.
     """
     check_type(parameter, value, *kinds)
-    if value is not None and not (0 < value < inf or (zero and value == 0)):  # type: ignore[operator]
-        wanted = "a finite number, 0 or more" if zero else "a positive finite number"
-        raise InvalidArgument(f"{parameter}={value} is not valid: give {wanted}")
+    if value is None or 0 < value <= _MAX_FLOAT or (zero and value == 0):  # type: ignore[operator]
+        return
+    shown = value if isinstance(value, float) or abs(value) <= _MAX_FLOAT else "…"  # type: ignore[arg-type]
+    wanted = "a finite number, 0 or more" if zero else "a positive finite number"
+    raise InvalidArgument(f"{parameter}={shown} is not valid: give {wanted}")

@@ -18,6 +18,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "content": "AnyContent ChunkSplitter Content ContentNormalizer ContentSource DotStuffer dot_stuff split_chunks",
         "delivery": "Delivery Outcome RecipientResult TlsInfo",
         "envelope": "ByMode DeliverBy Envelope EsmtpParameter MailOptions Mailbox Notify RcptOptions Ret ValidSince",
+        "masking": "SecretMask",
         "opening_handshake": "OpeningOptions Security XClient open_session",
         "replies": "EnhancedStatus Extensions FutureRelease Limits Reply ReplyReader Severity safe_text",
         "transaction": "Parameters Phase Transaction mail_parameters rcpt_parameters",

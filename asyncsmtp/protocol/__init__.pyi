@@ -39,6 +39,7 @@ from asyncsmtp.protocol.envelope import Notify as Notify
 from asyncsmtp.protocol.envelope import RcptOptions as RcptOptions
 from asyncsmtp.protocol.envelope import Ret as Ret
 from asyncsmtp.protocol.envelope import ValidSince as ValidSince
+from asyncsmtp.protocol.masking import SecretMask as SecretMask
 from asyncsmtp.protocol.opening_handshake import OpeningOptions as OpeningOptions
 from asyncsmtp.protocol.opening_handshake import Security as Security
 from asyncsmtp.protocol.opening_handshake import XClient as XClient

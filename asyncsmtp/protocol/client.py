@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from asyncsmtp.errors import LocalProtocolError, RemoteProtocolError, StartTlsInjection, UnexpectedReply
 from asyncsmtp.protocol.commands import END_OF_CONTENT, GREETING, Command, Verb
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import Extensions, Reply, ReplyReader
 
 __all__ = ["ALLOWED_COMMANDS", "ENDS_GROUP", "NEXT_STATE", "ClientProtocol", "Exchange", "ProtocolState"]
@@ -112,8 +113,9 @@ class ClientProtocol:
         expected_state: the state if every pending reply is positive; decides which commands may be sent next.
         pending: commands sent and not yet answered, oldest first.
         extensions: offered by the last EHLO, minus the masked ones; empty before EHLO and after HELO.
-        redacted: byte strings replaced by `***` in replies to AUTH, since a server may echo them.
         challenge: the text of the last 334, line by line; the reply itself, which is shown and logged, has `***`.
+        reset_refused: true if RSET was refused; only QUIT tells then if the replies before it are one off.
+        is_closing: true if a 421 has begun to arrive while no command was pending; nothing may be sent any more.
     """
 
     __slots__ = (
@@ -123,25 +125,38 @@ class ClientProtocol:
         "challenge",
         "expected_state",
         "extensions",
+        "is_closing",
         "pending",
-        "redacted",
+        "reset_refused",
         "state",
     )
 
-    def __init__(self, *, masked: frozenset[str] = frozenset(), tls: bool = False) -> None:
+    def __init__(
+        self, *, masked: frozenset[str] = frozenset(), tls: bool = False, mask: SecretMask | None = None
+    ) -> None:
         self._allowed = ALLOWED_UNDER_TLS if tls else ALLOWED_COMMANDS
         self.state = ProtocolState.CONNECTED
         self.pending: deque[Command] = deque([GREETING])
         self.expected_state = ProtocolState.GREETED
         self.extensions = Extensions()
-        self.redacted: tuple[bytes, ...] = ()
         self.challenge: tuple[bytes, ...] = ()
+        self.is_closing = False
+        self.reset_refused = False
         self._masked = masked
-        self._reader = ReplyReader()
+        self._reader = ReplyReader(mask)
+
+    @property
+    def mask(self) -> SecretMask:
+        """The secrets that are replaced by `***` in every reply and error, since a server may echo them."""
+        if self._reader.mask is None:
+            self._reader.mask = SecretMask()
+        return self._reader.mask
 
     def can_send(self, command: Command) -> bool:
         """Tell if the command may be sent now: in sequence, and not behind one that ends a group."""
-        if self.pending and (self.pending[-1].verb in ENDS_GROUP or not self.extensions.pipelining):
+        if self.is_closing or (
+            self.pending and (self.pending[-1].verb in ENDS_GROUP or not self.extensions.pipelining)
+        ):
             return False
         return command.verb in self._allowed[self.expected_state]
 
@@ -173,7 +188,8 @@ class ClientProtocol:
             data: bytes as read; may end anywhere inside a line.
         Raises:
             RemoteProtocolError: malformed reply; exchanges yielded before it remain valid.
-            UnexpectedReply: no command is waiting for the reply (421 excepted), or its command cannot have it.
+            UnexpectedReply: no command is waiting for the reply (421 excepted), or its command cannot have it. Half a
+                line counts: its rest would be taken for a reply to the next command.
             StartTlsInjection: bytes between the 220 to STARTTLS and the TLS handshake.
         RFC 5321 §4.2, RFC 2920 §3.1.
         """
@@ -192,6 +208,8 @@ class ClientProtocol:
                 yield self._answer(reply)
                 if self.state is _CLOSED:
                     return  # replies behind a 421 in the same read answer nothing
+            if not pending and not self._reader.is_empty:
+                self._check_unsolicited()
         except RemoteProtocolError:
             self.state = self.expected_state = ProtocolState.CLOSED
             raise
@@ -200,27 +218,24 @@ class ClientProtocol:
         if not self.pending:
             return self._unsolicited(reply)
         command = self.pending.popleft()
-        if command.verb in AUTH_VERBS:
-            reply = self._redact(reply)
-        self._advance(command, reply)
+        lines = self._reader.lines_received(reply)
+        if command.verb in AUTH_VERBS and reply.code == AUTH_CHALLENGE:
+            self.challenge = lines  # a mechanism needs the exact bytes; masking a short secret could change them
+            reply = Reply(AUTH_CHALLENGE, (b"***" if any(lines) else b"",))
+        self._advance(command, reply, lines)
         if self.state is _TLS and not self._reader.is_empty:
             raise _injection()
         return Exchange(command, reply)
 
-    def _redact(self, reply: Reply) -> Reply:
-        """Return the reply to AUTH without anything that a log must not show."""
-        if reply.code != AUTH_CHALLENGE:
-            return reply.redact(self.redacted)
-        self.challenge = reply.lines  # a mechanism needs the exact bytes; redacting a short secret could change them
-        return Reply(AUTH_CHALLENGE, (b"***" if any(reply.lines) else b"",))
-
-    def _advance(self, command: Command, reply: Reply) -> None:
+    def _advance(self, command: Command, reply: Reply, lines: tuple[bytes, ...]) -> None:
         verb = command.verb
         if reply.code == SERVICE_CLOSING:
             self.state = self.expected_state = ProtocolState.CLOSED
             self.pending.clear()
             return
         if not reply.positive:
+            if verb is Verb.RSET:
+                self.reset_refused = True
             self.state = self.expected_state = NEXT_STATE_IF_REFUSED.get(verb, self.state)
             for later in self.pending:
                 self.expected_state = NEXT_STATE.get(later.verb, self.expected_state)
@@ -230,7 +245,7 @@ class ClientProtocol:
         self.state = ProtocolState.AUTH if reply.code == AUTH_CHALLENGE else NEXT_STATE.get(verb, self.state)
         self.expected_state = self.state  # commands that get here end their group, so nothing is pending behind them
         if verb in (Verb.EHLO, Verb.LHLO):
-            self.extensions = Extensions.parse(reply).without(self._masked)
+            self.extensions = Extensions.parse(reply, lines).without(self._masked)
         elif verb is Verb.HELO:
             self.extensions = Extensions()
 
@@ -246,6 +261,27 @@ class ClientProtocol:
         self.state = self.expected_state = ProtocolState.CLOSED
         return Exchange(END_OF_CONTENT if writing else None, reply)
 
+    def _check_unsolicited(self) -> None:
+        """Refuse the beginning of a reply that no command is waiting for; a 421 may come at any time."""
+        code = self._reader.partial_code
+        if self.state is ProtocolState.DATA:
+            if code[:1] not in (b"4", b"5"):  # else the content is being refused
+                raise UnexpectedReply(
+                    f"the relay began the reply “{self.partial_reply}” before the end of data was sent",
+                    claims_acceptance=code[:1] in (b"2", b"3"),
+                )
+        elif not b"421".startswith(code):
+            raise UnexpectedReply(
+                f"the relay sent “{self.partial_reply}” without a line end although no command was waiting for a reply"
+            )
+        else:
+            self.is_closing = True
+
+    @property
+    def partial_reply(self) -> str:
+        """What was received of a reply that is not complete: one line, safe to show; "" if nothing."""
+        return self._reader.partial_reply
+
     def tls_started(self) -> None:
         """Discard what the server sent before TLS (RFC 3207 §4.2); EHLO comes next."""
         if self.state is not ProtocolState.TLS:
@@ -254,10 +290,21 @@ class ClientProtocol:
         self.extensions = Extensions()
         self._allowed = ALLOWED_UNDER_TLS
 
-    def receive_eof(self) -> RemoteProtocolError | None:
-        """Close the dialogue at the end of the connection; return an error if the remaining bytes are no reply."""
+    def receive_eof(self) -> Exchange | RemoteProtocolError | None:
+        """Close the dialogue at the end of the connection.
+
+        Returns:
+            The exchange of a 421 whose end is missing; an error if the remaining bytes are no reply; else None.
+        """
+        left = self._reader.receive_eof()
+        exchange = None
+        if isinstance(left, Reply):
+            exchange = Exchange(self.pending.popleft() if self.pending else None, left)
+            if exchange.command is None and self.state is ProtocolState.DATA:
+                exchange = Exchange(END_OF_CONTENT, left)
+            self.pending.clear()
         self.state = self.expected_state = ProtocolState.CLOSED
-        return self._reader.receive_eof()
+        return exchange if isinstance(left, Reply) else left
 
 
 def _injection() -> StartTlsInjection:

@@ -118,6 +118,13 @@ class Command(_CommandTuple):
     def __getnewargs__(self) -> tuple[Verb, bytes]:
         return self.verb, self.argument
 
+    @property
+    def public(self) -> Command:
+        """The command without what it says of a secret, for errors: they may be pickled."""
+        if self.verb not in _SECRET_VERBS:
+            return self
+        return Command(self.verb, self.argument.split(b" ")[0] if self.verb is Verb.AUTH else b"")
+
     def __repr__(self) -> str:
         """Omit the argument, which may be a secret."""
         return f"Command({self.verb!r})"

@@ -7,7 +7,7 @@ CRLF line ends and no other CR or LF, no NUL, no line over 998 bytes, and a CRLF
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 MAX_LINE = 998  # bytes without CRLF, RFC 5322 §2.1.1
+MAX_JOINED = 65_536  # bytes of blocks that become one part
 
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -132,6 +133,8 @@ class Content:
         utf8_headers: true if the header section is not ASCII, so that SMTPUTF8 is needed (RFC 6531).
         binary: true if the content is not canonical, so that BINARYMIME is needed (RFC 3030 §3).
         needs_dot_stuffing: false if no line begins with a dot, which saves the search for one (RFC 5321 §4.5.2).
+        downgrade: returns the same message for a server without 8BITMIME or SMTPUTF8, encoded anew, or raises
+            MessageError where that must not be; None if nothing is known of its parts. It may take long.
         is_consumed: always false; the content can be sent again.
     """
 
@@ -141,6 +144,7 @@ class Content:
     utf8_headers: bool
     binary: bool = False
     needs_dot_stuffing: bool = field(default=True, compare=False)
+    downgrade: Callable[[], Content] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Content of {self.size} bytes>"
@@ -163,6 +167,29 @@ class Content:
         beyond_ascii = not _header_section(octets).isascii()
         return cls(
             parts, sum(map(len, parts)), not octets.isascii(), beyond_ascii, needs_dot_stuffing=has_leading_dots(octets)
+        )
+
+    @classmethod
+    def from_blocks(cls, blocks: Iterable[bytes]) -> Content:
+        """Convert the line ends of finished content that comes in blocks, and check it; small blocks are joined.
+
+        No step takes longer than that for one block, so a thread that does this lets others run.
+
+        Raises:
+            MessageError: a NUL or a line over 998 bytes, with its position.
+        """
+        normalizer = ContentNormalizer(fix_eols=True)
+        parts: list[bytes] = []
+        run: list[bytes] = []
+        for block in blocks:
+            run.append(normalizer.feed(block))
+            if sum(map(len, run)) >= MAX_JOINED:
+                parts.append(b"".join(run))
+                run.clear()
+        parts.append(b"".join([*run, normalizer.end()]))
+        is_dotted = any(map(has_leading_dots, parts))
+        return cls(
+            tuple(parts), normalizer.size, normalizer.eight_bit, normalizer.utf8_headers, needs_dot_stuffing=is_dotted
         )
 
     @classmethod

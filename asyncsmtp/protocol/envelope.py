@@ -35,6 +35,7 @@ __all__ = [
     "deduplicate",
     "is_address_literal",
     "is_domain",
+    "to_a_labels",
     "uxtext",
     "xtext",
 ]
@@ -46,14 +47,18 @@ MAX_PATH = 256  # bytes with the angle brackets, §4.5.3.1.3
 _UTF8 = "\u00a0-\U0010ffff"  # beyond ASCII and the C1 controls, RFC 6531 §3.3
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]+"
 # Kept as text: few addresses need these, and compiling them takes longer than the rest of the module.
-_DOT_STRING = rf"{_ATOM}(?:\.{_ATOM})*"
+# RFC 5321 §4.1.2 allows no "." at the end, nor two in a row. Japanese mobile carriers gave out such addresses; people
+# use them, and the servers take them as they are. A "." at the beginning was never allowed.
+_DOT_STRING = rf"{_ATOM}(?:\.+{_ATOM})*\.*"
 _QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"'
-_PLAIN = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*)@([A-Za-z0-9.-]+)")
+_PLAIN = re.compile(r"([A-Za-z0-9!#$%&'*+/=^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+)*)@([A-Za-z0-9.-]+)")  # no ?
+# Readers of a header decode this wherever it stands, against RFC 2047 §5, and see another address.
+_ENCODED_WORD = r"=\?.*\?="
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)  # no zone: ipaddress takes any text for one
 _INVISIBLE = (
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e0fff]|\\s"
+    "\ud800-\udfff\ufff0-\uffff\U000e0000-\U000e0fff]|\\s"
 )
 
 
@@ -91,6 +96,8 @@ class Mailbox:
         shown = local.replace(" ", "") if local.startswith('"') else local
         if invisible := re.search(_INVISIBLE, shown) or re.search(_INVISIBLE, domain):
             raise _not_an_address(text, f"it contains {_describe_character(invisible[0])}")
+        if re.search(_ENCODED_WORD, local.replace("\\", "")):
+            raise _not_an_address(text, "the part before the @ contains an encoded word")
         _check_local_part(text, local)
         mailbox = cls(local, _ascii_domain(text, domain))
         if len(mailbox.address.encode("utf-8")) + 2 > MAX_PATH:
@@ -136,8 +143,10 @@ def _ascii_domain(text: str, domain: str) -> str:
         if not is_address_literal(domain):
             raise _not_an_address(text, "the part in brackets is not a valid address literal")
         return domain
-    if not domain.isascii():
-        domain = _to_a_labels(text, domain)
+    try:
+        domain = to_a_labels(domain)
+    except ValueError as error:
+        raise _not_an_address(text, str(error)) from error
     if not is_domain(domain):
         raise _not_an_address(text, "the part after the @ is not a valid domain")
     return domain
@@ -161,16 +170,26 @@ def is_address_literal(text: str) -> bool:
     return True
 
 
-def _to_a_labels(text: str, domain: str) -> str:
+def to_a_labels(domain: str) -> str:
+    """Return a domain in ASCII, its U-labels as A-labels (RFC 5890); nothing is mapped but upper case.
+
+    Raises:
+        ValueError: the domain is not valid, or another domain would come of it; with the reason, a clause.
+    """
+    if domain.isascii():
+        return domain
+    if len(domain) > MAX_DOMAIN:
+        raise ValueError("the domain is too long")
+    for character in domain:
+        if not character.isascii() and character.lower().isascii():  # U+212A, the Kelvin sign, becomes a k
+            raise ValueError(f"the domain contains {_describe_character(character)}")
     import idna  # late: loads 10 ms of tables that most runs never need
 
-    if len(domain) > MAX_DOMAIN:
-        raise _not_an_address(text, "the domain is too long")
     try:
         # label by label: encoding the whole would also split at non-ASCII full stops and change the domain
         return b".".join(map(idna.alabel, domain.lower().split("."))).decode("ascii")
     except idna.IDNAError as error:
-        raise _not_an_address(text, f"the domain is not valid: {safe_text(str(error), 120)}") from error
+        raise ValueError(f"the domain is not valid: {safe_text(str(error), 120)}") from error
 
 
 def _describe_character(character: str) -> str:

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Self
 
 from asyncsmtp.errors import RemoteProtocolError
+from asyncsmtp.protocol.masking import SecretMask
 
 __all__ = ["EnhancedStatus", "Extensions", "FutureRelease", "Limits", "Reply", "ReplyReader", "Severity", "safe_text"]
 
@@ -19,6 +20,7 @@ MAX_LINES = 256
 MAX_REPLY = 65_536  # bytes in all lines of one reply
 CACHED_CODES = frozenset({250, 354})  # one-line replies that are parsed once; none of them answers AUTH
 MAX_CACHED = 64  # replies in a session
+MAX_SHOWN = 200  # characters of a line that is no reply
 
 
 class Severity(IntEnum):
@@ -81,11 +83,8 @@ class Reply:
         return b"\n".join(self.lines).decode("utf-8", "backslashreplace")
 
     def redact(self, secrets: Iterable[bytes]) -> Reply:
-        """Return the reply with each of `secrets` replaced by `***`, in the given order."""
-        lines = self.lines
-        for secret in secrets:
-            lines = tuple(line.replace(secret, b"***") for line in lines)
-        return Reply(self.code, lines)
+        """Return the reply with `***` in place of each of `secrets` and of its encoded forms; see `SecretMask`."""
+        return Reply(self.code, SecretMask(*secrets).mask(self.lines))
 
     @property
     def raw_text(self) -> str:
@@ -109,22 +108,43 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\x00]*))?\r")  # the LF w
 
 
 class ReplyReader:
-    """An incremental reply parser: strict, bounded in memory, and independent of how the bytes are split."""
+    """An incremental reply parser: strict, bounded in memory, and independent of how the bytes are split.
 
-    __slots__ = ("_cache", "_code", "_lines", "_octets", "_tail", "_unparsed_lines")
+    Attributes:
+        mask: what no reply and no error may show; None if there is nothing.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_cache", "_code", "_lines", "_octets", "_tail", "_unmasked", "_unparsed_lines", "mask")
+
+    def __init__(self, mask: SecretMask | None = None) -> None:
+        self.mask = mask
         self._tail = b""
         self._unparsed_lines: deque[bytes] = deque()
         self._code = b""
         self._lines: list[bytes] = []
         self._octets = 0
         self._cache: dict[bytes, Reply] = {}  # one-line replies: a server repeats the same few
+        self._unmasked: tuple[Reply, tuple[bytes, ...]] | None = None  # the last reply that was masked, and its lines
 
     @property
     def is_empty(self) -> bool:
         """True if no byte and no partial reply is buffered."""
         return not (self._tail or self._unparsed_lines or self._lines)
+
+    @property
+    def partial_code(self) -> bytes:
+        """The first bytes, three at most, of a reply that is not complete."""
+        return self._code if self._lines else self._tail[:3]
+
+    @property
+    def partial_reply(self) -> str:
+        """What was received of a reply that is not complete: one line, masked and safe to show; "" if nothing."""
+        lines = [*(self._code + b"-" + line for line in self._lines), *filter(None, [self._tail.rstrip(b"\r")])]
+        return safe_text(" / ".join(self._show(*lines)), 512) if lines else ""
+
+    def lines_received(self, reply: Reply) -> tuple[bytes, ...]:
+        """Return the lines of the latest reply without masking; never to be shown."""
+        return self._unmasked[1] if self._unmasked is not None and self._unmasked[0] is reply else reply.lines
 
     def receive(self, data: bytes) -> Iterator[Reply]:
         """Yield each reply that `data` completes, in order.
@@ -144,24 +164,32 @@ class ReplyReader:
         if len(self._tail) > MAX_LINE:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} bytes: is this an SMTP server?")
 
-    def receive_eof(self) -> RemoteProtocolError | None:
-        """Return an error if the bytes left at the end of the connection do not begin a reply, else None."""
-        if self._tail[:1] in (b"", b"2", b"3", b"4", b"5"):
+    def receive_eof(self) -> Reply | RemoteProtocolError | None:
+        """Return what the bytes left at the end of the connection mean.
+
+        Returns:
+            A 421 whose end is missing: its code says all, and its text may be the reason. An error for bytes that do
+            not begin a reply. None for the beginning of another reply, which is worth nothing, and if nothing is left.
+        """
+        tail = self._tail.rstrip(b"\r")
+        if self.partial_code == b"421" and (tail[3:4] in (b" ", b"-") or (self._lines and not tail)):
+            lines = tuple(self._lines) + ((tail[4:],) if tail.startswith(b"421") else ())
+            return Reply(421, self.mask.mask(lines, incomplete=True) if self.mask is not None else lines)
+        if tail[:1] in (b"", b"2", b"3", b"4", b"5"):
             return None
-        return _malformed(self._tail, "the connection ended inside it")
+        return self._malformed(tail, "the connection ended inside it")
 
     def _read_line(self, line: bytes) -> Reply | None:
         if len(line) > MAX_LINE:
             raise RemoteProtocolError(f"a reply line runs past {MAX_LINE} bytes: is this an SMTP server?")
         match = _LINE.fullmatch(line)
         if match is None:
-            whole = line.endswith(b"\r")
-            raise _malformed(line, "a reply begins with three digits" if whole else "a line must end in CR LF")
+            raise self._malformed(line, _broken_rule(line))
         code, mark, text = match.groups(b"")
         if self._lines and code != self._code:
-            raise _malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
+            raise self._malformed(line, f"a reply that began with {self._code.decode('ascii')} changed its code")
         if mark != b"-" and not self._lines:
-            reply = Reply(int(code), (text,))
+            reply = self._make_reply(code, (text,))
             if reply.code in CACHED_CODES and len(self._cache) < MAX_CACHED:
                 self._cache[line] = reply
             return reply
@@ -172,15 +200,39 @@ class ReplyReader:
             raise RemoteProtocolError(f"a reply runs past {MAX_LINES} lines or {MAX_REPLY} bytes")
         if mark == b"-":
             return None
-        reply = Reply(int(code), tuple(self._lines))
+        reply = self._make_reply(code, tuple(self._lines))
         self._lines.clear()
         self._octets = 0
         return reply
 
+    def _make_reply(self, code: bytes, lines: tuple[bytes, ...]) -> Reply:
+        if self.mask is None or (masked := self.mask.mask(lines)) is lines:
+            return Reply(int(code), lines)
+        reply = Reply(int(code), masked)
+        self._unmasked = (reply, lines)
+        return reply
 
-def _malformed(line: bytes, rule: str) -> RemoteProtocolError:
-    shown = safe_text(line[:80].removesuffix(b"\r").decode("utf-8", "backslashreplace"))
-    return RemoteProtocolError(f"not an SMTP reply: “{shown}” ({rule}){_looks_like(line)}")
+    def _show(self, *lines: bytes) -> tuple[str, ...]:
+        """Return lines as text, masked; the last one may be cut off."""
+        shown = self.mask.mask(lines, incomplete=True) if self.mask is not None else lines
+        return tuple(line.decode("utf-8", "backslashreplace") for line in shown)
+
+    def _malformed(self, line: bytes, rule: str) -> RemoteProtocolError:
+        shown = safe_text(self._show(*self._lines, line.removesuffix(b"\r"))[-1], MAX_SHOWN)
+        return RemoteProtocolError(f"not an SMTP reply: “{shown}” ({rule}){_looks_like(line)}")
+
+
+def _broken_rule(line: bytes) -> str:
+    """Return the rule that a malformed line breaks (RFC 5321 §4.2)."""
+    if not line.endswith(b"\r"):
+        return "a line must end in CR LF"
+    if not (line[:3].isdigit() and len(line) > 3):
+        return "a reply begins with three digits"
+    if line[:1] not in (b"2", b"3", b"4", b"5"):
+        return "a reply code is 200 to 599"
+    if line[3:4] not in (b" ", b"-", b"\r"):
+        return "a space or a hyphen follows the three digits"
+    return "a line has no CR and no NUL in it"
 
 
 def _looks_like(line: bytes) -> str:
@@ -196,6 +248,12 @@ def _looks_like(line: bytes) -> str:
 
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_STANDARD_WORD = re.compile(  # keywords of RFCs and names of mechanisms: kept in a line in which a secret was masked
+    r"PIPELINING|SIZE|[0-9]{1,20}|STARTTLS|AUTH|8BITMIME|BINARYMIME|CHUNKING|SMTPUTF8|DSN|ENHANCEDSTATUSCODES"
+    r"|REQUIRETLS|DELIVERBY|FUTURERELEASE|MT-PRIORITY|RRVS|LIMITS|XCLIENT|PLAIN|LOGIN|XOAUTH2|OAUTHBEARER|EXTERNAL|CRAM-MD5"
+    r"|SCRAM-SHA-(?:1|256|512)(?:-PLUS)?",
+    re.IGNORECASE,
+)
 MAX_SIZE_DIGITS = 20  # RFC 1870 §3
 MAX_SECONDS_DIGITS = 9  # RFC 2852 §4, RFC 4865 §3
 MAX_LIMIT_DIGITS = 6  # RFC 9422 §3.3
@@ -256,16 +314,21 @@ class Extensions(Mapping[str, tuple[str, ...]]):
         self.limits: Limits | None = Limits.parse(self._keywords["LIMITS"]) if "LIMITS" in self._keywords else None
 
     @classmethod
-    def parse(cls, reply: Reply) -> Self:
+    def parse(cls, reply: Reply, received: tuple[bytes, ...] | None = None) -> Self:
         """Parse a positive reply to EHLO. A line that is not a keyword is ignored.
 
         `AUTH=PLAIN`, written by servers older than RFC 2554's final form, counts as `AUTH PLAIN`.
+
+        Args:
+            received: the lines before secrets were masked in them: a password may be "PLAIN" or "SIZE".
         """
         keywords: dict[str, tuple[str, ...]] = {}
-        for line in reply.lines[1:]:
+        for shown, line in zip(reply.lines[1:], (received or reply.lines)[1:], strict=True):
             words = line.decode("utf-8", "backslashreplace").split()
             if words and words[0][:5].upper() == "AUTH=":
                 words[:1] = ["AUTH", words[0][5:]]
+            if shown is not line:
+                words = [word for word in words if _STANDARD_WORD.fullmatch(word)]
             if words and _KEYWORD.fullmatch(words[0]):
                 keyword = words[0].upper()
                 earlier = keywords.get(keyword, ()) if keyword == "AUTH" else ()

@@ -40,6 +40,12 @@ def mail_parameters(
             why = f"the message has {content.size} bytes, the relay accepts {offered.size}"
             raise ExtensionNotSupported("that SIZE", why)
         needed["SIZE"] = str(content.size)
+    mail_options = envelope.mail_options
+    is_utf8 = (
+        envelope.needs_smtputf8 or content.utf8_headers or (mail_options is not None and mail_options.needs_smtputf8)
+    )
+    if is_utf8:  # before 8BITMIME, which a server with SMTPUTF8 offers too (RFC 6531 §3.1): encoding would not help
+        _require(offered, "SMTPUTF8", "an address or a header of the message is not ASCII")
     if content.binary:
         for extension in ("BINARYMIME", "CHUNKING"):
             _require(offered, extension, "encode the parts as base64; arbitrary bytes can be sent by BDAT only")
@@ -47,9 +53,7 @@ def mail_parameters(
     elif content.eight_bit:
         _require(offered, "8BITMIME", "encode the parts as quoted-printable or base64")
         needed["BODY"] = "8BITMIME"
-    mail_options = envelope.mail_options
-    if envelope.needs_smtputf8 or content.utf8_headers or (mail_options is not None and mail_options.needs_smtputf8):
-        _require(offered, "SMTPUTF8", "an address or a header of the message is not ASCII")
+    if is_utf8:
         needed["SMTPUTF8"] = None
     if offered.limits is not None:
         _check_limits(offered.limits, envelope)
@@ -141,13 +145,21 @@ _ENVELOPE, _CONTENT, _AWAITING_RESULT = Phase.ENVELOPE, Phase.CONTENT, Phase.AWA
 _RESETTING, _DONE = Phase.RESETTING, Phase.DONE
 
 
+_IN_DOUBT = Reply(450, (b"not answered: the message is in doubt",))  # from no relay
+
+
 class Transaction:
     """The state machine of one message: send `commands_to_send()`, pass in each reply, until `phase` is DONE.
 
     A refused transaction ends itself with RSET. Servers want one between a refused DATA and the next MAIL; and if the
-    replies ever were one off, RSET would get the wrong code, which shows the fault before the next message suffers.
+    replies ever were one off, RSET would get the wrong reply, which shows the fault before the next message suffers.
+
+    RSET "cannot be refused", and servers do refuse it (Exim: too many commands). What was answered before stays then,
+    unless the replies are one off. QUIT tells: with 221 they are not, and with the 250 of RSET they are.
 
     Attributes:
+        reset_reply: the reply to RSET, before the commands of this transaction or behind them.
+        is_begun: false if the RSET before its commands was refused: their replies say nothing about this message.
         has_accepted_recipient: true once MAIL and at least one RCPT were accepted.
         content_sent: true once the end of data was about to be sent while a recipient was, or could be, accepted.
     """
@@ -163,9 +175,11 @@ class Transaction:
         "content_sent",
         "envelope",
         "has_accepted_recipient",
+        "is_begun",
         "mail",
         "phase",
         "recipients",
+        "reset_reply",
     )
 
     def __init__(
@@ -191,6 +205,8 @@ class Transaction:
         self.content_replies: list[Reply] = []
         self.content_sent = False
         self.has_accepted_recipient = False
+        self.reset_reply: Reply | None = None
+        self.is_begun = True
         self.chunked = chunked
         self._lmtp = lmtp
         self._pipelined = pipelined
@@ -241,7 +257,7 @@ class Transaction:
         A 421 counts for all replies still to come; as a reply to RSET it says nothing about this message.
 
         Raises:
-            UnexpectedReply: RSET was refused.
+            UnexpectedReply: the last chunk was accepted although one before it was refused.
         """
         verb = command.verb
         if reply.code == SERVICE_CLOSING and verb != RSET.verb:
@@ -261,10 +277,11 @@ class Transaction:
             self.has_accepted_recipient = self.mail is not None and self.mail.positive
 
     def _on_rset_reply(self, reply: Reply) -> None:
-        if not reply.positive and reply.code != SERVICE_CLOSING:
-            raise UnexpectedReply(f"the relay answered RSET with “{reply}”, although RSET cannot be refused")
+        self.reset_reply = reply
         if self.phase is _RESETTING:
             self.phase = _DONE
+        elif not reply.positive:
+            self.is_begun = False
 
     def _on_data_reply(self, reply: Reply) -> None:
         if reply.positive:
@@ -361,6 +378,31 @@ class Transaction:
     def in_doubt(self) -> bool:
         """True if a recipient may have the message although no reply says so."""
         return self.content_sent and len(self.content_replies) < self.expected_replies
+
+    def divide(self, *, shifted: bool, host: str = "", tls: TlsInfo | None = None) -> tuple[Envelope, Delivery | None]:
+        """Return the part of the envelope that is in doubt, and a delivery with what was answered for the others.
+
+        In the delivery the recipients in doubt are deferred. It is None if all are in doubt.
+
+        Args:
+            shifted: the replies are one off; those to RCPT before a 354 are not.
+        """
+        accepted = [index for index, reply in enumerate(self.recipients) if reply.positive]
+        known = [] if shifted else self.content_replies
+        doubtful = accepted[len(known) :]
+        complete = self.mail is not None and len(self.recipients) == len(self.envelope.forward_paths)
+        certain = complete and not (shifted and self.chunked)
+        if not certain or not 0 < len(doubtful) < len(self.recipients):
+            return self.envelope, None
+        assert self.mail is not None
+        replies = (*known, *[_IN_DOUBT] * (self.expected_replies - len(known)))
+        delivery = Delivery(self.envelope, self.mail, tuple(self.recipients), replies, True, host, tls)
+        return self.envelope.subset(doubtful), delivery
+
+    @property
+    def has_accepted_content(self) -> bool:
+        """True if a reply to the content was positive."""
+        return any(reply.positive for reply in self.content_replies)
 
     def build_delivery(self, *, host: str = "", tls: TlsInfo | None = None) -> Delivery:
         """Return the replies as a Delivery; only once `is_decided` is true."""

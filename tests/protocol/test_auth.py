@@ -219,7 +219,7 @@ def test_a_cancelled_login_is_never_retried(cancelled: bytes) -> None:
 @pytest.mark.parametrize("positive", [b"235 welcome", b"334 ", b"250 ok"])
 def test_a_cancelled_login_cannot_succeed(positive: bytes) -> None:
     """AU-06: RFC 4954 §4 has 501 behind `*`."""
-    relay = Relay("LOGIN")
+    relay = Relay("CRAM-MD5", wanted=("CRAM-MD5",))
     assert not relay.answer(b"334 !!!")
     with pytest.raises(UnexpectedReply):
         relay.answer(positive)
@@ -232,6 +232,107 @@ def test_endless_challenges_are_cancelled() -> None:
     assert relay.sent[-1] == b"*\r\n"
     with pytest.raises(AuthenticationRefused, match="the relay sent another challenge after the end of the mechanism"):
         relay.answer(b"501 cancelled")
+
+
+PROMPTS = [b"Username:", b"VXNlcm5hbWU6 ", b" VXNlcm5hbWU6", b"VXNlcm5hbWU", b"", b"!!!", b"\xff", b"go on"]
+
+
+@pytest.mark.parametrize("first", PROMPTS)
+@pytest.mark.parametrize("second", PROMPTS)
+def test_the_prompts_of_login_are_not_judged(first: bytes, second: bytes) -> None:
+    """FT-19: words in clear, without padding, with a blank; none of it says anything about the password."""
+    relay = Relay("LOGIN")
+    assert not relay.answer(b"334 " + first)
+    assert relay.last == b"ann"
+    assert not relay.answer(b"334 " + second)
+    assert relay.last == b"hunter2"
+    assert relay.answer(b"235 welcome")
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize(
+    ("mechanism", "credentials", "response"),
+    [("PLAIN", ANN, b"\0ann\0hunter2"), ("EXTERNAL", External("ann"), b"ann"), ("EXTERNAL", External(), b"")],
+)
+def test_the_prompt_of_a_mechanism_without_challenges_is_not_judged(
+    mechanism: str, credentials: Credentials, response: bytes, prompt: bytes
+) -> None:
+    """FT-19: `334 go on` to PLAIN."""
+    relay = Relay(mechanism, credentials)
+    assert not relay.answer(b"334 " + prompt)
+    assert relay.last == response
+    assert relay.answer(b"235 welcome")
+
+
+@pytest.mark.parametrize("prompt", [b"no, expired", b"e30", b"!!!"])
+def test_a_token_is_refused_in_the_relays_own_words_whatever_its_challenge_is(prompt: bytes) -> None:
+    """FT-19: the reason in JSON may be missing; the 535 behind it counts."""
+    relay = Relay("XOAUTH2", TOKEN)
+    assert not relay.answer(b"334 " + prompt)
+    assert relay.sent[-1] == b"\r\n"
+    with pytest.raises(AuthenticationRefused, match=r"535 5\.7\.8 token expired"):
+        relay.answer(b"535 5.7.8 token expired")
+
+
+@pytest.mark.parametrize(
+    "challenge", [b"PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+", b"PGFAYj4", b"PGFAYj4="]
+)
+def test_a_challenge_that_counts_may_lack_its_padding(challenge: bytes) -> None:
+    """FT-19: and have blanks around it; it means the same."""
+    for written in (challenge.rstrip(b"="), challenge + b" ", b" " + challenge):
+        relay = Relay("CRAM-MD5", wanted=("CRAM-MD5",))
+        assert not relay.answer(b"334 " + written)
+        assert relay.last.startswith(b"ann ")
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        ("535 5.7.8 no", "check the user name and the password"),
+        ("535 no", "check the user name and the password"),
+        ("535 5.7.139 SMTP AUTH is disabled for the tenant", ""),
+        ("535 5.7.3 unsuccessful", ""),
+        ("500 5.5.1 what", "does not know AUTH"),
+        ("502 5.5.1 what", "does not know AUTH"),
+        ("503 5.5.1 EHLO first", "does not expect a login here"),
+        ("504 5.5.4 not that one", "name another one in the login"),
+        ("534 5.7.9 application-specific password required", "name another one in the login"),
+        ("530 5.7.0 must issue STARTTLS first", "the relay wants TLS"),
+        ("538 5.7.11 encryption required", "the relay wants TLS"),
+        ("550 5.7.1 blocked", ""),
+    ],
+)
+def test_a_refused_login_has_advice_that_fits(reply: str, advice: str) -> None:
+    """FT-16: "check the password" was said of 500, 503, 504 and 538, which do not speak of it."""
+    relay = Relay("PLAIN")
+    with pytest.raises(AuthenticationRefused) as refused:
+        relay.answer(reply.encode())
+    said = str(refused.value)
+    assert said.startswith(f"the relay refused AUTH: {reply}")
+    assert said.removeprefix(f"the relay refused AUTH: {reply}") == "" if not advice else advice in said
+    assert ("password" in said.removeprefix(f"the relay refused AUTH: {reply}")) is (advice.startswith("check"))
+
+
+@pytest.mark.parametrize("reply", [b"503 already authenticated", b"503 5.5.1 Error: Already authenticated"])
+def test_a_session_that_is_logged_in_needs_no_login(reply: bytes) -> None:
+    """FT-16, RFC 4954 §4: by its address or its certificate; only a proof of the relay may not be left out."""
+    assert Relay("PLAIN").answer(reply)
+    with pytest.raises(ServerNotAuthenticated, match="lready authenticated"):
+        Relay(SCRAM).answer(reply)
+    relay = Relay("CRAM-MD5", wanted=("CRAM-MD5",))
+    assert not relay.answer(b"334 !")
+    with pytest.raises(AuthenticationRefused, match="the client cancelled"):
+        relay.answer(reply)
+
+
+def test_what_was_to_be_sent_is_in_no_traceback() -> None:
+    """FT-52: a response that is too long for a line, with the local variables of the frames that refused it."""
+    with pytest.raises(InvalidArgument, match="too long") as refused:
+        Relay("PLAIN", Password("ann", Secret("hunter2-canary" * 1000)))
+    report = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    shown = "".join(str(frame.locals) for frame in report.stack if "/tests/" not in frame.filename)
+    assert "hunter2-canary" not in shown
+    assert b64encode(b"hunter2-canaryhunter2-canary").decode()[4:20] not in shown
 
 
 @pytest.mark.parametrize(("mechanism", "end"), [("OAUTHBEARER", b"AQ==\r\n"), ("XOAUTH2", b"\r\n")])

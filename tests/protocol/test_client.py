@@ -27,6 +27,7 @@ from asyncsmtp.protocol.commands import (
     response,
 )
 from asyncsmtp.protocol.envelope import Mailbox
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import Reply
 
 EHLO = ehlo("client.example")
@@ -260,9 +261,8 @@ def test_a_reply_to_nothing_ends_the_dialogue(state: ProtocolState, answer: byte
         receive(protocol, answer)
     assert protocol.state is protocol.expected_state is ProtocolState.CLOSED
     protocol = in_state(state)
-    assert list(protocol.receive(answer[:3] + b"-half\r\n" + answer[:2])) == []
     with pytest.raises(UnexpectedReply):
-        receive(protocol, answer[2:])
+        list(protocol.receive(answer[:3] + b"-half\r\n" + answer[:2]))
 
 
 @pytest.mark.parametrize("state", [state for state in ProtocolState if state is not ProtocolState.TLS])
@@ -447,25 +447,175 @@ def test_a_refused_login_leaves_the_session_ready(verb: Verb) -> None:
     assert protocol.state is protocol.expected_state is ProtocolState.READY
 
 
-def test_only_replies_to_a_login_are_starred_out() -> None:
-    """AU-09: elsewhere the secret's octets are somebody's words."""
-    protocol = ready()
-    protocol.redacted = (b"hunter2",)
+def test_every_reply_is_masked() -> None:
+    """FT-52, AU-09: the greeting of a later connection, EHLO, the login, and what follows it."""
+    protocol = ClientProtocol(mask=SecretMask(b"hunter2"))
+    assert receive(protocol, b"220 hello hunter2")[0].reply == Reply(220, (b"hello ***",))
+    protocol.send(EHLO)
+    assert receive(protocol, b"250-relay", b"250-AUTH LOGIN hunter2", b"250 hunter2")[0].reply.lines == (
+        b"relay",
+        b"AUTH LOGIN ***",
+        b"***",
+    )
+    assert dict(protocol.extensions) == {"AUTH": ("LOGIN",)}
     protocol.send(auth("LOGIN"))
     assert receive(protocol, b"334 hunter2")[0].reply == Reply(334, (b"***",))
+    assert protocol.challenge == (b"hunter2",)
     protocol.send(response(b"x"))
     assert receive(protocol, b"535 hunter2")[0].reply == Reply(535, (b"***",))
-    protocol.send(NOOP)
-    assert receive(protocol, b"250 hunter2")[0].reply == Reply(250, (b"hunter2",))
+    for _ in range(2):  # the second one comes from the cache
+        protocol.send(NOOP)
+        assert receive(protocol, b"250 hunter2")[0].reply == Reply(250, (b"***",))
+
+
+@pytest.mark.parametrize("password", [b"PLAIN", b"SIZE", b"STARTTLS", b"35882577"])
+def test_a_password_that_is_a_keyword_hides_no_extension(password: bytes) -> None:
+    """FT-52: it is masked where it is shown; a relay that offers it says nothing about the password."""
+    protocol = ClientProtocol(mask=SecretMask(password))
+    receive(protocol, b"220 relay")
+    protocol.send(EHLO)
+    receive(protocol, b"250-relay", b"250-SIZE 35882577", b"250-STARTTLS", b"250 AUTH PLAIN LOGIN")
+    assert (protocol.extensions.size, protocol.extensions.starttls) == (35_882_577, True)
+    assert protocol.extensions.mechanisms == ("PLAIN", "LOGIN")
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b"hunter2-canary\r\n",
+        b"hunter2-canary",
+        b"550 hunter2-canary",
+        b"550 hunter2-c",
+        b"250 hunter2-canary\n",
+        b"550-hunter2\r\n551 -canary\r\n",
+        b"550 a\rb hunter2-canary\r\n",
+    ],
+)
+def test_a_reply_that_breaks_the_rules_is_masked_too(echo: bytes) -> None:
+    """FT-52: malformed, cut off, without a command that waits for it."""
+    protocol = ClientProtocol(mask=SecretMask(b"hunter2-canary"))
+    receive(protocol, b"220 relay")
+    with pytest.raises(RemoteProtocolError) as broken:
+        list(protocol.receive(echo))
+    assert "hunter2" not in str(broken.value)
+    assert "-c" not in str(broken.value)
 
 
 @pytest.mark.parametrize(("left", "found"), [(b"", False), (b"250 hal", False), (b"\x15\x03\x03", True)])
 def test_the_end_of_the_connection_closes_and_reports_bytes_that_are_no_reply(left: bytes, found: bool) -> None:
     """W-28, WI-15."""
     protocol = ready()
+    protocol.send(NOOP)
     list(protocol.receive(left))
     assert (protocol.receive_eof() is not None) is found
     assert protocol.state is protocol.expected_state is ProtocolState.CLOSED
+
+
+@pytest.mark.parametrize("half", [b"2", b"250 ", b"250-", b"550 5.1.1 no", b"x", b"\r", b"43", b"334 ", b"250-a\r\n"])
+@pytest.mark.parametrize("state", [ProtocolState.GREETED, ProtocolState.READY, ProtocolState.BDAT, ProtocolState.AUTH])
+def test_half_a_line_that_no_command_waits_for_ends_the_dialogue(state: ProtocolState, half: bytes) -> None:
+    """FT-15: `250 ` while idle, then `550 …` to MAIL, would be one positive reply."""
+    protocol = in_state(state)
+    with pytest.raises(UnexpectedReply, match="although no command was waiting for a reply"):
+        list(protocol.receive(half))
+    assert protocol.state is protocol.expected_state is ProtocolState.CLOSED
+
+
+def test_half_a_line_behind_the_last_reply_ends_the_dialogue() -> None:
+    """FT-15: in the same read; the reply before it is reported first."""
+    protocol = in_state(ProtocolState.READY)
+    protocol.send(NOOP)
+    exchanges = protocol.receive(b"250 ok\r\n25")
+    assert next(exchanges).reply == Reply(250, (b"ok",))
+    with pytest.raises(UnexpectedReply, match="“25”"):
+        next(exchanges)
+
+
+@pytest.mark.parametrize(("half", "claims"), [(b"250 ", True), (b"354", True), (b"x", False)])
+def test_half_a_line_before_the_end_of_data_ends_the_dialogue(half: bytes, claims: bool) -> None:
+    """FT-15: completed behind the end of data, it would be its reply."""
+    protocol = in_state(ProtocolState.DATA)
+    with pytest.raises(UnexpectedReply, match="before the end of data was sent") as broken:
+        list(protocol.receive(half))
+    assert broken.value.claims_acceptance is claims
+
+
+def test_the_content_may_be_refused_in_pieces_while_it_is_written() -> None:
+    """FT-15: a negative reply can do no harm."""
+    protocol = in_state(ProtocolState.DATA)
+    assert list(protocol.receive(b"552-too\r\n55")) == []
+    assert receive(protocol, b"2 big")[0] == Exchange(END_OF_CONTENT, Reply(552, (b"too", b"big")))
+
+
+def test_a_421_may_arrive_in_pieces_and_nothing_is_sent_meanwhile() -> None:
+    """FT-15, FT-16: it closes the session; its words are worth waiting for."""
+    protocol = in_state(ProtocolState.READY)
+    for piece in (b"4", b"21-4.3.2 shutting", b" down\r\n4", b"21 by"):
+        assert list(protocol.receive(piece)) == []
+        assert not any(protocol.can_send(command(verb)) for verb in Verb)
+    assert protocol.partial_reply == "421-4.3.2 shutting down / 421 by"
+    assert receive(protocol, b"e")[0] == Exchange(None, Reply(421, (b"4.3.2 shutting down", b"bye")))
+
+
+@pytest.mark.parametrize(
+    ("left", "lines"),
+    [
+        (b"421 4.3.2 bye", (b"4.3.2 bye",)),
+        (b"421 4.3.2 bye\r", (b"4.3.2 bye",)),
+        (b"421 ", (b"",)),
+        (b"421-one\r\n421 two", (b"one", b"two")),
+        (b"421-one\r\n", (b"one",)),
+        (b"421-one\r\n421-", (b"one", b"")),
+    ],
+)
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_421_that_is_cut_off_is_a_421(left: bytes, lines: tuple[bytes, ...], waiting: bool) -> None:
+    """FT-16: the connection ends before its line does; the reason is in it."""
+    protocol = in_state(ProtocolState.READY)
+    if waiting:
+        protocol.send(NOOP)
+    list(protocol.receive(left))
+    assert protocol.receive_eof() == Exchange(NOOP if waiting else None, Reply(421, lines))
+    assert not protocol.pending
+
+
+def test_a_421_that_is_cut_off_refuses_the_content_that_is_being_written() -> None:
+    """FT-16: and its secret, cut off as well, is masked."""
+    protocol = in_state(ProtocolState.DATA)
+    protocol.mask.add(b"hunter2-canary")
+    list(protocol.receive(b"421 no room for hunter2-can"))
+    assert protocol.receive_eof() == Exchange(END_OF_CONTENT, Reply(421, (b"no room for ***",)))
+
+
+@pytest.mark.parametrize("left", [b"4", b"42", b"421", b"550 no"])
+def test_what_is_left_of_another_reply_is_worth_nothing(left: bytes) -> None:
+    """FT-16: `421` may have gone on as `4210`."""
+    protocol = in_state(ProtocolState.READY)
+    protocol.send(NOOP)
+    list(protocol.receive(left))
+    assert protocol.partial_reply == left.decode()
+    assert protocol.receive_eof() is None
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        (b"999 ok\r\n", "a reply code is 200 to 599"),
+        (b"100 wait\r\n", "a reply code is 200 to 599"),
+        (b"ok 250\r\n", "a reply begins with three digits"),
+        (b"25\r\n", "a reply begins with three digits"),
+        (b"250\tok\r\n", "a space or a hyphen follows the three digits"),
+        (b"2500 ok\r\n", "a space or a hyphen follows the three digits"),
+        (b"250 a\0b\r\n", "a line has no CR and no NUL in it"),
+        (b"250 ok\n", "a line must end in CR LF"),
+    ],
+)
+def test_a_malformed_reply_is_told_by_the_rule_that_it_breaks(line: bytes, rule: str) -> None:
+    """FT-16: "begins with three digits" was said of `999 ok`."""
+    protocol = in_state(ProtocolState.READY)
+    protocol.send(NOOP)
+    with pytest.raises(RemoteProtocolError, match=rule):
+        list(protocol.receive(line))
 
 
 STEPS = st.lists(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import InvalidArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError, ReplyTimeout
 from asyncsmtp.protocol import commands
 from asyncsmtp.protocol.commands import Command, Verb
 from asyncsmtp.protocol.envelope import Mailbox
@@ -222,3 +222,12 @@ def test_a_command_survives_being_copied_and_pickled_and_shows_no_argument() -> 
     for twin in (copy.copy(command), copy.deepcopy(command), pickle.loads(pickle.dumps(command))):
         assert (twin, bytes(twin)) == (command, bytes(command))
     assert repr(command) == f"Command({Verb.AUTH!r})"
+
+
+def test_a_command_in_an_error_holds_no_secret() -> None:
+    """FT-52: errors are pickled between processes, arguments and all."""
+    assert commands.auth("PLAIN", b"\0ann\0hunter2").public == commands.auth("PLAIN")
+    assert commands.response(b"hunter2").public == commands.response(b"")
+    assert commands.NOOP.public is commands.NOOP
+    assert ReplyTimeout(commands.auth("PLAIN", b"\0ann\0hunter2"), 1.0, "250-wait").command == commands.auth("PLAIN")
+    assert ReplyTimeout(None, 1.0).command is None

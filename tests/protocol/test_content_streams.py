@@ -45,6 +45,29 @@ def test_the_same_passes_and_the_same_is_refused_however_it_is_cut(
         assert (judge.size, judge.eight_bit, judge.utf8_headers) == (whole.size, whole.eight_bit, whole.utf8_headers)
 
 
+@given(OCTETS, st.lists(st.integers(0, 5000), max_size=6))
+def test_blocks_become_the_content_of_the_whole(octets: bytes, places: list[int]) -> None:
+    """FT-48: the same bytes, size and needs as `Content.of`, or the same refusal."""
+    try:
+        whole = Content.of(octets, fix_eols=True)
+    except MessageError:
+        with pytest.raises(MessageError):
+            Content.from_blocks(split(octets, places))
+        return
+    made = Content.from_blocks(split(octets, places))
+    assert bytes(made) == bytes(whole)
+    assert (made.size, made.eight_bit, made.utf8_headers) == (whole.size, whole.eight_bit, whole.utf8_headers)
+    assert made.needs_dot_stuffing or not whole.needs_dot_stuffing
+
+
+def test_large_blocks_stay_apart_and_small_ones_are_joined() -> None:
+    """FT-48: so that no step takes as long as all of them; the first holds the whole header section."""
+    head, line = b"Subject: x\n\n", b"x" * 70 + b"\n"
+    made = Content.from_blocks([head, *[line * 1000] * 5, *[line] * 10])
+    assert [part.count(b"\r\n") for part in made.parts] == [1002, 1000, 1000, 1000, 1000, 10]
+    assert len(Content.from_blocks([line] * 10).parts) == 1
+
+
 @pytest.mark.parametrize(
     ("blocks", "why"),
     [

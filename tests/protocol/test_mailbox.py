@@ -9,12 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import RecipientError
-from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain
+from asyncsmtp.protocol.envelope import Mailbox, is_address_literal, is_domain, to_a_labels
 
 
 @pytest.mark.parametrize(
     ("text", "wire"),
     [
+        ("ann@ÅNGSTRÖM.example", "ann@xn--ngstrm-hua5l.example"),
         ("ann@example.org", None),
         ("a.b+c@example.org", None),
         ("=x@example.org", None),
@@ -82,8 +83,8 @@ def test_an_address_is_sent_as_it_is_written(text: str, wire: str | None) -> Non
         ("(x)ann@example.org", "not a valid local part"),
         ("alice@example.org)bob@example.com", "not a valid local part"),
         (".ann@example.org", "not a valid local part"),
-        ("ann.@example.org", "not a valid local part"),
-        ("a..b@example.org", "not a valid local part"),
+        ("..ann@example.org", "not a valid local part"),
+        ("...@example.org", "not a valid local part"),
         ('"ann@example.org', "not a valid local part"),
         ('ann"@example.org', "not a valid local part"),
         ('"a"b"@example.org', "not a valid local part"),
@@ -142,6 +143,67 @@ def test_an_invalid_address_is_refused_with_the_reason(text: str, why: str) -> N
         Mailbox.parse(text)
     assert why in str(refused.value)
     assert str(refused.value).isprintable()
+
+
+ENCODED = [
+    "=?x?q?victim=40corp.example=3e=00?=foo@x.example",
+    "=?utf-8?q?victim=40corp.example?=@x.example",
+    "=?utf-8?b?dmljdGlt?=@x.example",
+    "a.=?utf-8?q?b?=@x.example",
+    "a=?utf-8*en?q?b?=c@x.example",
+    '"=?utf-8?q?victim=40corp.example=3e?="@x.example',
+    '"a =?x?y?z?= b"@x.example',
+    '"=\\?utf-8?q\\?b?="@x.example',
+    "zoë=?utf-8?q?b?=@x.example",
+]
+
+
+@pytest.mark.parametrize("text", ENCODED)
+def test_an_encoded_word_in_a_local_part_is_refused(text: str) -> None:
+    """FT-05: readers of a header decode it, and see another address; RFC 2047 §5 forbids it there."""
+    with pytest.raises(RecipientError, match=r"encoded word|not a valid local part"):
+        Mailbox.parse(text)
+
+
+@pytest.mark.parametrize("local", ["=?a", "a?=", "a=?=b", "?=?", "a=b?c", "what?"])
+def test_the_characters_of_an_encoded_word_are_allowed(local: str) -> None:
+    """FT-05: RFC 5322 §3.2.3; such a local part decodes to nothing else."""
+    assert Mailbox.parse(f"{local}@x.example").local == local
+
+
+@pytest.mark.parametrize("text", ["abc.@docomo.ne.jp", "a..b@docomo.ne.jp", "a...b..@ezweb.ne.jp", "zoë.@x.example"])
+def test_dots_that_carriers_gave_out_are_kept(text: str) -> None:
+    """FT-46: with quotation marks it is the form of RFC 5321, and is kept too."""
+    assert Mailbox.parse(text).address == text
+    local, _, domain = text.partition("@")
+    assert Mailbox.parse(f'"{local}"@{domain}').address == f'"{local}"@{domain}'
+
+
+@pytest.mark.parametrize("text", ["\ufffd@x.example", "a\ufffdb@x.example", '"\ufffd"@x.example', "b@\ufffd.example"])
+def test_what_was_not_decoded_is_no_address(text: str) -> None:
+    """FT-01: U+FFFD stands for bytes that were lost, so two people would become one."""
+    with pytest.raises(RecipientError, match=r"U\+FFFD"):
+        Mailbox.parse(text)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "loc\u00adalhost",
+        "ｌｏｃａｌｈｏｓｔ",
+        "\u212aey.example",
+        "boo\u212a.example",
+        "ｅxample.org",
+        "①.example",
+        "a\u200db.example",
+    ],
+)
+def test_a_domain_that_becomes_another_is_refused(domain: str) -> None:
+    """FT-06: what IDNA 2003 or lower case would map to ASCII letters; U+212A is the Kelvin sign."""
+    with pytest.raises(RecipientError):
+        Mailbox.parse(f"ann@{domain}")
+    with pytest.raises(ValueError, match="domain"):
+        to_a_labels(domain)
 
 
 def test_two_spellings_of_a_domain_have_one_key() -> None:

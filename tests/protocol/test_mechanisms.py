@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 
 import pytest
 
+from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.auth import MECHANISMS, oauth_error
 from asyncsmtp.protocol.auth.credentials import (
     Bearer,
@@ -30,8 +31,9 @@ def said(
     """Return the initial response and the answer to each challenge; the mechanism must end then."""
     dialogue = BY_NAME[mechanism].begin(credentials, channel)
     found = [next(dialogue), *map(dialogue.send, challenges)]
-    with pytest.raises(StopIteration):
-        dialogue.send(b"more")
+    if challenges or mechanism not in ("PLAIN", "EXTERNAL"):  # which answer one prompt, if there is one
+        with pytest.raises(StopIteration):
+            dialogue.send(b"more")
     return found
 
 
@@ -45,9 +47,30 @@ def said(
     ],
 )
 def test_plain(credentials: Password, initial: bytes) -> None:
-    """W-46, SV-09 (RFC 4616 §4); a server that sends `334 ` gets the message again."""
+    """FT-19, W-46, SV-09 (RFC 4616 §4); a server that sends `334 ` gets the message again, whatever follows it."""
     assert said("PLAIN", credentials) == [b64decode(initial)]
-    assert said("PLAIN", credentials, b"") == [b64decode(initial)] * 2
+    for prompt in (b"", b"go on"):
+        assert said("PLAIN", credentials, prompt) == [b64decode(initial)] * 2
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "credentials", "what"),
+    [
+        ("PLAIN", Password("tim", Secret("a\0b")), "password"),
+        ("PLAIN", Password("t\0m", Secret("x")), "user name"),
+        ("LOGIN", Password("t\0m", Secret("x")), "user name"),
+        ("XOAUTH2", Bearer("tim", Secret("a\0b")), "token"),
+        ("XOAUTH2", Bearer("t\0m", Secret("x")), "user name"),
+        ("OAUTHBEARER", Bearer("tim", Secret("a\0b")), "token"),
+        ("OAUTHBEARER", Bearer("t\0m", Secret("x")), "user name"),
+        ("EXTERNAL", External("t\0m"), "identity to act as"),
+    ],
+)
+def test_what_a_mechanism_cannot_send_is_named(mechanism: str, credentials: Credentials, what: str) -> None:
+    """And not shown."""
+    with pytest.raises(InvalidArgument, match=rf"\bthe {what}\b") as refused:
+        said(mechanism, credentials)
+    assert "a\0b" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from base64 import b64encode
 import pytest
 
 from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, Refused, UnexpectedReply
-from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE, Bearer, CommandGenerator, Credentials, Password, Secret
+from asyncsmtp.protocol.auth.auth import MAX_CHALLENGE, Bearer, Channel, CommandGenerator, Credentials, Password, Secret
 from asyncsmtp.protocol.client import ClientProtocol
 from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 
@@ -16,10 +16,18 @@ from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_
 class Relay:
     """Answers what an opening says, one reply at a time."""
 
-    def __init__(self, credentials: Credentials | None = None, name: str = "client.example") -> None:
+    def __init__(
+        self, credentials: Credentials | None = None, name: str = "client.example", mechanisms: tuple[str, ...] = ()
+    ) -> None:
         self.protocol = ClientProtocol()
         self.said: list[bytes] = []
-        opening = OpeningOptions(name, Security.IMPLICIT_TLS, credentials)
+        opening = OpeningOptions(
+            name,
+            Security.IMPLICIT_TLS,
+            credentials,
+            channel=lambda: Channel(nonce="a-nonce-for-all-tests"),
+            mechanisms=mechanisms,
+        )
         self.steps: CommandGenerator = open_session(self.protocol, opening)
         next(self.steps)
 
@@ -34,9 +42,9 @@ class Relay:
         return False
 
 
-def login(credentials: Credentials, mechanisms: bytes = b"PLAIN LOGIN XOAUTH2") -> Relay:
+def login(credentials: Credentials, mechanisms: bytes = b"PLAIN LOGIN XOAUTH2", wanted: tuple[str, ...] = ()) -> Relay:
     """A relay to which the first AUTH was just sent."""
-    relay = Relay(credentials)
+    relay = Relay(credentials, mechanisms=wanted)
     assert not relay.answer(b"220 relay", b"250-relay\r\n250 AUTH " + mechanisms)
     return relay
 
@@ -87,11 +95,14 @@ def test_a_line_of_512_octets_holds_its_initial_response() -> None:
         assert len(relay.said[-1]) <= 512
 
 
-def test_a_challenge_where_none_is_due_does_not_get_the_initial_response() -> None:
-    """AU-06: only an empty challenge asks for it."""
-    relay = login(Password("ann", Secret("x" * 400)), b"PLAIN")
-    assert not relay.answer(b"334 PDEyMzRAcmVsYXk+")
-    assert relay.said[-1] == b"*\r\n"
+@pytest.mark.parametrize("prompt", [b"334 PDEyMzRAcmVsYXk+", b"334 go on", b"334  "])
+def test_any_challenge_asks_for_the_initial_response_that_was_held_back(prompt: bytes) -> None:
+    """FT-19: nothing was sent yet that it could be about."""
+    for credentials, mechanism in ((Password("ann", Secret("x" * 400)), b"PLAIN"), (LONG, b"XOAUTH2")):
+        relay = login(credentials, mechanism)
+        assert not relay.answer(prompt)
+        assert len(relay.said[-1]) > 400
+        assert relay.answer(b"235 welcome")
 
 
 def test_a_mechanism_may_be_refused_before_its_initial_response() -> None:
@@ -110,19 +121,23 @@ def test_the_reason_of_a_failure_is_answered_after_a_late_initial_response_as_we
         relay.answer(b"535 no")
 
 
+TOO_LONG = b"".join(b"334-" + b"QUJD" * 400 + b"\r\n" for _ in range(6)) + b"334 QUJD"
+
+
 @pytest.mark.parametrize(
-    "challenge",
+    ("mechanism", "challenge"),
     [
-        b"334 !!!",
-        b"334 VXNlcm5hbWU",
-        b"334 VXNlcm5hbWU6 x",
-        b"334 \xff",
-        b"".join(b"334-" + b"QUJD" * 400 + b"\r\n" for _ in range(6)) + b"334 QUJD",
+        ("CRAM-MD5", b"334 !!!"),
+        ("CRAM-MD5", b"334 VXNlcm5hbW"[:-1]),
+        ("CRAM-MD5", b"334 VXNlcm5hbWU6 x"),
+        ("SCRAM-SHA-256", b"334 \xff"),
+        ("CRAM-MD5", TOO_LONG),
+        ("LOGIN", TOO_LONG),
     ],
 )
-def test_a_challenge_that_cannot_be_read_is_cancelled(challenge: bytes) -> None:
-    """N-08, D-07, AU-06, W-49: bad base64, and more than 8 KiB of it."""
-    relay = login(ANN, b"LOGIN")
+def test_a_challenge_that_cannot_be_read_is_cancelled(mechanism: str, challenge: bytes) -> None:
+    """N-08, D-07, AU-06, W-49: bad base64 where the challenge counts, and more than 8 KiB of it."""
+    relay = login(ANN, mechanism.encode(), (mechanism,))
     assert not relay.answer(challenge)
     assert relay.said[-1] == b"*\r\n"
     with pytest.raises(AuthenticationRefused, match="501 cancelled"):
@@ -141,7 +156,7 @@ def test_a_long_challenge_is_read() -> None:
 def test_challenges_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-06, W-52: four are answered, though the mechanism would go on."""
     from asyncsmtp.protocol.auth import auth
-    from asyncsmtp.protocol.auth.auth import Channel, Mechanism, SaslDialogue
+    from asyncsmtp.protocol.auth.auth import Mechanism, SaslDialogue
 
     def patient(credentials: Credentials, channel: Channel) -> SaslDialogue:
         while True:

@@ -190,7 +190,7 @@ def test_a_malformed_line_is_quoted_short_and_escaped() -> None:
     """WI-10, CT-01: the error is shown on a terminal."""
     with pytest.raises(RemoteProtocolError, match=r"“\\x1b\]0;pwn\\x07") as refused:
         read(b"\x1b]0;pwn\x07" + b"x" * 2000 + b"\r\n")
-    assert len(str(refused.value)) < 250
+    assert len(str(refused.value)) < 300
 
 
 @given(st.lists(REPLIES, max_size=4), st.lists(st.integers(0, 1000), max_size=8))
@@ -279,7 +279,7 @@ def test_a_dialogue_shows_the_lines_as_they_came() -> None:
 def test_secrets_are_starred_out_of_each_line() -> None:
     """AU-09: a relay that echoes the password must not get it into a log."""
     reply = Reply(535, (b"hunter2 is wrong", b"aHVudGVyMg== too, hunter2"))
-    assert reply.redact((b"aHVudGVyMg", b"hunter2")) == Reply(535, (b"*** is wrong", b"***== too, ***"))
+    assert reply.redact([b"hunter2"]) == Reply(535, (b"*** is wrong", b"*** too, ***"))
 
 
 @given(st.text(max_size=50), st.integers(1, 20) | st.none())

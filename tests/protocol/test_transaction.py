@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.errors import DeliveryRefused, LocalProtocolError, UnexpectedReply
+from asyncsmtp.errors import DeliveryRefused, LocalProtocolError
 from asyncsmtp.protocol.commands import DATA, END_OF_CONTENT, RSET, Command, Verb
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
@@ -216,16 +216,57 @@ def test_a_421_after_the_end_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("reply", [LATER, NO, Reply(503)])
-def test_rset_cannot_be_refused(reply: Reply) -> None:
-    """WI-06, RFC 5321 §4.1.1.5: what it seems to be answered is the reply to the command before it."""
+def test_what_was_answered_before_a_refused_rset_stays(reply: Reply) -> None:
+    """FT-12, WI-06: whether the replies are one off shows at QUIT; a transaction behind it was not begun."""
     transaction = after(ONE, OK, NO, NO)
     transaction.commands_to_send()
-    with pytest.raises(UnexpectedReply, match="RSET"):
-        transaction.receive_reply(RSET, reply)
+    transaction.receive_reply(RSET, reply)
+    assert transaction.build_delivery().outcomes == (Outcome.REJECTED,)
+    assert (transaction.reset_reply, transaction.is_begun) == (reply, True)
     transaction = Transaction(ONE)
-    transaction.commands_to_send(after_content=True)
-    with pytest.raises(UnexpectedReply, match="RSET"):
-        transaction.receive_reply(RSET, reply)
+    assert transaction.commands_to_send(after_content=True)[0] is RSET
+    transaction.receive_reply(RSET, reply)
+    assert (transaction.reset_reply, transaction.is_begun) == (reply, False)
+
+
+def test_only_those_without_a_reply_are_in_doubt() -> None:
+    """FT-12: a refused recipient has its reply; what an LMTP server answered too, unless replies are one off."""
+    envelope = Envelope.of("ann@example.org", ["a@example.net", "b@example.net", "c@example.net"])
+    for lmtp, shifted, doubtful in ((False, False, 2), (False, True, 2), (True, False, 1), (True, True, 2)):
+        transaction = Transaction(envelope, lmtp=lmtp)
+        for command, reply in zip(transaction.commands_to_send(), (OK, OK, NO, OK, Reply(354)), strict=True):
+            transaction.receive_reply(command, reply)
+        transaction.end_content()
+        if lmtp:
+            transaction.receive_reply(END_OF_CONTENT, OK)
+        part, delivery = transaction.divide(shifted=shifted, host="relay:25")
+        assert len(part.forward_paths) == doubtful
+        assert delivery is not None
+        assert delivery.host == "relay:25"
+        assert delivery.outcomes[1:] == (Outcome.REJECTED, Outcome.DEFERRED)
+
+
+def test_all_are_in_doubt_where_no_reply_is_certain() -> None:
+    """FT-12: nobody was refused; RCPT is not answered; or the replies to chunks are one off, with no 354 before."""
+    assert after(ONE, OK, OK, Reply(354)).divide(shifted=False)[1] is None
+    transaction = Transaction(ONE)
+    assert transaction.divide(shifted=False) == (ONE, None)
+    assert after(ONE, OK, NO, NO).divide(shifted=True) == (ONE, None)
+    two = Envelope.of("ann@example.org", ["a@example.net", "b@example.net"])
+    chunked = Transaction(two, chunked=True)
+    for command, reply in zip(chunked.commands_to_send(), (OK, OK, NO), strict=True):
+        chunked.receive_reply(command, reply)
+    assert chunked.divide(shifted=True) == (two, None)
+    assert chunked.divide(shifted=False)[1] is not None
+
+
+def test_a_positive_reply_to_the_content_is_known() -> None:
+    """FT-12: what was accepted is accepted, whatever the RSET before it was answered with."""
+    transaction = after(ONE, OK, OK, Reply(354))
+    assert not transaction.has_accepted_content
+    transaction.end_content()
+    transaction.receive_reply(END_OF_CONTENT, OK)
+    assert transaction.has_accepted_content
 
 
 REFUSALS = st.sampled_from([LATER, NO, Reply(552, (b"5.2.2 full",))])

@@ -107,6 +107,8 @@ class Client:
     def _handle(self, exchange: Exchange) -> None:
         if exchange.command is None:
             return
+        if exchange.command is QUIT and exchange.reply.positive and exchange.reply.code != 221:
+            self.error = UnexpectedReply(f"the relay answered QUIT with “{exchange.reply}”: its replies are one off")
         early = not self._receivers  # refused while the content was being written
         transaction = self.transactions[-1] if early else self._receivers.popleft()
         if transaction is None:
@@ -129,6 +131,10 @@ class Client:
             self._opening = False
 
     def _send(self) -> None:
+        if self.protocol.reset_refused:
+            if self.protocol.can_send(QUIT):
+                self._say(None, (QUIT,))
+            return
         current = self.transactions[-1] if self.transactions else None
         if current is None or current.phase is Phase.DONE:
             current = self._begin()

@@ -18,7 +18,13 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from asyncsmtp.errors import AuthenticationRefused, ExtensionNotSupported, Refused, ServerNotAuthenticated
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    ExtensionNotSupported,
+    InvalidArgument,
+    Refused,
+    ServerNotAuthenticated,
+)
 from asyncsmtp.protocol.auth.credentials import (
     Bearer,
     Channel,
@@ -34,6 +40,7 @@ from asyncsmtp.protocol.auth.credentials import (
 from asyncsmtp.protocol.auth.scram import can_bind, can_prepare, scram
 from asyncsmtp.protocol.client import AUTH_CHALLENGE, ClientProtocol
 from asyncsmtp.protocol.commands import MAX_LINE, Command, Verb, auth, response
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import Reply, Severity, safe_text
 
 __all__ = [
@@ -55,20 +62,19 @@ __all__ = [
     "Secret",
     "choose_mechanisms",
     "log_in",
-    "redacted",
+    "mask_credentials",
 ]
 
 PLUS = "-PLUS"  # suffix of the names of mechanisms with channel binding (RFC 5801 §3)
 
 
 def plain(credentials: Password, channel: Channel) -> SaslDialogue:
-    """Run PLAIN (RFC 4616)."""
+    """Run PLAIN (RFC 4616); a server that ignored the initial response asks for it, and its words do not matter."""
     authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
     user = encode_name(credentials.username, "user name")
     message = b"\0".join((authzid, user, credentials.secret.encode("password")))
-    challenge = yield message
-    if challenge == b"":  # a server that ignored the initial response asks for it
-        yield message
+    yield message
+    yield message
 
 
 def login(credentials: Password, channel: Channel) -> SaslDialogue:
@@ -91,9 +97,8 @@ def cram_md5(credentials: Password, channel: Channel) -> SaslDialogue:
 def external(credentials: External, channel: Channel) -> SaslDialogue:
     """Run EXTERNAL (RFC 4422, Appendix A): the certificate authenticates; only the identity to act as is sent."""
     authzid = encode_name(credentials.authzid, "identity to act as") if credentials.authzid else b""
-    challenge = yield authzid
-    if challenge == b"":
-        yield authzid
+    yield authzid
+    yield authzid
 
 
 def xoauth2(credentials: Bearer, channel: Channel) -> SaslDialogue:
@@ -132,6 +137,8 @@ class Mechanism:
         condition: tells if credentials of that type can be used on this channel.
         min_challenges: challenges that must have been answered before a 235 counts; the last one has the relay's proof.
         failure_reason: extracts from a challenge the reason of a following failure, for people.
+        has_prompts: true if its challenges decide nothing; servers send `334 Username:` and `334 go on` as well as
+            base64, so they are not judged.
         is_default: true if it is used without being named; CRAM-MD5 is not, being weak.
     """
 
@@ -141,6 +148,7 @@ class Mechanism:
     condition: Callable[[Any, Channel], bool] = lambda credentials, channel: True
     min_challenges: int = 0
     failure_reason: Callable[[bytes], str] = lambda challenge: ""
+    has_prompts: bool = False
     is_default: bool = True
 
     @property
@@ -161,17 +169,17 @@ def _scram(name: str, algorithm: str, *, plus: bool = False) -> Mechanism:
 
 
 MECHANISMS = (  # in order of preference
-    Mechanism("OAUTHBEARER", Bearer, oauthbearer, failure_reason=oauth_error),
-    Mechanism("XOAUTH2", Bearer, xoauth2, failure_reason=oauth_error),
-    Mechanism("EXTERNAL", External, external),
+    Mechanism("OAUTHBEARER", Bearer, oauthbearer, failure_reason=oauth_error, has_prompts=True),
+    Mechanism("XOAUTH2", Bearer, xoauth2, failure_reason=oauth_error, has_prompts=True),
+    Mechanism("EXTERNAL", External, external, has_prompts=True),
     _scram("SCRAM-SHA-512-PLUS", "sha512", plus=True),
     _scram("SCRAM-SHA-256-PLUS", "sha256", plus=True),
     _scram("SCRAM-SHA-1-PLUS", "sha1", plus=True),
     _scram("SCRAM-SHA-512", "sha512"),
     _scram("SCRAM-SHA-256", "sha256"),
     _scram("SCRAM-SHA-1", "sha1"),
-    Mechanism("PLAIN", Password, plain),
-    Mechanism("LOGIN", Password, login),
+    Mechanism("PLAIN", Password, plain, has_prompts=True),
+    Mechanism("LOGIN", Password, login, has_prompts=True),
     Mechanism("CRAM-MD5", Password, cram_md5, is_default=False),
 )
 NAMES = tuple(mechanism.name for mechanism in MECHANISMS)
@@ -190,23 +198,24 @@ def choose_mechanisms(
     return tuple(m for m in listed if m.name in names and m.is_usable(credentials, channel))
 
 
-def redacted(credentials: Credentials, channel: Channel) -> tuple[bytes, ...]:
-    """Return the byte strings that no log may show, longer ones first: the secret, and its base64 in all mechanisms.
+def mask_credentials(mask: SecretMask, credentials: Credentials | None) -> None:
+    """Mask the secret of credentials, and what each mechanism sends of it.
 
     Raises:
         InvalidArgument: the credentials contain a character that a mechanism cannot send.
     """
-    if isinstance(credentials, External):
-        return ()
+    if credentials is None or isinstance(credentials, External):
+        return
     name, secret = credentials.username, credentials.secret
     password = credentials if isinstance(credentials, Password) else Password(name, secret)
-    token = Bearer(name, secret)
-    messages = [next(plain(password, channel)), next(xoauth2(token, channel)), next(oauthbearer(token, channel))]
     octets = secret.encode("password or token")
-    encoded = (b64encode(form).rstrip(b"=") for form in (octets, *filter(None, messages)))
-    return tuple(sorted({octets, *encoded}, key=len, reverse=True))
+    mask.add(octets)
+    if len(octets) < SHORT:  # a longer one is found in any base64; this much of it would also match by chance
+        messages = (next(plain(password, Channel())), next(xoauth2(Bearer(name, secret), Channel())))
+        mask.add_encoded(*(b64encode(message) for message in (octets, *filter(None, messages))))
 
 
+SHORT = 16  # bytes of a secret
 MAX_ROUNDS = 4  # challenges answered in one attempt
 MAX_CHALLENGE = 8192  # bytes of base64
 SUCCESS = 235
@@ -238,11 +247,14 @@ def log_in(
     mechanisms: Sequence[Mechanism] = choose_mechanisms(credentials, offered, channel, wanted)
     if not mechanisms:
         raise ExtensionNotSupported("AUTH", _explain_no_mechanism(credentials, offered, wanted))
-    protocol.redacted = redacted(credentials, channel)
-    while mechanisms:
-        mechanism, *others = mechanisms
-        result = yield from _authenticate(protocol, mechanism, mechanism.begin(credentials, channel))
-        mechanisms = result.remaining(mechanism, others)
+    try:
+        mask_credentials(protocol.mask, credentials)
+        while mechanisms:
+            mechanism, *others = mechanisms
+            result = yield from _authenticate(protocol, mechanism, mechanism.begin(credentials, channel))
+            mechanisms = result.remaining(mechanism, others)
+    except InvalidArgument as error:
+        raise error.with_traceback(None) from None  # the frames that raised it hold what would have been sent
     result.raise_for_failure(mechanism)
 
 
@@ -279,7 +291,7 @@ class _Attempt:
     def raise_for_failure(self, mechanism: Mechanism) -> None:
         """Raise the error for this result, if it is not a success."""
         command = auth(mechanism.name)  # without the secret: errors are shown and logged
-        if self.reply.code == SUCCESS:
+        if self.reply.code == SUCCESS or self._is_logged_in:
             if self.answered < mechanism.min_challenges:
                 raise ServerNotAuthenticated(command, self.reply)
         elif self.cancelled:
@@ -287,19 +299,43 @@ class _Attempt:
         elif self.reply.severity is Severity.TRANSIENT:
             raise Refused(command, self.reply, "the credentials were not checked: try again later")
         else:
-            advice = "check the user name and the password"
+            is_about_credentials = AuthenticationRefused(command, self.reply).is_about_credentials
+            advice = (
+                "check the user name and the password" if is_about_credentials else _ADVICE.get(self.reply.code, "")
+            )
             raise AuthenticationRefused(command, self.reply, self.reason or advice)
+
+    @property
+    def _is_logged_in(self) -> bool:
+        """True for "503 already authenticated": the session has a user, such as that of its client certificate.
+
+        RFC 4954 §4: "After an AUTH command has been successfully completed, no more AUTH commands may be issued in the
+        same session", and a server "MUST reject any further AUTH commands with a 503 reply". The same code stands for
+        other commands out of sequence, so the words decide.
+        """
+        return self.reply.code == BAD_SEQUENCE and not self.cancelled and b"already" in self.reply.lines[-1].lower()
+
+
+BAD_SEQUENCE = 503
+_USE_TLS = "the relay wants TLS before a login: use smtps://, or smtp:// with STARTTLS"
+_OTHER_MECHANISM = "the relay does not accept this mechanism for this user: name another one in the login"
+_ADVICE = {  # RFC 4954 §6, RFC 5321 §4.2.2; by the reply code
+    **dict.fromkeys((500, 502), "the relay does not know AUTH: use its port for submission, 587 or 465"),
+    BAD_SEQUENCE: "the relay does not expect a login here",
+    **dict.fromkeys((504, 534), _OTHER_MECHANISM),
+    **dict.fromkeys((530, 538), _USE_TLS),
+}
 
 
 def _authenticate(
     protocol: ClientProtocol, mechanism: Mechanism, dialogue: Generator[bytes | None, bytes, None]
 ) -> Generator[Command, Reply, _Attempt]:
     """Run one mechanism to its final reply; cancel with `*` at a challenge that cannot be answered."""
-    reply = yield from _begin(protocol, mechanism.name, next(dialogue))
+    reply = yield from _begin(mechanism.name, next(dialogue))
     reason, answered = "", 0
     while reply.code == AUTH_CHALLENGE:
         try:
-            challenge = _decode(protocol.challenge)
+            challenge = _decode(protocol.challenge, lenient=mechanism.has_prompts)
             answer = _answer(dialogue, challenge, answered)
         except MechanismFailed as failure:
             reason = str(failure)
@@ -307,7 +343,7 @@ def _authenticate(
         reason, answered = mechanism.failure_reason(challenge), answered + 1
         reply = yield response(answer)
     else:
-        return _Attempt(reply, _redact(protocol, reason), answered=answered)
+        return _Attempt(reply, protocol.mask.mask_text(reason), answered=answered)
     reply = yield Command(Verb.CANCEL)
     return _Attempt(reply, reason, cancelled=True)
 
@@ -321,28 +357,28 @@ def _answer(dialogue: Generator[bytes | None, bytes, None], challenge: bytes, an
         raise MechanismFailed("the relay sent another challenge after the end of the mechanism") from None
 
 
-def _begin(
-    protocol: ClientProtocol, mechanism: str, initial_response: bytes | None
-) -> Generator[Command, Reply, Reply]:
-    """Send AUTH; an initial response too long for the line answers an empty challenge instead (RFC 4954 §4)."""
+def _begin(mechanism: str, initial_response: bytes | None) -> Generator[Command, Reply, Reply]:
+    """Send AUTH; an initial response too long for the line answers the first challenge instead (RFC 4954 §4).
+
+    That challenge should be empty. Whatever it is, it asks for the response: nothing was sent yet that it could answer.
+    """
     command = auth(mechanism, initial_response)
     if initial_response is None or len(bytes(command)) <= MAX_LINE:
         return (yield command)
     reply = yield auth(mechanism)
-    if reply.code != AUTH_CHALLENGE or any(protocol.challenge):
+    if reply.code != AUTH_CHALLENGE:
         return reply
     return (yield response(initial_response))
 
 
-def _decode(challenge: Sequence[bytes]) -> bytes:
-    octets = b"".join(challenge)
+def _decode(challenge: Sequence[bytes], *, lenient: bool) -> bytes:
+    """Decode a challenge; blanks around it and missing padding are forgiven. With `lenient` nothing is an error."""
+    octets = b"".join(challenge).strip()
     if len(octets) > MAX_CHALLENGE:
         raise MechanismFailed(f"the challenge is longer than {MAX_CHALLENGE} bytes")
     try:
-        return b64decode(octets, validate=True)
+        return b64decode(octets + b"=" * (-len(octets) % 4), validate=True)
     except binascii.Error:
+        if lenient:
+            return b""
         raise MechanismFailed("the challenge is not base64") from None
-
-
-def _redact(protocol: ClientProtocol, reason: str) -> str:
-    return Reply(AUTH_CHALLENGE, (reason.encode("utf-8"),)).redact(protocol.redacted).text
