@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asyncsmtp.errors import MessageError, check_type
 from asyncsmtp.mail.headers import encode_utf8
+from asyncsmtp.protocol.content import check_canonical
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "AttachmentReader",
     "detect_type",
     "format_disposition",
+    "format_parameter",
+    "format_type",
     "sanitize_filename",
+    "with_crlf",
 ]
 
 OCTET_STREAM = "application/octet-stream"  # the type of unknown content
@@ -41,9 +45,13 @@ _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u20
 _EDGE_CHARACTERS = re.compile(r"^[\s.]+|[\s.]+$")  # systems strip them, or hide the file
 _TYPE = re.compile(r"-*[A-Za-z0-9][A-Za-z0-9-]*/[-+.]*[A-Za-z0-9][A-Za-z0-9.+-]*")
 _PLAIN_NAME = re.compile(r"[ -~]{1,50}")
-_MAX_SEGMENT = 60  # bytes of one continuation (RFC 2231 §3), so that its line stays below 78
+_MAX_SEGMENT = 56  # bytes of one continuation (RFC 2231 §3), so that its line stays below 78
 _ATTRIBUTE_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$&+-.^_`{|}~")
-_NOT_BASE64_TYPES = ("message/", "multipart/")  # 7bit, 8bit or binary only, RFC 2045 §6.4
+_PARAMETER = re.compile(  # with the semicolon before it, RFC 2045 §5.1
+    r"""\s*;\s*([!#$%&'*+.^_`{|}~A-Za-z0-9-]+)\s*=\s*("(?:[ -!#-\[\]-~]|\\[ -~])*"|[!#$%&'*+.^_`{|}~A-Za-z0-9-]+)\s*"""
+)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`{|}~A-Za-z0-9-]+")
+_CALENDAR_METHOD = re.compile(rb"^METHOD:([A-Za-z-]{1,40})[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,10 @@ class Attachment:
     Attributes:
         name: the file name shown to the reader. Folders, control characters and invisible characters are removed.
         data: the content.
-        type: such as `application/pdf`; if empty, guessed from the name, then from the content. A message (`message/…`)
-            becomes `application/octet-stream`, since base64 is not allowed for it.
+        type: such as `application/pdf` or `text/calendar; method=REQUEST`; if empty, guessed from the name, then from
+            the content. An iCalendar object without `method` gets that of its METHOD line (RFC 6047 §2.4). A message
+            (`message/rfc822`) that has a NUL or a line over 998 bytes, and a `multipart/…`, become
+            `application/octet-stream`, since base64 is not allowed for them.
     """
 
     name: str
@@ -66,10 +76,18 @@ class Attachment:
         check_type("data", self.data, bytes, bytearray)
         check_type("type", self.type, str)
         object.__setattr__(self, "name", sanitize_filename(self.name))
-        type_ = self.type.lower() or guess_type(self.name, self.data)
-        object.__setattr__(self, "type", OCTET_STREAM if type_.startswith(_NOT_BASE64_TYPES) else type_)
-        if not _TYPE.fullmatch(self.type):
-            raise MessageError(f"the type of {self.name} must look like image/png")
+        type_, parameters = _parse_type(self.type or guess_type(self.name, self.data), self.name)
+        if type_.startswith("multipart/") or (type_.startswith("message/") and not _fits_lines(self.data)):
+            type_, parameters = OCTET_STREAM, {}
+        elif type_ == "text/calendar" and (found := _CALENDAR_METHOD.search(self.data[:_SNIFF_LENGTH])):
+            parameters.setdefault("method", found[1].decode("ascii").upper())
+        written = [f"{name}={_quote(value)}" for name, value in parameters.items()]
+        object.__setattr__(self, "type", "; ".join([type_, *written]))
+
+    @property
+    def is_message(self) -> bool:
+        """True for a type whose data goes as it is, in 7 or 8 bits (RFC 2045 §6.4)."""
+        return self.type.startswith("message/")
 
     @classmethod
     def from_path(cls, path: str | Path, type: str = "") -> Attachment:  # noqa: A002
@@ -96,6 +114,51 @@ class AttachmentPattern:
 
 
 AttachmentReader = Callable[[str], bytes]
+
+
+def _parse_type(text: str, name: str) -> tuple[str, dict[str, str]]:
+    """Return a media type in lower case, and its parameters; raise MessageError for one that is not valid."""
+    type_, semicolon, rest = text.partition(";")
+    type_, rest = type_.strip().lower(), (semicolon + rest).strip().removesuffix(";")
+    parameters: dict[str, str] = {}
+    at = 0
+    while found := _PARAMETER.match(rest, at):
+        attribute, value = found[1].lower(), found[2]
+        if attribute in parameters or len(value) > MAX_NAME_LENGTH:
+            break
+        parameters[attribute] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+        at = found.end()
+    if not _TYPE.fullmatch(type_) or at < len(rest):
+        why = "must look like image/png or text/calendar; method=REQUEST"
+        raise MessageError(f"the type of {safe_text(name, 80)} {why}")
+    return type_, parameters
+
+
+def format_type(text: str) -> bytes:
+    """Return `Content-Type: …` for the type of an attachment, a line for each parameter if it is long."""
+    end = text.find(";")
+    words = [text] if end < 0 else [text[:end], *(f"{each[1]}={each[2]}" for each in _PARAMETER.finditer(text, end))]
+    short = f"Content-Type: {'; '.join(words)}\r\n"
+    return (short if len(short) <= 78 else "Content-Type: " + ";\r\n ".join(words) + "\r\n").encode("ascii")
+
+
+def _quote(value: str) -> str:
+    return value if _TOKEN.fullmatch(value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+def _fits_lines(data: bytes) -> bool:
+    """Return whether data can go without a transfer encoding, but for its line ends."""
+    try:
+        check_canonical(with_crlf(data))
+    except MessageError:
+        return False
+    return True
+
+
+def with_crlf(data: bytes) -> bytes:
+    """Return data with each line end as CRLF, and with one at its end."""
+    data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
+    return data if data.endswith(b"\r\n") else data + b"\r\n"
 
 
 def guess_type(name: str, data: bytes) -> str:
@@ -133,16 +196,21 @@ def sanitize_filename(name: str) -> str:
 
 def format_disposition(kind: str, name: str) -> bytes:
     """Return `Content-Disposition: kind; filename=…` for a sanitized name."""
-    if _PLAIN_NAME.fullmatch(name) and "=?" not in name:
-        quoted = re.sub(r'(["\\])', r"\\\1", name)
-        return f'Content-Disposition: {kind}; filename="{quoted}"\r\n'.encode("ascii")
-    segments = _percent_encode(name)
+    parameters = format_parameter("filename", name)
+    fold = " " if parameters[0].endswith('"') else "\r\n "
+    return f"Content-Disposition: {kind};{fold}".encode("ascii") + ";\r\n ".join(parameters).encode("ascii") + b"\r\n"
+
+
+def format_parameter(attribute: str, value: str) -> list[str]:
+    """Return a parameter of a MIME field: quoted, or percent-encoded in one or more segments (RFC 2231)."""
+    if _PLAIN_NAME.fullmatch(value) and "=?" not in value:
+        quoted = re.sub(r'(["\\])', r"\\\1", value)
+        return [f'{attribute}="{quoted}"']
+    segments = _percent_encode(value)
     if len(segments) == 1:
-        parameters = [f"filename*=utf-8''{segments[0]}"]
-    else:
-        parameters = [f"filename*{number}*={segment}" for number, segment in enumerate(segments)]
-        parameters[0] = parameters[0].replace("=", "=utf-8''", 1)
-    return f"Content-Disposition: {kind};\r\n ".encode("ascii") + ";\r\n ".join(parameters).encode("ascii") + b"\r\n"
+        return [f"{attribute}*=utf-8''{segments[0]}"]
+    parameters = [f"{attribute}*{number}*={segment}" for number, segment in enumerate(segments)]
+    return [parameters[0].replace("=", "=utf-8''", 1), *parameters[1:]]
 
 
 @cache

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from asyncsmtp.errors import MessageError
-from asyncsmtp.mail.address import Address
+from asyncsmtp.mail.address import Address, AddressGroup
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "format_message_id",
     "format_tokens",
     "format_unstructured",
+    "has_control_character",
+    "strip_brackets",
 ]
 
 MAX_ENCODED_LINE = 76  # bytes of a line with an encoded word, RFC 2047 §2
@@ -160,12 +162,15 @@ def format_tokens(name: str, value: str) -> bytes:
     return fold(name, _WORDS.findall(value))
 
 
-def format_addresses(name: str, values: Iterable[Address]) -> bytes:
-    """Return a list of mailboxes; display names are quoted or encoded, addresses are not changed.
+def format_addresses(name: str, values: Iterable[Address | AddressGroup]) -> bytes:
+    """Return a list of mailboxes and groups; display names are quoted or encoded, addresses are not changed.
 
-    An address with other characters than ASCII stays in UTF-8: the message then needs SMTPUTF8 (RFC 6532).
+    An address with other characters than ASCII stays in UTF-8: the message then needs SMTPUTF8 (RFC 6532). Nothing is
+    returned for no values: a list must not be empty (RFC 5322 §3.6.3).
     """
     words = [word for value in values for word in _address_words(name, value)]
+    if not words:
+        return b""
     words[-1] = words[-1].removesuffix(",")
     if len(line := f"{name}: {' '.join(words)}") <= MAX_ENCODED_LINE:
         return encode_utf8(line) + b"\r\n"
@@ -192,11 +197,17 @@ def format_message_id(value: str, name: str = "Message-ID") -> bytes:
 
 
 def format_content_id(value: str) -> bytes:
-    """Return a Content-ID field for `value`, the name that `cid:` URLs use (RFC 2392), without angle brackets."""
+    """Return a Content-ID field for `value`, the name that `cid:` URLs use (RFC 2392), or that name in brackets."""
+    value = strip_brackets(value)
     if len(value) > 200 or not _CID.fullmatch(value):
         why = f"“{safe_text(value, 80)}” is not a valid name for an image"
         raise MessageError(f"{why}: use letters, digits, “.”, “-” and “_”", "cid")
     return f"Content-ID: <{value}>\r\n".encode("ascii")
+
+
+def strip_brackets(value: str) -> str:
+    """Return an identifier as `email.utils.make_msgid` makes it without its angle brackets."""
+    return value[1:-1] if value.startswith("<") and value.endswith(">") else value
 
 
 def check_header_name(name: str) -> None:
@@ -244,6 +255,11 @@ def fold(name: str, words: Iterable[tuple[str, str]]) -> bytes:
     return b"\r\n".join(octets) + b"\r\n"
 
 
+def has_control_character(text: str) -> bool:
+    """Return whether text has a line break, a NUL or another control character but a tab."""
+    return _CONTROL.search(text) is not None
+
+
 def _check_value(name: str, value: str) -> None:
     if found := _CONTROL.search(value):
         what = "a line break" if found[0] in "\r\n" else f"the control character U+{ord(found[0]):04X}"
@@ -275,16 +291,26 @@ def _encode_for_field(name: str, text: str, limit: int) -> list[str]:
         raise MessageError(str(error), name) from error
 
 
-def _address_words(name: str, value: Address) -> list[str]:
-    """Return a mailbox of a list as words that stay whole, including the comma after it."""
-    display = value.name.strip(" \t")
+def _address_words(name: str, value: Address | AddressGroup) -> list[str]:
+    """Return a mailbox or group of a list as words that stay whole, including the comma after it."""
+    if isinstance(value, Address):
+        words = _phrase(name, value.name)
+        return [*words, f"<{value.mailbox.address}>,"] if words else [f"{value.mailbox.address},"]
+    words = _phrase(name, value.name) or ['""']
+    words[-1] += ":"
+    words += [word for member in value.members for word in _address_words(name, member)]
+    words[-1] = words[-1].removesuffix(",") + ";,"
+    return words
+
+
+def _phrase(name: str, display: str) -> list[str]:
+    """Return a display name as words: as it is, in quotation marks, or as encoded words."""
+    display = display.strip(" \t")
     _check_value(name, display)
     if not display:
-        return [f"{value.mailbox.address},"]
+        return []
     if _PHRASE.fullmatch(display) and "=?" not in display:
-        words = display.split(" ")
-    elif _QUOTABLE.fullmatch(display) and "=?" not in display:
-        words = ['"' + re.sub(r'(["\\])', r"\\\1", display) + '"']
-    else:
-        words = _encode_for_field(name, display, MAX_ENCODED_LINE - len(name) - 2)
-    return [*words, f"<{value.mailbox.address}>,"]
+        return display.split(" ")
+    if _QUOTABLE.fullmatch(display) and "=?" not in display:
+        return ['"' + re.sub(r'(["\\])', r"\\\1", display) + '"']
+    return _encode_for_field(name, display, MAX_ENCODED_LINE - len(name) - 2)

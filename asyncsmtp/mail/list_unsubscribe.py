@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b32encode
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from asyncsmtp.errors import MessageError, RecipientError
 from asyncsmtp.mail import headers
@@ -75,8 +76,9 @@ class Unsubscribe:
         """Return List-Unsubscribe and, with `one_click`, List-Unsubscribe-Post."""
         ways = [f"<{self.url_for(mailbox)}>"]
         if self.mailto is not None:
-            to = Address.parse(self.mailto).mailbox.address
-            ways.append(f"<mailto:{to}?subject={unsubscribe_token(self.secret, mailbox)}>")
+            to = Address.parse(self.mailto).mailbox
+            local = quote(to.local, safe="!$'*+-._~")  # RFC 6068 §2: a ? or & would end it
+            ways.append(f"<mailto:{local}@{to.domain}?subject={unsubscribe_token(self.secret, mailbox)}>")
         octets = headers.format_tokens("List-Unsubscribe", ", ".join(ways))
         # RFC 8058 §3.1: "The List-Unsubscribe-Post header MUST contain the single key/value pair
         # "List-Unsubscribe=One-Click"."
@@ -115,6 +117,9 @@ class ReturnPath:
             raise MessageError("{{ token }} must come before the @", "return_path")
         self._fixed = None if after else mailbox
         self._domain = mailbox.domain
+        begin, end = re.escape(self._before), re.escape(self._after.rpartition("@")[0])
+        around = (begin or "(?<![a-z0-9])", end or "(?![a-z0-9])")
+        self._token = re.compile(f"([a-z2-7]{{{_LENGTH}}})".join(around), re.IGNORECASE)
 
     @property
     def has_token(self) -> bool:
@@ -138,3 +143,12 @@ class ReturnPath:
         if not (local.startswith(self._before) and local.endswith(end)):
             return None
         return local[len(self._before) : len(local) - len(end)] or None
+
+    def find_tokens(self, text: str) -> Iterator[str]:
+        """Yield the tokens of all local parts in a text that `address_for` made, in lower case.
+
+        Also within another address: a forwarder writes `SRS0=…=example.org=bounces+token@forwarder.example`.
+        """
+        if self.has_token:
+            for found in self._token.finditer(text):
+                yield found[1].lower()

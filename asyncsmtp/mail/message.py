@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from asyncsmtp.errors import MessageError, RecipientError, check_type
 from asyncsmtp.mail import headers as header
 from asyncsmtp.mail import mime
-from asyncsmtp.mail.address import Address, require_domain
+from asyncsmtp.mail.address import Address, AddressGroup, flatten_groups, parse_address_list, require_domain
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.protocol.content import AnyContent, Content
 from asyncsmtp.protocol.envelope import Envelope, Mailbox, MailOptions, RcptOptions, deduplicate
@@ -56,8 +57,10 @@ class Message:
     ) -> Message:
         """Return a Message made from any form of message; a Message without further arguments is returned as it is.
 
-        An `email.message.Message` or `EmailMessage` is serialized without Bcc and left unchanged. Bytes are a finished
-        message: only Bcc is removed, and line ends become CRLF.
+        An `email.message.Message` or `EmailMessage` is serialized without Bcc and left unchanged; what was parsed is
+        written as it was. Its 8-bit parts stay as they are for a relay with 8BITMIME, and are encoded for any other. It
+        is a draft if it has no Date or no Message-ID. Bytes are a finished message: only Bcc is removed, and line ends
+        become CRLF. What a signature covers is never changed: where it would have to be, it is an error.
 
         Args:
             sender: the reverse-path; by default Sender or From. "" or "<>" is the null reverse-path.
@@ -65,7 +68,7 @@ class Message:
             mail_options: ESMTP options for the message; by default those it has.
             rcpt_options: ESMTP options for the recipients: one for all, or a sequence with one for each.
         Raises:
-            MessageError: there is no author or recipient, or the message cannot be serialized.
+            MessageError: there is no author or recipient, or the message cannot be serialized as it is.
             RecipientError: a given address is not valid.
             InvalidArgument: `rcpt_options` and recipients differ in number.
             TypeError: `message` is something else.
@@ -87,14 +90,15 @@ class Message:
             return message if sender is None and recipients is None else message._readdressed(sender, recipients)
         if not isinstance(message, bytes) and not hasattr(message, "get_content_type"):
             raise TypeError(f"message must be Message, EmailMessage or bytes, not {type(message).__name__}")
-        from asyncsmtp.mail import email_message  # late: the standard library's parser is slow to load
+        from asyncsmtp.mail import address_fields, email_message  # late: the standard library's parser is slow to load
 
         if isinstance(message, bytes):
-            head, content = email_message.parse_header_section(message), email_message.content_from_bytes(message)
-        else:
-            head, content = message, None
-        envelope = email_message.extract_envelope(head, sender, recipients)
-        return cls(envelope, email_message.content_from_message(head) if content is None else content)
+            head = email_message.parse_header_section(message)
+            envelope = address_fields.extract_envelope(head, sender, recipients)
+            return cls(envelope, email_message.content_from_bytes(message))
+        envelope = address_fields.extract_envelope(message, sender, recipients)
+        is_draft = not (("Date" in message and "Message-ID" in message) or email_message.is_signed(message))
+        return cls(envelope, email_message.content_from_message(message), is_draft)
 
     def _readdressed(
         self, sender: str | Mailbox | None, recipients: Iterable[str | Mailbox] | str | Mailbox | None
@@ -149,8 +153,8 @@ def build(
             check_type(f"the name {name!r} in {parameter}", name, str)
     for name, value in (headers or {}).items():
         check_type(f"headers[{name!r}]", value, str)
-    if message_id is not None and message_id.startswith("<") and message_id.endswith(">"):
-        message_id = message_id[1:-1]
+    if message_id is not None:
+        message_id = header.strip_brackets(message_id)
     if inline and html is None:
         raise MessageError("inline images need HTML that shows them: give html=, or use attachments=", "inline")
     if text is None and html is None:
@@ -159,9 +163,10 @@ def build(
     named = {
         name: _parse_addresses(name.lower(), name, values) for name, values in (("To", to), ("Cc", cc), ("Bcc", bcc))
     }
-    if len(author) != 1:
+    if len(author) != 1 or not isinstance(author[0], Address):
         raise MessageError("exactly one address is expected", "From")
-    if not any(named.values()):
+    paths = deduplicate(address.mailbox for values in named.values() for address in flatten_groups(values))
+    if not paths:
         raise MessageError("there is no recipient in To, Cc or Bcc", "To")
     header.check_extra_headers(headers or {})
     visible = {"From": author, "To": named["To"], "Cc": named["Cc"], "Reply-To": reply}
@@ -186,12 +191,19 @@ def build(
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))
     content = Content.from_canonical(parts, utf8_headers=not parts[0].isascii())
-    paths = deduplicate(address.mailbox for values in named.values() for address in values)
+    if content.eight_bit:
+        content = replace(content, downgrade=partial(_downgrade, content))
     return Message(Envelope(author[0].mailbox, paths), content, message_id is None or date is None)
 
 
-def _parse_addresses(parameter: str, name: str, values: Addresses | None) -> tuple[Address, ...]:
-    """Return the addresses of one argument; `name` is the header field that errors name."""
+def _downgrade(content: Content) -> Content:
+    from asyncsmtp.mail.email_message import downgrade  # late: the standard library's parser is slow to load
+
+    return downgrade(content)
+
+
+def _parse_addresses(parameter: str, name: str, values: Addresses | None) -> tuple[Address | AddressGroup, ...]:
+    """Return the addresses and groups of one argument; `name` is the header field that errors name."""
     if values is None:
         return ()
     is_pair = _is_pair(values)
@@ -203,7 +215,7 @@ def _parse_addresses(parameter: str, name: str, values: Addresses | None) -> tup
         raise TypeError(f"{parameter} must be {form}, not {type(values).__name__}")
     try:
         given = [values] if single else values
-        return tuple(address for value in given for address in _parse_one(parameter, value))  # type: ignore[union-attr]
+        return tuple(item for value in given for item in _parse_one(parameter, value))  # type: ignore[union-attr]
     except RecipientError as error:
         raise MessageError(error.reason, name) from error
 
@@ -212,10 +224,10 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
-def _parse_one(parameter: str, value: object) -> tuple[Address, ...]:
+def _parse_one(parameter: str, value: object) -> tuple[Address | AddressGroup, ...]:
     match value:
         case str():
-            return Address.parse_list(value)
+            return parse_address_list(value)
         case Address():
             return (value,)
         case Mailbox():
@@ -225,10 +237,10 @@ def _parse_one(parameter: str, value: object) -> tuple[Address, ...]:
     raise TypeError(f"{parameter} must hold str or pairs (name, address), not {type(value).__name__}")
 
 
-def _parse_senders(parameter: str, name: str, values: Addresses | None) -> tuple[Address, ...]:
+def _parse_senders(parameter: str, name: str, values: Addresses | None) -> tuple[Address | AddressGroup, ...]:
     found = _parse_addresses(parameter, name, values)
     try:
-        for address in found:
+        for address in flatten_groups(found):
             require_domain(address.mailbox)
     except RecipientError as error:
         raise MessageError(error.reason, name) from error

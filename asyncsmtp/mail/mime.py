@@ -4,8 +4,8 @@ An entity is its header fields, an empty line and its body, as a tuple of pieces
 recipient, and functions that encode what differs. Keeping the pieces apart lets all messages of a campaign share the
 same bytes.
 
-The results have CRLF and no other CR or LF, lines of at most 76 bytes (7bit: 998), and never a line that begins with
-`--=_`: no boundary made here can occur in them (RFC 2045 §6.7).
+The results have CRLF and no other CR or LF, lines of at most 76 bytes (7bit and 8bit: 998), and, but for attached
+messages, never a line that begins with `--=_`: no boundary made here can occur in them (RFC 2045 §6.7).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import groupby
 
 from asyncsmtp.errors import MessageError
 from asyncsmtp.mail import headers
-from asyncsmtp.mail.attachment import Attachment, format_disposition
+from asyncsmtp.mail.attachment import Attachment, format_disposition, format_type, with_crlf
 from asyncsmtp.mail.headers import MAX_LINE_LENGTH, UnencodableCharacter, encode_utf8
 from asyncsmtp.protocol.envelope import Mailbox
 
@@ -189,23 +189,27 @@ def build_text_entity(subtype: str, text: str) -> tuple[bytes]:
 
 
 def encode_attachment(attachment: Attachment) -> tuple[bytes, bytes]:
-    """Return the part for a file to save."""
-    return _base64_entity(attachment, format_disposition("attachment", attachment.name))
+    """Return the part for a file to save, or for a message that is forwarded."""
+    return _file_entity(attachment, format_disposition("attachment", attachment.name))
 
 
 def encode_inline_image(cid: str, image: Attachment) -> tuple[bytes, bytes]:
     """Return the part for a file that the HTML shows with `cid:name`."""
-    return _base64_entity(image, headers.format_content_id(cid) + format_disposition("inline", image.name))
+    return _file_entity(image, headers.format_content_id(cid) + format_disposition("inline", image.name))
 
 
-def _base64_entity(attachment: Attachment, fields: bytes) -> tuple[bytes, bytes]:
-    type_ = attachment.type + _charset(attachment)
-    start = f"Content-Type: {type_}\r\nContent-Transfer-Encoding: base64\r\n".encode("ascii")
-    return start + fields + b"\r\n", encode_base64(attachment.data)
+def _file_entity(attachment: Attachment, fields: bytes) -> tuple[bytes, bytes]:
+    if attachment.is_message:  # no other transfer encoding is allowed, RFC 2046 §5.2.1
+        data = with_crlf(attachment.data)
+        transfer = "7bit" if data.isascii() else "8bit"
+    else:
+        data, transfer = encode_base64(attachment.data), "base64"
+    start = format_type(attachment.type + _charset(attachment))
+    return start + f"Content-Transfer-Encoding: {transfer}\r\n".encode("ascii") + fields + b"\r\n", data
 
 
 def _charset(attachment: Attachment) -> str:
-    if not attachment.type.startswith("text/"):
+    if not attachment.type.startswith("text/") or "; charset=" in attachment.type:
         return ""
     try:
         attachment.data.decode("utf-8")
@@ -222,18 +226,40 @@ def build_body(
     Args:
         seed: the source of the boundaries: the same seed gives the same bytes.
     """
+    for piece in (piece for entity in (*inline, *attachments) for piece in entity):
+        if isinstance(piece, bytes) and b"--=_" in piece:  # of a message that was made here, and may have this boundary
+            seed += blake2b(piece).digest()
     digest = blake2b(seed, digest_size=12).hexdigest()
+    inline, attachments = (
+        [tuple(_without_boundary(piece, digest) for piece in entity) for entity in files]
+        for files in (inline, attachments)
+    )
     if html is not None and inline:
-        html = build_multipart("related", f"=_{digest}_r", [html, *inline])
+        html = build_multipart('related; type="text/html"', f"=_{digest}_r", [html, *inline])
     shown = [entity for entity in (text, html) if entity is not None]
     whole = shown[0] if len(shown) == 1 else build_multipart("alternative", f"=_{digest}_a", shown)
     return build_multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
 
 
+def _without_boundary(piece: Piece, digest: str) -> Piece:
+    """Return the piece; one that is encoded for each row is checked each time."""
+    if isinstance(piece, bytes):
+        return piece
+
+    def encode(values: RowValues) -> bytes:
+        encoded = piece(values)
+        if digest.encode("ascii") in encoded:
+            raise MessageError("an attached message has the same boundary as this one: compress it", "attachments")
+        return encoded
+
+    return encode
+
+
 def build_multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:
     """Join entities into a multipart (RFC 2046 §5.1.1). `boundary` must not occur in them."""
     pieces: list[Piece] = []
-    start = f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n\r\n'
+    fold = ";\r\n " if ";" in subtype else "; "
+    start = f'Content-Type: multipart/{subtype}{fold}boundary="{boundary}"\r\n\r\n'
     for part in parts:
         pieces.append(f"{start}--{boundary}\r\n".encode("ascii"))
         pieces.extend(part)

@@ -176,6 +176,19 @@ def test_html_that_mail_programs_cannot_show_is_found(rule: str, more: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ("<script>alert(1)</script>", "the HTML has <script>, and"),
+        ('<p onclick="x()">and</p>', "the HTML has onclick=, and"),
+        ("<a href='vbscript:x'>and</a>", "the link vbscript:x runs a script"),
+    ],
+)
+def test_a_script_is_named(more: str, named: str) -> None:
+    [finding] = check_message(message(html=HTML + more))
+    assert named in str(finding)
+
+
+@pytest.mark.parametrize(
     "more",
     [
         '<a href="#top">up</a><a href="mailto:a@example.org">write</a><a href="tel:+43123">call</a><a name="top"></a>',

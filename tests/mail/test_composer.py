@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import formataddr
 from typing import Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from asyncsmtp.errors import InvalidArgument, RecipientError
+from asyncsmtp.errors import InvalidArgument, RecipientError, TemplateError
 from asyncsmtp.mail.attachment import Attachment
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.message import Message
@@ -267,7 +269,36 @@ def test_an_address_beyond_ascii_makes_only_its_message_need_smtputf8() -> None:
     assert "To: Bob <zoë@x.example>\r\n".encode() in bytes(content)
 
 
-@pytest.mark.parametrize("message_id", ["", "a", "<a@b>", "a@b\r\nX: y", "a b@c"])
+@pytest.mark.parametrize(
+    ("reply_to", "shown"),
+    [
+        ("", None),
+        (" , ", None),
+        ("Team: r@x.example, s@x.example;", "Team: r@x.example, s@x.example;"),
+        ("=?utf-8?q?Zo=C3=AB?= <r@x.example>", "Zoë <r@x.example>"),
+    ],
+)
+def test_a_fixed_reply_to_is_read_as_in_any_message(reply_to: str, shown: str | None) -> None:
+    """FT-40, FT-41, FT-49: an empty one is left out, a group stays one, a name is not encoded twice."""
+    assert parsed(compose(replace(NEWS, reply_to=reply_to), ROW))["Reply-To"] == shown
+
+
+def test_the_author_of_a_template_may_have_an_encoded_name() -> None:
+    """FT-49, FT-05: but not an encoded address."""
+    message = compose(replace(NEWS, from_=formataddr(("Zoë, x", "z@x.example"))), ROW)
+    assert parsed(message)["From"] == '"Zoë, x" <z@x.example>'
+    with pytest.raises(TemplateError, match="encoded word"):
+        replace(NEWS, from_="=?utf-8?q?z?=@x.example").compile(tuple(ROW))
+
+
+def test_a_message_id_may_have_its_brackets() -> None:
+    """FT-49: `email.utils.make_msgid` returns it with them; the token of the return path is the same."""
+    for template in (NEWS, replace(NEWS, return_path="bounces+{{ token }}@example.org")):
+        with_brackets = compose(template, ROW, message_id="<a.1@b.example>")
+        assert with_brackets == compose(template, ROW, message_id="a.1@b.example")
+
+
+@pytest.mark.parametrize("message_id", ["", "a", "<a@b", "<<a@b>>", "a@b\r\nX: y", "a b@c"])
 def test_an_invalid_message_id_is_refused(message_id: str) -> None:
     """MH-15."""
     with pytest.raises(RecipientError, match="Message-ID"):
@@ -317,6 +348,10 @@ def test_wrong_types_are_named() -> None:
         template.compile([5])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="signer must be Signer or None, not str"):
         template.compile(["n"], signer="a.pem")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="smime_signer must be SmimeSigner or None, not str"):
+        template.compile(["n"], smime_signer="a.pem")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^aliases must be Mapping or None, not list"):
+        template.compile(["n"], aliases=["n"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

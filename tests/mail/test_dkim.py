@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -231,6 +232,15 @@ def test_a_key_that_cannot_sign_is_refused(make: Callable[[], bytes], why: str) 
         DkimKey.from_pem("example.com", "s1", make())
 
 
+def test_without_its_package_a_key_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is optional."""
+    text = pem(rsa_key())
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(MessageError, match=r"pip install 'asyncsmtp\[dkim\]'") as missing:
+        DkimKey.from_pem("example.com", "s1", text)
+    assert isinstance(missing.value.__cause__, ImportError)
+
+
 def test_a_key_of_the_older_form_is_read() -> None:
     """PKCS#1, `BEGIN RSA PRIVATE KEY`."""
     old = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -314,6 +324,7 @@ def test_an_email_message_can_be_signed() -> None:
     """It is converted as `Message.of` does, and left unchanged."""
     email = EmailMessage()
     email["From"], email["To"], email["Subject"] = "Ada <ada@example.com>", "bob@x.example", "Hi"
+    email["Date"], email["Message-ID"] = DATE, "<1@example.com>"
     email.set_content("Hello")
     before = email.as_bytes()
     signed = Signer(*keys()).sign(email, DATE)

@@ -131,6 +131,24 @@ def test_a_question_mark_in_a_url_is_not_an_encoded_word() -> None:
     )
 
 
+@pytest.mark.parametrize(("word", "length"), [("=?utf-8?q?=C3=BC?=", 76), ("=?us-ascii?", 78), ("plain", 78)])
+def test_a_line_with_an_encoded_word_is_shorter(word: str, length: int) -> None:
+    """RFC 2047 §2: 76 characters; RFC 5322 §2.1.1: any other line should have 78 at the most."""
+    start = f"Subject: {word}"
+    most = "x" * (length - len(start) - 1)
+    assert headers.fold("Subject", [("", word), (" ", most)]) == f"{start} {most}\r\n".encode()
+    assert headers.fold("Subject", [("", word), (" ", most + "x")]) == f"{start}\r\n {most}x\r\n".encode()
+
+
+@pytest.mark.parametrize("name", ["Subject", "X-" + "N" * 40])
+def test_a_long_encoded_text_begins_on_the_line_of_its_name(name: str) -> None:
+    """The first encoded word is shorter by the name, so that no line holds the name alone."""
+    first, second, *_ = headers.format_unstructured(name, "ü" * 100).split(b"\r\n")
+    assert first.startswith(f"{name}: =?utf-8?".encode())
+    assert len(first) <= 76 < len(first) + len("=C3=BC")
+    assert len(second) <= 76 < len(second) + len("=C3=BC")
+
+
 def test_a_machine_field_takes_ascii_only() -> None:
     """An encoded word inside it would be part of the value."""
     with pytest.raises(MessageError, match="References"):

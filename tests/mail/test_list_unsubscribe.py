@@ -62,6 +62,20 @@ def test_a_token_has_nothing_of_the_address_in_it(secret: bytes, address: str) -
 
 
 @pytest.mark.parametrize(
+    ("mailto", "written"),
+    [
+        ("out+list@example.org", "out+list@example.org"),
+        ("a?b&c=d%/#@example.org", "a%3Fb%26c%3Dd%25%2F%23@example.org"),
+        ('"a b>,"@example.org', "%22a%20b%3E%2C%22@example.org"),
+    ],
+)
+def test_the_address_stays_one_in_a_url(mailto: str, written: str) -> None:
+    """FT-05: RFC 6068 §2; the client of the reader would mail somebody else, or nobody."""
+    way = Unsubscribe("https://example.org/{{ token }}", b"0123456789abcdef", mailto)
+    assert f"<mailto:{written}?subject=".encode() in way.fields(Mailbox.parse("bob@x.example"))
+
+
+@pytest.mark.parametrize(
     ("url", "secret", "mailto", "said"),
     [
         ("http://example.org/{{ token }}", SECRET, None, "must begin with https://"),

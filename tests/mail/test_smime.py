@@ -133,6 +133,20 @@ def test_the_body_is_what_it_was(papers: Papers) -> None:
     assert Content.of(sealed).size == len(sealed)  # canonical
 
 
+def test_a_message_of_the_library_in_eight_bits_is_signed_in_seven(papers: Papers) -> None:
+    """FT-43: what a relay encodes anew would break the signature; one of others is not touched for ours."""
+    message = EmailMessage()
+    message["From"], message["To"] = "news@example.org", "ann@x.example"
+    message.set_content("Grüße\n", cte="8bit")
+    sealed = octets(papers.seal().sign(Message.of(message)))
+    assert sealed.isascii()
+    inner = next(message_from_bytes(sealed, policy=policy.default).iter_parts())  # type: ignore[attr-defined]
+    assert inner.get_content().strip() == "Grüße"
+    message["DKIM-Signature"] = "v=1"
+    with pytest.raises(MessageError, match="signature"):
+        papers.seal().sign(Message.of(message))
+
+
 def test_the_same_message_gives_the_same_bytes(papers: Papers) -> None:
     """A retry next week sends what was sent."""
     assert octets(composed(papers)) == octets(composed(papers))

@@ -39,7 +39,14 @@ from asyncsmtp.mail.templates.slotted_text import (
     text_part,
     top_level,
 )
-from asyncsmtp.mail.templates.variables import Columns, as_template_error, check_names, is_row_dependent, parse
+from asyncsmtp.mail.templates.variables import (
+    Columns,
+    as_template_error,
+    check_names,
+    is_row_dependent,
+    parse,
+    suggest_spelling,
+)
 from asyncsmtp.protocol.content import has_leading_dots
 from asyncsmtp.protocol.replies import safe_text
 
@@ -148,8 +155,9 @@ class ConvertedPart(ConvertingPart):
         self._variants: OrderedDict[tuple[str, ...], _Variant] = OrderedDict()
         self._last: tuple[RowValues, tuple[str, ...], PlacedValues] | None = None
         plain = TemplateEnvironment(autoescape=subtype == "html", load=load)
-        tree = parse(source, file, plain)
-        files = check_names(tree, file, columns, plain)[1:]
+        with suggest_spelling(source, file, columns):
+            tree = parse(source, file, plain)
+            files = check_names(tree, file, columns, plain)[1:]
         environment = PlaceholderEnvironment(
             autoescape=subtype == "html", load=load, root=file, markup=conversion.markup, files=files
         )

@@ -18,12 +18,17 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from jinja2 import TemplateSyntaxError, nodes, pass_context
-from jinja2.compiler import CodeGenerator
 from jinja2.runtime import Context
 from jinja2.visitor import NodeTransformer
 from markupsafe import escape
 
-from asyncsmtp.mail.templates.environment import MAX_OUTPUT, TemplateEnvironment, TemplateLoader
+from asyncsmtp.mail.templates.environment import (
+    MAX_OUTPUT,
+    StepCodeGenerator,
+    TemplateEnvironment,
+    TemplateLoader,
+    count_calls,
+)
 
 __all__ = ["LINE", "REGION", "VALUES", "MarkupLanguage", "PlacedValues", "PlaceholderEnvironment", "PlaceholderWords"]
 
@@ -72,7 +77,7 @@ class PlacedValues:
         return _MARK.sub(lambda found: self.texts[int(found[1]) - self.first] if found[1] else "", text)
 
 
-class _CodeGenerator(CodeGenerator):
+class _CodeGenerator(StepCodeGenerator):
     """A code generator that does not escape placeholders once more, as Jinja2 would."""
 
     def _output_child_pre(self, node: nodes.Expr, frame: Any, finalize: Any) -> None:
@@ -107,7 +112,8 @@ class PlaceholderEnvironment(TemplateEnvironment):
         self._loads = bool(files)
         self._is_mixed = any(self._detect_markup(file) is not markup for file in files)
         self._marks_lines = autoescape or markup is MarkupLanguage.HTML  # Markdown stays as it is in a text
-        self.filters |= {_PLACE: _place, _RESOLVE: _resolve}
+        for name, filter_ in ((_PLACE, _place), (_RESOLVE, _resolve)):
+            self.filters[name] = count_calls(self.counter, filter_)
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
         if "\0" in source:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -274,13 +275,16 @@ class Signer:
             raise MessageError("streamed content cannot be signed: read it into memory first", "DKIM")
         if made.is_draft:
             why = "a message needs its Date and Message-ID before it is signed"
-            raise InvalidArgument(f"{why}: give date= and message_id=")
+            raise InvalidArgument(f"{why}: give date= and message_id=, or set both fields")
         return Message(made.envelope, self.sign_content(made.content, date))
 
     def sign_content(self, content: Content, date: datetime | None = None) -> Content:
         """Return the content with signatures, as `sign` does."""
         if content.binary:
             raise MessageError("binary content cannot be signed: encode its parts as base64", "DKIM")
+        if content.downgrade is not None:
+            with suppress(MessageError):  # of another's signature: that is passed on as it is
+                content = content.downgrade()  # a relay that converts to 7 bits would break the signature, §5.3
         section, body = _split_header_and_body(content.parts)
         fields = split_fields(section)
         if (authors := sum(name == b"from" for name, _ in fields)) != 1:

@@ -83,6 +83,8 @@ class SmimeSigner:
         from cryptography.hazmat.primitives.serialization import Encoding
         from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 
+        if content.eight_bit and content.downgrade is not None:
+            content = content.downgrade()
         if content.binary or content.eight_bit:
             raise MessageError("a relay might change bytes above 127: encode the parts as quoted-printable", _FIELD)
         outer, entity = _split_entity(bytes(content))

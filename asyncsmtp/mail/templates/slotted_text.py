@@ -36,6 +36,7 @@ from asyncsmtp.mail.templates.variables import (
     find_column,
     is_row_dependent,
     parse,
+    suggest_spelling,
 )
 from asyncsmtp.protocol.replies import safe_text
 
@@ -62,6 +63,7 @@ class CompiledTemplate:
     __slots__ = ("_blocks", "_environment", "_file", "_root")
 
     def __init__(self, tree: nodes.Template, file: str, environment: TemplateEnvironment) -> None:
+        environment.counter.begin(None)  # filters of constants run now
         with convert_syntax_errors(file):
             code = environment.compile(tree, name=file, filename=file)
         template = Template.from_code(environment, code, {})
@@ -71,6 +73,8 @@ class CompiledTemplate:
 
     def __call__(self, values: RowValues) -> str:
         try:
+            if self._environment.counter.row is not values:
+                self._environment.counter.begin(values)
             return self._render(values.variables)
         except Exception as error:  # whatever an expression of the user's may raise
             raise MessageError(f"line {_line(error)}: {_reason(error)}", self._file) from error
@@ -78,17 +82,20 @@ class CompiledTemplate:
     def render_constant(self, variables: dict[str, object] | None = None) -> str:
         """Return the text of a piece that no column changes; raise TemplateError if it fails."""
         try:
+            self._environment.counter.begin(None)
             return self._render(variables or {})
         except Exception as error:
             raise TemplateError(_reason(error), self._file, _line(error)) from error
 
     def _render(self, variables: dict[str, object]) -> str:
-        pieces, size = [], 0
+        counter = self._environment.counter
+        pieces, size = [], counter.output
         for piece in self._root(Context(self._environment, variables, self._file, self._blocks)):
             size += len(piece)
             if size > MAX_OUTPUT:
                 raise OverflowError(f"more than {MAX_OUTPUT >> 20} MiB of text come out of it")
             pieces.append(piece)
+        counter.output = size
         return "".join(pieces)
 
 
@@ -153,11 +160,12 @@ def split_slots(source: str, file: str, columns: Columns, environment: TemplateE
     Raises:
         TemplateError: a syntax error, or an unknown name, with the line.
     """
-    tree = parse(source, file, environment)
-    check_names(tree, file, columns, environment)
-    if is_indivisible(tree):
-        return SlottedText([_constant_or_slot(tree, tree.body, file, environment)])
-    return SlottedText(make_slot(node, tree, file, columns, environment) for node in top_level(tree))
+    with suggest_spelling(source, file, columns):
+        tree = parse(source, file, environment)
+        check_names(tree, file, columns, environment)
+        if is_indivisible(tree):
+            return SlottedText([_constant_or_slot(tree, tree.body, file, environment)])
+        return SlottedText(make_slot(node, tree, file, columns, environment) for node in top_level(tree))
 
 
 def is_indivisible(tree: nodes.Template) -> bool:

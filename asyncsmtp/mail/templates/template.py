@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import InvalidArgument, MessageError, RecipientError, TemplateError, check_type
 from asyncsmtp.mail import headers, mime
-from asyncsmtp.mail.address import Address, require_domain
+from asyncsmtp.mail.address import Address, flatten_groups, parse_address_list, require_domain
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.headers import UnencodableCharacter
 from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, ReturnPath, Unsubscribe
@@ -84,8 +84,8 @@ class HeaderFields:
         """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
         if not _is_template(source):
             with as_template_error("Reply-To"):
-                answered = Address.parse_list(source)
-                for each in answered:
+                answered = parse_address_list(source)
+                for each in flatten_groups(answered):
                     require_domain(each.mailbox)
                 return headers.format_addresses("Reply-To", answered)
         name, address = _split_name_and_address(source)
@@ -154,6 +154,8 @@ class Composer:
 
     Attributes:
         author: the mailbox in From, which is also the reverse-path unless there is a return path.
+        reads_files: whether attachments differ from row to row, so that `compose` reads and encodes them.
+        used_columns: the columns that the template names; the others may be empty or missing.
     """
 
     def __init__(
@@ -166,13 +168,18 @@ class Composer:
         smime_signer: SmimeSigner | None,
         unsubscribe: Unsubscribe | None,
         return_path: ReturnPath | None,
+        reads_files: bool = False,
+        used_columns: frozenset[str] = frozenset(),
     ) -> None:
         self.author = author
+        self.used_columns = used_columns
+        self.reads_files = reads_files
         self._head = mime.join_pieces(head)
         self._body = mime.join_small_pieces(body)
         self._converting = [piece for piece in body if isinstance(piece, ConvertingPart)]
         self._rendered: tuple[Mailbox, Mapping[str, str], RowValues] | None = None
         self._dotted = any(has_leading_dots(piece) for piece in self._body if isinstance(piece, bytes))
+        self._eight_bit = any(not piece.isascii() for piece in self._body if isinstance(piece, bytes))
         self._names = names
         self._signer = signer
         self._unsubscribe = unsubscribe
@@ -205,8 +212,8 @@ class Composer:
         Args:
             to: the recipient's address.
             fields: column to cell, as text. A cell is a value: nothing in it is interpreted.
-            message_id: left@right, without angle brackets. If it or `date` is None, the field is left out, the message
-                is a draft, and sending it adds the field.
+            message_id: left@right, with or without angle brackets. If it or `date` is None, the field is left out, the
+                message is a draft, and sending it adds the field.
             row: the number that an error names.
         Raises:
             RecipientError: this row cannot be composed: an address that is not valid, a line break in a header, a
@@ -221,6 +228,8 @@ class Composer:
         try:
             if isinstance(to, str):
                 to = Mailbox.parse(to)
+            if message_id is not None and message_id.startswith("<"):
+                message_id = headers.strip_brackets(message_id)
             if rendered is not None and rendered[0] is to and rendered[1] is fields:
                 values = rendered[2]
                 values.message_id, values.date = message_id, date
@@ -230,12 +239,14 @@ class Composer:
             parts = [head]
             pieces, needs_dot_stuffing = self._pieces(values) if self._converting else (self._body, self._dotted)
             needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(head)
+            eight_bit = self._eight_bit  # only an attached message is; whatever else is in a body is encoded
             for piece in pieces:
                 if isinstance(piece, bytes):
                     parts.append(piece)
                 else:
                     parts.append(encoded := piece(values))
                     needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(encoded)
+                    eight_bit = eight_bit or not encoded.isascii()
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
@@ -243,10 +254,9 @@ class Composer:
         except (AttributeError, TypeError):  # the types are checked here, since most messages have the right ones
             _check_arguments(to, fields, message_id, date)
             raise
-        beyond_ascii = not head.isascii()  # bodies always are ASCII: they are encoded
-        content = Content(
-            tuple(parts), sum(map(len, parts)), beyond_ascii, beyond_ascii, needs_dot_stuffing=needs_dot_stuffing
-        )
+        utf8 = not head.isascii()
+        size = sum(map(len, parts))
+        content = Content(tuple(parts), size, eight_bit or utf8, utf8, needs_dot_stuffing=needs_dot_stuffing)
         if self._smime_signer is not None:
             content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # after S/MIME, which changes the body
@@ -413,7 +423,10 @@ class Template:
         with as_template_error("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
         body = self._body(known, plain, read)
-        return Composer(author, head, body, known.names, signer, smime_signer, self.unsubscribe, returns)
+        files = (*self.attachments, *self.inline.values())
+        reads = any(isinstance(file, AttachmentPattern) and _is_template(file.path) for file in files)
+        used = frozenset(known.used)
+        return Composer(author, head, body, known.names, signer, smime_signer, self.unsubscribe, returns, reads, used)
 
     def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
         """Return the author's mailbox, and the fields before those of the body."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 
-from asyncsmtp.errors import MessageError, RecipientError, TemplateError
+from asyncsmtp.errors import MessageError, RecipientError, SMTPError, TemplateError
 from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE
 from asyncsmtp.mail.templates.environment import TemplateEnvironment
 from asyncsmtp.protocol.replies import safe_text
@@ -27,11 +28,13 @@ __all__ = [
     "is_row_dependent",
     "is_variable_name",
     "parse",
+    "suggest_spelling",
 ]
 
 ROW_VARIABLE = "row"  # the variable with all columns, whatever their names
 _RESERVED = frozenset({ROW_VARIABLE, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
 _NOT_IN_NAME = re.compile(r"\W+")
+_WRITTEN = re.compile(r"\{\{-?\s*([^{}|()\[\]\"']{1,200}?)\s*(?:\|[^{}]{0,200})?-?\}\}")  # with nothing but a name
 
 
 class Columns:
@@ -43,17 +46,23 @@ class Columns:
         aliases: further identifiers of columns; such a name belongs to no other column.
     Attributes:
         names: identifier to column.
+        used: the columns that checked templates name; all of them where one uses `row` in another way than
+            `row["…"]`.
     """
 
     def __init__(self, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
         self._columns = frozenset(columns)
         self.names: Mapping[str, str] = _make_identifiers(columns) | dict(aliases or {})
+        self.used: set[str] = set()
 
     def __contains__(self, column: object) -> bool:
         return column in self._columns
 
     def advice(self, unknown: str) -> str:
         """Return advice for an unknown name: the nearest name, or all of them if there are few."""
+        same = [name for name in self.names if re.fullmatch(rf"{re.escape(unknown)}_column_[0-9]+", name)]
+        if len(same) > 1:
+            return f"{len(same)} columns have that name: rename them, or write {' or '.join(map(_in_braces, same))}"
         known = {name.lower(): name for name in (*self._columns, *self.names)}
         if near := get_close_matches(unknown.lower(), known, n=1):
             return f"did you mean “{self._spell(known[near[0]])}”?"
@@ -62,10 +71,36 @@ class Columns:
         listed = sorted(map(self._spell, self._columns))
         return "the columns are " + ", ".join(listed[:10]) + (" …" if len(listed) > 10 else "")
 
+    def find_misspelt(self, source: str) -> tuple[int, str, str] | None:
+        """Return the line of the first `{{ First Name }}` that is a column, what is written, and how to write it."""
+        spelled = {_fold(column): column for column in self._columns}
+        for found in _WRITTEN.finditer(source):
+            column = spelled.get(_fold(found[1]))
+            if column is not None and not found[1].isidentifier():
+                return source.count("\n", 0, found.start()) + 1, found[1], self._spell(column)
+        return None
+
+    def add_used(self, tree: nodes.Template, undeclared: set[str]) -> None:
+        """Note the columns that a template names, which are all for one that uses `row` as a whole."""
+        self.used |= {self.names[name] for name in undeclared & self.names.keys()}
+        keyed = [key for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (key := _row_key(node)) in self]
+        self.used.update(key for key in keyed if key is not None)
+        if ROW_VARIABLE in undeclared:
+            mentions = sum(node.name == ROW_VARIABLE for node in tree.find_all(nodes.Name))
+            self.used |= self._columns if mentions != len(keyed) else set()
+
     def _spell(self, column: str) -> str:
         if column in self.names:
             return column
         return next((name for name, of in self.names.items() if of == column), f'row["{column}"]')
+
+
+def _fold(name: str) -> str:
+    return "".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _in_braces(name: str) -> str:
+    return f"{{{{ {name} }}}}"
 
 
 def build_columns(columns: Sequence[str], aliases: Mapping[str, str], *, unsubscribes: bool) -> Columns:
@@ -90,7 +125,9 @@ def _make_identifiers(columns: Sequence[str]) -> dict[str, str]:
         name = _NOT_IN_NAME.sub("_", column).strip("_")
         made.setdefault(f"_{name}" if name[:1].isdigit() else name, []).append(column)
     unique = {name: of[0] for name, of in made.items() if len(of) == 1 and name.isidentifier()}
-    return {name: column for name, column in (unique | plain).items() if name.lower() not in _RESERVED}
+    names = unique | plain  # macOS may decompose “ü”, which a keyboard does not
+    composed = {unicodedata.normalize("NFC", name): column for name, column in names.items() if not name.isascii()}
+    return {name: column for name, column in (composed | names).items() if name.lower() not in _RESERVED}
 
 
 _LOADS = (nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)
@@ -113,10 +150,30 @@ def convert_syntax_errors(file: str) -> Iterator[None]:
     """Turn Jinja2's errors about a template's syntax into a TemplateError with the line."""
     try:
         yield
+    except SMTPError:
+        raise
     except TemplateSyntaxError as error:
         raise TemplateError(error.message or "bad syntax", file, error.lineno) from error
-    except (JinjaError, RecursionError) as error:
+    except JinjaError as error:
         raise TemplateError(str(error), file) from error
+    except (RecursionError, MemoryError, SyntaxError) as error:  # of the interpreter's parser and its compiler
+        raise TemplateError("an expression is nested too deeply", file) from error
+    except ValueError as error:  # of the interpreter: more than 4,300 digits
+        raise TemplateError("a number is too long", file) from error
+
+
+@contextmanager
+def suggest_spelling(source: str, file: str, columns: Columns) -> Iterator[None]:
+    """Explain an error in the block by a column whose name is not written as a name of a template."""
+    try:
+        yield
+    except TemplateError as error:
+        found = columns.find_misspelt(source) if error.file == file else None
+        if found is None:
+            raise
+        line, written, name = found
+        why = f"“{safe_text(written, 60)}” is not a name of a template: write {_in_braces(name)}"
+        raise TemplateError(why, file, line, written) from error
 
 
 def parse(source: str, file: str, environment: TemplateEnvironment) -> nodes.Template:
@@ -145,26 +202,33 @@ def check_names(tree: nodes.Template, file: str, columns: Columns, environment: 
         TemplateError: the first name that is neither a column nor defined by the templates, with the
             nearest column; or a file that cannot be included.
     """
-    trees = dict(_load_all(tree, file, environment, ()))
-    defined = {name for each in trees.values() for name in _find_defined_names(each)}
-    for name, each in trees.items():
-        _check_file(each, name, columns, defined)
+    trees: dict[str, nodes.Template] = {}
+    with convert_syntax_errors(file):  # a tree may be too deep to walk
+        _load_all(tree, file, environment, (), trees)
+        defined = {name for each in trees.values() for name in _find_defined_names(each)}
+        for name, each in trees.items():
+            _check_file(each, name, columns, defined)
     return list(trees)
 
 
 def _load_all(
-    tree: nodes.Template, file: str, environment: TemplateEnvironment, path: tuple[str, ...]
-) -> Iterator[tuple[str, nodes.Template]]:
-    """Yield the template and, recursively, all that it loads."""
-    yield file, tree
+    tree: nodes.Template,
+    file: str,
+    environment: TemplateEnvironment,
+    path: tuple[str, ...],
+    trees: dict[str, nodes.Template],
+) -> None:
+    """Add the template and, recursively, all that it loads; each file once, whatever the number of its includes."""
+    trees[file] = tree
     for node in tree.find_all(_LOADS):
         name = cast(nodes.Include, node).template
         if not (isinstance(name, nodes.Const) and isinstance(name.value, str)):
             raise TemplateError("only a name in quotation marks can be included", file, node.lineno)
         if name.value in path:
             raise TemplateError(f"“{name.value}” includes itself", file, node.lineno)
-        source = _load_source(name.value, file, node.lineno, environment)
-        yield from _load_all(parse(source, name.value, environment), name.value, environment, (*path, name.value))
+        if name.value not in trees or not path:
+            source = _load_source(name.value, file, node.lineno, environment)
+            _load_all(parse(source, name.value, environment), name.value, environment, (*path, name.value), trees)
 
 
 def _load_source(name: str, file: str, line: int, environment: TemplateEnvironment) -> str:
@@ -200,6 +264,7 @@ def _find_defined_names(tree: nodes.Template) -> Iterator[str]:
 def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[str]) -> None:
     with convert_syntax_errors(file):
         undeclared = find_undeclared_variables(tree)
+    columns.add_used(tree, undeclared)
     unknown = undeclared - columns.names.keys() - defined - {ROW_VARIABLE}
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
