@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.compose import check_signer, prepare_for_sending
 from asyncsmtp.client.config.login_config import TokenSource
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.events.types import OnEvent, Trace
+from asyncsmtp.client.event_loop import DeferredCancellation, running_loop
+from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent, Trace
 from asyncsmtp.client.retry import Retry
-from asyncsmtp.client.session.pending_message import BeforeEnd, with_deadline
+from asyncsmtp.client.session.pending_message import BeforeEnd, restart_deadline, with_deadline
+from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session, to_relay
-from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, check_type
+from asyncsmtp.errors import ConnectionLost, InvalidArgument, check_type
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.auth.auth import Secret
-from asyncsmtp.protocol.delivery import Delivery, Outcome
+from asyncsmtp.protocol.delivery import Delivery
 
 if TYPE_CHECKING:
     from email.message import Message as ParsedMessage
@@ -56,18 +56,23 @@ async def send(
         deadline: seconds until the end of the content must be written, connecting and retries included, and not QUIT.
             hard: and the reply to it received.
         retry: sends again what failed temporarily, as `Pool.send` does; the session stays open meanwhile.
-    Raises and cancels as `Session.connect` and `Session.send` do; cancelled while it says QUIT, it raises
-    DeliveryInDoubt where somebody was accepted.
+    Where the relay hangs up at the first commands, which are written as one group, they are written one at a time on a
+    second connection, unless `sock` is given; a Session cannot do that, see `Dialogue.LOCKSTEP`.
+
+    Raises and cancels as `Session.connect` and `Session.send` do. Cancelled while it says QUIT, it returns what the
+    relay answered, and the next `await` of the task raises CancelledError.
     """
     sender: Session | Pool
+    attempt: _Attempt | None = None
     try:
-        made = prepare_message(message)
+        running_loop()
         check_signer(signer)
-        if signer is not None:
-            made = await sign_message(made, signer)
+        made = await prepare_for_sending(message, signer)
         relay = to_relay(relay, password, token)
         if retry is None:
-            sender = Session(relay, sock=sock, trace=trace, on_event=on_event)
+            emitter = None if on_event is None else EventEmitter(on_event, relay)
+            attempt = _Attempt(relay, sock, trace, emitter)
+            sender = attempt.session
         elif sock is not None:
             raise InvalidArgument("sock= and retry= exclude each other: a socket serves one connection")
         else:
@@ -79,21 +84,51 @@ async def send(
         if isinstance(sock, socket.socket):
             sock.close()
         raise
-    delivery = None
     try:
-        async with aclosing(sender):
-            if isinstance(sender, Session):
-                delivery = await with_deadline(deadline, hard, None, partial(_connect_and_send, sender, made))
-            else:
-                delivery = await sender.send(made, deadline=deadline, hard=hard)
-    except asyncio.CancelledError as error:
-        if delivery is None or Outcome.ACCEPTED not in delivery.outcomes:
-            raise
-        raise DeliveryInDoubt(made.envelope, "the sender gave up waiting for the end of the session") from error
-    return delivery
+        if attempt is not None:
+            return await with_deadline(deadline, hard, None, partial(attempt.send, made))
+        return await sender.send(made, deadline=deadline, hard=hard)
+    finally:
+        with DeferredCancellation():
+            await (sender if attempt is None else attempt.session).aclose()
 
 
-async def _connect_and_send(session: Session, message: Message, before_end: BeforeEnd | None) -> Delivery:
-    """Do all that the deadline is for: QUIT comes after the reply, and has a limit of its own."""
-    await session.connect()
-    return await session.send(message, before_end=before_end)
+class _Attempt:
+    """One session, and another where the relay hung up at a group of commands: that one writes command by command.
+
+    Attributes:
+        session: the one that is open, or was last.
+    """
+
+    def __init__(
+        self, relay: Relay, sock: socket.socket | None, trace: Trace | None, emitter: EventEmitter | None
+    ) -> None:
+        self._quirks = ServerQuirks()
+        self._open = partial(Session, relay, trace=trace, emitter=emitter, quirks=self._quirks)
+        self._emitter = emitter
+        self._may_reconnect = sock is None
+        self.session = self._open(sock=sock)
+
+    async def send(self, message: Message, before_end: BeforeEnd | None) -> Delivery:
+        """Do all that the deadline is for: QUIT comes after the reply, and has a limit of its own."""
+        await self.session.connect()
+        if self._emitter is None:
+            return await self._send(message, before_end, None)
+        with MessageTimer(self._emitter, message.envelope, message.content) as timer:
+            return timer.record_delivery(await self._send(message, before_end, timer))
+
+    async def _send(self, message: Message, before_end: BeforeEnd | None, timer: MessageTimer | None) -> Delivery:
+        try:
+            return await self.session.send(message, before_end=before_end)
+        except ConnectionLost as error:  # nobody has it
+            if not self._may_reconnect or message.content.is_consumed:
+                raise
+            if not self._quirks.first_broken(pipelined=self.session.pipelined):
+                raise
+            if timer is not None:
+                timer.mark_retried(error)
+        restart_deadline(before_end)
+        await self.session.aclose()
+        self.session = self._open()
+        await self.session.connect()
+        return await self.session.send(message, before_end=before_end)

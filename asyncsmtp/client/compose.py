@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # the standard library's parser is slow to load
 
     from asyncsmtp.mail.signing.dkim import Signer
 
-__all__ = ["build", "check_signer", "new_message_id", "prepare_message", "sign_message", "with_date_and_id"]
+__all__ = ["build", "check_signer", "new_message_id", "prepare_for_sending", "prepare_message", "with_date_and_id"]
 
-MAX_SIGNED_AT_ONCE = 65_536  # bytes; hashing more may hold up the event loop for over 1 ms, so a thread does it
+MAX_AT_ONCE = 65_536  # bytes; converting or hashing more may hold up the event loop for over 1 ms: a thread does it
 
 
 def new_message_id(domain: str) -> str:
@@ -113,7 +113,32 @@ def prepare_message(message: Message | StdlibMessage | bytes) -> Message:
 
     if not isinstance(message, ParsedMessage | bytes):
         raise TypeError(f"message must be a Message or an EmailMessage, not {type(message).__name__}: see build()")
-    return Message.of(message)
+    return with_date_and_id(Message.of(message))
+
+
+async def prepare_for_sending(message: Message | StdlibMessage | bytes, signer: Signer | None) -> Message:
+    """Return the message to send, as `prepare_message` does, and signed at this moment if there is a signer.
+
+    What is large is converted and signed in a thread; the message must not be changed meanwhile. Cancelled, it leaves
+    the thread to finish alone. Raises what `prepare_message` and `Signer.sign` do.
+    """
+    made = prepare_message(message) if _is_small(message) else await asyncio.to_thread(prepare_message, message)
+    if signer is None:
+        return made
+    if (made.content.size or 0) > MAX_AT_ONCE:
+        return await asyncio.to_thread(signer.sign, made, _now())
+    return signer.sign(made, _now())
+
+
+def _is_small(message: Message | StdlibMessage | bytes) -> bool:
+    """Return whether a message is converted at once; what is no message is refused at once."""
+    if isinstance(message, bytes):
+        return len(message) <= MAX_AT_ONCE // 8  # it may be a header section, which takes eight times as long
+    if isinstance(message, Message) or not hasattr(message, "get_content_type"):
+        return True
+    from asyncsmtp.mail.email_message import weight  # late: the standard library's parser is slow to load
+
+    return weight(message) <= MAX_AT_ONCE
 
 
 def check_signer(signer: object) -> None:
@@ -122,13 +147,6 @@ def check_signer(signer: object) -> None:
         from asyncsmtp.mail.signing.dkim import Signer  # late: most senders do not sign
 
         check_type("signer", signer, Signer, None)
-
-
-async def sign_message(message: Message, signer: Signer) -> Message:
-    """Return the message with DKIM signatures of this moment. Raises what `Signer.sign` does."""
-    if (message.content.size or 0) > MAX_SIGNED_AT_ONCE:
-        return await asyncio.to_thread(signer.sign, message, _now())
-    return signer.sign(message, _now())
 
 
 def with_date_and_id(
@@ -148,10 +166,18 @@ def with_date_and_id(
     if not _has_field(head, b"message-id"):
         reverse_path = message.envelope.reverse_path
         fields += format_message_id(new_id(reverse_path.domain if reverse_path is not None else ""))
-    parts = (fields + head, *content.parts[1:])
-    size = content.size + len(fields)
-    added = Content(parts, size, content.eight_bit, content.utf8_headers, needs_dot_stuffing=content.needs_dot_stuffing)
-    return replace(message, content=added, is_draft=False)
+    return replace(message, content=_with_fields(content, fields), is_draft=False)
+
+
+def _with_fields(content: Content, fields: bytes) -> Content:
+    """Return the content with fields before its first; the Content of it for lesser relays has them too."""
+    downgrade = content.downgrade
+    return replace(
+        content,
+        parts=(fields + content.parts[0], *content.parts[1:]),
+        size=content.size + len(fields),
+        downgrade=None if downgrade is None else lambda: _with_fields(downgrade(), fields),
+    )
 
 
 def _has_field(head: bytes, name: bytes) -> bool:

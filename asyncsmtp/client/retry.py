@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -13,6 +14,8 @@ __all__ = ["Retry"]
 SEND_DELAY = 1.0  # seconds before the second attempt of `send` and `Pool`, where somebody waits
 CAMPAIGN_DELAY = 300.0  # and of a campaign: most temporary refusals are greylisting, and that takes five minutes
 RANDOM = Random()  # noqa: S311 - it spreads times and keeps no secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=RANDOM.seed)  # else all workers of a server try again at the same moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -92,6 +94,35 @@ def commands(server: ScriptedRelay, connection: int = 1) -> list[str]:
     """What the client said on one connection, verbs only."""
     lines = [line[3:] for line in server.get_dialogue(connection) if line.startswith("C: ")]
     return [line.split(" ")[0].split(":")[0] for line in lines]
+
+
+def everything_of(error: BaseException | None, *, variables: bool = True) -> str:
+    """All that an error can show: its texts, values, pickle, causes, contexts, and the variables of our frames."""
+    shown: list[str] = []
+    pending, seen = [error], set[int]()
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        pending += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+        pending += [value for value in vars(each).values() if isinstance(value, BaseException)]
+        shown += [str(each), repr(each), repr(each.args), repr(vars(each)), "\n".join(getattr(each, "__notes__", ()))]
+        shown += [_pickled(value) for value in (each, *each.args, *vars(each).values())]
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            if variables and "/tests/" not in frame.f_code.co_filename:
+                shown += [f"{name}={value!r}" for name, value in frame.f_locals.items()]
+        shown += traceback.format_exception_only(each)
+    return "\n".join(shown)
+
+
+def _pickled(value: object) -> str:
+    """What a pickle has of it, as text; errors and their values are passed between processes."""
+    try:
+        octets = pickle.dumps(value)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return ""
+    return octets.decode("latin-1")
 
 
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

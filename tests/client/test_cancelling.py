@@ -5,20 +5,44 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
+import anyio
 import pytest
 
-from asyncsmtp.client.config.relay import Dialogue, Login
+from asyncsmtp.client.api import send
+from asyncsmtp.client.config.relay import Dialogue, Login, Relay
 from asyncsmtp.client.events.types import Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, SMTPError
+from asyncsmtp.errors import (
+    AuthenticationRefused,
+    ConnectionLost,
+    DeliveryInDoubt,
+    LocalProtocolError,
+    MessagesFailed,
+    SMTPError,
+)
 from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Hang, ScriptedRelay, Stage, StageContext, StopReading, Wait
-from tests.client.support import BY_DATA, big, message, playing, pooling, relay_of, rounds, serving, token, told
+from tests.client.support import (
+    BY_DATA,
+    PATIENT,
+    big,
+    message,
+    playing,
+    pooling,
+    relay_of,
+    rounds,
+    serving,
+    token,
+    told,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -373,3 +397,197 @@ async def test_one_that_leaves_as_a_reply_comes_does_not_take_the_turn_with_it(
                     assert not result.accepted or told(result) == f"2.0.0 taken for to{n}@example.net"
                 elif n != victim:
                     assert isinstance(result, ConnectionLost)
+
+
+# --- more than once ---
+
+
+@asynccontextmanager
+async def _late_reply() -> AsyncIterator[ScriptedRelay]:
+    """A relay that takes its time for the end of data, and for QUIT; it must have the message at the end."""
+    async with ScriptedRelay({Stage.END_OF_DATA: (Wait(0.1), DEFAULT_REPLY), Stage.QUIT: Hang()}) as server:
+        yield server
+        await server.wait_until_idle()
+        assert len(server.received) == 1
+
+
+async def _by_send(relay: Relay) -> Delivery:
+    return await send(message(), relay=relay)
+
+
+async def _by_session(relay: Relay) -> Delivery:
+    async with Session(relay) as session:
+        return await session.send(message())
+
+
+async def _by_pool(relay: Relay) -> Delivery:
+    async with Pool(relay) as pool:
+        return await pool.send(message())
+
+
+BY = pytest.mark.parametrize("call", [_by_send, _by_session, _by_pool])
+
+
+@BY
+async def test_a_cancel_scope_that_cancels_at_every_step_does_not_hide_the_doubt(
+    call: Callable[[Relay], Coroutine[object, object, Delivery]],
+) -> None:
+    """FT-10: `anyio.move_on_after` ended in silence, though the relay has the message."""
+    async with _late_reply() as server:
+        with pytest.raises(DeliveryInDoubt):
+            with anyio.move_on_after(0.05):
+                await call(relay_of(server))
+
+
+@BY
+async def test_a_second_cancellation_does_not_hide_the_doubt(
+    call: Callable[[Relay], Coroutine[object, object, Delivery]],
+) -> None:
+    """FT-10: the first one ends the wait for the reply, the second one QUIT."""
+    async with _late_reply() as server:
+        sending = asyncio.ensure_future(call(relay_of(server)))
+        await server.wait_for_stage(Stage.END_OF_DATA)
+        while not sending.done():
+            sending.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(DeliveryInDoubt):
+            await sending
+
+
+@BY
+async def test_cancelled_while_it_says_quit_a_block_returns_what_it_has(
+    call: Callable[[Relay], Coroutine[object, object, Delivery]],
+) -> None:
+    """FT-10: the relay has answered: that is no doubt, and no silence."""
+    async with _late_reply() as server:
+        relay = relay_of(server, timeouts=replace(PATIENT, quit=5.0))
+        sending = asyncio.ensure_future(call(relay))
+        await server.wait_for_stage(Stage.QUIT)
+        sending.cancel()
+        assert (await sending).accepted
+
+
+async def test_a_cancellation_of_clean_up_comes_at_the_next_await() -> None:
+    """FT-10: a worker that sends in a loop must end when its TaskGroup does."""
+    ends = []
+
+    async def work(relay: Relay) -> None:
+        ends.append(await _by_session(relay))
+        ends.append("goes on")
+        await asyncio.Event().wait()
+
+    async with _late_reply() as server:
+        working = asyncio.ensure_future(work(relay_of(server, timeouts=replace(PATIENT, quit=5.0))))
+        await server.wait_for_stage(Stage.QUIT)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert ends[1:] == ["goes on"]
+
+
+async def test_a_timeout_that_fires_during_clean_up_leaves_no_cancellation_behind() -> None:
+    """FT-10: whoever asked for it has taken it back at the end of its block."""
+    async with _late_reply() as server:
+        relay = relay_of(server, timeouts=replace(PATIENT, quit=5.0))
+        async with asyncio.timeout(5), asyncio.timeout(None) as limit, Session(relay) as session:
+            delivery = await session.send(message())
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)
+        assert limit.expired()
+        assert delivery.accepted
+        await rounds()
+
+
+async def _by_aclosing(relay: Relay) -> None:
+    async with aclosing(Pool(relay)) as pool:
+        await pool.send(message())
+
+
+async def test_a_doubt_outlives_the_aclose_of_a_finally_block() -> None:
+    """FT-10: not only `async with` cleans up."""
+    async with _late_reply() as server:
+        with pytest.raises(DeliveryInDoubt), anyio.move_on_after(0.05):
+            await _by_aclosing(relay_of(server))
+
+
+async def test_a_refused_login_outlives_a_cancelled_quit() -> None:
+    """FT-10: the outcome of `connect` is one too."""
+    script = {Stage.AUTH: "535 5.7.8 no", Stage.QUIT: Hang()}
+    async with ScriptedRelay(script, users={"ann": "secret"}) as server:  # type: ignore[arg-type]
+        login = Login("ann", Secret("wrong"))
+        relay = relay_of(server, login=login, cleartext_login=True, timeouts=replace(PATIENT, quit=5.0))
+        for call in (_by_session, _by_pool):
+            sending = asyncio.ensure_future(call(relay))
+            await server.wait_for_stage(Stage.QUIT, server.count_stage(Stage.QUIT) + 1)
+            sending.cancel()
+            with pytest.raises(AuthenticationRefused):
+                await sending
+
+
+async def test_a_cancelled_send_all_tells_what_the_relay_may_have() -> None:
+    """FT-10: the one that is unanswered, and the one that is accepted and was not yielded."""
+    script = {Stage.END_OF_DATA: lambda context: Hang() if context.occurrence == 3 else None}
+    async with pooling(script, pool={"sessions": 1}) as (server, pool):
+        seen: list[Delivery] = []
+
+        async def consume() -> None:
+            async with aclosing(pool.send_all([message(n) for n in range(3)])) as deliveries:
+                async for delivery in deliveries:
+                    seen.append(delivery)
+                    await asyncio.Event().wait()
+
+        consuming = asyncio.ensure_future(consume())
+        await server.wait_for_stage(Stage.END_OF_DATA, 3)
+        await until(lambda: bool(seen))
+        consuming.cancel()
+        with pytest.raises(MessagesFailed) as caught:
+            await consuming
+    assert caught.value.in_doubt
+    told = [delivery.envelope.forward_paths for delivery in seen]
+    told += [error.envelope.forward_paths for _, error in caught.value.failures]  # type: ignore[attr-defined]
+    assert len(told) == 3
+
+
+async def test_a_send_all_of_which_the_relay_has_nothing_is_simply_cancelled() -> None:
+    """FT-10: a CancelledError says that nothing was sent."""
+    async with pooling({Stage.MAIL: Hang()}) as (server, pool):
+        taking = asyncio.ensure_future(anext(pool.send_all([message()])))
+        await server.wait_for_stage(Stage.MAIL)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+
+
+async def test_a_cancellation_in_the_step_that_brings_the_reply_keeps_the_reply() -> None:
+    """FT-10: a refused message is not in doubt; the task is cancelled at its next `await`."""
+    sending: list[asyncio.Task[Delivery]] = []
+
+    def hear(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
+        if text.startswith("554") and refused:
+            asyncio.get_running_loop().call_soon(sending[0].cancel)
+
+    async with (
+        ScriptedRelay({Stage.END_OF_DATA: "554 5.6.0 no"}) as server,
+        Session(relay_of(server), trace=hear) as session,
+    ):
+        sending.append(asyncio.ensure_future(session.send(message())))
+        [result] = await asyncio.gather(*sending, return_exceptions=True)
+    assert isinstance(result, Delivery)
+    assert not result.accepted
+
+
+async def test_after_a_doubt_a_pool_that_is_closed_says_so() -> None:
+    """FT-10: an earlier cancellation of the task is not taken for one of now."""
+    async with pooling({Stage.END_OF_DATA: {1: Hang()}, Stage.GREETING: {2: Hang()}}) as (server, pool):
+
+        async def work() -> None:
+            with pytest.raises(DeliveryInDoubt):
+                await pool.send(message(1))
+            with pytest.raises(LocalProtocolError, match="the pool is closed"):
+                await pool.send(message(2))
+
+        working = asyncio.ensure_future(work())
+        await server.wait_for_stage(Stage.END_OF_DATA)
+        working.cancel()
+        await server.wait_for_stage(Stage.GREETING, 2)
+        await pool.aclose()
+        await working

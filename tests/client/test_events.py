@@ -151,6 +151,15 @@ async def test_a_message_that_is_sent_again_says_why() -> None:
     assert len(observed.only(SessionOpened)) == len(observed.only(SessionClosed)) == 2
 
 
+async def test_an_envelope_that_was_not_answered_as_a_whole_is_a_retry() -> None:
+    """It is sent again command by command, on a session that is fresh as the first one was."""
+    observed = Observed()
+    async with pooling({Stage.MAIL: {1: Fin()}}, pool={"sessions": 1, "on_event": observed}) as (_, pool):
+        assert (await pool.send(message())).accepted
+    [retried] = [event for event in observed if isinstance(event, MessageRetried)]
+    assert "hung up" in retried.why
+
+
 async def test_a_deferred_mail_of_a_used_session_is_a_retry() -> None:
     observed = Observed()
     script = {Stage.MAIL: {2: "452 4.5.3 too many messages sent"}}

@@ -443,3 +443,42 @@ async def test_a_mechanism_that_is_asked_for_and_not_offered_is_an_error() -> No
 
 
 TOKEN_SOURCE: TokenSource = Source(["a callable object will do"])
+
+
+@pytest.mark.parametrize(("tokens", "asked"), [(["expired"], 2), (["expired", "also expired"], 2)])
+async def test_ten_sessions_refused_with_the_same_token_ask_for_another_one_once(tokens: list[str], asked: int) -> None:
+    """FT-84: the source has no better one: asking it ten times gets an account locked."""
+    source = Source(tokens)
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        provider = CredentialsProvider(relay.login, 5.0)
+        sessions = [Session(relay, credentials=provider) for _ in range(10)]
+        results = await asyncio.gather(*(session.connect() for session in sessions), return_exceptions=True)
+    assert all(isinstance(result, AuthenticationRefused) for result in results)
+    assert source.asked == asked
+
+
+async def test_a_session_that_comes_after_a_refused_token_does_not_ask_again() -> None:
+    """FT-84: one after the other, as with ten at a time."""
+    source = Source(["expired"])
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        provider = CredentialsProvider(relay.login, 5.0)
+        for _ in range(3):
+            with pytest.raises(AuthenticationRefused):
+                await Session(relay, credentials=provider).connect()
+    assert source.asked == 2
+
+
+async def test_messages_of_a_pool_refused_with_the_same_token_ask_once() -> None:
+    """FT-84: those that wait for a session share the refusal of the first."""
+    source = Source(["expired"])
+    async with ScriptedRelay(**BEARER) as server:  # type: ignore[arg-type]
+        relay = relay_of(server, login=Login("ann", token=source), cleartext_login=True)
+        async with Pool(relay, sessions=5, depth=1) as pool:
+            results = await asyncio.gather(*(pool.send(message(n)) for n in range(20)), return_exceptions=True)
+            with pytest.raises(AuthenticationRefused):
+                await pool.send(message())
+    assert all(isinstance(result, AuthenticationRefused) for result in results)
+    assert source.asked == 2
+    assert len(attempted(server)) == 1

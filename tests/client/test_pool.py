@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from math import nan
+from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -106,7 +110,7 @@ async def test_a_connection_that_breaks_under_its_first_message_is_that_messages
     async with pooling({Stage.MAIL: Fin()}, pool={"sessions": 1}) as (server, pool):
         results = await asyncio.gather(*(pool.send(message(n)) for n in range(6)), return_exceptions=True)
         assert all(isinstance(result, ConnectionLost) for result in results)
-    assert server.connections == 6
+    assert server.connections == 7  # one more, to see whether it takes commands one at a time
 
 
 async def test_nothing_is_sent_again_after_the_end_of_data() -> None:
@@ -296,3 +300,60 @@ def test_a_pool_and_a_session_belong_to_one_event_loop() -> None:
 
 async def _awaited(call: Callable[[], Awaitable[object]]) -> object:
     return await call()
+
+
+@contextmanager
+def recorded_tasks() -> Iterator[WeakSet[asyncio.Task[Any]]]:
+    """The tasks made meanwhile that somebody still holds."""
+    loop, tasks = asyncio.get_running_loop(), WeakSet[asyncio.Task[Any]]()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        tasks.add(task)
+        return task
+
+    loop.set_task_factory(make)  # type: ignore[arg-type]
+    try:
+        yield tasks
+    finally:
+        loop.set_task_factory(None)
+
+
+def ended_inside(tasks: WeakSet[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Those of asyncsmtp itself that have ended."""
+    gc.collect()
+    return [task for task in tasks if task.done() and "asyncsmtp/client" in task.get_coro().cr_code.co_filename]  # type: ignore[union-attr]
+
+
+async def test_tasks_that_have_ended_do_not_pile_up() -> None:
+    """FT-87: of connections, and of sessions that are retired; the pool of a server lives for weeks."""
+    async with pooling(pool={"sessions": 2, "messages": 1}) as (server, pool):
+        with recorded_tasks() as tasks:
+            for number in range(25):
+                await asyncio.gather(pool.send(message(number)), pool.send(message(100 + number)))
+            assert server.connections == 50
+            assert len(ended_inside(tasks)) <= 4
+
+
+async def test_tasks_of_connections_that_failed_do_not_pile_up() -> None:
+    """FT-87: a relay that is down for a night is tried thousands of times."""
+    async with pooling({Stage.GREETING: "554 5.3.2 closed"}, pool={"sessions": 2}) as (server, pool):
+        with recorded_tasks() as tasks:
+            for number in range(8):
+                with pytest.raises(SMTPError):
+                    await pool.send(message(number))
+            assert server.connections == 8
+            assert len(ended_inside(tasks)) <= 2
+
+
+async def test_tasks_of_connections_that_were_given_up_do_not_pile_up() -> None:
+    """FT-87: each sender leaves while its session is opened."""
+    async with pooling({Stage.GREETING: Hang()}, pool={"sessions": 2}) as (server, pool):
+        with recorded_tasks() as tasks:
+            for number in range(8):
+                sending = asyncio.ensure_future(pool.send(message(number)))
+                await server.wait_for_stage(Stage.GREETING, number + 1)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            del sending
+            assert len(ended_inside(tasks)) <= 2

@@ -99,6 +99,24 @@ async def test_a_mail_deferred_twice_is_deferred() -> None:
     assert mails(server) == [2, 2]
 
 
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("about_session", ["421 4.3.2 closing", "452 4.3.2 too many concurrent connections"])
+async def test_of_two_deferrals_the_one_about_the_session_decides(about_session: str, place: int) -> None:
+    """Whichever recipient it answers: the message is sent again where the relay works."""
+    deferring = set[int]()  # the first connection to hear of the recipients
+
+    def rcpt(context: StageContext) -> Action | None:
+        if b"<late" not in context.line or {context.connection} != (deferring or {context.connection}):
+            return None
+        deferring.add(context.connection)
+        return about_session if b"<late%d@" % place in context.line else "450 4.2.1 mailbox busy"
+
+    async with pooling({Stage.RCPT: rcpt}, pool={"sessions": 2, "depth": 1}) as (server, pool):
+        await asyncio.gather(pool.send(message(1)), pool.send(message(2)))
+        assert (await pool.send(message(3, to=("late0@example.net", "late1@example.net")))).accepted
+    assert len(server.received) == 3
+
+
 async def test_a_mail_rejected_for_good_is_said_once() -> None:
     script = {Stage.MAIL: {2: "550 5.7.1 no"}}
     async with pooling(script, pool={"sessions": 1}) as (server, pool):

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from asyncsmtp.errors import PoolTimeout
+from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.errors import LocalProtocolError, PoolTimeout
+from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import DEFAULT_REPLY, Action, CallRule, Hang, Stage, StageContext, Wait
 from tests.client.support import message, pooling, rounds, until
 
@@ -77,3 +79,50 @@ async def test_a_cancelled_message_waits_no_more() -> None:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
         assert pool.waiting == 0
+
+
+@pytest.mark.parametrize("dialogue", [Dialogue.LOCKSTEP, Dialogue.PIPELINED])
+async def test_a_stopped_pool_gives_back_what_has_not_begun(dialogue: Dialogue) -> None:
+    """FT-74: of 30 messages over two sessions those that have begun are answered; of the others nothing is written."""
+    go = asyncio.Event()
+
+    def dot(context: StageContext) -> Action:
+        return DEFAULT_REPLY if go.is_set() else (Wait(0.005), CallRule(dot))
+
+    relay = {"dialogue": dialogue}
+    async with pooling({Stage.END_OF_DATA: dot}, relay=relay, pool={"sessions": 2}) as (server, pool):
+        sends = [asyncio.create_task(pool.send(message(n))) for n in range(30)]
+        await until(lambda: sum("C: ." in line for line in server.dialogue) == 2)
+        pool.stop()
+        await until(lambda: sum(send.done() for send in sends) >= 26)
+        begun = [n for n, send in enumerate(sends) if not send.done()]
+        assert 2 <= len(begun) <= 4  # a session may have the next envelope written
+        go.set()
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        with pytest.raises(LocalProtocolError, match="the pool is closed"):
+            await pool.send(message(99))
+    assert [n for n, result in enumerate(results) if isinstance(result, Delivery)] == begun
+    assert {str(result) for n, result in enumerate(results) if n not in begun} == {"the pool is closed"}
+    assert sorted(one.forward_paths[0] for one in server.received) == sorted(f"to{n}@example.net" for n in begun)
+
+
+async def test_a_stopped_pool_opens_no_session() -> None:
+    """FT-74: whoever waits for a session that is being opened hears at once, not when the relay has answered."""
+    async with pooling({Stage.GREETING: Hang()}, pool={"sessions": 2}) as (server, pool):
+        sends = [asyncio.create_task(pool.send(message(n))) for n in range(3)]
+        await until(lambda: server.connections > 0)
+        pool.stop()
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*sends, return_exceptions=True)
+        pool.stop()  # a second call does nothing
+        assert await pool.drain(1)
+    assert [str(result) for result in results] == ["the pool is closed"] * 3
+
+
+async def test_a_pool_stopped_before_its_first_message() -> None:
+    """FT-74: as one that is closed."""
+    async with pooling() as (server, pool):
+        pool.stop()
+        with pytest.raises(LocalProtocolError, match="the pool is closed"):
+            await pool.send(message())
+    assert server.connections == 0

@@ -7,6 +7,8 @@ import builtins
 import logging
 import socket
 import ssl
+import time
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +22,7 @@ from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.proxies import http_proxy, socks_proxy
-from tests.client.support import LIMIT, PATIENT, QUICK, message, rounds, serving
+from tests.client.support import LIMIT, PATIENT, QUICK, everything_of, message, rounds, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -156,6 +158,104 @@ async def test_what_an_http_proxy_may_answer_else(answer: bytes) -> None:
         with pytest.raises(ConnectFailed, match=f"the proxy {proxy}") as caught:
             await Session(relay_by(proxy)).connect()
         assert str(caught.value).isprintable()
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CONTINUE * (1_048_576 // len(CONTINUE)),
+        b"HTTP/1.1 102 Processing\r\nX: " + b"x" * 8000 + b"\r\n\r\n" + CONTINUE * 1000,
+        b"HTTP/1.1 200 " + b"x" * 1_048_576,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000,
+        b"\r\n" * 500_000,
+        b"\0" * 1_048_576,
+    ],
+    ids=["100 Continue", "1xx with headers", "endless reason", "endless headers", "empty lines", "NUL"],
+)
+async def test_a_flood_from_an_http_proxy_is_bounded(answer: bytes) -> None:
+    """FT-54: a megabyte of `100 Continue` stopped the event loop for half a minute, its time-outs included."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with http_proxy(0, answer=answer) as seen:
+        counting = asyncio.ensure_future(count())
+        began = time.process_time()
+        with pytest.raises(ConnectFailed, match="does not let us through"):
+            await Session(relay_by(Proxy(ProxyKind.HTTP, "127.0.0.1", seen.port))).connect()
+        assert time.process_time() - began < 3.0
+        assert turns > 10 or answer.startswith(b"\r\n")  # others had their turns; an empty answer ends at once
+        counting.cancel()
+        await asyncio.wait([counting])
+
+
+async def test_interim_answers_of_an_http_proxy_are_passed_over() -> None:
+    """FT-54: a few of them are as HTTP has it (RFC 9110 §15.2); the greeting behind the last answer is not lost."""
+    answer = CONTINUE * 20 + b"HTTP/1.1 200 OK\r\n\r\n220 relay.example\r\n"
+    async with http_proxy(0, answer=answer) as seen:
+        session = Session(relay_by(Proxy(ProxyKind.HTTP, "127.0.0.1", seen.port)))
+        with pytest.raises(ConnectFailed, match="no session with"):  # nobody answers our EHLO
+            await session.connect()
+        assert session.greeting is not None
+
+
+async def test_an_answer_that_drips_is_bounded_by_the_time_for_connecting() -> None:
+    """FT-54: each byte comes in time, the whole does not."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 200 OK"[:1])
+            await asyncio.sleep(0.02)
+
+    async with serving(drip) as port:
+        relay = relay_by(Proxy(ProxyKind.HTTP, "127.0.0.1", port), timeouts=QUICK.__class__(connect=LIMIT))
+        with pytest.raises(ConnectFailed, match="did not answer within"):
+            await Session(relay).connect()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\x05" * 1_048_576, b"\x05\x00\x05\x00\x00\x03\xff" + b"x" * 1_048_576, b"\0" * 99]
+)
+async def test_a_flood_from_a_socks_proxy_is_bounded(answer: bytes) -> None:
+    """FT-54: no more is read than its protocol has; the rest is no greeting of a relay."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await reader.read()
+
+    async with serving(flood) as port, asyncio.timeout(10):
+        with pytest.raises(ConnectFailed):
+            await Session(relay_by(Proxy(ProxyKind.SOCKS5, "127.0.0.1", port))).connect()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"HTTP/1.1 407 {CANARY}\r\n\r\n".encode(),
+        f"HTTP/1.1 407 {b64encode(f'ann:{CANARY}'.encode()).decode()}\r\n\r\n".encode(),
+        f"HTTP/1.1 {CANARY}\r\n\r\n".encode(),
+        f"{CANARY}\r\n\r\n".encode(),
+        f"HTTP/1.1 200 OK\r\n{CANARY}\r\n\r\n".encode(),
+        f"HTTP/1.1 200 OK\r\n\r\n220 hello {CANARY}\r\n".encode(),
+    ],
+)
+async def test_a_proxy_that_echoes_its_password_is_masked(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """FT-52: in its answer, broken or not, and as the relay that it pretends to be."""
+    caplog.set_level(logging.DEBUG)
+    async with http_proxy(0, answer=answer) as seen:
+        proxy = Proxy(ProxyKind.HTTP, "127.0.0.1", seen.port, "ann", Secret(CANARY))
+        with pytest.raises(ConnectFailed) as caught:
+            await Session(relay_by(proxy, timeouts=QUICK)).connect()
+    shown = everything_of(caught.value) + caplog.text
+    assert CANARY not in shown
+    assert b64encode(f"ann:{CANARY}".encode()).decode() not in shown
 
 
 @pytest.mark.parametrize(("code", "why"), [(2, "not allowed"), (4, "unreachable"), (5, "refused"), (99, "reply")])

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from asyncsmtp.client.config.hostport import parse_host_port, show_url
 from asyncsmtp.client.config.login_config import ClientCertificate, Token
-from asyncsmtp.client.config.relay import Dialogue, Login, Proxy, Relay
+from asyncsmtp.client.config.relay import Dialogue, Login, Proxy, ProxyKind, Relay
 from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
+from tests.client.support import everything_of
 
 
 async def _token() -> str:
@@ -146,6 +148,82 @@ def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "smtp://me@gmail.com:hunter2@h",
+        "smtps://me@gmail.com:hunter2@h:465",
+        "smtp://me@gmail.com:12345@h",
+        "smtp://me@gmail.com:@h",
+        "smtp://a@b@c:hunter2@h",
+        "smtp://me%40gmail.com:hunter2@h",
+        "smtp://me@gmail.com:hun/ter2@h",
+        "smtp://me@gmail.com:hun@ter2@h",
+        "smtp://one.example,me@gmail.com:hunter2@two.example",
+        "me@gmail.com:hunter2@h",
+        "smtp:me@gmail.com:hunter2@h",
+        "smtp/me@gmail.com:hunter2@h",
+        "smtp//me@gmail.com:hunter2@h",
+        "smtp://me@gmail.com:hunter2@[::1",
+        "lmtp+unix://me@gmail.com:hunter2@/run/smtp",
+        "smtp://h?proxy=socks5://me@gmail.com:hunter2@p",
+        "smtp://h?proxy=me%40gmail.com%3Ahunter2%40p",
+    ],
+)
+def test_a_password_of_a_user_with_an_at_sign_is_refused_and_never_shown(url: str) -> None:
+    """FT-53: most people's user name is their address; with `@` in it the password was quoted as a part of it."""
+    with pytest.raises(InvalidArgument, match="must not hold a password") as caught:
+        Relay.from_url(url)
+    shown = everything_of(caught.value, variables=False)
+    assert not any(part in shown for part in ("hunter2", "hun/ter2", "ter2@", "12345"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Relay.from_url("smtp://me%40gmail.com%3Ahunter2@h"),
+        lambda: Relay.from_url("smtp://me@gmail.com:hunter2"),
+        lambda: Relay.from_url("smtp://me:hunter2"),
+        lambda: Relay.from_url("ftp:hunter2"),
+        lambda: Relay.from_url("smtp://h/hunter2@h"),
+        lambda: Relay.from_url("smtp://me@gmail.com:587/hunter2@h"),
+        lambda: Relay.from_url("smtp://h?password=hunter2"),
+        lambda: Relay.from_url("smtp://h#hunter2@h"),
+        lambda: Relay("me:hunter2@h"),
+        lambda: Relay("me@gmail.com:hunter2@h"),
+        lambda: Relay("one.example", fallback_hosts=("me:hunter2@h",)),
+        lambda: Relay("one.example", fallback_hosts=("me:hunter2",)),
+        lambda: Proxy.from_url("socks5://me@gmail.com:hunter2"),
+        lambda: Proxy(ProxyKind.SOCKS5, "me:hunter2@p"),
+    ],
+)
+def test_what_may_be_a_mistyped_password_is_not_shown(make: Callable[[], object]) -> None:
+    """FT-53: in place of a port, percent-encoded, in a path, beside the URL; nor in what caused the error."""
+    with pytest.raises(InvalidArgument) as caught:
+        make()
+    assert "hunter2@" not in (shown := everything_of(caught.value, variables=False))
+    assert ":hunter2" not in shown
+    assert "“hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("smtp://relay.example:587/x", "smtp://relay.example:587/x"),
+        ("smtp://relay.example:http", "smtp://relay.example:…"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("smtp://[2001:db8::1]:25", "smtp://[2001:db8::1]:25"),
+        ("/run/smtp", "/run/smtp"),
+        ("/run/a@b", "/…"),
+        ("", ""),
+    ],
+)
+def test_a_wrong_url_is_shown_as_far_as_it_can_be(text: str, shown: str) -> None:
+    """FT-53: what cannot be a password stays in the error."""
+    assert show_url(text) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smtp://me@gmail.com@relay.example:2525",
         "smtp://ann@relay.example:2525",
         "smtp://relay.example:25?ca-file=/a@b",
         "smtp://[::1]:25?ca-file=/a@b",
@@ -155,7 +233,7 @@ def test_a_password_in_a_url_is_refused_and_never_repeated(url: str) -> None:
 )
 def test_a_port_and_an_at_sign_are_no_password(url: str) -> None:
     """What merely looks like one is taken."""
-    Relay.from_url(url, password="p" if "//ann@" in url else None)
+    Relay.from_url(url, password="p" if "@" in url.partition("?")[0] else None)
 
 
 @pytest.mark.parametrize("url", ["smtp://[::1", "smtp://[zz]:1", "smtp://\u2102\u2100.example"])
@@ -163,6 +241,59 @@ def test_an_invalid_host_is_named(url: str) -> None:
     """The standard library's ValueError is not ours to show."""
     with pytest.raises(InvalidArgument, match="is not a valid URL"):
         Relay.from_url(url)
+
+
+CHANGED = [
+    "loc\u00adalhost",
+    "ｌｏｃａｌｈｏｓｔ",
+    "\u212aey.example",
+    "%E2%84%AAey.example",
+    "①.example",
+    "a\u200b.example",
+]
+
+
+@pytest.mark.parametrize("host", CHANGED)
+def test_a_host_that_becomes_another_is_refused(host: str) -> None:
+    """FT-06: the resolver maps a soft hyphen, full width and the Kelvin sign, and would ask for `localhost`."""
+    makers: list[Callable[[], object]] = [
+        lambda: Relay.from_url(f"smtp://{host}:25"),
+        lambda: Relay.from_url(f"smtp://user@{host}", password="p"),
+        lambda: Relay("relay.example", fallback_hosts=(host,)),
+        lambda: parse_host_port(f"{host}:25"),
+        lambda: Proxy.from_url(f"socks5://{host}:1080"),
+    ]
+    if "%" not in host:
+        makers += [
+            lambda: Relay(host),
+            lambda: Relay("relay.example", verify_name=host),
+            lambda: Proxy(ProxyKind.HTTP, host),
+        ]
+    for make in makers:
+        with pytest.raises(InvalidArgument) as refused:
+            make()
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("host", "ascii_host"),
+    [
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("my_relay", "my_relay"),
+    ],
+)
+def test_a_host_is_shown_as_what_is_asked_for(host: str, ascii_host: str) -> None:
+    """FT-06: by IDNA 2008; the resolver's rules of 2003 make `strasse` of the ß, which may belong to somebody else."""
+    relay = Relay(host, fallback_hosts=() if ":" in host else (f"{host}:26",))
+    assert {each.host for each in relay.single_host_relays} == {ascii_host}
+    assert ascii_host in str(relay)
+    assert Proxy(ProxyKind.HTTP, host).host == ascii_host
+    if ":" not in host:
+        assert Relay.from_url(f"smtp://{host}:25").address == (ascii_host, 25)
+        assert Proxy.from_url(f"http://{host}:25").address == (ascii_host, 25)
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections import Counter
 
 import pytest
 
+from asyncsmtp.client.api import send
+from asyncsmtp.client.config.relay import Dialogue
+from asyncsmtp.client.events.types import Event, MessageEnded, MessageRetried
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import ConnectionLost, SMTPError
+from asyncsmtp.errors import ConnectionLost, DeadlineExceeded, DeliveryInDoubt, SMTPError
 from asyncsmtp.testing import (
     DEFAULT_REPLY,
     NO_REPLY,
     Action,
     DiscardInput,
+    Fin,
+    Hang,
     RefuseInput,
     Rst,
     ScriptedRelay,
@@ -171,3 +177,136 @@ async def test_a_refused_probe_leaves_the_message_before_it_accepted(reply: str)
         results = await asyncio.gather(*(session.send(message(n)) for n in range(3)), return_exceptions=True)
         assert getattr(results[0], "accepted", False)
         assert all(not getattr(result, "in_doubt", False) for result in results)
+
+
+@pytest.mark.parametrize("move", [Fin(), Rst(), (Wait(0.01), Fin())])
+async def test_a_relay_that_hangs_up_at_commands_in_groups_gets_them_one_at_a_time(
+    move: Action, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FT-18: found out at the first two sessions, and logged once; no sender gets an error."""
+    script = {Stage.MAIL: lambda context: move if context.pipelined_input else None}
+    settings = {"sessions": 4, "depth": 2, "messages": 5}
+    async with pooling(script, on_accept=token, pool=settings) as (server, pool):
+        deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(40)))
+        assert [told(d) for d in deliveries] == [f"2.0.0 taken for to{n}@example.net" for n in range(40)]
+        found_out = server.connections
+        assert found_out <= 16  # eight or a few more take five messages each
+        await asyncio.gather(*(pool.send(message(n)) for n in range(40)))
+        assert server.connections <= found_out + 11
+    assert len(server.received) == 80
+    warnings = [record.getMessage() for record in caplog.records if "one at a time" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{pool.relay} hangs up when commands come in groups: they are sent one at a time")
+
+
+async def test_a_relay_that_hangs_up_whatever_it_gets_is_not_tried_twice_for_every_message() -> None:
+    """FT-18: one session without groups shows that they are not the reason; and groups are used again afterwards."""
+    down = True
+    async with pooling({Stage.MAIL: lambda _: Fin() if down else None}, pool={"sessions": 1}) as (server, pool):
+        for _ in range(4):
+            with pytest.raises(ConnectionLost):
+                await pool.send(message())
+        assert server.connections == 5
+        down = False
+        assert (await pool.send(message())).accepted
+        assert (await pool.send(message())).accepted
+
+
+async def test_one_hang_up_at_the_first_message_of_all_makes_no_later_session_slow() -> None:
+    """FT-18: groups are tried once more, since it may have been a coincidence."""
+    async with pooling({Stage.MAIL: {1: Fin()}}, pool={"sessions": 1, "messages": 2}) as (server, pool):
+        for number in range(6):
+            assert (await pool.send(message(number))).accepted
+        assert server.connections == 4
+        dialogues = [server.get_dialogue(connection) for connection in (2, 3, 4)]
+    assert [_is_pipelined(lines) for lines in dialogues] == [False, True, True]
+
+
+@pytest.mark.parametrize("stage", [Stage.DATA, Stage.END_OF_DATA])
+async def test_a_hang_up_after_a_reply_to_rcpt_has_nothing_to_do_with_groups(stage: Stage) -> None:
+    """FT-18: the group was read, so its sender is told at once."""
+    async with pooling({stage: {1: Fin()}}, pool={"sessions": 1}) as (server, pool):
+        with pytest.raises(ConnectionLost if stage is Stage.DATA else DeliveryInDoubt):
+            await pool.send(message())
+        assert (await pool.send(message())).accepted
+        assert server.connections == 2
+        assert _is_pipelined(server.get_dialogue(2))
+
+
+def _is_pipelined(lines: list[str]) -> bool:
+    mail = next(index for index, line in enumerate(lines) if line.startswith("C: MAIL"))
+    return lines[mail + 1].startswith("C: RCPT")  # in one write
+
+
+async def test_a_relay_that_has_answered_groups_gets_them_after_it_hung_up() -> None:
+    """FT-18: a restart of the relay does not make every later message slow."""
+    async with pooling({Stage.MAIL: {3: Fin(), 4: Fin()}}, pool={"sessions": 1}) as (server, pool):
+        await pool.send(message(1))
+        await pool.send(message(2))
+        with pytest.raises(ConnectionLost):
+            await pool.send(message(3))
+        await pool.send(message(4))
+        assert _is_pipelined(server.get_dialogue(server.connections))
+
+
+HANGS_UP = {Stage.MAIL: lambda context: Fin() if context.pipelined_input else None}
+
+
+@pytest.mark.parametrize("deadline", [None, 5.0])
+async def test_one_message_in_one_call_falls_back_to_one_command_at_a_time(deadline: float | None) -> None:
+    """FT-18: without `retry=`; the relay hangs up at every group, and the message goes over a second connection."""
+    seen: list[Event] = []
+    async with ScriptedRelay(HANGS_UP, on_accept=token) as server:
+        delivery = await send(message(7), relay=relay_of(server), on_event=seen.append, deadline=deadline)
+        assert told(delivery) == "2.0.0 taken for to7@example.net"
+        await server.wait_until_idle()
+    assert server.connections == 2
+    assert not _is_pipelined(server.get_dialogue(2))
+    [retried] = [event for event in seen if isinstance(event, MessageRetried)]
+    assert "hung up" in retried.why
+    [ended] = [event for event in seen if isinstance(event, MessageEnded)]
+    assert ended.delivery == delivery
+
+
+async def test_one_message_in_one_call_is_tried_twice_at_the_most() -> None:
+    """FT-18: a relay that hangs up whatever it gets."""
+    seen: list[Event] = []
+    async with ScriptedRelay({Stage.MAIL: Fin()}) as server:
+        with pytest.raises(ConnectionLost):
+            await send(message(), relay=relay_of(server), on_event=seen.append)
+        await server.wait_until_idle()
+    assert server.connections == 2
+    [ended] = [event for event in seen if isinstance(event, MessageEnded)]
+    assert isinstance(ended.error, ConnectionLost)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dialogue"),
+    [(Stage.DATA, Dialogue.PIPELINED), (Stage.END_OF_DATA, Dialogue.PIPELINED), (Stage.MAIL, Dialogue.LOCKSTEP)],
+)
+async def test_one_message_in_one_call_is_not_sent_again_for_another_reason(stage: Stage, dialogue: Dialogue) -> None:
+    """FT-18: the group was read, the relay may have the message, or it was no group."""
+    async with ScriptedRelay({stage: Fin()}) as server:
+        with pytest.raises(DeliveryInDoubt if stage is Stage.END_OF_DATA else ConnectionLost):
+            await send(message(), relay=relay_of(server, dialogue=dialogue))
+        await server.wait_until_idle()
+    assert server.connections == 1
+
+
+async def test_a_socket_of_ones_own_serves_one_connection() -> None:
+    """FT-18: there is no second one to fall back to."""
+    async with ScriptedRelay(HANGS_UP) as server:
+        with socket.create_connection((server.host, server.port)) as sock, pytest.raises(ConnectionLost):
+            await send(message(), relay=relay_of(server), sock=sock)
+        await server.wait_until_idle()
+    assert server.connections == 1
+
+
+async def test_a_deadline_holds_for_both_connections() -> None:
+    """FT-18: nothing is delivered."""
+    script = {Stage.MAIL: lambda context: Fin() if context.connection == 1 else Hang()}
+    async with ScriptedRelay(script) as server:
+        with pytest.raises(DeadlineExceeded):
+            await send(message(), relay=relay_of(server), deadline=0.5)
+        await server.wait_until_idle()
+    assert (server.connections, server.received) == (2, [])

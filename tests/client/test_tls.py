@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import trustme
 
 from asyncsmtp.client.config.relay import Login, Relay
+from asyncsmtp.client.connection import transport
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
     ConnectFailed,
@@ -359,3 +361,13 @@ async def test_plain_to_a_tls_port_says_so(security: Security, server_tls: ssl.S
     """WI-15: it stays silent, waiting for a handshake; silence before a greeting has one usual reason."""
     async with serve(server_tls, Security.IMPLICIT_TLS) as server:
         assert "smtps://" in str(await refused(relay_of(server, security=security, timeouts=QUICK)))
+
+
+async def test_a_handshake_that_left_no_tls_is_a_failed_connection(server: ScriptedRelay) -> None:
+    """The relay hung up as it ended: nothing is sent, and the connection is gone."""
+    _, writer = await asyncio.open_connection(server.host, server.port)
+    with pytest.raises(ConnectFailed, match=r"the TLS handshake with .* broke off: it hung up"):
+        transport._check_certificate(relay_of(server), writer)
+    assert writer.transport.is_closing()
+    with suppress(ConnectionError):
+        await writer.wait_closed()

@@ -8,12 +8,14 @@ import ssl
 
 import pytest
 
-from asyncsmtp.client.events.types import MAX_LOGGED_LINES
+from asyncsmtp.client.api import send
+from asyncsmtp.client.events.types import MAX_LOGGED_LINES, Direction
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.session import Session
-from asyncsmtp.errors import SMTPError
+from asyncsmtp.errors import ConnectionLost, DeliveryInDoubt, LocalProtocolError, SMTPError
+from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import DEFAULT_REPLY, DiscardInput, Fin, ScriptedRelay, Stage, StageContext
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, DiscardInput, Fin, ScriptedRelay, Stage, StageContext
 from tests.client.support import QUICK, Trail, message, playing, pooling, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -55,12 +57,121 @@ async def test_a_failure_is_traced_too(trail: Trail) -> None:
 
 
 async def test_a_trace_that_raises_is_logged_once_and_changes_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
-    """`print` takes no `tls=`; as with `on_event`."""
+    """FT-13: `print` takes no `tls=`; as with `on_event`."""
     async with pooling(pool={"sessions": 2, "trace": print}) as (_, pool):
         deliveries = await asyncio.gather(*(pool.send(message(n)) for n in range(4)))
     assert all(delivery.accepted for delivery in deliveries)
     [record] = [record for record in caplog.records if record.name == "asyncsmtp.events"]
     assert "the trace callback raised" in record.getMessage()
+
+
+class Unusual(BaseException):
+    """As the exceptions of pytest.fail and of greenlets are."""
+
+
+RAISED = [RuntimeError("no"), asyncio.CancelledError(), GeneratorExit(), StopIteration(), TimeoutError(), Unusual()]
+
+
+@pytest.mark.parametrize("raised", RAISED, ids=lambda raised: type(raised).__name__)
+@pytest.mark.parametrize("parameter", ["trace", "on_event"])
+async def test_whatever_a_callback_raises_changes_no_outcome(
+    parameter: str, raised: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FT-13: `send` never returned; its own CancelledError would pass for one of the task."""
+
+    def callback(*_: object, **__: object) -> None:
+        raise raised
+
+    async with ScriptedRelay({Stage.RCPT: {2: "550 5.1.1 no"}}) as server, asyncio.timeout(10):
+        relay, hook = relay_of(server), {parameter: callback}
+        async with Session(relay, **hook) as session, Pool(relay, **hook) as pool:  # type: ignore[arg-type]
+            assert (await session.send(message())).accepted
+            assert not (await pool.send(message())).accepted
+        assert (await send(message(), relay=relay, **hook)).accepted  # type: ignore[arg-type]
+    assert {record.name for record in caplog.records} == {"asyncsmtp.events"}
+
+
+async def test_a_callback_that_raises_does_not_hide_a_failure() -> None:
+    """FT-13: nor the doubt of a message whose reply is lost."""
+
+    def callback(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    async with ScriptedRelay({Stage.END_OF_DATA: (NO_REPLY, Fin())}) as server, asyncio.timeout(10):
+        with pytest.raises(DeliveryInDoubt):
+            await send(message(), relay=relay_of(server), trace=callback, on_event=callback)
+    async with ScriptedRelay({Stage.MAIL: Fin()}) as server, asyncio.timeout(10):
+        with pytest.raises(ConnectionLost):
+            await send(message(), relay=relay_of(server), trace=callback, on_event=callback)
+
+
+async def test_a_callback_that_returns_a_coroutine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """FT-13: `lambda event: store(event)` looks like a function, and nothing would ever be stored."""
+
+    async def store(_: object) -> None: ...
+
+    async with playing() as (server, _), Session(relay_of(server), on_event=lambda event: store(event)) as session:  # type: ignore[arg-type,return-value]
+        assert (await session.send(message())).accepted
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert "on_event returned a coroutine, which nothing awaits" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("stage", [Stage.MAIL, Stage.END_OF_DATA])
+async def test_a_log_handler_that_raises_changes_no_outcome(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """FT-13: it is a callback as well; at the end of a connection it left every sender waiting."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("the disk is full")
+
+    handler, logger = Broken(), logging.getLogger("asyncsmtp")
+    logger.addHandler(handler)
+    before, level = logger.propagate, logger.level
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    try:
+        async with ScriptedRelay({stage: {1: (NO_REPLY, Fin())}}) as server, asyncio.timeout(10):
+            async with Session(relay_of(server)) as session:
+                with pytest.raises(DeliveryInDoubt if stage is Stage.END_OF_DATA else ConnectionLost):
+                    await session.send(message())
+            async with Pool(relay_of(server), trace=print) as pool:
+                assert (await pool.send(message())).accepted
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+        logger.setLevel(level)
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_a_keyboard_interrupt_in_a_callback_ends_the_connection_and_no_one_waits() -> None:
+    """FT-13: it ends the program, and not before the clean-up of the senders."""
+    raised: list[bool] = []
+
+    def trace(side: Direction, text: str, *, tls: bool, refused: bool) -> None:
+        if text.startswith("354") and not raised:
+            raised.append(True)
+            raise KeyboardInterrupt
+
+    async def work() -> tuple[ScriptedRelay, Session, asyncio.Future[Delivery]]:
+        server = ScriptedRelay()
+        await server.start()
+        session = Session(relay_of(server), trace=trace)
+        await session.connect()
+        return server, session, asyncio.ensure_future(session.send(message()))
+
+    async def end() -> None:
+        async with asyncio.timeout(5):
+            with pytest.raises(LocalProtocolError, match="KeyboardInterrupt while reading a reply"):
+                await sending
+            await session.aclose()
+            await server.aclose()
+
+    with asyncio.Runner() as runner:
+        server, session, sending = runner.run(work())
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(asyncio.sleep(5))
+        runner.run(end())
 
 
 @pytest.mark.parametrize("parameter", ["trace", "on_event"])
@@ -146,10 +257,9 @@ async def test_tls_that_proves_nothing_is_a_warning_once_a_pool(
 async def test_a_relay_that_loses_commands_is_a_warning_once_a_pool(caplog: pytest.LogCaptureFixture) -> None:
     """WI-18: mail goes on, slower; a person can spare it the time of finding out."""
     settings = {"sessions": 3, "depth": 2}
-    async with pooling({Stage.MAIL: (DEFAULT_REPLY, DiscardInput())}, relay={"timeouts": QUICK}, pool=settings) as (
-        _,
-        pool,
-    ):
+    async with pooling(
+        {Stage.MAIL: (DEFAULT_REPLY, NO_REPLY, DiscardInput())}, relay={"timeouts": QUICK}, pool=settings
+    ) as (_, pool):
         await asyncio.gather(*(pool.send(message(n)) for n in range(12)))
     [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "loses commands" in warning

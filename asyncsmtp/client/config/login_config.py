@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
 
-from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, TokenFailed, check_type
-from asyncsmtp.protocol.auth.auth import INVALID_CREDENTIALS, NAMES
+from asyncsmtp.errors import AuthenticationRefused, InvalidArgument, TokenFailed, check_number, check_type
+from asyncsmtp.protocol.auth.auth import INVALID_CREDENTIALS, NAMES, mask_credentials
 from asyncsmtp.protocol.auth.credentials import Bearer, Credentials, External, Password, Secret
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["ClientCertificate", "CredentialsProvider", "Login", "Token", "TokenSource", "normalize_fingerprint"]
@@ -67,6 +69,13 @@ class Token:
 
     secret: Secret
     expires_in: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.secret, str):
+            object.__setattr__(self, "secret", Secret(self.secret))
+        check_type("secret", self.secret, Secret)
+        if self.expires_in != inf:  # a token may be valid until it is refused
+            check_number("expires_in", self.expires_in, int, float, zero=True)
 
 
 TokenSource = Callable[[], Awaitable[str | Token]]
@@ -176,9 +185,12 @@ class CredentialsProvider:
 
     Args:
         timeout: seconds for the source. clock: seconds; that of the event loop if omitted.
+    Attributes:
+        mask: all secrets that were used so far. A relay may echo what another session sent, and a token that expired.
     """
 
     def __init__(self, login: Login | None, timeout: float, clock: Callable[[], float] | None = None) -> None:
+        self.mask = SecretMask()
         self._login = login
         self._timeout = timeout
         self._clock = clock
@@ -215,12 +227,12 @@ class CredentialsProvider:
         """
         login = self._login
         if login is None or login.token is None:
-            return _password_or_certificate(login)
+            return self._masked(_password_or_certificate(login))
         async with self._fetching:
             if self._secret is None or self._now() >= self._valid_until:
                 await self._fetch()
             assert self._secret is not None
-            return Bearer(login.username, self._secret)
+            return self._masked(Bearer(login.username, self._secret))
 
     async def replace(self, refused: Credentials | None) -> Credentials | None:
         """Return credentials for one more attempt after a refusal: another token; None where there is no other.
@@ -236,7 +248,12 @@ class CredentialsProvider:
                 await self._fetch()
             if self._secret is None or self._secret == refused.secret:
                 return None
-            return Bearer(self._login.username, self._secret)
+            return self._masked(Bearer(self._login.username, self._secret))
+
+    def _masked(self, credentials: Credentials | None) -> Credentials | None:
+        with suppress(InvalidArgument):  # a mechanism cannot send it: raised at the login
+            mask_credentials(self.mask, credentials)
+        return credentials
 
     def _now(self) -> float:
         return (self._clock or asyncio.get_running_loop().time)()
@@ -246,18 +263,26 @@ class CredentialsProvider:
         assert self._login.token is not None
         now = self._now()
         if self._failure is not None and now < self._failed_until:
-            raise _failed(self._failure, self._timeout) from self._failure
+            raise self._failed(self._failure) from self._failure
         try:
             async with asyncio.timeout(self._timeout):
                 token = await self._login.token()
+                check_type("token", token, str, Token)
         except Exception as error:
             self._failure, self._failed_until = error, self._now() + FAILURE_PAUSE
-            raise _failed(error, self._timeout) from error
+            raise self._failed(error) from error
         self._failure = None
         if isinstance(token, Token):
             self._secret, self._valid_until = token.secret, self._now() + token.expires_in - REFRESH_MARGIN
         else:
             self._secret, self._valid_until = Secret(token), self._now() + DEFAULT_LIFETIME
+
+    def _failed(self, error: BaseException) -> TokenFailed:
+        if isinstance(error, TimeoutError):
+            within = f"within {self._timeout:g} s"
+            return TokenFailed(f"the source of access tokens did not answer {within}: no login was attempted")
+        what = f"{type(error).__name__}: {safe_text(self.mask.mask_text(str(error)), 200)}".removesuffix(": ")
+        return TokenFailed(f"the source of access tokens failed ({what}): no login was attempted")
 
 
 def _password_or_certificate(login: Login | None) -> Credentials | None:
@@ -266,10 +291,3 @@ def _password_or_certificate(login: Login | None) -> Credentials | None:
     if login.password is None:
         return External(login.authzid)
     return Password(login.username, login.password, login.authzid)
-
-
-def _failed(error: BaseException, seconds: float) -> TokenFailed:
-    if isinstance(error, TimeoutError):
-        return TokenFailed(f"the source of access tokens did not answer within {seconds:g} s: no login was attempted")
-    what = f"{type(error).__name__}: {safe_text(str(error), 200)}".removesuffix(": ")
-    return TokenFailed(f"the source of access tokens failed ({what}): no login was attempted")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import socket
 import ssl
 import sys
@@ -18,8 +17,17 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
+from asyncsmtp.client.config.hostport import (
+    check_port,
+    has_password,
+    parse_host_port,
+    show_url,
+    split_leniently,
+    split_url,
+    to_ascii_host,
+)
 from asyncsmtp.client.config.login_config import ClientCertificate, Login, TokenSource, normalize_fingerprint
 from asyncsmtp.errors import InvalidArgument, check_number, check_type
 from asyncsmtp.protocol.auth.auth import Secret
@@ -27,19 +35,7 @@ from asyncsmtp.protocol.commands import Verb, ehlo
 from asyncsmtp.protocol.opening_handshake import Security, XClient
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = [
-    "Dialogue",
-    "OpenedStreams",
-    "Opener",
-    "Proxy",
-    "ProxyKind",
-    "Relay",
-    "Timeouts",
-    "check_port",
-    "has_password",
-    "parse_host_port",
-    "split_url",
-]
+__all__ = ["Dialogue", "OpenedStreams", "Opener", "Proxy", "ProxyKind", "Relay", "Timeouts"]
 
 
 class Dialogue(StrEnum):
@@ -49,7 +45,8 @@ class Dialogue(StrEnum):
     PIPELINED: groups of commands if the relay offers PIPELINING (RFC 2920), and the next transaction behind the end of
     data once the session has shown that the server reads on there.
     STREAMED: envelopes and contents in chunks (RFC 3030), up to `window` messages ahead of their replies. Only for a
-    relay that you run: each of these messages is in doubt if the connection breaks.
+    relay that you run: each of these messages is in doubt if the connection breaks. A relay that answers RSET in the
+    words of other commands gets one message at a time, since a reply that it leaves out could not be noticed.
     """
 
     LOCKSTEP = "lockstep"
@@ -110,62 +107,6 @@ _STAGE_BY_VERB = {  # where it has not the verb's own name
     Verb.NOOP: "rset",
 }
 
-_USER = r"(?:[a-z0-9+]*:?/{1,2}[^/?#@:\[]*:|[^/?#@:\[]*:(?!/))"  # with what should be the scheme before it or not
-_OTHERS = r"(?:,(?:\[[0-9a-f:.]*\]|[^/?#@:,\[]*)(?::\d{1,5})?)*"  # further hosts and ports
-# not a port; the password may have /, ? and # in it, where no URL may
-_PASSWORD_INSIDE = re.compile(_USER + rf"(?!\d{{1,5}}{_OTHERS}[/?#])[^@]*@", re.IGNORECASE)
-_PROXY_PASSWORD = re.compile(r"\s*" + _USER + r"(?!\d{1,5}(?:[/?#]|&[a-z-]+=))[^@]*@", re.IGNORECASE)
-
-
-def has_password(url: str) -> bool:
-    """Return whether the URL of a relay, or of its proxy, holds a password; such a URL must not be shown.
-
-    The URLs need not be well formed: a mistyped URL with a password in it must not be shown either.
-    """
-    proxy = unquote(url.partition("proxy=")[2])
-    return _PASSWORD_INSIDE.match(url) is not None or _PROXY_PASSWORD.match(proxy) is not None
-
-
-def split_url(url: str) -> SplitResult:
-    """Split a relay's URL.
-
-    Raises:
-        InvalidArgument: the URL is malformed, or holds a password, which the message does not repeat.
-    """
-    if has_password(url):
-        raise InvalidArgument(
-            "the URL must not hold a password: give password= beside it "
-            "(with the command: set ASYNCSMTP_PASSWORD or use --password-command)"
-        )
-    try:
-        return urlsplit(url)
-    except ValueError as error:  # brackets around something else than an IPv6 address; characters that NFKC changes
-        raise InvalidArgument(f"“{safe_text(url, 80)}” is not a valid URL: write smtp://host:587") from error
-
-
-def parse_host_port(text: str) -> tuple[str, int | None]:
-    """Split `name`, `name:587`, `192.0.2.1` or `[2001:db8::1]:587` into host and port; without a port it is None.
-
-    Raises:
-        InvalidArgument: the host or port is not valid.
-    """
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidArgument(f"“{safe_text(text, 80)}” is not a valid host and port: write host:587") from error
-    if not host or parts.username is not None or parts.netloc != text:
-        raise InvalidArgument(f"“{safe_text(text, 80)}” does not name a host: write smtp://host:587")
-    check_port(port)
-    return unquote(host), port
-
-
-def check_port(port: int | None) -> None:
-    """Raise InvalidArgument unless `port` is 1 to 65535, or None for the default."""
-    if port is not None and not 0 < port < 65536:
-        raise InvalidArgument(f"{port} is not a valid port: give 1 to 65535")
-
-
 _MAX_SOCKS_CREDENTIAL = 255  # bytes of a user name and of a password (RFC 1929 §2)
 
 
@@ -199,8 +140,9 @@ class Proxy:
     remote_names: bool = True
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise InvalidArgument("a proxy needs host=")
+        if not self.host or "@" in self.host:
+            raise InvalidArgument("a proxy needs host=, a name or an address alone")
+        object.__setattr__(self, "host", to_ascii_host(self.host))
         check_port(self.port)
         if self.password is not None and not self.username:
             raise InvalidArgument("a proxy's password needs username= too")
@@ -229,15 +171,15 @@ class Proxy:
                 "the URL of a proxy must not hold a password: give password= "
                 "(with the command: set ASYNCSMTP_PROXY_PASSWORD)"
             )
-        try:
-            parts = urlsplit(url)
-            kind, port = ProxyKind(parts.scheme), parts.port
-        except ValueError as error:
-            raise _invalid_proxy(url) from error
+        parts = split_leniently(url, with_port=True)
+        if parts is None or parts.scheme not in list(ProxyKind):
+            raise _invalid_proxy(url)
         if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
             raise _invalid_proxy(url)
         secret = Secret(password) if isinstance(password, str) else password
-        return cls(kind, unquote(parts.hostname), port, unquote(parts.username or ""), secret)
+        named = parts.netloc.rpartition("@")[2]
+        host = unquote(parts.hostname if named.isascii() else named.partition(":")[0])
+        return cls(ProxyKind(parts.scheme), host, parts.port, unquote(parts.username or ""), secret)
 
     def with_password(self, password: Secret) -> Self:
         """Return a copy with the password of its user."""
@@ -254,7 +196,7 @@ class Proxy:
 
 
 def _invalid_proxy(url: str) -> InvalidArgument:
-    return InvalidArgument(f"“{safe_text(url, 80)}” is not a proxy's URL: write socks5://host:1080 or http://host:8080")
+    return InvalidArgument(f"“{show_url(url)}” is not a proxy's URL: write socks5://host:1080 or http://host:8080")
 
 
 _SECURITY_BY_SCHEME = {  # unless the key `security` of the URL says otherwise
@@ -280,7 +222,7 @@ def _parse_proxy(query: Mapping[str, str], password: str | Secret | None) -> Pro
 
 def _parse_unix_path(url: str, parts: SplitResult) -> Path:
     if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
-        raise InvalidArgument(f"“{safe_text(url, 80)}” does not name a Unix socket: write lmtp+unix:///path/to/socket")
+        raise InvalidArgument(f"“{show_url(url)}” does not name a Unix socket: write lmtp+unix:///path/to/socket")
     return Path(unquote(parts.path))
 
 
@@ -288,7 +230,7 @@ def _parse_hosts(url: str, parts: SplitResult) -> dict[str, Any]:
     """Return the first host with its port, and the fallback hosts."""
     named = parts.netloc.rpartition("@")[2]
     if not named:
-        raise InvalidArgument(f"“{safe_text(url, 80)}” does not name a host: write smtp://host:587")
+        raise InvalidArgument(f"“{show_url(url)}” does not name a host: write smtp://host:587")
     first, *others = named.split(",")
     host, port = parse_host_port(first)
     return {"host": host, "port": port, "fallback_hosts": tuple(others)}
@@ -306,7 +248,7 @@ def _build_login(
         return Login.by_certificate() if auth is not None and auth.upper() == "EXTERNAL" else None
     if password is None and token is None:
         raise InvalidArgument(
-            f"no password for “{safe_text(username, 80)}”: give password= or token= beside the URL "
+            f"no password for “{safe_text(username.partition(':')[0], 80)}”: give password= or token= beside the URL "
             "(with the command: set ASYNCSMTP_PASSWORD or use --password-command)"
         )
     mechanisms = tuple(auth.upper().split(",")) if auth is not None else ()
@@ -391,7 +333,7 @@ class Relay:
     """A mail server to submit messages to, and the settings for sessions with it.
 
     Attributes:
-        host: a host name or an address.
+        host: a host name or an address. A name that is not ASCII is converted to A-labels, `xn--…`.
         port: None for the default: 465 for implicit TLS, 587 for STARTTLS, 24 for LMTP, otherwise 25.
         security: STARTTLS, required, by default. The value of a `Security` or `Dialogue`, and the URL of a proxy, are
             converted.
@@ -454,12 +396,15 @@ class Relay:
             check_type(parameter, value := getattr(self, parameter), tuple, list, set, frozenset)
             convert(parameter, kind(value))
         check_number("window", self.window, int)
-        if "://" in self.host or self.host.partition(":")[2].isdecimal():
+        if "://" in self.host or "@" in self.host or self.host.partition(":")[2].isdecimal():
             raise InvalidArgument("host= takes a name or an address alone: use port=, or Relay.from_url() for a URL")
         if self.unix_path is not None:
             _check_unix(self)
         elif not self.host:
             raise InvalidArgument("a relay needs host= or unix_path=")
+        convert("host", to_ascii_host(self.host))
+        if self.verify_name is not None:
+            convert("verify_name", to_ascii_host(self.verify_name))
         check_port(self.port)
         if self.name is not None:
             ehlo(self.name)
@@ -500,10 +445,11 @@ class Relay:
         check_type("url", url, str)
         parts = split_url(url)
         if parts.scheme not in _SECURITY_BY_SCHEME:
-            raise InvalidArgument(f"“{safe_text(url, 80)}” is not a relay's URL: write smtp://host:587 or smtps://host")
+            raise InvalidArgument(f"“{show_url(url)}” is not a relay's URL: write smtp://host:587 or smtps://host")
         security, unix = _SECURITY_BY_SCHEME[parts.scheme], parts.scheme.endswith("+unix")
         if (parts.path.strip("/") and not unix) or parts.fragment:
-            raise InvalidArgument(f"“{safe_text(parts.fragment or parts.path, 80)}” has no meaning in a relay's URL")
+            rest = "…" if "@" in parts.fragment + parts.path else safe_text(parts.fragment or parts.path, 80)
+            raise InvalidArgument(f"“{rest}” has no meaning in a relay's URL")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := query.keys() - _QUERY_KEYS:
             raise InvalidArgument(f"“{safe_text(min(unknown), 80)}” is not a setting of a relay's URL")
@@ -523,6 +469,33 @@ class Relay:
             source_address=query.get("source-address"),
             proxy=_parse_proxy(query, proxy_password),
         )
+
+    @classmethod
+    def for_provider(
+        cls,
+        name: str,
+        username: str = "",
+        *,
+        password: str | Secret | None = None,
+        token: str | Secret | TokenSource | None = None,
+    ) -> Relay:
+        """Return the relay of a mail provider, such as `gmail`, with its host, port and security.
+
+        Args:
+            name: of a provider in `asyncsmtp.client.PROVIDERS`; of Amazon SES in a region: `ses-eu-west-1`.
+            username: needed, unless it is the same for every customer (`apikey` of SendGrid).
+            password, token: as `from_url` takes them.
+        Raises:
+            InvalidArgument: the provider is unknown; the message has the nearest name. Or the login is missing.
+        """
+        from asyncsmtp.client.config.provider_presets import find_provider  # late: few programs name one
+
+        check_type("name", name, str)
+        check_type("username", username, str)
+        provider = find_provider(name)
+        if not (username or provider.username):
+            raise InvalidArgument(f"{provider.title} needs username= and password=: {provider.login}")
+        return cls.from_url(provider.relay_url(username or provider.username), password=password, token=token)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from asyncsmtp.client.config.relay import Proxy, ProxyKind
 from asyncsmtp.client.connection.happy_eyeballs import connect_tcp, look_up
 from asyncsmtp.errors import ConnectFailed, MissingDependency
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["connect_through"]
 
+_MAX_ANSWER = 16_384  # bytes of an HTTP proxy's answer, its interim responses (1xx) included
+_BYTES_A_STEP = 256  # read before other tasks have a turn; well under 10 ms
 _MAX_NAME = 254  # characters of a name, with a dot at its end (RFC 1035 §3.1)
 
 
@@ -78,13 +81,23 @@ async def _connect_socks(proxy: Proxy, host: str, port: int, timeout: float, sou
         from python_socks.async_.asyncio import Proxy as Socks
     except ImportError as error:
         raise _not_installed(proxy) from error
-    secret = proxy.password.reveal() if proxy.password is not None else None
     connector = cast("Socks", _Connector(proxy, source))
-    socks = Socks(ProxyType.SOCKS5, *proxy.address, proxy.username or None, secret, rdns=True, forward=connector)
+    user, password = proxy.username or None, proxy.password
+    socks = Socks(
+        ProxyType.SOCKS5,
+        *proxy.address,
+        user,
+        password.reveal() if password is not None else None,  # in no variable, which a traceback could show
+        rdns=True,
+        forward=connector,
+    )
     try:
         return await socks.connect(host, port, timeout=timeout)
     except ProxyError as error:
-        raise _refused(proxy, host, port, str(error)) from error
+        reason = str(error)
+    except (ConnectFailed, OSError, asyncio.CancelledError) as error:
+        raise error.with_traceback(None) from error.__cause__  # the frames of python-socks hold the password
+    raise _refused(proxy, host, port, reason)
 
 
 async def _connect_http(proxy: Proxy, host: str, port: int, timeout: float, source: str | None) -> socket.socket:
@@ -97,12 +110,12 @@ async def _connect_http(proxy: Proxy, host: str, port: int, timeout: float, sour
         stack.callback(sock.close)
         try:
             status, reason = await _request(h11, proxy, sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except h11.ProtocolError as error:
-            raise _refused(proxy, host, port, f"that is no HTTP: {error}") from error
+        except h11.ProtocolError as error:  # not a cause: it quotes the answer, which may echo the password
+            status, reason = 0, f"that is no HTTP: {_masked(proxy, str(error))}"
         except OSError as error:
-            raise _refused(proxy, host, port, error.strerror or str(error)) from error
+            status, reason = 0, error.strerror or str(error)
         if not 200 <= status < 300:
-            raise _refused(proxy, host, port, f"{status} {reason}")
+            raise _refused(proxy, host, port, f"{status} {reason}" if status else reason)
         stack.pop_all()
     return sock
 
@@ -111,15 +124,40 @@ async def _request(h11: Any, proxy: Proxy, sock: socket.socket, authority: str) 
     """Send CONNECT and return the status and reason; read nothing behind the answer."""
     loop = asyncio.get_running_loop()
     connection = h11.Connection(h11.CLIENT)
-    headers = [("Host", authority), *_authorization(proxy)]
-    request = connection.send(h11.Request(method="CONNECT", target=authority, headers=headers))
-    await loop.sock_sendall(sock, request + connection.send(h11.EndOfMessage()))
+    await loop.sock_sendall(sock, _connect_request(h11, connection, proxy, authority))
+    left = _MAX_ANSWER
     while True:
-        event = connection.next_event()
-        if isinstance(event, h11.Response):
-            return event.status_code, event.reason.decode("latin-1")
-        if event is h11.NEED_DATA:  # one byte at a time: the next one may be from the relay
-            connection.receive_data(await loop.sock_recv(sock, 1))
+        head = await _read_head(loop, sock, left)
+        await asyncio.sleep(0)  # bytes that are there already are read without a pause
+        left -= len(head)
+        connection.receive_data(head)
+        while (event := connection.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Response):
+                return event.status_code, _masked(proxy, event.reason.decode("latin-1"))
+        if not left:
+            return 0, f"its answer is longer than {_MAX_ANSWER} bytes"
+
+
+async def _read_head(loop: asyncio.AbstractEventLoop, sock: socket.socket, limit: int) -> bytes:
+    """Read to the end of the header section, byte by byte: what follows it may be from the relay.
+
+    At the end of the connection the answer is empty or not complete, which the parser reports.
+    """
+    head = bytearray()
+    while len(head) < limit and not head.endswith((b"\r\n\r\n", b"\n\n")):
+        byte = await loop.sock_recv(sock, 1)
+        if not byte:
+            break
+        head += byte
+        if not len(head) % _BYTES_A_STEP:
+            await asyncio.sleep(0)
+    return bytes(head)
+
+
+def _connect_request(h11: Any, connection: Any, proxy: Proxy, authority: str) -> bytes:
+    headers = [("Host", authority), *_authorization(proxy)]
+    request = h11.Request(method="CONNECT", target=authority, headers=headers)
+    return bytes(connection.send(request) + connection.send(h11.EndOfMessage()))
 
 
 def _authorization(proxy: Proxy) -> list[tuple[str, str]]:
@@ -137,3 +175,10 @@ def _not_installed(proxy: Proxy) -> MissingDependency:
 def _refused(proxy: Proxy, host: str, port: int, reason: str) -> ConnectFailed:
     where = safe_text(f"{host}:{port}", 280)
     return ConnectFailed(f"the proxy {proxy} does not let us through to {where}: {safe_text(reason, 200)}")
+
+
+def _masked(proxy: Proxy, answer: str) -> str:
+    """Return words of the proxy without its password, at once: a traceback shows variables."""
+    if proxy.password is None:
+        return answer
+    return SecretMask(proxy.password.reveal().encode("utf-8", "surrogatepass")).mask_text(answer)

@@ -25,7 +25,8 @@ from asyncsmtp.client.connection.transport import (
     tls_info,
     verifies,
 )
-from asyncsmtp.client.events.types import Direction, Trace
+from asyncsmtp.client.event_loop import count_cancellations
+from asyncsmtp.client.events.types import Direction, GuardedLogger, Trace
 from asyncsmtp.errors import (
     AllHostsFailed,
     ConnectFailed,
@@ -37,9 +38,10 @@ from asyncsmtp.errors import (
     StartTlsInjection,
 )
 from asyncsmtp.protocol.auth.auth import PLUS, Channel, Credentials
-from asyncsmtp.protocol.client import ClientProtocol, ProtocolState
+from asyncsmtp.protocol.client import ClientProtocol, Exchange, ProtocolState
 from asyncsmtp.protocol.commands import GREETING, Command, Verb
 from asyncsmtp.protocol.delivery import TlsInfo
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.opening_handshake import OpeningOptions, Security, open_session
 from asyncsmtp.protocol.replies import Reply
 
@@ -51,7 +53,6 @@ __all__ = [
     "ReplyCallback",
     "SmtpConnection",
     "aborted_by_owner",
-    "is_being_cancelled",
     "open_dialogue",
     "with_context",
 ]
@@ -71,7 +72,7 @@ class CommandGroup(NamedTuple):
 
 
 _CLOSED = ProtocolState.CLOSED  # looked up once: on Python 3.11 that is a call
-logger = logging.getLogger("asyncsmtp.session")
+logger = GuardedLogger(logging.getLogger("asyncsmtp.session"))
 
 
 class ConnectionListener(Protocol):
@@ -106,8 +107,10 @@ class SmtpConnection:
         on_failure: Callable[[SMTPError], None],
         trace: Trace | None,
         clock: Callable[[], float],
+        mask: SecretMask | None = None,
     ) -> None:
-        self.protocol = ClientProtocol(masked=relay.ignored_extensions, tls=relay.security is Security.IMPLICIT_TLS)
+        implicit_tls = relay.security is Security.IMPLICIT_TLS
+        self.protocol = ClientProtocol(masked=relay.ignored_extensions, tls=implicit_tls, mask=mask)
         self.failure: SMTPError | None = None
         self.greeting: Reply | None = None
         self.round_trip = float("inf")
@@ -139,7 +142,7 @@ class SmtpConnection:
 
     @property
     def alive(self) -> bool:
-        return self.failure is None and not self.writer.transport.is_closing()
+        return self.failure is None and not self.protocol.is_closing and not self.writer.transport.is_closing()
 
     @property
     def block_timeout(self) -> float:
@@ -148,6 +151,8 @@ class SmtpConnection:
 
     def check(self) -> None:
         """Raise the error that ended the connection, if one did; a write after it would be lost silently."""
+        if self.protocol.is_closing:
+            self._fail_closing()
         if self.failure is not None:
             raise self.failure
         if self.writer.transport.is_closing():
@@ -240,18 +245,23 @@ class SmtpConnection:
         self.writer.transport.abort()
         self._waiting.clear()
         self._stop_timer()
-        if self._trace is not None:
-            self._trace(Direction.EVENT, str(error), tls=False, refused=True)
-        logger.info("session with %s aborted: %s", self._relay, error)
-        self._report_failure(error)
+        try:
+            if self._trace is not None:
+                self._trace(Direction.EVENT, str(error), tls=False, refused=True)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("session with %s aborted: %s", self._relay, error)
+        finally:
+            self._report_failure(error)
 
     def _report_failure(self, error: SMTPError) -> None:
-        self._on_failure(error)
         if not self._answer.done():
             self._answer.set_exception(error)
             self._answer.exception()  # marks it as retrieved: nobody may be waiting
-        if self._listener is not None:
-            self._listener.connection_failed(error)
+        try:
+            self._on_failure(error)
+        finally:
+            if self._listener is not None:
+                self._listener.connection_failed(error)
 
     async def wait_closed(self) -> None:
         """Return when nothing more will be received. Cancelling it changes nothing."""
@@ -264,44 +274,55 @@ class SmtpConnection:
             self.failure = ConnectionLost(f"the session with {self._relay} was closed: open another")
             self.writer.close()
             self._report_failure(self.failure)
+        before = count_cancellations()
         try:
             async with asyncio.timeout(self._relay.timeouts.close):
                 await self.writer.wait_closed()
         except (OSError, TimeoutError):
             pass
         except asyncio.CancelledError:
-            if is_being_cancelled():
+            if count_cancellations() > before:
                 raise
             # else an earlier `aclose` timed out, which cancelled the future that asyncio shares among all who wait
         finally:
             self.writer.transport.abort()
-        await self._reader.aclose()
-        self.connection_lost(None)
+            try:
+                await self._reader.aclose()
+            finally:
+                self.connection_lost(None)
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the relay; a violation of the protocol ends the connection and reaches those it affects."""
-        if self.failure is not None:
-            return
-        try:
-            self._receive(data)
-        except SMTPError as error:
-            if any(secret in data for secret in self.protocol.redacted):
-                error.args = ("the relay broke the rules of the dialogue, and echoed the credentials: not shown here",)
-            self.fail(error.with_traceback(None))  # its frames hold what was read, and help nobody
-        except Exception as error:
-            self.fail(LocalProtocolError(f"{type(error).__name__} while reading a reply: {error}"))
-            raise
+        if self.failure is None:
+            self._receive(self.protocol.receive(data))
 
     def connection_lost(self, error: BaseException | None) -> None:
         """Handle the end of the incoming stream; after the 221 to QUIT it is the orderly one."""
-        if self.protocol.state is not ProtocolState.CLOSED:
-            self.fail(self._lost(error) if isinstance(error, OSError) else self._hung_up())
+        if self.failure is None and self.protocol.state is not _CLOSED:
+            partial, left = self.protocol.partial_reply, self.protocol.receive_eof()
+            if isinstance(left, Exchange):
+                self._receive([left])
+            elif left is not None:
+                self.fail(left)
+            else:
+                self.fail(self._lost(error, partial) if isinstance(error, OSError) else self._hung_up(partial))
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, exchanges: Iterable[Exchange]) -> None:
+        try:
+            self._handle(exchanges)
+        except SMTPError as error:
+            self.fail(error.with_traceback(None))  # its frames hold what was read, and help nobody
+        except BaseException as error:  # a bug, or a KeyboardInterrupt: nobody may wait for a reply any more
+            failure = LocalProtocolError(f"{type(error).__name__} while reading a reply: {error}")
+            failure.__cause__ = error
+            self.fail(failure)
+            raise
+
+    def _handle(self, exchanges: Iterable[Exchange]) -> None:
         exchange, waiting = None, self._waiting
-        for exchange in self.protocol.receive(data):
+        for exchange in exchanges:
             command, reply = exchange
             if self._trace is not None:
                 self._trace(Direction.SERVER, reply.raw_text, tls=self.tls is not None, refused=not reply.positive)
@@ -311,8 +332,10 @@ class SmtpConnection:
                 self._on_last_reply = waiting.popleft()[1]
             # else the content is refused before its end was written: that is for the callback that took the 354
             self._on_last_reply(command, reply)
-        if exchange is None:
-            return  # part of a reply: the time for the whole of it goes on
+        if exchange is None:  # part of a reply: the time for the whole of it goes on
+            if self.protocol.is_closing:
+                self._restart_timer()
+            return
         if self.protocol.state is not _CLOSED:
             if self._listener is not None:
                 self._receiving = True
@@ -322,7 +345,11 @@ class SmtpConnection:
                     self._receiving = False
             self._restart_timer()
         elif exchange.command is None or exchange.command.verb is not Verb.QUIT:
-            self.fail(ConnectionLost(f"{self._relay} closed the session: {exchange.reply}"))
+            self.fail(self._closed_by(exchange.reply))
+
+    def _fail_closing(self) -> None:
+        """End a connection on which a 421 has begun to arrive, and the rest of it is not waited for."""
+        self.fail(ConnectionLost(f"{self._relay} began to close the session: {self.protocol.partial_reply}"))
 
     def _restart_timer(self) -> None:
         """Time the whole reply to the oldest command, however slowly it drips (RFC 5321 §4.5.3.2).
@@ -330,7 +357,7 @@ class SmtpConnection:
         A timer that is due earlier is left alone and set again when it fires: setting one for each reply costs more
         than the few that fire early.
         """
-        if not self._waiting or self.failure is not None:
+        if self.failure is not None or not (self._waiting or self.protocol.is_closing):
             return
         self._due = self._loop.time() + self._timeout()
         if self._timer is None or self._timer.when() > self._due:
@@ -347,36 +374,42 @@ class SmtpConnection:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self.protocol.is_closing:
+            self._fail_closing()
         if not self._waiting or self.failure is not None:
             return
         if self._loop.time() < self._due:
             self._set_timer()
             return
-        self.fail(ReplyTimeout(self.protocol.pending[0], self._timeout()))
+        self.fail(ReplyTimeout(self.protocol.pending[0], self._timeout(), self.protocol.partial_reply))
 
     def _timeout(self) -> float:
-        """Return the seconds for the reply to the oldest command."""
+        """Return the seconds for the reply to the oldest command, or for the rest of a 421 that answers none."""
+        if not self._waiting:
+            return self._timeouts[Verb.QUIT]
         limit = self._waiting[0].timeout
         return self._timeouts[self.protocol.pending[0].verb] if limit is None else limit
 
-    def _hung_up(self) -> SMTPError:
-        return self.protocol.receive_eof() or ConnectionLost(f"{self._relay} hung up: try again")
+    def _closed_by(self, reply: Reply) -> ConnectionLost:
+        return ConnectionLost(f"{self._relay} closed the session: {reply}")
 
-    def _lost(self, error: OSError) -> ConnectionLost:
-        lost = ConnectionLost(f"the connection to {self._relay} was lost ({error.strerror or error}): try again")
+    def _hung_up(self, partial: str) -> ConnectionLost:
+        return ConnectionLost(f"{self._relay} hung up{_inside(partial)}: try again")
+
+    def _lost(self, error: OSError, partial: str = "") -> ConnectionLost:
+        reason = error.strerror or error
+        lost = ConnectionLost(f"the connection to {self._relay} was lost{_inside(partial)} ({reason}): try again")
         lost.__cause__ = error
         return lost
+
+
+def _inside(partial: str) -> str:
+    return f" inside the reply “{partial}”" if partial else ""
 
 
 def aborted_by_owner() -> SMTPError:
     """Return the error for messages on a session that its owner aborts."""
     return LocalProtocolError("the session was aborted by its owner")
-
-
-def is_being_cancelled() -> bool:
-    """Return whether somebody cancels the current task; else a CancelledError comes from what the task waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 HOST_PENALTY = 30.0  # seconds for which a host that failed comes last
@@ -439,7 +472,7 @@ class Hosts:
             self._unverified.add(name)
             logger.warning(
                 "the certificate of %s was not verified: an attacker could read and change what is sent; "
-                "pin it (pins), or trust its CA (ca_file)",
+                "pin it (pins=), or trust its CA (ca_file=)",
                 name,
             )
 

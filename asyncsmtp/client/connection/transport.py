@@ -449,7 +449,8 @@ def _fingerprint(tls: ssl.SSLObject) -> str:
 def _handshake_error(relay: Relay, error: ssl.SSLError) -> ConnectFailed:
     """Return the error of a failed handshake, with advice."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        advice = f"{error.verify_message}; give its CA with ca_file, its real name with verify_name, or pin it"
+        advice = f"{error.verify_message}; give its CA with ca_file=, its real name with verify_name=, or its"
+        advice += " fingerprint with pins= and verify=False"
         return CertificateRefused(f"the certificate of {relay} is not valid: {advice}")
     if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
         if relay.security is Security.IMPLICIT_TLS:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from inspect import iscoroutinefunction
+from inspect import iscoroutine, iscoroutinefunction
 from time import monotonic
 from typing import Protocol, Self, TypeAlias, TypeVar, cast
 
-from asyncsmtp.errors import Refused, SMTPError
+from asyncsmtp.errors import DeliveryInDoubt, Refused, SMTPError
 from asyncsmtp.protocol.content import AnyContent
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.envelope import Envelope
@@ -32,6 +33,7 @@ __all__ = [
     "Direction",
     "Event",
     "EventEmitter",
+    "GuardedLogger",
     "MessageDequeued",
     "MessageEnded",
     "MessageQueued",
@@ -46,9 +48,6 @@ __all__ = [
     "guard_callback",
     "with_debug_log",
 ]
-
-logger = logging.getLogger("asyncsmtp.session")
-event_logger = logging.getLogger("asyncsmtp.events")
 
 MAX_LOGGED_LINES = 32  # of one reply in the log; the reply to EHLO has about a dozen
 
@@ -146,6 +145,10 @@ class MessageEnded:
         """One outcome for each recipient; empty if the message failed before it was delivered to anyone."""
         if self.delivery is not None:
             return self.delivery.outcomes
+        if isinstance(self.error, DeliveryInDoubt) and (known := self.error.delivery) is not None:
+            doubtful = self.error.envelope.forward_paths
+            outcomes = zip(known.envelope.forward_paths, known.outcomes, strict=True)
+            return tuple(Outcome.IN_DOUBT if path in doubtful else outcome for path, outcome in outcomes)
         return (Outcome.IN_DOUBT,) * self.recipients if self.in_doubt else ()
 
     @property
@@ -216,8 +219,13 @@ def guard_callback(parameter: str, callback: _Callback) -> _Callback:
     def guarded(*args: object, **kwargs: object) -> None:
         nonlocal logged
         try:
-            callback(*args, **kwargs)
-        except Exception:
+            returned = cast(object, callback(*args, **kwargs))
+            if returned is not None and iscoroutine(returned):
+                returned.close()
+                raise TypeError(f"{parameter} returned a coroutine, which nothing awaits: start a task for it")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # also a CancelledError of its own: in a task it would pass for one of the task
             if not logged:
                 logged = True
                 event_logger.exception(
@@ -227,6 +235,22 @@ def guard_callback(parameter: str, callback: _Callback) -> _Callback:
                 )
 
     return cast(_Callback, guarded)
+
+
+class GuardedLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose handlers and filters may raise: that is printed, as logging does, and changes no outcome."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: object) -> None:
+        """Log; every other method calls this one."""
+        try:
+            self.logger.log(level, msg, *args, stacklevel=2, **kwargs)  # type: ignore[arg-type]
+        except Exception:
+            if logging.raiseExceptions:
+                traceback.print_exc()
+
+
+logger = GuardedLogger(logging.getLogger("asyncsmtp.session"))
+event_logger = GuardedLogger(logging.getLogger("asyncsmtp.events"))
 
 
 class EventEmitter:

@@ -18,36 +18,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.compose import check_signer, prepare_for_sending
 from asyncsmtp.client.config.login_config import TokenSource
 from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection
+from asyncsmtp.client.event_loop import DeferredCancellation, LoopOwner, defer_during_error
 from asyncsmtp.client.events.types import EventEmitter, MessageTimer, OnEvent, Trace, guard_callback
-from asyncsmtp.client.pool.pool_limits import NoRoom, PoolLimits, means_no_room
-from asyncsmtp.client.pool.session_slots import Connector, PooledSession, SessionLimits, Slot, Slots, SuspendDetector
+from asyncsmtp.client.pool.pool_limits import NoRoom, PoolLimits, means_no_room, means_too_many
+from asyncsmtp.client.pool.send_all import send_all
+from asyncsmtp.client.pool.session_slots import (
+    Connector,
+    PooledSession,
+    SessionLimits,
+    Slot,
+    Slots,
+    SuspendDetector,
+    closed,
+)
 from asyncsmtp.client.retry import RANDOM, Retry
-from asyncsmtp.client.session.pending_message import BeforeEnd, check_deadline, iterate, restart_deadline, with_deadline
+from asyncsmtp.client.session.pending_message import BeforeEnd, check_deadline, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
-from asyncsmtp.client.session.session import Session, merge_deliveries, require_same_loop, to_relay
+from asyncsmtp.client.session.session import Session, merge_deliveries, to_relay
 from asyncsmtp.errors import (
-    ConnectFailed,
     ConnectionLost,
     DeadlineExceeded,
     DeliveryInDoubt,
-    LocalProtocolError,
-    MessagesFailed,
     PoolTimeout,
-    Refused,
     ReplyTimeout,
     SMTPError,
-    TokenFailed,
     check_number,
     check_type,
 )
@@ -64,6 +69,9 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.signing.dkim import Signer
 
 __all__ = ["Pool", "PoolCounts"]
+
+MAX_PAUSES = 3  # of the last session, while others that the relay refused are being closed
+PAUSE = 0.1  # seconds, doubled with each further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,9 @@ class Pool:
     A message goes to an idle session that is open, else to a new one, else behind the shortest queue. A refused
     message leaves its session in use; a broken session is replaced when the next message needs it. Where the relay,
     or this process, allows no more sessions, the pool uses those that are open, and tries one more later.
+
+    It belongs to the event loop, the thread and the process of its first message. From another one every call raises
+    LocalProtocolError. It may be made anywhere, also before a fork, and before there is an event loop.
 
     Args:
         relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
@@ -144,7 +155,7 @@ class Pool:
             check_type("retry", retry, Retry)
         check_signer(signer)
         self._given_clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None  # the one of the first message
+        self._owner = LoopOwner("pool")  # from the first message on
         self._clock = clock or _loop_time
         self._random = random
         self._retry = retry
@@ -171,7 +182,8 @@ class Pool:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.aclose()
+        with DeferredCancellation():
+            await self.aclose()
 
     def __repr__(self) -> str:
         return f"<Pool for {self.relay}: {self.open_sessions} of {self._limits.sessions} sessions open>"
@@ -207,10 +219,11 @@ class Pool:
         """Send one message over some session; wait for a session if all are full.
 
         It is sent again at once, and `before_end` called again, after a connection broke before the point of no return
-        that was not opened for this very message; after a 4xx to MAIL on a session that has taken messages, since a
-        relay may take so many a session; and, command by command, where a relay answered a pipelined envelope only in
-        part. (A stream that was begun cannot be sent again.) Where no further session can be opened, the message waits
-        for those that are open; where none can be opened at all, everyone who waits gets the error.
+        that was not opened for this very message; after a 4xx to MAIL, or a 421 to any command, on a session that has
+        taken messages, since a relay may take so many a session; and, command by command, where a relay answered a
+        pipelined envelope only in part, or hung up at it. (A stream that was begun cannot be sent again.) Where no
+        further session can be opened, or the relay says that there are too many, the message waits for those that are
+        open; where none can be opened at all, everyone who waits gets the error.
 
         With the pool's `retry` it is sent again after a delay, to those recipients that were refused with 4xx, or to
         all after a `retryable` error; never to a recipient that may have it, and never after the deadline. The
@@ -220,12 +233,10 @@ class Pool:
         Raises also PoolTimeout after `wait` seconds. The seconds of a `deadline` count from the call: waiting for a
         session, opening one, and the delays of a retry are a part of them.
         """
-        made = prepare_message(message)
-        self._loop = require_same_loop(self._loop, "pool")
+        self._owner.bind()
         if deadline is not None:
             check_deadline(deadline)
-        if self._signer is not None:
-            made = await sign_message(made, self._signer)
+        made = await prepare_for_sending(message, self._signer)
         if self._retry is not None:
             return await self._send_with_retry(self._retry, made, before_end, deadline, hard)
         if deadline is not None:
@@ -302,7 +313,9 @@ class Pool:
         no session can be opened (ConnectFailed, a refused login) no further message is taken.
 
         Closing the iterator early (`aclosing`, or a `break` under it) leaves nothing running: messages that are
-        unanswered are cancelled as `send` is, so those past the point of no return may be delivered.
+        unanswered are cancelled as `send` is, so those past the point of no return may be delivered. If the task is
+        cancelled, MessagesFailed names those, and those that were accepted and not yielded; where there are none,
+        CancelledError is raised.
 
         Raises:
             TypeError: at once, for what cannot be iterated; that of an element which is no message is in `failures`.
@@ -314,55 +327,7 @@ class Pool:
             or hasattr(messages, "get_content_type")  # an EmailMessage is an iterable of its field names
         ):
             raise TypeError(f"messages must be an iterable of messages, not {type(messages).__name__}")
-        return self._send_all(messages)
-
-    async def _send_all(
-        self, messages: Iterable[Message | ParsedMessage] | AsyncIterable[Message | ParsedMessage]
-    ) -> AsyncGenerator[Delivery]:
-        loop = self._loop = require_same_loop(self._loop, "pool")
-        running: dict[asyncio.Task[Delivery], Message | ParsedMessage] = {}
-        ended: asyncio.Queue[asyncio.Task[Delivery] | None] = asyncio.Queue()  # bounded by `places`; None: all taken
-        places = asyncio.Semaphore(self._max_messages)
-
-        async def take() -> None:
-            async with aclosing(iterate(messages)) as source:
-                await places.acquire()  # before a message is taken: whoever is slow to read the results holds it up
-                async for message in source:
-                    task = loop.create_task(self.send(message))
-                    running[task] = message
-                    task.add_done_callback(ended.put_nowait)
-                    await places.acquire()
-
-        taking = loop.create_task(take())
-        taking.add_done_callback(lambda _: ended.put_nowait(None))
-        failures: list[tuple[object, Exception]] = []
-        taken = False
-        try:
-            while running or not taken:
-                task = await ended.get()
-                if task is None:
-                    taken = True
-                    continue
-                places.release()
-                message = running.pop(task)
-                try:
-                    delivery = task.result()
-                except Exception as error:
-                    failures.append((message, error))
-                    if isinstance(error, ConnectFailed | Refused | TokenFailed | LocalProtocolError):
-                        taking.cancel()
-                else:
-                    yield replace(delivery, message=message)
-            failed = MessagesFailed(failures) if failures else None
-            if not taking.cancelled() and (broken := taking.exception()) is not None:
-                raise broken from failed
-            if failed is not None:
-                raise failed from failures[0][1]
-        finally:
-            taking.cancel()
-            for task in running:
-                task.cancel()
-            await asyncio.gather(taking, *running, return_exceptions=True)
+        return send_all(self.send, messages, self._max_messages, self._owner)
 
     async def _deliver(
         self, message: Message, before_end: BeforeEnd | None, timer: MessageTimer | None = None
@@ -378,7 +343,7 @@ class Pool:
                 await self._enter(timer, first=again)
                 slot = self._slots.take(self._clock())
                 try:
-                    return await self._submit(slot, message, before_end, seen, timer)
+                    return await self._submit(slot, message, before_end, seen, timer, moved=again)
                 except NoRoom as reason:
                     again = True
                     _report_retry(timer, reason)
@@ -407,15 +372,23 @@ class Pool:
                 timer.mark_dequeued()
 
     async def _submit(
-        self, slot: Slot, message: Message, before_end: BeforeEnd | None, seen: int, timer: MessageTimer | None
+        self,
+        slot: Slot,
+        message: Message,
+        before_end: BeforeEnd | None,
+        seen: int,
+        timer: MessageTimer | None,
+        *,
+        moved: bool,
     ) -> Delivery:
-        deferrals, time = 0, self._clock
+        deferrals, pauses, time = 0, 0, self._clock
         while True:
             restart_deadline(before_end)
             self._connector.check()
             session, fresh = slot.session, False
             if session is None or not session.check_usable(time()) or not session.check_messages_left(message.envelope):
                 session, fresh = await self._session_for(slot, seen)
+                self._connector.check()  # it may have been stopped meanwhile
             session.take(message.envelope)
             if fresh:
                 self._slots.watch()
@@ -424,12 +397,20 @@ class Pool:
             try:
                 delivery = await session.session.transact(message.envelope, message.content, before_end=before_end)
             except ConnectionLost as error:
+                pipelined = session.session.pipelined
+                if fresh and not message.content.is_consumed and self._quirks.first_broken(pipelined=pipelined):
+                    self._slots.retire_pipelined()
+                    _report_retry(timer, error)
+                    continue
                 # A fresh one ends the loop: so each broken connection gives up at most one message.
                 if fresh or message.content.is_consumed:
                     self._connector.backoff.failed(time())
                     raise
                 _report_retry(timer, error)
                 continue
+            except DeliveryInDoubt:
+                self._quirks.first_answered(str(self.relay), pipelined=session.session.pipelined)  # as a whole envelope
+                raise
             except ReplyTimeout as error:
                 if not (self._quirks.loses_commands and session.session.pipelined):
                     raise
@@ -438,20 +419,34 @@ class Pool:
                 continue
             finally:
                 session.release()
-            if delivery.mail.positive:
-                if not session.proved:
-                    session.proved = True
-                    self._connector.backoff.reset()
+            if not session.proved and delivery.mail.positive:
+                session.proved = True
+                self._connector.backoff.reset()
+                self._quirks.first_answered(str(self.relay), pipelined=session.session.pipelined)
+            if delivery.content_replies and delivery.content_replies[0].positive:  # nearly every message
                 self._limits.accepted()
                 return delivery
-            if fresh and delivery.mail.code == SERVICE_CLOSING and self._slots.has_others(slot):
-                session.retire()
-                self._limits.lower(slot, delivery.mail)
-            if fresh or not _is_about_session(delivery.mail, session) or deferrals == self._depth:
+            refusal = _deferral(delivery)
+            if refusal is None or message.content.is_consumed:
+                if delivery.mail.positive:
+                    self._limits.accepted()
                 return delivery
-            deferrals += delivery.mail.code != SERVICE_CLOSING
+            # Nobody has the message. Was it the relay's last word about it, or about this session?
+            too_many = means_too_many(refusal)
+            if too_many or (fresh and refusal.code == SERVICE_CLOSING and not (moved and delivery.mail.positive)):
+                if self._slots.has_others(slot):
+                    session.retire()
+                    self._limits.lower(slot, refusal)
+                if too_many and self._limits.lowered and pauses < MAX_PAUSES:  # the others are being closed
+                    _report_retry(timer, refusal)
+                    await asyncio.sleep(PAUSE * 2**pauses)
+                    pauses += 1
+                    continue
+            if fresh or deferrals == self._depth or not _is_about_session(refusal, delivery, session):
+                return delivery
+            deferrals += refusal.code != SERVICE_CLOSING
             session.retire()
-            _report_retry(timer, delivery.mail)
+            _report_retry(timer, refusal)
 
     async def _session_for(self, slot: Slot, seen: int) -> tuple[PooledSession, bool]:
         """Return a session for the slot, and whether it was opened for this message, which came after `seen` errors."""
@@ -477,13 +472,25 @@ class Pool:
                 self._connector.all_failed(error)
             raise
 
+    def stop(self) -> None:
+        """Begin no further message: those of which nothing is written get LocalProtocolError, later ones as well.
+
+        Nothing of them was delivered. Messages that have begun are answered: `drain` waits for that, and `aclose`
+        follows.
+        """
+        self._owner.check_thread()
+        self._connector.stop()
+        self._capacity.fail_waiting(closed)
+        self._slots.fail_waiting()
+
     async def drain(self, seconds: float | None = None) -> bool:
         """Wait until every `send` has returned, and return True. Cancelling it changes nothing.
 
         After so many `seconds` it closes the pool as `aclose` does and returns False: what is past the point of no
         return is in doubt, of the others nothing is delivered, and each sender gets its error.
         """
-        require_same_loop(self._loop, "pool")
+        check_number("seconds", seconds, int, float, None, zero=True)
+        self._owner.check()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -497,10 +504,17 @@ class Pool:
         """Take no more messages, say QUIT on every session and close; unanswered messages are aborted.
 
         Call `drain` first to let them be answered. It takes two seconds at the most, whatever the relay does.
+        Cancelling it closes at once, and raises CancelledError as `Session.aclose` does.
         """
-        require_same_loop(self._loop, "pool")
-        await self._connector.aclose()
-        await self._slots.aclose()
+        self._owner.check()
+        with defer_during_error():
+            try:
+                await self._connector.aclose()
+            except asyncio.CancelledError:
+                self._slots.abort()
+                raise
+            finally:
+                await self._slots.aclose()
 
 
 def _loop_time() -> float:
@@ -519,10 +533,18 @@ def _report_retry(timer: MessageTimer | None, why: object) -> None:
         timer.mark_retried(why)
 
 
-def _is_about_session(refusal: Reply, session: PooledSession) -> bool:
-    """Return whether a refused MAIL is about the session, not the message: it was idle too long, or is used up.
+def _deferral(delivery: Delivery) -> Reply | None:
+    """Return the 4xx that deferred every recipient; None if there is another outcome."""
+    replies = delivery.replies
+    if not all(400 <= reply.code < 500 for reply in replies):
+        return None
+    return next((reply for reply in replies if reply.code == SERVICE_CLOSING or means_too_many(reply)), replies[0])
+
+
+def _is_about_session(refusal: Reply, delivery: Delivery, session: PooledSession) -> bool:
+    """Return whether a refusal on a session that took messages is about it, not the message: it is used up.
 
     Some relays take so many messages a session, do not say how many, and answer every later MAIL with 4xx:
     OpenSMTPD, after a hundred, with "452 4.5.3 Too many messages sent".
     """
-    return refusal.code == SERVICE_CLOSING or (session.proved and 400 <= refusal.code < 500)
+    return refusal.code == SERVICE_CLOSING or (session.proved and not delivery.mail.positive)

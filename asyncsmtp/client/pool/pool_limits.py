@@ -1,35 +1,37 @@
 """Limits of a pool: how many sessions and messages there may be now, as the relay and this process allow it.
 
-A relay that answers 421 to the fourth connection takes mail on the three that are open. So the pool shrinks to those,
-and tries a fourth one when they have taken some messages and some time has gone by; each such attempt that fails
-doubles that time. Shrinking means three things that must change together, and `PoolLimits` keeps them so: the number
-of sessions, the slots in which none may be opened, and the capacity for messages (`depth` a session), since a message
-that waits for a slot without a session would wait for nothing. The message that met the refusal has lost nothing: it
-waits again, before all others, for the sessions that are open.
+A relay that answers 421 to the fourth connection, or defers what is sent on it, takes mail on the three that are open.
+So the pool shrinks to those, and tries a fourth one when they have taken some messages and some time has gone by; each
+such attempt that fails doubles that time. Shrinking means three things that must change together, and `PoolLimits`
+keeps them so: the number of sessions, the slots in which none may be opened, and the capacity for messages (`depth` a
+session), since a message that waits for a slot without a session would wait for nothing. The message that met the
+refusal has lost nothing: it waits again, before all others, for the sessions that are open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.events.types import EventEmitter, PoolResized
+from asyncsmtp.client.events.types import EventEmitter, GuardedLogger, PoolResized
 from asyncsmtp.client.pool.session_slots import Slot, Slots
 from asyncsmtp.errors import ConnectFailed, Refused, SMTPError
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["AdaptivePoolSize", "NoRoom", "PoolLimits", "ResizableSemaphore", "means_no_room"]
+__all__ = ["AdaptivePoolSize", "NoRoom", "PoolLimits", "ResizableSemaphore", "means_no_room", "means_too_many"]
 
-logger = logging.getLogger("asyncsmtp.pool")
+logger = GuardedLogger(logging.getLogger("asyncsmtp.pool"))
 
 MESSAGES_TO_GROW = 20  # accepted, and …
 GROW_DELAY = 5.0  # … seconds, before one session more is tried
 MAX_GROW_DELAY = 300.0  # seconds
+TOO_BUSY = 432  # "sender thread limit exceeded" (Exchange); RFC 4954 has it for AUTH only
 
 
 class NoRoom(Exception):
@@ -45,6 +47,19 @@ def means_no_room(error: SMTPError) -> bool:
     if isinstance(error, Refused):
         return error.retryable and error.reply.code >= 400
     return isinstance(error, ConnectFailed) and error.retryable and not isinstance(error.__cause__, ssl.SSLError)
+
+
+# RFC 3463 has no code for it: 4.7.0 and 4.3.2 have many meanings.
+_TOO_MANY = re.compile(
+    rb"concurren|simultaneous|too many (?:\w+ ){0,2}(?:connections|sessions|threads|submissions)"
+    rb"|(?:connection|session|thread)s?(?: count| number)? limit",
+    re.IGNORECASE,
+)
+
+
+def means_too_many(reply: Reply) -> bool:
+    """Return whether a relay defers a message, at whatever command, since it takes fewer sessions at a time."""
+    return 400 <= reply.code < 500 and (reply.code == TOO_BUSY or any(map(_TOO_MANY.search, reply.lines)))
 
 
 class ResizableSemaphore:
@@ -82,6 +97,13 @@ class ResizableSemaphore:
         """Give a place back."""
         self._taken -= 1
         self._let_in()
+
+    def fail_waiting(self, make_error: Callable[[], Exception]) -> None:
+        """End all waiting, each with an error of its own; places that are taken stay taken."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(make_error())
 
     def resize(self, size: int) -> None:
         """Change the size; places that are taken stay taken."""
@@ -170,6 +192,11 @@ class PoolLimits:
         """Number of sessions that there may be now."""
         return self._size.sessions
 
+    @property
+    def lowered(self) -> bool:
+        """True if there may be fewer sessions than the pool was made for."""
+        return self._size.lowered
+
     def lower(self, slot: Slot, why: Reply | SMTPError) -> NoReturn:
         """Go on with the other sessions: there was no room for one in this slot.
 
@@ -177,8 +204,11 @@ class PoolLimits:
             NoRoom: for the message that it was meant for.
         """
         if not self._size.lowered:
-            advice = "continuing with fewer, retrying from time to time; lower sessions, or ask its operator for more"
             what = f"{self._relay} does not accept {self._size.max_sessions} sessions ({why})"
+            advice = "continuing with fewer, retrying from time to time; lower sessions, or ask its operator for more"
+            if isinstance(why, ConnectFailed):  # it may be too many, or the end of the relay
+                what = f"no further session with {self._relay} can be opened ({why})"
+                advice = "continuing with those that are open, retrying from time to time"
             logger.warning("%s: %s", what, advice)
         self._size.lower(self._slots.bar(slot), self._clock())
         self._report_resized(str(why))

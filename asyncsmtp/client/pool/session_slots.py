@@ -16,15 +16,16 @@ from operator import attrgetter
 
 from asyncsmtp.client.config.login_config import CredentialsProvider
 from asyncsmtp.client.config.relay import Relay
-from asyncsmtp.client.connection.smtp_connection import Hosts, is_being_cancelled
+from asyncsmtp.client.connection.smtp_connection import Hosts
 from asyncsmtp.client.connection.transport import OpenConnection
+from asyncsmtp.client.event_loop import count_cancellations, defer_cancellation, wait_for_tasks
 from asyncsmtp.client.events.types import EventEmitter, Trace
 from asyncsmtp.client.session.send_pipeline import ServerQuirks
 from asyncsmtp.client.session.session import Session, count_transactions
 from asyncsmtp.errors import AuthenticationRefused, LocalProtocolError, SMTPError
 from asyncsmtp.protocol.envelope import Envelope
 
-__all__ = ["Backoff", "Connector", "PooledSession", "SessionLimits", "Slot", "Slots", "SuspendDetector"]
+__all__ = ["Backoff", "Connector", "PooledSession", "SessionLimits", "Slot", "Slots", "SuspendDetector", "closed"]
 
 FIRST_DELAY = 0.01  # seconds after one failure; twice as many after each further one …
 MAX_DELAY = 5.0  # … up to this
@@ -141,20 +142,24 @@ class Connector:
             clock=self._clock,
             open_connection=self._open_connection,
         )
+        before = count_cancellations()
         opening = asyncio.get_running_loop().create_task(self._connect_after_delay(session))
         self._connecting.add(opening)
         try:
-            await opening
-        except AuthenticationRefused as error:
-            self._refused = error
-            raise
-        except asyncio.CancelledError:
+            await wait_for_tasks((opening,), opening.cancel)
+            opening.result()
+        except asyncio.CancelledError as error:
             session.abort()  # it may have been opened in the loop step in which its message was given up
-            if self._closing and not is_being_cancelled():
-                raise _closed() from None
-            raise
+            if opening.cancelled() or (failure := opening.exception()) is None:
+                if self._closing and count_cancellations() <= before:
+                    raise closed() from None
+                raise
+            defer_cancellation(before, error)
+            raise failure from None
         finally:
             self._connecting.discard(opening)
+            if not opening.cancelled() and isinstance(refused := opening.exception(), AuthenticationRefused):
+                self._refused = refused
         return session
 
     async def _connect_after_delay(self, session: Session) -> None:
@@ -166,18 +171,22 @@ class Connector:
     def check(self) -> None:
         """Raise if the pool is closed."""
         if self._closing:
-            raise _closed()
+            raise closed()
+
+    def stop(self) -> None:
+        """Open no more sessions, and cancel what is being opened; who waits for one gets an error."""
+        self._closing = True
+        for task in self._connecting:
+            task.cancel()
 
     async def aclose(self) -> None:
-        """Open no more sessions, and cancel what is being opened."""
-        self._closing = True
-        connecting = tuple(self._connecting)
-        for task in connecting:
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
+        """Stop, and wait until nothing is being opened any more."""
+        self.stop()
+        await wait_for_tasks(tuple(self._connecting), self.stop)
 
 
-def _closed() -> SMTPError:
+def closed() -> SMTPError:
+    """Return the error of a message that the pool does not take any more."""
     return LocalProtocolError("the pool is closed")
 
 
@@ -304,7 +313,7 @@ class PooledSession:
             return
         if self._unanswered:
             self.session.abort()
-        await asyncio.wait((self._retiring,))
+        await wait_for_tasks((self._retiring,), self.session.abort)
 
 
 class Slot:
@@ -416,6 +425,16 @@ class Slots:
             if session.usable and session.session.pipelined:
                 session.retire()
 
+    def abort(self) -> None:
+        """Abort every session."""
+        for session in self.sessions:
+            session.session.abort()
+
+    def fail_waiting(self) -> None:
+        """End each message of which nothing is written."""
+        for session in self.sessions:
+            session.session.fail_waiting(closed())
+
     def abort_idle(self) -> None:
         """Abort every session without an unanswered message."""
         for session in self.sessions:
@@ -437,7 +456,11 @@ class Slots:
         """Close every session; unanswered messages are aborted."""
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*(session.aclose() for session in self.sessions))
+        loop = asyncio.get_running_loop()
+        closing = [loop.create_task(session.aclose()) for session in self.sessions]
+        await wait_for_tasks(closing, self.abort)
+        for task in closing:
+            task.result()  # a bug is not hidden
 
 
 def _boot_time() -> float:

@@ -17,9 +17,18 @@ from typing import TypeVar
 
 from asyncsmtp.client.connection.smtp_connection import CommandGroup, SmtpConnection
 from asyncsmtp.client.connection.transport import READ_SIZE
-from asyncsmtp.errors import DeadlineExceeded, DeliveryInDoubt, MessageError, ReplyTimeout, SMTPError, check_number
+from asyncsmtp.errors import (
+    DeadlineExceeded,
+    DeliveryInDoubt,
+    LocalProtocolError,
+    MessageError,
+    ReplyTimeout,
+    SMTPError,
+    UnexpectedReply,
+    check_number,
+)
 from asyncsmtp.protocol.content import AnyContent, ChunkSplitter, Content, DotStuffer, split_chunks
-from asyncsmtp.protocol.delivery import Delivery
+from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.transaction import Phase, Transaction
 
 __all__ = [
@@ -83,6 +92,18 @@ class PendingMessage:
         return self.transaction.phase is _ENDED
 
     @property
+    def delivery(self) -> Delivery | None:
+        """Its result, if the relay has answered."""
+        return None if not self.result.done() or self.error is not None else self.result.result()
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error that ended it; CancelledError where its sender was cancelled while waiting for the result."""
+        if not self.result.done():
+            return None
+        return asyncio.CancelledError() if self.result.cancelled() else self.result.exception()
+
+    @property
     def partly_answered(self) -> bool:
         """True if its MAIL is answered, and the rest of its envelope is not."""
         transaction = self.transaction
@@ -92,8 +113,8 @@ class PendingMessage:
 
     @property
     def has_354(self) -> bool:
-        """True if its DATA was answered with 354."""
-        return self.transaction.phase is _CONTENT or self.ended
+        """True if its DATA was answered with 354; content in chunks has no DATA."""
+        return not self.transaction.chunked and (self.transaction.phase is _CONTENT or self.ended)
 
     def conclude(self) -> bool:
         """Return whether the replies up to the end of the connection decide it; a refusal of every recipient does."""
@@ -121,11 +142,29 @@ class PendingMessage:
             self.result.set_exception(error)
             self.result.exception()  # marks it as retrieved: the sender may have left
 
-    def mark_in_doubt(self, error: SMTPError) -> None:
-        """End it with DeliveryInDoubt: `error` came when the relay may have had the message."""
-        doubt = DeliveryInDoubt(self.transaction.envelope, str(error).partition(": ")[0])
+    def mark_in_doubt(self, error: SMTPError, host: str = "", tls: TlsInfo | None = None) -> None:
+        """End it with DeliveryInDoubt: `error` came when the relay may have had the message.
+
+        Recipients that were refused, or answered one by one by an LMTP server, are not in doubt.
+        """
+        doubt = self.make_doubt(str(error), host, tls, shifted=isinstance(error, UnexpectedReply))
         doubt.__cause__ = error
         self.fail(doubt)
+
+    def make_doubt(self, why: str, host: str = "", tls: TlsInfo | None = None, *, shifted: bool) -> DeliveryInDoubt:
+        """Return the error for a message that the relay may have; arguments as of `Transaction.divide`."""
+        envelope, delivery = self.transaction.divide(shifted=shifted, host=host, tls=tls)
+        return DeliveryInDoubt(envelope, why, delivery)
+
+    def fail_without_result(self, bug: Exception) -> None:
+        """End it although its result could not be made; where the relay may have it, it is in doubt."""
+        error: SMTPError = LocalProtocolError(f"{type(bug).__name__} while a result was made: {bug}")
+        error.__cause__ = bug
+        if self.transaction.content_sent:
+            doubt = DeliveryInDoubt(self.transaction.envelope, str(error))
+            doubt.__cause__ = error
+            error = doubt
+        self.fail(error)
 
     def collect(self) -> None:
         """Note that the sender has the result, or gave up."""

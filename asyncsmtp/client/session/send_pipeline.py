@@ -13,7 +13,12 @@ A group of commands is written without an `await`, so no two messages can mix.
 *Results are delayed until they are certain.* A server may send a reply too many; every later reply would then be taken
 for that to the command before it, and a refused message would count as accepted. Such a shift shows at the next reply
 of a wrong class, at the latest at the 354. So a result is given to its sender only when nothing that was written is
-unanswered.
+unanswered. Where RSET is refused, the end of the session shows it: QUIT gets 221, or a reply that is left over.
+
+*Replies in a stream.* A stream has no 354. If a relay leaves out one reply, 250 follows 250 all the same, and that
+of RSET would accept a message that the relay does not have. So the first message of a stream goes alone, behind two
+RSETs. If they are answered alike and in other words than MAIL, RCPT and BDAT, then every later RSET must be answered in
+these words, which a shifted reply is not. Without that, one message at a time is unanswered.
 
 *The probe.* RFC 2920 allows the next envelope after the end of a content. EHLO does not say which servers can handle
 it: some refuse what follows (503), some lose it silently, one crashes. So a session does it only after it has seen
@@ -26,10 +31,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncsmtp.client.config.relay import Dialogue, Relay
 from asyncsmtp.client.connection.smtp_connection import CommandGroup, SmtpConnection
+from asyncsmtp.client.event_loop import defer_cancellation
+from asyncsmtp.client.events.types import GuardedLogger
 from asyncsmtp.client.session.pending_message import BeforeEnd, PendingMessage, stream
 from asyncsmtp.errors import (
     ConnectionLost,
@@ -41,7 +49,7 @@ from asyncsmtp.errors import (
     UnexpectedReply,
 )
 from asyncsmtp.protocol.client import ProtocolState
-from asyncsmtp.protocol.commands import END_OF_CONTENT, RSET, Command, bdat
+from asyncsmtp.protocol.commands import END_OF_CONTENT, QUIT, RSET, Command, bdat
 from asyncsmtp.protocol.content import AnyContent, dot_stuff_content
 from asyncsmtp.protocol.delivery import Delivery, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
@@ -50,10 +58,12 @@ from asyncsmtp.protocol.transaction import Phase, Transaction, mail_parameters, 
 
 __all__ = ["PipeliningProbe", "SendPipeline", "ServerQuirks"]
 
-logger = logging.getLogger("asyncsmtp.session")
+logger = GuardedLogger(logging.getLogger("asyncsmtp.session"))
 
 MIN_PROBE_TIMEOUT = 1.0  # seconds for the reply to the probe, or …
 PROBE_ROUND_TRIPS = 4  # … so many round trips, whichever is longer
+
+QUIT_REPLY = 221
 
 _CONTENT, _OVER = Phase.CONTENT, Phase.DONE  # looked up once: on Python 3.11 that is a call
 _HOLDS_THE_TURN = (Phase.ENVELOPE, _CONTENT)
@@ -67,10 +77,46 @@ class ServerQuirks:
         stops_at_end_of_data: the server refused or lost what was written behind a content.
         loses_commands: it answered a part of an envelope that was written as one group, and no more: it offers
             PIPELINING and yet throws away what it has read behind a command.
+        hangs_up_on_groups: it hung up at the first group that a session wrote, so the next session writes one command
+            at a time. If that one breaks as well, groups are not the reason, and the one after it writes groups again.
+        answers_groups: a reply to RCPT has come in a group, so a hang-up has another reason.
     """
 
     stops_at_end_of_data: bool = False
     loses_commands: bool = False
+    hangs_up_on_groups: bool = False
+    answers_groups: bool = False
+    _hang_ups: int = 0  # at the first group of a session
+    _lockstep_fails: bool = False
+    _lockstep_works: bool = False
+    _lockstep_needed: bool = False
+
+    @property
+    def needs_lockstep(self) -> bool:
+        return self.loses_commands or self.hangs_up_on_groups
+
+    def first_answered(self, host: str, *, pipelined: bool) -> None:
+        """Note that the relay accepted the envelope of a session's first message."""
+        if pipelined:
+            self.answers_groups, self.hangs_up_on_groups = True, False
+        elif self.hangs_up_on_groups and self._hang_ups == 1:
+            self._lockstep_works, self.hangs_up_on_groups = True, False  # groups once more: it may be a coincidence
+        elif self.hangs_up_on_groups and not self._lockstep_needed:
+            self._lockstep_works = self._lockstep_needed = True
+            logger.warning(
+                "%s hangs up when commands come in groups: they are sent one at a time from now on; "
+                "set its dialogue to lockstep to save the time of finding out",
+                host,
+            )
+
+    def first_broken(self, *, pipelined: bool) -> bool:
+        """Note that the relay hung up at a session's first message; return whether to try at once without groups."""
+        if self.answers_groups:
+            return False
+        self.hangs_up_on_groups = pipelined
+        self._hang_ups += pipelined
+        self._lockstep_fails |= not pipelined
+        return pipelined and (self._lockstep_works or not self._lockstep_fails)
 
     def lost_commands(self, host: str) -> None:
         """Note it, and warn once: somebody should know why mail to this server is slow."""
@@ -90,10 +136,12 @@ class PipeliningProbe:
         round_trip: seconds, as measured while the session was opened.
     Attributes:
         running: sent and not answered. passed: the answer was positive.
+        reset_lines: what RSET was answered with, once it passed.
     """
 
     def __init__(self, quirks: ServerQuirks, round_trip: float) -> None:
         self.running = self.passed = self._is_sent = False
+        self.reset_lines: tuple[bytes, ...] | None = None
         self._quirks = quirks
         self._timeout = max(MIN_PROBE_TIMEOUT, PROBE_ROUND_TRIPS * round_trip)
 
@@ -106,6 +154,7 @@ class PipeliningProbe:
 
     def _answered(self, _: Command, reply: Reply) -> None:
         self.running, self.passed = False, reply.positive
+        self.reset_lines = reply.lines if reply.positive else None
         self._quirks.stops_at_end_of_data |= not reply.positive
 
     def connection_failed(self) -> None:
@@ -125,13 +174,15 @@ class SendPipeline:
         self, relay: Relay, connection: SmtpConnection, quirks: ServerQuirks, tls_info: TlsInfo | None
     ) -> None:
         offered = connection.protocol.extensions
-        lockstep = relay.dialogue is Dialogue.LOCKSTEP or quirks.loses_commands
+        lockstep = relay.dialogue is Dialogue.LOCKSTEP or quirks.needs_lockstep
         self.pipelined = offered.pipelining and not lockstep
         self.messages = 0
         self._chunked = relay.dialogue is Dialogue.STREAMED and self.pipelined and offered.chunking
         self._lmtp = relay.lmtp
         self._unasked = self._chunked and not relay.lmtp  # LMTP: the number of replies to a content is not known before
-        self._window = relay.window if self._unasked else 1  # contents unanswered at a time
+        self._window = 1  # contents unanswered at a time; more in a stream, see above
+        self._wanted_window = relay.window if self._unasked else 1
+        self._reset_lines: tuple[bytes, ...] | None = None  # what RSET is answered with, once that is certain
         self._host = str(relay)
         self._tls_info = tls_info
         self._verified = tls_info is not None and tls_info.verified
@@ -174,6 +225,9 @@ class SendPipeline:
         except BaseException as error:
             if error is self._connection.failure and message.result.done():
                 return message.result.result()  # what that meant for this message
+            if isinstance(error, asyncio.CancelledError) and (delivery := message.delivery) is not None:
+                defer_cancellation(None, error)  # it came in the step of the loop that brought the reply
+                return delivery
             self._withdraw(message, error)
             raise
         finally:
@@ -325,7 +379,12 @@ class SendPipeline:
         """Write the last chunk; in a streamed dialogue with its envelope, unasked."""
         unasked = not message.started
         transaction = message.transaction
-        groups = self._start(message, transaction.commands_to_send(after_content=self._must_reset)) if unasked else []
+        groups: list[CommandGroup] = []
+        if unasked:
+            learns = self._wanted_window > self._window
+            if learns:
+                groups.append(CommandGroup((RSET,), self._learn_reset))
+            groups += self._start(message, transaction.commands_to_send(after_content=learns or self._must_reset))
         parts = message.whole.parts if message.whole is not None else (message.rest or b"",)
         replies = transaction.end_content(before_replies=unasked)
         self._last_ended = message
@@ -345,8 +404,11 @@ class SendPipeline:
 
     def replies_received(self) -> None:
         """Complete what is decided, once nothing written is unanswered: a shift of replies has shown by then."""
+        if self._connection.protocol.reset_refused and self._is_ended_by_quit():
+            return
         while self._unanswered and self._unanswered[0].transaction.phase is _OVER and self._replies_match:
-            self._complete(self._unanswered.popleft())
+            self._complete(self._unanswered[0])  # it stays there if that fails: `connection_failed` ends it then
+            self._unanswered.popleft()
         if self._closing is not None and not self._connection.protocol.pending and not self._content_unanswered:
             self._connection.fail(self._closing)
             return
@@ -354,48 +416,131 @@ class SendPipeline:
 
     @property
     def _replies_match(self) -> bool:
-        """True if nothing is unanswered; where that never comes, in a stream, the next MAIL was answered with 2xx."""
+        """True if nothing is unanswered; where that never comes, in a stream, the next RSET and MAIL were answered.
+
+        Raises:
+            UnexpectedReply: that RSET was answered with what is no reply to it.
+        """
         if not self._connection.protocol.pending:
             return True
-        following = self._unanswered[1].transaction.mail if self._unasked and len(self._unanswered) > 1 else None
-        return following is not None and following.positive
+        if not self._unasked or len(self._unanswered) < 2:
+            return False
+        following = self._unanswered[1].transaction
+        if not self._has_reset_reply(following):
+            raise UnexpectedReply(
+                f"the relay answered RSET with “{following.reset_reply}”, as it never does: its replies are one off"
+            )
+        return following.mail is not None and following.mail.positive
+
+    def _has_reset_reply(self, following: Transaction) -> bool:
+        """Return false if the RSET before a transaction got another reply than RSET gets, as far as that is known."""
+        reset, known = following.reset_reply, self._reset_lines or self._probe.reset_lines
+        return reset is None or known is None or not reset.positive or reset.lines == known
+
+    def _is_ended_by_quit(self) -> bool:
+        """Say QUIT where a message's own RSET was refused, and return true; that of the probe may be refused."""
+        for message in self._unanswered:
+            reset = message.transaction.reset_reply
+            if reset is not None and not reset.positive:
+                break
+        else:
+            return False
+        if self._closing is None:
+            self._abort_later(ConnectionLost(f"{self._host} refused RSET: {reset}: try again"))
+        protocol = self._connection.protocol
+        if protocol.pending:
+            return True  # QUIT, or what was written before it
+        if protocol.can_send(QUIT):
+            self._connection.write([CommandGroup((QUIT,), self._quit_answered)])
+        else:  # the content of the next message is due
+            self._fail_closing()
+        return True
+
+    def _quit_answered(self, _: Command, reply: Reply) -> None:
+        """End the connection; a positive reply that is not QUIT's own is left over from the commands before it."""
+        if reply.positive and reply.code != QUIT_REPLY:
+            self._connection.fail(UnexpectedReply(f"the relay answered QUIT with “{reply}”: its replies are one off"))
+        else:
+            self._fail_closing()
+
+    def _fail_closing(self) -> None:
+        assert self._closing is not None
+        self._connection.fail(self._closing)
 
     def connection_failed(self, error: SMTPError) -> None:
-        """End each message with what the end of the connection means for it."""
-        self._probe.connection_failed()
-        if (
-            self.pipelined
-            and isinstance(error, ReplyTimeout)
-            and any(message.partly_answered for message in self._unanswered)
-        ):
-            self._quirks.lost_commands(self._host)
-        shifted = isinstance(error, UnexpectedReply)
-        claimed = isinstance(error, UnexpectedReply) and error.claims_acceptance
-        for message, follower in zip(self._unanswered, [*self._unanswered, None][1:], strict=True):
-            transaction = message.transaction
-            proved = not shifted or (follower is not None and follower.has_354)  # a shifted reply is no 354
-            if proved and message.conclude():
-                self._complete(message)
-            elif transaction.content_sent or (
-                claimed and transaction.phase is _CONTENT and transaction.has_accepted_recipient
-            ):
-                message.mark_in_doubt(error)
-            else:
-                message.fail(error)
-        for message in self._queue:
-            if not message.started:
-                message.fail(_not_started(error))
+        """End each message with what the end of the connection means for it; no exception leaves a sender waiting."""
+        unanswered, waiting = [*self._unanswered], [message for message in self._queue if not message.started]
         self._unanswered.clear()
         self._queue.clear()
         self._closing = self._closing or error
+        try:
+            self._learn_from_failure(error, unanswered)
+        except Exception:
+            logger.exception("the end of the session with %s was not understood", self._host)
+        for message, follower in zip(unanswered, [*unanswered, None][1:], strict=True):
+            try:
+                self._end_unanswered(message, follower, error)
+            except Exception as bug:
+                logger.exception("the result of a message to %s could not be made", self._host)
+                message.fail_without_result(bug)
+        for message in waiting:
+            message.fail(_not_started(error))
+
+    def _learn_from_failure(self, error: SMTPError, unanswered: Sequence[PendingMessage]) -> None:
+        """Note what the end of the connection says of the server."""
+        self._probe.connection_failed()
+        if self.pipelined and any(message.transaction.recipients for message in unanswered):
+            self._quirks.answers_groups = True
+        partly = any(message.partly_answered for message in unanswered)
+        if self.pipelined and partly and isinstance(error, ReplyTimeout):
+            self._quirks.lost_commands(self._host)
+
+    def _end_unanswered(self, message: PendingMessage, follower: PendingMessage | None, error: SMTPError) -> None:
+        """End a message that was begun before the connection ended, as far as its replies and the next ones tell."""
+        transaction = message.transaction
+        shifted = isinstance(error, UnexpectedReply)
+        claimed = isinstance(error, UnexpectedReply) and error.claims_acceptance
+        odd = shifted or (follower is not None and not self._has_reset_reply(follower.transaction))
+        proved = not odd or (follower is not None and follower.has_354)  # a shifted reply is no 354
+        if not (transaction.is_begun or transaction.in_doubt or transaction.has_accepted_content):
+            message.fail(_not_started(error))
+        elif proved and message.conclude():
+            self._complete(message)
+        elif transaction.content_sent or (
+            claimed and transaction.phase is _CONTENT and transaction.has_accepted_recipient
+        ):
+            message.mark_in_doubt(error, self._host, self._tls_info)
+        else:
+            message.fail(error)
 
     def _complete(self, message: PendingMessage) -> None:
+        if self._wanted_window > self._window and self._reset_lines is not None:
+            self._check_reset_lines(message.transaction)
         delivery = message.transaction.build_delivery(host=self._host, tls=self._tls_info)
         if self._unasked and not delivery.accepted:
             self._unasked = False  # a relay that refuses chunks may take the next for commands: ask first from now on
         message.complete(delivery)
 
+    def _learn_reset(self, _: Command, reply: Reply) -> None:
+        """Keep the reply to an RSET that has nothing unanswered before it."""
+        self._reset_lines = reply.lines
+
+    def _check_reset_lines(self, first: Transaction) -> None:
+        """Let more messages be unanswered if the words of RSET's reply are its own; else never again."""
+        others = (first.mail, *first.recipients, *first.content_replies)
+        if self._has_reset_reply(first) and all(reply and reply.lines != self._reset_lines for reply in others):
+            self._window = self._wanted_window
+        else:
+            self._wanted_window = 1
+            logger.info("%s answers RSET like other commands: streamed messages go one at a time", self._host)
+
     # --- cancellation ---
+
+    def fail_waiting(self, error: SMTPError) -> None:
+        """End each message of which nothing is written; those that have begun are completed as ever."""
+        for message in self._queue:
+            if not message.started:
+                message.fail(error)  # wakes the sender, which withdraws
 
     def _withdraw(self, message: PendingMessage, error: BaseException) -> None:
         """Take a message out whose sender was cancelled, or whose content failed.
@@ -413,7 +558,10 @@ class SendPipeline:
                 self._loop.call_soon(self._advance)
         elif transaction.content_sent:
             if not isinstance(error, DeliveryInDoubt):
-                raise DeliveryInDoubt(transaction.envelope, "the sender gave up waiting") from error
+                if isinstance(message.error, DeliveryInDoubt):
+                    raise message.error  # the connection was lost in the same step
+                why, shifted = "the sender gave up waiting", transaction.is_decided  # by what is not believed yet
+                raise message.make_doubt(why, self._host, self._tls_info, shifted=shifted) from error
         elif not (transaction.is_decided or message.ended) and self._connection.failure is None:
             self._abort_soon(
                 ConnectionLost("another message on this connection was cancelled while it was being sent: try again")
@@ -424,6 +572,10 @@ class SendPipeline:
         if not self._content_unanswered:
             self._connection.fail(error)
             return
+        self._abort_later(error)
+
+    def _abort_later(self, error: SMTPError) -> None:
+        """Begin no other message, and abort the connection once it is in order."""
         self._closing = error
         for message in self._queue:
             if not message.started:

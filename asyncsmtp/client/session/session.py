@@ -7,9 +7,10 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from asyncsmtp.client.compose import check_signer, prepare_message, sign_message
+from asyncsmtp.client.compose import check_signer, prepare_for_sending
 from asyncsmtp.client.config.login_config import CredentialsProvider, TokenSource
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.connection.smtp_connection import (
@@ -20,6 +21,7 @@ from asyncsmtp.client.connection.smtp_connection import (
     with_context,
 )
 from asyncsmtp.client.connection.transport import OpenConnection, open_connection, tls_info
+from asyncsmtp.client.event_loop import DeferredCancellation, LoopOwner, defer_during_error
 from asyncsmtp.client.events import types as events
 from asyncsmtp.client.session.pending_message import BeforeEnd, Deadline, restart_deadline, with_deadline
 from asyncsmtp.client.session.send_pipeline import SendPipeline, ServerQuirks
@@ -27,9 +29,10 @@ from asyncsmtp.errors import DeliveryInDoubt, InvalidArgument, LocalProtocolErro
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.auth.auth import Credentials, Secret
 from asyncsmtp.protocol.commands import NOOP, QUIT, Command, expn, vrfy
-from asyncsmtp.protocol.content import AnyContent
+from asyncsmtp.protocol.content import AnyContent, Content
 from asyncsmtp.protocol.delivery import Delivery, Outcome, TlsInfo
 from asyncsmtp.protocol.envelope import Envelope
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import Extensions, Limits, Reply
 
 if TYPE_CHECKING:
@@ -37,9 +40,9 @@ if TYPE_CHECKING:
 
     from asyncsmtp.mail.signing.dkim import Signer
 
-__all__ = ["Session", "count_transactions", "merge_deliveries", "require_same_loop", "to_relay"]
+__all__ = ["Session", "count_transactions", "merge_deliveries", "to_relay"]
 
-logger = logging.getLogger("asyncsmtp.session")
+logger = events.GuardedLogger(logging.getLogger("asyncsmtp.session"))
 
 
 class Session:
@@ -50,6 +53,7 @@ class Session:
 
     Several tasks may send at once: their messages go out in the order in which `send` was called, pipelined
     where the relay offers it. After an error that ends the session every call raises it; open another one.
+    It belongs to the event loop, the thread and the process in which it was connected, see `Pool`.
 
     Args:
         relay: the relay and the policy for it, or its URL. password, token: for the user of a URL.
@@ -101,6 +105,10 @@ class Session:
         if credentials is None and relay.login is not None:
             credentials = CredentialsProvider(relay.login, relay.timeouts.auth, clock)
         self._credentials = credentials
+        self._mask = credentials.mask if credentials is not None else None
+        if relay.proxy is not None and relay.proxy.password is not None:  # who reads along may speak as the relay
+            self._mask = self._mask if self._mask is not None else SecretMask()
+            self._mask.add(relay.proxy.password.reveal().encode("utf-8", "surrogatepass"))
         # Of its messages; a pool reports its own.
         self._message_emitter = None if on_event is None else events.EventEmitter(on_event, relay)
         self._emitter = emitter or self._message_emitter
@@ -109,7 +117,7 @@ class Session:
         self._connection: SmtpConnection | None = None
         self._pipeline: SendPipeline | None = None
         self._connecting = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._owner = LoopOwner("session")
         self._opened_at: float | None = None
         self._said_quit = False
 
@@ -118,7 +126,8 @@ class Session:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.aclose()
+        with DeferredCancellation():
+            await self.aclose()
 
     def __repr__(self) -> str:
         state = "open" if self.usable else "ended" if self._connecting and self._pipeline else "not open"
@@ -173,8 +182,8 @@ class Session:
         """
         if self._connecting:
             raise LocalProtocolError("this session was connected before: make another Session")
+        self._owner.bind()
         self._connecting = True
-        self._loop = require_same_loop(None, "session")
         name, began = str(self.relay), self._now()
         try:
             await self._hosts.connect(self._connect_and_log_in)
@@ -198,12 +207,13 @@ class Session:
         sock, self._sock = self._sock, None
         reader, writer = await self._open_connection(self.relay, sock)
         self._connection = connection = SmtpConnection(
-            self.relay, reader, writer, on_failure=self._on_failure, trace=self._trace, clock=self._now
+            self.relay, reader, writer, on_failure=self._on_failure, trace=self._trace, clock=self._now, mask=self._mask
         )
         try:
             await open_dialogue(connection, self.relay, credentials, self._trace)
         except SMTPError as error:
-            await self._quit_and_close()
+            with DeferredCancellation():
+                await self._quit_and_close()
             failed = with_context(error, self.relay, connection.greeting)
             if failed is error:
                 raise
@@ -230,7 +240,8 @@ class Session:
             return
         seconds, self._opened_at = self._now() - self._opened_at, None
         messages = self._pipeline.messages if self._pipeline is not None else 0
-        logger.info("session with %s closed: %d messages in %.1f s", self.relay, messages, seconds)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("session with %s closed: %d messages in %.1f s", self.relay, messages, seconds)
         if self._emitter is not None:
             reason = None if self._said_quit else error
             self._emitter.emit(events.SessionClosed(str(self.relay), seconds, messages, reason))
@@ -244,37 +255,45 @@ class Session:
 
     async def wait_closed(self) -> None:
         """Return when the connection has ended, whoever ended it. Cancelling it changes nothing."""
+        self._owner.check()
         await self._connected().wait_closed()
 
     async def aclose(self) -> None:
         """Say QUIT if the session is in order, and close; takes two seconds at the most.
 
-        Messages that are not answered yet are aborted: have their senders finish first.
+        Messages that are not answered yet are aborted: have their senders finish first. Cancelling it closes at once.
+        The CancelledError never replaces another exception, nor at the end of an `async with` block the value that it
+        returns: it is raised by the next `await` of the task then.
         """
         if self._connection is None:
             if not self._connecting:
                 self._close_own_socket()
             return
-        require_same_loop(self._loop, "session")
+        self._owner.check()
         if self.busy:
             self.abort()
-        await self._quit_and_close()
+        with defer_during_error():
+            await self._quit_and_close()
 
     async def _quit_and_close(self) -> None:
         connection = self._connected()
-        if connection.failure is None and connection.protocol.can_send(QUIT):
-            try:
-                await connection.ask(QUIT)
+        try:
+            if connection.failure is None and connection.protocol.can_send(QUIT):
+                await connection.ask(QUIT)  # aborts the connection if it is cancelled
                 self._said_quit = True
-            except SMTPError:
-                self.abort()
-            except asyncio.CancelledError:
-                await connection.aclose()
-                raise
-        await connection.aclose()
+        except SMTPError:
+            self.abort()
+        finally:
+            await connection.aclose()
+
+    def fail_waiting(self, error: SMTPError) -> None:
+        """End each message of which nothing is written with `error`; those that have begun are answered."""
+        if self._pipeline is not None:
+            self._pipeline.fail_waiting(error)
 
     def abort(self) -> None:
         """Abort the connection at once; a message that is unanswered is in doubt, or was not sent."""
+        self._owner.check_thread()
         if self._connection is not None:
             self._connection.fail(aborted_by_owner())
 
@@ -302,11 +321,12 @@ class Session:
             ConnectionLost, ReplyTimeout, RemoteProtocolError: not delivered; the session is over.
             DeadlineExceeded: not delivered in time. DeliveryInDoubt: the relay may have the message.
         Cancelled before its turn it leaves the session as it was; while it is written, it ends the session;
-        once its content has ended it raises DeliveryInDoubt and the session stays in step.
+        once its content has ended it raises DeliveryInDoubt and the session stays in step. No later cancellation
+        replaces that error. Where the reply is here already, the delivery is returned, and the next `await` of the
+        task raises CancelledError.
         """
-        made = prepare_message(message)
-        if self._signer is not None:
-            made = await sign_message(made, self._signer)
+        self._owner.check()
+        made = await prepare_for_sending(message, self._signer)
         if deadline is None:
             return await self.transact(made.envelope, made.content, before_end=before_end)
         return await with_deadline(
@@ -317,6 +337,7 @@ class Session:
         self, envelope: Envelope, content: AnyContent, *, before_end: BeforeEnd | None = None
     ) -> Delivery:
         """Send an envelope and finished content like `send`; in parts, if the relay takes fewer recipients at once."""
+        self._owner.check()
         if self._message_emitter is None:
             return await self._transact(envelope, content, before_end)
         with events.MessageTimer(self._message_emitter, envelope, content, self._clock) as timer:
@@ -326,14 +347,26 @@ class Session:
         self, envelope: Envelope, content: AnyContent, before_end: BeforeEnd | None
     ) -> Coroutine[None, None, Delivery]:
         connection = self._connected()
-        require_same_loop(self._loop, "session")
         if self._pipeline is None:
             raise LocalProtocolError("the session is not open yet: await connect() first")
         connection.check()
+        if content.eight_bit and isinstance(content, Content) and content.downgrade is not None:
+            return self._transact_downgraded(envelope, content, content.downgrade, before_end)
         limits = connection.protocol.extensions.limits
         if limits is not None and count_transactions(envelope, limits) > 1:
             return _send_in_parts(envelope, content, before_end, limits, self._transact)
         return self._pipeline.send(envelope, content, before_end)
+
+    async def _transact_downgraded(
+        self, envelope: Envelope, content: Content, downgrade: Callable[[], Content], before_end: BeforeEnd | None
+    ) -> Delivery:
+        """Send content in 8 bits, encoded anew if the relay does not take it as it is."""
+        offered = self.extensions
+        if "8BITMIME" in offered and ("SMTPUTF8" in offered or not content.utf8_headers):
+            content = replace(content, downgrade=None)
+        else:
+            content = await asyncio.to_thread(downgrade)
+        return await self._transact(envelope, content, before_end)
 
     # --- commands ---
 
@@ -366,7 +399,7 @@ class Session:
 
         Cancelled while its reply is due, it ends the session: the reply would be taken for another.
         """
-        require_same_loop(self._loop, "session")
+        self._owner.check()
         return await self._connected().ask(command)
 
     def _connected(self) -> SmtpConnection:
@@ -376,14 +409,6 @@ class Session:
 
 
 # --- arguments ---
-
-
-def require_same_loop(owner: asyncio.AbstractEventLoop | None, what: str) -> asyncio.AbstractEventLoop:
-    """Return the running event loop; raise LocalProtocolError if `what` is used in another one, `owner`, already."""
-    running = asyncio.get_running_loop()
-    if owner is not None and owner is not running:
-        raise LocalProtocolError(f"this {what} belongs to another event loop: create one in each")
-    return running
 
 
 def to_relay(
@@ -447,6 +472,7 @@ async def _send_in_parts(
         try:
             done.append(await transact(part, content, mark))
         except DeliveryInDoubt as doubt:
+            done += [doubt.delivery] if doubt.delivery is not None else []
             if done:
                 doubt.delivery = _join(envelope, done, "the part before it, or this one, is in doubt")
             raise
