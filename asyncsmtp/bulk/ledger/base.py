@@ -13,11 +13,19 @@ from typing import Self, TypeVar
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.interfaces import ThreadRunner
-from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Decision, Entry, Recovery, RowState, Settlement
+from asyncsmtp.bulk.ledger.interfaces import BouncedRow, Claim, Counts, Decision, Entry, Recovery, RowState, Settlement
 from asyncsmtp.bulk.ledger.loading import Loader, SuppressionLookup
-from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, Script, Store
-from asyncsmtp.bulk.ledger.transitions import ClaimedRows, CountsTracker, Transition, from_microseconds, to_microseconds
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
+from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, Script
+from asyncsmtp.bulk.ledger.transitions import (
+    ClaimedRows,
+    CountsTracker,
+    RefusedRow,
+    Transition,
+    from_microseconds,
+    to_microseconds,
+)
+from asyncsmtp.bulk.ledger.write_queue import Store
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, address_key
 from asyncsmtp.errors import LedgerError
 
 __all__ = ["BaseLedger", "BaseReader", "RunStart"]
@@ -40,7 +48,7 @@ class RunStart:
     recovery: Recovery
 
 
-_Found = list[tuple[Claim, RowState]]
+_Found = list[tuple[Claim | RefusedRow, RowState]]
 
 
 def _no_statement() -> Script[None]:
@@ -83,6 +91,14 @@ class BaseReader(ABC):
         Where one may be tried at once, it is a time in the past.
         """
         return await self._read(self._queries.read_next_due)
+
+    async def counts_by_relay(self) -> Mapping[str, Counts]:
+        """Return the number of rows in each state, by the relay that answered last; rows without one are left out."""
+        return await self._read(self._queries.count_by_relay)
+
+    async def halted_rows(self) -> frozenset[int]:
+        """Return the rows that were rejected before a run was halted, and have not been tried or changed since."""
+        return await self._read(self._queries.read_halted)
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -143,6 +159,8 @@ class BaseLedger(BaseReader):
         self._parts = parts
         self._from_domain = from_domain
         self._claimed = ClaimedRows()
+        self._describe: Callable[[Claim, Settlement], str] | None = None
+        self._has_kept_recovered = False
         self._claiming = asyncio.Lock()
         self._suppressions = SuppressionLookup(suppressions)
         self._run_in_thread = run_in_thread
@@ -216,10 +234,10 @@ class BaseLedger(BaseReader):
                 claims = self._claimed.claim(free, limit)
             while not claims:
                 script = partial(self._queries.read_claims, self._claimed.last_row, limit)
-                found, free = await self._read_claimable(script)
-                if not found:
+                last_row, free = await self._read_claimable(script)
+                if not last_row:
                     break
-                self._claimed.last_row = found[-1][0].recipient.row
+                self._claimed.last_row = last_row
                 claims = self._claimed.claim(free)
         return claims
 
@@ -250,9 +268,10 @@ class BaseLedger(BaseReader):
         """
         row, after = settlement.row, settlement.state
         before = self._claimed.advance(row, after)
-        self._claimed.remove(row)
+        claim = self._claimed.remove(row)
         tried = before is not RowState.SENDING and (settlement.code is not None or after is RowState.DEFERRED)
-        self._queue.put(Transition(row, before, after, tried, settlement), urgent=False)
+        outcome = "" if self._describe is None else self._describe(claim, settlement)
+        self._queue.put(Transition(row, before, after, tried, settlement, outcome=outcome), urgent=False)
 
     def release(self, claim: Claim, *, tried: bool = False) -> None:
         """Make a claimed row pending again, so that it may be claimed again in this run; nothing after a failure.
@@ -282,6 +301,42 @@ class BaseLedger(BaseReader):
         state = self._claimed.postpone(row)
         self._queue.put(Transition(row, state, state, due=to_microseconds(until)), urgent=False)
 
+    # Outcomes that are to be posted to somebody, such as a webhook.
+
+    def keep_outcomes(self, describe: Callable[[Claim, Settlement], str]) -> None:
+        """Keep a text about each outcome from now on, committed with the outcome, until it is removed.
+
+        Rows that became in doubt by recovery, in this run or in an earlier one, are kept when outcomes are read
+        or counted.
+
+        Args:
+            describe: returns the text, which is not empty.
+        """
+        self._describe = describe
+
+    async def read_outcomes(self, after: str = "", limit: int = 500) -> Sequence[tuple[str, str]]:
+        """Return name and text of kept outcomes, also of earlier runs, the oldest first.
+
+        Args:
+            after: the name to begin behind; "": with the first.
+        """
+        await self._keep_recovered()
+        return await self._store.read(partial(self._queries.read_outcomes, after, limit))
+
+    async def remove_outcomes(self, names: Sequence[str]) -> None:
+        """Remove kept outcomes, durably."""
+        await self._store.write(partial(self._queries.remove_outcomes, names))
+
+    async def count_outcomes(self) -> int:
+        """Return the number of kept outcomes."""
+        await self._keep_recovered()
+        return await self._store.read(self._queries.count_outcomes)
+
+    async def _keep_recovered(self) -> None:
+        if self._describe is not None and not self._has_kept_recovered:
+            await self._store.write(partial(self._queries.keep_recovered, self._describe))
+            self._has_kept_recovered = True
+
     # Reading, and decisions about rows that are not claimed.
 
     async def counts(self) -> Counts:
@@ -295,6 +350,10 @@ class BaseLedger(BaseReader):
     async def write_value(self, name: str, value: str) -> None:
         """Store a value for the next run, durably."""
         await self._store.write(partial(self._queries.write_value, name, value))
+
+    async def record_halt(self, rows: Iterable[int]) -> None:
+        """Record, durably, that these rows were rejected by this run for a reason that halts it; see `halted_rows`."""
+        await self._store.write(partial(self._queries.record_halt, frozenset(rows)))
 
     async def flush(self) -> None:
         """Wait until everything recorded so far is durable."""
@@ -330,13 +389,21 @@ class BaseLedger(BaseReader):
         once.
 
         Args:
-            bounces: by the part of the Message-ID before the @.
+            bounces: by the part of the Message-ID before the @, or by `address_key`.
         """
         self._get_campaign()
         changed = await self._store.write(partial(self._queries.record_bounces, bounces))
         for before, _, _ in changed:
             self._counts.move(before, RowState.REJECTED, 1)
         return [(address, bounce) for _, address, bounce in changed]
+
+    async def find_bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[BouncedRow]:
+        """Return the rows in whose record one of these bounces is, whoever recorded it; changes nothing.
+
+        What follows from a bounce, such as an entry of a suppression list, can so be done again after an interruption.
+        """
+        self._get_campaign()
+        return await self._store.read(partial(self._queries.find_bounced, bounces))
 
     async def aclose(self) -> None:
         """Write what is queued, and close the ledger; a second call does nothing. Claimed rows keep their state.
@@ -391,19 +458,33 @@ class BaseLedger(BaseReader):
     async def _recount(self) -> None:
         self._counts.reset(await self._store.read(self._queries.count_rows))
 
-    async def _read_claimable(self, script: Callable[[], Script[_Found]]) -> tuple[_Found, _Found]:
-        """Read rows; return all, and those that may be claimed.
+    async def _read_claimable(self, script: Callable[[], Script[_Found]]) -> tuple[int, list[tuple[Claim, RowState]]]:
+        """Read rows; return the last one, 0 if there is none, and those that may be claimed.
 
         A row that was claimed when the reading began may not: if it was settled meanwhile, what was read is outdated.
+        A row with an address that is refused by now is rejected.
         """
         claimed = frozenset(self._claimed)
-        found = await self._store.read(script)
-        free = [row for row in found if row[0].recipient.row not in claimed]
+        free: list[tuple[Claim, RowState]] = []
+        refused: dict[int, tuple[RowState, str]] = {}
+        last_row = 0
+        for found, state in await self._store.read(script):
+            if isinstance(found, RefusedRow):
+                last_row = found.row
+                refused[last_row] = (state, found.reason)
+                continue
+            last_row = found.recipient.row
+            if last_row not in claimed:
+                free.append((found, state))
+        if refused:
+            changed = await self._store.write(partial(self._queries.reject_rows, refused))
+            for before in changed.values():
+                self._counts.move(before, RowState.REJECTED, 1)
         if not self._suppressions:
-            return found, free
-        keys = {claim.recipient.row: (state, claim.recipient.mailbox.key) for claim, state in free}
+            return last_row, free
+        keys = {claim.recipient.row: (state, address_key(claim.recipient.mailbox)) for claim, state in free}
         listed, _ = await self._suppress_listed(keys)
-        return found, [row for row in free if row[0].recipient.row not in listed]
+        return last_row, [row for row in free if row[0].recipient.row not in listed]
 
     async def _suppress_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> tuple[set[int], int]:
         """Suppress those of the rows that are listed; return them, and the number of those that were changed.

@@ -8,11 +8,11 @@ it was not sent, that the relay answered, or that the outcome is unknown.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
@@ -20,6 +20,7 @@ from asyncsmtp.protocol.delivery import Outcome
 
 __all__ = [
     "ALLOWED_TRANSITIONS",
+    "BouncedRow",
     "Claim",
     "Counts",
     "Decision",
@@ -27,6 +28,7 @@ __all__ = [
     "InDoubt",
     "Ledger",
     "LedgerReader",
+    "OutcomeStore",
     "Recovery",
     "RowState",
     "Settlement",
@@ -192,6 +194,21 @@ class Entry:
     due_at: datetime | None = None
 
 
+class BouncedRow(NamedTuple):
+    """One row whose message bounced, as far as the ledger has recorded it.
+
+    Attributes:
+        token: the part of the Message-ID before the @, or what else the bounce was found by.
+        address: as the ledger has it: a report may name anybody.
+        rejected: the row is rejected because of a bounce, and has not been sent again since.
+    """
+
+    token: str
+    address: str
+    bounce: Bounce
+    rejected: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """Rows that the previous run left past their mark, and the result of the policy for them.
@@ -200,11 +217,13 @@ class Recovery:
         found: rows that were SENDING; each is now in doubt.
         resent: rows in doubt that are pending again, by the policy `resend`.
         held: rows in doubt that wait for a person's decision.
+        changes: what changed in a campaign of which nothing was sent, so that its rows are to be loaded again.
     """
 
     found: int = 0
     resent: int = 0
     held: int = 0
+    changes: str = ""
 
 
 class LedgerReader(Protocol):
@@ -213,6 +232,8 @@ class LedgerReader(Protocol):
     async def counts(self) -> Counts: ...
     def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]: ...
     async def next_due(self) -> datetime | None: ...
+    async def counts_by_relay(self) -> Mapping[str, Counts]: ...
+    async def halted_rows(self) -> frozenset[int]: ...
     async def aclose(self) -> None: ...
 
 
@@ -251,8 +272,20 @@ class Ledger(LedgerReader, Protocol):
     def postpone(self, claim: Claim, until: datetime) -> None: ...
     async def read_value(self, name: str) -> str | None: ...
     async def write_value(self, name: str, value: str) -> None: ...
+    async def record_halt(self, rows: Iterable[int]) -> None: ...
     async def flush(self) -> None: ...
     async def resolve(
         self, decision: Decision, rows: Iterable[int] | None = None, states: Iterable[RowState] = (RowState.IN_DOUBT,)
     ) -> int: ...
     async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]: ...
+    async def find_bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[BouncedRow]: ...
+
+
+@runtime_checkable
+class OutcomeStore(Protocol):
+    """A ledger that keeps outcomes until they were posted; the methods are documented in `BaseLedger`."""
+
+    def keep_outcomes(self, describe: Callable[[Claim, Settlement], str]) -> None: ...
+    async def read_outcomes(self, after: str, limit: int) -> Sequence[tuple[str, str]]: ...
+    async def remove_outcomes(self, names: Sequence[str]) -> None: ...
+    async def count_outcomes(self) -> int: ...

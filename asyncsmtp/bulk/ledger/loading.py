@@ -1,4 +1,4 @@
-"""Loading of recipients: Message-IDs, suppression lists, and the check that the content is unchanged."""
+"""Loading of recipients: Message-IDs, keys, suppression lists, and the check that the content is unchanged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
-from asyncsmtp.bulk.ledger.queries import Queries, RecipientValues, Script
+from asyncsmtp.bulk.ledger.queries import CampaignRow, Queries, RecipientValues, RowKey, Script
 from asyncsmtp.bulk.ledger.transitions import MAX_REPLY, batch_number
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields, address_key
 from asyncsmtp.bulk.suppression import SuppressionList, is_text_list, parse_key, read_text_list
-from asyncsmtp.errors import LedgerMismatch, SuppressionError, check_type
+from asyncsmtp.errors import LedgerMismatch, RecipientError, SuppressionError, check_type
+from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Loader", "MessageIdFactory", "SuppressionLookup", "check_fingerprint", "list_paths"]
+__all__ = [
+    "Loader",
+    "MessageIdFactory",
+    "RepeatedAddress",
+    "SuppressionLookup",
+    "list_changes",
+    "list_paths",
+    "report_repeats",
+    "unload_changed",
+    "upgrade_keys",
+]
 
 _log = logging.getLogger("asyncsmtp.ledger")
 
@@ -172,9 +184,10 @@ class Loader:
         states = {problem.row: _problem_state(problem) for problem in problems}
         unmailed = [_unmailed_values(problem, None) for problem in problems]
         if inserted < len(recipients):
-            earlier = yield from self._queries.read_earlier([row.mailbox.key for row in recipients])
-            for row in recipients:
-                if (first := earlier[row.mailbox.key]) != row.row:
+            keys = [address_key(row.mailbox) for row in recipients]
+            earlier = yield from self._queries.read_earlier(keys)
+            for row, key in zip(recipients, keys, strict=True):
+                if (first := earlier[key]) != row.row:
                     states[row.row] = (RowState.SUPPRESSED, f"duplicate of row {first}")
                     unmailed.append(_unmailed_values(row, row.mailbox.address))
         if states:
@@ -184,34 +197,139 @@ class Loader:
     def finish(self) -> Script[None]:
         """Insert the state of the rows to be mailed, and the campaign; commit."""
         yield from self._queries.insert_pending(self._last_row)
+        yield from self._queries.refuse_older()
+        yield from self._queries.write_value(ADDITIONS, "some" if self._is_addition else "none")
         if not self._is_addition:
             yield from self._queries.insert_campaign(self._name, self._message_ids.secret.hex(), self._config)
+            yield from self._queries.write_value(KEY_FORM, CURRENT_FORM)
         yield from self._queries.commit()
 
     def _values(self, row: Recipient) -> RecipientValues:
-        key = row.mailbox.key
-        return batch_number(row.row), row.row, row.mailbox.address, key, self._message_ids.make(key), _cells(row)
+        mailbox = row.mailbox
+        message_id = self._message_ids.make(mailbox.key)
+        return batch_number(row.row), row.row, mailbox.address, address_key(mailbox), message_id, _cells(row)
 
 
-def check_fingerprint(campaign: str, began: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Compare two fingerprints, each a mapping from a name that users know ("message.html") to a digest.
+KEY_FORM = "keys"  # name of the stored value: the form of the keys in the ledger
+CURRENT_FORM = "2"  # of `address_key`; a ledger without the value has those of `Mailbox.key`
+MAX_NAMED_REPEATS = 20
+_UNSENT = frozenset({RowState.PENDING, RowState.DEFERRED})
+_SENT = frozenset({RowState.SENDING, RowState.ACCEPTED, RowState.IN_DOUBT})  # or perhaps sent
+
+
+class RepeatedAddress(NamedTuple):
+    """Two rows of an older ledger whose addresses differ in spelling only.
+
+    Attributes:
+        duplicate: the row that is not mailed for that reason; None where both were decided already.
+    """
+
+    first: RowKey
+    later: RowKey
+    duplicate: RowKey | None
+
+
+def upgrade_keys(queries: Queries) -> Script[tuple[int, list[RepeatedAddress]]]:
+    """Give an older ledger the keys of `address_key`; return the number of rows that repeat one, and the first few.
+
+    Of several rows that now have one key the first keeps it. A later one that is still to be sent becomes its
+    duplicate. If the later one was sent, and the first was not, the first becomes the duplicate: nobody gets a second
+    message.
+    """
+    yield from queries.refuse_older()
+    if (yield from queries.read_value(KEY_FORM)) == CURRENT_FORM:
+        return 0, []
+    number, named = 0, list[RepeatedAddress]()
+    for rows in (yield from queries.list_key_blocks()):
+        changed = [(row, key) for row in (yield from queries.read_keys(rows)) if (key := _current_key(row)) != row.key]
+        if not changed:
+            continue
+        holders = yield from queries.read_earlier([key for _, key in changed])
+        for row, key in changed:
+            holder = holders.get(key)
+            if holder is None or holder > row.row:
+                holders[key] = row.row
+            if holder is None:
+                yield from queries.write_key(row.row, key)
+                continue
+            number += 1
+            other = yield from queries.read_key(holder)
+            first, later = sorted((row, other))
+            yield from queries.write_key(later.row, None)
+            yield from queries.write_key(first.row, key)
+            duplicate = later if later.state in _UNSENT else None
+            if duplicate is None and first.state in _UNSENT and later.state in _SENT:
+                duplicate = first
+            if duplicate is not None:
+                kept = first if duplicate is later else later
+                reply = f"duplicate of row {kept.row} ({safe_text(kept.address, MAX_REPLY // 2)})"
+                yield from queries.make_duplicate(duplicate, reply)
+            if len(named) < MAX_NAMED_REPEATS:
+                named.append(RepeatedAddress(first, later, duplicate))
+    yield from queries.write_value(KEY_FORM, CURRENT_FORM)
+    return number, named
+
+
+def report_repeats(place: object, number: int, repeats: Sequence[RepeatedAddress]) -> None:
+    """Log the rows that `upgrade_keys` found, both of each pair."""
+    for first, later, duplicate in repeats:
+        pair = f"row {first.row} ({safe_text(first.address)}) and row {later.row} ({safe_text(later.address)})"
+        end = "both stay as they are" if duplicate is None else f"row {duplicate.row} is not mailed"
+        _log.warning("%s: %s are one address: %s", place, pair, end)
+    if number > len(repeats):
+        _log.warning("%s: %d more rows repeat an address; results has them", place, number - len(repeats))
+
+
+def _current_key(row: RowKey) -> str:
+    """Return the key that a row should have now."""
+    key = row.key
+    if key.isascii() and key[:1] != '"' and key == key.lower():  # nearly all
+        return key
+    try:
+        return address_key(Mailbox.parse(row.address))
+    except RecipientError:  # no address of ours: the run says so when it comes to the row
+        return key
+
+
+ADDITIONS = "additions"  # name of the stored value: whether further files of recipients were loaded
+
+
+def unload_changed(queries: Queries, campaign: CampaignRow, now: Mapping[str, str]) -> Script[str]:
+    """Compare the fingerprint of a campaign with that of now; delete the campaign if it changed before anything began.
+
+    A fingerprint is a mapping from a name that users know ("message.html") to a digest. Returns the changes; "": there
+    are none, and nothing was deleted.
 
     Raises:
-        LedgerMismatch: they differ; the message names the differences.
+        LedgerMismatch: it changed, and messages were sent, or there are rows that one file would not bring back.
     """
+    changes = list_changes(campaign.parts, now)
+    if not changes:
+        return ""
+    if (yield from queries.is_begun()):
+        raise LedgerMismatch(
+            f"{changes} since the campaign “{safe_text(campaign.name, 80)}” began: put it back and run again to finish"
+            " the campaign, or begin a new one under another name"
+        )
+    if (yield from queries.read_value(ADDITIONS)) != "none":  # a ledger of an older version does not tell
+        raise LedgerMismatch(
+            f"{changes} since the recipients of “{safe_text(campaign.name, 80)}” were loaded, from more than one file"
+            " or by an older asyncsmtp: put it back and run again, or begin a new campaign under another name"
+        )
+    yield from queries.delete_campaign()
+    _log.info("%s: %s, and nothing was sent: the recipients are to be loaded again", campaign.name, changes)
+    return changes
+
+
+def list_changes(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the differences between two fingerprints, the first few by name; "" if there are none."""
     changes = [
         f"{safe_text(name, 80)} {'was taken away' if name not in now else 'changed' if name in began else 'was added'}"
         for name in sorted(began.keys() | now.keys())
         if began.get(name) != now.get(name)
     ]
-    if not changes:
-        return
     more = len(changes) - MAX_NAMED_CHANGES
-    shown = ", ".join(changes[:MAX_NAMED_CHANGES]) + (f" and {more} more" if more > 0 else "")
-    raise LedgerMismatch(
-        f"{shown} since the campaign “{safe_text(campaign, 80)}” began: put it back and run again to finish the"
-        " campaign, or begin a new one under another name"
-    )
+    return ", ".join(changes[:MAX_NAMED_CHANGES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _unmailed_values(row: Recipient | Problem, address: str | None) -> RecipientValues:

@@ -1,4 +1,4 @@
-"""Queries of a ledger, written once for SQLite and PostgreSQL, and the `Store` that runs them.
+"""Queries of a ledger, written once for SQLite and PostgreSQL; a `Store` runs them.
 
 A query is a script: a generator that yields statements and receives their results. It does no I/O, so the same script
 runs in SQLite's writer thread, in a reader's thread, and as a coroutine on a connection to PostgreSQL. A script can
@@ -18,30 +18,34 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
-from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Decision, Entry, InDoubt, Recovery, RowState
-from asyncsmtp.bulk.ledger.transitions import MAX_REPLY, batch_number, from_microseconds
-from asyncsmtp.bulk.ledger.write_queue import WriteQueue
-from asyncsmtp.bulk.recipients.recipient import Recipient
+from asyncsmtp.bulk.ledger.interfaces import (
+    BouncedRow,
+    Claim,
+    Counts,
+    Decision,
+    Entry,
+    InDoubt,
+    Recovery,
+    RowState,
+    Settlement,
+)
+from asyncsmtp.bulk.ledger.transitions import (
+    MAX_REPLY,
+    OUTCOME_NAME,
+    ROW_STATES,
+    RefusedRow,
+    batch_number,
+    from_microseconds,
+    to_claim,
+    to_entry,
+)
 from asyncsmtp.errors import LedgerError
-from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = [
-    "DELIVERY_COLUMNS",
-    "ENTRY_BATCHES",
-    "RECIPIENT_COLUMNS",
-    "CampaignRow",
-    "Many",
-    "Queries",
-    "RecipientValues",
-    "Script",
-    "Statement",
-    "Store",
-    "suppressed_reply",
-]
+__all__ = ["ENTRY_BATCHES", "CampaignRow", "Many", "Queries", "RecipientValues", "RowKey", "Script", "Statement"]
 
 ENTRY_BATCHES = 4  # batches that `read_entries` reads at once
 UNSENT_ROWS = 5000  # rows that `read_unsent` reads at once
@@ -67,31 +71,16 @@ class Many(NamedTuple):
 
 Script: TypeAlias = Generator[Statement | Many, Any, _T]
 RecipientValues: TypeAlias = tuple[int, int, str | None, str | None, str | None, str]
-"""Batch number, row, address, key of the mailbox (None: not to be mailed), Message-ID, and cells as JSON."""
+"""Batch number, row, address, its key (None: not to be mailed), Message-ID, and cells as JSON."""
 
 
-class Store(Protocol):
-    """A database that runs scripts and writes transitions, in the order in which both were queued."""
+class RowKey(NamedTuple):
+    """One row that is to be mailed, or was, with the key of its address."""
 
-    @property
-    def queries(self) -> Queries: ...
-    @property
-    def queue(self) -> WriteQueue: ...
-
-    async def read(self, script: Callable[[], Script[_T]]) -> _T:
-        """Run a script that changes nothing; it may be run again, on another connection."""
-
-    async def write(self, script: Callable[[], Script[_T]]) -> _T:
-        """Run a script as one transaction, durable exactly once; if this is cancelled, it still runs."""
-
-    async def step(self, script: Callable[[], Script[_T]]) -> _T:
-        """Run one step of a transaction that the script itself begins or ends; it is never run again."""
-
-    async def rollback(self) -> None:
-        """Roll back the transaction that a step began, if there still is one."""
-
-    async def aclose(self) -> None:
-        """Write what is queued, and close the connection; a second call does nothing."""
+    row: int
+    key: str
+    address: str
+    state: RowState
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +101,40 @@ class CampaignRow:
     batches: int
 
 
-RECIPIENT_COLUMNS = """( -- never changed after the load
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  address TEXT,                            -- NULL: the row of the file has none
-  dedupe TEXT,                             -- NULL: not to be mailed
-  message_id TEXT,
-  vars TEXT NOT NULL,                      -- JSON: column -> cell
-  PRIMARY KEY (campaign_id, batch_no, seq),
-  UNIQUE (campaign_id, dedupe))"""
-DELIVERY_COLUMNS = """( -- hot and narrow: two updates a message
-  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
-  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
-  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
-  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
-  code SMALLINT, status TEXT, reply TEXT, host TEXT,
-  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
-  PRIMARY KEY (campaign_id, batch_no, seq))"""
-
+# Rows are chosen in a subselect with its own ORDER BY and LIMIT, and joined then. PostgreSQL expects next to nothing of
+# a join over three columns; if the limit stood outside, it would join and sort the whole table for each claim, which
+# took 2 s of its processor with a million rows.
 _CLAIM = """
 SELECT d.seq, address, message_id, vars, attempts, d.state, first_us, epoch
-FROM delivery AS d {join} recipient USING (campaign_id, batch_no, seq) WHERE d.campaign_id = :campaign"""
+FROM ({chosen}) AS d {{join}} recipient USING (campaign_id, batch_no, seq)"""
+_DELIVERY = "SELECT * FROM delivery WHERE campaign_id = :campaign"
 _PENDING_OR_EARLIER = f"(state = {RowState.PENDING:d} OR epoch < :run)"  # of rows that are pending or deferred
 _UNSENT = f"campaign_id = :campaign AND state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d})"
-_CLAIMS = f"""{_CLAIM} AND (d.batch_no, d.seq) > (:batch, :after) AND next_us IS NULL
-AND (d.state = {RowState.PENDING:d} OR (d.state = {RowState.DEFERRED:d} AND d.epoch < :run))
-ORDER BY d.batch_no, d.seq LIMIT :limit"""
-_DUE = f"""{_CLAIM} AND d.state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d}) AND next_us <= {{now}}
+_IN_FILE_ORDER = "ORDER BY batch_no, seq LIMIT"
+_CHOSEN = f"""{_DELIVERY} AND (batch_no, seq) > (:batch, :after) AND next_us IS NULL
+AND (state = {RowState.PENDING:d} OR (state = {RowState.DEFERRED:d} AND epoch < :run)) {_IN_FILE_ORDER} :limit"""
+_CLAIMS = f"{_CLAIM.format(chosen=_CHOSEN)} ORDER BY d.batch_no, d.seq"
+_CHOSEN_DUE = f"""{_DELIVERY} AND state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d}) AND next_us <= {{now}}
 ORDER BY next_us LIMIT :limit"""
+_DUE = f"{_CLAIM.format(chosen=_CHOSEN_DUE)} ORDER BY d.next_us"
 _FIRST_DUE = f"SELECT min(next_us) FROM delivery WHERE {_UNSENT} AND next_us IS NOT NULL"  # noqa: S608
 _AT_ONCE = f"SELECT 1 FROM delivery WHERE {_UNSENT} AND next_us IS NULL AND {_PENDING_OR_EARLIER} LIMIT 1"  # noqa: S608
 _COUNT_READY = f"""
 SELECT count(*) FROM delivery WHERE {_UNSENT}
 AND (next_us <= {{now}} OR next_us IS NULL AND {_PENDING_OR_EARLIER})"""  # noqa: S608
 _COUNT_ROWS = "SELECT state, count(*) FROM delivery WHERE campaign_id = :campaign GROUP BY state"
+_COUNT_BY_RELAY = """
+SELECT host, state, count(*) FROM delivery WHERE campaign_id = :campaign AND host IS NOT NULL
+GROUP BY host, state ORDER BY host"""
+# The run that wrote the row last is the one that was halted: nothing has happened to it since.
+_IS_HALTED = f"""
+SELECT 1 FROM delivery WHERE campaign_id = :campaign AND batch_no = :batch AND seq = :row
+AND state = {RowState.REJECTED:d} AND epoch = :halted"""  # noqa: S608
+_HALTED = "halted"  # of the rows that were rejected before a run was halted, in the ledger's memory
+_LAST_OUTCOME = OUTCOME_NAME % (10**16 - 1, 10**12 - 1)
+_OUTCOMES = "FROM memory WHERE {of_campaign} name > :after AND name <= :last"
+_READ_OUTCOMES = f"SELECT name, value {_OUTCOMES} ORDER BY name LIMIT :limit"
+_COUNT_OUTCOMES = f"SELECT count(*) {_OUTCOMES}"
 _LAST_BATCH = "SELECT coalesce(max(batch_no), -1) FROM delivery WHERE campaign_id = :campaign"
 
 # A set of states is a bit mask: a list would be bound in another way by each database. No index has the state, so
@@ -159,23 +149,43 @@ WHERE d.campaign_id = :campaign AND d.batch_no >= :first AND d.batch_no < :end
 AND recipient.batch_no >= :first AND recipient.batch_no < :end AND {_IN_STATES}
 ORDER BY d.batch_no, d.seq"""  # noqa: S608
 _MAILED = f"""
-SELECT d.seq, d.state, r.message_id, r.address
+SELECT d.seq, d.state, r.message_id, r.address, r.dedupe
 FROM delivery AS d {{join}} recipient AS r USING (campaign_id, batch_no, seq)
 WHERE d.campaign_id = :campaign AND d.batch_no = :batch AND r.message_id IS NOT NULL AND {_IN_STATES}"""  # noqa: S608
+_BOUNCED = """
+SELECT r.message_id, r.address, r.dedupe, d.seq, d.state, coalesce(d.reply, '')
+FROM delivery AS d {join} recipient AS r USING (campaign_id, batch_no, seq)
+WHERE d.campaign_id = :campaign AND d.batch_no = :batch AND r.message_id IS NOT NULL ORDER BY d.seq"""
+_CHOSEN_UNSENT = f"""{_DELIVERY} AND (batch_no, seq) > (:batch, :after)
+AND state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d}) {_IN_FILE_ORDER} {UNSENT_ROWS}"""
 _READ_UNSENT = f"""
-SELECT d.seq, d.state, dedupe FROM delivery AS d {{join}} recipient USING (campaign_id, batch_no, seq)
-WHERE d.campaign_id = :campaign AND (d.batch_no, d.seq) > (:batch, :after) AND dedupe IS NOT NULL
-AND d.state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d})
-ORDER BY d.batch_no, d.seq LIMIT {UNSENT_ROWS}"""  # noqa: S608
+SELECT d.seq, d.state, dedupe FROM ({_CHOSEN_UNSENT}) AS d {{join}} recipient USING (campaign_id, batch_no, seq)
+WHERE dedupe IS NOT NULL ORDER BY d.batch_no, d.seq"""  # noqa: S608
+
+_KEYS = """
+SELECT d.seq, dedupe, address, d.state FROM delivery AS d {join} recipient USING (campaign_id, batch_no, seq)
+WHERE d.campaign_id = :campaign AND d.batch_no >= :first AND d.batch_no < :end
+AND recipient.batch_no >= :first AND recipient.batch_no < :end AND dedupe IS NOT NULL ORDER BY d.batch_no, d.seq"""
+_KEY = """
+SELECT d.seq, dedupe, address, d.state FROM delivery AS d {join} recipient USING (campaign_id, batch_no, seq)
+WHERE d.campaign_id = :campaign AND d.batch_no = :batch AND d.seq = :row"""
+_WRITE_KEY = "UPDATE recipient SET dedupe = :key WHERE campaign_id = :campaign AND batch_no = :batch AND seq = :row"
 
 _TIMED = "updated_us = {greatest}(coalesce(updated_us, 0), {now})"  # a row's time never goes back
 _ROW = "campaign_id = :campaign AND batch_no = :batch AND seq = :row AND state = :state"
 # The epoch stays that of the mark. In a shared database, a reply that the run before still receives then settles its
 # own doubt.
+_UNANSWERED = "the run ended before the relay answered"
 _RECOVER = f"""
 UPDATE delivery SET state = {RowState.IN_DOUBT:d}, doubts = doubts + 1, code = NULL, status = NULL,
-reply = 'the run ended before the relay answered', {_TIMED}
+reply = '{_UNANSWERED}', {_TIMED}
 WHERE campaign_id = :campaign AND state = {RowState.SENDING:d}"""  # noqa: S608
+_SENDING = f"SELECT seq FROM delivery WHERE campaign_id = :campaign AND state = {RowState.SENDING:d} ORDER BY seq"  # noqa: S608
+_RECOVERED = "recovered"  # of the rows that became in doubt by recovery, until their outcomes are kept
+_IS_RECOVERED = f"""
+SELECT updated_us FROM delivery WHERE campaign_id = :campaign AND batch_no = :batch AND seq = :row
+AND state IN ({RowState.IN_DOUBT:d}, {RowState.PENDING:d}) AND reply = '{_UNANSWERED}'"""  # noqa: S608
+_ONE = _CLAIM.format(chosen=f"{_DELIVERY} AND batch_no = :batch AND seq = :row")
 _RESEND = f"""
 UPDATE delivery SET state = {RowState.PENDING:d}, epoch = :run, {_TIMED}
 WHERE campaign_id = :campaign AND state = {RowState.IN_DOUBT:d} AND doubts <= {MAX_RESENDS}"""  # noqa: S608
@@ -191,11 +201,20 @@ _DECIDABLE = {
     Decision.RESEND: frozenset({RowState.IN_DOUBT, RowState.REJECTED, RowState.DEFERRED}),
     Decision.SKIP: frozenset({RowState.IN_DOUBT, RowState.DEFERRED}),
 }
+_END_UNSENT = f"""
+UPDATE delivery SET state = {{state}}, reply = :reply, code = NULL, status = NULL, host = NULL,
+next_us = NULL, epoch = :run, {_TIMED} WHERE {_ROW}"""  # noqa: S608
+_DUPLICATE = _END_UNSENT.replace("{state}", f"{RowState.SUPPRESSED:d}")
+_REJECT = _END_UNSENT.replace("{state}", f"{RowState.REJECTED:d}")
 _BOUNCE = f"""
 UPDATE delivery SET state = {RowState.REJECTED:d}, code = NULL, status = :status, reply = :reply, epoch = :run, {_TIMED}
 WHERE {_ROW}"""  # noqa: S608
 _BOUNCEABLE = frozenset({RowState.ACCEPTED, RowState.IN_DOUBT})
+_CAME_BACK = "came back: "  # how the reply of a row begins that bounced
 
+_BEGUN = f"""
+SELECT 1 FROM delivery WHERE campaign_id = :campaign AND (attempts <> 0 OR doubts <> 0
+OR state NOT IN ({RowState.PENDING:d}, {RowState.REJECTED:d}, {RowState.SUPPRESSED:d})) LIMIT 1"""  # noqa: S608
 _INSERT_PENDING = """
 INSERT INTO delivery (campaign_id, batch_no, seq) SELECT campaign_id, batch_no, seq FROM recipient
 WHERE campaign_id = :campaign AND batch_no >= :batch AND seq > :before AND message_id IS NOT NULL"""
@@ -213,14 +232,16 @@ class Queries(ABC):
     """
 
     WORDS: ClassVar[Mapping[str, str]]
-    """The words in braces in a template: `join`, `now` and `greatest`."""
+    """The words in braces in a template: `join`, `now`, `greatest` and `of_campaign`."""
     BEGIN: ClassVar[str]
     AFTER_LOAD: ClassVar[Sequence[str]] = ()
     READ_CAMPAIGN: ClassVar[str]
     INSERT_CAMPAIGN: ClassVar[str]
+    DELETE_CAMPAIGN: ClassVar[str]
     READ_EARLIER: ClassVar[str]  # `:keys` is a JSON array
     READ_VALUE: ClassVar[str]
     WRITE_VALUE: ClassVar[str]
+    NAMED: ClassVar[str]  # rows of `memory` whose names are in `:names`, a JSON array
 
     def __init__(self, run: int) -> None:
         self.run = run
@@ -246,6 +267,14 @@ class Queries(ABC):
             rows: state and reason of each.
         """
 
+    @abstractmethod
+    def refuse_older(self) -> Script[None]:
+        """Have older programs refuse this ledger, within the transaction that stores keys which they do not make.
+
+        They would take two spellings of an address for two people, and mail one who has the message already. This is
+        not done before all checks have passed, so that an older program can go on with a ledger that this one refuses.
+        """
+
     # Reading.
 
     def read_campaign(self) -> Script[CampaignRow | None]:
@@ -265,15 +294,15 @@ class Queries(ABC):
         rows = yield self._statement(_COUNT_ROWS)
         return Counts({RowState(state): number for state, number in rows})
 
-    def read_claims(self, after: int, limit: int) -> Script[list[tuple[Claim, RowState]]]:
+    def read_claims(self, after: int, limit: int) -> Script[list[tuple[Claim | RefusedRow, RowState]]]:
         """Return the next rows behind row `after` that the run may send, in file order, with the state of each."""
         rows = yield self._statement(_CLAIMS, batch=batch_number(after), after=after, limit=limit)
-        return [_to_claim(self.run, columns) for columns in rows]
+        return [to_claim(self.run, columns) for columns in rows]
 
-    def read_due(self, limit: int) -> Script[list[tuple[Claim, RowState]]]:
+    def read_due(self, limit: int) -> Script[list[tuple[Claim | RefusedRow, RowState]]]:
         """Return the rows that are due, by their times."""
         rows = yield self._statement(_DUE, limit=limit)
-        return [_to_claim(self.run, columns) for columns in rows]
+        return [to_claim(self.run, columns) for columns in rows]
 
     def read_next_due(self) -> Script[datetime | None]:
         """Return when the first unsent row may be tried; 1970: at once; None: there is none."""
@@ -290,7 +319,7 @@ class Queries(ABC):
     def read_entries(self, first: int, states: Collection[RowState]) -> Script[list[Entry]]:
         """Return the rows in one of `states` in `ENTRY_BATCHES` batches from batch `first` on."""
         rows = yield self._statement(_ENTRIES, first=first, end=first + ENTRY_BATCHES, states=_bit_mask(states))
-        return [*map(_to_entry, rows)]
+        return [*map(to_entry, rows)]
 
     def read_unsent(self, after: int) -> Script[list[tuple[int, RowState, str]]]:
         """Return row, state and mailbox key of up to `UNSENT_ROWS` unsent rows behind row `after`, in file order."""
@@ -302,7 +331,75 @@ class Queries(ABC):
         rows = yield self._statement(self.READ_VALUE, name=name)
         return str(rows[0][0]) if rows else None
 
+    def count_by_relay(self) -> Script[dict[str, Counts]]:
+        """Return the number of rows in each state by the relay's name."""
+        found: dict[str, dict[RowState, int]] = {}
+        for host, state, number in (yield self._statement(_COUNT_BY_RELAY)):
+            found.setdefault(str(host), {})[RowState(state)] = number
+        return {host: Counts(numbers) for host, numbers in found.items()}
+
+    def read_halted(self) -> Script[frozenset[int]]:
+        """Return the rows that a run rejected before it was halted, as far as nothing has happened to them since."""
+        return frozenset(row for rows in (yield from self._read_halts()).values() for row in rows)
+
+    # Outcomes that were not posted yet are among the stored values, so that they are committed with the row. Their
+    # names have one length and differ in digits only, which every collation of PostgreSQL sorts in the same way.
+
+    def read_outcomes(self, after: str, limit: int) -> Script[list[tuple[str, str]]]:
+        """Return name and text of the first kept outcomes behind the name `after`, the oldest first."""
+        values = {"after": after or OUTCOME_NAME % (0, 0), "last": _LAST_OUTCOME, "limit": limit}
+        rows: list[tuple[str, str]] = yield self._statement(_READ_OUTCOMES, **values)
+        return rows
+
+    def count_outcomes(self) -> Script[int]:
+        """Return the number of kept outcomes."""
+        values = {"after": OUTCOME_NAME % (0, 0), "last": _LAST_OUTCOME}
+        ((number,),) = yield self._statement(_COUNT_OUTCOMES, **values)
+        return int(number)
+
+    def _read_recovered(self) -> Script[list[int]]:
+        return _read_rows((yield from self.read_value(_RECOVERED)))
+
     # Writing, within a transaction of the caller's.
+
+    def remove_outcomes(self, names: Sequence[str]) -> Script[None]:
+        """Remove kept outcomes."""
+        yield self._statement(f"DELETE FROM memory WHERE {self.NAMED}", names=json.dumps(names))  # noqa: S608
+
+    def keep_recovered(self, describe: Callable[[Claim, Settlement], str]) -> Script[None]:
+        """Keep the outcomes of the rows that became in doubt by recovery, as far as nothing was decided about them."""
+        rows = yield from self._read_recovered()
+        for row in rows:
+            values = {"batch": batch_number(row), "row": row}
+            for (at_us,) in (yield self._statement(_IS_RECOVERED, **values)):
+                (columns,) = yield self._statement(_ONE, **values)
+                claim, _ = to_claim(self.run, columns)
+                if isinstance(claim, Claim):
+                    claim = claim._replace(attempt=claim.attempt - 1)  # the one that was made
+                    outcome = describe(claim, Settlement(row, RowState.IN_DOUBT, reply=_UNANSWERED))
+                    yield from self.write_value(OUTCOME_NAME % (at_us, row), outcome)
+        if rows:
+            yield from self.write_value(_RECOVERED, "[]")
+
+    def record_halt(self, rows: Collection[int]) -> Script[None]:
+        """Record which rows this run rejected for a reason that halts it."""
+        halts = yield from self._read_halts()
+        halts[self.run] = sorted({*halts.get(self.run, ()), *rows})
+        yield from self.write_value(_HALTED, json.dumps({str(run): rows for run, rows in halts.items()}))
+
+    def _read_halts(self) -> Script[dict[int, list[int]]]:
+        """Return the rows of each run that was halted."""
+        try:
+            saved = json.loads((yield from self.read_value(_HALTED)) or "{}")
+            halts = {int(run): [int(row) for row in rows] for run, rows in saved.items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise LedgerError("the ledger's list of rejected rows is damaged: restore a copy of it") from error
+        found: dict[int, list[int]] = {}
+        for run, rows in halts.items():
+            for row in rows:
+                if (yield self._statement(_IS_HALTED, batch=batch_number(row), row=row, halted=run)):
+                    found.setdefault(run, []).append(row)
+        return found
 
     def write_value(self, name: str, value: str) -> Script[None]:
         """Store a value under `name`."""
@@ -313,7 +410,11 @@ class Queries(ABC):
 
         Nothing else is changed: a row without a mark was not sent, whatever happened.
         """
-        found = yield self._statement(_RECOVER)
+        rows = [row for (row,) in (yield self._statement(_SENDING))]
+        found = (yield self._statement(_RECOVER)) if rows else 0
+        if rows:
+            known = yield from self._read_recovered()
+            yield from self.write_value(_RECOVERED, json.dumps(sorted({*known, *rows})))
         resent = (yield self._statement(_RESEND)) if policy is InDoubt.RESEND else 0
         ((held,),) = yield self._statement(_COUNT_IN_DOUBT)
         return Recovery(found, resent, held)
@@ -330,7 +431,7 @@ class Queries(ABC):
         left: Counter[RowState] = Counter()
         batches = None if rows is None else sorted({batch_number(row) for row in rows})
         for batch in (yield from self._batches()) if batches is None else batches:
-            for row, state, _, _ in (yield from self._read_mailed(batch, _DECIDABLE[decision] & {*states})):
+            for row, state, *_ in (yield from self._read_mailed(batch, _DECIDABLE[decision] & {*states})):
                 if row not in claimed and (rows is None or row in rows):
                     yield self._statement(_DECIDE[decision], batch=batch, row=row, state=state)
                     left[RowState(state)] += 1
@@ -340,27 +441,46 @@ class Queries(ABC):
         """Make accepted and doubtful rows REJECTED whose messages bounced; return the old state and address of each.
 
         A report that the row has had is not applied again, also after a person had the row sent once more: both
-        messages have the same Message-ID, and an old report says nothing about the new one.
+        messages have the same Message-ID, and an old report says nothing about the new one. For the same reason a
+        further report on a row that is REJECTED already is remembered, and so is a complaint, which changes no row.
 
         Args:
-            bounces: by the part of the Message-ID before the @.
+            bounces: by the part of the Message-ID before the @, or by `address_key`.
         """
         changed: list[tuple[RowState, str, Bounce]] = []
         for batch in (yield from self._batches()):
-            for row, state, message_id, address in (yield from self._read_mailed(batch, _BOUNCEABLE)):
-                bounce = bounces.get(message_id.partition("@")[0])
+            states = _BOUNCEABLE | {RowState.REJECTED}
+            for row, state, message_id, address, key in (yield from self._read_mailed(batch, states)):
+                bounce = bounces.get(message_id.partition("@")[0]) or bounces.get(key)
                 if bounce is None:
                     continue
-                name = f"bounce {row}"
-                reports = ((yield from self.read_value(name)) or "").split()
+                reports = yield from self._read_reports(row)
                 if bounce.report and bounce.report in reports:
                     continue
-                reply = safe_text(f"came back: {bounce.words}", MAX_REPLY)
+                yield from self.write_value(f"bounce {row}", " ".join([*reports, bounce.report][-MAX_REPORTS:]))
+                if state not in _BOUNCEABLE or not bounce.failed:
+                    continue
+                reply = safe_text(f"{_CAME_BACK}{bounce.words}", MAX_REPLY)
                 status = bounce.status or None
                 yield self._statement(_BOUNCE, batch=batch, row=row, state=state, status=status, reply=reply)
-                yield from self.write_value(name, " ".join([*reports, bounce.report][-MAX_REPORTS:]))
                 changed.append((RowState(state), str(address), bounce))
         return changed
+
+    def find_bounced(self, bounces: Mapping[str, Bounce]) -> Script[list[BouncedRow]]:
+        """Return the rows in whose record one of these bounces is, by this or by an earlier `record_bounces`."""
+        found: list[BouncedRow] = []
+        for batch in (yield from self._batches()):
+            for message_id, address, key, row, state, reply in (yield self._statement(_BOUNCED, batch=batch)):
+                token = message_id.partition("@")[0]
+                bounce = bounces.get(token) or bounces.get(key)
+                if bounce is not None and bounce.report in (yield from self._read_reports(row)):
+                    rejected = state == RowState.REJECTED and reply.startswith(_CAME_BACK)
+                    found.append(BouncedRow(token if token in bounces else key, str(address), bounce, rejected))
+        return found
+
+    def _read_reports(self, row: int) -> Script[list[str]]:
+        value = yield from self.read_value(f"bounce {row}")
+        return [] if value is None else value.split(" ")
 
     # Loading, in steps.
 
@@ -378,6 +498,41 @@ class Queries(ABC):
         """Return the row of each mailbox that is in the ledger, by its key."""
         return dict((yield self._statement(self.READ_EARLIER, keys=json.dumps(keys))))
 
+    # Keys of an older ledger, see `loading.upgrade_keys`.
+
+    def list_key_blocks(self) -> Script[Iterable[int]]:
+        """Return the first batch of each block of rows that `read_keys` reads."""
+        batches = yield from self._batches()
+        return range(0, len(batches), ENTRY_BATCHES)
+
+    def read_keys(self, first: int) -> Script[list[RowKey]]:
+        """Return the rows with a key in `ENTRY_BATCHES` batches from batch `first` on, in file order."""
+        rows = yield self._statement(_KEYS, first=first, end=first + ENTRY_BATCHES)
+        return [RowKey(row, key, address, ROW_STATES[state]) for row, key, address, state in rows]
+
+    def read_key(self, row: int) -> Script[RowKey]:
+        """Return one row that has a key."""
+        ((row, key, address, state),) = yield self._statement(_KEY, batch=batch_number(row), row=row)
+        return RowKey(row, key, address, ROW_STATES[state])
+
+    def write_key(self, row: int, key: str | None) -> Script[None]:
+        """Give a row another key; None: it no longer has one."""
+        yield self._statement(_WRITE_KEY, batch=batch_number(row), row=row, key=key)
+
+    def make_duplicate(self, row: RowKey, reply: str) -> Script[None]:
+        """Make an unsent row SUPPRESSED, with a reply that names the other row."""
+        values = {"batch": batch_number(row.row), "row": row.row, "state": row.state, "reply": reply}
+        yield self._statement(_DUPLICATE, **values)
+
+    def reject_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
+        """Make unsent rows REJECTED that still have their state; arguments and result as of `suppress_rows`."""
+        changed: dict[int, RowState] = {}
+        for row, (state, reason) in rows.items():
+            values = {"batch": batch_number(row), "row": row, "state": state, "reply": safe_text(reason, MAX_REPLY)}
+            if (yield self._statement(_REJECT, **values)):
+                changed[row] = state
+        return changed
+
     def insert_pending(self, after: int) -> Script[None]:
         """Insert the state of all rows behind row `after` that are to be mailed."""
         yield self._statement(_INSERT_PENDING, batch=batch_number(after + 1), before=after)
@@ -385,6 +540,16 @@ class Queries(ABC):
     def insert_campaign(self, name: str, secret: str, config: str) -> Script[None]:
         """Insert the campaign itself."""
         yield self._statement(self.INSERT_CAMPAIGN, name=name, secret=secret, config=config)
+
+    def is_begun(self) -> Script[bool]:
+        """Return whether the relay was asked to take any of the rows; those that failed the checks do not count."""
+        return bool((yield self._statement(_BEGUN)))
+
+    def delete_campaign(self) -> Script[None]:
+        """Delete the campaign and its rows, as before the load; what was stored by name stays."""
+        yield self._statement("DELETE FROM delivery WHERE campaign_id = :campaign")
+        yield self._statement("DELETE FROM recipient WHERE campaign_id = :campaign")
+        yield self._statement(self.DELETE_CAMPAIGN)
 
     def commit(self) -> Script[None]:
         """Commit a load."""
@@ -394,13 +559,15 @@ class Queries(ABC):
     def _statement(self, template: str, **values: object) -> Statement:
         return Statement(_render(type(self), template), values)
 
-    def _batches(self) -> Script[Iterable[int]]:
+    def _batches(self) -> Script[range]:
         ((last_batch,),) = yield self._statement(_LAST_BATCH)
         return range(last_batch + 1)
 
-    def _read_mailed(self, batch: int, states: Collection[RowState]) -> Script[list[tuple[int, int, str, str]]]:
-        """Return row, state, Message-ID and address of a batch, so that no cursor runs over rows being changed."""
-        rows: list[tuple[int, int, str, str]] = yield self._statement(_MAILED, batch=batch, states=_bit_mask(states))
+    def _read_mailed(self, batch: int, states: Collection[RowState]) -> Script[list[tuple[int, int, str, str, str]]]:
+        """Return row, state, Message-ID, address and its key, so that no cursor runs over rows being changed."""
+        rows: list[tuple[int, int, str, str, str]] = yield self._statement(
+            _MAILED, batch=batch, states=_bit_mask(states)
+        )
         return rows
 
 
@@ -409,40 +576,12 @@ def _render(queries: type[Queries], template: str) -> str:
     return queries.render(template)
 
 
-def suppressed_reply(reason: str) -> str:
-    """Return the reply of a row that is on a suppression list."""
-    return f"on a suppression list: {safe_text(reason, 400)}" if reason else "on a suppression list"
-
-
 def _bit_mask(states: Iterable[RowState]) -> int:
     return sum(1 << state for state in {*states})
 
 
-_STATES = tuple(RowState)  # by their numbers: `RowState(number)` would be a third of the time that `_to_claim` takes
-
-
-def _to_claim(run: int, columns: Sequence[Any]) -> tuple[Claim, RowState]:
-    row, address, message_id, fields, attempts, state, first_us, epoch = columns
+def _read_rows(value: str | None) -> list[int]:
     try:
-        recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
-    except (ValueError, TypeError) as error:  # a RecipientError is a ValueError
-        raise _damaged(row) from error
-    if first_us is None:
-        return Claim(recipient, message_id, attempts + 1), _STATES[state]
-    is_retry = epoch == run and state == RowState.DEFERRED
-    return Claim(recipient, message_id, attempts + 1, from_microseconds(first_us), is_retry), _STATES[state]
-
-
-def _to_entry(columns: Sequence[Any]) -> Entry:
-    row, address, message_id, state, attempts, doubts, code, status, reply, host, *times, fields = columns
-    first_at, last_at, due_at = (None if us is None else from_microseconds(us) for us in times)
-    try:
-        cells = json.loads(fields)
+        return [int(row) for row in json.loads(value or "[]")]
     except (ValueError, TypeError) as error:
-        raise _damaged(row) from error
-    numbers = (_STATES[state], attempts, doubts, code, status)
-    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, cells, due_at)
-
-
-def _damaged(row: int) -> LedgerError:
-    return LedgerError(f"row {row} of the ledger is damaged: restore a copy of it")
+        raise LedgerError("the ledger's list of rows in doubt is damaged: restore a copy of it") from error

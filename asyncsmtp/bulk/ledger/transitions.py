@@ -1,35 +1,65 @@
-"""Rows claimed by this process, and their transitions from state to state as values to be written."""
+"""The tables of rows, rows as they are read, those claimed by this process, and transitions as values to be written."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from asyncsmtp.bulk.ledger.interfaces import ALLOWED_TRANSITIONS, Claim, Counts, RowState, Settlement
-from asyncsmtp.errors import LedgerError
+from asyncsmtp.bulk.ledger.interfaces import ALLOWED_TRANSITIONS, Claim, Counts, Entry, RowState, Settlement
+from asyncsmtp.bulk.recipients.recipient import Recipient
+from asyncsmtp.errors import LedgerError, RecipientError
+from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "BATCH_SIZE",
+    "DELIVERY_COLUMNS",
     "MAX_REPLY",
+    "OUTCOME_NAME",
+    "RECIPIENT_COLUMNS",
+    "ROW_STATES",
     "ClaimedRows",
     "CountsTracker",
+    "RefusedRow",
     "Transition",
     "TransitionValues",
     "batch_number",
     "from_microseconds",
+    "list_outcomes",
     "split_into_groups",
+    "suppressed_reply",
+    "to_claim",
+    "to_entry",
     "to_microseconds",
 ]
 
 BATCH_SIZE = 500  # rows of one batch_no
 MAX_REPLY = 512  # characters
 MAX_GROUP = 256  # rows of one statement
+OUTCOME_NAME = "outcome %016d %012d"  # time in microseconds and row: by their names, outcomes are in the order of time
+
+RECIPIENT_COLUMNS = """( -- never changed after the load
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  address TEXT,                            -- NULL: the row of the file has none
+  dedupe TEXT,                             -- NULL: not to be mailed
+  message_id TEXT,
+  vars TEXT NOT NULL,                      -- JSON: column -> cell
+  PRIMARY KEY (campaign_id, batch_no, seq),
+  UNIQUE (campaign_id, dedupe))"""
+DELIVERY_COLUMNS = """( -- hot and narrow: two updates a message
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL, seq BIGINT NOT NULL,
+  state SMALLINT NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 6),
+  epoch INTEGER NOT NULL DEFAULT 0,        -- the run that wrote it last
+  attempts SMALLINT NOT NULL DEFAULT 0, doubts SMALLINT NOT NULL DEFAULT 0,
+  code SMALLINT, status TEXT, reply TEXT, host TEXT,
+  next_us BIGINT, first_us BIGINT, updated_us BIGINT,
+  PRIMARY KEY (campaign_id, batch_no, seq))"""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,9 +70,17 @@ def batch_number(row: int) -> int:
     return (row - 1) // BATCH_SIZE
 
 
+def suppressed_reply(reason: str) -> str:
+    """Return the reply of a row that is on a suppression list."""
+    return f"on a suppression list: {safe_text(reason, 400)}" if reason else "on a suppression list"
+
+
 def from_microseconds(us: int) -> datetime:
-    """Return microseconds since 1970 as a time in UTC."""
-    return _EPOCH + timedelta(microseconds=us)
+    """Return microseconds since 1970 as a time in UTC. Raises LedgerError: no clock has shown that time."""
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except (OverflowError, TypeError) as error:
+        raise LedgerError("a time in the ledger is damaged: restore a copy of it") from error
 
 
 def to_microseconds(time: datetime) -> int:
@@ -80,6 +118,7 @@ class Transition:
         settlement: the outcome; None for a mark, for a released row, and for a row that is postponed.
         due: of a row that is postponed: its new time, microseconds since 1970.
         done: resolved when the transition is durable.
+        outcome: text about the outcome, to be kept until it was posted; "": nothing is to be kept.
     """
 
     row: int
@@ -89,6 +128,7 @@ class Transition:
     settlement: Settlement | None = None
     due: int | None = None
     done: asyncio.Future[None] | None = None
+    outcome: str = ""
 
     def values(self, before: RowState | None = None) -> TransitionValues:
         """Return the values to be written; `before` replaces the state that the row must have."""
@@ -101,6 +141,11 @@ class Transition:
         due = 0 if settlement.due_at is None else to_microseconds(settlement.due_at)
         code, status = settlement.code or 0, settlement.status or ""
         return TransitionValues(self.row, old, new, tried, doubts, code, status, reply, host, due)
+
+
+def list_outcomes(transitions: Iterable[Transition], now: int) -> list[tuple[str, str]]:
+    """Return the outcomes to be kept, with their names; see `Queries.read_outcomes`."""
+    return [(OUTCOME_NAME % (now, one.row), one.outcome) for one in transitions if one.outcome]
 
 
 def split_into_groups(transitions: Sequence[Transition]) -> Iterator[list[Transition]]:
@@ -175,9 +220,9 @@ class ClaimedRows:
         claimed.state = after
         return before
 
-    def remove(self, row: int) -> None:
-        """Remove a settled row."""
-        del self._rows[row]
+    def remove(self, row: int) -> Claim:
+        """Remove a settled row; return its claim."""
+        return self._rows.pop(row).claim
 
     def postpone(self, row: int) -> RowState:
         """Remove a row that was not marked; return its state."""
@@ -230,3 +275,44 @@ class CountsTracker:
         """Move `number` rows from one state to another."""
         self._numbers[before] -= number
         self._numbers[after] += number
+
+
+ROW_STATES = tuple(RowState)  # by their numbers: `RowState(number)` would be a third of the time that `to_claim` takes
+
+
+class RefusedRow(NamedTuple):
+    """One unsent row whose address may not be used: an older asyncsmtp took it."""
+
+    row: int
+    reason: str
+
+
+def to_claim(run: int, columns: Sequence[Any]) -> tuple[Claim | RefusedRow, RowState]:
+    """Return a row that was read to be sent. Raises LedgerError: it is damaged."""
+    row, address, message_id, fields, attempts, state, first_us, epoch = columns
+    try:
+        recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
+        if first_us is None:
+            return Claim(recipient, message_id, attempts + 1), ROW_STATES[state]
+        is_retry = epoch == run and state == RowState.DEFERRED
+        return Claim(recipient, message_id, attempts + 1, from_microseconds(first_us), is_retry), ROW_STATES[state]
+    except RecipientError as error:
+        return RefusedRow(row, error.reason), ROW_STATES[state]
+    except (ValueError, TypeError, RecursionError, IndexError) as error:
+        raise _damaged(row) from error
+
+
+def to_entry(columns: Sequence[Any]) -> Entry:
+    """Return a row with all that is known of it. Raises LedgerError: it is damaged."""
+    row, address, message_id, state, attempts, doubts, code, status, reply, host, *times, fields = columns
+    try:
+        first_at, last_at, due_at = (None if us is None else from_microseconds(us) for us in times)
+        cells = dict(json.loads(fields))
+        numbers = (ROW_STATES[state], int(attempts), int(doubts), None if code is None else int(code), status)
+    except (ValueError, TypeError, RecursionError, IndexError) as error:
+        raise _damaged(row) from error
+    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, cells, due_at)
+
+
+def _damaged(row: int) -> LedgerError:
+    return LedgerError(f"row {row} of the ledger is damaged: restore a copy of it")

@@ -1,4 +1,7 @@
-"""Queue of what is to be written to a ledger: transitions, and calls between them, in the order they were made."""
+"""Queue of what is to be written to a ledger: transitions, and calls between them, in the order they were made.
+
+Also `Store`, the database behind it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import Settlement
+from asyncsmtp.bulk.ledger.queries import Queries, Script
 from asyncsmtp.bulk.ledger.transitions import Transition
 from asyncsmtp.errors import LedgerError
 
-__all__ = ["Call", "WriteQueue", "reject", "resolve", "select_transitions"]
+__all__ = ["Call", "Store", "WriteQueue", "reject", "resolve", "select_transitions"]
 
 MAX_SETTLE_DELAY = 0.05  # seconds that a settlement may wait for a mark whose commit it can share
 
@@ -177,3 +181,27 @@ def reject(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()
+
+
+class Store(Protocol):
+    """A database that runs scripts and writes transitions, in the order in which both were queued."""
+
+    @property
+    def queries(self) -> Queries: ...
+    @property
+    def queue(self) -> WriteQueue: ...
+
+    async def read(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script that changes nothing; it may be run again, on another connection."""
+
+    async def write(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run a script as one transaction, durable exactly once; if this is cancelled, it still runs."""
+
+    async def step(self, script: Callable[[], Script[_T]]) -> _T:
+        """Run one step of a transaction that the script itself begins or ends; it is never run again."""
+
+    async def rollback(self) -> None:
+        """Roll back the transaction that a step began, if there still is one."""
+
+    async def aclose(self) -> None:
+        """Write what is queued, and close the connection; a second call does nothing."""

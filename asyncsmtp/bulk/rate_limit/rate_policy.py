@@ -21,7 +21,7 @@ logger = logging.getLogger("asyncsmtp.campaign")
 LOOKUP_POLL_INTERVAL = 0.02  # seconds after which to check again for the provider of a domain
 _PROVIDER = "mx:"  # no domain begins with it
 _CLOSING = 421
-_BUSY = frozenset({450, 451, 452})
+_BUSY = frozenset({432, 450, 451, 452, 454})
 _GREYLISTED = re.compile(rb"gr[ea]y.?list", re.IGNORECASE)  # about one recipient: a slower rate does not help
 _ABOUT_THE_MAILBOX = ("4.1.", "4.2.")  # RFC 3463 §3.2, §3.3: a slower rate does not help
 

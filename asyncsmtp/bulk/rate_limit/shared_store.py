@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from asyncsmtp.bulk.interfaces import ThreadRunner
-from asyncsmtp.bulk.ledger.sqlite.ledger_file import refuse_network
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import JOURNAL_PRAGMAS, create_folder, refuse_network
 from asyncsmtp.bulk.rate_limit.rate import MAX_CATCH_UP, MAX_EVEN_PERIOD, QUOTA_PARTS, Quota, Rate
 from asyncsmtp.errors import LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
@@ -73,9 +73,9 @@ class SharedRateStore:
 
     # Locking: a reservation reads what is left and writes what it takes in one transaction. BEGIN IMMEDIATE takes the
     # write lock before the first read; with a plain BEGIN two processes could read the same last message of a day and
-    # both take it. synchronous = FULL, since a quota that a power failure could give back would not be a quota: the
-    # provider has counted those messages too. The connection is opened for each reservation, of many messages each:
-    # no lock and no descriptor outlives it, so a process that is stopped or killed holds up nobody.
+    # both take it. It is durable before a message is sent, since a quota that a power failure could give back would not
+    # be a quota: the provider has counted those messages too. The connection is opened for each reservation, of many
+    # messages each: no lock and no descriptor outlives it, so a process that is stopped or killed holds up nobody.
     #
     # Clock: processes share nothing but the wall clock, so a slot is a time of that clock. It may be set back, after
     # which stored slots would lie hours ahead: no process can have reserved further than `MAX_AHEAD` plus
@@ -164,14 +164,15 @@ class SharedRateStore:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             if not self._is_created:
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                create_folder(self.path.parent)
                 refuse_network(self.path)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as connection:
+                for pragma in JOURNAL_PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
                 if not self._is_created:
                     connection.executescript(_TABLES)
                     self._is_created = True
-                connection.execute("PRAGMA synchronous = FULL")
                 yield connection
         except (sqlite3.Error, OSError) as error:
             why = safe_text(str(getattr(error, "strerror", None) or error), 200)

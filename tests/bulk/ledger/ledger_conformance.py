@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pytest
 
-from asyncsmtp.bulk.ledger.interfaces import Claim, Decision, InDoubt, Ledger, RowState, Settlement
+from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.ledger.interfaces import Claim, Decision, InDoubt, Ledger, OutcomeStore, RowState, Settlement
 from asyncsmtp.bulk.recipients.recipient import Problem
 from asyncsmtp.errors import LedgerError, LedgerMismatch
 from tests.bulk.ledger.ledgers import (
@@ -439,6 +440,34 @@ class LedgerConformance:
         async with home.open() as ledger:
             assert await ledger.read_value("pace") == "two"
 
+    async def test_outcomes_are_kept_until_they_are_removed(self, home: Home) -> None:
+        """FT-67: with the row, whatever ends the process; the oldest first, and some at a time."""
+        async with home.open() as ledger:
+            assert isinstance(ledger, OutcomeStore)
+            await ledger.load(readers(9))
+            ledger.keep_outcomes(lambda claim, settlement: f"{claim.recipient.row} {settlement.state} {claim.attempt}")
+            await ledger.write_value("outcomes", "not one")
+            for claim in reversed(await ledger.claim(9)):
+                home.now += 7
+                await ledger.mark(claim)
+                if claim.recipient.row > 3:
+                    ledger.settle(accepted(claim))
+                    await ledger.flush()
+            home.crash()
+        async with home.open() as ledger:
+            assert isinstance(ledger, OutcomeStore)
+            assert await ledger.count_outcomes() == 6
+            first = await ledger.read_outcomes("", 4)
+            assert [text for _, text in first] == [f"{row} accepted 1" for row in (9, 8, 7, 6)]
+            assert [text for _, text in await ledger.read_outcomes(first[1][0], 9)][:1] == ["7 accepted 1"]
+            await ledger.remove_outcomes([name for name, _ in first])
+            assert [text for _, text in await ledger.read_outcomes("", 9)] == ["5 accepted 1", "4 accepted 1"]
+            home.crash()
+        async with home.open() as ledger:
+            assert isinstance(ledger, OutcomeStore)
+            assert await ledger.count_outcomes() == 2
+            assert await ledger.read_value("outcomes") == "not one"
+
     async def test_a_decision_changes_only_the_rows_that_are_named(self, home: Home) -> None:
         """A person resends row 1; row 2, deferred a moment ago, still waits for the next run."""
         async with home.open() as ledger:
@@ -603,6 +632,8 @@ class LedgerConformance:
         """Half a campaign with one text and half with another is refused; the message names the file."""
         async with home.open(fingerprint={"message.html": "1", "people.csv": "2"}) as ledger:
             await ledger.load(readers(1))
+            [claim] = await ledger.claim(1)
+            ledger.settle(rejected(claim))
         async with home.open(fingerprint={"people.csv": "2", "message.html": "1"}):
             pass
         with pytest.raises(LedgerMismatch, match=r"message\.html changed since the campaign “news” began"):
@@ -610,6 +641,71 @@ class LedgerConformance:
                 pass
         async with home.open():  # to decide about rows, no file is needed
             pass
+
+    async def test_what_changed_before_anything_was_sent_is_loaded_again(self, home: Home) -> None:
+        """FT-72: rows that were claimed and given back, or could not be mailed, are no beginning."""
+        first, second = {"message.html": "1"}, {"message.html": "2"}
+        async with home.open(fingerprint=first) as ledger:
+            await ledger.load(batches([*map(recipient, (1, 2)), Problem(3, 4, "it has no @", {"email": "x"})]))
+            claims = await ledger.claim(5)
+            await ledger.mark(claims[0])
+            for claim in claims:
+                ledger.release(claim)
+            await ledger.write_value("pace", "{}")
+            old = {entry.message_id for entry in await entries(ledger)}
+        async with home.open(fingerprint=second) as ledger:
+            assert not ledger.loaded
+            assert ledger.recovery.changes == "message.html changed"
+            assert await ledger.read_value("pace") == "{}"  # what was sent today counts for a quota
+            counts = await ledger.load(readers(4))
+            assert counts[RowState.PENDING] == counts.total == 4
+            assert old.isdisjoint({entry.message_id for entry in await entries(ledger)})
+        async with home.open(fingerprint=second) as ledger:
+            assert (ledger.loaded, ledger.recovery.changes) == (True, "")
+            assert len(await claim_all(ledger)) == 4
+
+    async def test_a_load_that_was_to_follow_and_did_not_may_follow_later(self, home: Home) -> None:
+        """FT-72: the process ended, or a person said no, before the rows were loaded again: that is no lost ledger."""
+        async with home.open(fingerprint={"message.html": "1"}) as ledger:
+            await ledger.load(readers(2))
+        for parts in ({"message.html": "2"}, {"message.html": "2"}, {"message.html": "3"}):
+            async with home.open(fingerprint=parts) as ledger:
+                assert not ledger.loaded
+        async with home.open(fingerprint={"message.html": "3"}) as ledger:
+            await ledger.load(readers(3))
+        async with home.open(fingerprint={"message.html": "3"}) as ledger:
+            assert len(await claim_all(ledger)) == 3
+
+    @pytest.mark.parametrize("tried", ["accepted", "deferred", "in doubt", "marked", "skipped"])
+    async def test_what_changed_after_the_first_attempt_is_refused(self, home: Home, tried: str) -> None:
+        """FT-72: one row that the relay may have seen is enough, whatever became of it."""
+        async with home.open(fingerprint={"message.html": "1"}) as ledger:
+            await ledger.load(readers(3))
+            claim = (await ledger.claim(3))[0]
+            marked = ledger.mark(claim)
+            if tried != "marked":
+                outcome = {"accepted": accepted, "deferred": deferred}.get(tried, in_doubt)(claim)
+                ledger.settle(outcome)
+            await marked
+            if tried == "skipped":
+                await ledger.flush()
+                assert await ledger.resolve(Decision.SKIP) == 1
+        with pytest.raises(LedgerMismatch, match="changed since the campaign “news” began"):
+            async with home.open(fingerprint={"message.html": "2"}):
+                pass
+        async with home.open(fingerprint={"message.html": "1"}) as ledger:
+            assert (await ledger.counts()).total == 3
+
+    async def test_what_one_file_would_not_bring_back_is_kept(self, home: Home) -> None:
+        """FT-72: rows of a further file would be gone, without a word."""
+        async with home.open(fingerprint={"message.html": "1"}) as ledger:
+            await ledger.load(readers(2))
+            await ledger.add(batches([recipient(1, "dora@example.net")]))
+        with pytest.raises(LedgerMismatch, match="from more than one file"):
+            async with home.open(fingerprint={"message.html": "2"}):
+                pass
+        async with home.open(fingerprint={"message.html": "1"}) as ledger:
+            assert len(await claim_all(ledger)) == 3
 
     async def test_another_campaigns_ledger_is_refused(self, home: Home) -> None:
         async with home.open() as ledger:
@@ -632,6 +728,74 @@ class LedgerConformance:
             assert len(entry.reply) == 512
             assert entry.host == "h\\x00st"
 
+    async def test_a_bounce_is_found_as_long_as_its_row_is_rejected_for_it(self, home: Home) -> None:
+        """FT-66, FT-04: also by a later run; not where the row was never sent, nor in another campaign's ledger."""
+        async with home.open() as ledger:
+            await ledger.load(readers(4))
+            sent, refused, doubtful, _ = await ledger.claim(4)
+            for claim in (sent, doubtful):
+                await ledger.mark(claim)
+            ledger.settle(accepted(sent))
+            ledger.settle(in_doubt(doubtful))
+            ledger.settle(rejected(refused))
+            tokens = {row: claim.message_id.partition("@")[0] for row, claim in enumerate((sent, refused, doubtful), 1)}
+            bounces = {
+                token: Bounce("other@example.net", True, "5.1.1", "unknown", "", (), report=f"report{row}")
+                for row, token in {**tokens, 9: "not-here"}.items()
+            }
+            assert await ledger.find_bounced(bounces) == []
+            assert [address for address, _ in await ledger.record_bounces(bounces)] == [
+                "reader1@example.net",
+                "reader3@example.net",
+            ]
+        async with home.open() as ledger:
+            assert await ledger.record_bounces(bounces) == []
+            found = {
+                row.token: (row.address, row.bounce.report, row.rejected) for row in await ledger.find_bounced(bounces)
+            }
+            assert found == {
+                tokens[1]: ("reader1@example.net", "report1", True),
+                tokens[2]: ("reader2@example.net", "report2", False),  # the relay rejected it before
+                tokens[3]: ("reader3@example.net", "report3", True),
+            }
+            await ledger.resolve(Decision.RESEND, [1], [RowState.REJECTED])
+            again = await ledger.find_bounced(bounces)
+            assert [row.rejected for row in again] == [False, False, True]
+
+    async def test_a_bounce_may_be_given_by_the_key_of_the_address(self, home: Home) -> None:
+        """Where a report has no token; the Message-ID goes before."""
+        async with home.open() as ledger:
+            await ledger.load(readers(3))
+            claims = await ledger.claim(3)
+            for claim in claims:
+                await ledger.mark(claim)
+                ledger.settle(accepted(claim))
+            token = claims[0].message_id.partition("@")[0]
+            bounces = {
+                key: Bounce("", True, "5.1.1", "unknown", "", (), report=report)
+                for key, report in {token: "one", "reader1@example.net": "two", "reader2@example.net": "three"}.items()
+            }
+            assert [address for address, _ in await ledger.record_bounces(bounces)] == [
+                "reader1@example.net",
+                "reader2@example.net",
+            ]
+            found = {row.token: row.bounce.report for row in await ledger.find_bounced(bounces)}
+            assert found == {token: "one", "reader2@example.net": "three"}
+
+    async def test_a_complaint_changes_no_row_and_is_found(self, home: Home) -> None:
+        """RFC 5965: the message arrived."""
+        async with home.open() as ledger:
+            await ledger.load(readers(1))
+            (claim,) = await ledger.claim(1)
+            await ledger.mark(claim)
+            ledger.settle(accepted(claim))
+            token = claim.message_id.partition("@")[0]
+            complaint = Bounce("", False, "", "complaint: abuse", "", (), report="one", complaint=True)
+            assert await ledger.record_bounces({token: complaint}) == []
+            (found,) = await ledger.find_bounced({token: complaint})
+            assert (found.address, found.bounce, found.rejected) == ("reader1@example.net", complaint, False)
+            assert (await ledger.counts())[RowState.ACCEPTED] == 1
+
     async def test_counts_follow_every_transition(self, home: Home) -> None:
         async with home.open() as ledger:
             await ledger.load(readers(5))
@@ -650,6 +814,57 @@ class LedgerConformance:
                 "rejected": 1,
                 "in doubt": 1,
             }
+
+    async def test_rows_of_a_halted_run_are_named_until_something_happens_to_them(self, home: Home) -> None:
+        """FT-31: across runs, after a crash, and no longer once a row was resent, skipped or rejected anew."""
+        async with home.open() as ledger:
+            await ledger.load(readers(1400))
+            claims = await claim_all(ledger)
+            for claim in (*claims[:4], *claims[1200:1202]):
+                ledger.settle(rejected(claim))
+            await ledger.record_halt([2, 3, 1201])
+            home.crash()
+        async with home.open() as ledger:
+            assert await ledger.halted_rows() == {2, 3, 1201}
+            assert await ledger.resolve(Decision.RESEND, {3}, [RowState.REJECTED]) == 1
+            assert await ledger.halted_rows() == {2, 1201}
+            ledger.settle(rejected((await ledger.claim(3))[0]))
+            await ledger.flush()
+            assert (await ledger.counts())[RowState.REJECTED] == 6
+            assert await ledger.halted_rows() == {2, 1201}
+            await ledger.record_halt([3])
+        async with home.open() as ledger:
+            assert await ledger.halted_rows() == {2, 3, 1201}
+            assert await ledger.resolve(Decision.RESEND, await ledger.halted_rows(), [RowState.REJECTED]) == 3
+            assert await ledger.halted_rows() == frozenset()
+            assert {row for row, state in (await states(ledger)).items() if state is RowState.REJECTED} == {1, 4, 1202}
+
+    async def test_a_ledger_without_a_halted_run_names_no_rows(self, home: Home) -> None:
+        """FT-31: nor does one that was rejected by a run without trouble."""
+        async with home.open() as ledger:
+            await ledger.load(readers(2))
+            assert await ledger.halted_rows() == frozenset()
+            ledger.settle(rejected((await ledger.claim(2))[0]))
+            await ledger.flush()
+            assert await ledger.halted_rows() == frozenset()
+
+    async def test_rows_are_counted_by_the_relay_that_answered_last(self, home: Home) -> None:
+        """FT-32: rows that no relay has answered are left out."""
+        async with home.open() as ledger:
+            await ledger.load(readers(6))
+            one, two, three, four, five, _ = await ledger.claim(6)
+            await asyncio.gather(*map(ledger.mark, (one, two, three)))
+            ledger.settle(accepted(one))
+            ledger.settle(accepted(two)._replace(host="other.example:25"))
+            ledger.settle(in_doubt(three))
+            ledger.settle(rejected(four))
+            ledger.settle(deferred(five))
+            await ledger.flush()
+            found = await ledger.counts_by_relay()
+        assert {host: {str(state): n for state, n in counts.items() if n} for host, counts in found.items()} == {
+            "other.example:25": {"accepted": 1},
+            "relay.example:587": {"accepted": 1, "deferred": 1, "rejected": 1},
+        }
 
     async def leave_in_doubt(self, home: Home, number: int) -> None:
         """End a run with `number` rows past their mark."""

@@ -101,6 +101,8 @@ def delivery(reply: Reply, stage: str) -> Delivery:
         (450, "4.2.0 Recipient address rejected: Gray-listed", "rcpt", None),
         (450, "try later", "rcpt", "domain"),
         (452, "4.3.1 no space", "mail", "all"),
+        (454, "Throttling failure: maximum sending rate exceeded", "final", "all"),
+        (432, "4.3.2 sender thread limit exceeded", "final", "all"),
         (451, "4.3.0 later", "final", "all"),
         (452, "4.2.2 mailbox full", "rcpt", None),
         (450, "4.1.1 cannot be verified", "rcpt", None),
@@ -118,6 +120,25 @@ def test_who_is_slowed_is_who_complained(code: int, text: str, stage: str, slowe
         policy.take("example.net")
     assert (policy.delay() > 0, policy.delay_for("example.net") > 0) == (slowed == "all", slowed == "domain")
     assert not policy.delay_for("elsewhere.example")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "stage", "what"),
+    [
+        (421, "4.7.0 too fast", "mail", "all"),
+        (454, "Throttling failure: maximum sending rate exceeded", "final", "all"),
+        (450, "4.7.0 too fast", "rcpt", "example.net"),
+    ],
+)
+def test_what_is_slowed_is_logged(
+    code: int, text: str, stage: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One domain, or all messages."""
+    caplog.set_level("INFO")
+    policy = RatePolicy(clock=lambda: 100.0, wall=lambda: 100.0)
+    for _ in range(20):
+        policy.record_delivery("example.net", delivery(Reply(code, (text.encode(),)), stage))
+    assert f"too many messages: {what} limited to " in caplog.text
 
 
 def test_a_policy_that_is_not_adaptive_ignores_replies() -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -203,3 +203,88 @@ def test_the_file_is_the_user_s_own(tmp_path: Path) -> None:
     link.symlink_to(path)
     with pytest.raises(LedgerError):
         SharedRateStore(link, "a", Rate.parse_all("1/day")).reserve(1)
+
+
+class Counting(SharedRateStore):
+    """Counts the messages that it reserved and got back."""
+
+    reserved = released = 0
+
+    def reserve(self, wanted: int) -> Reservation:
+        found = super().reserve(wanted)
+        self.reserved += len(found.times)
+        return found
+
+    def release(self, reserved: Reservation, number: int) -> None:
+        super().release(reserved, number)
+        self.released += number
+
+
+async def inline(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+async def reserve_ahead(limiter: SharedLimiter, wall: Wall) -> None:
+    """Take until some messages are reserved and not taken."""
+    while limiter._used == len(limiter._reserved.times):
+        wall.seconds += await limiter.take() + 0.001
+    assert len(limiter._reserved.times) - limiter._used >= 1
+
+
+@pytest.mark.parametrize("later", [RESERVATION_TIME + MAX_AHEAD + 0.1, 3600.0])
+async def test_slots_that_have_expired_are_not_used(tmp_path: Path, later: float) -> None:
+    """FT-81: a run that was suspended begins with slots of its new time, as others have the old ones' time by now."""
+    wall, rates = Wall(), Rate.parse_all("20/s")
+    stores = [Counting(tmp_path / "rates.db", "a", rates, wall=wall) for _ in range(2)]
+    slept, other = (SharedLimiter(store, run_in_thread=inline) for store in stores)
+    await reserve_ahead(slept, wall)
+    left = len(slept._reserved.times) - slept._used
+    wall.seconds += later
+    begun = []
+    end = wall.seconds + 2
+    while wall.seconds < end:
+        for limiter in (other, slept):
+            if not await limiter.take():
+                begun.append(wall.seconds)
+        wall.seconds += 0.005
+    assert stores[0].released == left
+    assert len(begun) <= 20 * (2 + MAX_CATCH_UP) + 2
+    assert slept._reserved.at > (end - 2) * 1e6 - 1e6
+
+
+async def test_counted_messages_of_an_expired_reservation_are_free_again(tmp_path: Path) -> None:
+    """FT-81: else a suspended run would use up a day's quota with messages that it never sent."""
+    wall, rates = Wall(), Rate.parse_all("100/day")
+    store = Counting(tmp_path / "rates.db", "a", rates, wall=wall)
+    limiter, taken = SharedLimiter(store, run_in_thread=inline), 0
+    for _ in range(5):
+        for _ in range(3):
+            taken += not await limiter.take()
+        wall.seconds += RESERVATION_TIME + 1
+    await limiter.__aexit__()
+    assert taken == 15
+    assert store.reserved - store.released == 15
+    left = SharedRateStore(tmp_path / "rates.db", "a", rates, wall=wall)
+    number = 0
+    while times := left.reserve(1).times:
+        number += len(times)
+    assert number == 85
+
+
+@pytest.mark.parametrize("back", [10.0, 3600.0, 400.0 * DAY])
+async def test_a_limiter_does_not_wait_for_a_clock_that_was_set_back(tmp_path: Path, back: float) -> None:
+    """FT-81: slots that it has reserved lie hours ahead then; it takes others, within seconds."""
+    wall = Wall()
+    store = Counting(tmp_path / "rates.db", "a", Rate.parse_all("20/s"), wall=wall)
+    limiter = SharedLimiter(store, run_in_thread=inline)
+    await reserve_ahead(limiter, wall)
+    wall.seconds -= back
+    waits, waited = 0, 0.0
+    while (seconds := await limiter.take()) > 0:
+        assert seconds <= MAX_AHEAD + RESERVATION_TIME + 1
+        wall.seconds += seconds
+        waited += seconds
+        waits += 1
+        assert waits < 20
+    assert waited <= 2 * (MAX_AHEAD + RESERVATION_TIME) + 1
+    assert store.released

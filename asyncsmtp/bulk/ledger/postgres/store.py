@@ -11,12 +11,13 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Self, TypeVar
 
 from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
 from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
-from asyncsmtp.bulk.ledger.loading import check_fingerprint, list_paths
+from asyncsmtp.bulk.ledger.loading import RepeatedAddress, list_paths, report_repeats, unload_changed, upgrade_keys
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import (
     NOW,
@@ -31,23 +32,21 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     to_psycopg,
 )
 from asyncsmtp.bulk.ledger.postgres.writer import PostgresWriter, run_script
-from asyncsmtp.bulk.ledger.queries import (
+from asyncsmtp.bulk.ledger.queries import CampaignRow, Queries, RecipientValues, Script, Statement
+from asyncsmtp.bulk.ledger.transitions import (
+    BATCH_SIZE,
     DELIVERY_COLUMNS,
     RECIPIENT_COLUMNS,
-    CampaignRow,
-    Queries,
-    RecipientValues,
-    Script,
-    Statement,
+    CountsTracker,
     suppressed_reply,
 )
-from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, CountsTracker
 from asyncsmtp.errors import LedgerEmpty, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader"]
 
-VERSION = 1
+VERSION = 2  # has the keys of `address_key`, see `Queries.refuse_older`
+TABLES_VERSION = 1  # the version from which on the tables are the same
 
 _T = TypeVar("_T")
 
@@ -102,7 +101,12 @@ at_us = excluded.at_us RETURNING epoch""")  # noqa: S608
 class PostgresQueries(Queries):
     """Queries in the SQL of PostgreSQL. There may be many campaigns in a database."""
 
-    WORDS: ClassVar[Mapping[str, str]] = {"join": "JOIN", "now": NOW, "greatest": "greatest"}
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "join": "JOIN",
+        "now": NOW,
+        "greatest": "greatest",
+        "of_campaign": "campaign_id = :campaign AND",
+    }
     BEGIN = "BEGIN"
     AFTER_LOAD = ("ANALYZE recipient, delivery",)  # before the first claim is planned
     READ_CAMPAIGN = """
@@ -110,6 +114,7 @@ SELECT name, created_us, coalesce(epoch, 0), config,
   (SELECT max(batch_no) FROM delivery WHERE campaign_id = campaign.id)
 FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND config IS NOT NULL"""
     INSERT_CAMPAIGN = "UPDATE campaign SET secret = :secret, config = :config, created_us = {now} WHERE id = :campaign"
+    DELETE_CAMPAIGN = "UPDATE campaign SET secret = NULL, config = NULL, created_us = NULL WHERE id = :campaign"
     READ_EARLIER = (  # a join would be planned without statistics during a load, and would scan the whole table
         "SELECT dedupe, seq FROM recipient WHERE campaign_id = :campaign"
         " AND dedupe = ANY(ARRAY(SELECT json_array_elements_text(:keys::json)))"
@@ -119,6 +124,7 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
         "INSERT INTO memory VALUES (:campaign, :name, :value)"
         " ON CONFLICT (campaign_id, name) DO UPDATE SET value = excluded.value"
     )
+    NAMED = "campaign_id = :campaign AND name = ANY(ARRAY(SELECT json_array_elements_text(:names::json)))"
 
     @classmethod
     def render(cls, template: str) -> str:
@@ -132,6 +138,12 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
         values = {"seq": seq, "address": address, "dedupe": dedupe, "message_id": message_id, "vars": cells}
         inserted: int = yield Statement(_INSERT_RECIPIENTS, values)
         return inserted
+
+    def refuse_older(self) -> Script[None]:
+        # For the whole database. A process of an older version goes on until it ends; only its next start is refused.
+        ((number,),) = yield Statement("SELECT number FROM version", {})
+        if number < VERSION:
+            yield Statement(f"UPDATE version SET number = {VERSION}", {})  # noqa: S608
 
     def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
         numbers = [int(state) for state, _ in states.values()]
@@ -301,14 +313,22 @@ async def _recover(
         raise LedgerError(on_hold_message(database.campaign, held))
     stamp: dict[str, object] = {"campaign": number, "now": clock()}
     campaign = await run_script(connection, PostgresQueries(0).read_campaign(), stamp)
-    if campaign is not None and parts is not None:
-        check_fingerprint(campaign.name, campaign.parts, parts)
+    changes = ""
     async with connection.transaction():
+        if campaign is not None and parts is not None:
+            unload = unload_changed(PostgresQueries(campaign.run), campaign, parts)
+            changes = await run_script(connection, unload, {**stamp, "run": campaign.run})
+            campaign = None if changes else campaign
         row = await (await connection.execute(_TAKE_LEASE, {**stamp, "owner": describe_process()})).fetchone()
         run = int(row[0]) if row else 0
         queries = PostgresQueries(run)
-        recovery = await run_script(connection, queries.recover(policy), {**stamp, "run": run})
+        stamp |= {"run": run}
+        repeats: tuple[int, list[RepeatedAddress]] = (0, [])  # before the load
+        if campaign is not None:
+            repeats = await run_script(connection, upgrade_keys(queries), stamp)
+        recovery = replace(await run_script(connection, queries.recover(policy), stamp), changes=changes)
         counts = await run_script(connection, queries.count_rows(), stamp)
+    report_repeats(database, *repeats)
     return number, RunStart(campaign, counts, run, recovery)
 
 
@@ -330,19 +350,19 @@ async def _find_campaign(connection: Connection, database: Database) -> tuple[in
 
 async def _prepare_tables(connection: Connection, database: Database) -> None:
     """Create or upgrade the tables. Raises LedgerError: they are of a newer asyncsmtp; nothing was changed."""
-    if await _read_version(connection, database) == VERSION:
+    if await _read_version(connection, database) >= TABLES_VERSION:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('asyncsmtp', 0))")
         await connection.execute("CREATE SCHEMA IF NOT EXISTS asyncsmtp")
-        for step in range(await _read_version(connection, database) + 1, VERSION + 1):
+        for step in range(await _read_version(connection, database) + 1, TABLES_VERSION + 1):
             await connection.execute(_STEPS[step])
             await connection.execute("UPDATE asyncsmtp.version SET number = %s", (step,))
 
 
 async def _check_tables(connection: Connection, database: Database) -> None:
     """Check for tables to read. Raises LedgerEmpty: there are none. LedgerError: they are of a newer asyncsmtp."""
-    if await _read_version(connection, database) < VERSION:
+    if await _read_version(connection, database) < TABLES_VERSION:
         raise LedgerEmpty(f"there is no ledger in {database}: the campaign was not begun, or is in another database")
 
 

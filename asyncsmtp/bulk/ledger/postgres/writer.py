@@ -185,6 +185,12 @@ WHERE d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND 
   AND ({_MARKED_BY_US} OR (j.old <> {RowState.SENDING:d} AND d.state = j.old AND :new_too))
 RETURNING d.seq""")  # noqa: S608
 
+_KEEP_OUTCOMES = to_psycopg(f"""
+INSERT INTO memory
+SELECT :campaign, 'outcome ' || lpad(t.now::text, 16, '0') || ' ' || lpad(j.seq::text, 12, '0'), j.outcome
+FROM unnest(:seq::bigint[], :outcome::text[]) AS j(seq, outcome), (SELECT {NOW} AS now) AS t
+ON CONFLICT (campaign_id, name) DO UPDATE SET value = excluded.value""")  # noqa: S608  # as OUTCOME_NAME
+
 _FIND = to_psycopg(f"""
 SELECT d.seq, d.state, d.epoch FROM unnest(:seq::bigint[]) AS j(seq)
 JOIN delivery AS d ON d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND d.seq = j.seq""")  # noqa: S608
@@ -205,6 +211,7 @@ async def write_transitions(connection: Connection, transitions: Sequence[Transi
             found = (await _find_rows(connection, [wrong.row], stamp)).get(wrong.row)
             state = "not there" if found is None else RowState(found[0])
             raise LedgerError(f"row {wrong.row} is {state} in the ledger, not {wrong.before}: this is a bug")
+        await _keep_outcomes(connection, group, stamp)
 
 
 async def salvage_transitions(
@@ -221,7 +228,9 @@ async def salvage_transitions(
     if outcomes:
         async with connection.transaction():
             for group in split_into_groups(list(outcomes.values())):
-                done |= await _update(connection, group, stamp, new_too=False)
+                written = await _update(connection, group, stamp, new_too=False)
+                await _keep_outcomes(connection, [one for one in group if one.row in written], stamp)
+                done |= written
             for row, (state, epoch) in (await _find_rows(connection, list(outcomes), stamp)).items():
                 if state == outcomes[row].after and epoch == stamp["run"]:
                     done.add(row)
@@ -234,6 +243,12 @@ async def _update(connection: Connection, group: Sequence[Transition], stamp: _S
     values = dict(zip(TransitionValues._fields, map(list, columns), strict=True))
     found = await connection.execute(_UPDATE, {**stamp, **values, "new_too": new_too})
     return {row for (row,) in await found.fetchall()}
+
+
+async def _keep_outcomes(connection: Connection, transitions: Sequence[Transition], stamp: _Stamp) -> None:
+    """Keep the outcomes that are to be posted."""
+    if kept := {one.row: one.outcome for one in transitions if one.outcome}:
+        await connection.execute(_KEEP_OUTCOMES, {**stamp, "seq": [*kept], "outcome": [*kept.values()]})
 
 
 async def _find_rows(connection: Connection, rows: list[int], stamp: _Stamp) -> dict[int, tuple[int, int]]:

@@ -6,39 +6,62 @@ times are UTC microseconds. One file holds one campaign.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
-from asyncsmtp.bulk.ledger.queries import DELIVERY_COLUMNS, RECIPIENT_COLUMNS
+from asyncsmtp.bulk.ledger.transitions import DELIVERY_COLUMNS, RECIPIENT_COLUMNS, from_microseconds
 from asyncsmtp.errors import LedgerBusy, LedgerError
 
 __all__ = [
     "CAMPAIGN",
     "DISK_RESERVE_BYTES",
+    "IN_USE",
+    "JOURNAL_PRAGMAS",
     "VERSION",
     "DiskReserve",
+    "FileIdentity",
     "LedgerLock",
+    "Stamp",
+    "check_log",
+    "check_stamp",
     "connect",
+    "create_folder",
     "filesystem_type",
+    "has_log",
     "is_busy",
+    "is_empty_lock",
     "is_full",
     "ledger_error",
     "open_file",
     "refuse_network",
+    "sync_folder",
 ]
 
 APPLICATION_ID = 0x61534D54  # "aSMT"
-VERSION = 2
+VERSION = 3
+TABLES_VERSION = 2  # the version from which on the tables are the same
 CAMPAIGN = 1  # id of the campaign in its file
+IN_USE = "in use"  # name of a stored value, which is there from the load or the start of a run to the end of the run
 BUSY_TIMEOUT = 5.0  # seconds that one statement waits for a program that locks the file
 _PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON")
-_PRAGMAS_TO_WRITE = ("synchronous = FULL", "cache_size = -16000")
+# On macOS fsync leaves data in the cache of the disk; fullfsync is F_FULLFSYNC there, and nothing elsewhere.
+_FULL_SYNC = ("fullfsync = ON", "checkpoint_fullfsync = ON")
+_PRAGMAS_TO_WRITE = ("synchronous = FULL", "cache_size = -16000", *_FULL_SYNC)
+JOURNAL_PRAGMAS = ("synchronous = EXTRA", *_FULL_SYNC)
+"""For databases with a rollback journal. Removing the journal is the commit; only EXTRA syncs the folder after that.
+
+With FULL, a power cut a moment after the commit may bring the journal back, and the next process rolls back what was
+confirmed (https://www.sqlite.org/pragma.html#pragma_synchronous).
+"""
 _OLDEST = (3, 33, 0)  # UPDATE … FROM
 DISK_RESERVE_BYTES = 1 << 20  # bytes
 MOUNTS = Path("/proc/self/mounts")
@@ -62,6 +85,8 @@ CREATE TABLE memory (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID; 
 """
 }
 """Tables that each version added to the one before; version 1 is `_TABLES`.
+
+Version 3 has the keys of `address_key`, and it is set with them, see `Queries.refuse_older`.
 
 Older ledgers also have a table `suppression`, which was never used.
 """
@@ -111,19 +136,37 @@ class DiskReserve:
         self._path = path
 
     def allocate(self) -> None:
-        """Reserve the space; it is written, since a hole would reserve nothing. Raises OSError: the disk is full."""
+        """Reserve the space; it is written, since a hole would reserve nothing. Raises OSError: see `strerror`.
+
+        What is there already, be it a link to another file, is removed and not followed.
+        """
+        self._path.unlink(missing_ok=True)
         try:
-            with open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-                file.write(os.urandom(DISK_RESERVE_BYTES - file.tell()))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(self._path, flags, 0o600), "wb") as file:
+                file.write(os.urandom(DISK_RESERVE_BYTES))
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
         except OSError:
             self.free()
             raise
 
     def free(self) -> None:
-        """Remove the file."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file, if that can be done."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+class Stamp(NamedTuple):
+    """What the lock file says of the ledger beside it. Both times are microseconds since 1970, UTC.
+
+    Attributes:
+        created_us: time of the load, as in the ledger.
+        written_us: a time that no row of the ledger is older than: see `LedgerLock.advance`.
+    """
+
+    created_us: int
+    written_us: int
 
 
 class LedgerLock:
@@ -132,10 +175,22 @@ class LedgerLock:
     The lock is on a file beside the ledger. Opening and closing the ledger itself a second time would drop the POSIX
     locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html §2.2). The lock file is never removed: two
     processes could then hold a lock each, on two files of the same name.
+
+    The file also keeps a stamp of the ledger. A ledger that is gone, or that lost its latest transactions with its
+    write-ahead log, looks like one that has not begun, or not come so far: everybody would be mailed again.
+
+    Attributes:
+        stamp: of the ledger; None: no recipients were loaded, or asyncsmtp 0.1 had it last.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    # The file has the pid in `_PID_SIZE` bytes, then the stamp. asyncsmtp 0.1 wrote the pid and a line end, and emptied
+    # the file at the end. The stamp is written after each commit, without fsync: that survives a process that is
+    # killed. After a power cut it may be older than the ledger, which is harmless; it is never newer, since the commit
+    # was durable before.
+
+    def __init__(self, path: Path, descriptor: int, stamp: Stamp | None) -> None:
         self.path = path
+        self.stamp = stamp
         self._descriptor = descriptor
 
     @classmethod
@@ -144,17 +199,21 @@ class LedgerLock:
 
         Raises:
             LedgerBusy: another process holds it; the message has its pid.
-            LedgerError: the file cannot be created.
+            LedgerError: the file cannot be created, or is not a lock file; nothing was changed.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise LedgerError(f"{path} is a symbolic link, not a lock file: remove it") from error
             advice = "the ledger needs a folder that you may write to"
             raise LedgerError(f"{path} cannot be created: {error.strerror}: {advice}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, b"%d\n" % os.getpid())
+            stamp = _read_stamp(path, descriptor)
+            os.pwrite(descriptor, b"%-*d\n" % (_PID_SIZE - 1, os.getpid()), 0)
+            if stamp is None:
+                os.ftruncate(descriptor, _PID_SIZE)
         except BlockingIOError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
@@ -162,14 +221,58 @@ class LedgerLock:
         except OSError as error:
             os.close(descriptor)
             raise LedgerError(f"{path} cannot be locked: {error.strerror}: put the ledger on a local disk") from error
-        return cls(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor, stamp)
+
+    def write_stamp(self, stamp: Stamp | None) -> None:
+        """Write the stamp of the ledger, or remove it, durably. Raises OSError."""
+        self.stamp = stamp
+        if stamp is None:
+            os.ftruncate(self._descriptor, _PID_SIZE)
+        else:
+            os.pwrite(self._descriptor, _STAMP_FORM % stamp, _PID_SIZE)
+        _sync(self._descriptor)
+        sync_folder(self.path.parent)
+
+    def advance(self, us: int) -> None:
+        """Record that the ledger has a row of this time, durably, or of a later one."""
+        if self.stamp is not None and us > self.stamp.written_us:
+            self.stamp = Stamp(self.stamp.created_us, us)
+            with contextlib.suppress(OSError):  # what was committed is committed
+                os.pwrite(self._descriptor, _STAMP_FORM % self.stamp, _PID_SIZE)
 
     def release(self) -> None:
         """Release the lock; a second call does nothing."""
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
+            with contextlib.suppress(OSError):  # the pid is for people
+                os.pwrite(self._descriptor, b"%-*s\n" % (_PID_SIZE - 1, b""), 0)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+_PID_SIZE = 32  # bytes
+_STAMP_FORM = b"%020d %020d\n"
+_LOCK_FILE = re.compile(rb"[0-9]{0,20}\s*(?:([0-9]{20}) ([0-9]{20})\n)?")
+
+
+def _read_stamp(path: Path, descriptor: int) -> Stamp | None:
+    """Return the stamp of a lock file. Raises LedgerError: it is another file, perhaps by a link."""
+    found = None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = _LOCK_FILE.fullmatch(os.pread(descriptor, 4 * _PID_SIZE, 0))
+    if found is None:
+        raise LedgerError(f"{path} is not a lock file of asyncsmtp: remove it, or choose another name for the ledger")
+    return Stamp(int(found[1]), int(found[2])) if found[1] else None
+
+
+def is_empty_lock(path: Path) -> bool:
+    """Return whether there is a lock file without room for a stamp, as asyncsmtp 0.1 or a person leaves it."""
+    try:
+        return path.lstat().st_size < _PID_SIZE
+    except OSError:
+        return False
 
 
 def _holder(descriptor: int) -> str:
@@ -187,6 +290,84 @@ def _busy(path: Path, holder: str) -> str:
         return f"{ledger} is open already in this process (pid {holder}): close it first"
     who = f"another process (pid {holder})" if holder.isdecimal() else "another process"
     return f"{who} has {ledger} open: wait until it ends, or stop it, then run the same command again"
+
+
+def check_stamp(path: Path, stamp: Stamp | None, created_us: int | None, written_us: int) -> None:
+    """Check that the ledger is the one that the stamp is of, and has its latest transactions.
+
+    Args:
+        created_us: time of the load in the ledger; None: it is gone, or has no recipients.
+        written_us: time of its latest row; 0: there is none.
+    Raises:
+        LedgerError: it is not; the message says what to do.
+    """
+    if stamp is None or (created_us == stamp.created_us and written_us >= stamp.written_us):
+        return
+    lock, loaded = f"{path.name}.lock", _show_time(stamp.created_us)
+    if created_us is None:
+        why = f"{path} {'has no recipients' if path.exists() else 'is gone'}, but its campaign was loaded at {loaded}"
+        advice = f"restore it with {path.name}-wal, or remove {lock} to begin the campaign anew"
+        if path.with_name(f"{path.name}.rescued").exists():
+            advice = f"rename {path.name}.rescued to {path.name}"
+        raise LedgerError(f"{why}: {advice}")
+    if created_us != stamp.created_us:
+        why = f"{path} is another ledger than the one that was here, which was loaded at {loaded}"
+        raise LedgerError(f"{why}: put that back, or remove {lock} to use this one")
+    raise LedgerError(
+        f"{path} lacks its latest outcomes, up to {_show_time(stamp.written_us)}: restore {path.name}-wal, or the whole"
+        f" ledger; if that is lost, remove {lock} to send to everybody who is pending here, some for the second time"
+    )
+
+
+def check_log(path: Path, connection: sqlite3.Connection, *, has_log: bool) -> None:
+    """Check that a ledger without a stamp was not copied without its write-ahead log.
+
+    Args:
+        has_log: whether there was one before the ledger was opened.
+    Raises:
+        LedgerError: it was in use when it was copied, or when its process was killed, and has no log.
+    """
+    if has_log or not connection.execute("SELECT 1 FROM memory WHERE name = ?", (IN_USE,)).fetchone():
+        return
+    raise LedgerError(
+        f"{path} was copied during a run, or its run was killed, and {path.name}-wal, which has the latest outcomes, is"
+        f" missing: copy that as well; if it is lost, make an empty file {path.name}.lock to send to everybody who is"
+        " pending here, some for the second time"
+    )
+
+
+def has_log(path: Path) -> bool:
+    """Return whether the ledger has a write-ahead log with something in it."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _show_time(us: int) -> str:
+    return f"{from_microseconds(us):%Y-%m-%d %H:%M:%S} UTC"
+
+
+class FileIdentity:
+    """Device and inode of a ledger and of its write-ahead log, to see whether one is removed or replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (str(path), f"{path}-wal")
+        self._found = self._read()
+
+    def has_changed(self) -> bool:
+        """Return whether one of the files is not the same any more."""
+        return self._read() != self._found
+
+    def _read(self) -> list[tuple[int, int]] | None:
+        found = []
+        for path in self._paths:
+            try:
+                status = os.stat(path)
+            except OSError:
+                return None
+            found.append((status.st_dev, status.st_ino))
+        return found
 
 
 def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
@@ -248,15 +429,33 @@ def _create(path: Path) -> None:
     finally:
         connection.close()
     new.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder with those above it, durably; those that are there stay as they are. Raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in missing:
+        sync_folder(each.parent)
+
+
+def _sync(descriptor: int) -> None:
+    """Write a file or a folder through to the disk."""
+    if full_sync := getattr(fcntl, "F_FULLFSYNC", None):  # macOS
+        with contextlib.suppress(OSError):  # not every file system has it
+            fcntl.fcntl(descriptor, full_sync)
+            return
+    os.fsync(descriptor)
 
 
 def _check(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
@@ -280,7 +479,7 @@ def _check(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
 
 def _upgrade(connection: sqlite3.Connection, version: int) -> None:
     """Upgrade a ledger of an older asyncsmtp step by step; each step is one transaction."""
-    for step in range(version + 1, VERSION + 1):
+    for step in range(version + 1, TABLES_VERSION + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {_STEPS[step]} PRAGMA user_version = {step}; COMMIT;")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,25 +16,25 @@ from typing import ClassVar, Self, TypeVar
 
 from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
 from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
-from asyncsmtp.bulk.ledger.loading import check_fingerprint, list_paths
-from asyncsmtp.bulk.ledger.queries import (
-    CampaignRow,
-    Many,
-    Queries,
-    RecipientValues,
-    Script,
-    Statement,
-    suppressed_reply,
-)
+from asyncsmtp.bulk.ledger.loading import list_paths, report_repeats, unload_changed, upgrade_keys
+from asyncsmtp.bulk.ledger.queries import CampaignRow, Many, Queries, RecipientValues, Script, Statement
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     CAMPAIGN,
+    IN_USE,
+    VERSION,
     DiskReserve,
     LedgerLock,
+    Stamp,
+    check_log,
+    check_stamp,
+    has_log,
+    is_empty_lock,
     ledger_error,
     open_file,
     refuse_network,
 )
 from asyncsmtp.bulk.ledger.sqlite.writer import (
+    REMEMBER,
     DaemonThread,
     SerialExecutor,
     SqliteWriter,
@@ -41,7 +42,8 @@ from asyncsmtp.bulk.ledger.sqlite.writer import (
     run_script,
     transaction,
 )
-from asyncsmtp.bulk.ledger.transitions import CountsTracker, batch_number
+from asyncsmtp.bulk.ledger.transitions import CountsTracker, batch_number, suppressed_reply
+from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch, check_type
 from asyncsmtp.protocol.replies import safe_text
 
@@ -56,6 +58,9 @@ _SUPPRESS = (
 )
 
 
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+
+
 def _wall_clock() -> int:
     return time.time_ns() // 1000
 
@@ -67,19 +72,23 @@ class SqliteQueries(Queries):
         "join": "CROSS JOIN",  # SQLite keeps the order of the tables: the rows are found by `delivery`
         "now": ":now",
         "greatest": "max",
+        "of_campaign": "",
     }
     BEGIN = "BEGIN IMMEDIATE"
+    AFTER_LOAD = (_CHECKPOINT,)  # a copy of the file alone has the campaign
     READ_CAMPAIGN = (
         "SELECT name, created_us, run, config, (SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign)"
         " FROM campaign WHERE id = :campaign"
     )
     INSERT_CAMPAIGN = "INSERT INTO campaign VALUES (:campaign, :name, :secret, :now, 1, :config)"
+    DELETE_CAMPAIGN = "DELETE FROM campaign WHERE id = :campaign"
     READ_EARLIER = (  # the order of the tables is kept: each key is looked up in the index
         "SELECT dedupe, seq FROM json_each(:keys) AS j CROSS JOIN recipient"
         " ON campaign_id = :campaign AND dedupe = j.value"
     )
     READ_VALUE = "SELECT value FROM memory WHERE name = :name"
     WRITE_VALUE = "INSERT OR REPLACE INTO memory VALUES (:name, :value)"
+    NAMED = "name IN (SELECT value FROM json_each(:names))"
 
     def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
         inserted: int = yield Many(
@@ -87,6 +96,13 @@ class SqliteQueries(Queries):
             rows,
         )
         return inserted
+
+    def insert_campaign(self, name: str, secret: str, config: str) -> Script[None]:
+        yield from super().insert_campaign(name, secret, config)
+        yield Many(REMEMBER, [(IN_USE, str(self.run))])
+
+    def refuse_older(self) -> Script[None]:
+        yield Statement(f"PRAGMA user_version = {VERSION}", {})  # it belongs to the transaction
 
     def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
         yield Many(
@@ -101,6 +117,11 @@ class SqliteQueries(Queries):
             if (yield Statement(_SUPPRESS, values)):
                 changed[row] = state
         return changed
+
+
+def _find_memory() -> Script[Sequence[object]]:
+    found: Sequence[object] = yield Statement("SELECT 1 FROM sqlite_master WHERE name = 'memory'", {})
+    return found
 
 
 class SqliteReader(BaseReader):
@@ -139,6 +160,10 @@ class SqliteReader(BaseReader):
                 await call_in(self._thread, self._connection.close)
             finally:
                 self._thread.shutdown()
+
+    async def halted_rows(self) -> frozenset[int]:
+        """Return the rows; a ledger of version 1 that was not opened to be written since has no table for them."""
+        return await super().halted_rows() if await self._read(_find_memory) else frozenset()
 
     async def _read(self, script: Callable[[], Script[_T]]) -> _T:
         run = partial(_run_query, self._connection, script, self._queries.run, _wall_clock)
@@ -222,6 +247,7 @@ class SqliteLedger(BaseLedger):
             SqliteQueries(found.start.run),
             executor=executor,
             clock=clock,
+            lock=found.lock,
             free_disk_space=found.reserve.free,
             on_durable=counts.apply,
             on_closed=partial(release, found),
@@ -246,12 +272,23 @@ class SqliteLedger(BaseLedger):
         await ledger._open_suppressions()
         return ledger
 
+    async def load(self, recipients: AsyncIterator[Sequence[Recipient | Problem]]) -> Counts:
+        counts = await super().load(recipients)
+        await self._store.read(self._write_stamp)
+        return counts
+
+    def _write_stamp(self) -> Script[None]:
+        campaign = yield from self._queries.read_campaign()
+        if campaign is not None and isinstance(self._store, SqliteWriter):
+            self._store.begin_stamp(Stamp(campaign.created_us, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class _OpenFile:
     """A file that this process may write; `resources` are its lock, its disk reserve and the connection."""
 
     path: Path
+    lock: LedgerLock
     reserve: DiskReserve
     connection: sqlite3.Connection
     start: RunStart
@@ -267,38 +304,70 @@ def _open_to_write(
         LedgerError: nothing is open, and nothing was changed.
     """
     refuse_network(path)
+    if path.is_symlink():  # the lock is beside the file itself: two links to it are one ledger
+        path = path.resolve()
     with ExitStack() as undo:
-        lock = LedgerLock.acquire(path.with_name(f"{path.name}.lock"))
+        lock_path = path.with_name(f"{path.name}.lock")
+        is_accepted = is_empty_lock(lock_path)
+        lock = LedgerLock.acquire(lock_path)
         undo.callback(lock.release)
         try:
+            if not path.exists():
+                check_stamp(path, lock.stamp, None, 0)
+            found_log = has_log(path)
             connection = open_file(path)
             undo.callback(connection.close)
             campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, clock)
+            ((written,),) = connection.execute("SELECT coalesce(max(updated_us), 0) FROM delivery")
+            if not isinstance(written, int):
+                raise LedgerError(f"{path}: a time in it is damaged: restore a copy of it")
+            if lock.stamp is not None:
+                check_stamp(path, lock.stamp, None if campaign is None else campaign.created_us, written)
+            elif not is_accepted:
+                check_log(path, connection, has_log=found_log)
+            if campaign is not None and lock.stamp is None:
+                # Before anything else may be refused: then SQLite closes the file and removes the log.
+                lock.write_stamp(Stamp(campaign.created_us, written))
             if campaign is not None and campaign.name != name:
                 raise LedgerMismatch(
                     f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of"
                     f" “{safe_text(name, 80)}”: give each campaign a ledger of its own"
                 )
+            changes = ""
             if campaign is not None and parts is not None:
-                check_fingerprint(name, campaign.parts, parts)
+                with transaction(connection):
+                    unload = partial(unload_changed, SqliteQueries(campaign.run), campaign, parts)
+                    if changes := _run_query(connection, unload, campaign.run, clock):
+                        lock.write_stamp(None)  # before the commit: a ledger without rows is then no lost one
+                campaign = None if changes else campaign
             reserve = DiskReserve(path.with_name(f"{path.name}.ballast"))
             undo.callback(reserve.free)
             try:
                 reserve.allocate()
             except OSError as error:
                 why = f"there is no space for a ledger ({error.strerror}): free at least 16 MiB"
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    why = f"{path.name}.ballast beside it cannot be replaced ({error.strerror}): remove it"
                 raise LedgerError(f"{path}: {why}") from error
-            start = RunStart(None, Counts(), 1, Recovery())
+            start = RunStart(None, Counts(), 1, Recovery(changes=changes))
             if campaign is not None:
                 run = campaign.run + 1
                 queries = SqliteQueries(run)
                 with transaction(connection):
                     connection.execute("UPDATE campaign SET run = ?", (run,))
+                    connection.execute(REMEMBER, (IN_USE, str(run)))
+                    repeats = _run_query(connection, partial(upgrade_keys, queries), run, clock)
                     recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
+                report_repeats(path, *repeats)
+                connection.execute(_CHECKPOINT)
                 start = RunStart(campaign, _run_query(connection, queries.count_rows, run, clock), run, recovery)
         except sqlite3.Error as error:
             raise ledger_error(path, error) from error
-        return _OpenFile(path, reserve, connection, start, undo.pop_all())
+        except OSError as error:
+            raise LedgerError(
+                f"{lock.path} cannot be written: {error.strerror}: repair the disk, or make space"
+            ) from error
+        return _OpenFile(path, lock, reserve, connection, start, undo.pop_all())
 
 
 def _open_to_read(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -16,16 +17,34 @@ from typing import Protocol, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
-from asyncsmtp.bulk.ledger.sqlite.ledger_file import CAMPAIGN, is_busy, is_full, ledger_error
-from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, Transition, TransitionValues, batch_number, split_into_groups
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
+    CAMPAIGN,
+    IN_USE,
+    FileIdentity,
+    LedgerLock,
+    Stamp,
+    is_busy,
+    is_full,
+    ledger_error,
+)
+from asyncsmtp.bulk.ledger.transitions import (
+    BATCH_SIZE,
+    Transition,
+    TransitionValues,
+    batch_number,
+    list_outcomes,
+    split_into_groups,
+)
 from asyncsmtp.bulk.ledger.write_queue import Call, WriteQueue, reject, resolve, select_transitions
 from asyncsmtp.errors import LedgerError
 
-__all__ = ["DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script", "transaction"]
+__all__ = ["REMEMBER", "DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script", "transaction"]
 
 GATHER_DELAY = 0.002  # seconds from one commit to the next …
 GATHER_MIN = 16  # … after a turn with so many items
 LOCKED_TIMEOUT = 60.0  # seconds that another program may keep the file locked
+
+REMEMBER = "INSERT OR REPLACE INTO memory VALUES (?, ?)"  # name and value
 
 _log = logging.getLogger("asyncsmtp.ledger")
 _T = TypeVar("_T")
@@ -85,6 +104,10 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
         loop.call_soon_threadsafe(function, *args)
 
 
+class _RemovedError(Exception):
+    """The file that is written has lost its name; what is written now would be found by nobody."""
+
+
 class SqliteWriter:
     """The `Store` of a SQLite ledger.
 
@@ -106,6 +129,7 @@ class SqliteWriter:
         executor: runs the turns.
         clock: microseconds since 1970, UTC. monotonic: a clock in seconds that is never set. sleep: sleeps for
             seconds. All are called in the executor.
+        lock: of the ledger; its stamp advances with each commit.
         free_disk_space: called once when the disk is full, before the last outcomes are written.
         on_durable: called on the loop with the transitions of each commit.
         on_closed: called in the executor when the connection is closed.
@@ -121,6 +145,7 @@ class SqliteWriter:
         *,
         executor: SerialExecutor,
         clock: Callable[[], int],
+        lock: LedgerLock,
         free_disk_space: Callable[[], None],
         on_durable: Callable[[Sequence[Transition]], None],
         on_closed: Callable[[], None],
@@ -135,6 +160,8 @@ class SqliteWriter:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
+        self._lock = lock
+        self._identity = FileIdentity(path)
         self._free_disk_space = free_disk_space
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -211,9 +238,16 @@ class SqliteWriter:
             else:
                 self._execute(item)
 
+    def begin_stamp(self, stamp: Stamp) -> None:
+        """Write the first stamp of the ledger, whose recipients are loaded; called by a script."""
+        self._lock.write_stamp(stamp)
+
     def _commit(self, transitions: list[Transition]) -> None:
+        if self._identity.has_changed():
+            raise _RemovedError(f"{self._path} or its -wal file was removed or replaced during the run")
         run, now = self.queries.run, self._clock()
         self._wait_while_locked(partial(write_transitions, self._connection, transitions, run, now))
+        self._lock.advance(now)
         self._notify(self.queue.report_durable, transitions)
 
     def _execute(self, call: Call) -> None:
@@ -238,21 +272,31 @@ class SqliteWriter:
                 _log.warning("%s is locked by another program; waiting", self._path)
 
     def _fail(self, error: BaseException) -> None:
-        failure = ledger_error(self._path, error)
-        failure.__cause__ = None if failure is error else error
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.rollback()  # of a load: nobody will go on with it
         items = self.queue.drain()
         unwritten = select_transitions(items)
         if is_full(error):
             self._free_disk_space()
             unwritten = self._salvage(unwritten)
+        elif isinstance(error, _RemovedError):
+            unwritten = self._salvage(unwritten)
+            error = LedgerError(f"{error}: {self._rescue()}")
+        failure = ledger_error(self._path, error)
+        failure.__cause__ = None if failure is error else error
         self._notify(self.queue.fail, failure, unwritten, items)
 
     def _finish(self) -> None:
         self._is_finished = True
-        if self._error is not None and is_full(self._error):
+        is_removed = isinstance(self._error, _RemovedError)
+        if self._error is not None and (is_removed or is_full(self._error)):
             unwritten = self.queue.list_unwritten()
             self.queue.report_salvaged(unwritten, self._salvage(unwritten))
         with contextlib.suppress(sqlite3.Error):
+            if is_removed:
+                self._rescue()
+            elif self._error is None:
+                self._connection.execute("DELETE FROM memory WHERE name = ?", (IN_USE,))
             self._connection.close()
         try:
             self._on_closed()
@@ -264,6 +308,19 @@ class SqliteWriter:
             return salvage_transitions(self._connection, transitions, self.queries.run, self._clock())
         except sqlite3.Error:
             return transitions
+
+    def _rescue(self) -> str:
+        """Copy the content of a removed ledger, which is there until it is closed, to a new file; return advice."""
+        path = self._path.with_name(f"{self._path.name}.rescued")
+        try:
+            path.unlink(missing_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                self._connection.backup(copy)
+                copy.execute("DELETE FROM memory WHERE name = ?", (IN_USE,))
+        except (sqlite3.Error, OSError):
+            return "restore it, then run the same command again"
+        return f"all that it held is in {path.name}: rename that to {self._path.name}, then run the same command again"
 
     def _notify(self, function: Callable[..., None], *args: object) -> None:
         _call_soon(self._loop, function, *args)
@@ -321,12 +378,14 @@ def write_transitions(connection: sqlite3.Connection, transitions: Sequence[Tran
         LedgerError: a row was not in the state it had to be in; this is a bug.
     """
     groups = list(split_into_groups(transitions))
-    if len(groups) == 1:  # one statement is a transaction by itself: two statements less
+    outcomes = list_outcomes(transitions, now)
+    if len(groups) == 1 and not outcomes:  # one statement is a transaction by itself: two statements less
         _update(connection, groups[0], run, now)
         return
     with transaction(connection):
         for group in groups:
             _update(connection, group, run, now)
+        connection.executemany(REMEMBER, outcomes)
 
 
 def salvage_transitions(
@@ -350,6 +409,8 @@ def salvage_transitions(
             connection.execute(_update_statement(1), (*values, now, now, run))
             if connection.total_changes == before:
                 remaining.append(transition)
+            else:
+                connection.executemany(REMEMBER, list_outcomes((transition,), now))
     return remaining
 
 

@@ -16,7 +16,7 @@ import pytest
 from asyncsmtp.bulk.ledger import write_queue
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.sqlite import writer
-from asyncsmtp.bulk.ledger.sqlite.ledger_file import open_file
+from asyncsmtp.bulk.ledger.sqlite.ledger_file import LedgerLock, open_file
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger, SqliteQueries
 from asyncsmtp.bulk.ledger.sqlite.writer import DaemonThread, SqliteWriter
 from asyncsmtp.bulk.ledger.transitions import Transition
@@ -50,6 +50,7 @@ async def pen(tmp_path: Path, commits: Commits) -> AsyncIterator[SqliteWriter]:
         SqliteQueries(2),
         executor=executor,
         clock=lambda: 1,
+        lock=LedgerLock.acquire(home.path.with_name("news.ledger.lock")),
         free_disk_space=lambda: None,
         on_durable=commits.written,
         on_closed=executor.shutdown,
