@@ -1,41 +1,66 @@
 """Suppression lists: addresses that no campaign mails.
 
-A list is a database of its own, or a text file with one address a line. Entries are compared by the key of a mailbox,
-so `Ann@EXAMPLE.com` and `Ann@example.com` are the same; `@example.com` stands for all addresses of the domain.
+A list is a database of its own, or a text file with one address a line. Entries are compared by `address_key`, so
+`Ann@EXAMPLE.com` and `ann@example.com` are the same; `@example.com` stands for all addresses of the domain.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
+import shlex
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from asyncsmtp.bulk.recipients.csv_format import escape_apostrophe, format_record, unescape_formula
+from asyncsmtp.bulk.recipients.csv_format import escape_apostrophe, escape_formula, format_record, unescape_formula
+from asyncsmtp.bulk.recipients.recipient import address_key
+from asyncsmtp.bulk.recipients.text_encoding import detect_encoding
 from asyncsmtp.errors import RecipientError, SuppressionError, check_type
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["Suppressed", "SuppressionList", "format_line", "is_text_list", "parse_key", "read_text_list"]
+__all__ = [
+    "Suppressed",
+    "SuppressionList",
+    "export_entries",
+    "format_line",
+    "import_entries",
+    "is_text_list",
+    "parse_key",
+    "read_text_list",
+]
 
 APPLICATION_ID = 0x61535550  # "aSUP"
 TEXT_SUFFIXES = frozenset({".txt", ".csv", ".list"})
 BUSY_TIMEOUT = 10.0  # seconds to wait for other processes
+# Removing the journal is the commit, and only EXTRA syncs the folder after that: with FULL, what was confirmed may be
+# rolled back after a power cut. The others matter on macOS. As JOURNAL_PRAGMAS of the ledger.
+_PRAGMAS = ("trusted_schema = OFF", "synchronous = EXTRA", "fullfsync = ON", "checkpoint_fullfsync = ON")
 _MAX_REASON = 200  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_TABLE = f"""
-BEGIN IMMEDIATE;
+VERSION = 1
+# Entries are compared by `address_key`. `key`, in which case matters, stays as it was: a campaign of an older asyncsmtp
+# that still runs finds by it whom it found before.
+_TABLE = """
 CREATE TABLE IF NOT EXISTS suppression (
   key TEXT PRIMARY KEY,                    -- of a mailbox, or @domain
-  address TEXT NOT NULL, reason TEXT NOT NULL, at_us BIGINT NOT NULL) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-COMMIT"""
+  address TEXT NOT NULL, reason TEXT NOT NULL, at_us BIGINT NOT NULL, address_key TEXT) WITHOUT ROWID"""
+_INDEX = "CREATE INDEX IF NOT EXISTS by_address_key ON suppression (address_key)"
+_FORMAT = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
+_INSERT = """
+INSERT INTO suppression (key, address, reason, at_us, address_key) SELECT ?1, ?2, ?3, ?4, ?5
+WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE address_key = ?5)"""
+_FIND = """
+SELECT address_key, reason FROM suppression WHERE address_key IN (SELECT value FROM json_each(?)) ORDER BY at_us DESC"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +78,14 @@ class Suppressed:
 
 def parse_key(address: str) -> str:
     """Return the key by which an entry is compared. Raises RecipientError: neither an address nor an @domain."""
-    text = address.strip()
-    if text.startswith("@"):
-        return "@" + Mailbox.parse(f"x{text}").key.rpartition("@")[2]
-    return Mailbox.parse(text).key
+    mailbox = _parse(address)
+    return address_key(mailbox) if mailbox.local else f"@{mailbox.domain.lower()}"
+
+
+def _parse(address: str) -> Mailbox:
+    """Parse an entry; a domain has no local part."""
+    text = unicodedata.normalize("NFC", address.strip())  # only so can a domain be written in A-labels
+    return Mailbox("", Mailbox.parse(f"x{text}").domain) if text.startswith("@") else Mailbox.parse(text)
 
 
 def is_text_list(path: Path) -> bool:
@@ -87,9 +116,13 @@ def read_text_list(path: Path) -> Iterator[Suppressed]:
 
 
 def format_line(entry: Suppressed) -> str:
-    """Return the line of a text file that `read_text_list` reads as this entry, without its line end."""
+    """Return the line of a text file that `read_text_list` reads as this entry, without its line end.
+
+    What a spreadsheet would evaluate gets an apostrophe, except a domain: `@example.com` calls no function.
+    """
     like_comment = entry.address.startswith("#")
-    return format_record((escape_apostrophe(entry.address), escape_apostrophe(entry.reason)), quoted=like_comment)
+    escape = escape_apostrophe if entry.address.startswith("@") else escape_formula
+    return format_record((escape(entry.address), escape_formula(entry.reason)), quoted=like_comment)
 
 
 def _parse_line(where: str, text: str, *, first: bool) -> Suppressed | None:
@@ -117,6 +150,136 @@ def _explain(error: csv.Error) -> str:
     return f"{error}: shorten the line"
 
 
+MAX_IMPORT = 128 * 1024 * 1024  # bytes of a file to import
+_SAMPLE = 1000  # lines by which its delimiter is chosen
+_DELIMITERS = (",", ";", "\t", "|")
+_REMARK = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+_ADDRESS_NAMES = (re.compile(r"e-?mail|e-?mail[ _-]address|address"), re.compile(r".*(?:e-?mail|address|adresse).*"))
+_REASON_NAMES = (re.compile(r"reason"), re.compile(r"reply"))
+
+
+def import_entries(path: Path) -> tuple[list[Suppressed], list[int]]:
+    """Read a file that another program wrote, or `asyncsmtp results`; return its entries, and the lines without one.
+
+    Any delimiter, a UTF-8 or UTF-16 encoding or that of a spreadsheet, the address in any column: the one whose name
+    says so, else the first that has an address. A column `reason` or `reply` says why; without a header it is the
+    second. Lines that begin with # are ignored.
+
+    Raises:
+        SuppressionError: the file cannot be read, or there is an @ in a line without an address: somebody would get
+            mail who must not. The message has the line.
+    """
+    text = _read_import(path)
+    first, _, rest = text.partition("\n")
+    named = re.fullmatch(r"sep=(.)\s*", first)
+    delimiter = named[1] if named else _find_delimiter(text)
+    found: list[Suppressed] = []
+    left_out: list[int] = []
+    columns: tuple[int | None, int | None] | None = None
+    try:
+        reader = csv.reader(io.StringIO("\n" + rest if named else text, newline=""), delimiter=delimiter, strict=True)
+        for record in reader:
+            cells = [unescape_formula(cell.strip()).strip() for cell in record]
+            address = _find_address(cells, columns[0] if columns else None)
+            if address:
+                columns = columns or (None, 1 if _extract(cells[0]) else None)
+                reason = cells[columns[1]] if columns[1] is not None and columns[1] < len(cells) else ""
+                found.append(Suppressed(address, safe_text(reason, _MAX_REASON)))
+            if any("@" in cell and (not address or "\n" in cell) for cell in cells):
+                raise SuppressionError(
+                    f"{path}, line {reader.line_num}: there is an @, but no address: correct the line"
+                )
+            if not address and any(cells):
+                left_out += [reader.line_num] if columns else []
+                columns = columns or (_find_column(cells, _ADDRESS_NAMES), _find_column(cells, _REASON_NAMES))
+    except csv.Error as error:
+        raise SuppressionError(f"{path}, line {reader.line_num}: {_explain(error)}") from None
+    return found, left_out
+
+
+def _read_import(path: Path) -> str:
+    """Return the text of a file, without its remarks."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_IMPORT + 1)
+        if len(data) > MAX_IMPORT:
+            raise SuppressionError(f"{path} has more than {MAX_IMPORT // 2**20} MiB: import it in parts")
+        encoding = detect_encoding(data, whole=True)
+        text = data.decode(encoding) if encoding else ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or safe_text(str(error), 100)
+        raise SuppressionError(f"{path} cannot be read: {why}: correct its name or its text") from error
+    if encoding is None or "\0" in text:
+        raise SuppressionError(f"{path} is no text: save it as CSV, in UTF-8")
+    return _REMARK.sub("", text.removeprefix("\ufeff"))
+
+
+def _find_delimiter(text: str) -> str:
+    """Return the delimiter with which the most lines have an address, the most frequent one first."""
+    lines = text.split("\n", _SAMPLE)[:_SAMPLE]
+    with_address = {
+        each: sum(any(_extract(cell.strip().strip('"')) for cell in line.split(each)) for line in lines)
+        for each in _DELIMITERS
+    }
+    return max(_DELIMITERS, key=lambda each: (with_address[each], sum(each in line for line in lines)))
+
+
+def _find_address(cells: Sequence[str], column: int | None) -> str:
+    if column is not None and column < len(cells) and (address := _extract(cells[column])):
+        return address
+    return next(filter(None, map(_extract, cells)), "")
+
+
+def _find_column(names: Sequence[str], wanted: Sequence[re.Pattern[str]]) -> int | None:
+    """Return the number of the first column with such a name; None if none has."""
+    places = (place for pattern in wanted for place, name in enumerate(names) if pattern.fullmatch(name.lower()))
+    return next(places, None)
+
+
+def _extract(cell: str) -> str:
+    """Return the address in a cell, which may be `Ann <ann@example.com>` or `mailto:ann@example.com`; "" if none is."""
+    if "@" not in cell:
+        return ""
+    text = cell.removeprefix("mailto:")
+    if text.endswith(">"):
+        text = text.rpartition("<")[2].removesuffix(">")
+    try:
+        parse_key(text)
+    except RecipientError:
+        return ""
+    return text.strip()
+
+
+def export_entries(entries: Iterable[Suppressed], path: Path) -> None:
+    """Write entries to a file that `read_text_list` and `import_entries` read; an older export is replaced.
+
+    Raises:
+        SuppressionError: it cannot be written, or the file there is something else.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if path.exists():
+            with path.open("rb") as file:
+                if not file.read(len(_EXPORT_HEADER) + 1).startswith(_EXPORT_HEADER.encode()):
+                    raise SuppressionError(f"{path} is not an exported list: choose another name, or remove it")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="") as written:
+                for line in (_EXPORT_HEADER, *map(format_line, entries)):
+                    written.write(f"{line}\n")
+                written.flush()
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SuppressionError(f"{path} cannot be written: {error.strerror}: choose another place") from error
+
+
+_EXPORT_HEADER = "address,reason"
+
+
 class SuppressionList:
     """A list in a database; any number of processes may use it at once. Every method blocks.
 
@@ -137,8 +300,9 @@ class SuppressionList:
                 pass
             except OSError as error:
                 raise SuppressionError(f"{self.path} cannot be created: {error.strerror}: choose another") from error
-        with self._connection() as connection:
-            connection.executescript(_TABLE)
+        with self._connection() as connection, _transaction(connection):
+            for statement in (_TABLE, _INDEX, *_FORMAT):
+                connection.execute(statement)
 
     def add(self, entries: Iterable[Suppressed], at: datetime | None = None) -> int:
         """Add entries; return the number of new ones. Existing entries keep their reason.
@@ -152,27 +316,33 @@ class SuppressionList:
         for entry in entries:
             check_type("entries", entry, Suppressed)
         us = ((at or datetime.now(UTC)).astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
-        rows = [
-            (parse_key(entry.address), entry.address.strip(), safe_text(entry.reason.strip(), _MAX_REASON), us)
-            for entry in entries
-        ]
-        return self._change("INSERT INTO suppression VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+        rows = []
+        for entry in entries:
+            address = entry.address.strip()
+            reason = safe_text(entry.reason.strip(), _MAX_REASON)
+            rows.append((_parse(address).key, address, reason, us, parse_key(address)))
+        return self._change(_INSERT, rows)
 
     def remove(self, addresses: Iterable[str]) -> int:
         """Remove entries; return the number removed. Raises RecipientError: one is not an address."""
         if isinstance(addresses, str):  # also an iterable of strings
             check_type("addresses", addresses, list)
-        return self._change("DELETE FROM suppression WHERE key = ?", [(parse_key(address),) for address in addresses])
+        return self._change(
+            "DELETE FROM suppression WHERE address_key = ?", [(parse_key(address),) for address in addresses]
+        )
 
     def check(self) -> None:
         """Raise SuppressionError unless it is a list that can be read."""
         if not self.path.exists():
-            raise SuppressionError(f"there is no suppression list {self.path}: make it: asyncsmtp suppress {self.path}")
+            create = shlex.join(["asyncsmtp", "suppress", str(self.path), "--create"])
+            raise SuppressionError(
+                f"there is no suppression list {self.path}: correct its name, or create it: {create}"
+            )
         with self._connection() as connection:
             connection.execute("SELECT key FROM suppression LIMIT 1").fetchall()
 
     def entries(self) -> list[Suppressed]:
-        """Return all entries, by key."""
+        """Return all entries, by their keys."""
         self.check()
         with self._connection() as connection:
             found = connection.execute("SELECT address, reason FROM suppression ORDER BY key").fetchall()
@@ -180,17 +350,15 @@ class SuppressionList:
 
     def reasons(self, keys: Iterable[str]) -> dict[str, str]:
         """Return the reason of each of these keys, as from `parse_key`, that is listed."""
-        find = "SELECT key, reason FROM suppression WHERE key IN (SELECT value FROM json_each(?))"
         with self._connection() as connection:
-            return dict(connection.execute(find, (json.dumps(list(keys)),)).fetchall())
+            return dict(connection.execute(_FIND, (json.dumps(list(keys)),)).fetchall())
 
     def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         self.create()
         with self._connection() as connection:
             before = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(statement, rows)
-            connection.execute("COMMIT")
+            with _transaction(connection):
+                connection.executemany(statement, rows)
             return connection.total_changes - before
 
     @contextmanager
@@ -198,13 +366,61 @@ class SuppressionList:
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
             with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
-                connection.execute("PRAGMA trusted_schema = OFF")
+                for pragma in _PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
                 (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 if tables and application != APPLICATION_ID:
                     why = f"{self.path} is a database, but not a suppression list: choose another name"
                     raise SuppressionError(why)
+                if tables:
+                    self._upgrade(connection)
                 yield connection
         except sqlite3.Error as error:
             why = f"the suppression list {self.path} cannot be used: {error}: repair or remove it"
             raise SuppressionError(why) from error
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Give the entries of an older list their `address_key`."""
+        if self._read_version(connection) == VERSION:
+            return
+        try:
+            with _transaction(connection):
+                if self._read_version(connection) == VERSION:  # another process was faster
+                    return
+                connection.execute("ALTER TABLE suppression ADD COLUMN address_key TEXT")
+                keys = [(_upgrade_key(key), key) for (key,) in connection.execute("SELECT key FROM suppression")]
+                connection.executemany("UPDATE suppression SET address_key = ? WHERE key = ?", keys)
+                for statement in (_INDEX, *_FORMAT):
+                    connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            command = f"asyncsmtp suppress {self.path}"
+            why = f"{self.path} is of an older asyncsmtp, and cannot be written to be upgraded"
+            raise SuppressionError(f"{why}: run this once as its owner: {command}") from error
+
+    def _read_version(self, connection: sqlite3.Connection) -> int:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise SuppressionError(f"{self.path} is of a newer asyncsmtp (schema {version}): upgrade asyncsmtp")
+        return int(version)
+
+
+def _upgrade_key(key: str) -> str:
+    try:
+        return parse_key(key)
+    except RecipientError:  # it was an address to an older asyncsmtp, and can be none in a row of today
+        return key
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit the statements of the block as one transaction, or none of them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import unicodedata
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, format_line, read_text_list
+from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, format_line, parse_key, read_text_list
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledger.ledgers import batches, claim_all, deferred, entries, recipient
@@ -26,7 +27,7 @@ from tests.bulk.running.test_scheduler import Noting
 
 NAMES = [
     "ann@example.com",
-    "Ann@example.com",
+    "Dan@example.com",
     "bob@EXAMPLE.com",
     "cid@example.net",
     "d@b\u00fccher.example",
@@ -57,7 +58,8 @@ def listed(path: Path, *addresses: str, reason: str = "") -> Path:
     ("entry", "rows"),
     [
         ("ann@example.com", [1]),
-        ("Ann@EXAMPLE.COM", [2]),
+        ("Ann@EXAMPLE.COM", [1]),
+        ("dan@example.com", [2]),
         ("bob@example.com", [3]),
         ("@Example.com", [1, 2, 3]),
         ("d@xn--bcher-kva.example", [5]),
@@ -69,7 +71,7 @@ def listed(path: Path, *addresses: str, reason: str = "") -> Path:
 async def test_an_entry_means_its_mailbox_in_every_spelling(
     tmp_path: Path, name: str, entry: str, rows: list[int]
 ) -> None:
-    """TF-11: by the key of the mailbox; a local part is never folded; a domain is whole."""
+    """TF-11, FT-02: in either case, with needless quotes, by A-labels; a domain is whole."""
     async with await opened(tmp_path, listed(tmp_path / name, entry)) as ledger:
         assert await ledger.suppress() == len(rows)
         assert [found.row for found in await entries(ledger, RowState.SUPPRESSED)] == rows
@@ -142,7 +144,11 @@ async def test_a_list_that_breaks_while_a_campaign_runs_keeps_its_entries(
     ("name", "octets", "said"),
     [
         ("no.txt", None, "there is no suppression list .*no.txt"),
-        ("no.db", None, "there is no suppression list .*no.db: make it: asyncsmtp suppress"),
+        (
+            "no.db",
+            None,
+            "there is no suppression list .*no.db: correct its name, or create it: asyncsmtp suppress .*no.db --create",
+        ),
         ("no.txt", b"ann@example.com\nbob\n", "no.txt, line 2: .*: correct the line"),
         ("no.txt", b"\xff\xfea\0", "cannot be read"),
         ("no.db", b"x" * 4096, "cannot be used"),
@@ -258,3 +264,147 @@ def test_the_time_of_an_entry_is_exact_to_the_microsecond(tmp_path: Path, micros
     with closing(sqlite3.connect(path)) as connection:
         ((us,),) = connection.execute("SELECT at_us FROM suppression").fetchall()
     assert us == 9_999_999_999 * 1_000_000 + microsecond
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.txt"])
+@pytest.mark.parametrize(
+    ("entry", "row"),
+    [
+        ("bob@example.com", "Bob@example.com"),
+        ("Jose\u0301@example.com", "jos\u00e9@example.com"),
+        ("jos\u00e9@example.com", "JOSE\u0301@example.com"),
+        ("@bu\u0308cher.example", "ann@B\u00dcCHER.example"),
+    ],
+)
+async def test_who_is_listed_is_not_mailed_in_another_spelling(tmp_path: Path, name: str, entry: str, row: str) -> None:
+    """FT-02: at the claim, which looks at the row's own address, and before."""
+    path = listed(tmp_path / name)
+    ledger = await SqliteLedger.open(tmp_path / "l.ledger", name="n", from_domain="example.org", suppressions=[path])
+    async with ledger:
+        await ledger.load(batches([recipient(1, row), recipient(2)]))
+        listed(path, entry)
+        assert [claim.recipient.row for claim in await claim_all(ledger)] == [2]
+        assert await ledger.suppress() == 0
+    ledger = await SqliteLedger.open(tmp_path / "m.ledger", name="m", from_domain="example.org", suppressions=[path])
+    async with ledger:
+        await ledger.load(batches([recipient(1, row), recipient(2)]))
+        assert await ledger.suppress() == 1
+
+
+def test_an_entry_is_removed_in_any_spelling(tmp_path: Path) -> None:
+    """FT-02: with needless quotes as well; a second spelling is no second entry."""
+    kept = SuppressionList(tmp_path / "no.db")
+    spellings = ["Bob@example.com", "bob@EXAMPLE.com", '"bob"@example.com', '"b\\ob"@example.com']
+    assert kept.add(map(Suppressed, spellings)) == 1
+    assert kept.entries() == [Suppressed("Bob@example.com")]
+    assert kept.remove(["BOB@example.com"]) == 1
+    assert kept.entries() == []
+
+
+def test_quotes_alone_do_not_stand_for_a_domain(tmp_path: Path) -> None:
+    """FT-02: `""@example.com` is an address, of which nothing is left without its quotes."""
+    kept = SuppressionList(tmp_path / "no.db")
+    kept.add([Suppressed('""@example.com')])
+    assert kept.reasons(["@example.com", '""@example.com']) == {'""@example.com': ""}
+
+
+def old_list(path: Path, *rows: tuple[str, str, str]) -> SuppressionList:
+    """A list as asyncsmtp 0.1.0 made it: key, address and reason, in the order of their times."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            "CREATE TABLE suppression (key TEXT PRIMARY KEY, address TEXT NOT NULL, reason TEXT NOT NULL,"
+            " at_us BIGINT NOT NULL) WITHOUT ROWID"
+        )
+        connection.execute(f"PRAGMA application_id = {0x61535550}")
+        rows_at = [(*row, at) for at, row in enumerate(rows)]
+        connection.executemany("INSERT INTO suppression VALUES (?, ?, ?, ?)", rows_at)
+    return SuppressionList(path)
+
+
+OLD = [
+    ("Bob@example.com", "Bob@EXAMPLE.com", "first"),
+    ("bob@example.com", "bob@example.com", "second"),
+    ("@example.net", "@example.net", ""),
+    ("jose\u0301@example.com", "jose\u0301@example.com", ""),
+]
+
+
+@pytest.mark.parametrize("use", ["reasons", "entries", "add", "remove", "check"])
+def test_an_older_list_is_upgraded_by_whatever_opens_it(tmp_path: Path, use: str) -> None:
+    """FT-02: of two spellings the first has the reason; nobody is lost."""
+    kept = old_list(tmp_path / "no.db", *OLD)
+    if use == "reasons":
+        assert kept.reasons(["bob@example.com"]) == {"bob@example.com": "first"}
+    elif use == "add":
+        assert kept.add([Suppressed("BOB@example.com", "third")]) == 0
+    elif use == "remove":
+        assert kept.remove(["nobody@example.com"]) == 0
+    else:
+        getattr(kept, use)()
+    assert kept.reasons(["bob@example.com", "jos\u00e9@example.com", "@example.net"]) == {
+        "bob@example.com": "first",
+        "jos\u00e9@example.com": "",
+        "@example.net": "",
+    }
+    assert kept.remove(["bOb@example.com"]) == 2, "both spellings"
+    assert kept.reasons(["bob@example.com"]) == {}
+
+
+def test_an_older_program_finds_whom_it_found_before(tmp_path: Path) -> None:
+    """FT-02: version 0.1.0 may still run a campaign. Its entries would have no key of today: it cannot add any."""
+    kept = old_list(tmp_path / "no.db", *OLD)
+    kept.add([Suppressed("Ann@example.com", "new")])
+    with closing(sqlite3.connect(kept.path)) as connection:
+        found = connection.execute("SELECT key, reason FROM suppression ORDER BY at_us").fetchall()
+        assert found == [*((key, reason) for key, _, reason in OLD), ("Ann@example.com", "new")]
+        with pytest.raises(sqlite3.OperationalError, match="5 columns but 4 values"):
+            connection.execute("INSERT INTO suppression VALUES ('x@example.com', '', '', 0) ON CONFLICT DO NOTHING")
+
+
+def test_an_upgrade_that_is_interrupted_leaves_the_older_list(tmp_path: Path) -> None:
+    """FT-02: it is one transaction."""
+    kept = old_list(tmp_path / "no.db", *OLD)
+    with closing(sqlite3.connect(kept.path)) as connection:
+        stop = "BEFORE UPDATE ON suppression WHEN old.key LIKE 'jos%' BEGIN SELECT RAISE(ABORT, 'stopped'); END"
+        connection.execute(f"CREATE TRIGGER stop {stop}")
+        with pytest.raises(SuppressionError, match="stopped"):
+            kept.check()
+        assert len(connection.execute("SELECT * FROM suppression").fetchall()[0]) == 4
+        connection.execute("DROP TRIGGER stop")
+    assert kept.reasons(["bob@example.com"]) == {"bob@example.com": "first"}
+
+
+def test_a_list_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """FT-02: its keys may mean something else."""
+    kept = SuppressionList(tmp_path / "no.db")
+    kept.create()
+    with closing(sqlite3.connect(kept.path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(SuppressionError, match=r"no\.db is of a newer asyncsmtp \(schema 2\): upgrade asyncsmtp"):
+        kept.reasons(["ann@example.com"])
+
+
+def test_an_older_list_that_cannot_be_written_stops_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FT-02: it is not read by other keys than its own. Opened read-only, as without the right to write."""
+    kept = old_list(tmp_path / "no.db", *OLD)
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda place, **named: connect(place.replace("mode=rw", "mode=ro"), **named)
+    )
+    with pytest.raises(SuppressionError, match=r"cannot be written to be upgraded: run this once as its owner: asyncs"):
+        kept.check()
+
+
+TEXT = st.text("aBbZz\u00df\u0130\u0131\u00e9E\u0301\u03a3\u03c2\u1e9e\u01c4\u212b\u13a0\uab70", min_size=1, max_size=8)
+
+
+@given(TEXT)
+def test_a_key_is_the_key_of_all_its_spellings(local: str) -> None:
+    """FT-02: idempotent, whatever the letters; each normal form and each case has the same one."""
+    key = parse_key(f"{local}@example.com")
+    assert parse_key(key) == key
+    for form in ("NFC", "NFD"):
+        assert parse_key(f"{unicodedata.normalize(form, local)}@example.com") == key
+    assert parse_key(f"{local.casefold()}@example.com") == key

@@ -50,7 +50,7 @@ def test_reports_are_read_from_a_mailbox_and_marked_only_when_asked(
     """The row is rejected; a mail that is no report stays unseen; nothing is deleted."""
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", PASSWORD)
     dovecot.put(ADA, [returned(sent["ann@example.org"]), b"Subject: hello\n\nNo report.\n"])
-    words = ("bounces", campaign, "--from", url(dovecot), "--ca-file", dovecot.ca_file)
+    words = ("bounces", campaign, "--inbox", url(dovecot), "--ca-file", dovecot.ca_file)
     ended = command(*words)
     assert ended.code == 0, ended.err
     assert "1 failure in imaps://ada@example.com@localhost:" in ended.err
@@ -104,7 +104,7 @@ def test_a_wrong_password_a_wrong_authority_and_a_server_that_is_gone_are_report
     """77, 69 and 69; the password of one who is refused is not printed."""
     assert sent
     monkeypatch.setenv("ASYNCSMTP_PASSWORD", "wrong horse")
-    words = ("bounces", campaign, "--from", url(dovecot))
+    words = ("bounces", campaign, "--inbox", url(dovecot))
     refused = command(*words, "--ca-file", dovecot.ca_file)
     assert refused.code == 77
     assert "the login is refused" in refused.sentence
@@ -112,6 +112,6 @@ def test_a_wrong_password_a_wrong_authority_and_a_server_that_is_gone_are_report
     strange = command(*words)
     assert strange.code == 69
     assert "the certificate is refused" in strange.sentence
-    gone = command("bounces", campaign, "--from", "imaps://ada@127.0.0.1:1/INBOX")
+    gone = command("bounces", campaign, "--inbox", "imaps://ada@127.0.0.1:1/INBOX")
     assert gone.code == 69
     assert "refused" in gone.sentence

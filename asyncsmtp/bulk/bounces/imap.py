@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES
-from asyncsmtp.client.config.relay import parse_host_port, split_url
+from asyncsmtp.client.config.hostport import parse_host_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument, MissingDependency
 from asyncsmtp.protocol.auth.credentials import Secret
+from asyncsmtp.protocol.masking import SecretMask
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from imapclient import IMAPClient
 
-__all__ = ["ImapFolder", "ImapUrl", "LoginRefused"]
+__all__ = ["REPLY_TIMEOUT", "ImapFolder", "ImapUrl", "LoginRefused", "make_context"]
 
 REPLY_TIMEOUT = 60.0  # seconds
 SEARCH_BATCH = 5_000  # messages of one search
@@ -97,7 +98,7 @@ class ImapFolder:
             raise MissingDependency("reading a mailbox by IMAP", "asyncsmtp[imap]") from None
         url = self._url
         try:
-            context = _context(self._ca_file)
+            context = make_context(self._ca_file)
             client = IMAPClient(url.host, url.port, ssl=True, ssl_context=context, timeout=REPLY_TIMEOUT)
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(f"{url}: the certificate is refused: {error.verify_message}") from error
@@ -110,17 +111,21 @@ class ImapFolder:
             self._messages = int(found[b"EXISTS"])
         except LoginError as error:
             client.shutdown()
-            raise LoginRefused(f"{url}: the login is refused: {safe_text(str(error), 200)}") from None
+            raise LoginRefused(f"{url}: the login is refused: {self._describe(error)}") from None
         except IMAPClientError as error:
             client.shutdown()
             if isinstance(error, client.AbortError):
                 raise _lost(url, error) from error
-            raise InvalidArgument(f"{url} cannot be opened: {safe_text(str(error), 200)}") from error
+            raise InvalidArgument(f"{url} cannot be opened: {self._describe(error)}") from error
         except OSError as error:
             client.shutdown()
             raise _lost(url, error) from error
         self._client = client
         return self
+
+    def _describe(self, error: Exception) -> str:
+        """Return the words of the server, which may echo the password."""
+        return safe_text(SecretMask(self._password.reveal().encode()).mask_text(str(error)), 200)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -172,7 +177,8 @@ def _translate_errors(url: ImapUrl) -> Iterator[None]:
         raise _lost(url, error) from error
 
 
-def _context(ca_file: Path | None) -> ssl.SSLContext:
+def make_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities, and those of a file."""
     try:
         context = ssl.create_default_context()
         if ca_file is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+import tracemalloc
+from binascii import b2a_base64
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.bounces.dsn import Bounce, parse_dsn, read_mail_files
+from asyncsmtp.bulk.bounces.dsn import MAX_DSN_BYTES, Bounce, parse_dsn, read_mail_files
 from asyncsmtp.errors import InvalidArgument
 
 REPORT = """\
@@ -114,3 +119,176 @@ def test_mailboxes_of_every_kind_give_the_same_messages(tmp_path: Path) -> None:
     assert (maildir / "new" / "1").exists()
     with pytest.raises(InvalidArgument, match="cannot be read: no such file"):
         list(read_mail_files(tmp_path / "none"))
+
+
+def status(*lines: str, text: str = "It failed.") -> bytes:
+    """A report whose delivery status has these lines."""
+    parts = ["Content-Type: multipart/report; boundary=b", "", "--b", "", text, "--b"]
+    return "\r\n".join([*parts, "Content-Type: message/delivery-status", "", *lines, "", "--b--", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (
+            "Final-Recipient: rfc822; ann@example.net",
+            "Action: failed (bad destination mailbox address)",
+            "Status: 5.1.1",
+        ),
+        ("Final-Recipient: rfc822; ann@example.net", "Action:   FAILED ", "Status: 5.1.1 (no such user)"),
+        ("Final-recipient: rfc822;ann@example.net", "Action: failure", "Status: 5.1.1"),
+        ("Final-Recipient: <ann@example.net>", "Action: error", "Status:5.1.1"),
+        ("Final-Recipient: rfc822; ann@example.net", "Status: 5.1.1"),
+        (
+            "Original-Recipient: rfc822; ann@example.net",
+            "Action: failed",
+            "Diagnostic-Code: SMTP; 550 5.1.1 User unknown",
+        ),
+        (
+            *("Reporting-MTA: dns; mx.example.net", "", "", "Final-Recipient: rfc822; ann@example.net"),
+            *(
+                "Action: failed",
+                "Status: 5.0.0",
+                "Diagnostic-Code: x-postfix; host mx.example.net",
+                "said: 550 5.1.1 no",
+            ),
+        ),
+        (
+            "Reporting-MTA: dns; mx.example.net",
+            "Final-Recipient: rfc822; ann@example.net",
+            "Action: failed",
+            "Status: 5.1.1",
+        ),
+    ],
+)
+def test_a_report_is_read_although_it_is_not_quite_one(lines: tuple[str, ...]) -> None:
+    """FT-03: comments, other words for failed, no Action, no type, a lost fold, no blank line before a recipient."""
+    (bounce,) = parse_dsn(status(*lines))
+    assert (bounce.recipient, bounce.failed, bounce.status, bounce.permanent) == (
+        "ann@example.net",
+        True,
+        "5.1.1",
+        True,
+    )
+
+
+def test_two_recipients_in_one_group_are_two() -> None:
+    """FT-03: the fault of one is not the other's."""
+    lines = ("Original-Recipient: rfc822; a@x.example", "Final-Recipient: rfc822; a@x.example", "Action: failed")
+    others = ("Final-Recipient: rfc822; b@x.example", "Action: failed", "Status: 5.1.1")
+    first, second = parse_dsn(status(*lines, "Status: 5.2.2", *others))
+    assert (first.recipient, first.permanent) == ("a@x.example", False)
+    assert (second.recipient, second.permanent) == ("b@x.example", True)
+
+
+def test_where_the_diagnostic_is_missing_the_text_has_the_words() -> None:
+    """FT-03: of a report on one recipient; several recipients have one text."""
+    group = ("Final-Recipient: rfc822; ann@example.net", "Action: failed", "Status: 5.0.0")
+    text = "Hi!\r\n\r\nann@example.net: 550 5.1.1 <ann@example.net>: user unknown\r\n"
+    (bounce,) = parse_dsn(status(*group, text=text))
+    assert (bounce.words, bounce.permanent) == ("ann@example.net: 550 5.1.1 <ann@example.net>: user unknown", True)
+    assert [found.permanent for found in parse_dsn(status(*group, "", *group, text=text))] == [False, False]
+
+
+@pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
+def test_an_encoded_status_is_decoded(encoding: str) -> None:
+    """FT-03: RFC 3464 forbids it, and some do it."""
+    fields = b"Final-Recipient: rfc822; ann@example.net\nAction: failed\nStatus: 5.1.1\n"
+    body = {"base64": b2a_base64(fields), "quoted-printable": fields.replace(b": ", b":=20").replace(b"net", b"n=\net")}
+    head = b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n"
+    data = head + b"Content-Transfer-Encoding: " + encoding.encode() + b"\n\n" + body[encoding] + b"\n--b--\n"
+    (bounce,) = parse_dsn(data)
+    assert (bounce.recipient, bounce.status) == ("ann@example.net", "5.1.1")
+
+
+def test_line_ends_of_every_kind_are_read() -> None:
+    """FT-56: also those of files that somebody has converted."""
+    lines = report().replace(b"\r\n", b"\n")
+    for end in (b"\n", b"\r\n", b"\r"):
+        assert [bounce.status for bounce in parse_dsn(lines.replace(b"\n", end))] == ["5.1.1", "4.4.1"]
+
+
+NESTED = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(200))
+STATUS = b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n"
+HOSTILE = {
+    "multiparts in multiparts": NESTED + b"x\n" * 900_000,
+    "one boundary for all": b"Content-Type: multipart/mixed; boundary=b\n\n--b\n" * 40_000,
+    "messages in messages": b"Content-Type: message/rfc822\n\n" * 60_000,
+    "empty parts": b"Content-Type: multipart/report; boundary=b\n\n" + b"--b\n" * 500_000,
+    "recipients": STATUS + b"Final-Recipient: rfc822; a@b.example\nAction: failed\n\n" * 40_000,
+    "lost folds": STATUS + b"Action: failed\nDiagnostic-Code: x\n" + b"a\n" * 900_000,
+    "words": STATUS + (b"Action: failed\nDiagnostic-Code: " + b"user host a " * 160 + b"\n\n") * 1000,
+    "a header without end": b"To: " + b"a" * 2_000_000,
+    "a parameter without end": b"Content-Type: multipart/report" + b'; x="' * 30_000 + b"\n\n",
+    "addresses": b"To: " + b"a@b.example, " * 100_000,
+    "blanks": b" \t" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_message_holds_up_the_reader(name: str) -> None:
+    """FT-56: ninety nested multiparts took the standard library's parser 64 s; memory is a few times the message."""
+    tracemalloc.start()
+    try:
+        began = time.process_time()
+        found = list(parse_dsn(HOSTILE[name]))
+        took = time.process_time() - began
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) <= 1001
+    assert took < 30  # ten times what it takes
+    assert peak < 16 * MAX_DSN_BYTES
+
+
+def test_a_report_within_the_bounds_is_found() -> None:
+    """FT-56: forwarded by a mailing list that wraps it, and behind forty other parts."""
+    wrapped = b"Content-Type: multipart/mixed; boundary=o\n\n" + b"--o\n\nfooter\n" * 40
+    wrapped += b"--o\nContent-Type: message/rfc822\n\n" + report() + b"\n--o--\n"
+    assert [bounce.status for bounce in parse_dsn(wrapped)] == ["5.1.1", "4.4.1"]
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """FT-56: no FIFO, for whose writer nobody waits, device, socket, folder or link to nothing; a link to a file is."""
+    inbox = tmp_path / "inbox"
+    (inbox / "folder").mkdir(parents=True)
+    os.mkfifo(inbox / "fifo")
+    (inbox / "link").symlink_to(inbox / "fifo")
+    (inbox / "zero").symlink_to("/dev/zero")
+    (inbox / "gone").symlink_to("nowhere")
+    (inbox / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(inbox / "socket"))
+    (tmp_path / "report").write_bytes(report())
+    (inbox / "report").symlink_to(tmp_path / "report")
+    assert list(read_mail_files(inbox)) == [report()]
+    for name in ("fifo", "link", "zero"):
+        with pytest.raises(InvalidArgument, match=f"{name} is not a regular file: name a Maildir, an mbox file or a "):
+            list(read_mail_files(inbox / name))
+
+
+@pytest.mark.parametrize("beginning", [b"From - Sun\n", b""])
+def test_a_line_without_end_is_not_kept_in_memory(tmp_path: Path, beginning: bytes) -> None:
+    """FT-56: an mbox file with a line of 256 MB; the message behind it is read."""
+    mbox = tmp_path / "mbox"
+    mbox.write_bytes(beginning + report())
+    os.truncate(mbox, 256 * 1024 * 1024)
+    with mbox.open("ab") as file:
+        file.write(b"\n\nFrom - Sun\n" + report())
+    tracemalloc.start()
+    try:
+        sizes = [(len(data), len(list(parse_dsn(data)))) for data in read_mail_files(mbox)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [number for _, number in sizes] == [2, 2]
+    assert max(size for size, _ in sizes) < 2 * MAX_DSN_BYTES
+    assert peak < 16 * MAX_DSN_BYTES
+
+
+def test_a_line_that_is_read_in_pieces_is_one_line(tmp_path: Path) -> None:
+    """FT-56: its later pieces begin no message, and are not unquoted."""
+    mbox = tmp_path / "mbox"
+    long = b"x" * (64 * 1024) + b"From here\n" + b"y" * (64 * 1024) + b">From there\n"
+    mbox.write_bytes(b"From - Sun\nSubject: a\n\n\n" + long + b"\nFrom - Sun\nSubject: b\n\n")
+    assert list(read_mail_files(mbox)) == [b"Subject: a\n\n\n" + long + b"\n", b"Subject: b\n\n"]
