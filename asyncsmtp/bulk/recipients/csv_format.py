@@ -1,13 +1,11 @@
-"""CSV (RFC 4180 §2) and JSON lines: encodings, incremental reading, writing, and formula escaping."""
+"""CSV (RFC 4180 §2) and JSON lines: incremental reading, writing, and formula escaping."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,42 +15,56 @@ from asyncsmtp.protocol.replies import safe_text
 __all__ = [
     "MAX_CELL",
     "MAX_RECORD",
-    "UTF_8",
     "JsonLinesReader",
     "Record",
     "RecordReader",
     "RecordSource",
-    "TextDecoder",
-    "count_line_ends",
-    "detect_encoding",
     "escape_apostrophe",
     "escape_formula",
     "format_record",
     "may_contain_escaped",
-    "normalize_encoding",
     "unescape_formula",
 ]
 
 _LINE_END = "\r\n"
-_STARTS = "[=+\\-@\t\r\0]"
-_FORMULA = re.compile(f"'*{_STARTS}")  # with its apostrophes, so that one more or one less can always be told apart
-_ESCAPED = re.compile(f"'+{_STARTS}")
-_HINT = re.compile(f"'{_STARTS}")  # linear time also in a text of nothing but apostrophes
+
+# Where a spreadsheet looks for a formula. One that expects another delimiter than ours begins a cell after each `;`,
+# tab or `|`, and after each line end, since our quotes mean nothing to it. What it skips before a formula are blanks,
+# quotes, and control, format and other invisible characters. Many programs make ASCII of fullwidth and small signs.
+# The apostrophes belong to the pattern, so that one more or one less can always be told apart.
+_SEPARATORS = ";|\t\r\n"
+_SIGN = r"[=+\-@\u207a-\u207c\u208a-\u208c\u2212\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20]"
+_SKIPPED = (
+    '[\\x00-\\x08\\x0b\\x0c\\x0e-\\x20"\\x7f-\\xa0\\xad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f'
+    "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb]"
+)
+_FORMULA = rf"{_SKIPPED}*{_SIGN}"
+_PLACE = rf"(?:\A|(?<=[{_SEPARATORS}]))"
+# A tab, CR or NUL at the beginning of a cell is escaped by itself.
+_UNESCAPED = re.compile(rf"{_PLACE}(?='*{_FORMULA})|\A(?='*[\t\r\0])")
+_BEGINNING = re.compile(rf"'*(?:{_FORMULA}|\0)")
+_ESCAPED = re.compile(rf"{_PLACE}'(?='*{_FORMULA})|\A'(?='*[\t\r\0])")
+_HINT = re.compile(rf"'(?:{_FORMULA}|[\t\r\0])")  # linear time also in a text of nothing but apostrophes
 
 
 def escape_formula(cell: str) -> str:
-    """Put an apostrophe before a cell that a spreadsheet would evaluate; `unescape_formula` takes it off."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    """Put an apostrophe before whatever a spreadsheet would evaluate; `unescape_formula` takes it off.
+
+    That is the beginning of the cell, and what follows a delimiter of other spreadsheets or a line end in it.
+    """
+    if ";" in cell or "|" in cell or "\n" in cell or "\t" in cell or "\r" in cell:
+        return _UNESCAPED.sub("'", cell)
+    return f"'{cell}" if _BEGINNING.match(cell) else cell  # nearly all cells, six times as fast
 
 
 def escape_apostrophe(cell: str) -> str:
     """Return a cell for programs: as it is, with one apostrophe more where `unescape_formula` would take one off."""
-    return f"'{cell}" if _ESCAPED.match(cell) else cell
+    return _ESCAPED.sub("''", cell) if "'" in cell else cell
 
 
 def unescape_formula(cell: str) -> str:
-    """Return the original cell: of apostrophes right before the start of a formula, one is taken off."""
-    return cell[1:] if _ESCAPED.match(cell) else cell
+    """Return the original cell: of apostrophes right before a formula, one is taken off."""
+    return _ESCAPED.sub("", cell) if "'" in cell else cell
 
 
 def may_contain_escaped(text: str) -> bool:
@@ -80,7 +92,7 @@ class Record(NamedTuple):
     """One record of a file.
 
     Attributes:
-        row: 0 for the header, then from 1. Empty lines are not records and not counted.
+        row: 0 for the header, then from 1. Empty lines and rows of blank cells are not records and not counted.
         line: the physical line on which the record begins, from 1.
         cells: without the apostrophe that keeps a spreadsheet from evaluating one.
         fault: why the cells cannot be trusted; "" when they can.
@@ -110,13 +122,19 @@ class RecordReader:
     `MAX_RECORD` characters, are kept and parsed again with the next piece.
     """
 
-    def __init__(self, name: str, delimiter: str) -> None:
-        """Name the file, for errors."""
+    def __init__(self, name: str, delimiter: str, skip_lines: int = 0) -> None:
+        """Name the file, for errors. `skip_lines`: the number of lines above the header.
+
+        Attributes:
+            blank_line: the line of the last row without a value before the record that was yielded last; 0 for none.
+        """
         self._name = name
         self._delimiter = delimiter
+        self._skip = skip_lines
         self._rest = ""
         self._row = 0
         self._line = 1
+        self.blank_line = 0
 
     def feed(self, text: str, *, final: bool = False) -> Iterator[Record]:
         """Yield each record that `text` completes; run it to its end before the next call.
@@ -130,6 +148,11 @@ class RecordReader:
         lines = list(io.StringIO(text, newline=""))  # ends: CR LF, LF, CR; str.splitlines knows others
         # a last line may go on, and a last CR may be half a CR LF
         tail = lines.pop() if lines and not final and not lines[-1].endswith("\n") else ""
+        if self._skip:
+            skipped = min(self._skip, len(lines))
+            del lines[:skipped]
+            self._skip -= skipped
+            self._line += skipped
         reader = csv.reader(_lines_or_raise(lines), delimiter=self._delimiter, strict=True)
         begin = 0
         while True:
@@ -149,9 +172,12 @@ class RecordReader:
                 fault = "has a NUL character: is this text? take it out, or export the file again"
             if escaped:
                 cells = [unescape_formula(cell) for cell in cells]
-            if cells or fault:
+            # the first character decides of nearly every row that it is not blank
+            if fault or (cells and ("!" < cells[0] < "\x7f" or not _are_blank(cells))):
                 yield Record(self._row, self._line + begin, cells, fault)
                 self._row += 1
+            else:
+                self.blank_line = self._line + begin
             begin = end
         self._line += begin
         self._rest = "".join(lines[begin:]) + tail
@@ -179,6 +205,10 @@ class RecordReader:
     def _broken(self, line: int, what: str) -> RecipientError:
         which = f"row {self._row}" if self._row else "the header"
         return RecipientError(f"{self._name}, line {line}: {which} {what}")
+
+
+def _are_blank(cells: Sequence[str]) -> bool:
+    return all(not cell or cell.isspace() for cell in cells)
 
 
 def _lines_or_raise(lines: Sequence[str]) -> Iterator[str]:
@@ -270,158 +300,3 @@ def _cell(value: object) -> str | None:
     if isinstance(value, str):
         return value
     return {None: "", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
-
-
-UTF_8 = "utf-8"
-_GUESS_SAMPLE = 64 * 1024  # bytes that a guess is made from
-_UTF_16_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_UTF_16_PATTERNS = (
-    (re.compile(rb"[^\0]\0[^\0]\0", re.DOTALL), "utf-16-le"),
-    (re.compile(rb"\0[^\0]\0[^\0]", re.DOTALL), "utf-16-be"),
-)
-# The encodings that spreadsheets save, the most frequent first. A guess among hundreds, many of which read a few bytes
-# alike, is often a strange one.
-_LIKELY = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "mac_roman"]
-_MAX_EXTRA_CHAOS = 0.02  # above the best guess, for one that counts as equally likely
-
-
-def normalize_encoding(encoding: str) -> str:
-    """Return Python's name of an encoding. Raises RecipientError: there is none of that name."""
-    try:
-        found = codecs.lookup(encoding)
-        "".encode(found.name)  # an encoding of text, not a compression
-    except (LookupError, UnicodeError, ValueError):
-        raise RecipientError(f"{encoding!r} is not an encoding: give one such as utf-8, cp1252 or utf-16") from None
-    return found.name
-
-
-def detect_encoding(data: bytes, *, whole: bool) -> str | None:
-    """Return the encoding of the beginning of a file; None where it cannot be detected.
-
-    UTF-8 is tried first, then byte order marks, then a guess.
-
-    Args:
-        whole: `data` is the whole file, so that no character can be cut at its end.
-    """
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return None
-    for mark, encoding in _UTF_16_MARKS:
-        if data.startswith(mark):
-            return encoding
-    for pattern, encoding in _UTF_16_PATTERNS:
-        if pattern.match(data):
-            return encoding
-    try:
-        codecs.getincrementaldecoder(UTF_8)().decode(data, whole)
-    except UnicodeDecodeError as error:
-        return _guess(data[max(0, error.start - _GUESS_SAMPLE // 2) :][:_GUESS_SAMPLE])
-    return UTF_8
-
-
-def _guess(data: bytes) -> str | None:
-    from charset_normalizer import from_bytes  # late: start-up time
-
-    if b"\0" in data:
-        return None  # no text
-    found = list(from_bytes(data, cp_isolation=_LIKELY, preemptive_behaviour=False))
-    fit = {
-        name
-        for match in found
-        if match.chaos <= found[0].chaos + _MAX_EXTRA_CHAOS
-        for name in match.could_be_from_charset
-    }
-    return next((codecs.lookup(name).name for name in _LIKELY if name in fit), None)
-
-
-# The beginnings of files that are not UTF-8 text. The longer mark stands first.
-_OTHER_ENCODINGS = (
-    (re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff"), "UTF-32"),
-    (re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]", re.DOTALL), "UTF-16"),
-)
-_OTHER_FORMATS = (
-    (b"PK\x03\x04", "a workbook or a ZIP archive"),
-    (b"\xd0\xcf\x11\xe0", "a workbook of an old Excel"),
-    (b"\x1f\x8b", "compressed"),
-    (b"%PDF", "a PDF"),
-)
-_MAX_MARK = 4  # bytes of the longest of these
-
-
-class TextDecoder:
-    """An incremental decoder, with or without a byte order mark, of blocks that may end inside a character."""
-
-    def __init__(self, name: str, encoding: str = UTF_8) -> None:
-        """Name the file, for errors."""
-        self._name = name
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        self._begun = False
-        self._unread = b""
-        self._offset = 0
-        self._lines = 0
-        self._last = ""
-
-    def decode(self, data: bytes, *, final: bool = False) -> str:
-        """Return the text of the next block: of the characters that end in it.
-
-        Raises:
-            RecipientError: not in that encoding; the message has the line, the byte and the remedy.
-        """
-        is_first = not self._begun
-        if is_first:
-            self._unread += data
-            if len(self._unread) < _MAX_MARK and not final:
-                return ""
-            data, self._unread, self._begun = self._unread, b"", True
-            self._refuse_other_formats(data)
-        text = self._text(data, final)
-        self._count(data, text)
-        return text.removeprefix("\ufeff") if is_first else text
-
-    def _text(self, data: bytes, final: bool) -> str:
-        pending = len(self._decoder.getstate()[0])  # bytes of a character that the last block cut
-        try:
-            return self._decoder.decode(data, final)
-        except UnicodeDecodeError as error:
-            before = self._last + error.object[: error.start].decode(self._encoding, "replace")
-            line = 1 + self._lines + count_line_ends(before) - count_line_ends(self._last)
-            raise self._invalid(line, self._offset - pending + error.start, error.object[error.start]) from error
-        except UnicodeError as error:  # of UTF-16, without a byte order mark
-            raise RecipientError(f"{self._name} is not {self._encoding}: save it as “CSV UTF-8”") from error
-
-    def _count(self, data: bytes, text: str) -> None:
-        self._offset += len(data)
-        self._lines += (
-            count_line_ends(self._last + text) - count_line_ends(self._last) if self._last else count_line_ends(text)
-        )
-        self._last = "\r" if text.endswith("\r") or (not text and self._last) else ""
-
-    def _refuse_other_formats(self, data: bytes) -> None:
-        for mark, encoding in _OTHER_ENCODINGS if self._encoding == UTF_8 else ():
-            if mark.match(data):
-                raise RecipientError(
-                    f"{self._name} is {encoding}, not UTF-8: save it as “CSV UTF-8”, "
-                    f"or convert it: iconv -f {encoding} -t UTF-8 {shlex.quote(self._name)} > utf8.csv"
-                )
-        for beginning, kind in _OTHER_FORMATS:
-            if data.startswith(beginning):
-                raise RecipientError(f"{self._name} is {kind}, not a CSV: save or export it as “CSV UTF-8”")
-
-    def _invalid(self, line: int, offset: int, value: int) -> RecipientError:
-        if self._encoding != UTF_8:
-            return RecipientError(
-                f"{self._name}, line {line}: byte 0x{value:02X} at offset {offset} is not {self._encoding}: "
-                "name the encoding with encoding=, or save the file as “CSV UTF-8”"
-            )
-        perhaps = bytes((value,)).decode("cp1252", "ignore")
-        meant = f" (“{perhaps}” in Windows-1252)" if perhaps.isprintable() and perhaps else ""
-        return RecipientError(
-            f"{self._name}, line {line}: byte 0x{value:02X}{meant} at offset {offset} is not UTF-8: save the file as "
-            f"“CSV UTF-8”, or name its encoding, such as cp1252, with encoding="
-        )
-
-
-def count_line_ends(text: str) -> int:
-    """Return the number of lines that end in `text`, with CR LF, LF or CR."""
-    ends = text.count("\n")
-    return ends + text.count("\r") - text.count("\r\n") if "\r" in text else ends

@@ -3,87 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import hashlib
-import io
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
 
 import aiofiles
 
 from asyncsmtp.bulk.recipients.column_header import SAMPLE, ColumnHeader, find_column, parse_columns, read_header
-from asyncsmtp.bulk.recipients.csv_format import (
-    UTF_8,
-    JsonLinesReader,
-    RecordReader,
-    RecordSource,
-    TextDecoder,
-    detect_encoding,
-    normalize_encoding,
-)
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowRules, RowValidator
-from asyncsmtp.errors import MissingDependency, RecipientError, check_type
+from asyncsmtp.bulk.recipients.csv_format import JsonLinesReader, RecordReader, RecordSource
+from asyncsmtp.bulk.recipients.recipient import BELOW_TABLE, Problem, Recipient, RowRules, RowValidator, may_be_footer
+from asyncsmtp.bulk.recipients.text_encoding import UTF_8, TextDecoder, detect_encoding, normalize_encoding
+from asyncsmtp.errors import RecipientError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["DELIMITER", "SUFFIXES", "RecipientFile", "hash_file", "read_as_csv"]
+__all__ = ["SUFFIXES", "RecipientFile", "hash_file"]
 
-DELIMITER = ","
 SUFFIXES = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
-_CHUNK_ROWS = 500  # of one piece of text
-
-_Cell = str | int | float | bool | time | date | datetime | timedelta
-
-
-def read_as_csv(path: str, name: str) -> Iterator[str]:
-    """Yield the text, in pieces; blocks. An empty row is an empty line, so that lines are the rows of the sheet.
-
-    Raises:
-        MissingDependency: python-calamine is missing.
-        RecipientError: not a workbook, or a protected one.
-    """
-    try:
-        import python_calamine  # an extra
-    except ImportError:
-        raise MissingDependency(f"reading the workbook {name}", "asyncsmtp[xlsx]") from None
-    try:
-        sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
-    except Exception as error:  # the library documents no exceptions
-        why = f"cannot be read as a workbook ({safe_text(str(error), 100)})"
-        raise RecipientError(f"{name} {why}: save it as CSV, or again as .xlsx") from error
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=DELIMITER, lineterminator="\r\n")
-    for number, row in enumerate(sheet.iter_rows(), 1):
-        cells = [_text(cell) for cell in row]
-        if any(cells):
-            writer.writerow(cells)
-        else:
-            text.write("\r\n")
-        if not number % _CHUNK_ROWS:
-            yield text.getvalue()
-            text.seek(0)
-            text.truncate()
-    yield text.getvalue()
-
-
-def _text(cell: _Cell) -> str:
-    """Return a cell as displayed, except for its format: whole numbers without a point, times by ISO 8601."""
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    if isinstance(cell, datetime) and cell.time() == time(0):
-        return cell.date().isoformat()
-    return cell.isoformat(" ") if isinstance(cell, datetime) else str(cell)
-
-
 _BLOCK = 256 * 1024  # bytes of one read
 _NO_DELIMITERS = '"\r\n\0'
+_MAX_FOOTER = 20  # rows below the table
 _ROWS_PER_STEP = 64  # validated before other tasks of the loop may run: half a millisecond
 
 
@@ -108,6 +49,7 @@ class RecipientFile:
         email: str | None = None,
         delimiter: str | None = None,
         encoding: str | None = None,
+        skip_lines: int | None = None,
         rules: RowRules | None = None,
         block: int = _BLOCK,
     ) -> None:
@@ -115,8 +57,9 @@ class RecipientFile:
 
         Args:
             email: the column of the address; None to guess it, see `header().guessed`.
-            delimiter: one character; None to detect it.
+            delimiter: one character; None for the one that a first line `sep=;` names, or to detect it.
             encoding: such as cp1252; None to detect it.
+            skip_lines: the number of lines above the header, such as those of a title; None to find the header.
             block: bytes of one read.
         Raises:
             RecipientError: the delimiter or the encoding is not valid.
@@ -125,6 +68,9 @@ class RecipientFile:
         check_type("email", email, str, None)
         check_type("delimiter", delimiter, str, None)
         check_type("encoding", encoding, str, None)
+        check_type("skip_lines", skip_lines, int, None)
+        if skip_lines is not None and skip_lines < 0:
+            raise RecipientError(f"skip_lines= is {skip_lines}: give a number of lines from 0")
         if delimiter is not None and (len(delimiter) != 1 or delimiter in _NO_DELIMITERS):
             raise RecipientError(f"{delimiter!r} is not a valid delimiter: give one character, such as ; or a tab")
         self.path = os.fspath(path)
@@ -135,11 +81,12 @@ class RecipientFile:
         self.digest: str | None = None
         self._email = email
         self._delimiter = delimiter
+        self._skip_lines = skip_lines
         self._encoding = None if encoding is None else normalize_encoding(encoding)
         self._json = self.path.lower().endswith((".jsonl", ".ndjson"))
         self._workbook = self.path.lower().endswith(SUFFIXES)
         if self._workbook:
-            self._delimiter, self._encoding = DELIMITER, UTF_8
+            self._delimiter, self._encoding = ",", UTF_8
         self._block = block
         self._header: ColumnHeader | None = None
 
@@ -159,6 +106,7 @@ class RecipientFile:
                 delimiter=self._delimiter,
                 email=self._email,
                 reader=JsonLinesReader(self.name) if self._json else None,
+                skip_lines=self._skip_lines,
             )
             guessed = "" if given is not None or self._encoding in (None, UTF_8) else str(self._encoding)
             self._header = replace(header, encoding=guessed)
@@ -188,11 +136,12 @@ class RecipientFile:
         header = await self.header()
         names = {column: self.renames.get(column, column) for column in header.columns}
         validator = RowValidator(tuple(names.values()), names[header.email], self.rules)
-        reader: RecordSource = RecordReader(self.name, header.delimiter)
-        if self._json:
-            reader = JsonLinesReader(self.name, all_keys=self.all_keys)
+        csv_reader = RecordReader(self.name, header.delimiter, header.skipped_lines)
+        reader: RecordSource = JsonLinesReader(self.name, all_keys=self.all_keys) if self._json else csv_reader
+        width = len(header.columns)
         digest = hashlib.sha256()
         batch: list[Recipient | Problem] = []
+        footer: list[Problem] = []  # rows that are below the table if no recipient follows
         async with aclosing(self._texts(digest.update)) as texts:
             async for text, final in texts:
                 for record in reader.feed(text, final=final):
@@ -200,14 +149,26 @@ class RecipientFile:
                         if parse_columns(self.name, record) != header.columns:
                             raise self._changed()
                         continue
-                    batch.append(validator.validate(record))
+                    row = validator.validate(record)
+                    if footer or isinstance(row, Problem):
+                        if (
+                            isinstance(row, Problem)
+                            and not (row.left_out or self._json or len(footer) == _MAX_FOOTER)
+                            and may_be_footer(record, width, record.line - 1 if footer else csv_reader.blank_line)
+                        ):
+                            footer.append(row)
+                            continue
+                        batch += footer
+                        footer = []
+                    batch.append(row)
                     if not record.row % _ROWS_PER_STEP:
                         await asyncio.sleep(0)
-                    if len(batch) >= size:
-                        yield batch
-                        batch = []
-        if batch:
-            yield batch
+                    while len(batch) >= size:
+                        yield batch[:size]
+                        batch = batch[size:]
+        batch += [replace(row, reason=BELOW_TABLE, left_out=True) for row in footer]
+        for begin in range(0, len(batch), size):
+            yield batch[begin : begin + size]
         if self.digest not in (None, digest.hexdigest()):
             raise self._changed()
         self.digest = digest.hexdigest()
@@ -246,9 +207,14 @@ class RecipientFile:
         if decoder is not None:
             yield decoder.decode(b"", final=True), True
             return
-        pieces = await asyncio.to_thread(read_as_csv, self.path, self.name)
-        while piece := await asyncio.to_thread(next, pieces, ""):
-            yield piece, False
+        from asyncsmtp.bulk.recipients.spreadsheet import SheetReader  # late: start-up time
+
+        sheet = SheetReader(self.path, self.name)
+        try:
+            while piece := await asyncio.to_thread(sheet.read):
+                yield piece, False
+        finally:
+            await asyncio.to_thread(sheet.close)  # the end of a large process takes a while
         yield "", True
 
     def _changed(self) -> RecipientError:

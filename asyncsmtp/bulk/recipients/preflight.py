@@ -14,7 +14,7 @@ from typing import TypeVar
 from asyncsmtp.bulk.interfaces import ComposerProtocol, ConvertingComposer, utc_now
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader
 from asyncsmtp.bulk.recipients.file import RecipientFile
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import BELOW_TABLE, Problem, Recipient, address_key
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.message import Message
 
@@ -41,6 +41,7 @@ class PreflightReport:
         remarked: the first few of these.
         first: the first row that would be mailed; None if there is none.
         sample: its message; None without a composer.
+        footer: the rows below the table, which are among those left out.
     """
 
     header: ColumnHeader
@@ -56,6 +57,7 @@ class PreflightReport:
     first: Recipient | None
     sample: Message | None
     left_out: int = 0
+    footer: tuple[Problem, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -107,6 +109,7 @@ async def run_preflight(
     problems, remarked = _FirstFew[Problem](show), _FirstFew[Recipient](show)
     recipients = left_out = 0
     first, sample = None, None
+    footer: list[Problem] = []
     async with aclosing(file.batches()) as batches:
         async for batch in batches:
             for row in batch:
@@ -120,13 +123,14 @@ async def run_preflight(
                     compose = compose - 1 if compose and message is not None else compose
                 if isinstance(row, Recipient):
                     recipients += 1
-                    duplicates.add(row.row, row.mailbox.key)
+                    duplicates.add(row.row, address_key(row.mailbox))
                     if first is None:
                         first, sample = row, message
                     if row.remark:
                         remarked.add(row)
                 elif row.left_out:
                     left_out += 1
+                    footer += [row] if row.reason == BELOW_TABLE else []
                 else:
                     problems.add(row)
     repeats, repeated = await asyncio.to_thread(duplicates.count, show)
@@ -144,6 +148,7 @@ async def run_preflight(
         first=first,
         sample=sample,
         left_out=left_out,
+        footer=tuple(footer),
     )
 
 

@@ -1,7 +1,8 @@
-"""Recipients and problems: the validation of one record, of its address cell, and the filter that selects rows."""
+"""Recipients and problems: validation of a record and its address, the key of an address, the filter of rows."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from copy import copy
@@ -13,13 +14,16 @@ from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
+    "BELOW_TABLE",
     "Problem",
     "Recipient",
     "RowFields",
     "RowFilter",
     "RowRules",
     "RowValidator",
+    "address_key",
     "find_mixed_scripts",
+    "may_be_footer",
     "parse_address_cell",
 ]
 
@@ -50,6 +54,7 @@ class RowFilter:
         self._columns = Columns(columns, aliases)
         self._offset = offset
         self._where = where
+        self.used_columns: frozenset[str] = frozenset()  # that the condition names
         self._condition = None if where is None else self._compile(where)
 
     def __bool__(self) -> bool:
@@ -83,16 +88,26 @@ class RowFilter:
         try:
             parsed: Template = environment.parse("{{" + where + "}}")
             condition = environment.compile_expression(where, undefined_to_none=False)
+            names = sorted(meta.find_undeclared_variables(parsed))
         except TemplateSyntaxError as error:
             raise InvalidArgument(f"where= is not a valid condition: {safe_text(str(error.message), 200)}") from None
-        for name in sorted(meta.find_undeclared_variables(parsed)):
+        except (RecursionError, MemoryError, SyntaxError):  # of Jinja2, of the interpreter's parser and its compiler
+            raise InvalidArgument("where= is nested too deeply: write a shorter condition") from None
+        except ValueError:  # of the interpreter: more than 4,300 digits
+            raise InvalidArgument("where= has a number that is too long: write a shorter one") from None
+        for name in names:
             if name not in self._columns.names and name != "row":
                 advice = self._columns.advice(name)
                 raise InvalidArgument(f"where=: there is no column “{safe_text(name, 60)}”; {advice}")
+        every = "row" in names
+        self.used_columns = frozenset(self._columns.names[name] for name in names if name in self._columns.names)
+        self.used_columns |= frozenset(self._columns.names.values()) if every else frozenset()
         return condition
 
 
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SURROUNDING = " \t\u00a0"  # left round a copied address by spreadsheets and web pages; never a line break
+_DOTS_IN_QUOTES = re.compile(r'"[A-Za-z0-9_+-][A-Za-z0-9._+-]*"')
 _SIMILAR_SCRIPTS = frozenset({"ARMENIAN", "CHEROKEE", "CYRILLIC", "GREEK", "LATIN"})  # have letters that look the same
 
 
@@ -195,6 +210,7 @@ class RowValidator:
         self._email = self._places[email]
         self._rules = rules
         self._one_line = [self._places[name] for name in self._columns if name in rules.one_line]
+        self._has_short_rows = False
 
     def validate(self, record: Record) -> Recipient | Problem:
         """Return the recipient of one record, or the problem with it."""
@@ -215,6 +231,8 @@ class RowValidator:
             mailbox = parse_address_cell(address)
             if not address.isascii():
                 remark = remark or find_mixed_scripts(address)
+            if ".." in address or ".@" in address or '."' in address:
+                remark = remark or _describe_dots(mailbox)
             for place in self._one_line:
                 if "\n" in cells[place] or "\r" in cells[place]:
                     raise RecipientError(f"{self._column(place)} stands in a header and has a line break: remove it")
@@ -248,7 +266,10 @@ class RowValidator:
             first = self._column(self._email if self._email >= have else self._places[needed[0]])
             raise RecipientError(f"{counted}: {first} is missing")
         cells.extend([""] * len(missing))
-        return f"{counted}; the missing ones are not used"
+        if self._has_short_rows:  # spreadsheets leave out the delimiters at the end of many rows
+            return ""
+        self._has_short_rows = True
+        return f"{counted}; the missing ones are not used, nor are those of further rows that are too short"
 
     def _blank(self, cells: Sequence[str]) -> str:
         if not "".join(cells).strip():
@@ -259,24 +280,64 @@ class RowValidator:
         return f"“{safe_text(self._columns[place], 60)}”"
 
 
+# Words at the beginning of a row below a table that is no recipient.
+_FOOTER = re.compile(
+    r"\W*(?:(?:sub|grand )?totals?|sum|summe|gesamt|insgesamt|anzahl|total général|somme|totale|suma|razem|count|"
+    r"exported|generated|created|printed|erstellt|exportiert|confidential|"
+    r"(?:page|seite) [0-9]+|(?:stand|source|quelle)(?= *:))\b|\s*©",
+    re.IGNORECASE,
+)
+BELOW_TABLE = "left out: it is below the table and has no address"
+
+
+def may_be_footer(record: Record, width: int, blank_line: int) -> bool:
+    """Return whether a record without an address may be a footer: a total, a date of export.
+
+    Args:
+        width: the number of columns. blank_line: the line of the last blank row; a footer often follows one.
+    """
+    filled = [cell for cell in record.cells if cell and not cell.isspace()]
+    if record.fault or any("@" in cell for cell in filled) or len(filled) > max(2, width // 2):
+        return False
+    is_apart = blank_line == record.line - 1 and len(filled) <= max(1, width // 2)
+    return is_apart or bool(filled and _FOOTER.match(filled[0]))
+
+
 def parse_address_cell(cell: str) -> Mailbox:
     """Parse the one address in `cell`; surrounding spaces are ignored.
 
     Raises:
         RecipientError: the cell has anything else. Nothing is guessed or cut off, so the address mailed is the one in
-            the cell. Quoted local parts are refused: no list needs them, and they can smuggle parameters into a
-            command.
+            the cell. Quoted local parts are refused unless only their dots need the quotes, as in old addresses of
+            Japanese carriers: others can smuggle parameters into a command.
     """
     text = cell.strip(_SURROUNDING)
     try:
         mailbox = Mailbox.parse(text)
     except RecipientError as error:
         raise RecipientError(_explain(text) or error.reason) from None
-    if mailbox.local[0] == '"':
+    if mailbox.local[0] == '"' and not _DOTS_IN_QUOTES.fullmatch(mailbox.local):
         raise RecipientError(f"{_quote(text)} has a quoted local part, which is not accepted from a file")
     if not mailbox.domain:
         raise RecipientError(f"{_quote(text)} has no domain: write name@domain")
     return mailbox
+
+
+def address_key(mailbox: Mailbox) -> str:
+    """Return the key by which duplicates and suppression lists compare addresses: equal for what one person has.
+
+    The whole address casefolded, in NFC, with the domain in A-labels and without needless quotes. RFC 5321 §2.4 lets
+    a server tell `Bob@` from `bob@`, and `Mailbox.key` does; but who unsubscribed as `bob@` is the person in the row
+    `Bob@`. The key is only compared, never mailed to.
+    """
+    local, domain = mailbox.local, mailbox.domain
+    if local[0] == '"' and (unquoted := _QUOTED_PAIR.sub(r"\1", local[1:-1])):  # RFC 5321 §4.1.2: `"bob"` is `bob`
+        local = unquoted
+    if local.isascii():  # nearly all, and six times as fast
+        return f"{local}@{domain}".lower()
+    # Unicode, definition D145, with NFC for NFD at its end: a canonical caseless match.
+    local = unicodedata.normalize("NFC", unicodedata.normalize("NFD", local).casefold())
+    return f"{local}@{domain.lower()}"
 
 
 def find_mixed_scripts(cell: str) -> str:
@@ -290,6 +351,12 @@ def find_mixed_scripts(cell: str) -> str:
             if len(alike := sorted(scripts & _SIMILAR_SCRIPTS)) > 1:
                 return f"the domain of {_quote(cell)} mixes {' and '.join(map(str.title, alike))} letters: is it meant?"
     return ""
+
+
+def _describe_dots(mailbox: Mailbox) -> str:
+    """Return a remark on a local part that ends with a dot or has two in a row, as some Japanese carriers allowed."""
+    what = "two dots in a row" if ".." in mailbox.local else "a dot before the @"
+    return f"{_quote(mailbox.address)} has {what}, which few servers accept: is it meant?"
 
 
 def _explain(text: str) -> str:

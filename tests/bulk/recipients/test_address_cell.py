@@ -51,12 +51,15 @@ def test_spaces_round_an_address_are_not_part_of_it() -> None:
     [
         ("Bob <bob@example.com>", "keep what is between < and >"),
         ("<bob@example.com>", "keep what is between < and >"),
+        ("<bob@example.com", "keep what is between < and >"),
+        ("bob@example.com>", "keep what is between < and >"),
         ("a@example.com, b@example.com", "more than one address"),
         ("a@example.com;b@example.com", "more than one address"),
         ("a@example.com b@example.com", "more than one address"),
         ("mailto:a@example.com", "mailto:"),
-        ("a@example.com\n", "a line break"),
-        ("a@example.com\r\nBcc: z@example.com", "a line break"),
+        ("a@example.com\n", "a line break: keep one address alone in the cell"),
+        ("a@example.com\rz@example.com", "a line break: keep one address alone in the cell"),
+        ("a@example.com\r\nBcc: z@example.com", "a line break: keep one address alone in the cell"),
         ("a@e@example.com", "not a valid local part"),
         ("@relay.example:b@example.com", "not a valid local part"),
         ("b@example.com (Bob)", "a space"),
@@ -65,6 +68,11 @@ def test_spaces_round_an_address_are_not_part_of_it() -> None:
         ('"foo@p> ORCPT=admin@a"@t.example', "between < and >|quoted local part"),
         ('"a b"@example.com', "quoted local part"),
         ('""@example.com', "quoted local part"),
+        ('"a.@b"@docomo.ne.jp', "quoted local part"),
+        ('".a"@docomo.ne.jp', "quoted local part"),
+        (".a@docomo.ne.jp", "not a valid local part"),
+        ("=?utf-8?q?a?=@example.com", "encoded word"),
+        ("m\ufffdller@example.com", r"U\+FFFD"),
         ("postmaster", "no domain"),
         ("bob", "no @"),
         ("bob@", "not a valid domain"),
@@ -151,6 +159,14 @@ def test_two_spellings_share_a_key_when_they_are_one_mailbox(one: str, other: st
     assert (parse_address_cell(one).key == parse_address_cell(other).key) is same
 
 
+@pytest.mark.parametrize(
+    "cell", ["abc.@docomo.ne.jp", "a..b@ezweb.ne.jp", '"abc."@docomo.ne.jp', '"a..b"@docomo.ne.jp']
+)
+def test_dots_that_carriers_gave_out_are_kept(cell: str) -> None:
+    """FT-46: with quotation marks or without, as the list has them."""
+    assert parse_address_cell(cell).address == cell
+
+
 def test_a_domain_that_mixes_alphabets_is_remarked() -> None:
     """MH-09: “exаmple” with a Cyrillic “а” is a domain, but rarely the one that was meant."""
     assert "Cyrillic and Latin" in find_mixed_scripts("bob@ex\u0430mple.com")
@@ -182,11 +198,11 @@ _CORPUS = [
     ("alice@example.org\\bob@example.com", None),
     ("alice(comment)@example.org", None),
     ("alice@(comment)example.org", None),
-    ("alice @example.org", None),
+    ("alice.@example.org", "alice.@example.org"),
     ("alice@ example.org", None),
     (".alice@example.org", None),
-    ("alice.@example.org", None),
-    ("al..ice@example.org", None),
+    ("alice.@example.org", "alice.@example.org"),
+    ("al..ice@example.org", "al..ice@example.org"),
     ("alice@exa_mple.org", None),
     ("alice@example.org.", None),
     ("alice@[300.1.1.1]", None),

@@ -59,9 +59,9 @@ def test_nameless_columns_at_the_end_are_none() -> None:
     [
         ("", "is empty"),
         (" \n\r\n", "is empty"),
-        (",,\na,b,c\n", "line 1: the header is blank"),
-        ("name,,email\n", "line 1: column 2 has no name"),
-        ("\nname,email,Name,name\n", "line 2: columns 1 and 4 are both named “name”"),
+        (",,\n , \n", "has only blank rows"),
+        ("\nname,email,email\n", "“email \\(column 2\\)” and “email \\(column 3\\)” may each hold the address"),
+        ("name,name,name (column 1),email\n", "line 1: two columns are named “name \\(column 1\\)”"),
         ("name,x\0,email\n", "line 1: the header has a NUL"),
         ('na"me,"em"ail"\n', "line 1: the header has text behind a closing quote"),
         ('"name,email\na,a@example.com\n', "line 1: the header opens a quote that is not closed"),

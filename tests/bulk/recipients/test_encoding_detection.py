@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_format import UTF_8, detect_encoding, normalize_encoding
+from asyncsmtp.bulk.recipients.text_encoding import UTF_8, detect_encoding, normalize_encoding
 from asyncsmtp.errors import RecipientError
 
 GERMAN = "email;name;stadt\nann@example.org;Jörg Müller;Köln\nbob@example.org;Käthe Weiß;Düsseldorf – Süd\n"

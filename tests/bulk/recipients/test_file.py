@@ -39,7 +39,7 @@ async def rows_of(file: RecipientFile, size: int = 500) -> list[Recipient | Prob
 async def test_a_file_as_people_have_it_is_read(tmp_path: Path) -> None:
     """A mark, semicolons, quoted line breaks, three kinds of line ends, no end on the last line."""
     rows = await rows_of(RecipientFile(written(tmp_path, PEOPLE)))
-    assert [(row.row, row.line) for row in rows] == [(1, 2), (2, 5), (3, 6), (4, 7), (5, 8)]
+    assert [(row.row, row.line) for row in rows] == [(1, 2), (2, 5), (3, 6), (4, 8)]
     assert [str(row.mailbox) for row in rows if isinstance(row, Recipient)] == [
         "maria@example.com",
         "bob@xn--bcher-kva.example",
@@ -48,7 +48,7 @@ async def test_a_file_as_people_have_it_is_read(tmp_path: Path) -> None:
     first = rows[0]
     assert isinstance(first, Recipient)
     assert dict(first.fields) == {"Name": "Rossi; Maria", "E-Mail": "maria@example.com", "Ort": 'Via "Roma"\r\n7'}
-    assert [row.row for row in rows if isinstance(row, Problem)] == [3, 4]
+    assert [row.row for row in rows if isinstance(row, Problem)] == [3]
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 5, 7, 64])
@@ -66,7 +66,7 @@ async def test_batches_have_the_size_asked_for_and_none_is_empty(tmp_path: Path,
     """The ledger loads them one by one."""
     file = RecipientFile(written(tmp_path, PEOPLE))
     lengths = [len(batch) async for batch in file.batches(size)]
-    assert sum(lengths) == 5
+    assert sum(lengths) == 4
     assert all(length == size for length in lengths[:-1])
     assert 0 < lengths[-1] <= size
 

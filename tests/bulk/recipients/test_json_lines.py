@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_format import MAX_RECORD, JsonLinesReader, Record
+from asyncsmtp.bulk.recipients.csv_format import MAX_CELL, MAX_RECORD, JsonLinesReader, Record
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem
 from asyncsmtp.errors import RecipientError
@@ -61,6 +61,20 @@ def test_a_line_that_cannot_be_read_costs_its_row_alone(line: str, fault: str) -
 def test_a_first_line_that_is_no_object_names_no_columns(text: str) -> None:
     with pytest.raises(RecipientError, match=r"people\.jsonl, line 1: "):
         records(text)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_may_have_a_million_characters_and_no_more(end: str) -> None:
+    """Its end is not counted, and it may lack one."""
+    most = '{"email": "b@example.org"}'.ljust(MAX_RECORD)
+    assert len(records(GOOD + most + end)) == 4
+    with pytest.raises(RecipientError, match=r"people\.jsonl, line 4: runs past 1048576 characters"):
+        records(GOOD + most + " " + end)
+
+
+def test_a_cell_may_have_128_kib_and_no_more() -> None:
+    found = records("".join(json.dumps({"email": "x" * size}) + "\n" for size in (MAX_CELL, MAX_CELL + 1)))
+    assert [record.fault for record in found[1:]] == ["", "has a cell of more than 131072 characters"]
 
 
 async def test_a_file_of_json_lines_is_a_recipient_file(tmp_path: Path) -> None:

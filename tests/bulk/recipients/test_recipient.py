@@ -66,7 +66,7 @@ def test_a_row_too_short_for_columns_that_nobody_uses_is_mailed_with_a_remark() 
     rules = RowRules(needed=frozenset({"name"}))
     row = judged("Bob", "b@example.com", rules=rules)
     assert isinstance(row, Recipient)
-    assert row.remark == "has 2 cells where the header has 3; the missing ones are not used"
+    assert row.remark.startswith("has 2 cells where the header has 3; the missing ones are not used")
     assert row.fields["city"] == ""
     assert "“email” is missing" in problem("Bob", rules=rules)
 
@@ -97,6 +97,31 @@ def test_a_strange_domain_is_remarked_and_mailed() -> None:
     row = judged("Bob", "bob@ex\u0430mple.com", "Wien")
     assert isinstance(row, Recipient)
     assert "mixes Cyrillic and Latin" in row.remark
+
+
+@pytest.mark.parametrize(
+    ("address", "remark"),
+    [
+        ("abc.@docomo.ne.jp", "has a dot before the @"),
+        ('"abc."@docomo.ne.jp', "has a dot before the @"),
+        ("a..b@docomo.ne.jp", "has two dots in a row"),
+        ("bob.@gmail.com", "has a dot before the @"),
+    ],
+)
+def test_dots_where_the_rfc_has_none_are_remarked_and_mailed(address: str, remark: str) -> None:
+    """FT-46: old addresses of Japanese carriers, or a slip."""
+    row = judged("Bob", address, "Wien")
+    assert isinstance(row, Recipient)
+    assert row.mailbox.address == address
+    assert remark in row.remark
+
+
+@pytest.mark.parametrize("address", ["a.b@example.com", "a@b.example.com"])
+def test_other_dots_are_not_remarked(address: str) -> None:
+    """FT-46: a remark on each row would be read by nobody."""
+    row = judged("Bob", address, "Wien")
+    assert isinstance(row, Recipient)
+    assert row.remark == ""
 
 
 def test_fields_are_a_mapping_that_json_takes_as_a_dict() -> None:

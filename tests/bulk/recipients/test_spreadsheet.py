@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
+import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, datetime, time
+from io import BytesIO
 from pathlib import Path
 
 import openpyxl
 import pytest
 
+from asyncsmtp.bulk.recipients import spreadsheet
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import MissingDependency, RecipientError
@@ -73,4 +80,199 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeyp
     path = workbook(tmp_path / "people.xlsx", ("email",))
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(MissingDependency, match=r"asyncsmtp\[xlsx\]"):
+        await read(path)
+
+
+SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
+
+HEADER = '<row r="1"><c r="A1" t="inlineStr"><is><t>email</t></is></c></row>'
+
+
+def replace_part(path: Path, part: str, pieces: Iterable[str]) -> Path:
+    """Write another content into one part of a workbook, or add it, in pieces."""
+    with zipfile.ZipFile(path) as old:
+        parts = {name: old.read(name) for name in old.namelist() if name != part}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in parts.items():
+            new.writestr(name, data)
+        with new.open(part, "w", force_zip64=True) as file:
+            for piece in pieces:
+                file.write(piece.encode())
+    return path
+
+
+def cells(*references: str, value: str = "<is><t>x@example.org</t></is>") -> str:
+    """Rows with one cell each."""
+    numbers = [reference.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for reference in references]
+    cell = '<c r="{}" t="inlineStr">{}</c>' if value else '<c r="{}" s="1"/>'
+    pairs = zip(numbers, references, strict=True)
+    return "".join(f'<row r="{number}">{cell.format(reference, value)}</row>' for number, reference in pairs)
+
+
+def with_sheet(tmp_path: Path, *rows: str) -> Path:
+    """A workbook whose first sheet has these rows."""
+    path = workbook(tmp_path / "people.xlsx", ("email",))
+    return replace_part(path, "xl/worksheets/sheet1.xml", [SHEET, HEADER, *rows, "</sheetData></worksheet>"])
+
+
+@pytest.mark.parametrize(
+    ("far", "size"),
+    [
+        ("XFD1048576", "1,048,576 rows of 16,384 cells"),
+        ("AZ1048576", "1,048,576 rows of 52 cells"),
+        ("A30000000", "30,000,000 rows of 1 cells"),
+        ("ZZZZ2000", "2,000 rows of 475,254 cells"),
+    ],
+)
+async def test_a_cell_far_away_is_named_and_not_reached(tmp_path: Path, far: str, size: str) -> None:
+    """FT-57: the library asked for half a terabyte, and ended the process."""
+    path = with_sheet(tmp_path, cells("A2", far))
+    with pytest.raises(RecipientError) as caught:
+        await read(path)
+    assert f"people.xlsx has a cell at {far}, so that its sheet has {size}: delete what is far" in caught.value.reason
+
+
+def test_a_sheet_may_have_so_many_cells_and_no_more() -> None:
+    """FT-57: empty ones are counted, since the library makes them all; not read here, for it would."""
+    last = spreadsheet.MAX_CELLS // 25
+    spreadsheet._check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last}')}</sheetData></worksheet>".encode()))
+    with pytest.raises(
+        RecipientError, match=f"a cell at Y{last + 1}, so that its sheet has 1,000,001 rows of 25 cells"
+    ):
+        spreadsheet._check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last + 1}')}</sheetData></worksheet>".encode()))
+
+
+async def test_far_cells_that_do_no_harm_are_allowed(tmp_path: Path) -> None:
+    """FT-57: formats to the last cell, which people have; a wide sheet; a far cell in another sheet; a small table."""
+    path = with_sheet(tmp_path, cells("A2"), cells("XFD1048576", value=""), '<row r="1048576" ht="15"/>')
+    other = [SHEET, cells("XFD1048576"), "</sheetData></worksheet>"]
+    replace_part(path, "xl/worksheets/sheet2.xml", other)
+    assert [row.row for row in await read(path)] == [1]
+    wide = workbook(tmp_path / "wide.xlsx", ("email", *range(500)), ("ann@example.org", *range(500)))
+    (ann,) = await read(wide)
+    assert ann.fields["499"] == "499"
+
+
+@pytest.mark.parametrize(
+    "part", ["xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "xl/media/image1.png", "docProps/x"]
+)
+async def test_a_workbook_that_unpacks_to_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """FT-57: zips of 2 MB ran for minutes; whichever part it is. The limit is lower here, to be quick."""
+    assert spreadsheet.MAX_UNPACKED == 1 << 30
+    monkeypatch.setattr(spreadsheet, "MAX_UNPACKED", 32 << 20)
+    path = workbook(tmp_path / "people.xlsx", ("email",), ("ann@example.org",))
+    assert len(await read(path)) == 1
+    replace_part(path, part, (" " * (16 << 20) for _ in range(2)))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(RecipientError, match=r"people\.xlsx has 32 MiB when it is unpacked, more than 32 MiB: save it"):
+        await read(path)
+
+
+async def test_a_workbook_of_many_files_is_refused(tmp_path: Path) -> None:
+    """FT-57: each of them costs memory, also an empty one."""
+    path = workbook(tmp_path / "people.xlsx", ("email",))
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(10_000):
+            archive.writestr(f"x{number}", b"")
+    with pytest.raises(RecipientError, match=r"people\.xlsx has 10,\d+ files in it, more than any workbook needs"):
+        await read(path)
+
+
+async def test_a_text_that_every_cell_repeats_is_not_written_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FT-57: one shared string of 100 KB, and a thousand cells that show it: a row is too long, or the whole is."""
+    path = workbook(tmp_path / "people.xlsx", ("email",), ("ann@example.org",))
+    head = '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>'
+    replace_part(path, "xl/sharedStrings.xml", [f"{head}{'x' * 100_000}</t></si></sst>"])
+    row = "".join('<c t="s"><v>0</v></c>' for _ in range(20))
+    rows = [f"<row>{row}</row>" for _ in range(50)]
+    replace_part(path, "xl/worksheets/sheet1.xml", [SHEET, HEADER, *rows, "</sheetData></worksheet>"])
+    with pytest.raises(RecipientError, match=r"people\.xlsx, line 2: row 1 runs past 1048576 characters"):
+        await read(path)
+    monkeypatch.setattr(spreadsheet, "MAX_TEXT", 1 << 20)
+    path = workbook(
+        tmp_path / "people.xlsx", ("email", "text"), *[(f"r{n}@example.org", "x" * 1000) for n in range(3000)]
+    )
+    with pytest.raises(RecipientError, match=r"people\.xlsx has more than 1 MiB of text: save it as CSV"):
+        await read(path)
+
+
+def ods(path: Path, rows: int, columns: int) -> Path:
+    """A sheet of OpenDocument with one cell that is repeated."""
+    names = ("office", "table", "text")
+    spaces = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in names)
+    cell = f'<table:table-cell table:number-columns-repeated="{columns}" office:value-type="string"><text:p>x</text:p>'
+    row = f'<table:table-row table:number-rows-repeated="{rows}">{cell}</table:table-cell></table:table-row>'
+    body = f"<office:spreadsheet><table:table table:name='a'>{row}</table:table></office:spreadsheet>"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        archive.writestr(
+            "content.xml",
+            f"<office:document-content {spaces}><office:body>{body}</office:body></office:document-content>",
+        )
+    return path
+
+
+async def test_a_workbook_that_needs_too_much_memory_ends_only_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FT-57: where the size is not checked before; one cell of an .ods is repeated sixty million times."""
+    monkeypatch.setattr(spreadsheet, "MAX_MEMORY", 512 << 20)
+    with pytest.raises(
+        RecipientError, match=r"cannot be read as a workbook: reading it takes more than 512 MiB of mem"
+    ):
+        await read(ods(tmp_path / "people.ods", 6_000, 10_000))
+
+
+async def test_a_workbook_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-57: a limit of its process, since the library cannot be interrupted."""
+    monkeypatch.setattr(spreadsheet, "MAX_CPU_TIME", 1)
+    row = '<c t="inlineStr"><is><t>x</t></is></c>' * 6
+    path = with_sheet(tmp_path, f"<row>{row}</row>" * 1_000_000)
+    with pytest.raises(RecipientError, match="cannot be read as a workbook: reading it takes more than 1 seconds"):
+        await read(path)
+
+
+def children() -> set[str]:
+    """The processes whose parent this one is, dead ones that nobody waited for included; servers of other tests too."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if path.read_text(errors="replace").rpartition(")")[2].split()[1] == str(os.getpid()):
+                found.add(path.parent.name)
+    return found
+
+
+async def test_what_is_left_early_leaves_no_process(tmp_path: Path) -> None:
+    """FT-57: neither a reader that goes away, nor one that is cancelled."""
+    before = children()
+    path = workbook(tmp_path / "people.xlsx", ("email",), *[(f"r{n}@example.org",) for n in range(3000)])
+    batches = RecipientFile(path).batches()
+    assert len(await anext(batches)) == 500
+    await batches.aclose()
+    task = asyncio.create_task(read(path))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert children() <= before
+
+
+async def test_the_process_reads_nothing_but_the_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-57: a module in the current folder, of the name of one that it imports, is not run."""
+    path = workbook(tmp_path / "people.xlsx", ("email",), ("ann@example.org",))
+    (tmp_path / "csv.py").write_text("raise SystemExit('run')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    assert len(await read(path)) == 1
+
+
+async def test_a_program_without_an_interpreter_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-57: a frozen program would start itself."""
+    path = workbook(tmp_path / "people.xlsx", ("email",))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(RecipientError, match="there is no Python interpreter to read it: save it as CSV"):
         await read(path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsmtp.bulk.recipients.csv_format import TextDecoder, count_line_ends
+from asyncsmtp.bulk.recipients.text_encoding import TextDecoder, count_line_ends
 from asyncsmtp.errors import RecipientError
 
 
