@@ -6,14 +6,22 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from asyncsmtp.bulk.interfaces import MessageSender
+from asyncsmtp.bulk.interfaces import MessageSender, StoppableSender
 from asyncsmtp.bulk.rate_limit.rate import LimiterGroup, Rate
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
 from asyncsmtp.client.session.pending_message import BeforeEnd
-from asyncsmtp.errors import ConnectFailed, InvalidArgument, Refused, SMTPError
+from asyncsmtp.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    InvalidArgument,
+    Refused,
+    RemoteProtocolError,
+    ReplyTimeout,
+    SMTPError,
+)
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
@@ -23,6 +31,7 @@ logger = logging.getLogger("asyncsmtp.campaign")
 
 MIN_SUSPENSION = 5.0  # seconds for which a relay is passed over after its first failure …
 MAX_SUSPENSION = 300.0  # … doubled with each further one, up to this
+MAX_HANG_UPS = 3  # connections in a row that break before a message is answered, until a relay counts as failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +43,14 @@ class WeightedRelay:
         weight: its share of the messages, relative to the other relays' weights.
         rates: of this relay; each of them applies.
         shared: rates that are shared with other campaigns that send through it.
+        name: as people know it.
     """
 
     pool: MessageSender
     weight: float = 1.0
     rates: Sequence[Rate] = ()
     shared: SharedLimiter | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument: the weight is not above 0."""
@@ -57,6 +68,8 @@ class _RelayState:
         self.suspended_until = 0.0
         self.suspension = MIN_SUSPENSION
         self.exhausted_until = 0.0  # its shared rates
+        self.hang_ups = 0
+        self.error: SMTPError | None = None  # of its last failure, if it has not worked since
 
     def delay(self, now: float, wall: float) -> float:
         """Return the seconds until its rates allow a message."""
@@ -71,10 +84,11 @@ class RelayBalancer:
 
     It is a `RateLimitedSender`: a run that has to wait for the relays' rates does so before it begins a message.
 
-    A relay that cannot be reached, or refuses the session, is suspended for a while, and the message goes through
-    another one. A message past the point of no return never does: it stays in doubt.
+    A relay that cannot be reached, refuses the session, or hangs up again and again, is suspended for a while, and the
+    message goes through another one. A message past the point of no return never does: it stays in doubt.
 
     Args:
+        warn: called with a sentence when a relay fails, and when it works again.
         clock: a monotonic clock, in seconds. wall: seconds since 1970, for quotas. sleep: sleeps for seconds.
     """
 
@@ -82,10 +96,12 @@ class RelayBalancer:
         self,
         relays: Iterable[WeightedRelay],
         *,
+        warn: Callable[[str], object] = logger.warning,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        self._warn = warn
         self._relays = [_RelayState(relay) for relay in relays]
         if not self._relays:
             raise InvalidArgument("there is no relay: give at least one")
@@ -93,6 +109,17 @@ class RelayBalancer:
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
+
+    @property
+    def failures(self) -> Mapping[str, SMTPError]:
+        """The relays that could not be used when they were last tried, by their names, each with its error."""
+        return {each.relay.name: each.error for each in self._relays if each.error is not None}
+
+    def stop(self) -> None:
+        """Begin no further message through any relay; those that have begun are answered."""
+        for each in self._relays:
+            if isinstance(each.relay.pool, StoppableSender):
+                each.relay.pool.stop()
 
     async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
         """Send one message, as `Pool.send` does, once a relay's rates allow it.
@@ -131,9 +158,17 @@ class RelayBalancer:
                 self._suspend(found, error)
                 if len(tried) == len(self._relays):
                     raise
+            except (ConnectionLost, ReplyTimeout, RemoteProtocolError) as error:  # before the point of no return
+                found.hang_ups += 1
+                if found.hang_ups < MAX_HANG_UPS or not error.retryable:
+                    raise  # it may have been this message, or a moment of weakness
+                self._suspend(found, error)
+                if len(tried) == len(self._relays):
+                    raise
             else:
-                found.suspension = MIN_SUSPENSION
-                found.suspended_until = 0.0
+                found.hang_ups = 0
+                if found.error is not None:
+                    self._recover(found)
                 return delivery
             found = await self._choose(tried)
         return None
@@ -172,10 +207,18 @@ class RelayBalancer:
         if len(self._relays) == 1:  # there is no other: the caller decides when to try again
             return
         now = self._clock()
+        failed.error = error
         if not failed.is_suspended(now):  # once, and not for each message that was under way
             failed.suspended_until = now + failed.suspension
-            logger.warning("a relay is passed over for %g s: %s", failed.suspension, error)
+            who, others = f"the relay {failed.relay.name}".rstrip(), "its messages go through the others"
+            self._warn(f"{who} cannot be used; {others}, and it is tried again in {failed.suspension:g} s: {error}")
             failed.suspension = min(2 * failed.suspension, MAX_SUSPENSION)
+
+    def _recover(self, found: _RelayState) -> None:
+        found.error = None
+        found.suspension = MIN_SUSPENSION
+        found.suspended_until = 0.0
+        self._warn(f"the relay {found.relay.name} can be used again")
 
 
 def _next_by_weight(relays: Sequence[_RelayState]) -> _RelayState:

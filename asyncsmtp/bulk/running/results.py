@@ -1,24 +1,32 @@
-"""Results of a campaign, as a program gets them: the end of a run, the outcome of a row, the counts of the states."""
+"""Results of a campaign: the end of a run, the outcome of a row, counts by state, and rows chosen by what is known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
-from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, Decision, Entry, Ledger, LedgerReader, RowState, Settlement
 from asyncsmtp.errors import ConfigError, check_type
 
 __all__ = [
     "CampaignResult",
     "ExitReason",
     "RowOutcome",
+    "RowSelection",
     "StateCounts",
     "count_by_word",
     "find_states",
     "make_row_outcome",
+    "resolve_rows",
+    "select_rows",
 ]
+
+MAX_ROW = 2**63 - 1  # the largest integer of a database
+_T = TypeVar("_T")
 
 
 class ExitReason(StrEnum):
@@ -68,6 +76,107 @@ class RowOutcome:
     host: str
     attempt: int
     message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSelection:
+    """Rows of a ledger by what is known of them; everything that is given must hold.
+
+    Attributes:
+        states: None for all. rows: their numbers. codes: of the relay's reply. statuses: enhanced codes.
+        reply: a part of the relay's words, or of the reason; capitals do not matter.
+        since: changed at this time or later.
+        host: the relay, with or without its port.
+        halted: only rows that were rejected before a run was halted, and to which nothing has happened since.
+    """
+
+    states: frozenset[RowState] | None = None
+    rows: frozenset[int] | None = None
+    codes: frozenset[int] | None = None
+    statuses: frozenset[str] | None = None
+    reply: str = ""
+    since: datetime | None = None
+    host: str = ""
+    halted: bool = False
+
+    @property
+    def needs_entries(self) -> bool:
+        """True if states and numbers alone do not tell the rows."""
+        return bool(self.codes or self.statuses or self.reply or self.since or self.host or self.halted)
+
+    async def entries(self, ledger: LedgerReader) -> AsyncGenerator[Entry]:
+        """Yield the rows, in file order."""
+        halted = await ledger.halted_rows() if self.halted else None
+        async with aclosing(ledger.entries(self.states)) as entries:
+            async for entry in entries:
+                if (halted is None or entry.row in halted) and self._matches(entry):
+                    yield entry
+
+    def _matches(self, entry: Entry) -> bool:
+        return (
+            (self.rows is None or entry.row in self.rows)
+            and (not self.codes or entry.code in self.codes)
+            and (not self.statuses or entry.status in self.statuses)
+            and self.reply.casefold() in entry.reply.casefold()
+            and (self.since is None or (entry.last_at is not None and entry.last_at >= self.since))
+            and (not self.host or self.host.lower() in (entry.host.lower(), entry.host.rpartition(":")[0].lower()))
+        )
+
+
+def select_rows(
+    rows: int | Iterable[int] | None,
+    states: str | RowState | Iterable[str | RowState] | None,
+    codes: int | Iterable[int] | None,
+    enhanced_codes: str | Iterable[str] | None,
+    reply: str,
+    since: datetime | None,
+    host: str,
+    *,
+    halted: bool,
+) -> RowSelection:
+    """Return the selection of the arguments of `Campaign.resolve`.
+
+    Raises:
+        ConfigError: there is no such state, or a time without a zone. TypeError: a wrong type.
+    """
+    for name, value, kind in (("reply=", reply, str), ("host=", host, str), ("halted=", halted, bool)):
+        check_type(name, value, kind)
+    check_type("since=", since, datetime, None)
+    if since is not None and since.tzinfo is None:
+        raise ConfigError(f"since={since} has no time zone", "pass a time with one, such as datetime.now(UTC)")
+    numbers, replies = _check_each("rows=", rows, int), _check_each("codes=", codes, int)
+    statuses = _check_each("enhanced_codes=", enhanced_codes, str)
+    if states is None:
+        states = RowState.REJECTED if codes is not None or statuses is not None or halted else RowState.IN_DOUBT
+    return RowSelection(
+        states=frozenset(find_states(states)),
+        rows=None if numbers is None else frozenset(row for row in numbers if abs(row) <= MAX_ROW),
+        codes=None if replies is None else frozenset(replies),
+        statuses=None if statuses is None else frozenset(statuses),
+        reply=reply,
+        since=since,
+        host=host,
+        halted=halted,
+    )
+
+
+def _check_each(name: str, value: _T | Iterable[_T] | None, kind: type[_T]) -> list[_T] | None:
+    """Return one value or several as a list."""
+    if value is None:
+        return None
+    found = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    for each in found:
+        check_type(name, each, kind)
+    return found
+
+
+async def resolve_rows(ledger: Ledger, decision: Decision, selection: RowSelection) -> int:
+    """Apply a person's decision to the rows of a selection; return how many it changed."""
+    rows: Iterable[int] | None = selection.rows
+    if selection.needs_entries:
+        async with aclosing(selection.entries(ledger)) as entries:
+            rows = [entry.row async for entry in entries]
+    return await ledger.resolve(decision, rows, selection.states or ())
 
 
 def find_states(value: str | RowState | Iterable[str | RowState]) -> list[RowState]:

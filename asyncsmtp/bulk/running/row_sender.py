@@ -1,10 +1,9 @@
-"""The sending of one row, with the reconnect policy and the circuit breaker that a run applies to its relay."""
+"""The sending of one row, with the reconnect policy that a run applies to its relay."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from asyncsmtp.bulk.interfaces import (
     ConvertingComposer,
     MessageSender,
     RateLimitedSender,
+    ReadingComposer,
     Sleep,
     ThreadRunner,
     sleep_unless,
@@ -35,23 +35,14 @@ from asyncsmtp.errors import (
     ReplyTimeout,
     SMTPError,
 )
+from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 
-__all__ = [
-    "MAX_FAILURES",
-    "OUTCOME_WINDOW",
-    "RECONNECT_DELAYS",
-    "CircuitBreaker",
-    "InFlight",
-    "ReconnectPolicy",
-    "RowSender",
-]
+__all__ = ["RECONNECT_DELAYS", "InFlight", "MemoryLimit", "ReconnectPolicy", "RowSender"]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
 RECONNECT_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try
-OUTCOME_WINDOW = 50  # outcomes that a circuit breaker considers
-MAX_FAILURES = 20  # of these, before it opens
 
 
 class ReconnectPolicy:
@@ -60,12 +51,21 @@ class ReconnectPolicy:
     Args:
         delays: seconds before each further try; when they are used up the run ends and its rows stay pending.
         sleep: sleeps, and returns early when the event is set.
+        warn: called with a sentence before each wait.
     """
 
-    def __init__(self, delays: Sequence[float] = RECONNECT_DELAYS, *, sleep: Sleep = sleep_unless) -> None:
+    def __init__(
+        self,
+        delays: Sequence[float] = RECONNECT_DELAYS,
+        *,
+        sleep: Sleep = sleep_unless,
+        warn: Callable[[str], object] = logger.warning,
+    ) -> None:
         self._delays = delays
         self._sleep = sleep
+        self._warn = warn
         self._failures = 0
+        self._hang_ups = 0
         self._has_worked = False
         self._stopped = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -73,13 +73,18 @@ class ReconnectPolicy:
     def record_success(self) -> None:
         """Record that the relay answered."""
         self._has_worked = True
-        self._failures = 0
+        self._failures = self._hang_ups = 0
+
+    def record_hang_up(self) -> int:
+        """Record a connection that broke before a message was answered; return how many have since the last answer."""
+        self._hang_ups += 1
+        return self._hang_ups
 
     def stop(self) -> None:
         """End all waiting; there will be no further try."""
         self._stopped.set()
 
-    async def wait(self) -> bool:
+    async def wait(self, reason: SMTPError) -> bool:
         """Wait before the next try; return False when there must not be another.
 
         A relay that never answered in this run has a wrong name, or does not run: there is no second try.
@@ -90,65 +95,79 @@ class ReconnectPolicy:
                 return False
             self._failures += 1
             delay = self._delays[self._failures - 1]
-            logger.warning("the relay is unreachable: the campaign waits, and tries again in %g s", delay)
+            self._warn(f"the relay cannot be used: the campaign waits, and tries again in {delay:g} s ({reason})")
             await self._sleep(delay, self._stopped)
             return not self._stopped.is_set()
 
 
-class CircuitBreaker:
-    """A stop for a run in which most of the last outcomes say that the sender, or the relay, has a problem.
-
-    Attributes:
-        error: why the campaign must stop; None: it may go on. Once set it stays.
-    """
-
-    # Enhanced codes 5.7.x (RFC 3463 §3.8) are about the sender: a blocked address, a revoked account. Such a relay
-    # refuses everyone, and each refusal would be recorded as a permanent one of its recipient: a campaign would use
-    # up its whole list in minutes. A lost reply leaves a doubt that a person must decide; a relay that loses one after
-    # another would leave a campaign of doubts. Both count together, by the share of the last outcomes and not in a
-    # row, since a few recipients are accepted also in a storm. Below `MAX_FAILURES` outcomes nothing is stopped: five
-    # dead policies on a list are no storm. Refusals after the stop, of messages that were in flight, are deferred: the
-    # next run tries them again. Those before it stay as the relay reported them.
-
-    def __init__(self, window: int = OUTCOME_WINDOW, max_failures: int = MAX_FAILURES) -> None:
-        self.error: CampaignHalted | None = None
-        self._last: deque[bool] = deque(maxlen=window)
-        self._max_failures = max_failures
-        self._failures = 0
-
-    def admit(self, settlement: Settlement) -> bool:
-        """Count an outcome; return False for a refusal that must not be held against the recipient."""
-        refused = settlement.state is RowState.REJECTED and (settlement.status or "").startswith("5.7.")
-        if self.error is not None:
-            return not refused
-        failure = refused or settlement.state is RowState.IN_DOUBT
-        if not (failure or self._failures):  # while all goes well there is nothing to count
-            return True
-        if len(self._last) == self._last.maxlen:
-            self._failures -= self._last[0]
-        self._last.append(failure)
-        self._failures += failure
-        if self._failures >= self._max_failures:
-            what = f"{settlement.code} {settlement.reply}" if settlement.code else settlement.reply
-            self.error = CampaignHalted(self._failures, len(self._last), settlement.host, what)
-        return True
-
-
 MAX_TRIES = 3  # of a message whose connection broke before the point of no return
+MAX_HANG_UPS = 2 * MAX_TRIES  # of connections in a row, from which on the fault is the relay's and not a message's
 
 
 @dataclass(slots=True)
 class InFlight:
-    """A claimed row, and its mark once that was asked for: from then on it may pass the point of no return."""
+    """A claimed row whose message has begun.
+
+    Attributes:
+        number: of the message, in the order in which they began.
+        mark: once that was asked for: from then on it may pass the point of no return.
+        at_mail: whether it was MAIL that the relay refused.
+    """
 
     claim: Claim
+    number: int
     mark: asyncio.Future[None] | None = None
+    at_mail: bool = False
+
+
+MAX_COMPOSED_AT_ONCE = 262_144  # bytes; composing more with files of the row's own is done in a thread
+MIN_MEMORY = 16 << 20  # bytes of composed messages that are always allowed
+
+
+class MemoryLimit:
+    """A limit on the memory of messages that are composed and not yet answered, where each has files of its own.
+
+    Args:
+        messages: how many of the largest size so far may be in memory; small ones as many as fill MIN_MEMORY.
+    Attributes:
+        largest: bytes of the largest message so far.
+    """
+
+    def __init__(self, messages: int) -> None:
+        self.largest = 0
+        self._messages = messages
+        self._used = 0
+        self._released = asyncio.Event()
+
+    @property
+    def fits_another(self) -> bool:
+        """Whether there is memory for another message of the largest size so far."""
+        return not self._used or self._used + self.largest <= max(MIN_MEMORY, self._messages * self.largest)
+
+    async def wait(self) -> None:
+        """Wait until another message fits. Cancelling it changes nothing."""
+        while not self.fits_another:
+            self._released.clear()
+            await self._released.wait()
+
+    def add(self, message: Message) -> Message:
+        """Count a message that was composed, and return it."""
+        size = message.content.size or 0
+        self._used += size
+        self.largest = max(self.largest, size)
+        return message
+
+    def release(self, message: Message) -> None:
+        """Uncount a message that has its outcome."""
+        self._used -= message.content.size or 0
+        self._released.set()
 
 
 class RowSender:
     """Sends rows to the relay, any number at a time.
 
     Args:
+        sessions: of the pool: so many large messages with files of their own are in memory at a time.
         clock: the wall clock, UTC: the time of the next attempt outlives the process.
         random: spreads the times of next attempts. run_in_thread: converts templates.
     """
@@ -177,8 +196,11 @@ class RowSender:
         clock: Callable[[], datetime] = utc_now,
         random: Random | None = None,
         run_in_thread: ThreadRunner = asyncio.to_thread,
+        sessions: int = 1,
     ) -> None:
         self._composer = composer
+        reads = isinstance(composer, ReadingComposer) and composer.reads_files
+        self._memory = MemoryLimit(sessions) if reads else None
         self._pending_conversion = composer.pending_conversion if isinstance(composer, ConvertingComposer) else None
         self._converting = asyncio.Lock()  # one at a time: a conversion holds the interpreter's lock most of the time
         self._ledger = ledger
@@ -198,27 +220,63 @@ class RowSender:
         None: by its rates no relay may take it now; the row was not delivered.
 
         Raises:
+            CampaignHalted: the relay closes every connection before it answers a message.
             SMTPError: the failure is the campaign's and not the row's; the row was not delivered.
         """
-        claim, recipient = row.claim, row.claim.recipient
+        memory = self._memory
         try:
-            if self._pending_conversion is not None:
-                convert = self._pending_conversion(recipient.mailbox, recipient.fields)
-                if convert is not None:  # the first row that takes these branches of the template
+            if memory is not None:
+                message = await self._compose_with_files(row, memory)
+            else:
+                convert = self._find_conversion(row)
+                if convert is not None:
                     async with self._converting:
                         await self._run_in_thread(convert)
-            message = self._composer.compose(
-                recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
-            )
+                message = self._compose(row)
         except (RecipientError, MessageError) as error:
-            return _failure(claim, RowState.REJECTED, error)
+            return _failure(row.claim, RowState.REJECTED, error)
+        if memory is None:
+            return await self._send_message(row, message)
+        try:
+            return await self._send_message(row, message)
+        finally:
+            memory.release(message)
+
+    def _compose(self, row: InFlight) -> Message:
+        claim, recipient = row.claim, row.claim.recipient
+        return self._composer.compose(
+            recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
+        )
+
+    async def _compose_with_files(self, row: InFlight, memory: MemoryLimit) -> Message:
+        """Compose a message that has files of its own, as soon as there is memory for it, and count it."""
+        if memory.fits_another and memory.largest <= MAX_COMPOSED_AT_ONCE and not self._converting.locked():
+            convert = self._find_conversion(row)
+            if convert is None:
+                return memory.add(self._compose(row))
+        async with self._converting:  # the composer is for one thread at a time
+            await memory.wait()
+            convert = self._find_conversion(row)
+            if convert is not None:
+                await self._run_in_thread(convert)
+            if memory.largest <= MAX_COMPOSED_AT_ONCE:
+                return memory.add(self._compose(row))
+            return memory.add(await self._run_in_thread(lambda: self._compose(row)))
+
+    def _find_conversion(self, row: InFlight) -> Callable[[], None] | None:
+        """Return the conversion that must come first: for the first row that takes these branches of the template."""
+        if self._pending_conversion is None:
+            return None
+        return self._pending_conversion(row.claim.recipient.mailbox, row.claim.recipient.fields)
+
+    async def _send_message(self, row: InFlight, message: Message) -> Settlement | None:
+        claim, recipient = row.claim, row.claim.recipient
         broken = self._broken.pop(recipient.row, 0)
         while True:
             try:
                 delivery = await self._send(message, before_end=lambda: self._mark(row))
             except DeliveryInDoubt as error:
-                reason = str(error.__cause__ or "").partition(": ")[0] or str(error).partition(" after the content ")[0]
-                logger.warning("row %d is in doubt: %s", recipient.row, reason)
+                logger.warning("row %d is in doubt: %s", recipient.row, error.why)
                 return _failure(claim, RowState.IN_DOUBT, error)
             except SMTPError as error:
                 if _is_about_message(error):
@@ -229,9 +287,13 @@ class RowSender:
                     raise
                 if isinstance(error, ConnectionLost | ReplyTimeout | RemoteProtocolError):  # of an open session
                     broken += 1
+                    hang_ups = self._reconnect.record_hang_up()
                     if broken == MAX_TRIES:
                         return self._retry_later(claim, _failure(claim, RowState.DEFERRED, error))
-                elif not await self._reconnect.wait():
+                    if hang_ups >= MAX_HANG_UPS and not await self._reconnect.wait(error):
+                        why = "lost their connection before the relay answered"
+                        raise CampaignHalted(hang_ups, hang_ups, "", _one_line(str(error)), why) from error
+                elif not await self._reconnect.wait(error):
                     raise
             else:
                 if delivery is None:
@@ -241,6 +303,9 @@ class RowSender:
                 self._reconnect.record_success()
                 self._rate_policy.record_delivery(recipient.mailbox.domain, delivery)
                 settlement = _reply(claim, delivery)
+                if settlement.state is RowState.ACCEPTED:
+                    return settlement
+                row.at_mail = not delivery.mail.positive
                 return self._retry_later(claim, settlement) if settlement.state is RowState.DEFERRED else settlement
 
     def _retry_later(self, claim: Claim, settlement: Settlement) -> Settlement:

@@ -15,6 +15,7 @@ from asyncsmtp.bulk.interfaces import (
     MessageSender,
     RateLimitedSender,
     Sleep,
+    StoppableSender,
     ThreadRunner,
     sleep_unless,
     utc_now,
@@ -23,11 +24,12 @@ from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
-from asyncsmtp.bulk.running.row_sender import CircuitBreaker, InFlight, ReconnectPolicy, RowSender
+from asyncsmtp.bulk.running.circuit_breaker import CircuitBreaker
+from asyncsmtp.bulk.running.row_sender import InFlight, ReconnectPolicy, RowSender
 from asyncsmtp.bulk.running.schedule import Schedule
 from asyncsmtp.bulk.running.scheduler import Scheduler
 from asyncsmtp.client.retry import Retry
-from asyncsmtp.errors import LedgerError, SMTPError, check_type
+from asyncsmtp.errors import CampaignHalted, LedgerError, SMTPError, check_type
 
 __all__ = ["AsyncOutcomeCallback", "OutcomeCallback", "Run", "outcomes"]
 
@@ -41,14 +43,15 @@ _Outcome = tuple[Claim, Settlement]
 class Run:
     """One pass over the rows that a ledger has to send.
 
-    A refusal is an outcome and never stops it, unless everyone is refused. A row is marked in the ledger, durably,
-    before the end of its content is written, and settled when the relay has answered. Whatever ends the process in
-    between leaves a row that is reported as in doubt.
+    A refusal is an outcome and never stops it, unless everyone is refused (see `circuit_breaker`). A row is marked in
+    the ledger, durably, before the end of its content is written, and settled when the relay has answered. Whatever
+    ends the process in between leaves a row that is reported as in doubt.
 
     Args:
         ledger: loaded. Its `created_at` is the Date of every message, so that a second attempt has the same bytes.
         pool: sends the messages. If it is a `RateLimitedSender`, as `RelayBalancer` is, the run waits for its rates.
         concurrency: maximum concurrent messages, from composing to the relay's final reply.
+        sessions: of the pool; of messages with large files of their own, so many are in memory at a time.
         limit: attempts to make in this run; None for all.
         watch: called with each outcome as it is queued for the ledger, where it is durable up to 50 ms and a commit
             later: a process that is killed in between leaves a row in doubt whose outcome was reported. If it raises,
@@ -60,6 +63,8 @@ class Run:
         rate_policy: the rate limits; by default only "too fast" replies of the relay (421, 45x) slow the run down.
         schedule: the times at which messages may begin; by default any.
         shared: rates that are shared with other campaigns, in addition.
+        keep_going: continue where the relay refuses everyone; rows are used up.
+        warn: called with a sentence about what a person should know while the run goes on.
         clock: the wall clock, UTC. monotonic: a clock in seconds that is never set.
         random: spreads the times of next attempts. sleep: sleeps, and returns early when the event is set.
         run_in_thread: converts templates.
@@ -74,6 +79,7 @@ class Run:
         pool: MessageSender,
         *,
         concurrency: int = 100,
+        sessions: int = 10,
         limit: int | None = None,
         watch: OutcomeCallback | None = None,
         reconnect: ReconnectPolicy | None = None,
@@ -82,6 +88,8 @@ class Run:
         rate_policy: RatePolicy | None = None,
         schedule: Schedule | None = None,
         shared: SharedLimiter | None = None,
+        keep_going: bool = False,
+        warn: Callable[[str], object] = logger.warning,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         random: Random | None = None,
@@ -89,19 +97,34 @@ class Run:
         run_in_thread: ThreadRunner = asyncio.to_thread,
     ) -> None:
         check_type("concurrency", concurrency, int)
+        check_type("sessions", sessions, int)
         check_type("limit", limit, int, None)
         self._ledger = ledger
-        self._reconnect = reconnect or ReconnectPolicy(sleep=sleep)
-        self._breaker = CircuitBreaker()
+        self._pool = pool
+        self._reconnect = reconnect or ReconnectPolicy(sleep=sleep, warn=warn)
+        self._breaker = CircuitBreaker(keep_going=keep_going)
+        self._keep_going = keep_going
+        self._is_halted = False
+        self._warn = warn
+        self._begun = 0  # messages
         self.rate_policy = rate_policy or RatePolicy(clock=monotonic, wall=lambda: clock().timestamp())
         self._sender = RowSender(
-            composer, ledger, pool, self._reconnect, retry or Retry(), self.rate_policy, clock, random, run_in_thread
+            composer,
+            ledger,
+            pool,
+            self._reconnect,
+            retry or Retry(),
+            self.rate_policy,
+            clock,
+            random,
+            run_in_thread,
+            sessions,
         )
         self._on_outcome: AsyncOutcomeCallback | None = None
         self._free_slots = asyncio.Semaphore(concurrency)
         self._watch = watch
         self._error: Exception | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], InFlight] = {}
         self._scheduler = Scheduler(
             ledger,
             self.rate_policy,
@@ -125,7 +148,8 @@ class Run:
         Raises:
             LedgerError: the ledger cannot be trusted; everything stops at once.
             SuppressionError: a suppression list cannot be used any more.
-            CampaignHalted: the relay refuses the sender, or loses its replies; rows stay pending or deferred.
+            CampaignHalted: the relay refuses everyone, or loses its replies; rows stay pending or deferred, and those
+                that were rejected before are the ledger's `halted_rows`.
             ConnectFailed, Refused, ExtensionNotSupported, InsecureConnection: the relay is unusable; rows stay pending.
         Cancelling it aborts messages in flight: rows past the point of no return are in doubt, the others pending.
         """
@@ -147,6 +171,26 @@ class Run:
         """The time, in UTC, at which a run that did not wait could continue (quota, window); None: it was not held."""
         return self._scheduler.resumes_at
 
+    @property
+    def waits_until(self) -> datetime | None:
+        """The time, in UTC, for which the run waits before it begins the next row; None while it need not wait."""
+        return self._scheduler.waits_until
+
+    @property
+    def is_paused(self) -> bool:
+        """True between `pause` and `resume`."""
+        return self._scheduler.is_paused
+
+    @property
+    def is_stopped(self) -> bool:
+        """True after `stop`, also where an error stopped the run."""
+        return self._scheduler.is_stopped
+
+    @property
+    def in_progress(self) -> int:
+        """Number of rows that have begun, or are about to, and have no outcome yet."""
+        return len(self._tasks)
+
     def pause(self) -> None:
         """Begin nothing new until `resume`; messages in flight are completed."""
         self._scheduler.pause()
@@ -160,9 +204,14 @@ class Run:
         self.rate_policy.limit(rate)
 
     def stop(self) -> None:
-        """Begin nothing new; `run` returns when messages in flight are completed. A lost relay is not waited for."""
+        """Begin nothing new; `run` returns when the transactions that have begun are completed.
+
+        Rows that wait for a session are pending again. A lost relay is not waited for.
+        """
         self._scheduler.stop()
         self._reconnect.stop()
+        if isinstance(self._pool, StoppableSender):
+            self._pool.stop()
 
     def abort(self) -> None:
         """Stop, and cancel messages in flight."""
@@ -183,8 +232,10 @@ class Run:
                     if claim is None or self._scheduler.is_stopped:
                         self._free_slots.release()
                         return
-                    task = group.create_task(self._deliver(InFlight(claim)))
-                    self._tasks.add(task)
+                    self._begun += 1
+                    row = InFlight(claim, self._begun)
+                    task = group.create_task(self._deliver(row))
+                    self._tasks[task] = row
                     task.add_done_callback(self._task_done)
             except SMTPError as error:  # of the ledger, or of a suppression list
                 self._end(error)
@@ -203,9 +254,29 @@ class Run:
         else:
             self.stop()
 
+    async def _halt(self, reason: CampaignHalted) -> None:
+        """End the run once, and record in the ledger which rows were rejected for that reason."""
+        self._is_halted = True
+        if self._keep_going:
+            why = str(reason).removeprefix("the campaign stops: ")
+            self._warn(f"the campaign goes on, as keep_going asks for: {why}")
+            return
+        if not self._scheduler.is_stopped:
+            self._end(reason)
+        try:
+            await self._ledger.record_halt(self._breaker.rows)
+        except LedgerError as error:
+            self._end(error)
+
+    def _cancel_unmarked(self) -> None:
+        """Cancel the messages whose end cannot have been written: their rows are pending again."""
+        for task, row in tuple(self._tasks.items()):
+            if row.mark is None and task is not asyncio.current_task():
+                task.cancel()
+
     def _task_done(self, task: asyncio.Task[None]) -> None:
         """Free its slot. Not in `_deliver`: a task that is cancelled before its first step runs none of it."""
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._free_slots.release()
 
     async def _deliver(self, row: InFlight) -> None:
@@ -218,7 +289,7 @@ class Run:
             if settlement is None:
                 self._scheduler.requeue(row.claim)
                 return
-            if not self._breaker.admit(settlement):
+            if not self._breaker.admit(settlement, row, self._begun):
                 settlement = settlement._replace(state=RowState.DEFERRED)
             self._ledger.settle(settlement)
         except LedgerError as error:
@@ -227,6 +298,8 @@ class Run:
             self._ledger.release(row.claim)
             if not self._scheduler.is_stopped:  # otherwise the reason of the end is known
                 self._end(error)
+                if isinstance(error, CampaignHalted):  # each would wait for another connection that breaks
+                    self._cancel_unmarked()
         except asyncio.CancelledError:
             self._ledger.release(row.claim)
             raise
@@ -239,8 +312,8 @@ class Run:
                 except Exception as error:  # not by `_end`: even a LedgerError of the callback is not about this ledger
                     self._error = self._error or error
                     self.stop()
-            if self._breaker.error is not None and not self._scheduler.is_stopped:
-                self._end(self._breaker.error)
+            if self._breaker.error is not None and not self._is_halted:
+                await self._halt(self._breaker.error)
             if self._on_outcome is not None:
                 await self._on_outcome(row.claim, settlement)
 

@@ -22,6 +22,7 @@ logger = logging.getLogger("asyncsmtp.campaign")
 
 BATCH = 500  # rows claimed from the ledger at a time
 MAX_SLEEP = 30.0  # seconds after which a wait looks at the clock again, which may have been set
+MAX_AHEAD = 86400.0 * 365  # seconds that the end of a wait is reported ahead
 MIN_SLEEP = 0.05  # seconds before the ledger is asked again for due rows
 MAX_HOLD = 60.0  # seconds that a run may be held up before it ends, unless it is to wait
 MAX_PARKED = 1000  # rows of one domain that wait in memory for its limit; further ones are postponed in the ledger
@@ -42,6 +43,7 @@ class Scheduler:
         sender: a sender with rates of its own; rows may then come back by `requeue`.
     Attributes:
         resumes_at: the time at which the run could continue if it waited; None: nothing held it up.
+        waits_until: the time for which it waits now; None: it does not.
     """
 
     # Order. Rows are generated through three stages, each an async generator over the one before: `_claims` takes
@@ -84,6 +86,7 @@ class Scheduler:
         self._may_requeue = sender is not None
         self._has_requeued = False
         self.resumes_at: datetime | None = None
+        self.waits_until: datetime | None = None
         self._ledger = ledger
         self._rate_policy = rate_policy
         self._schedule = schedule
@@ -104,6 +107,11 @@ class Scheduler:
     def is_stopped(self) -> bool:
         """True after `stop`."""
         return self._stopped.is_set()
+
+    @property
+    def is_paused(self) -> bool:
+        """True between `pause` and `resume`."""
+        return not self._running.is_set()
 
     def stop(self) -> None:
         """End the rows, and all waiting for them."""
@@ -287,7 +295,11 @@ class Scheduler:
         return True
 
     async def _sleep(self, seconds: float) -> None:
-        await self._sleep_unless(min(seconds, MAX_SLEEP), self._stopped)
+        self.waits_until = self._clock() + timedelta(seconds=min(seconds, MAX_AHEAD))
+        try:
+            await self._sleep_unless(min(seconds, MAX_SLEEP), self._stopped)
+        finally:
+            self.waits_until = None
 
     async def _save_counts(self, *, at_once: bool = False) -> None:
         """Write the counts of quotas to the ledger, if the last write is `SAVE_INTERVAL` ago."""

@@ -17,7 +17,16 @@ from asyncsmtp.bulk.running.balancer import MAX_SUSPENSION, MIN_SUSPENSION, Rela
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.pending_message import BeforeEnd
-from asyncsmtp.errors import ConnectFailed, ConnectionLost, DeliveryInDoubt, InvalidArgument, SMTPError
+from asyncsmtp.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    DeliveryInDoubt,
+    InvalidArgument,
+    RemoteProtocolError,
+    ReplyTimeout,
+    SMTPError,
+    StartTlsInjection,
+)
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
@@ -259,3 +268,49 @@ async def test_what_broke_is_counted_though_the_row_came_back(tmp_path: Path) ->
         run = Run(Plain(), ledger, RelayBalancer([WeightedRelay(pool, rates=Rate.parse_all("20/s"))]), concurrency=1)
         await in_time(run.run())
         assert await states(ledger) == {1: RowState.DEFERRED, 2: RowState.ACCEPTED}
+
+
+async def test_a_dead_relay_is_told_of_by_name_once_and_when_it_works_again() -> None:
+    """FT-32: how long it rests and why; `failures` has it for as long as it lasts."""
+    now, said = 100.0, list[str]()
+    pools = [FakePool(ConnectFailed("cannot connect")), FakePool()]
+    named = [WeightedRelay(pool, name=name) for pool, name in zip(pools, ("one.example:25", "two:25"), strict=True)]
+    relays = RelayBalancer(named, warn=said.append, clock=lambda: now)
+    assert relays.failures == {}
+    for _ in range(6):
+        await relays.send(message())
+    (failed,) = said
+    assert failed.startswith("the relay one.example:25 cannot be used; its messages go through the others, and it is")
+    assert failed.endswith("tried again in 5 s: cannot connect")
+    assert relays.failures == {"one.example:25": pools[0].error}
+    pools[0].error = None
+    now += MIN_SUSPENSION
+    for _ in range(6):
+        await relays.send(message())
+    assert said[1:] == ["the relay one.example:25 can be used again"]
+    assert relays.failures == {}
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("hung up"), ReplyTimeout(None, 1.0), RemoteProtocolError("what?")])
+async def test_a_relay_that_breaks_at_every_message_is_dead_as_well(error: SMTPError) -> None:
+    """FT-32: after three in a row; until then it may be the message."""
+    pools = [FakePool(error), FakePool()]
+    relays = RelayBalancer([WeightedRelay(pool, name=f"r{n}") for n, pool in enumerate(pools)], warn=lambda _: None)
+    failed = 0
+    for _ in range(20):
+        try:
+            await relays.send(message())
+        except type(error):
+            failed += 1
+    assert (failed, pools[0].asked, pools[1].taken) == (2, 3, 18)
+    assert relays.failures == {"r0": error}
+
+
+async def test_an_attack_on_tls_is_no_moment_of_weakness() -> None:
+    """FT-32: it is raised each time, and never hidden by another relay."""
+    pools = [FakePool(StartTlsInjection("plaintext")), FakePool()]
+    relays = RelayBalancer(map(WeightedRelay, pools))
+    for _ in range(10):
+        with pytest.raises(StartTlsInjection):
+            await relays.send(message())
+        await relays.send(message())

@@ -14,6 +14,7 @@ from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import (
     AuthenticationRefused,
+    CampaignHalted,
     CertificateRefused,
     ConnectFailed,
     ConnectionLost,
@@ -92,6 +93,47 @@ async def test_a_session_that_breaks_is_tried_again_and_then_deferred(tmp_path: 
     """Before the point of no return nothing was delivered; the mark does not say otherwise."""
     assert error.retryable
     assert await outcome_of(tmp_path, error) == (MAX_TRIES, 0, RowState.DEFERRED, False)
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("hung up"), ReplyTimeout(EHLO, 1.0), RemoteProtocolError("what?")])
+@pytest.mark.parametrize("has_worked", [True, False])
+async def test_a_relay_that_breaks_every_connection_ends_the_run_with_the_reason(
+    tmp_path: Path, error: SMTPError, has_worked: bool
+) -> None:
+    """FT-18: two messages are deferred, since it might be them; then the relay is waited for, if it ever worked."""
+    pool, waits, said = Failing(error), list[float](), list[str]()
+    pool.calls = 0 if has_worked else 1
+
+    async def sleep(seconds: float, event: asyncio.Event) -> None:
+        waits.append(seconds)
+
+    async with campaign(tmp_path, 50) as ledger:
+        policy = ReconnectPolicy([1.0, 2.0], sleep=sleep, warn=said.append)
+        with pytest.raises(CampaignHalted, match=f"messages lost their connection before .*: {error}") as caught:
+            await Run(Plain(), ledger, pool, concurrency=1, reconnect=policy).run()
+        found = Counter((await states(ledger)).values())
+    assert caught.value.__cause__ is error
+    assert (found[RowState.DEFERRED], found[RowState.PENDING]) == ((3, 46) if has_worked else (2, 48))
+    assert waits == ([1.0, 2.0] if has_worked else [])
+    assert [str(error) in sentence for sentence in said] == [True] * len(waits)
+
+
+async def test_some_messages_that_break_their_connection_do_not_end_the_run(tmp_path: Path) -> None:
+    """FT-18: with others accepted in between, the fault is theirs."""
+
+    class Picky(Failing):
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            self.calls += 1
+            if int(str(message.envelope.forward_paths[0]).partition("@")[0].removeprefix("reader")) % 2:
+                raise self.error
+            assert before_end is not None
+            await before_end()
+            return Delivery(message.envelope, YES, (YES,), (YES,), host="relay.example")
+
+    async with campaign(tmp_path, 40) as ledger:
+        await Run(Plain(), ledger, Picky(ConnectionLost("hung up")), concurrency=1).run()
+        found = Counter((await states(ledger)).values())
+    assert found == {RowState.ACCEPTED: 20, RowState.DEFERRED: 20}
 
 
 @pytest.mark.parametrize(

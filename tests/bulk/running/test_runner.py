@@ -16,8 +16,10 @@ import pytest
 
 from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
 from asyncsmtp.bulk.running.row_sender import ReconnectPolicy
 from asyncsmtp.bulk.running.runner import Run
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import (
     CertificateRefused,
@@ -32,7 +34,9 @@ from asyncsmtp.protocol.content import Content
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
 from asyncsmtp.protocol.replies import Reply
+from asyncsmtp.testing import DEFAULT_REPLY, ScriptedRelay, Stage, Wait
 from tests.bulk.ledger.ledgers import readers, states
+from tests.client.support import until
 
 
 class Plain:
@@ -235,7 +239,7 @@ async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
                 self.under_way += 1
                 assert before_end is not None
                 await before_end()
-                raise DeliveryInDoubt(message.envelope) from ConnectionLost("hung up: try again")
+                raise DeliveryInDoubt(message.envelope, "hung up") from ConnectionLost("hung up: try again")
             if self.under_way == 3:
                 self.under_way += 1
                 assert before_end is not None
@@ -248,8 +252,44 @@ async def test_the_log_tells_of_the_run_of_the_relay_and_of_doubt(
         await Run(Plain(), ledger, Failing(), concurrency=1, reconnect=ReconnectPolicy([0.0])).run()
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.INFO, "the run begins"),
-        (logging.WARNING, "the relay is unreachable: the campaign waits, and tries again in 0 s"),
+        (
+            logging.WARNING,
+            "the relay cannot be used: the campaign waits, and tries again in 0 s (nothing answers there)",
+        ),
         (logging.WARNING, "row 2 is in doubt: hung up"),  # and not "try again"
         (logging.WARNING, "row 3 is in doubt: the sender gave up waiting"),
         (logging.INFO, "the run ends: all is sent"),
     ]
+
+
+async def test_a_run_that_is_stopped_gives_back_what_has_not_begun(tmp_path: Path) -> None:
+    """FT-74: 40 rows have a slot, one session has a transaction: that one and the next are answered, not 38 more."""
+    script = {Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}
+    async with campaign(tmp_path, 60) as ledger, ScriptedRelay(script) as server:
+        async with Pool(f"smtp://127.0.0.1:{server.port}?security=none", sessions=1) as pool:
+            run = Run(Plain(), ledger, pool, concurrency=40)
+            assert (run.is_stopped, run.is_paused, run.waits_until) == (False, False, None)
+            ended = asyncio.create_task(run.run())
+            await until(lambda: bool(server.received))
+            run.stop()
+            await ended
+            assert (run.is_stopped, run.in_progress) == (True, 0)
+        found = list((await states(ledger)).values())
+    assert 1 <= found.count(RowState.ACCEPTED) == len(server.received) <= 4
+    assert found.count(RowState.PENDING) == 60 - found.count(RowState.ACCEPTED)
+
+
+async def test_several_relays_give_back_what_has_not_begun(tmp_path: Path) -> None:
+    """FT-74: through a balancer as well, whose relays each have a queue."""
+    script = {Stage.END_OF_DATA: (Wait(0.02), DEFAULT_REPLY)}
+    async with campaign(tmp_path, 60) as ledger, ScriptedRelay(script) as one, ScriptedRelay(script) as other:
+        urls = [f"smtp://127.0.0.1:{server.port}?security=none" for server in (one, other)]
+        async with Pool(urls[0], sessions=1) as first, Pool(urls[1], sessions=1) as second:
+            run = Run(Plain(), ledger, RelayBalancer([WeightedRelay(first), WeightedRelay(second)]), concurrency=40)
+            ended = asyncio.create_task(run.run())
+            await until(lambda: bool(one.received and other.received))
+            run.stop()
+            await ended
+        found = list((await states(ledger)).values())
+    assert found.count(RowState.ACCEPTED) == len(one.received) + len(other.received) <= 8
+    assert found.count(RowState.PENDING) == 60 - found.count(RowState.ACCEPTED)

@@ -11,14 +11,17 @@ import pytest
 
 from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
 from asyncsmtp.bulk.running.runner import Run
+from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.replies import EnhancedStatus, Reply
+from asyncsmtp.testing import Action, ScriptedRelay, Stage, StageContext
 from tests.bulk.ledger.ledgers import entries, states
 from tests.bulk.running.test_runner import Plain, campaign
+from tests.client.support import relay_of
 
 YES = Reply(250, (b"2.0.0 ok",))
 BLOCKED = Reply(550, (b"5.7.1 your address is blocked",))
@@ -45,7 +48,7 @@ async def test_a_relay_that_refuses_the_sender_uses_up_fifty_recipients_at_the_m
     """BL-21: the rest is pending, or deferred if it was under way; the next run goes on with all of them."""
     assert BLOCKED.status == EnhancedStatus(5, 7, 1)
     async with campaign(tmp_path, 1000) as ledger:
-        with pytest.raises(CampaignHalted, match="20 of the last 20 messages were refused by policy"):
+        with pytest.raises(CampaignHalted, match="20 of the last 20 messages were refused for a reason"):
             await Run(Plain(), ledger, Saying(BLOCKED), concurrency=100).run()
         found = Counter((await states(ledger)).values())
         assert found[RowState.REJECTED] == 20
@@ -139,3 +142,31 @@ async def test_a_clock_that_jumps_ahead_brings_the_next_attempt_and_one_that_jum
     assert entry.first_at is not None
     assert entry.last_at is not None
     assert entry.first_at <= entry.last_at
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (Stage.MAIL, "432 4.3.2 sender thread limit exceeded"),
+        (Stage.RCPT, "451 4.7.0 too many concurrent connections"),
+        (Stage.DATA, "421 4.7.0 too many connections"),
+    ],
+)
+async def test_a_relay_with_room_for_three_sessions_takes_everybody(tmp_path: Path, stage: Stage, words: str) -> None:
+    """FT-17: 60 rows with ten sessions, none deferred; the pool is lowered."""
+    admitted: set[int] = set()
+
+    def crowded(context: StageContext) -> Action | None:
+        if len(admitted) < 3:
+            admitted.add(context.connection)
+        return None if context.connection in admitted else words
+
+    async with (
+        campaign(tmp_path, 60) as ledger,
+        ScriptedRelay({stage: crowded}) as server,
+        Pool(relay_of(server), sessions=10) as pool,
+    ):
+        await Run(Plain(), ledger, pool).run()
+        assert Counter((await states(ledger)).values()) == {RowState.ACCEPTED: 60}
+        assert {entry.attempts for entry in await entries(ledger)} == {1}
+        assert pool.counts.allowed <= 4
