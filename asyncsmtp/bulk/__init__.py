@@ -12,7 +12,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "campaign": "Campaign CampaignRun",
         "dns_resolver": "DnsResolver MxProviders",
         "interfaces": "ComposerProtocol ConvertingComposer MessageSender RateLimitedSender Sleep ThreadRunner",
-        "ledger.interfaces": "Claim Counts Decision Entry InDoubt Ledger LedgerReader Recovery RowState Settlement",
+        "ledger.interfaces": "BouncedRow Claim Counts Decision Entry InDoubt Ledger LedgerReader Recovery RowState Settlement",  # noqa: E501
         "ledger.postgres": "Database",
         "ledger.postgres.store": "PostgresLedger PostgresReader",
         "ledger.sqlite.store": "SqliteLedger SqliteReader",

@@ -16,6 +16,7 @@ from asyncsmtp.bulk.interfaces import MessageSender as MessageSender
 from asyncsmtp.bulk.interfaces import RateLimitedSender as RateLimitedSender
 from asyncsmtp.bulk.interfaces import Sleep as Sleep
 from asyncsmtp.bulk.interfaces import ThreadRunner as ThreadRunner
+from asyncsmtp.bulk.ledger.interfaces import BouncedRow as BouncedRow
 from asyncsmtp.bulk.ledger.interfaces import Claim as Claim
 from asyncsmtp.bulk.ledger.interfaces import Counts as Counts
 from asyncsmtp.bulk.ledger.interfaces import Decision as Decision

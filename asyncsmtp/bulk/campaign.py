@@ -39,6 +39,8 @@ from asyncsmtp.bulk.running.results import (
     count_by_word,
     find_states,
     make_row_outcome,
+    resolve_rows,
+    select_rows,
 )
 from asyncsmtp.bulk.setup.config import (
     CampaignConfig,
@@ -54,7 +56,7 @@ from asyncsmtp.bulk.setup.config import (
 )
 from asyncsmtp.bulk.setup.config_types import RelayConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file, save_rows
-from asyncsmtp.errors import ConfigError, LocalProtocolError, check_type
+from asyncsmtp.errors import ConfigError, LocalProtocolError
 
 if TYPE_CHECKING:  # late: see open_campaign
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -72,8 +74,6 @@ if TYPE_CHECKING:  # late: see open_campaign
     LedgerLike = str | os.PathLike[str] | Database | Ledger
 
 __all__ = ["Campaign", "CampaignResult", "CampaignRun", "CheckResult", "ExitReason", "RowOutcome"]
-
-MAX_ROW = 2**63 - 1  # the largest integer of a database
 
 
 class Campaign:
@@ -126,8 +126,8 @@ class Campaign:
         config = config_from_parameters(
             home if folder is None else check_path_argument("folder", folder),
             {
-                **settings,
                 **relay_settings(relay),
+                **settings,
                 "recipients": place,
                 "from_": from_,
                 "subject": subject,
@@ -162,7 +162,9 @@ class Campaign:
         config = load_config(check_path_argument("path", path))
         place, rows = (None, None) if recipients is None else split_recipients(recipients)
         location, opened = split_ledger(ledger)
-        given = {**settings, **relay_settings(relay), "recipients": place, "ledger": location}
+        if relay is not None:  # it replaces all that the file says of its relay
+            config = replace(config, provider=None, user=None)
+        given = {**relay_settings(relay), **settings, "recipients": place, "ledger": location}
         config = config_from_parameters(config, given)
         return cls.from_config(config, recipients=rows, ledger=opened, password=password, token=token)
 
@@ -210,16 +212,18 @@ class Campaign:
             ConfigError: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
             TemplateError: the template.
         """
+        further = None if add is None else check_path_argument("add", add)
+        prepared = await self._prepare(None, further)
+        return prepared if further is None else await prepare_file(further, prepared, self.config)
+
+    async def _prepare(self, ledger: object, add: Path | None) -> PreparedCampaign:
         if self._rows is not None and self._rows_file is None:
             if self._is_begun:
                 raise ConfigError("recipients= was read in part and cannot be read again", "make a new Campaign")
             self._is_begun = isinstance(self._rows, Iterator | AsyncIterator)
             self._rows_file = await save_rows(self._rows)
             finalize(self, self._rows_file.unlink, missing_ok=True)
-        prepared = await prepare(self.config, self._rows_file)
-        if add is None:
-            return prepared
-        return await prepare_file(check_path_argument("add", add), prepared, self.config)
+        return await prepare(self.config, self._rows_file, ledger=ledger, add=add)
 
     async def check(
         self,
@@ -236,14 +240,14 @@ class Campaign:
             dns: ask DNS for what is published of the sender; `name_server` is `host:port`, the system's if omitted.
             add: a further file of recipients to check.
         Raises:
-            ConfigError, RecipientError, TemplateError: the campaign could not begin.
+            ConfigError, RecipientError, TemplateError, SuppressionError: the campaign could not begin.
             MissingDependency: DNS takes a package that is not installed.
         """
         from asyncsmtp.mail.checks.rules import check_message  # late: only a check needs the rules
 
         if name_server is not None and not isinstance(name_server, str):
             raise TypeError(f"name_server= must be text; it is {type(name_server).__name__}")
-        result = await check_rows(await self.prepare(add), every=every)
+        result = await check_rows(await self.prepare(add), every=every, suppression=self.config.suppression)
         if (sample := result.report.sample) is None:
             return result
         findings = check_message(sample)
@@ -275,9 +279,14 @@ class Campaign:
         elif opened is None:
             opened = self._ledger
         further = None if add is None else check_path_argument("add", add)
+        if (domain := config.unresolved_provider) is not None:
+            from asyncsmtp.bulk.setup.provider_relay import find_submission_url  # late: few campaigns name one
+
+            config = replace(config, relay=await find_submission_url(domain, config.name_server))
         relays = make_relays(config, lambda _: self._secrets, self._token)
         await self._wait_closed()
-        prepared = await self.prepare()
+        place = config.ledger_location if opened is None else getattr(opened, "place", None)
+        prepared = await self._prepare(place, further)
         async with AsyncExitStack() as stack:
             if opened is None:
                 opened = await open_ledger(config, prepared)
@@ -292,6 +301,7 @@ class Campaign:
         limit: int | None = None,
         wait: bool = False,
         strict: bool = False,
+        keep_going: bool = False,
         add: str | os.PathLike[str] | None = None,
     ) -> CampaignRun:
         """Check everything, then send what is left; await it, or iterate over it.
@@ -312,11 +322,13 @@ class Campaign:
             limit: attempts to make in this run.
             wait: stay until every row has a final outcome: for rates, windows, and further attempts.
             strict: send nothing if a row of the recipients has a problem or a remark.
+            keep_going: go on where the relay refuses everyone: the rows are used up.
             add: a further file of recipients, for a campaign that has begun.
         Raises:
             ConfigError, RecipientError, TemplateError: the campaign cannot begin; nothing was sent.
             LedgerBusy: another process, or another run, has it. LedgerMismatch: it has begun with something else.
-            LedgerError: the ledger failed. CampaignHalted: the relay refuses the sender.
+            LedgerError: the ledger failed. CampaignHalted: the relay refuses everyone; rows that were rejected
+                before can be made pending again: `resolve("resend", halted=True)`.
             ConnectFailed, Refused, ExtensionNotSupported, InsecureConnection: the relay is unusable; rows stay pending.
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
@@ -328,7 +340,12 @@ class Campaign:
         if add is not None:
             check_path_argument("add", add)
         return CampaignRun(
-            self, lambda: self.open(relay=relay, ledger=ledger, add=add), limit=limit, wait=wait, strict=strict
+            self,
+            lambda: self.open(relay=relay, ledger=ledger, add=add),
+            limit=limit,
+            wait=wait,
+            strict=strict,
+            keep_going=keep_going,
         )
 
     async def counts(self) -> Mapping[str, int]:
@@ -358,13 +375,27 @@ class Campaign:
                 yield entry
 
     async def resolve(
-        self, decision: Decision | str, *, rows: int | Iterable[int] | None = None, states: States = RowState.IN_DOUBT
+        self,
+        decision: Decision | str,
+        *,
+        rows: int | Iterable[int] | None = None,
+        states: States | None = None,
+        codes: int | Iterable[int] | None = None,
+        enhanced_codes: str | Iterable[str] | None = None,
+        reply: str = "",
+        since: datetime | None = None,
+        host: str = "",
+        halted: bool = False,
     ) -> int:
         """Decide about rows in doubt, deferred or rejected; return how many it changed.
 
         Args:
             decision: "resend" makes them pending, for the next run; "skip" gives them up.
             rows: a number, or several; None for all.
+            states: in doubt if omitted; rejected with `codes`, `enhanced_codes` or `halted`.
+            codes: of the relay's reply, such as 550. enhanced_codes: such as "5.7.1".
+            reply: a part of the relay's words. since: decided at this time or later. host: by this relay.
+            halted: only rows that were rejected before a run raised CampaignHalted.
         Raises:
             LedgerEmpty: the campaign has not begun. LedgerBusy: it is running. ConfigError: there is no such decision.
         """
@@ -372,17 +403,12 @@ class Campaign:
             chosen = Decision(decision)
         except ValueError:
             raise ConfigError(f"there is no decision {decision!r}", "pass “resend” or “skip”") from None
-        found = find_states(states)
-        if rows is not None:
-            rows = list(rows) if isinstance(rows, Iterable) else [rows]
-            for row in rows:
-                check_type("rows=", row, int)
-            rows = [row for row in rows if abs(row) <= MAX_ROW]
+        selection = select_rows(rows, states, codes, enhanced_codes, reply, since, host, halted=halted)
         await self._wait_closed()
         if self._ledger is not None:
-            return await self._ledger.resolve(chosen, rows, found)
+            return await resolve_rows(self._ledger, chosen, selection)
         async with await reopen_ledger(self.config.ledger_location) as ledger:
-            return await ledger.resolve(chosen, rows, found)
+            return await resolve_rows(ledger, chosen, selection)
 
     @asynccontextmanager
     async def _reader(self) -> AsyncGenerator[LedgerReader]:
@@ -422,6 +448,7 @@ class CampaignRun(Coroutine[Any, Any, CampaignResult]):
         limit: int | None,
         wait: bool,
         strict: bool,
+        keep_going: bool,
     ) -> None:
         """Use `Campaign.run`."""
         self.result: CampaignResult | None = None
@@ -430,6 +457,7 @@ class CampaignRun(Coroutine[Any, Any, CampaignResult]):
         self._limit = limit
         self._wait = wait
         self._strict = strict
+        self._keep_going = keep_going
         self._run: Run | None = None
         self._stopped = False
         self._is_managed = False
@@ -528,8 +556,10 @@ class CampaignRun(Coroutine[Any, Any, CampaignResult]):
             await opened.begin(strict=self._strict)
             if not self._stopped and await opened.count_ready(wait=self._wait):
                 self._run = await stack.enter_async_context(
-                    opened.start(limit=self._limit, wait=self._wait, watch=self._count)
+                    opened.start(limit=self._limit, wait=self._wait, watch=self._count, keep_going=self._keep_going)
                 )
+            else:
+                await opened.post_outcomes()
             yield opened, self._run
 
     def _count(self, claim: Claim, settlement: Settlement) -> None:

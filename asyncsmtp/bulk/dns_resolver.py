@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from asyncsmtp.client.config.relay import parse_host_port
+from asyncsmtp.client.config.hostport import parse_host_port
 from asyncsmtp.errors import InvalidArgument, MissingDependency
 from asyncsmtp.mail.address import organizational_domain
 from asyncsmtp.mail.checks.dns_rules import DnsAnswer, DnsQueries, DnsQueryFailed, DnsQuestion

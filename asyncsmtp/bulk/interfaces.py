@@ -17,7 +17,9 @@ __all__ = [
     "ConvertingComposer",
     "MessageSender",
     "RateLimitedSender",
+    "ReadingComposer",
     "Sleep",
+    "StoppableSender",
     "ThreadRunner",
     "sleep_unless",
     "utc_now",
@@ -47,6 +49,17 @@ class ConvertingComposer(Protocol):
         """
 
 
+@runtime_checkable
+class ReadingComposer(Protocol):
+    """A composer that may read files for each row.
+
+    Attributes:
+        reads_files: whether it does, so that messages share little of their memory; it is used by one thread at a time.
+    """
+
+    reads_files: bool
+
+
 class MessageSender(Protocol):
     """A pool, as far as a run uses it."""
 
@@ -66,6 +79,14 @@ class RateLimitedSender(Protocol):
 
         None: it needs another turn; the end of its content was not written.
         """
+
+
+@runtime_checkable
+class StoppableSender(Protocol):
+    """A sender that can give back the messages which it has not begun."""
+
+    def stop(self) -> None:
+        """Begin no further message, as `Pool.stop` does; those that have begun are answered."""
 
 
 class ThreadRunner(Protocol):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
-from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
+from asyncsmtp.bulk.ledger.interfaces import InDoubt, OutcomeStore, RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.config_types import RelayConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare_file
-from asyncsmtp.errors import ConfigError, RecipientError
+from asyncsmtp.errors import ConfigError, LedgerMismatch, RecipientError, SMTPError
+from asyncsmtp.protocol.replies import safe_text
 
 # What is not imported here is late on purpose: a wrong campaign file, `status` and `results` need neither the pool, nor
 # the runner, nor a database driver, and `asyncsmtp bulk` is measured from its start to the first message.
@@ -98,6 +100,7 @@ class OpenCampaign:
 
     Attributes:
         prepared: its files, read. ledger: its ledger. relays: each with a `Relay`.
+        failed_relays: of several relays those that could not be used at the end of the last run, each with its error.
     """
 
     config: CampaignConfig
@@ -106,6 +109,7 @@ class OpenCampaign:
     relays: Sequence[RelayConfig]
     _add: Path | None
     _further: PreparedCampaign | None = None
+    failed_relays: Mapping[str, SMTPError] = field(default_factory=dict)
 
     @property
     def has_begun(self) -> bool:
@@ -136,7 +140,14 @@ class OpenCampaign:
             self._add = None
 
     async def suppress(self) -> int:
-        """Suppress the rows to come that are on a suppression list; return how many."""
+        """Suppress the rows to come that are on a suppression list; return how many.
+
+        Before that, with `suppress_rejected`, whom earlier runs found to be gone is put on the list.
+        """
+        if self.config.suppress_rejected:
+            from asyncsmtp.bulk.running.refused import suppress_refused
+
+            await suppress_refused(self.ledger, self.config.suppression)
         return await self.ledger.suppress()
 
     async def begin(self, *, strict: bool = False) -> None:
@@ -176,6 +187,7 @@ class OpenCampaign:
         *,
         limit: int | None = None,
         wait: bool = False,
+        keep_going: bool = False,
         watch: OutcomeCallback | None = None,
         trace: Trace | None = None,
         warn: Warn = logger.warning,
@@ -184,15 +196,17 @@ class OpenCampaign:
 
         Args:
             watch: called with each outcome as it is queued for the ledger: see `Run`.
+            keep_going: go on where the relay refuses everyone.
             warn: called with a sentence about what is wrong but does not stop the run.
         """
+        from asyncsmtp.bulk.running.balancer import RelayBalancer
         from asyncsmtp.bulk.running.runner import Run
         from asyncsmtp.bulk.running.schedule import Schedule
 
         config, left = self.config, await self.count_ready(wait=wait)
         relays = [each.relay for each in self.relays if not isinstance(each.relay, str)]
         async with (
-            _open_webhook(config.webhook, warn) as webhook,
+            _open_webhook(config.webhook, self.ledger, warn) as webhook,
             _open_providers(config, warn) as providers,
             _open_pools(self.relays, trace, config.shared_rates, warn) as sender,
             _share_rates(config.shared_rates, relays, config.rate, warn) as shared,
@@ -204,11 +218,12 @@ class OpenCampaign:
                 if webhook is not None:
                     webhook.watch(claim, settlement)
 
-            yield Run(
+            run = Run(
                 self.prepared.composer,
                 self.ledger,
                 sender,
                 concurrency=config.concurrency,
+                sessions=sum(each.sessions for each in self.relays),
                 limit=limit,
                 watch=report,
                 retry=_make_retry(config),
@@ -216,7 +231,29 @@ class OpenCampaign:
                 rate_policy=_make_rate_policy(config, left if limit is None else min(limit, left), providers),
                 schedule=Schedule(config.window, config.start_at, config.time_zone_column),
                 shared=shared,
+                keep_going=keep_going,
+                warn=warn,
             )
+            try:
+                yield run
+                if config.suppress_rejected:
+                    from asyncsmtp.bulk.running.refused import suppress_after_run
+
+                    await suppress_after_run(self.ledger, config.suppression, warn)
+            finally:
+                self.failed_relays = sender.failures if isinstance(sender, RelayBalancer) else {}
+
+    async def post_outcomes(self, warn: Warn = logger.warning) -> None:
+        """Post to the webhook what earlier runs did not post; for a campaign that has nothing left to send."""
+        ledger = self.ledger
+        if not (self.config.webhook and isinstance(ledger, OutcomeStore)):
+            return
+        from asyncsmtp.bulk.webhook import describe_outcome
+
+        ledger.keep_outcomes(describe_outcome)  # also of rows that recovery found in doubt
+        if await ledger.count_outcomes():
+            async with _open_webhook(self.config.webhook, self.ledger, warn):
+                pass  # at the end of the block
 
     async def _to_load(self) -> PreparedCampaign:
         if self._add is None:
@@ -244,13 +281,23 @@ def _find_ledger(location: Path | Database) -> Callable[..., Awaitable[SqliteLed
 
 async def open_ledger(config: CampaignConfig, prepared: PreparedCampaign) -> SqliteLedger | PostgresLedger:
     """Open a campaign's ledger to send."""
-    return await _find_ledger(config.ledger_location)(
-        name=config.name,
-        from_domain=prepared.composer.author.domain,
-        fingerprint=await prepared.fingerprint(),
-        in_doubt=InDoubt(config.in_doubt),
-        suppressions=config.suppression,
-    )
+    if config.suppress_rejected:
+        from asyncsmtp.bulk.running.refused import find_list
+
+        find_list(config.suppression)
+    try:
+        return await _find_ledger(config.ledger_location)(
+            name=config.name,
+            from_domain=prepared.composer.author.domain,
+            fingerprint=await prepared.fingerprint(),
+            in_doubt=InDoubt(config.in_doubt),
+            suppressions=config.suppression,
+        )
+    except LedgerMismatch as error:
+        if f"{safe_text(prepared.recipients_name, 80)} changed" not in str(error):
+            raise
+        advice = "further recipients are loaded from a file of their own, with add="
+        raise LedgerMismatch(f"{error}; {advice}") from None
 
 
 async def open_reader(location: Path | Database) -> SqliteReader | PostgresReader:
@@ -282,12 +329,30 @@ async def reopen_ledger(location: Path | Database) -> SqliteLedger | PostgresLed
 # Parts of a run, made from the configuration.
 
 
-async def check_rows(prepared: PreparedCampaign, *, every: bool) -> CheckResult:
-    """Read the recipients, and compose every message or the first hundred; nothing asks what a provider objects to."""
+async def check_rows(prepared: PreparedCampaign, *, every: bool, suppression: Sequence[Path] = ()) -> CheckResult:
+    """Read the recipients, and compose every message or the first hundred; nothing asks what a provider objects to.
+
+    Args:
+        suppression: lists that must be there and can be read; a ledger that is open has checked its own.
+    Raises:
+        SuppressionError: one cannot be used.
+    """
     from asyncsmtp.bulk.recipients.preflight import run_preflight
 
+    if suppression:
+        await asyncio.to_thread(_check_lists, suppression)
     report = await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
     return CheckResult(prepared.file.name, report, remarks=prepared.remarks)
+
+
+def _check_lists(paths: Sequence[Path]) -> None:
+    from asyncsmtp.bulk.ledger.loading import SuppressionLookup
+
+    lists = SuppressionLookup(paths)
+    try:
+        lists.open()
+    finally:
+        lists.close()
 
 
 def _make_retry(config: CampaignConfig) -> Retry:
@@ -314,7 +379,7 @@ def _make_rate_policy(config: CampaignConfig, left: int, providers: MxProviders 
 
 
 @asynccontextmanager
-async def _open_webhook(url: str | None, warn: Warn) -> AsyncGenerator[Webhook | None]:
+async def _open_webhook(url: str | None, ledger: Ledger, warn: Warn) -> AsyncGenerator[Webhook | None]:
     """Post outcomes to `url` until the block ends; warn how many it did not take."""
     if url is None:
         yield None
@@ -322,11 +387,13 @@ async def _open_webhook(url: str | None, warn: Warn) -> AsyncGenerator[Webhook |
     from asyncsmtp.bulk.webhook import open_webhook
 
     secret = os.environ.get(WEBHOOK_SECRET)
-    async with open_webhook(url, secret.encode("utf-8", "surrogateescape") if secret else None) as hook:
+    key = secret.encode("utf-8", "surrogateescape") if secret else None
+    async with open_webhook(url, key, ledger=ledger) as hook:
         yield hook
     if hook.lost:
         outcomes = "1 outcome" if hook.lost == 1 else f"{hook.lost:,} outcomes"
-        warn(f"the webhook did not take {outcomes}: the ledger has them")
+        later = ", and the next run posts them" if isinstance(ledger, OutcomeStore) else ""
+        warn(f"the webhook did not take {outcomes}: the ledger has them{later}")
 
 
 @asynccontextmanager
@@ -363,8 +430,8 @@ async def _open_pools(
         shares = []
         for pool, each in made:
             shared = await stack.enter_async_context(_share_rates(shared_rates, [pool.relay], each.rate, warn))
-            shares.append(WeightedRelay(pool, each.weight, each.rate, shared))
-        yield RelayBalancer(shares)
+            shares.append(WeightedRelay(pool, each.weight, each.rate, shared, str(pool.relay)))
+        yield RelayBalancer(shares, warn=warn)
 
 
 def find_rates_file() -> Path:
@@ -461,8 +528,9 @@ def make_relay(
         ConfigError: a file is missing, or a password is in a URL; it is not repeated.
         InvalidArgument: the URL is not a relay's, or no source has the password.
     """
+    from asyncsmtp.client.config.hostport import has_password, parse_host_port, split_url
     from asyncsmtp.client.config.login_config import ClientCertificate
-    from asyncsmtp.client.config.relay import Dialogue, Proxy, Relay, has_password, parse_host_port, split_url
+    from asyncsmtp.client.config.relay import Dialogue, Proxy, Relay
     from asyncsmtp.protocol.auth.auth import Secret
 
     if has_password(url) or (proxy is not None and has_password(proxy)):
@@ -513,6 +581,11 @@ def make_relays(
     """
     if not config.relay_configs:
         raise ConfigError("no relay was given", "pass relay=, or name its url in [relay]")
+    for each in config.relay_configs[:1]:
+        if config.provider is not None and isinstance(each.relay, str):
+            from asyncsmtp.bulk.setup.provider_relay import require_user  # late: few campaigns name a provider
+
+            require_user(each.relay, config.provider)
     settings = {name: getattr(config, name) for name in _RELAY_SETTINGS}
     return [
         replace(each, relay=make_relay(each.relay, secrets(each), token=token, **settings))

@@ -7,6 +7,7 @@ import gc
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import asyncsmtp
 from asyncsmtp import (
     Campaign,
+    CampaignHalted,
     CampaignResult,
     ConfigError,
     Entry,
@@ -28,7 +30,7 @@ from asyncsmtp import (
 )
 from asyncsmtp.errors import InvalidArgument, LedgerBusy, LedgerEmpty, LedgerMismatch, LocalProtocolError
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import NO_REPLY, Rule, ScriptedRelay, Stage, StageContext, Wait
+from asyncsmtp.testing import NO_REPLY, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.cli.serving import serving
 
 PEOPLE = [{"email": f"{name.lower()}@example.org", "name": name} for name in ("Ann", "Bob", "Cid")]
@@ -99,6 +101,27 @@ async def test_a_campaign_file_is_run(file: Path) -> None:
     assert (result.exit_reason, result.resumes_at) == (ExitReason.COMPLETE, None)
     assert {message.email["Subject"] for message in relay.received} == {"News for Ann", "News for Bob", "News for Cid"}
     assert (file.parent / "news.ledger").exists()
+
+
+async def test_a_hard_bounce_before_a_refused_rset_is_rejected(file: Path) -> None:
+    """FT-12: 550 5.1.1 to RCPT, then 503 to RSET: the row was deferred, and tried again for days."""
+    script = refusing(bob="550 5.1.1 no such user") | {Stage.RSET: "503 5.5.1 bad sequence of commands"}
+    async with ScriptedRelay(script) as relay:
+        campaign = Campaign.from_file(file, relay=url(relay))
+        result = await campaign.run()
+    assert (result.counts["accepted"], result.counts["rejected"], result.counts["deferred"]) == (2, 1, 0)
+    [rejected] = await entries(campaign, RowState.REJECTED)
+    assert "no such user" in str(rejected)
+
+
+async def test_a_row_in_doubt_has_the_words_of_the_relay(file: Path) -> None:
+    """FT-16: all of them, in the results too."""
+    script = {Stage.END_OF_DATA: {2: (b"250 2.0.0: queued as 4711: wai", Fin())}}
+    async with ScriptedRelay(script) as relay:
+        campaign = Campaign.from_file(file, relay=url(relay))
+        await campaign.run()
+    [doubtful] = await entries(campaign, RowState.IN_DOUBT)
+    assert "250 2.0.0: queued as 4711: wai" in str(doubtful)
 
 
 async def test_a_path_may_be_a_string(file: Path) -> None:
@@ -211,10 +234,11 @@ async def test_the_same_rows_resume_and_others_do_not(tmp_path: Path) -> None:
         await make(tmp_path, relay=url(relay)).run(limit=1)
         result = await make(tmp_path, relay=url(relay)).run()
         assert result.counts["accepted"] == len(relay.received) == 3
-        with pytest.raises(LedgerMismatch, match="recipients changed"):
+        with pytest.raises(LedgerMismatch, match=r"recipients changed.*a file of their own, with add=$"):
             await make(tmp_path, [{"email": "dan@example.org", "name": "Dan"}], relay=url(relay)).run()
-        with pytest.raises(LedgerMismatch, match="text"):
+        with pytest.raises(LedgerMismatch, match="text") as mismatch:
             await make(tmp_path, text="Bye {{ name }}", relay=url(relay)).run()
+        assert "add=" not in str(mismatch.value)  # other recipients are no help
 
 
 async def test_outcomes_are_iterated(tmp_path: Path) -> None:
@@ -700,6 +724,62 @@ async def test_one_state_or_row_stands_for_a_list_of_it(tmp_path: Path) -> None:
     assert (RowState.REJECTED == 4, RowState.REJECTED != 4, {4: 1}[RowState.REJECTED]) == (True, False, 1)
     assert await campaign.resolve("resend", rows=1, states="rejected") == 0
     assert await campaign.resolve("resend", rows=bob.row, states="rejected") == 1
+
+
+REFUSING_ALL = {Stage.RCPT: "550 relay not permitted"}
+MANY = [{"email": f"reader{n}@d{n % 7}.example", "name": f"Reader {n}"} for n in range(1, 201)]
+
+
+async def test_what_was_rejected_before_a_halt_can_be_made_pending_again(tmp_path: Path) -> None:
+    """FT-31: those rows and no others, by a program."""
+    async with ScriptedRelay({Stage.RCPT: {1: "550 5.1.1 no such user"}}) as relay:
+        campaign = make(tmp_path, MANY, relay=url(relay), concurrency=1)
+        await campaign.run(limit=10)
+    async with ScriptedRelay(REFUSING_ALL) as relay:
+        with pytest.raises(CampaignHalted, match="with the same words, for recipients at several domains"):
+            await campaign.run(relay=url(relay))
+    assert (await campaign.counts())["rejected"] == 21
+    assert await campaign.resolve("resend", halted=True) == 20
+    assert await campaign.resolve("resend", halted=True) == 0
+    (unknown,) = await entries(campaign, "rejected")
+    assert unknown.status == "5.1.1"
+    async with ScriptedRelay() as relay:
+        assert (await campaign.run(relay=url(relay))).counts["accepted"] == 199
+
+
+async def test_a_program_may_keep_going(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """FT-31: it uses up the list, and is warned once."""
+    async with ScriptedRelay(REFUSING_ALL) as relay:
+        result = await make(tmp_path, MANY, relay=url(relay)).run(keep_going=True)
+    assert result.counts["rejected"] == 200
+    assert sum("the campaign goes on, as keep_going asks for" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_program_decides_about_rows_by_what_is_known_of_them(tmp_path: Path) -> None:
+    """FT-31: as `asyncsmtp resolve` does."""
+    replies = refusing(ann="550 5.7.1 Blocked", bob="554 5.2.2 mailbox full", cid="550 no such user")
+    async with ScriptedRelay(replies) as relay:
+        campaign = make(tmp_path, relay=url(relay))
+        await campaign.run()
+    now = datetime.now(UTC)
+    for conditions in (
+        {"codes": 551},
+        {"codes": [550], "enhanced_codes": "5.2.2"},
+        {"enhanced_codes": ["5.7.10"]},
+        {"states": "rejected", "reply": "b_ocked"},
+        {"states": "rejected", "since": now + timedelta(hours=1)},
+        {"states": "rejected", "host": "other.example"},
+        {"reply": "blocked"},  # rows in doubt
+    ):
+        assert await campaign.resolve("resend", **conditions) == 0, conditions  # type: ignore[arg-type]
+    assert await campaign.resolve("resend", codes=[550, 554], reply="BLOCK", since=now - timedelta(hours=1)) == 1
+    assert await campaign.resolve("resend", enhanced_codes="5.2.2", host="127.0.0.1") == 1
+    assert await campaign.resolve("resend", codes=550, rows=[3]) == 1
+    with pytest.raises(ConfigError, match="has no time zone"):
+        await campaign.resolve("resend", since=datetime(2026, 1, 1))
+    for name, value in {"codes": "550", "enhanced_codes": 5, "reply": 5, "host": b"", "halted": 1, "since": 5}.items():
+        with pytest.raises(TypeError, match=f"{name}= must be"):
+            await campaign.resolve("resend", **{name: value})  # type: ignore[arg-type]
 
 
 async def test_what_a_row_of_a_program_lacks_is_a_problem_of_that_row(tmp_path: Path) -> None:

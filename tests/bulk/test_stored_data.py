@@ -182,6 +182,22 @@ def test_a_loaded_campaign_is_sent_under_its_message_ids(copy: Copy, relay: Orac
     assert len(relay.verdicts()) == 5
 
 
+@pytest.mark.parametrize("local", ["=?x?q?victim=40corp.example=3e=00?=foo", "j\ufffdrg", "a\u2028b"])
+def test_an_address_that_is_refused_by_now_does_not_stop_a_campaign(
+    copy: Copy, relay: OracleProcess, local: str
+) -> None:
+    """FT-01, FT-05: version 0.1.0 took it; its row is rejected with the reason, and the others are sent."""
+    stored = copy("loaded")
+    with closing(sqlite3.connect(stored.folder / "news.ledger", isolation_level=None)) as connection:
+        connection.execute("UPDATE recipient SET address = ? WHERE seq = 2", (f"{local}@example.com",))
+    stored.bulk(relay, code=1)
+    assert stored.counts() == {"accepted": 4, "rejected": 1}
+    (row,) = (row for row in stored.results() if row["state"] == "rejected")
+    assert row["row"] == 2
+    assert "is not an e-mail address" in str(row["reply"])
+    assert len(relay.verdicts()) == 4
+
+
 def test_a_killed_campaign_leaves_doubts_and_sends_the_rest_once(copy: Copy, relay: OracleProcess) -> None:
     """What was under way is in doubt; a person decides by the relay's log, and everyone has the message once."""
     stored = copy("killed")

@@ -89,9 +89,10 @@ class CampaignConfig:
     recipients: Path | None = setting("campaign.recipients", types.check_recipients,
         "Recipients: a CSV, JSON lines, .xlsx, or - for stdin.", "--recipients", default=MISSING, metavar="CSV")
     html: Path | str | None = setting("campaign.html", types.check_path,
-        "Template of the HTML part (Jinja2), or Markdown by its name.", "--template", "--html", metavar="HTML")
+        "Template of the HTML part (Jinja2), or Markdown by its name.", "--template", metavar="FILE",
+        former=("--html",))
     text: Path | str | None = setting("campaign.text", types.check_path,
-        "Template of the plain text part (Jinja2).", "--text", metavar="FILE")
+        "Template of the plain text part (Jinja2).", "--text-template", metavar="FILE", former=("--text",))
     from_: str = setting("campaign.from", types.check_text,
         "Sender: 'Example News <news@example.org>'.", "--from", default=MISSING, metavar="MAILBOX")
     subject: str = setting("campaign.subject", types.check_text,
@@ -104,11 +105,14 @@ class CampaignConfig:
         "URL that each outcome is posted to; ASYNCSMTP_WEBHOOK_SECRET signs the requests.", "--webhook", metavar="URL")
     suppression: tuple[Path, ...] = setting("campaign.suppression", types.check_path_or_paths,
         "Suppression list, whose addresses get nothing.", "--suppression", default=(), metavar="LIST", multiple=True)
+    suppress_rejected: bool = setting("campaign.suppress_rejected", types.check_flag,
+        "Add whom the relay refuses as unknown to the first list.", default=False)
     name: str = setting("campaign.name", types.check_campaign_name,
         "Name of the campaign and its ledger (that of the recipients' file).",
         "--name", default=MISSING, metavar="NAME")
-    email_column: str | None = setting("campaign.email", types.check_text,
-        "Column with the addresses; detected if omitted.", "--email-column", metavar="COLUMN")
+    email_column: str | None = setting("campaign.email_column", types.check_text,
+        "Column with the addresses; detected if omitted.", "--email-column", metavar="COLUMN",
+        former=("campaign.email",))
     columns: Mapping[str, str] = setting("columns", types.check_columns,
         "Name of a column in the templates: name='Full name'.",
         "--column", default=dict, metavar="NAME=COLUMN", multiple=True)
@@ -120,18 +124,24 @@ class CampaignConfig:
         "Skip the first N rows.", "--offset", default=0, metavar="N")
     encoding: str | None = setting("campaign.encoding", types.check_text,
         "Encoding of the CSV, such as cp1252; detected if omitted.", "--encoding", metavar="NAME")
+    skip_lines: int | None = setting("campaign.skip_lines", Count(0, None),
+        "Lines above the column names, as of a title; found if omitted.", "--skip-lines", metavar="N")
     inline_styles: bool = setting("campaign.inline_styles", types.check_flag,
         "Copy the rules of <style> to the elements.", default=False)
     text_from_html: bool = setting("campaign.text_from_html", types.check_flag,
         "Make a missing text part from the HTML.", default=False)
     attachments: tuple[str, ...] = setting("campaign.attachments", types.check_attachments,
-        "Files to attach; one with {{ }} differs by row.", default=())
+        "Files to attach; one with {{ }} differs by row, and begins with a folder.", default=())
     inline: Mapping[str, Path] = setting("campaign.inline", types.check_path_table,
         'Images by name, for <img src="cid:NAME">.', default=dict)
     headers: Mapping[str, str] = setting("campaign.headers", types.check_table,
         "Further header fields (Jinja2).", default=dict)
     relay: str | Relay | None = setting("relay.url", types.check_relay,
         "Relay: smtp://user@host:587, smtps://user@host, …?security=none.", "--relay", metavar="URL")
+    provider: str | None = setting("relay.provider", types.check_provider,
+        "Provider instead of a URL: gmail, ses, …, or a domain with SRV records.", "--provider", metavar="NAME")
+    user: str | None = setting("relay.user", types.check_text,
+        "User name of the login; else that of the URL or the provider.", "--user", metavar="NAME")
     sessions: int = setting("relay.sessions", Count(), "Maximum connections (10).", "--sessions", default=10)
     max_per_connection: int | None = setting("relay.max_per_connection", Count(),
         "Messages after which a connection is replaced.", "--max-per-connection", metavar="N")
@@ -203,13 +213,28 @@ class CampaignConfig:
     @property
     def relay_configs(self) -> tuple[RelayConfig, ...]:
         """Relays, that of [relay] first, then those of [[relays]]; empty if there are none."""
-        if self.relay is None:
+        relay = self.relay
+        if (relay is None and self.provider) or (isinstance(relay, str) and (self.provider or self.user)):
+            from asyncsmtp.bulk.setup.provider_relay import complete_relay_url  # late: few campaigns name one
+
+            relay = complete_relay_url(relay, self.provider, self.user, self.from_)
+        if relay is None:
             return self.relays
-        main = RelayConfig(relay=self.relay, sessions=self.sessions, max_per_connection=self.max_per_connection)
+        main = RelayConfig(relay=relay, sessions=self.sessions, max_per_connection=self.max_per_connection)
         return (replace(main, password_command=self.password_command), *self.relays)
+
+    @property
+    def unresolved_provider(self) -> str | None:
+        """Domain whose SRV records name the relay; None if there is nothing to look up."""
+        if self.provider is None or self.relay is not None:
+            return None
+        from asyncsmtp.bulk.setup.provider_relay import find_preset
+
+        return self.provider if find_preset(self.provider) is None else None
 
 
 KEYS: Mapping[str, Key] = declared_keys(CampaignConfig)
+_RENAMED = {former: name for name, each in KEYS.items() for former in each.former if not former.startswith("--")}
 _FIELDS: Mapping[str, Key] = {each.field: each for each in KEYS.values()}
 _ORDER = ("campaign", "relay", "limits", "relays", "columns", "unsubscribe", "smime", "dkim", "retry")
 SECTIONS: Mapping[str, list[str]] = {  # section -> its keys, none where the section is a table as a whole
@@ -253,7 +278,7 @@ def build_config(
     Raises:
         ConfigError: a value is not of its kind, or one that every campaign needs is missing.
     """
-    given: dict[str, Any] = {KEYS[name].field: value for name, value in file.items()}
+    given: dict[str, Any] = {KEYS[_RENAMED.get(name, name)].field: value for name, value in file.items()}
     chosen: dict[str, Any] = {
         KEYS[name].field: _check_option(KEYS[name], value) for name, value in options.items() if value not in (None, ())
     }
@@ -261,7 +286,9 @@ def build_config(
         chosen["columns"] = {**given.get("columns", {}), **chosen["columns"]}
     given |= chosen
     _set_email_column(
-        given, f"{source}: " if source else "", "email in [campaign] (email_column=), or in [columns] (columns=)"
+        given,
+        f"{source}: " if source else "",
+        "email_column in [campaign] (email_column=), or email in [columns] (columns=)",
     )
     if "recipients" not in given:
         raise _missing("recipients", "--recipients people.csv", source)
@@ -410,18 +437,21 @@ def split_ledger(value: object) -> tuple[str | Path | Database | None, Ledger | 
 
 
 def relay_settings(value: object) -> dict[str, Any]:
-    """Return the fields of the configuration for one relay or several; nothing for None."""
+    """Return the fields of the configuration for one relay or several; nothing for None.
+
+    They replace a provider and its user as well.
+    """
     from asyncsmtp.client.config.relay import Relay
 
     if value is None:
         return {}
     if isinstance(value, str | Relay):
-        return {"relay": value, "relays": ()}
+        return {"relay": value, "relays": (), "provider": None, "user": None}
     given = [value] if isinstance(value, RelayConfig) else value
     if not isinstance(given, Sequence) or not all(isinstance(each, str | Relay | RelayConfig) for each in given):
         raise TypeError(f"relay= must be a URL, a Relay, or several of them; it is {type(value).__name__}")
     several = [each if isinstance(each, RelayConfig) else RelayConfig(relay=each) for each in given]
-    return {"relay": None, "relays": tuple(several)}
+    return {"relay": None, "relays": tuple(several), "provider": None, "user": None}
 
 
 # The campaign file: every key known, every value of its kind, every path relative to the file.
@@ -447,6 +477,8 @@ def _parse_file(path: Path) -> Mapping[str, object]:
             advice = "name the campaign.toml, not the recipients"
             raise ConfigError(f"{path} is too large for a campaign file", advice)
         return tomllib.loads(content.decode("utf-8-sig"))
+    except ConfigError:  # it is a ValueError too
+        raise
     except IsADirectoryError:
         advice = f"name the file in it: {path / 'campaign.toml'}"
         raise ConfigError(f"{path} is a folder, not a campaign file", advice) from None
@@ -461,6 +493,9 @@ def _parse_file(path: Path) -> Mapping[str, object]:
     except tomllib.TOMLDecodeError as error:
         advice = "correct that line of the file"
         raise ConfigError(f"{path} is not TOML: {safe_text(str(error), 200)}", advice) from error
+    except (RecursionError, ValueError) as error:  # brackets without end; a number of more than 4,300 digits
+        why = "is nested too deeply" if isinstance(error, RecursionError) else "has a number that is too long"
+        raise ConfigError(f"{path} {why}", "name the campaign.toml") from None
 
 
 def _check_document(path: Path, document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -471,11 +506,16 @@ def _check_document(path: Path, document: Mapping[str, object]) -> Iterator[tupl
         if section not in SECTIONS or not isinstance(table, dict):
             raise _unknown_section(path, section, table)
         for name, value in table.items():
-            yield f"{section}.{name}", _check_value(path, section, name, value)
+            key = _RENAMED.get(f"{section}.{name}", f"{section}.{name}")
+            if key != f"{section}.{name}" and key.partition(".")[2] in table:
+                now = key.partition(".")[2]
+                raise ConfigError(f"{path}, [{section}]: {name} is the former name of {now}", "leave one of them out")
+            yield key, _check_value(path, section, name, value)
 
 
 def _check_value(path: Path, section: str, name: str, value: object) -> object:
     key = f"{section}.{name}" if name else section
+    key = _RENAMED.get(key, key)
     if name.lower() in _SECRETS:
         raise _secret(path, section, name)
     if key not in KEYS:

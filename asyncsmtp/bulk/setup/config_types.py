@@ -46,6 +46,7 @@ _DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(
 _TABLE_FORM = 'must be a table of texts, such as { logo = "logo.png" }'
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:(?=//)|:memory:")
 _T = TypeVar("_T")
+MIN_YEAR, MAX_YEAR = 1971, 9998  # of a time: every time zone can show it
 Check = Callable[[object, Path], object]
 
 
@@ -64,6 +65,7 @@ class Key:
         options: of the command line, the first one names the environment variable; none: the file only.
         metavar: the value's name in `--help`.
         multiple: the option may be repeated.
+        former: names, of options and in TOML, that are still understood, and shown nowhere.
         field: the attribute of the configuration, and the parameter of `Campaign`.
         default: for the documentation and for objects made without the key; MISSING where it is required.
     """
@@ -74,6 +76,7 @@ class Key:
     options: tuple[str, ...] = ()
     metavar: str | None = None
     multiple: bool = False
+    former: tuple[str, ...] = ()
     field: str = ""
     default: object = None
 
@@ -85,10 +88,10 @@ class Key:
 
 def setting(
     name: str, check: Check, text: str, *options: str, default: object = None, metavar: str | None = None,
-    multiple: bool = False,
+    multiple: bool = False, former: tuple[str, ...] = (),
 ) -> Any:  # fmt: skip
     """Declare a key as a dataclass field; `default` is MISSING for one that is required, `dict` for an empty dict."""
-    metadata = {"key": Key(name, check, text, options, metavar, multiple)}
+    metadata = {"key": Key(name, check, text, options, metavar, multiple, former)}
     if default is dict:
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -346,6 +349,8 @@ def check_moment(value: object, folder: Path) -> datetime:
         value = today if today > now else datetime.combine(now.date() + timedelta(days=1), value)
     if not isinstance(value, datetime):
         raise WrongType(form)
+    if not MIN_YEAR <= value.year <= MAX_YEAR:
+        raise ValueError(f"must be a time from the year {MIN_YEAR} to {MAX_YEAR}")
     return value.astimezone(UTC)
 
 
@@ -410,6 +415,18 @@ def check_relay(value: object, folder: Path) -> str | Relay:
         if isinstance(value, Relay):
             return value
     return check_text(value, folder)
+
+
+def check_provider(value: object, folder: Path) -> str:
+    """Check the name of a provider, or a domain."""
+    from asyncsmtp.bulk.setup.provider_relay import find_preset  # late: few campaigns name one
+
+    text = check_text(value, folder)
+    try:
+        find_preset(text)
+    except InvalidArgument as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

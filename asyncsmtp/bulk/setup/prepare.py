@@ -13,18 +13,31 @@ import json
 import os
 import stat
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig, Rows
 from asyncsmtp.bulk.setup.config_types import STDIN, DkimConfig, SmimeConfig, UnsubscribeConfig, resolve_path
-from asyncsmtp.bulk.setup.source_files import MessageBodies, make_bodies
-from asyncsmtp.client.config.relay import parse_host_port, split_url
+from asyncsmtp.bulk.setup.source_files import (
+    INCLUDED,
+    LEDGER,
+    MAX_FILE_SIZE,
+    TEMPLATE,
+    ConfinedFolder,
+    MessageBodies,
+    check_pattern,
+    check_recipients,
+    is_pattern,
+    list_own_files,
+    make_bodies,
+    read_and_close,
+)
+from asyncsmtp.client.config.hostport import parse_host_port, split_url
 from asyncsmtp.errors import ConfigError, MessageError, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
@@ -51,6 +64,14 @@ _AGAIN = "correct it, then run the same command again"
 _RIGHTS = "correct the name or its rights, then run the same command again"
 
 
+class _Reading(TypedDict):
+    """How a file of recipients is read."""
+
+    delimiter: str | None
+    encoding: str | None
+    skip_lines: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedCampaign:
     """A campaign that could be sent.
@@ -74,11 +95,14 @@ class PreparedCampaign:
         return {**self.parts, self.recipients_name: await hash_file(self.file.path)}
 
 
-async def prepare(config: CampaignConfig, rows: Path | None = None) -> PreparedCampaign:
+async def prepare(
+    config: CampaignConfig, rows: Path | None = None, *, ledger: object = None, add: Path | None = None
+) -> PreparedCampaign:
     """Read what the configuration names, and compile it against the columns of the recipients.
 
     Args:
         rows: recipients that a program passed, as `save_rows` saved them, instead of the configuration's file.
+        ledger: location of the ledger, if it is not the configuration's. add: a further file of recipients.
     Raises:
         ConfigError: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
         TemplateError: the template.
@@ -92,10 +116,13 @@ async def prepare(config: CampaignConfig, rows: Path | None = None) -> PreparedC
     from asyncsmtp.protocol.envelope import Mailbox
 
     path = rows if rows is not None else await asyncio.to_thread(_save_input, config)
-    reader = FileReader(config)
+    reader = FileReader(config, path, add)
+    if isinstance(ledger, Path):
+        reader.own.add_database(ledger, LEDGER)
     text = reader.read_template(config.text, "text") if config.text else None
     html = reader.read_template(config.html, "html") if config.html else None
-    file = RecipientFile(path, email=config.email_column, delimiter=config.delimiter, encoding=config.encoding)
+    check_recipients(path, reader.own)
+    file = RecipientFile(path, email=config.email_column, **_reading(config))
     if rows is not None:
         file.name, file.all_keys = _ROWS, True
     keys = [load_dkim_key(each) for each in config.dkim]
@@ -105,10 +132,12 @@ async def prepare(config: CampaignConfig, rows: Path | None = None) -> PreparedC
     known = build_columns(columns, names, unsubscribes=config.unsubscribe is not None)
     template = _make_template(config, reader, make_bodies(config, text, html, known, reader.read_included))
     row_filter = RowFilter(columns, config.where, config.offset, names)
-    if row_filter:
-        file.rules = replace(file.rules, row_filter=row_filter)
     seal = _load_smime(config.smime) if config.smime else None
     composer = template.compile(columns, read=reader.folder.read, signer=signer, smime_signer=seal, aliases=names)
+    needed = composer.used_columns | row_filter.used_columns
+    if config.time_zone_column:
+        needed |= {await file.find_column(config.time_zone_column)}
+    file.rules = replace(file.rules, needed=needed, row_filter=row_filter if row_filter else None)
     names[EMAIL] = (await file.header()).email
     parts = {
         name: _digest(value.encode("utf-8", "surrogatepass"))
@@ -134,12 +163,17 @@ async def prepare_file(path: Path, prepared: PreparedCampaign, config: CampaignC
     """
     from asyncsmtp.bulk.recipients.file import RecipientFile
 
+    check_recipients(path, list_own_files(config))
     first, rules = await prepared.file.header(), prepared.file.rules
     if rules.row_filter is not None:
         rules = replace(rules, row_filter=rules.row_filter.for_added_file())
-    file = RecipientFile(path, email=first.email, delimiter=config.delimiter, encoding=config.encoding, rules=rules)
+    file = RecipientFile(path, email=first.email, rules=rules, **_reading(config))
     file.renames = _match_columns(file.name, await file.columns(), first.columns)
     return replace(prepared, file=file)
+
+
+def _reading(config: CampaignConfig) -> _Reading:
+    return {"delimiter": config.delimiter, "encoding": config.encoding, "skip_lines": config.skip_lines}
 
 
 def _match_columns(name: str, columns: Sequence[str], wanted: Sequence[str]) -> Mapping[str, str]:
@@ -282,17 +316,20 @@ async def _each(rows: Rows) -> AsyncIterator[Mapping[str, object]]:
 class FileReader:
     """Files of a campaign, with their digests by the names that people gave them."""
 
-    def __init__(self, config: CampaignConfig) -> None:
-        from asyncsmtp.bulk.setup.source_files import ConfinedFolder
-
+    def __init__(self, config: CampaignConfig, *recipients: Path | None) -> None:
         self.digests: dict[str, str] = {}
-        self.folder = ConfinedFolder(config.folder)
+        self.own = list_own_files(config, *recipients)
+        self.folder = ConfinedFolder(config.folder, own=self.own)
         self._where = f"{config.source}, [campaign] " if config.source else ""
 
-    def read(self, path: Path, role: str) -> bytes:
-        """Read a file that the configuration names; any place will do, since whoever wrote it chose the place."""
+    def read(self, path: Path, role: str, *, allowed: Collection[str] = (INCLUDED,)) -> bytes:
+        """Read a file that the configuration names; any place will do, since whoever wrote it chose the place.
+
+        Args:
+            allowed: uses of the campaign's own files that do not matter.
+        """
         try:
-            content = path.read_bytes()
+            content = read_and_close(self.own.open(path, allowed=allowed), path, MAX_FILE_SIZE)
         except (OSError, ValueError) as error:  # ValueError: HTML can name an image by a path that no file has
             raise ConfigError(f"{self._where}{role}: {safe_text(str(path))}: {_reason(error)}", _RIGHTS) from error
         below = path.is_relative_to(self.folder.root)
@@ -305,7 +342,7 @@ class FileReader:
             self.digests[f"{role}="] = _digest(source.encode("utf-8", "surrogatepass"))
             return source
         try:
-            return self.read(source, role).decode("utf-8-sig")
+            return self.read(source, role, allowed=(INCLUDED, TEMPLATE)).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             advice = "save it as UTF-8, then run the same command again"
@@ -314,7 +351,8 @@ class FileReader:
 
     def read_included(self, path: str) -> str:
         """Read a file that a template includes, below the campaign's folder."""
-        content = self.folder.read(path)
+        content = self.folder.read(path, allowed=(INCLUDED, TEMPLATE))
+        self.own.add(self.folder.root / path, INCLUDED)
         self.digests[path] = _digest(content)
         return content.decode("utf-8-sig")
 
@@ -346,8 +384,8 @@ def _make_attachment(config: CampaignConfig, reader: FileReader, path: str) -> A
     """Read a file for everyone now; a pattern is read row by row, from the campaign's folder only."""
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
 
-    if "{{" in path or "{%" in path:
-        return AttachmentPattern(path)
+    if is_pattern(path):
+        return AttachmentPattern(check_pattern(path, "attachments"))
     file = resolve_path(path, config.folder)
     return Attachment(file.name, reader.read(file, "attachments"))
 
@@ -357,14 +395,14 @@ def _make_image(config: CampaignConfig, reader: FileReader, name: str, path: Pat
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
 
     if pattern := _pattern(config, path):
-        return AttachmentPattern(pattern)
+        return AttachmentPattern(check_pattern(pattern, f"inline {safe_text(name)}"))
     return Attachment(path.name, reader.read(path, f"inline {safe_text(name)}"))
 
 
 def _pattern(config: CampaignConfig, path: Path) -> str:
     """Return the path below the campaign's folder, if it differs from row to row; else ""."""
     shown = (path.relative_to(config.folder) if path.is_relative_to(config.folder) else path).as_posix()
-    return shown if "{{" in shown or "{%" in shown else ""
+    return shown if is_pattern(shown) else ""
 
 
 def _digested_settings(config: CampaignConfig, columns: Mapping[str, str]) -> dict[str, str]:
@@ -510,10 +548,10 @@ def describe_sender(config: CampaignConfig, sample: Message) -> SenderDomain:
     seen = parse_message(sample)
     hosts: list[str] = []
     for relay in (each.relay for each in config.relay_configs):
-        if isinstance(relay, str):
+        if isinstance(relay, str) and not relay.startswith("srv:"):  # such a domain has not been looked up
             named = split_url(relay).netloc.rpartition("@")[2].split(",")
             hosts += [parse_host_port(each)[0] for each in named if each]
-        else:
+        elif not isinstance(relay, str):
             hosts += [each.host for each in relay.single_host_relays if each.host]
     keys = [load_dkim_key(each) for each in config.dkim]
     return SenderDomain(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+from asyncsmtp.bulk.suppression import is_text_list
+from asyncsmtp.errors import ConfigError
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.setup.config import CampaignConfig
@@ -15,41 +21,271 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.templates.environment import TemplateLoader
     from asyncsmtp.mail.templates.variables import Columns
 
-__all__ = ["MAX_FILE_SIZE", "ConfinedFolder", "MessageBodies", "make_bodies"]
+__all__ = [
+    "INCLUDED",
+    "LEDGER",
+    "MAX_FILE_SIZE",
+    "TEMPLATE",
+    "ConfinedFolder",
+    "MessageBodies",
+    "OwnFiles",
+    "check_pattern",
+    "check_recipients",
+    "is_pattern",
+    "list_own_files",
+    "make_bodies",
+    "read_and_close",
+]
 
 MAX_FILE_SIZE = 64 * 1024 * 1024  # bytes
 
+TEMPLATE = "a template"
+INCLUDED = "an included template"
+LEDGER = "the ledger of the campaign"
+RECIPIENTS = "a file of recipients"
+
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not wait for its writer
+_FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK  # opening a FIFO must not wait for its writer
+_PATH_FLAG = getattr(os, "O_PATH", 0)  # Linux
+_LOCKED_SIDE_FILES = ("-wal", "-shm")
+_DATABASE = b"SQLite format 3\0"
+_APPLICATIONS = (b"aSMT", b"aSUP")  # application ids of ledgers and suppression lists, at offset 68 of a database
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[ \t\r]*\n\s*[\w+/=]|^PuTTY-User-Key-File-[0-9]",
+    re.MULTILINE,
+)
+_DER_LENGTH = rb"(?:[\x02-\x7f]|\x80|\x81.|\x82..|\x83...)"
+_DER_PRIVATE_KEY = re.compile(  # RFC 8017, RFC 5915, RFC 5958 (plain, and encrypted by PKCS #5), RFC 7292
+    rb"\x30" + _DER_LENGTH + rb"(?:\x02\x01\x00[\x02\x30]|\x02\x01\x01\x04\x20|\x02\x01\x03\x30"
+    rb"|\x30" + _DER_LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05)",
+    re.DOTALL,
+)
+
+
+class OwnFiles:
+    """Files that a campaign uses itself, and what for: nobody may get one as an attachment or in a template.
+
+    A file is recognized by device and inode, whatever its name, and a file beside a database also by its name. They are
+    looked up each time, since a ledger is created later and an editor replaces files.
+
+    The ledger, its side files and the lists must not even be opened by other code. A process that closes any
+    descriptor of a file drops all POSIX locks that it has on that file, also those of SQLite
+    (https://www.sqlite.org/howtocorrupt.html §2.2): another program could then write to the ledger of a run.
+    """
+
+    # On Linux a descriptor is opened with O_PATH first. It allows fstat and nothing else, and closing it drops no lock:
+    # it has no file operations (fs/open.c), and a test counts the locks in /proc/locks. What has passed the check is
+    # then opened by its entry in /proc/self/fd, so that nothing can be put in its place in between. Elsewhere the name
+    # is checked first and compared after opening; a descriptor of an own file that was put there in between is kept
+    # open on purpose.
+
+    def __init__(self) -> None:
+        self._uses: list[tuple[Path, str]] = []
+        self._databases: dict[str, str] = {}  # by the name of the file, in one case: names of side files begin with it
+        self._kept: dict[tuple[int, int], int] = {}
+
+    def add(self, path: Path | None, use: str) -> None:
+        """Add a file; it need not exist yet."""
+        if path is not None and (path, use) not in self._uses:
+            self._uses.append((path, use))
+
+    def add_database(self, path: Path, use: str) -> None:
+        """Add a database with the files beside it."""
+        for suffix in ("", *_LOCKED_SIDE_FILES):
+            self.add(path.with_name(path.name + suffix), use)
+        self._databases[os.path.realpath(path).casefold()] = use
+
+    def find_use(self, status: os.stat_result, allowed: Collection[str] = ()) -> str:
+        """Return what the campaign uses a file for; "" if it does not, or for an `allowed` use only."""
+        for path, use in self._uses:
+            if use in allowed:
+                continue
+            try:
+                found = os.stat(path)
+            except (OSError, ValueError):
+                continue
+            if found.st_ino == status.st_ino and found.st_dev == status.st_dev:
+                return use
+        return ""
+
+    def open(self, name: str | Path, *, allowed: Collection[str] = (), folder: int | None = None) -> int:
+        """Open a regular file that is not the campaign's own; return its descriptor.
+
+        Args:
+            allowed: uses that do not matter.
+            folder: descriptor of the folder that holds it: then a symbolic link is refused, else it is followed.
+        Raises:
+            OSError: see `strerror`.
+        """
+        follow = folder is None
+        no_follow = 0 if follow else os.O_NOFOLLOW
+        if _PATH_FLAG:
+            handle = os.open(name, _PATH_FLAG | no_follow, dir_fd=folder)
+            try:
+                self._check(os.fstat(handle), name, allowed)
+                try:
+                    return self._check_content(os.open(f"/proc/self/fd/{handle}", _FILE_FLAGS), name)
+                except FileNotFoundError:  # /proc is not mounted
+                    pass
+            finally:
+                os.close(handle)
+        before = os.stat(name, dir_fd=folder, follow_symlinks=follow)
+        self._check(before, name, allowed)
+        descriptor = os.open(name, _FILE_FLAGS | no_follow, dir_fd=folder)
+        after = os.fstat(descriptor)
+        if not os.path.samestat(before, after):
+            self._close_unless_own(descriptor, after)
+            raise OSError(errno.EAGAIN, "it was replaced while it was opened", str(name))
+        return self._check_content(descriptor, name)
+
+    def find_side_file(self, path: str) -> str:
+        """Return the use of the database that a path belongs to, by its name; "" if it belongs to none."""
+        if not self._databases:
+            return ""
+        folded = path.casefold()
+        uses = (use for name, use in self._databases.items() if folded.startswith((f"{name}-", f"{name}.")))
+        return next(uses, "")
+
+    def _check(self, status: os.stat_result, name: str | Path, allowed: Collection[str]) -> None:
+        if stat.S_ISLNK(status.st_mode):
+            raise OSError(errno.EACCES, _LINK, str(name))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(name))
+        if use := self.find_use(status, allowed):
+            raise own_file_error(use, name)
+        if (status.st_dev, status.st_ino) in self._kept:
+            raise own_file_error(_OTHER, name)
+
+    def _check_content(self, descriptor: int, name: str | Path) -> int:
+        """Return the descriptor unless the file is a ledger or a list, perhaps that of another campaign."""
+        head = os.pread(descriptor, 72, 0)
+        if head.startswith(_DATABASE) and head[68:] in _APPLICATIONS:
+            status = os.fstat(descriptor)  # this process may have it open: the descriptor is kept, once for each file
+            self._kept[status.st_dev, status.st_ino] = descriptor
+            raise own_file_error(_OTHER, name)
+        return descriptor
+
+    def _close_unless_own(self, descriptor: int, status: os.stat_result) -> None:
+        if self.find_use(status):
+            self._kept[status.st_dev, status.st_ino] = descriptor
+        else:
+            os.close(descriptor)
+
+
+_LINK = "a symbolic link, or a file in place of a folder, is on the way"
+_OTHER = "a ledger or a suppression list"
+
+
+def own_file_error(use: str, name: str | Path) -> OSError:
+    """Return the error for a file that is the campaign's own."""
+    return OSError(errno.EACCES, f"it is {use}, which nobody may get: name another file", str(name))
+
+
+def read_and_close(descriptor: int, name: str | Path, limit: int) -> bytes:
+    """Return the content of a file, and close its descriptor.
+
+    Raises:
+        OSError: it has more than `limit` bytes, or holds a private key; see `strerror`.
+    """
+    with open(descriptor, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(name))
+    if _holds_private_key(data):
+        raise OSError(errno.EACCES, "it holds a private key, which nobody may get: name another file", str(name))
+    return data
+
+
+def _holds_private_key(data: bytes) -> bool:
+    if _DER_PRIVATE_KEY.match(data):
+        return True
+    # The search for a word goes first: it takes a fiftieth of the time of the expression.
+    return any(word in data for word in (b"PRIVATE KEY", b"PuTTY-User")) and _PRIVATE_KEY.search(data) is not None
+
+
+def list_own_files(config: CampaignConfig, *recipients: Path | None) -> OwnFiles:
+    """Return the files that the campaign uses for another purpose than to be sent."""
+    own = OwnFiles()
+    own.add(config.source, "the campaign file")
+    for path in (config.recipients, *recipients):
+        own.add(path, RECIPIENTS)
+    for template in (config.text, config.html):
+        own.add(template if isinstance(template, Path) else None, TEMPLATE)
+    keys = [each.key for each in config.dkim] + ([config.smime.key] if config.smime else [])
+    for key in (*keys, config.client_key, config.client_cert):  # a certificate and its key may be in one file
+        own.add(key, "a private key")
+    if config.unsubscribe is not None:
+        own.add(config.unsubscribe.secret_file, "the secret of [unsubscribe]")
+    for ledger in (config.ledger_location, config.sandbox_ledger):
+        if isinstance(ledger, Path):
+            own.add_database(ledger, LEDGER)
+    for path in config.suppression:
+        if is_text_list(path):
+            own.add(path, "a suppression list")
+        else:
+            own.add_database(path, "a suppression list")
+    if isinstance(config.shared_rates, Path):
+        own.add_database(config.shared_rates, "the file of shared rates")
+    return own
+
+
+def check_recipients(path: Path, own: OwnFiles) -> None:
+    """Raise ConfigError if a file of recipients is a ledger or a list, which nothing else may open: see `OwnFiles`."""
+    try:
+        use = own.find_use(path.stat(), (RECIPIENTS, TEMPLATE, INCLUDED))
+    except (OSError, ValueError):
+        return  # whoever opens it says why it cannot be read
+    if use:
+        raise ConfigError(f"recipients: {safe_text(str(path))} is {use}", "name the file with the recipients")
+
+
+def is_pattern(path: str) -> bool:
+    """Tell if a path contains template marks, so that each row has a path of its own."""
+    return "{{" in path or "{%" in path
+
+
+def check_pattern(path: str, role: str) -> str:
+    """Return a pattern that begins with a folder, so that no cell can name what lies beside the campaign file."""
+    if not re.match(r"(?!\.{0,2}/)(?:(?!\{[{%#])[^/])+/", path):
+        shown = safe_text(path, 120)
+        why = f"{role}: “{shown}” does not begin with the name of a folder, so a cell could name any file here"
+        raise ConfigError(why, f"put the files into a folder, such as invoices/{shown}")
+    return path
 
 
 class ConfinedFolder:
     """A folder whose files may be named by templates and by cells, that is by anybody.
 
     Pass `read` to `Template.compile(read=…)`. A path leads downwards, step by step, through no symbolic link. It ends
-    at a regular file of at most `limit` bytes, which is opened once and checked after opening, so that nothing can be
-    put in its place in between.
+    at a regular file of at most `limit` bytes, which is checked and then opened, so that nothing can be put in its
+    place in between. A file of `own`, and one that holds a private key, is refused.
     """
 
-    def __init__(self, root: Path, limit: int = MAX_FILE_SIZE) -> None:
+    def __init__(self, root: Path, limit: int = MAX_FILE_SIZE, own: OwnFiles | None = None) -> None:
         self.root = root
+        self._real_root = os.path.realpath(root)
         self._limit = limit
+        self._own = OwnFiles() if own is None else own
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, allowed: Collection[str] = ()) -> bytes:
         """Return the content of a file, by its path below the folder, with `/`.
 
+        Args:
+            allowed: uses of the campaign's own files that do not matter.
         Raises:
-            OSError: missing, not a regular file, too large, or not below the folder; see `strerror`.
+            OSError: missing, not a regular file, too large, not below the folder, or not for others; see `strerror`.
         """
         steps = path.split("/")
         if not {"", ".", ".."}.isdisjoint(steps) or "\0" in path:
             raise OSError(errno.EACCES, "it is not below the folder", path)
+        if use := self._own.find_side_file(os.path.join(self._real_root, path)):
+            raise own_file_error(use, path)
         here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for step in steps[:-1]:
-                here, above = _open_step(step, _DIRECTORY_FLAGS, here, path), here
+                here, above = _open_step(step, here, path), here
                 os.close(above)
-            return self._content(_open_step(steps[-1], _FILE_FLAGS, here, path), path)
+            return read_and_close(self._open(steps[-1], allowed, here, path), path, self._limit)
         finally:
             os.close(here)
 
@@ -57,27 +293,25 @@ class ConfinedFolder:
         """Return the content as UTF-8 text; pass it as `Template(loader=…)`."""
         return self.read(path).decode("utf-8-sig")
 
-    def _content(self, descriptor: int, path: str) -> bytes:
+    def _open(self, step: str, allowed: Collection[str], here: int, path: str) -> int:
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file", path)
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(self._limit + 1)
-        finally:
-            os.close(descriptor)
-        if len(data) > self._limit:
-            raise OSError(errno.EFBIG, f"it has more than {self._limit:,} bytes", path)
-        return data
+            return self._own.open(step, allowed=allowed, folder=here)
+        except OSError as error:
+            raise _with_path(error, path) from None
 
 
-def _open_step(step: str, flags: int, here: int, path: str) -> int:
+def _open_step(step: str, here: int, path: str) -> int:
     try:
-        return os.open(step, flags, dir_fd=here)
+        return os.open(step, _DIRECTORY_FLAGS, dir_fd=here)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            why = "a symbolic link, or a file in place of a folder, is on the way"
-            raise OSError(errno.EACCES, why, path) from None
-        raise
+        raise _with_path(error, path) from None
+
+
+def _with_path(error: OSError, path: str) -> OSError:
+    """Return the error with the whole path in place of one step."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return OSError(errno.EACCES, _LINK, path)
+    return OSError(error.errno, error.strerror, path)
 
 
 _MARKDOWN = frozenset({".md", ".markdown"})
@@ -173,7 +407,7 @@ def _with_conversions(
 def _load_files(source: str, file: str, columns: Columns, include: TemplateLoader) -> dict[str, str]:
     """Check the names in a template; return the files that it includes, extends or imports."""
     from asyncsmtp.mail.templates.environment import TemplateEnvironment
-    from asyncsmtp.mail.templates.variables import check_names, parse
+    from asyncsmtp.mail.templates.variables import check_names, parse, suggest_spelling
 
     files: dict[str, str] = {}
 
@@ -182,7 +416,8 @@ def _load_files(source: str, file: str, columns: Columns, include: TemplateLoade
         return files[path]
 
     sandbox = TemplateEnvironment(autoescape=True, load=load)
-    check_names(parse(source, file, sandbox), file, columns, sandbox)
+    with suggest_spelling(source, file, columns):
+        check_names(parse(source, file, sandbox), file, columns, sandbox)
     return files
 
 

@@ -39,6 +39,7 @@ def test_every_key_is_read(path: Path) -> None:
         email = "E-Mail Address"
         delimiter = ";"
         encoding = "cp1252"
+        skip_lines = 2
         where = "country == 'AT'"
         offset = 10
         html = "message.html"
@@ -52,11 +53,14 @@ def test_every_key_is_read(path: Path) -> None:
         return_path = "bounces+{{ token }}@example.com"
         webhook = "https://example.com/outcomes"
         suppression = ["suppressed.db", "bounced.txt"]
+        suppress_rejected = true
         ledger = "postgresql://news@db.example.com/mail"
         [relay]
         url = "smtp://news@mail.example.com:587"
         sessions = 4
         max_per_connection = 100
+        provider = "mailgun"
+        user = "postmaster@example.org"
         dialogue = "lockstep"
         ca_file = "ca.pem"
         password_command = "pass show mail"
@@ -131,7 +135,7 @@ def test_pins_may_be_several(path: Path) -> None:
     [
         ("[campaign]\nsubjct = 'x'", "[campaign]: unknown key “subjct”; did you mean “subject”?"),
         ("[campaign]\nconcurency = 3", "did you mean “concurrency” in [limits]?"),
-        ("[relay]\nzzz = 3", "[relay] may have url, sessions"),
+        ("[relay]\nzzz = 3", "[relay] may have url, provider, user, sessions"),
         ("[campain]\nname = 'x'", "unknown section [campain]; did you mean [campaign]?"),
         ("name = 'x'", "“name” stands before any section | put it under [campaign]"),
         ("[relay]\nsessions = 0", "[relay] sessions: must be a whole number from 1 to 10000"),

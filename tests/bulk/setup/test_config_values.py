@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from asyncsmtp.bulk.setup.config import CampaignConfig, build_config
+from asyncsmtp.bulk.setup.config_types import check_moment
 from asyncsmtp.errors import ConfigError
 
 FILE = {
@@ -77,6 +79,15 @@ def test_what_is_missing_is_reported_with_what_to_type(missing: str, option: str
     with pytest.raises(ConfigError) as caught:
         build_config(rest, {}, None)
     assert option in caught.value.why
+
+
+@pytest.mark.parametrize("hours", range(0, 24, 3))
+def test_a_time_without_a_date_is_the_next_one(hours: int) -> None:
+    """That of today, or, where it is past, that of tomorrow; the clocks may be changed in between."""
+    now = datetime.now().astimezone()
+    found = check_moment(f"{now + timedelta(hours=hours, minutes=30):%H:%M:%S}", Path())
+    assert timedelta(hours=hours - 1) < found - now < timedelta(hours=hours + 2)
+    assert found > now
 
 
 def test_an_option_of_the_wrong_kind_is_named() -> None:

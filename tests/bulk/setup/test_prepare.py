@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.bulk.setup.config import load_config
-from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare
 from asyncsmtp.errors import ConfigError
+from asyncsmtp.mail.message import Message
+from asyncsmtp.protocol.content import Content
+from asyncsmtp.protocol.envelope import Envelope
 
 FILE = """\
 [campaign]
@@ -103,3 +106,16 @@ async def test_a_template_in_another_encoding_is_named_with_its_line(file: Path)
     (file.parent / "texts" / "message.txt").write_bytes(b"Hello\n\xe9")
     with pytest.raises(ConfigError, match=r"message\.txt, line 2: not UTF-8"):
         await prepared(file)
+
+
+@pytest.mark.parametrize(
+    ("reverse_path", "domain"),
+    [("b@bounces.example.org", "bounces.example.org"), ("news@example.org", "example.org"), ("", "example.org")],
+)
+def test_the_sender_has_the_domain_of_its_return_path(file: Path, reverse_path: str, domain: str) -> None:
+    """SPF is about that one; only without a return path about the author's."""
+    file.write_text(FILE + '[relay]\nurl = "smtp://one.example,two.example:587"\n', encoding="utf-8")
+    content = Content.of(b"From: Example News <news@example.org>\r\n\r\nx\r\n")
+    sender = describe_sender(load_config(file), Message(Envelope.of(reverse_path, ["ann@example.net"]), content))
+    assert (sender.author, sender.return_path) == ("example.org", domain)
+    assert sender.relays == ["one.example", "two.example"]
