@@ -43,7 +43,7 @@ def test_another_number_of_rows_says_how_to_start_afresh(command: Command) -> No
     ended = command("init", "demo", "--rows", "6")
     assert ended.code == 0
     assert "with 5 rows instead of 6" in ended.err
-    assert "rm demo/people.csv" in ended.err
+    assert "demo-2 --rows 6" in ended.err
     assert "rows instead" not in command("init", "demo").err
 
 

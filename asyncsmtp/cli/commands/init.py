@@ -1,17 +1,24 @@
-"""`asyncsmtp init`: a sample campaign that works at once."""
+"""`asyncsmtp init`: a sample campaign that works at once, or one for the user's own recipients."""
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from asyncsmtp.cli.command_line import format_command
+from asyncsmtp.cli.env_file import env_file_option
+from asyncsmtp.cli.options import config_options
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
@@ -40,20 +47,40 @@ _CITY = (
 )  # fmt: skip
 
 _EPILOG = """\b
-Example:
+Examples:
   asyncsmtp init demo --rows 50
+  asyncsmtp init --recipients demo/people.csv --from news@example.org --subject 'News for {{ name }}'
 """
+_OWN = ("campaign.from", "campaign.subject", "campaign.html", "campaign.text", "campaign.email_column", "campaign.name")
 
 
 @click.command("init", epilog=_EPILOG)
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path())
-@click.option("--rows", type=click.IntRange(1, 1_000_000), help="People in people.csv (20).")
-def command(folder: Path, rows: int | None) -> ExitCode:
-    """Write a sample campaign that works at once.
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.option("--rows", type=click.IntRange(1, 1_000_000), help="People in people.csv of the sample (20).")
+@config_options("campaign.recipients", *_OWN, "relay.url")
+@env_file_option
+def command(folder: Path | None, rows: int | None, **answers: Any) -> ExitCode:
+    """Write a sample campaign that works at once, or one of your own.
 
-    It goes into DIR, or into the current folder. Files that exist are left
-    alone: running it again never loses your changes.
+    The sample goes into DIR, or into the current folder. With --recipients, a
+    campaign is made for that file, in DIR or beside the file, which stays where
+    it is; on a terminal you are asked for what is missing, and without DIR for
+    the file as well. Files that exist are left alone: running it again never
+    loses your changes.
     """
+    if answers["recipients"] is not None or (folder is None and rows is None and console.is_interactive()):
+        if rows is not None:
+            raise CommandError("--rows is about the sample", "leave out --rows, or --recipients")
+        from asyncsmtp.cli.commands.check import print_report  # late, as below: the sample needs none of it
+        from asyncsmtp.cli.new_campaign import CampaignAnswers, make_campaign
+
+        return asyncio.run(make_campaign(folder, CampaignAnswers(**answers), print_report))
+    context = click.get_current_context()
+    for name in answers:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(param.opts[0] for param in context.command.params if param.name == name)
+            raise CommandError(f"{option} is about a campaign of your own", "add --recipients people.csv")
+    folder = folder or Path()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -62,7 +89,7 @@ def command(folder: Path, rows: int | None) -> ExitCode:
         _write(folder / name, content, 0o600 if name == PRIVATE else 0o644)
     if rows is not None:
         _compare_rows(folder / PEOPLE, rows)
-    console.print_info(f"  next: asyncsmtp bulk {folder / 'campaign.toml'} --sandbox")
+    console.print_steps([format_command("bulk", folder / "campaign.toml", "--sandbox")])
     return ExitCode.ACCEPTED
 
 
@@ -82,9 +109,8 @@ def _compare_rows(path: Path, rows: int) -> None:
     there = count_rows(path.read_bytes())
     if there != rows:
         console.print_info(f"{path} was there already, with {there} rows instead of {rows}")
-        console.print_info(
-            f" fresh: rm {path} and the *.ledger files beside it, then: asyncsmtp init {path.parent} --rows {rows}"
-        )
+        fresh = next(each for number in count(2) if not (each := Path(f"{path.parent.absolute()}-{number}")).exists())
+        console.print_steps([f"a sample with {rows} rows: {format_command('init', fresh, '--rows', rows)}"])
 
 
 def sample_files(rows: int) -> Mapping[str, bytes]:

@@ -1,0 +1,237 @@
+"""`init --recipients`: a campaign for the user's own file, with options or with answers, that passes `check`."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import select
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncsmtp.bulk.setup.config import load_config
+from asyncsmtp.cli.output import console
+from asyncsmtp.testing import ScriptedRelay
+from tests.cli.ended import Command
+from tests.cli.serving import serving
+from tests.cli.test_hints import follow, hints
+
+OPTIONS = ("--from", "Example News <news@example.org>", "--subject", "Post für {{ Vorname }}")
+MEMBERS = "E-Mail;Vorname;Straße und Nr.\nann@example.org;Ann;Weg 1\nbob@example.org;Bärbel;Weg 2\n"
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Path:
+    """A file as a spreadsheet saves it in Vienna."""
+    path = tmp_path / "our members.csv"
+    path.write_bytes(MEMBERS.encode("cp1252"))
+    return path
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Somebody at a terminal, who types what is written here."""
+    monkeypatch.setattr(console, "is_interactive", lambda: True)
+    typed = io.StringIO()
+    monkeypatch.setattr(sys, "stdin", typed)
+    return typed
+
+
+def tell(answer: io.StringIO, *lines: str) -> None:
+    answer.write("".join(f"{line}\n" for line in lines))
+    answer.seek(0)
+
+
+def test_a_campaign_beside_the_recipients(command: Command, members: Path, tmp_path: Path) -> None:
+    """It passes `check`; the message greets by a column of this file; the file stays as it is."""
+    before = members.read_bytes()
+    ended = command("init", "--recipients", members.name, *OPTIONS, "--name", "members")
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "campaign.toml", "message.html", "message.txt", "our members.csv",
+    ]  # fmt: skip
+    assert members.read_bytes() == before
+    config = load_config(tmp_path / "campaign.toml")
+    assert (config.name, config.email_column, config.subject) == ("members", "E-Mail", OPTIONS[3])
+    assert 'recipients = "our members.csv"' in (tmp_path / "campaign.toml").read_text("utf-8")
+    assert "Hello {{ Vorname }}," in (tmp_path / "message.txt").read_text("utf-8")
+    checked = command("check", "campaign.toml").out
+    assert checked.startswith("our members.csv: 2 rows · 2 to be mailed")
+    objections = [line for line in checked.splitlines() if line.startswith("  objection")]
+    assert objections == ["  objection (unsubscribe): there is no List-Unsubscribe"]  # which only its sender can know
+    assert command("bulk", "campaign.toml", "--sandbox").code == 0
+
+
+def test_the_columns_and_rows_are_shown(command: Command, members: Path) -> None:
+    """A person sees whether the file was understood."""
+    members.write_text(MEMBERS + "".join(f"p{number}@example.org;P{number};\n" for number in range(9)), "utf-8")
+    lines = command("init", "--recipients", members, *OPTIONS).err.splitlines()
+    assert lines[1].split() == ["E-Mail", "Vorname", "Straße", "und", "Nr."]
+    assert [line.split()[0] for line in lines[2:5]] == ["ann@example.org", "bob@example.org", "p0@example.org"]
+    assert "p1@example.org" not in lines[5]
+
+
+def test_the_next_commands_work(command: Command, members: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are printed; the last one mails, through the relay that was named."""
+    monkeypatch.setenv("ASYNCSMTP_YES", "1")
+    with serving(ScriptedRelay()) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?security=none"
+        ended = command("init", "--recipients", members, *OPTIONS, "--relay", url)
+        assert [line.split()[1] for line in hints(ended)] == ["preview", "bulk", "bulk"]
+        found = follow(command, ended)
+    assert all(each.code == 0 for each in found.values()), found
+    assert len(relay.received) == 2
+
+
+@pytest.mark.parametrize("folder", ["mailing/may", ".", "../elsewhere"])
+def test_in_another_folder_the_recipients_stay(command: Command, members: Path, tmp_path: Path, folder: str) -> None:
+    """They are named by a relative path, and so are templates that exist."""
+    (tmp_path / "own.md").write_text("Dear {{ Vorname }}\n", "utf-8")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chdir(home)
+    words = ("--recipients", f"../{members.name}", *OPTIONS, "--template", "../own.md")
+    ended = command("init", folder, *words)
+    assert ended.code == 0, ended.err
+    path = home / folder / "campaign.toml"
+    assert [each.name for each in path.parent.glob("message.*")] == []
+    assert not Path(path.read_text("utf-8").split('recipients = "')[1].split('"')[0]).is_absolute()
+    os.chdir(tmp_path)
+    assert "2 rows · 2 to be mailed" in command("check", path).out
+
+
+def test_nothing_is_asked_without_a_terminal(command: Command, members: Path, tmp_path: Path) -> None:
+    """What is missing is said in one sentence, with the options to add, and nothing is written."""
+    ended = command("init", "--recipients", members)
+    assert (ended.code, ended.sentence) == (2, "--from and --subject are missing")
+    assert "add --from 'Example News <news@example.org>' --subject 'News'" in ended.err
+    assert command("init", "--recipients", members, *OPTIONS[:2]).sentence == "--subject is missing"
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--recipients", "gone.csv", *OPTIONS), "the recipients gone.csv are not a file that is there"),
+        (("--recipients", "our members.csv", "--from", "nobody", "--subject", "x"), "--from: “nobody” is not an"),
+        (("--recipients", "our members.csv", *OPTIONS, "--relay", "ftp://x"), "--relay: "),
+        (("--recipients", "our members.csv", *OPTIONS, "--email-column", "Mial"), "has no column “Mial”"),
+        (("--recipients", "our members.csv", *OPTIONS[:2], "--subject", "{{ Vorame }}"), "Vorame"),
+        (("--recipients", "our members.csv", *OPTIONS, "--template", "gone.html"), "gone.html"),
+        (("--recipients", "our members.csv", *OPTIONS, "--rows", "3"), "--rows is about the sample"),
+        (("demo", "--subject", "x"), "--subject is about a campaign of your own"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_used_leaves_nothing_behind(
+    command: Command, members: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    """The same command with the option corrected works."""
+    ended = command("init", *words)
+    assert ended.code == 2
+    assert sentence in ended.sentence
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
+
+
+def test_files_that_exist_are_left_alone(command: Command, members: Path, tmp_path: Path) -> None:
+    """A second campaign has files of its own."""
+    (tmp_path / "message.txt").write_text("mine", "utf-8")
+    for name, path in (("spring", "campaign.toml"), ("summer", "summer.toml"), ("summer", "summer-2.toml")):
+        assert command("init", "--recipients", members, *OPTIONS, "--name", name).code == 0
+        assert load_config(tmp_path / path).name == name
+    assert (tmp_path / "message.txt").read_text("utf-8") == "mine"
+    assert (tmp_path / "spring.txt").exists()
+
+
+@pytest.mark.parametrize("column", ['a "b" c', "{{ x }}", "50 %", "naïve col", "#}", "row", "back\\slash"])
+def test_odd_columns_have_a_message_that_works(command: Command, tmp_path: Path, column: str) -> None:
+    """Whatever a column is called, what is written passes."""
+    cell = column.replace('"', '""')
+    (tmp_path / "odd.csv").write_text(f'email,"{cell}"\nann@example.org,x\n', "utf-8")
+    ended = command("init", "--recipients", "odd.csv", "--from", "a@example.org", "--subject", 'A "quoted" \\ one')
+    assert ended.code == 0, ended.err
+    assert command("bulk", "campaign.toml", "--sandbox").code == 0
+
+
+def test_a_person_is_asked_for_what_is_missing(
+    command: Command, members: Path, tmp_path: Path, answer: io.StringIO
+) -> None:
+    """An answer that cannot be used is asked for again; Enter leaves out the relay."""
+    tell(answer, "gone.csv", members.name, "nobody", "news@example.org", "", "Hello", "ftp://x", "")
+    ended = command("init")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("Sender, such as") == 2
+    assert ended.err.count("Subject:") == 2
+    config = load_config(tmp_path / "campaign.toml")
+    assert (config.from_, config.subject, config.relay) == ("news@example.org", "Hello", None)
+    assert "write the relay's url below [relay] in campaign.toml" in ended.err
+
+
+def test_a_person_is_asked_which_column_has_the_addresses(
+    command: Command, tmp_path: Path, answer: io.StringIO
+) -> None:
+    """Two columns may hold it; the names of all are shown."""
+    (tmp_path / "two.csv").write_text("private,work\na@example.org,b@example.org\n", "utf-8")
+    tell(answer, "wrok", "work", "")
+    ended = command("init", "--recipients", "two.csv", *OPTIONS[:2], "--subject", "Hello")
+    assert ended.code == 0, ended.err
+    assert "has no column “wrok” (did you mean “work”?)" in ended.err
+    assert load_config(tmp_path / "campaign.toml").email_column == "work"
+
+
+def test_the_end_of_the_input_writes_nothing(
+    command: Command, members: Path, tmp_path: Path, answer: io.StringIO
+) -> None:
+    """Ctrl-D is a no."""
+    tell(answer, members.name)
+    ended = command("init")
+    assert ended.code == 2
+    assert ended.sentence == "the input has ended: nothing was written"
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
+
+
+def converse(folder: Path, answers: list[tuple[str, str]]) -> tuple[int, str]:
+    """Run `asyncsmtp init` on a terminal, and type each answer when its question came."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "asyncsmtp", "init"])
+    printed, deadline = "", time.monotonic() + 50
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # it has ended
+            break
+        printed += data.decode(errors="replace")
+        if answers and answers[0][0] in printed:
+            os.write(terminal, answers.pop(0)[1].encode())
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), printed
+
+
+def test_on_a_real_terminal(members: Path, tmp_path: Path) -> None:
+    """`asyncsmtp init`, and the answers typed when the questions come."""
+    answers = [
+        (".jsonl):", f"{members.name}\n"),
+        (".org>:", "news@example.org\n"),
+        ("Subject:", "Hi\n"),
+        ("later):", "\n"),
+    ]
+    code, printed = converse(tmp_path, answers)
+    assert code == 0, printed
+    assert "Vorname" in printed
+    assert load_config(tmp_path / "campaign.toml").subject == "Hi"
+
+
+def test_ctrl_c_at_a_question_writes_nothing(members: Path, tmp_path: Path) -> None:
+    """At once, and not after the line."""
+    code, printed = converse(tmp_path, [(".jsonl):", f"{members.name}\n"), (".org>:", "\x03")])
+    assert code == 130, printed
+    assert "interrupted" in printed
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
