@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -106,10 +107,11 @@ class Keyboard:
             "?": lambda: HELP,
         }
 
-    def press(self, key: str) -> None:
-        """Do what a key is for; other keys do nothing."""
+    def press(self, key: str) -> bool:
+        """Do what a key is for; return whether it is one of the keys."""
         if (act := self._keys.get(key)) is not None:
             console.print_info(act())
+        return act is not None
 
     def _pause(self) -> str:
         self._run.pause()
@@ -136,9 +138,11 @@ class Keyboard:
 def read_keys(keyboard: Keyboard) -> Iterator[None]:
     """Read keys until the block ends, where there is a terminal to type at; it is as it was afterwards.
 
-    Only in the foreground: the system stops a process that touches the terminal from the background.
+    Only in the foreground: the system stops a process that touches the terminal from the background. And only keys: a
+    line that was typed ahead, for the shell, is left to the shell. So nothing is read if input waits already, one byte
+    is read at a time, and the first that is not one of the keys ends the reading.
     """
-    if not console.is_interactive() or sys.platform == "win32" or not _in_foreground():
+    if not console.is_interactive() or sys.platform == "win32" or not _in_foreground() or _has_input():
         yield
         return
     import termios
@@ -148,11 +152,15 @@ def read_keys(keyboard: Keyboard) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
 
     def read() -> None:
-        typed = os.read(descriptor, 64) if _in_foreground() else b""
+        typed = os.read(descriptor, 1) if _in_foreground() else b""
         if not typed:  # the end of the input, or somebody else's
             loop.remove_reader(descriptor)
-        for key in typed.decode("ascii", "ignore"):
-            keyboard.press(key)
+        elif not keyboard.press(typed.decode("ascii", "replace")) and typed not in (b"\n", b" "):
+            loop.remove_reader(descriptor)
+            if not _has_input():  # it would come behind what waits there
+                _return_to_input(descriptor, typed)
+            restore()
+            console.print_info("that is not one of the keys: what is typed from now on is left to the shell")
 
     def restore(when: int = termios.TCSANOW) -> None:
         with suppress(termios.error):  # the terminal is gone
@@ -160,7 +168,7 @@ def read_keys(keyboard: Keyboard) -> Iterator[None]:
                 termios.tcsetattr(descriptor, when, before)
 
     _restore_keys.append(restore)
-    tty.setcbreak(descriptor)  # keys as they come; Ctrl-C stays a signal
+    tty.setcbreak(descriptor, termios.TCSANOW)  # keys as they come; Ctrl-C stays a signal; no input is thrown away
     loop.add_reader(descriptor, read)
     try:
         yield
@@ -168,6 +176,20 @@ def read_keys(keyboard: Keyboard) -> Iterator[None]:
         loop.remove_reader(descriptor)
         _restore_keys.remove(restore)
         restore(termios.TCSADRAIN)
+
+
+def _has_input() -> bool:
+    """Return whether input waits: bytes while keys are read, else a line that was typed before."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+def _return_to_input(descriptor: int, typed: bytes) -> None:
+    """Put a byte back into the terminal's input, where the system allows that (Linux 6.2 and newer do not)."""
+    import fcntl
+    import termios
+
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, termios.TIOCSTI, typed)
 
 
 def _in_foreground() -> bool:

@@ -6,28 +6,36 @@ A subcommand's module is imported when that subcommand is used, so `asyncsmtp --
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
+from asyncsmtp.cli.command_line import CommandLine
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode, explain
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["asyncsmtp", "main"]
 
 COMMANDS = {
-    "init": "Write a sample campaign that works at once.",
+    "init": "Write a sample campaign that works at once, or one of your own.",
     "bulk": "Mail everyone in a CSV; run it again to resume.",
     "send": "Send one message.",
     "check": "Look at a relay or a campaign; send nothing.",
     "preview": "Show messages as they would be sent; send nothing.",
+    "list": "List the campaigns of a folder, with counts.",
     "status": "Count a campaign's recipients by outcome.",
     "results": "Print every recipient's outcome as CSV or NDJSON.",
     "resolve": "Decide about recipients in doubt.",
     "bounces": "Read what came back, and write it into the ledger.",
     "suppress": "Add to a suppression list, or print it.",
     "sandbox": "Run a relay on this machine that keeps what it gets.",
+    "completion": "Print a script that completes commands in bash, zsh or fish.",
 }
 
 
@@ -43,6 +51,14 @@ class _Group(click.Group):
         command = import_module(f"asyncsmtp.cli.commands.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the names of commands that begin so, without importing any."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem  # late: only a shell that completes needs it
+
+        return [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -62,7 +78,7 @@ class _Group(click.Group):
 
 _EPILOG = """\b
 Exit codes: 0 all accepted, 1 some rejected or in doubt, 2 usage or pre-flight,
-69 relay unreachable, 74 ledger or disk, 75 some deferred or ledger busy (run again),
+69 relay unreachable, 74 ledger or disk, 75 some left or ledger busy (run again),
 77 authentication refused, 130 interrupted, 143 terminated (run again to go on).
 
 \b
@@ -89,18 +105,22 @@ def asyncsmtp(ctx: click.Context) -> ExitCode:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (those of the process when None); return its exit code."""
     console.configure_streams()
+    line = CommandLine(tuple(sys.argv[1:] if arguments is None else arguments), asyncsmtp)
     try:
-        return int(asyncsmtp.main(arguments, prog_name="asyncsmtp", standalone_mode=False) or ExitCode.ACCEPTED)
+        ended = asyncsmtp.main([*line.words], prog_name="asyncsmtp", standalone_mode=False, obj=line)
+        return int(ended or ExitCode.ACCEPTED)
     except BaseExceptionGroup as group:
-        return _report(group)
+        return _report(group, line)
     except (Exception, KeyboardInterrupt) as error:
-        return _report(error)
+        return _report(error, line)
+    finally:
+        console.configure_info()
 
 
-def _report(error: BaseException) -> ExitCode:
+def _report(error: BaseException, line: CommandLine) -> ExitCode:
     """Print what `error` means on stderr; return the exit code."""
-    failure = explain(error)
-    console.print_info(f"asyncsmtp: {failure.sentence}")
+    failure = explain(error, line)
+    console.print_info(f"asyncsmtp: {failure.sentence}", always=True)
     if failure.advice:
-        console.print_info(f"  next: {failure.advice}")
+        console.print_info(f"  next: {failure.advice}", always=True)
     return failure.exit

@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written(command: Command, campaign: Path) -> No
 
 def test_a_campaign_that_changed_since_it_began(command: Command, campaign: Path) -> None:
     """TF-10: half of the people one letter, half another? The file that changed is named."""
-    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    assert bulk(command, campaign, "--limit", 1)[0].code == 75
     (campaign.parent / "message.txt").write_text("Another letter, {{ name }}\n", encoding="utf-8")
     ended, relay = bulk(command, campaign)
     nothing_was_sent(ended, relay)
@@ -277,7 +277,7 @@ def test_a_campaign_that_changed_since_it_began(command: Command, campaign: Path
 
 def test_a_changed_subject_is_a_changed_campaign(command: Command, campaign: Path) -> None:
     """TF-10: the settings that a message shows count as well; how it is sent does not."""
-    assert bulk(command, campaign, "--limit", 1, "--sessions", 1)[0].code == 0
+    assert bulk(command, campaign, "--limit", 1, "--sessions", 1)[0].code == 75
     ended, relay = bulk(command, campaign, "--subject", "Other")
     nothing_was_sent(ended, relay)
     assert "subject changed" in ended.sentence
@@ -286,7 +286,7 @@ def test_a_changed_subject_is_a_changed_campaign(command: Command, campaign: Pat
 
 def test_the_ledger_of_another_campaign(command: Command, campaign: Path) -> None:
     """One ledger, one campaign."""
-    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    assert bulk(command, campaign, "--limit", 1)[0].code == 75
     ended, relay = bulk(command, campaign, "--name", "other", "--ledger", "news.ledger")
     nothing_was_sent(ended, relay)
     assert "“news”" in ended.sentence
@@ -301,7 +301,7 @@ def test_the_ledger_of_another_campaign(command: Command, campaign: Path) -> Non
 )
 def test_a_newer_or_foreign_ledger(command: Command, campaign: Path, statement: str, about: str) -> None:
     """BL-13: 74, nothing sent, and the file is as it was: put back, it goes on."""
-    assert bulk(command, campaign, "--limit", 1)[0].code == 0
+    assert bulk(command, campaign, "--limit", 1)[0].code == 75
     ledger = campaign.parent / "news.ledger"
     with closing(sqlite3.connect(ledger)) as database:
         key = statement.split()[1]
@@ -467,8 +467,8 @@ def test_a_path_that_no_file_can_have(
 
 def test_an_option_whose_path_no_file_can_have(command: Command, campaign: Path) -> None:
     """Where no shell has expanded it, as in a variable of the environment."""
-    ended = command("bulk", campaign, "--dry-run", "--text", "~nobody-here/x")
-    assert (ended.code, ended.sentence.startswith("--text “~nobody-here/x”")) == (2, True)
+    ended = command("bulk", campaign, "--dry-run", "--text-template", "~nobody-here/x")
+    assert (ended.code, ended.sentence.startswith("--text-template “~nobody-here/x”")) == (2, True)
     ended = command("send", *SEND, "--text", "@~nobody-here/x")
     assert (ended.code, ended.sentence.startswith("--text “~nobody-here/x”")) == (2, True)
 
@@ -517,3 +517,50 @@ def test_an_address_of_the_sender_without_a_domain(command: Command, campaign: P
     ended, relay = bulk(command, campaign)
     nothing_was_sent(ended, relay)
     assert ended.sentence.startswith(f"{field}: “postmaster” has no domain")
+
+
+@pytest.mark.parametrize("change", ["message.txt", "people.csv", "--subject"])
+def test_a_campaign_of_which_nothing_was_sent_may_still_change(command: Command, campaign: Path, change: str) -> None:
+    """FT-72: the relay was down; who corrects the text, or the list, in the meantime sends what is there now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"smtp://127.0.0.1:{free.getsockname()[1]}?security=none"
+        assert command("bulk", campaign, "--relay", url, "--yes").code == 69
+    words: tuple[str, ...] = ()
+    if change == "message.txt":
+        (campaign.parent / change).write_text("Better, {{ name }}\n", encoding="utf-8")
+    elif change == "people.csv":
+        people(campaign, b"email,name\ndora@example.org,Dora\n")
+    else:
+        words, change = (change, "Better"), "subject"
+    ended, relay = bulk(command, campaign, *words)
+    assert ended.code == 0, ended.err
+    assert f"{change} changed, and nothing was sent yet: the recipients are loaded again" in ended.err
+    assert len(relay.received) == (1 if change == "people.csv" else 3)
+    if change == "message.txt":
+        assert {message.email.get_content()[:6] for message in relay.received} == {"Better"}
+
+
+def test_a_refused_login_is_no_beginning(command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-72: nor is a login that would have been in clear, nor a run of which every row was rejected by the checks."""
+    monkeypatch.setenv("ASYNCSMTP_PASSWORD", CANARY)
+    with serving(ScriptedRelay(users={"ann": CANARY})) as relay:
+        ended = command("bulk", campaign, "--relay", f"smtp://ann@127.0.0.1:{relay.port}?security=none", "--yes")
+    assert ended.code == 77
+    (campaign.parent / "message.txt").write_text("Better, {{ name }}\n", encoding="utf-8")
+    assert bulk(command, campaign)[0].code == 0
+
+
+def test_a_list_that_changed_since_the_campaign_began_is_added(command: Command, campaign: Path) -> None:
+    """FT-72: the error says how those who are new are mailed: it works, and nobody is mailed twice."""
+    assert bulk(command, campaign, "--limit", 1)[0].code == 75
+    before = (campaign.parent / "people.csv").read_bytes()
+    people(campaign, before + b"dora@example.org,Dora\n")
+    ended, relay = bulk(command, campaign)
+    nothing_was_sent(ended, relay)
+    assert "people.csv changed" in ended.sentence
+    assert ended.sentence.endswith("further recipients are loaded from a file of their own, with --add")
+    (campaign.parent / "more.csv").write_bytes((campaign.parent / "people.csv").read_bytes())
+    people(campaign, before)
+    ended, relay = bulk(command, campaign, "--add", "more.csv")
+    assert (ended.code, len(relay.received)) == (0, 3)

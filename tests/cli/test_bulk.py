@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -101,7 +102,7 @@ def test_options_alone_do(command: Command, campaign: Path) -> None:
     """No campaign file: the same job, and the ledger beside the recipients."""
     with serving(ScriptedRelay()) as relay:
         ended = command(
-            *("bulk", "--recipients", "people.csv", "--text", "message.txt", "--yes", *relay_at(relay)),
+            *("bulk", "--recipients", "people.csv", "--text-template", "message.txt", "--yes", *relay_at(relay)),
             *("--from", "Ada <ada@example.org>", "--subject", "Hi {{ name }}"),
         )
     assert ended.code == 0, ended.err
@@ -137,7 +138,7 @@ def test_running_it_again_resumes(command: Command, campaign: Path) -> None:
     with serving(ScriptedRelay(refusing(bob="451 4.3.0 later"))) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--retry-delay", "0s")
     assert ended.code == 75
-    assert "deferred: 1; the same command tries them again" in ended.err
+    assert f"next: deferred: 1; go on: asyncsmtp bulk {campaign} --relay" in ended.err
     with serving(ScriptedRelay()) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
         assert ended.code == 0
@@ -156,7 +157,7 @@ def test_a_deferred_row_is_not_tried_before_its_time(command: Command, campaign:
         before = relay.connections
         again = command("bulk", campaign, *relay_at(relay))  # nobody is asked, for nothing would be sent
         assert (again.code, relay.connections) == (75, before)
-        assert "the same command then, or now with --wait" in again.err
+        assert "or: wait for that: asyncsmtp bulk " in again.err
     assert "the first is due at " in command("status", campaign).err
     assert "2 accepted · 1 deferred" in ended.err
 
@@ -175,7 +176,7 @@ def test_wait_stays_until_everybody_has_a_final_outcome(command: Command, campai
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--wait", "--retry-delay", "0.2s")
     assert ended.code == 0, ended.err
     assert len(relay.received) == 3
-    assert "3 accepted · 0 deferred" in ended.err
+    assert "news: 3 accepted, in " in ended.err
     assert {row["attempts"] for row in results(command, campaign)} == {2}
 
 
@@ -207,7 +208,7 @@ def test_a_day_s_quota_ends_the_run_and_the_next_one_remembers_it(command: Comma
         assert "still to send: 1; the first is due at " in ended.err
         again = command("bulk", campaign, *relay_at(relay), "--yes", "--rate", "50/s, 2/day")
         assert (again.code, len(relay.received)) == (75, 2)
-        assert "the same command then, or now with --wait" in again.err
+        assert "or: wait for that: asyncsmtp bulk " in again.err
         assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
         assert len(relay.received) == 3
 
@@ -256,11 +257,11 @@ def test_a_lost_reply_is_in_doubt_and_held(command: Command, campaign: Path) -> 
 
 
 def test_a_limit_stops_and_the_same_command_goes_on(command: Command, campaign: Path) -> None:
-    """`--limit` is for feeling one's way."""
+    """FT-70: `--limit` is for feeling one's way; 75 says that not everybody was mailed."""
     with serving(ScriptedRelay()) as relay:
         ended = command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 2)
-        assert ended.code == 0
-        assert "still to send: 1; the same command goes on with them" in ended.err
+        assert ended.code == 75
+        assert "next: still to send: 1; go on: asyncsmtp bulk " in ended.err
         assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
     assert len(relay.received) == 3
 
@@ -323,6 +324,16 @@ def test_only_to_sends_a_row_to_me_and_opens_no_ledger(command: Command, campaig
     assert not list(campaign.parent.glob("*.ledger*"))
 
 
+@pytest.mark.parametrize(("reply", "code"), [("550 5.1.1 no such user", 1), ("450 4.2.1 later", 75)])
+def test_only_to_somebody_who_is_refused_is_not_success(
+    command: Command, campaign: Path, reply: str, code: int
+) -> None:
+    with serving(ScriptedRelay(refusing(me=reply))) as relay:
+        ended = command("bulk", campaign, *relay_at(relay), "--only-to", "me@example.com")
+    assert ended.code == code
+    assert reply in ended.out
+
+
 def test_strict_sends_nothing_if_a_row_is_odd(command: Command, campaign: Path) -> None:
     """Without it the row is reported and the others are mailed."""
     people = campaign.parent / "people.csv"
@@ -349,11 +360,11 @@ def test_without_a_terminal_nothing_leaves_unasked(command: Command, campaign: P
     assert "add --yes" in ended.err
 
 
-@pytest.mark.parametrize(("answer", "code", "received"), [(b"y\n", 0, 3), (b"n\n", 130, 0), (b"\x03", 130, 0)])
+@pytest.mark.parametrize(("answer", "code", "received"), [(b"y\n", 0, 3), (b"n\n", 2, 0), (b"\x03", 130, 0)])
 def test_on_a_terminal_a_person_is_asked_once(
     command: Command, campaign: Path, answer: bytes, code: int, received: int
 ) -> None:
-    """CT-06, in a real (pseudo-)terminal; no and Ctrl-C leave everything as it was."""
+    """CT-06, FT-75, in a real (pseudo-)terminal; no and Ctrl-C leave everything as it was; a no is no interruption."""
     with serving(ScriptedRelay()) as relay:
         words = [sys.executable, "-m", "asyncsmtp", "bulk", str(campaign), *relay_at(relay)]
         pid, terminal = pty.fork()
@@ -374,6 +385,8 @@ def test_on_a_terminal_a_person_is_asked_once(
     assert os.waitstatus_to_exitcode(status) == code, shown
     assert len(relay.received) == received
     assert b"3 messages from Example News <news@example.org>" in shown
+    assert (b"interrupted" in shown) == (code == 130)
+    assert (b"nothing was sent: the answer was not" in shown) == (code == 2)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -399,6 +412,29 @@ def test_an_interruption_drains_and_the_same_command_goes_on(
     with serving(ScriptedRelay()) as rest:
         assert command("bulk", campaign, *relay_at(rest), "--yes").code == 0
     assert len(relay.received) + len(rest.received) == 200
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_an_interruption_gives_back_the_rows_that_wait(command: Command, campaign: Path, sessions: int) -> None:
+    """FT-74: 100 rows have a slot and wait for a session; what is in progress is printed, and nothing else is sent."""
+    people = "".join(f"p{row}@example.org,P{row}\n" for row in range(300))
+    (campaign.parent / "people.csv").write_text("email,name\n" + people, encoding="utf-8")
+    script = {Stage.END_OF_DATA: (Wait(0.3), DEFAULT_REPLY)}
+    with serving(ScriptedRelay(script)) as relay:
+        words = ("bulk", campaign, *relay_at(relay), "--yes", "--sessions", sessions, "--concurrency", 100)
+        with running(*words) as process:
+            wait_for(lambda: relay.count_stage(Stage.END_OF_DATA) >= sessions, process)
+            before = relay.count_stage(Stage.END_OF_DATA)
+            process.send_signal(signal.SIGINT)
+            _, printed = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert len(relay.received) <= before + 3 * sessions
+    assert re.search(
+        r"\n\S+   \d message(s|) in progress, for up to 60 s; the rows that have not begun stay pending\n", printed
+    )
+    counts = json.loads(command("status", campaign, "--json").out)
+    assert counts["accepted"] == len(relay.received)
+    assert counts["pending"] == 300 - counts["accepted"]
 
 
 def test_a_second_interruption_aborts_and_reports_who_is_in_doubt(command: Command, campaign: Path) -> None:
@@ -500,7 +536,7 @@ def test_a_template_may_include_another_and_a_change_of_that_counts(command: Com
     footer.write_text("Bye, {{ name }}\n", encoding="utf-8")
     (campaign.parent / "message.txt").write_text("Hello\n{% include 'footer.txt' %}", encoding="utf-8")
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 75
         footer.write_text("Farewell, {{ name }}\n", encoding="utf-8")
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
     assert relay.received[0].email.get_content().split() == ["Hello", "Bye,", "Ann"]
@@ -550,18 +586,57 @@ def test_markdown_is_html_and_text_and_what_is_missing_is_made(command: Command,
 
 
 def test_a_campaign_through_several_relays(command: Command, campaign: Path) -> None:
-    """`[[relays]]`: each takes its share; where one is gone the others take its messages."""
+    """FT-32: `[[relays]]`: where one is gone the others take its messages, and it is said, also by the exit code."""
     with serving(ScriptedRelay({Stage.GREETING: "421 4.3.2 gone"})) as gone, serving(ScriptedRelay()) as relay:
         others = "".join(
             f'[[relays]]\nurl = "smtp://127.0.0.1:{one.port}?security=none"\nsessions = 1\n' for one in (gone, relay)
         )
         campaign.write_text(campaign.read_text("utf-8") + others, encoding="utf-8")
         ended = command("bulk", campaign, "--yes")
-        assert ended.code == 0, ended.err
+        assert ended.code == 69, ended.err
         assert len(relay.received) == 3
         assert gone.connections == 1
+        dead, alive = (f"127.0.0.1:{each.port}" for each in (gone, relay))
+        assert f"the relay {dead} cannot be used; its messages go through the others" in ended.err
+        assert f"by {alive}: 3 accepted" in ended.err
+        assert f"{dead} cannot be used: the relay refused the greeting: 421 4.3.2 gone" in ended.err
+        assert command("bulk", campaign, "--yes").code == 0  # nothing is left, so none of them is asked
     asked = command("bulk", campaign, "--name", "again").err
     assert f"127.0.0.1:{gone.port} and 127.0.0.1:{relay.port}" in asked
+
+
+def test_several_relays_are_counted_apart(command: Command, campaign: Path) -> None:
+    """FT-32: in the summary, in `status` and by `results`; one that is alone is not named."""
+    people = "".join(f"reader{n}@example.org,Reader {n}\n" for n in range(20))
+    (campaign.parent / "people.csv").write_text(f"email,name\n{people}")
+    with serving(ScriptedRelay({Stage.RCPT: {3: "550 5.1.1 no"}})) as one, serving(ScriptedRelay()) as two:
+        alone = campaign.parent / "alone.toml"
+        alone.write_text(campaign.read_text("utf-8").replace("news", "alone"), encoding="utf-8")
+        assert "by 127.0.0.1" not in command("bulk", alone, *relay_at(two), "--yes").err
+        assert "by 127.0.0.1" not in command("status", alone).out
+        others = "".join(f'[[relays]]\nurl = "smtp://127.0.0.1:{each.port}?security=none"\n' for each in (one, two))
+        campaign.write_text(campaign.read_text("utf-8") + others, encoding="utf-8")
+        ended = command("bulk", campaign, "--yes")
+    assert ended.code == 1, ended.err
+    lines = [f"by 127.0.0.1:{one.port}: 9 accepted · 1 rejected", f"by 127.0.0.1:{two.port}: 10 accepted"]
+    results = command("results", campaign)
+    for text in (ended.err, command("status", campaign).out, results.err):
+        assert [line in text for line in lines] == [True, True], text
+    assert results.out.count(f"127.0.0.1:{one.port}") == 10
+
+
+def test_relays_that_are_all_dead_are_said_and_nothing_is_lost(command: Command, campaign: Path) -> None:
+    """FT-32: as with one that is dead."""
+    with serving(ScriptedRelay({Stage.GREETING: "421 gone"})) as one, serving(ScriptedRelay()) as two:
+        pass
+    with serving(one):
+        others = "".join(f'[[relays]]\nurl = "smtp://127.0.0.1:{each.port}?security=none"\n' for each in (one, two))
+        campaign.write_text(campaign.read_text("utf-8") + others, encoding="utf-8")
+        ended = command("bulk", campaign, "--yes")
+    assert ended.code in (69, 75), ended.err
+    for each in (one, two):
+        assert f"the relay 127.0.0.1:{each.port} cannot be used" in ended.err
+    assert "still to send: 3" in ended.err
 
 
 def test_recipients_can_be_added_to_a_campaign_that_was_begun(command: Command, campaign: Path) -> None:
@@ -579,8 +654,8 @@ def test_recipients_can_be_added_to_a_campaign_that_was_begun(command: Command, 
         assert "3 rows added from more.csv" in ended.err
         assert "lacks the columns “name”" in command(*words, "--add", "other.csv").sentence
     new = {message.forward_paths[0] for message in relay.received[3:]}
-    assert {path.partition("@")[0] for path in new} == {"dan", "ANN"}  # a local part is never folded
-    assert [row["state"] for row in results(command, campaign)] == [*["accepted"] * 5, "suppressed"]
+    assert {path.partition("@")[0] for path in new} == {"dan"}  # ANN is Ann, who has the mail already
+    assert [row["state"] for row in results(command, campaign)] == [*["accepted"] * 4, "suppressed", "suppressed"]
 
 
 def test_recipients_come_from_standard_input(campaign: Path) -> None:
@@ -595,7 +670,7 @@ def test_recipients_come_from_standard_input(campaign: Path) -> None:
     with serving(ScriptedRelay()) as relay:
         nobody = run("")
         assert (nobody.returncode, "no recipients on standard input" in nobody.stderr) == (2, True)
-        assert run("email,name\nann@example.org,Ann\nbob@example.org,Bob\n", "--limit", "1").returncode == 0
+        assert run("email,name\nann@example.org,Ann\nbob@example.org,Bob\n", "--limit", "1").returncode == 75
         kept = campaign.parent / "news.recipients.csv"
         assert kept.stat().st_mode & 0o777 == 0o600
         assert run("").returncode == 0
@@ -629,7 +704,7 @@ def test_an_image_with_a_path_goes_along(command: Command, campaign: Path) -> No
     (folder / "message.html").write_text('<p>{{ name }}</p><img src="pictures/logo.png">', encoding="utf-8")
     campaign.write_text(campaign.read_text("utf-8") + 'html = "message.html"\n', encoding="utf-8")
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 75
     (image,) = [part for part in relay.received[0].email.walk() if part.get_content_type() == "image/png"]
     assert image["Content-ID"] == "<pictures-logo.png>"
     assert 'src="cid:pictures-logo.png"' in str(relay.received[0].email.get_body(("html",)).get_content())

@@ -73,6 +73,19 @@ def test_what_is_missing_or_wrong_is_reported(
     assert rules(command, campaign, {}) == (1, ["spf", "dkim", "dmarc", "mx"])
 
 
+@pytest.mark.parametrize("preference", [0, 10])
+def test_a_domain_that_accepts_no_mail(
+    command: Command, campaign: Path, zone: dict[str | tuple[str, str], list[str]], preference: int
+) -> None:
+    """FT-85, RFC 7505: a null MX is an MX record, and answers and bounces to that domain are lost all the same."""
+    zone["example.org", "MX"] = [f"{preference} ."]
+    zone["example.org", "A"] = ["192.0.2.1"]
+    assert rules(command, campaign, zone) == (1, ["mx"])
+    with naming(zone) as server:
+        ended = command("check", campaign, "--dns", "--name-server", f"127.0.0.1:{server.port}")
+    assert "accepts no mail (RFC 7505)" in ended.out
+
+
 def test_silence_is_no_pass(
     command: Command, campaign: Path, zone: dict[str | tuple[str, str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,24 @@ def test_the_exit_code_says_what_kind_of_end_it_was(error: BaseException, code: 
     assert "\n" not in failure.sentence
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "about_password"),
+    [
+        (535, "no", True),
+        (535, "5.7.8 no", True),
+        (535, "5.7.139 disabled", False),
+        (503, "no", False),
+        (538, "no", False),
+    ],
+)
+def test_the_password_is_to_be_set_only_where_it_is_wrong(code: int, text: str, about_password: bool) -> None:
+    """FT-16: another refusal of AUTH says itself what it wants."""
+    failure = explain(errors.AuthenticationRefused(AUTH, Reply(code, (text.encode(),))))
+    assert failure.exit == 77
+    assert ("ASYNCSMTP_PASSWORD" in failure.advice) is about_password
+    assert failure.advice.endswith("run the same command again")
+
+
 def test_every_error_of_the_package_has_an_advice() -> None:
     """Each error ends with the next thing to do; a new class must not slip through."""
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.SMTPError)]

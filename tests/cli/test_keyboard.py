@@ -38,8 +38,7 @@ class Noting:
 def test_each_key_does_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     run, drained = Noting(), []
     keyboard = Keyboard(run, RunStats(10), lambda: drained.append(1))  # type: ignore[arg-type]
-    for key in "pc--+q?x\x1b":
-        keyboard.press(key)
+    assert [keyboard.press(key) for key in "pc--+q?x\x1b"] == [True] * 7 + [False] * 2
     assert run.asked == ["pause", "resume", 0.8, 0.64, 0.8]
     assert drained == [1]
     said = capsys.readouterr().err
@@ -68,7 +67,7 @@ def test_in_the_background_the_terminal_is_left_alone(campaign: Path) -> None:
 
 
 def test_q_finishes_and_the_terminal_is_as_it_was(campaign: Path) -> None:
-    """On a terminal of its own: paused at first, so that nothing is over before the key comes."""
+    """FT-70: on a terminal of its own: it waits at first, so that nothing is over before the key comes; then 75."""
     with serving(ScriptedRelay()) as relay:
         pid, terminal = pty.fork()
         if not pid:
@@ -87,7 +86,7 @@ def test_q_finishes_and_the_terminal_is_as_it_was(campaign: Path) -> None:
             pass
         _, status = os.waitpid(pid, 0)
         os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) in (0, 75), drawn
+    assert os.waitstatus_to_exitcode(status) == 75, drawn
     assert b"3 pending" in drawn
     assert before
     assert relay.received == []
@@ -129,3 +128,56 @@ def test_after_the_third_signal_the_terminal_is_as_it_was() -> None:
     assert before[3] & termios.ICANON
     assert not during[3] & termios.ICANON
     assert after == before
+
+
+READS = """
+import asyncio, sys
+from asyncsmtp.cli.controls import read_keys
+
+class Keys:
+    def press(self, key):
+        print("key", key, flush=True)
+        return key == "p"
+
+async def main():
+    with read_keys(Keys()):
+        print("reading", flush=True)
+        await asyncio.sleep({seconds})
+
+asyncio.run(main())
+print("rest", sys.stdin.readline().strip(), flush=True)
+"""
+
+
+def typed_at(program: str, moments: list[tuple[bytes, bytes]], before: bytes = b"") -> str:
+    """Run a program at a terminal; type each text when the first one was printed."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", f"import time; time.sleep({0.5 if before else 0}){program}"])
+    os.write(terminal, before)
+    drawn = b""
+    try:
+        while data := os.read(terminal, 65536):
+            drawn += data
+            while moments and moments[0][0] in drawn:
+                os.write(terminal, moments.pop(0)[1])
+    except OSError:
+        pass
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return drawn.decode()
+
+
+def test_a_line_that_was_typed_ahead_is_left_to_the_shell() -> None:
+    """FT-75: `pwd` and Enter before the run began: no key is read, and nothing is thrown away."""
+    drawn = typed_at(READS.format(seconds=0.2), [], before=b"pwd\n")
+    assert "key" not in drawn
+    assert "rest pwd" in drawn
+
+
+def test_what_is_no_key_ends_the_reading_of_keys() -> None:
+    """FT-75: a line that is typed while the run goes on is there afterwards, but for its first letter at the most."""
+    drawn = typed_at(READS.format(seconds=1), [(b"reading", b"p"), (b"key p", b"l"), (b"key l", b"s -l\n")])
+    assert drawn.count("key p") == drawn.count("key l") == 1
+    assert "left to the shell" in drawn
+    assert "rest ls -l" in drawn or "rest s -l" in drawn

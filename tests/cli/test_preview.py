@@ -32,18 +32,18 @@ def test_a_message_is_shown_as_a_person_reads_it(command: Command, demo: str) ->
 
 def test_messages_are_written_as_files_for_their_owner_alone(command: Command, demo: str) -> None:
     """TF-14: new files only, through no link."""
-    ended = command("preview", demo, "--eml", "out", "--limit", 3)
+    ended = command("preview", demo, "--output", "out", "--limit", 3)
     assert ended.code == 0, ended.err
     files = sorted(Path("out").iterdir())
     assert [file.name for file in files] == ["row-1.eml", "row-2.eml", "row-3.eml"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert message_from_bytes(files[0].read_bytes(), policy=policy.default)["Subject"]
-    again = command("preview", demo, "--eml", "out")
+    again = command("preview", demo, "--output", "out")
     assert (again.code, "row-1.eml is there already" in again.sentence) == (2, True)
     assert len(list(Path("out").iterdir())) == 3
     Path("links").mkdir()
     Path("links/row-2.eml").symlink_to(Path("victim").absolute())
-    assert command("preview", demo, "--eml", "links", "--row", 2).code == 2
+    assert command("preview", demo, "--output", "links", "--row", 2).code == 2
     assert not Path("victim").exists()
 
 
@@ -52,8 +52,8 @@ def test_a_row_that_cannot_be_shown_says_why(command: Command, campaign: Path) -
     people.write_text(people.read_text("utf-8") + "nobody,Dan\n", encoding="utf-8")
     assert "“nobody” is not an e-mail address" in command("preview", campaign, "--row", 4).sentence
     assert "has no row 9" in command("preview", campaign, "--row", 9).sentence
-    assert "--limit is about --eml" in command("preview", campaign, "--limit", 2).sentence
-    first, last = command("preview", campaign, "--eml", "out").err.splitlines()
+    assert "--limit is about --output" in command("preview", campaign, "--limit", 2).sentence
+    first, last = command("preview", campaign, "--output", "out").err.splitlines()
     assert first.startswith("1 row cannot be mailed: row 4 (line 5): “nobody” is not an e-mail address")
     assert last == "3 messages in out; nothing was sent"
 
@@ -73,7 +73,7 @@ def test_a_row_that_cannot_be_composed_is_skipped_as_it_will_be(command: Command
     assert (ended.code, ended.out.splitlines()[0]) == (0, "row 4")
     assert "3 rows cannot be mailed: the first is row 1 (line 2): " in ended.err
     assert "“soon” is not a date" in ended.err
-    ended = command("preview", dated, "--eml", "out")
+    ended = command("preview", dated, "--output", "out")
     assert ended.code == 0, ended.err
     assert [file.name for file in Path("out").iterdir()] == ["row-4.eml"]
     assert "3 rows cannot be mailed" in ended.err

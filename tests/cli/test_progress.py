@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pty
 import subprocess
 import sys
+import termios
 
 import pytest
+from rich.console import ConsoleDimensions
 
-from asyncsmtp.cli.output.run_stats import RunStats, notify_if_slow, show_progress
+from asyncsmtp.cli.output.run_stats import RunStats, _bar, notify_if_slow, show_progress
+from asyncsmtp.protocol.delivery import Outcome
 
 
 async def test_a_plain_line_is_printed_every_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,12 +47,13 @@ asyncio.run(main())
 """
 
 
-def test_on_a_terminal_it_is_a_bar() -> None:
-    """Drawn on stderr, in a real (pseudo-)terminal."""
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_on_a_terminal_it_is_a_bar(columns: int) -> None:
+    """FT-73: drawn on stderr, in a real (pseudo-)terminal, with bar, per cent and counts."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", BAR], stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"}
-    ):
+    termios.tcsetwinsize(theirs, (24, columns))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", BAR], stderr=theirs, env=environment):
         os.close(theirs)
         drawn = b""
         try:
@@ -58,9 +63,32 @@ def test_on_a_terminal_it_is_a_bar() -> None:
             pass
     os.close(ours)
     text = drawn.decode()
-    assert "75%" in text
-    assert "3 of 4" in text
+    assert "75 %" in text
+    assert "█" in text
     assert "3 accepted" in text
+
+
+def test_a_terminal_that_is_made_narrower_keeps_no_torn_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-73: the terminal wraps what is there; all lines of that are erased before the next picture."""
+    printed, width = io.StringIO(), 100
+    printed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", printed)
+    monkeypatch.setattr("rich.console.Console.size", property(lambda _: ConsoleDimensions(width, 24)))
+    monkeypatch.setenv("TERM", "xterm")
+    meter = RunStats(100)
+    for _ in range(50):
+        meter.count(Outcome.ACCEPTED)
+    _, draw, finish = _bar(meter)
+    draw()
+    first = len(meter.format_bar(width))
+    printed.seek(0), printed.truncate()
+    width = 30
+    draw()
+    assert printed.getvalue().count("\x1b[1A") == (first - 1) // width == 2
+    printed.seek(0), printed.truncate()
+    draw()
+    assert "\x1b[1A" not in printed.getvalue()
+    finish()
 
 
 async def test_a_slow_step_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

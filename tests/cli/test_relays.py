@@ -26,10 +26,12 @@ CANARY = "hunter2-c4n4ry"
         f"user:{CANARY}@relay.example",
         f"smtp//user:{CANARY}@relay.example",
         f"smtp://:{CANARY}@relay.example",
+        f"smtp://me@gmail.com:{CANARY}@relay.example",
+        f"me@gmail.com:{CANARY}@relay.example:587",
     ],
 )
 def test_a_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
-    """AU-08, CT-04: `ps` shows it; whatever else is wrong with the URL, it is not printed."""
+    """FT-53, AU-08, CT-04: `ps` shows it; whatever else is wrong with the URL, it is not printed."""
     with pytest.raises(ConfigError, match="there is a password in the relay's URL") as caught:
         make_cli_relay(url)
     assert CANARY not in str(caught.value) + caught.value.advice

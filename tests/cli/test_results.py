@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.recipients.csv_format import RecordReader
 from asyncsmtp.cli.output.formats import OUTCOME
 from asyncsmtp.testing import ScriptedRelay, Stage, StageContext
 from tests.cli.ended import Command
@@ -270,3 +272,27 @@ def test_a_full_disk_behind_the_output_ends_with_74(ran: Path) -> None:
     assert ended.returncode == 74
     assert ended.stderr.startswith("asyncsmtp: no space left on device\n")
     assert "Exception ignored" not in ended.stderr
+
+
+def test_failed_rows_hold_no_formula_for_a_spreadsheet_with_other_delimiters(command: Command, campaign: Path) -> None:
+    """FT-61: neither their cells nor the names of their columns; a campaign reads both as they were."""
+    cell = "x;=cmd|' /C calc'!A0\n\ufeff\uff1d1+1"
+    people = io.StringIO()
+    csv.writer(people).writerows([["email", "name", "a;=1+1"], ["ann@example.org", "A", ""], ["nobody", "B", cell]])
+    (campaign.parent / "people.csv").write_text(people.getvalue(), "utf-8")
+    with serving(ScriptedRelay()) as relay:
+        command("bulk", campaign, "--relay", f"smtp://127.0.0.1:{relay.port}?security=none", "--yes")
+    printed = command("results", campaign, "--failed").out
+    for found in re.split(r"[;,|\t\r\n]", printed):
+        assert not found.lstrip(' "\ufeff').startswith(("=", "+", "-", "@", "\uff1d"))
+    failed = campaign.parent / "failed.csv"
+    failed.write_text(printed, "utf-8", newline="")
+    header, row = read_back(failed)
+    assert header[2] == "a;=1+1"
+    assert row[2] == cell
+
+
+def read_back(path: Path) -> list[list[str]]:
+    """The cells of a file, as a campaign reads them."""
+    reader = RecordReader(path.name, ",")
+    return [record.cells for record in reader.feed(path.read_bytes().decode("utf-8"), final=True)]

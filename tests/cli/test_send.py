@@ -187,6 +187,34 @@ def test_a_bad_part_is_one_sentence_and_nothing_is_opened(
     assert relay.connections == 0
 
 
+@pytest.mark.parametrize(
+    "to", ["user@", "<", "a@[", '"', "Team: b@x", "=?utf-8?q?a?=@example.com", "\udcff@example.com"]
+)
+@pytest.mark.parametrize("field", ["To", "From"])
+def test_a_finished_message_with_half_an_address_is_one_sentence(
+    command: Command, tmp_path: Path, field: str, to: str
+) -> None:
+    """FT-42: the library raises IndexError and the like, and the command ended with 70."""
+    fields = {"From": "ada@example.org", "To": "bob@example.com"} | {field: to}
+    section = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    (tmp_path / "half.eml").write_bytes(section.encode("utf-8", "surrogateescape") + b"\nHello\n")
+    with serving(ScriptedRelay()) as relay:
+        ended = send(command, relay, "--eml", "half.eml")
+    assert ended.code == 2
+    assert f"{field}: " in ended.sentence
+    assert relay.connections == 0
+
+
+def test_the_recipients_of_a_finished_message_may_be_in_groups(command: Command, tmp_path: Path) -> None:
+    """FT-41, FT-46: comments, a group, and an address of a Japanese carrier go to the relay as they are."""
+    to = "undisclosed-recipients:;, Team: bob@example.com (Bob), abc.@docomo.ne.jp;,"
+    (tmp_path / "group.eml").write_text(f"From: ada@example.org\nTo: {to}\n\nHello\n")
+    with serving(ScriptedRelay()) as relay:
+        assert send(command, relay, "--eml", "group.eml").code == 0
+        assert send(command, relay, "--from", "ada@example.org", "--to", to, "--text", "x").code == 0
+    assert [each.forward_paths for each in relay.received] == [("bob@example.com", "abc.@docomo.ne.jp")] * 2
+
+
 def test_without_a_relay_it_says_what_to_type(command: Command) -> None:
     """Rule 1."""
     ended = command("send", *ADDRESSED, "--text", "x")

@@ -15,6 +15,7 @@ from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bounces import TOKEN
+from tests.cli.test_halted import printed_command
 from tests.cli.test_results import failed_of_two_files
 from tests.interop.postgres import Postgres
 
@@ -52,13 +53,36 @@ def test_a_campaign_is_sent_looked_at_and_decided_about(command: Command, shared
     assert not list(shared.parent.glob("*.ledger*"))
 
 
+def test_a_halted_run_is_put_right(command: Command, shared: Path) -> None:
+    """FT-30, FT-31: rows are chosen in a database as in a file, and the printed command works as printed."""
+    people = "".join(f"reader{n}@d{n % 9}.example,Reader {n}\n" for n in range(300))
+    (shared.parent / "people.csv").write_text(f"email,name\n{people}", encoding="utf-8")
+    with serving(ScriptedRelay({Stage.RCPT: {1: "550 5.1.1 unknown"}, Stage.MAIL: {2: "550 5.7.9 no"}})) as relay:
+        assert command("bulk", shared, *url(relay), "--yes", "--limit", 10, "--sessions", 1).code != 69
+    with serving(ScriptedRelay({Stage.RCPT: "550 relay not permitted"})) as relay:
+        ended = command("bulk", shared, *url(relay), "--yes")
+    assert ended.code == 69, ended.err
+    assert json.loads(command("status", shared, "--json").out)["rejected"] == 22
+    assert command(*printed_command(ended)).code == 0
+    assert json.loads(command("status", shared, "--json").out)["rejected"] == 2
+    for left, conditions in (
+        (2, ("--enhanced-code", "5.7.1")),
+        (1, ("--code", 550, "--reply", "UNKNOWN", "--host", "127.0.0.1", "--since", "1h")),
+        (0, ("--enhanced-code", "5.7.9")),
+    ):
+        command("resolve", shared, *conditions, "--resend", "--yes")
+        assert json.loads(command("status", shared, "--json").out)["rejected"] == left
+    with serving(ScriptedRelay()) as relay:
+        assert command("bulk", shared, *url(relay), "--yes").code == 0
+
+
 def test_a_database_is_named_outright(command: Command, campaign: Path, postgres: Postgres) -> None:
     """Without a campaign file: of the only campaign there is, or of the one behind the #."""
     with serving(ScriptedRelay()) as relay:
         assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url).code == 0
         assert len(command("results", "--ledger", postgres.url).out.splitlines()) == 4
         campaign.write_text(campaign.read_text().replace('"news"', '"offers"'))
-        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url, "--limit", 1).code == 0
+        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url, "--limit", 1).code == 75
     ended = command("results", "--ledger", postgres.url)
     assert "several campaigns (news, offers)" in ended.err
     assert json.loads(command("status", "--ledger", f"{postgres.url}#offers", "--json").out)["pending"] == 2
@@ -74,8 +98,8 @@ def test_what_came_back_is_written_into_the_database(command: Command, shared: P
     inbox.mkdir()
     text = report("text/rfc822-headers").replace(TOKEN, b"desk@example.org").replace(b"xyz@", b"%s@")
     (inbox / "1").write_bytes(text % first["message_id"].partition("@")[0].encode())
-    assert "1 row rejected because of it" in command("bounces", shared, "--from", inbox).err
-    assert "0 rows rejected because of it" in command("bounces", shared, "--from", inbox).err
+    assert "1 row rejected because of it" in command("bounces", shared, "--inbox", inbox).err
+    assert "0 rows rejected because of it" in command("bounces", shared, "--inbox", inbox).err
     assert json.loads(command("status", shared, "--json").out)["rejected"] == 1
 
 

@@ -43,8 +43,8 @@ def test_several_relays_have_their_quotas_each(command: Command, campaign: Path)
         urls = [f"smtp://127.0.0.1:{relay.port}?security=none" for relay in (one, other)]
         relays = "".join(f'[[relays]]\nurl = "{url}"\nrate = "2/day"\n' for url in urls)
         alone = named(campaign, "alone", f'[[relays]]\nurl = "{urls[0]}"\nrate = "2/day"\n')
-        assert command("bulk", alone, "--yes", "--limit", "2").code == 0
-        assert command("bulk", named(campaign, "both", relays), "--yes", "--limit", "2").code == 0
+        assert command("bulk", alone, "--yes", "--limit", "2").code == 75
+        assert command("bulk", named(campaign, "both", relays), "--yes", "--limit", "2").code == 75
     assert (len(one.received), len(other.received)) == (2, 2)
 
 

@@ -16,6 +16,10 @@ from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.mail.dkim_verifier import verdicts
 
+PRIMES = (  # of 256 bits: no library makes such a key any more
+    115759967367743519782074525705722106285477355975964856414326930969381458643153,
+    87642922045019231252703128976160501025205723576960017685725404371103843851913,
+)
 NAMES = 'domain = "example.com"\nselector = "s1"\n'
 
 
@@ -65,7 +69,7 @@ async def test_several_keys_sign_together(folder: Path, monkeypatch: pytest.Monk
     ("section", "why"),
     [
         (f'[dkim]\n{NAMES}key = "none.pem"', "does not exist"),
-        (f'[dkim]\n{NAMES}key = "m.txt"', "other users of this machine can read"),
+        (f'[dkim]\n{NAMES}key = "open.pem"', "other users of this machine can read"),
         (f'[dkim]\n{NAMES}key_env = "NO_SUCH_KEY"', "NO_SUCH_KEY is not set"),
         (f"[dkim]\n{NAMES}", "needs either key"),
         (f'[dkim]\n{NAMES}key = "dkim.pem"\nkey_env = "X"', "needs either key"),
@@ -78,10 +82,50 @@ async def test_several_keys_sign_together(folder: Path, monkeypatch: pytest.Monk
 )
 async def test_what_cannot_sign_is_reported_before_anything_is_sent(folder: Path, section: str, why: str) -> None:
     """The first of 100,000 messages is the wrong place to learn of it."""
-    (folder / "m.txt").chmod(0o644)
+    (folder / "open.pem").write_text(new_key())
+    (folder / "open.pem").chmod(0o644)
     with pytest.raises(ConfigError, match=why) as caught:
         await parts(folder, section)
     assert caught.value.advice
+
+
+@pytest.mark.parametrize("value", ['"text"', "true", "3", '["dkim.pem"]', "[]"])
+async def test_dkim_that_is_no_section(folder: Path, value: str) -> None:
+    """FT-85: `dkim = "dkim.pem"` would have signed nothing; it is an error that says what a section has."""
+    path = folder / "campaign.toml"
+    top = '[campaign]\nfrom = "news@example.com"\nsubject = "x"\nrecipients = "people.csv"\ntext = "m.txt"\n'
+    path.write_text(f"dkim = {value}\n{top}")
+    if value == "[]":
+        assert read_campaign_file(path)["dkim"] == ()
+        return
+    with pytest.raises(ConfigError, match="must be a section with domain, selector and key"):
+        read_campaign_file(path)
+
+
+@pytest.mark.parametrize("bits", [1024, 1536, 2048])
+def test_a_short_key_signs(folder: Path, command: Command, bits: int) -> None:
+    """FT-85, RFC 8301 §3.2: a key of 1024 bits is in DNS already for many; it signs, with a remark."""
+    key = rsa.generate_private_key(65537, bits)
+    (folder / "dkim.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert "dkim s1._domainkey.example.com" in asyncio.run(parts(folder, f'[dkim]\n{NAMES}key = "dkim.pem"'))
+    ended = command("bulk", folder / "campaign.toml", "--sandbox", "--maildir", folder / "mail")
+    assert ended.code == 0, ended.err
+    assert (f"has {bits} bits; make one of 2048" in ended.err) == (bits < 2048)
+    [mail] = (folder / "mail" / "new").iterdir()
+    assert b"\nDKIM-Signature: v=1; a=rsa-sha256; " in mail.read_bytes().replace(b"\r", b"")
+
+
+async def test_a_key_below_1024_bits_is_refused(folder: Path) -> None:
+    """FT-85, RFC 8301 §3.2: a signer must not use it, and no verifier believes it."""
+    p, q = PRIMES
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(65537, p * q)
+    )
+    pem = numbers.private_key().private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    (folder / "dkim.pem").write_bytes(pem)
+    with pytest.raises(ConfigError, match="an RSA key of 512 bits is too weak: make one of 2048"):
+        await parts(folder, f'[dkim]\n{NAMES}key = "dkim.pem"')
 
 
 async def test_a_weak_key_is_remarked_by_check(folder: Path, command: Command) -> None:

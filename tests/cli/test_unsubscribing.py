@@ -43,7 +43,7 @@ def test_another_secret_is_another_message(command: Command, campaign: Path) -> 
     """TF-10: what would be sent must stay the same; the ledger does not have the secret (BL-24)."""
     with_section(campaign)
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 0
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--limit", 1).code == 75
         (campaign.parent / "secret").write_text("another secret of this length", encoding="utf-8")
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
     assert ended.code == 2

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,32 +15,44 @@ from uuid import uuid4
 import click
 
 from asyncsmtp.bulk.ledger.postgres import Database
-from asyncsmtp.bulk.setup.config import KEYS, CampaignConfig, build_config, load_config, name_ledger_campaign
+from asyncsmtp.bulk.setup.config import KEYS, CampaignConfig, build_config, name_ledger_campaign
 from asyncsmtp.bulk.setup.config_types import RelayConfig
+from asyncsmtp.cli.command_line import typed
 from asyncsmtp.cli.controls import run_on_fast_loop
+from asyncsmtp.cli.env_file import env_file_option
 from asyncsmtp.cli.options import (
+    OUTPUT,
+    REHEARSAL,
+    GroupedCommand,
     campaign_argument,
     config_options,
     json_option,
     ledger_option,
+    load_campaign,
+    make_cli_relays,
+    name_ledger,
     option,
+    parse_mailbox,
     relay_options,
+    resolve_cli_provider,
     verbose_option,
-    warn_of_key_log,
 )
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
+from asyncsmtp.cli.output.run_summary import RunSummary, write_summary
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Ledger
     from asyncsmtp.bulk.open_campaign import OpenCampaign
     from asyncsmtp.bulk.recipients.recipient import Recipient
+    from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.bulk.setup.prepare import PreparedCampaign
     from asyncsmtp.cli.output.run_stats import RunReporter, RunStats
 
 __all__ = ["command"]
 
 DRAIN_TIMEOUT = 60.0  # seconds for what is under way after the first Ctrl-C
+SETTLE_TIME = 0.1  # seconds after which those that wait have been given back
 
 logging.getLogger("asyncsmtp.campaign").addHandler(logging.NullHandler())  # the command prints these itself
 
@@ -57,7 +69,9 @@ _MESSAGE = [
     for name, key in KEYS.items()
     if key.options and name.startswith(("campaign.", "columns")) and name != "campaign.ledger"
 ]
-_LIMITS = ("limits.concurrency", "retry.in_doubt", "limits.rate", "limits.window", "limits.time_zone_column")
+_LIMITS = ("limits.concurrency", "limits.rate", "limits.window", "limits.time_zone_column")
+_PATH = click.Path(path_type=Path)
+_RUN = "This run"
 _OPTIONS = {key.field: key.name for key in KEYS.values()}
 
 
@@ -66,11 +80,13 @@ class RunOptions:
     """One call of the command: the campaign, and how this run goes about it.
 
     Attributes:
-        reference: how the campaign is named on a command line.
+        reference: the words that lead `results` and `resolve` to the ledger, quoted for a shell.
         limit: rows to try in this run; None for all.
         wait: stay until those deferred were tried again.
+        keep_going: do not stop where the relay refuses everyone.
         add: a file with further recipients for a campaign that has begun.
         confirmed: nobody has to be asked.
+        summary: what --summary writes.
     """
 
     config: CampaignConfig
@@ -78,33 +94,61 @@ class RunOptions:
     limit: int | None = None
     strict: bool = False
     wait: bool = False
+    keep_going: bool = False
     add: Path | None = None
     confirmed: bool = False
     as_json: bool = False
     verbose: bool = False
+    summary: RunSummary = field(default_factory=RunSummary)
 
 
-@click.command("bulk", epilog=_EPILOG)
+@click.command("bulk", cls=GroupedCommand, epilog=_EPILOG)
 @campaign_argument()
 @config_options(*_MESSAGE)
+@ledger_option
 @relay_options
 @config_options("relay.sessions", "relay.max_per_connection", *_LIMITS, "limits.start_at", "limits.spread_until")
-@option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.")
-@config_options("retry.for", "retry.delay", "retry.attempts")
-@ledger_option
-@option("--dry-run", is_flag=True, help="Compose every message, send none.")
-@option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.")
-@option("--add", type=click.Path(path_type=Path), metavar="CSV", help="Further recipients, for one that was begun.")
-@option("--only-to", metavar="ADDRESS", help="The first row's message (or --limit N) to ADDRESS instead.")
-@option("--row", type=click.IntRange(min=1), metavar="N", help="That row's message, for --only-to.")
-@option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.")
-@option("--maildir", type=click.Path(path_type=Path), metavar="DIR", help="Where the sandbox keeps what it gets.")
-@option("--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.")
-@option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.")
-@option("--yes", is_flag=True, help="Do not ask before sending.")
+@config_options("retry.in_doubt", "retry.for", "retry.delay", "retry.attempts")
+@option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.", group=_RUN)
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.", group=_RUN)
+@option("--add", type=_PATH, metavar="CSV", help="Further recipients, for one that was begun.", group=_RUN)
+@option("--keep-going", is_flag=True, help="Go on where the relay refuses everyone.", group=_RUN)
+@option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.", group=_RUN)
+@option("--yes", is_flag=True, help="Do not ask before sending.", group=_RUN)
+@env_file_option
+@option("--dry-run", is_flag=True, help="Compose every message, send none.", group=REHEARSAL)
+@option(
+    "--only-to", metavar="ADDRESS", help="The first row's message (or --limit N) to ADDRESS instead.", group=REHEARSAL
+)
+@option("--row", type=click.IntRange(min=1), metavar="N", help="That row's message, for --only-to.", group=REHEARSAL)
+@option("--sandbox", is_flag=True, help="To a relay inside the command: nothing leaves this machine.", group=REHEARSAL)
+@option("--maildir", type=_PATH, metavar="DIR", help="Where the sandbox keeps what it gets.", group=REHEARSAL)
+@option(
+    "--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.", group=REHEARSAL
+)
+@option("--quiet", is_flag=True, help="Print warnings and errors; the summary unless all were accepted.", group=OUTPUT)
+@option("--log-file", type=_PATH, metavar="FILE", help="Append every line for people, with the time.", group=OUTPUT)
+@option("--summary", "file", type=_PATH, metavar="FILE", help="Write the summary as one JSON object.", group=OUTPUT)
 @json_option
 @verbose_option
-def command(
+def command(quiet: bool, log_file: Path | None, file: Path | None, **options: Any) -> ExitCode:
+    """Mail everyone in a CSV; run it again to resume.
+
+    Everything is checked before the first message leaves. Each recipient's
+    outcome is in the ledger, NAME.ledger beside the campaign or a database,
+    whatever happens.
+    """
+    console.configure_info(quiet=quiet, log_file=log_file)
+    if file is None:
+        return _choose_run(RunSummary(), **options)
+    with write_summary(file) as summary:
+        summary.exit_code = code = _choose_run(summary, **options)
+    return code
+
+
+def _choose_run(
+    summary: RunSummary,
+    *,
     campaign: Path | None,
     ledger: Path | Database | None,
     dry_run: bool,
@@ -116,12 +160,7 @@ def command(
     yes: bool,
     **options: Any,
 ) -> ExitCode:
-    """Mail everyone in a CSV; run it again to resume.
-
-    Everything is checked before the first message leaves. Each recipient's
-    outcome is in the ledger, NAME.ledger beside the campaign or a database,
-    whatever happens.
-    """
+    """Make the configuration, and do what the options ask for."""
     if not sandbox and (maildir or show):
         raise CommandError("--maildir and --show are about the sandbox", "add --sandbox")
     if sandbox and ledger:
@@ -129,44 +168,30 @@ def command(
     if row and not only_to:
         raise CommandError("--row needs --only-to", "add --only-to me@example.org")
     given = {name: options.pop(field) for field, name in _OPTIONS.items() if field in options}
-    config = load_config(campaign, given) if campaign else build_config({}, given)
-    if sandbox:  # neither are its limits those of other campaigns, nor does it ask DNS
-        config = replace(config, ledger=config.sandbox_ledger, shared_rates=False, provider_rates={})
+    config = load_campaign(campaign, given) if campaign else build_config({}, given)
+    if sandbox:  # its limits are no other campaign's, it asks no DNS, and its refusals are about nobody
+        config = replace(
+            config,
+            ledger=config.sandbox_ledger,
+            shared_rates=False,
+            provider_rates={},
+            provider=None,
+            suppress_rejected=False,
+        )
     else:
         location = name_ledger_campaign(ledger, config.name) if ledger else config.ledger_location
         config = replace(config, ledger=location)
-    reference = _reference(campaign, config, sandbox=sandbox)
-    run = RunOptions(config=config, reference=reference, confirmed=yes or sandbox, **options)
+        config = config if dry_run else resolve_cli_provider(config)
+    summary.campaign, summary.ledger = config.name, str(config.ledger_location)
+    reference = name_ledger(config.ledger_location, campaign, sandbox=sandbox)
+    run = RunOptions(config=config, reference=reference, confirmed=yes or sandbox, summary=summary, **options)
     if dry_run:
         return asyncio.run(_check_only(run))
     if only_to is not None:
         return asyncio.run(_send_to_one(run, only_to, row, sandbox=sandbox))
     if sandbox:
         return run_on_fast_loop(_rehearse(run, maildir, show))
-    return run_on_fast_loop(_run(run, _make_relays(config)))
-
-
-def _reference(campaign: Path | None, config: CampaignConfig, *, sandbox: bool) -> str:
-    if campaign is None:
-        return f"--ledger {config.ledger}"
-    return f"{campaign} --sandbox" if sandbox else str(campaign)
-
-
-def _make_relays(config: CampaignConfig) -> list[RelayConfig]:
-    """Return the relays of the campaign, the first one first, with their passwords.
-
-    Raises:
-        CommandError: there is none, or no source has a password.
-    """
-    if not config.relay_configs:
-        raise CommandError(
-            "no relay was given", "add --relay smtp://user@host:587, or url = … under [relay]; to rehearse: --sandbox"
-        )
-    from asyncsmtp.bulk.open_campaign import make_relays
-    from asyncsmtp.cli.options import CommandSecrets
-
-    warn_of_key_log()
-    return make_relays(config, lambda each: CommandSecrets(each.password_command or config.password_command))
+    return run_on_fast_loop(_run(run, make_cli_relays(config)))
 
 
 # One run, from the ledger to the summary.
@@ -200,6 +225,8 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     checked, ready, first = None, 0, ""
+    if changes := campaign.ledger.recovery.changes:
+        console.print_info(f"{changes}, and nothing was sent yet: the recipients are loaded again")
     if campaign.has_rows_to_load:
         with notify_if_slow(f"reading {options.add or options.config.recipients}"):
             checked = await campaign.check()
@@ -241,7 +268,11 @@ async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
 
 async def _confirm(options: RunOptions, campaign: OpenCampaign, recipients: int, first: str) -> None:
     """Ask once before anything leaves."""
+    from asyncsmtp.cli.output.provider_advice import describe_quota
+
     number = recipients if options.limit is None else min(options.limit, recipients)
+    if (quota := describe_quota(options.config.provider, options.config.rate, number)) is not None:
+        console.print_info(f"  {quota}")
     most = "" if options.add is None else "up to "  # who is added may be in the ledger already
     through = " and ".join(str(each.relay) for each in campaign.relays)
     messages = f"{most}{console.pluralize(number, 'message')}"
@@ -253,23 +284,39 @@ async def _confirm(options: RunOptions, campaign: OpenCampaign, recipients: int,
 async def _send(options: RunOptions, campaign: OpenCampaign) -> ExitCode:
     """Send what is left, if anything is; whatever happens, the summary is printed."""
     from asyncsmtp.bulk.ledger.interfaces import RowState
-    from asyncsmtp.cli.output.run_stats import RunReporter, RunStats, exit_code_for
+    from asyncsmtp.cli.output.provider_advice import explain_reply
+    from asyncsmtp.cli.output.run_stats import RunReporter, RunStats, exit_code_for, halted_command
+    from asyncsmtp.errors import CampaignHalted
 
     left = await campaign.count_ready(wait=options.wait)
     stats = RunStats(left if options.limit is None else min(options.limit, left))
-    reporter = RunReporter(stats, as_json=options.as_json)
+    reporter = RunReporter(stats, options.reference, as_json=options.as_json)
     signalled: ExitCode | None = None
     resumes_at: datetime | None = None
     try:
         if left:
             signalled, resumes_at = await _send_rows(options, campaign, stats, reporter)
+        else:
+            await campaign.post_outcomes(warn=console.print_warning)
         counts = await campaign.ledger.counts()
         if signalled is not None and counts[RowState.PENDING]:
             return signalled
-        waiting = resumes_at is not None or not left
-        return ExitCode.LEDGER if reporter.failed else exit_code_for(counts, held_up=waiting)
+        code = exit_code_for(counts, relay_failed=bool(campaign.failed_relays))
+        return ExitCode.LEDGER if reporter.failed else code
+    except CampaignHalted as error:
+        if not await campaign.ledger.halted_rows():
+            raise
+        known = explain_reply(error.reply, error.host, _get_provider(options.config))
+        advice = str(known or "ask the relay's operator what is wrong with the sender")
+        advice = f"{advice}; then, before the same command: {halted_command(options.reference)}"
+        raise CommandError(str(error), advice, ExitCode.UNREACHABLE) from error
     finally:
-        await _print_summary(options, campaign.ledger, stats, resumes_at)
+        await _print_summary(options, campaign, stats, resumes_at)
+
+
+def _get_provider(config: CampaignConfig) -> str | None:
+    """Return the provider that was named, if all refusals come from it: there is one relay."""
+    return None if config.relays else config.provider
 
 
 async def _send_rows(
@@ -281,36 +328,67 @@ async def _send_rows(
 
     trace = console.TranscriptPrinter(console.print_info) if options.verbose else None
     async with campaign.start(
-        limit=options.limit, wait=options.wait, watch=reporter.watch, trace=trace, warn=console.print_info
+        limit=options.limit,
+        wait=options.wait,
+        keep_going=options.keep_going,
+        watch=reporter.watch,
+        trace=trace,
+        warn=console.print_warning,
     ) as run:
+        stats.run = run
+        loop = asyncio.get_running_loop()
 
         def drain() -> None:
             run.stop()
-            asyncio.get_running_loop().call_later(DRAIN_TIMEOUT, run.abort)
+            loop.call_later(DRAIN_TIMEOUT, run.abort)
+            loop.call_later(SETTLE_TIME, lambda: console.print_info(f"  {_describe_progress(run)}"))
 
-        with handle_signals(drain, run.abort) as interruption, read_keys(Keyboard(run, stats, drain)):
+        with (
+            handle_signals(drain, run.abort) as interruption,
+            read_keys(Keyboard(run, stats, drain)),
+            console.stamp_lines(),
+        ):
             async with show_progress(stats):
                 await run.run()
     return interruption.exit, run.resumes_at
 
 
-async def _print_summary(options: RunOptions, ledger: Ledger, stats: RunStats, resumes_at: datetime | None) -> None:
-    from asyncsmtp.cli.output.run_stats import format_counts, next_steps, summary_lines
+def _describe_progress(run: Run) -> str:
+    """Return what goes on after a stop, once the rows that have not begun are given back."""
+    number = console.pluralize(run.in_progress, "message")
+    return f"{number} in progress, for up to {DRAIN_TIMEOUT:g} s; the rows that have not begun stay pending"
 
-    counts = await ledger.counts()
-    for line in summary_lines(options.config.name, stats):
-        console.print_info(line)
-    console.print_info(f"  {format_counts(counts)}")
-    for step in next_steps(counts, options.reference, resumes_at or await ledger.next_due()):
-        console.print_info(f"  next: {step}")
+
+async def _print_summary(
+    options: RunOptions, campaign: OpenCampaign, stats: RunStats, resumes_at: datetime | None
+) -> None:
+    """Print the summary, and take its figures down for --summary; with --quiet only if not everybody was accepted."""
+    from asyncsmtp.cli.output.run_stats import exit_code_for, format_counts, next_steps, relay_lines, summary_lines
+
+    ledger, failed = campaign.ledger, campaign.failed_relays
+    counts, by_relay = await ledger.counts(), await ledger.counts_by_relay()
+    due, halted = resumes_at or await ledger.next_due(), len(await ledger.halted_rows())
+    options.summary.record(counts, by_relay, failed, stats, due, halted)
+    lines = [
+        *summary_lines(options.config.name, stats, _get_provider(options.config)),
+        f"  in all {format_counts(counts)}",
+    ]
+    if len(campaign.relays) > 1:
+        lines += [f"  {line}" for line in relay_lines(by_relay, failed)]
+    is_wrong = exit_code_for(counts, relay_failed=bool(failed)) is not ExitCode.ACCEPTED
+    for line in lines:
+        console.print_info(line, always=is_wrong)
+    again = typed().repeat()
+    steps = next_steps(counts, options.reference, again, due, may_wait=not options.wait, halted=halted)
+    console.print_steps(steps, always=is_wrong)
 
 
 def _print_unsettled(ledger: Ledger) -> None:
     """Print what a broken ledger could not take, so that it is not lost with this process."""
     if ledger.unsettled:
-        console.print_info("these outcomes are known, but the ledger could not take them:")
+        console.print_warning("these outcomes are known, but the ledger could not take them:")
     for settlement in ledger.unsettled:
-        console.print_info(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")
+        console.print_warning(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")
 
 
 # Rehearsals: composing it all without sending, or sending it to a relay inside the command.
@@ -325,12 +403,13 @@ async def _check_only(options: RunOptions) -> ExitCode:
 
     with notify_if_slow(f"reading {options.add or options.config.recipients}"):
         prepared = await Campaign.from_config(options.config).prepare(options.add)
-        result = await check_rows(prepared, every=True)
+        result = await check_rows(prepared, every=True, suppression=options.config.suppression)
     print_report(result, strict=options.strict, write=console.print_result)
     console.print_info("nothing was sent (--dry-run)")
-    console.print_info(
-        f"  next: asyncsmtp bulk {options.reference} --sandbox" if options.config.source else "  next: --sandbox"
-    )
+    if options.add is None:  # a rehearsal has no ledger of the campaign, and asks nobody
+        console.print_steps([typed().repeat("--sandbox", without=("--dry-run", "--ledger"))])
+    else:
+        console.print_steps([typed().repeat(without=("--dry-run",))])
     return exit_code_of_report(result.report)
 
 
@@ -377,6 +456,7 @@ def _start_afresh(ledger: Path, maildir: Path | None) -> None:
     try:
         for ending in ("", "-wal", "-shm", ".ballast"):
             ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
+        lock.write_stamp(None)
     finally:
         lock.release()
     for folder in ("new", "cur"):
@@ -393,10 +473,9 @@ async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sa
     from asyncsmtp.cli.commands.sandbox import run_sandbox
     from asyncsmtp.cli.output.formats import DeliveryPrinter
     from asyncsmtp.client.session.session import Session
-    from asyncsmtp.protocol.envelope import Mailbox
 
-    where = run_sandbox(None) if sandbox else nullcontext(_make_relays(options.config)[0].relay)
-    to = Mailbox.parse(address)
+    to = parse_mailbox("--only-to", address)
+    where = run_sandbox(None) if sandbox else nullcontext(make_cli_relays(options.config)[0].relay)
     prepared = await Campaign.from_config(options.config).prepare()
     number = options.limit or 1
     printer = DeliveryPrinter(as_json=options.as_json)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncsmtp.cli.options import campaign_argument, make_cli_relay, option, relay_options, verbose_option
+from asyncsmtp.cli.command_line import format_command, typed
+from asyncsmtp.cli.env_file import env_file_option
+from asyncsmtp.cli.options import (
+    campaign_argument,
+    json_option,
+    load_campaign,
+    make_cli_relay,
+    make_cli_relays,
+    option,
+    parse_mailbox,
+    relay_options,
+    resolve_cli_provider,
+    verbose_option,
+    with_interactive_timeouts,
+)
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.protocol.replies import safe_text
@@ -38,20 +52,25 @@ Examples:
 @click.command("check", epilog=_EPILOG)
 @campaign_argument()
 @relay_options
-@option("--quit-after", type=click.Choice(PHASES), default="login", show_default=True, help="How far to go.")
-@option("--from", "from_", metavar="ADDRESS", help="For --quit-after mail and rcpt.")
-@option("--to", metavar="ADDRESS", help="For --quit-after rcpt: whether the relay would take it.")
+@option("--quit-after", type=click.Choice(PHASES), help="How far to go with the relay (login); also a campaign's own.")
+@option(
+    "--from", "from_", metavar="MAILBOX", help="Sender, for --quit-after mail and rcpt, and the login of a provider."
+)
+@option("--to", metavar="MAILBOX", help="Recipient, for --quit-after rcpt: whether the relay would take it.")
 @option("--dns", is_flag=True, help="Look up the sender in DNS: SPF, DKIM, DMARC, MX, PTR.")
 @option("--name-server", metavar="ADDRESS", help="Name server for --dns: 192.0.2.1:53.")
-@option("--json", "as_json", is_flag=True, help="Objections a provider may have, as NDJSON.")
+@env_file_option
+@json_option
 @verbose_option
 def command(
     campaign: Path | None,
     relay: str | None,
+    provider: str | None,
+    user: str | None,
     ca_file: str | None,
     password_command: str | None,
     dialogue: str | None,
-    quit_after: str,
+    quit_after: str | None,
     from_: str | None,
     to: str | None,
     dns: bool,
@@ -64,18 +83,19 @@ def command(
     With --relay: connect, TLS, what the relay offers, login. With a campaign:
     every row of the recipients and every template, and what a provider would
     object to in the first message, and with --dns in what is published of the
-    sender; then the exit code is 1.
+    sender; then the exit code is 1. With --json: one object for the relay, and
+    one for each objection.
     """
-    if campaign is None and relay is None:
+    if campaign is None and relay is None and provider is None:
         raise CommandError(
             "there is nothing to check: neither a relay nor a campaign was given",
             "asyncsmtp check --relay smtp://user@host:587, or: asyncsmtp check demo/campaign.toml",
         )
-    if relay is not None:
-        where = make_cli_relay(
-            relay, ca_file=ca_file, dialogue=dialogue, password_command=password_command, interactive=True
-        )
-        asyncio.run(_look(where, quit_after, *_paths(quit_after, from_, to), verbose=verbose))
+    paths = _paths(quit_after or "login", from_, to)
+    settings = {"ca_file": ca_file, "password_command": password_command, "dialogue": dialogue}
+    settings |= {"provider": provider, "user": user}
+    for where in _relays(campaign, relay, quit_after, from_, settings):
+        asyncio.run(_look(where, quit_after or "login", *paths, as_json=as_json, verbose=verbose))
     if campaign is not None:
         return asyncio.run(
             _check_campaign(campaign, as_json=as_json, dns=dns or name_server is not None, name_server=name_server)
@@ -83,31 +103,50 @@ def command(
     return ExitCode.ACCEPTED
 
 
+def _relays(
+    campaign: Path | None, url: str | None, quit_after: str | None, from_: str | None, settings: Mapping[str, Any]
+) -> Iterator[Relay]:
+    """Yield the relays to look at: the one that was named, or with --quit-after those of the campaign."""
+    if campaign is None or quit_after is None:
+        if url is not None or settings["provider"] is not None:
+            yield make_cli_relay(url, sender=from_, interactive=True, **settings)
+        return
+    given = {f"relay.{name}": value for name, value in {"url": url, **settings}.items()}
+    for each in make_cli_relays(resolve_cli_provider(load_campaign(campaign, given))):
+        if not isinstance(each.relay, str):
+            yield with_interactive_timeouts(each.relay)
+
+
 def _paths(quit_after: str, from_: str | None, to: str | None) -> tuple[Mailbox | None, Mailbox | None]:
     """Return the two addresses, as far as the phase needs them."""
-    from asyncsmtp.protocol.envelope import Mailbox
-
     if quit_after == "rcpt" and to is None:
         raise CommandError("--quit-after rcpt asks about an address, and none was given", "add --to bob@example.org")
-    return Mailbox.parse(from_) if from_ else None, Mailbox.parse(to) if to else None
+    return parse_mailbox("--from", from_) if from_ else None, parse_mailbox("--to", to) if to else None
 
 
-async def _look(relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbox | None, *, verbose: bool) -> None:
+async def _look(
+    relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbox | None, *, as_json: bool, verbose: bool
+) -> None:
     """Open a session as far as `quit_after`, and print what was seen."""
+    from asyncsmtp.cli.output.formats import format_json_line
     from asyncsmtp.client.session.session import Session
     from asyncsmtp.protocol.opening_handshake import Security
 
-    trace: Trace | None = console.TranscriptPrinter(console.print_result) if verbose else None
+    write = console.print_info if as_json else console.print_result
+    trace: Trace | None = console.TranscriptPrinter(write) if verbose else None
     if quit_after == "ehlo" and relay.security is not Security.IMPLICIT_TLS:
         relay = replace(relay, security=Security.PLAINTEXT, pins=())
     if quit_after in ("ehlo", "tls"):
         relay = replace(relay, login=None)
     if verbose:
-        console.print_result(f"=== trying {relay}")
+        write(f"=== trying {relay}")
     async with Session(relay, trace=trace) as session:
         facts = list(_facts(session))
         if quit_after in ("mail", "rcpt"):
             facts += await _probe(session, from_, to if quit_after == "rcpt" else None)
+    if as_json:
+        console.print_result(format_json_line(dict(facts)), harmless=False)
+        return
     for name, fact in facts:
         console.print_result(f"{name:<10} {safe_text(fact)}")
 
@@ -168,7 +207,7 @@ async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: 
     from asyncsmtp.cli.output.run_stats import notify_if_slow
     from asyncsmtp.mail.checks.rules import FindingLevel
 
-    campaign = Campaign.from_file(path)
+    campaign = Campaign.from_config(load_campaign(path))
     with notify_if_slow(f"reading {campaign.config.recipients}{' and asking DNS' if dns else ''}"):
         result = await campaign.check(dns=dns, name_server=name_server)
     print_report(result, write=console.print_info if as_json else console.print_result)
@@ -176,7 +215,7 @@ async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: 
         _print_finding(finding, as_json=as_json)
     if not dns:
         console.print_info("  what DNS says of the sender was not asked: --dns does")
-    console.print_info(f"  next: asyncsmtp bulk {path} --sandbox")
+    console.print_steps([format_command("bulk", path, "--sandbox", *typed().env_file)])
     objected = any(finding.weight is FindingLevel.OBJECTION for finding in result.findings)
     return ExitCode.SOME_FAILED if objected else exit_code_of_report(result.report)
 
@@ -226,9 +265,12 @@ def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
     yield f"{name}: {' · '.join(counts)}"
     if report.header.guessed:
         yield f"  the addresses are in “{safe_text(report.header.email, 60)}” (detected; set it with --email-column)"
+    if report.header.found_line:
+        skipped = report.header.skipped_lines
+        yield f"  the names of the columns are on line {skipped + 1} (detected; set it with --skip-lines {skipped})"
     if report.header.encoding:
         yield f"  read as {report.header.encoding} (detected; set it with --encoding)"
-    yield from (f"  {problem}" for problem in report.problem_rows)
+    yield from (f"  {problem}" for problem in (*report.footer, *report.problem_rows))
     yield from _rest_line(report.problems, len(report.problem_rows), "rows that cannot be mailed")
     yield from (
         f"  row {row}: names the mailbox of row {earlier} again, and is left out" for row, earlier in report.repeated

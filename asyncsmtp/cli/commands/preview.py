@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.options import campaign_argument, option
+from asyncsmtp.cli.command_line import format_command, typed
+from asyncsmtp.cli.env_file import env_file_option
+from asyncsmtp.cli.options import campaign_argument, load_campaign, option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
@@ -26,15 +28,23 @@ __all__ = ["command"]
 _EPILOG = """\b
 Examples:
   asyncsmtp preview demo/campaign.toml --row 3
-  asyncsmtp preview demo/campaign.toml --eml preview --limit 5
+  asyncsmtp preview demo/campaign.toml --output preview --limit 5
 """
 
 
 @click.command("preview", epilog=_EPILOG)
 @campaign_argument(required=True)
 @option("--row", type=click.IntRange(min=1), metavar="N", help="Of the recipients; the first one otherwise.")
-@option("--eml", type=click.Path(path_type=Path), metavar="DIR", help="Write messages as files there: row-3.eml")
-@option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --eml; all otherwise.")
+@option(
+    "--output",
+    "eml",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    former=("--eml",),
+    help="Write messages as files there: row-3.eml",
+)
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --output; all otherwise.")
+@env_file_option
 def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None) -> ExitCode:
     """Show messages as they would be sent; send nothing.
 
@@ -42,14 +52,14 @@ def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None
     dates are those of a preview. Rows that cannot be mailed are skipped.
     """
     if limit is not None and eml is None:
-        raise CommandError("--limit is about --eml", "add --eml DIR, or choose one message with --row")
+        raise CommandError("--limit is about --output", "add --output DIR, or choose one message with --row")
     return asyncio.run(_preview(campaign, row, eml, limit))
 
 
 async def _preview(path: Path, row: int | None, folder: Path | None, limit: int | None) -> ExitCode:
     from asyncsmtp.bulk.campaign import Campaign
 
-    prepared = await Campaign.from_file(path).prepare()
+    prepared = await Campaign.from_config(load_campaign(path)).prepare()
     shown, skipped = 0, _Skipped()
     if folder is not None:
         _make(folder)
@@ -67,7 +77,7 @@ async def _preview(path: Path, row: int | None, folder: Path | None, limit: int 
     skipped.print()
     if not shown:
         which = f"row {row}" if row else "row to show"
-        raise CommandError(f"{prepared.file.name} has no {which}", "asyncsmtp check")
+        raise CommandError(f"{prepared.file.name} has no {which}", format_command("check", path, *typed().env_file))
     if folder is not None:
         console.print_info(f"{console.pluralize(shown, 'message')} in {folder}; nothing was sent")
     return ExitCode.ACCEPTED

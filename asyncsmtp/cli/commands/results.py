@@ -34,7 +34,8 @@ def command(where: NamedLedger, failed: bool, as_json: bool) -> ExitCode:
 
     In the order of the recipients. Cells that a spreadsheet would take for a
     formula begin with an apostrophe, which is taken off again where the file
-    is read as recipients; NDJSON has them as they are.
+    is read as recipients; NDJSON has them as they are. With several relays, their
+    counts follow on stderr.
     """
     asyncio.run(_print(where.location, failed=failed, as_json=as_json))
     return ExitCode.ACCEPTED
@@ -44,6 +45,7 @@ async def _print(location: Path | Database, *, failed: bool, as_json: bool) -> N
     from asyncsmtp.bulk.ledger.interfaces import RowState
     from asyncsmtp.bulk.open_campaign import open_reader
     from asyncsmtp.cli.output import formats
+    from asyncsmtp.cli.output.run_stats import relay_lines
 
     # Not the suppressed ones: who gets nothing on purpose must not be mailed by way of the next file.
     states = (RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT) if failed else None
@@ -64,6 +66,8 @@ async def _print(location: Path | Database, *, failed: bool, as_json: bool) -> N
             begun = True
             if not console.print_result(line, harmless=harmless):
                 return  # nobody reads on
+        for line in relay_lines(await ledger.counts_by_relay()):
+            console.print_info(f"  {line}")
     if failed and not begun:
         console.print_info("nobody: every row was accepted, is suppressed, or is still to send")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncsmtp.cli.command_line import format_command
 from asyncsmtp.cli.options import option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
@@ -32,6 +33,7 @@ Example:
 @option(
     "--maildir",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     default=Path("sandbox.maildir"),
     show_default=True,
     help="Where the mails are kept.",
@@ -68,7 +70,7 @@ async def _serve(port: int, maildir: Path) -> ExitCode:
             console.print_info(f"  the mails are kept in {maildir}; Ctrl-C ends it")
             await over.wait()
     console.print_info(f"kept {console.pluralize(box.count, 'mail')} in {maildir}")
-    console.print_info(f"  next: asyncsmtp sandbox --maildir {maildir} --show")
+    console.print_steps([format_command("sandbox", "--maildir", maildir, "--show")])
     return ExitCode.ACCEPTED
 
 
@@ -98,7 +100,7 @@ def print_mails(maildir: Path, number: int, write: Callable[[str], object] = con
 
     found = deque(Maildir(maildir).mails() if maildir.is_dir() else (), maxlen=number)
     if not found:
-        advice = "asyncsmtp bulk CAMPAIGN.toml --sandbox, or: asyncsmtp sandbox"
+        advice = f"run a relay that keeps what it gets: {format_command('sandbox', '--maildir', maildir)}"
         raise CommandError(f"no mail has arrived in {maildir}", advice)
     for mail in found:
         write(f"--- {mail.path}")

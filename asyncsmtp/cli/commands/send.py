@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asyncsmtp.bulk.setup.config_types import resolve_path
+from asyncsmtp.cli.env_file import env_file_option
 from asyncsmtp.cli.options import json_option, make_cli_relay, option, relay_options, verbose_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
@@ -49,10 +50,13 @@ Example:
 @option("--reply-to", multiple=True, metavar="MAILBOX", help="Where answers go.")
 @option("--eml", metavar="FILE", help="A finished message, or - for standard input; --from and --to readdress it.")
 @option("--sandbox", is_flag=True, help="To a relay inside the command, which forgets it.")
+@env_file_option
 @json_option
 @verbose_option
 def command(
     relay: str | None,
+    provider: str | None,
+    user: str | None,
     ca_file: str | None,
     password_command: str | None,
     dialogue: str | None,
@@ -67,20 +71,31 @@ def command(
     What the relay answers for each recipient is printed. With -v every line of
     the dialogue is, from 220 to 221.
     """
-    if relay is None and not sandbox:
-        raise CommandError("no relay was given", "add --relay smtp://user@host:587; to try it out: --sandbox")
+    if relay is None and provider is None and not sandbox:
+        advice = "add --relay smtp://user@host:587 or --provider gmail; to try it out: --sandbox"
+        raise CommandError("no relay was given", advice)
     options = MessageOptions(**parts)
     message = load_message(eml, options) if eml is not None else build_message(options)
     if sandbox:
         return asyncio.run(_try_out(message, as_json=as_json, verbose=verbose))
     where = make_cli_relay(
-        relay or "", ca_file=ca_file, dialogue=dialogue, password_command=password_command, interactive=True
+        relay,
+        provider=provider,
+        user=user,
+        sender=options.from_,
+        ca_file=ca_file,
+        dialogue=dialogue,
+        password_command=password_command,
+        interactive=True,
     )
-    return asyncio.run(_send(message, where, as_json=as_json, verbose=verbose))
+    return asyncio.run(_send(message, where, provider, as_json=as_json, verbose=verbose))
 
 
-async def _send(message: Message, relay: Relay, *, as_json: bool, verbose: bool) -> ExitCode:
+async def _send(
+    message: Message, relay: Relay, provider: str | None = None, *, as_json: bool, verbose: bool
+) -> ExitCode:
     from asyncsmtp.cli.output.formats import DeliveryPrinter
+    from asyncsmtp.cli.output.provider_advice import explain_reply
     from asyncsmtp.client.api import send
     from asyncsmtp.protocol.content import Content
 
@@ -89,7 +104,12 @@ async def _send(message: Message, relay: Relay, *, as_json: bool, verbose: bool)
     if verbose:
         write(f"=== trying {relay}")
     content = message.content if isinstance(message.content, Content) else None
-    printer.add(await send(message, relay=relay, trace=console.TranscriptPrinter(write, content) if verbose else None))
+    trace = console.TranscriptPrinter(write, content) if verbose else None
+    delivery = await send(message, relay=relay, trace=trace)
+    printer.add(delivery)
+    for reply in dict.fromkeys(str(each) for each in delivery.replies if not each.positive):
+        if (known := explain_reply(reply, delivery.host, provider)) is not None:
+            console.print_info(f"  {known}")
     if printer.exit is not ExitCode.ACCEPTED and not verbose:
         console.print_info("  next: the same command with -v shows the dialogue")
     return printer.exit
@@ -196,6 +216,8 @@ def _attachment(option: str, path: str) -> Attachment:
 
 def _read(option: str, path: str) -> bytes:
     """Read a file, or standard input for `-`."""
+    if path == "-" and (sys.stdin is None or sys.stdin.closed):  # as `<&-` leaves it
+        raise CommandError(f"{option} -: standard input is closed", "name a file, or give it one: < FILE")
     try:
         with nullcontext(sys.stdin.buffer) if path == "-" else resolve_path(path, Path()).open("rb") as file:
             content = file.read(MAX_SIZE + 1)

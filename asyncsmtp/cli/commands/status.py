@@ -13,6 +13,7 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
@@ -45,32 +46,50 @@ async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
     from asyncsmtp.errors import LedgerEmpty
 
     reasons: Counter[tuple[RowState, str]] = Counter()
+    last: dict[str, datetime] = {}  # when each reason was given last
     try:
         async with await open_reader(where.location) as ledger:
             counts, due = await ledger.counts(), await ledger.next_due()
+            by_relay, halted = await ledger.counts_by_relay(), len(await ledger.halted_rows())
             async for entry in ledger.entries((RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT)):
                 reason = (entry.state, format_reason(entry))
                 if reason in reasons or len(reasons) < MAX_REASONS:
                     reasons[reason] += 1
+                    if entry.last_at is not None:
+                        last[reason[1]] = max(entry.last_at, last.get(reason[1], entry.last_at))
     except LedgerEmpty:
-        counts, due = Counts(), None
+        counts, due, by_relay, halted = Counts(), None, {}, 0
     if as_json:
         console.print_result(format_json_line({str(state): number for state, number in counts.items()}))
     else:
-        _print_text(where, counts, reasons, due)
+        _print_text(where, counts, reasons, last, due, by_relay, halted)
 
 
 def _print_text(
-    where: NamedLedger, counts: Counts, reasons: Counter[tuple[RowState, str]], due: datetime | None
+    where: NamedLedger,
+    counts: Counts,
+    reasons: Counter[tuple[RowState, str]],
+    last: Mapping[str, datetime],
+    due: datetime | None,
+    by_relay: Mapping[str, Counts],
+    halted: int,
 ) -> None:
-    from asyncsmtp.cli.output.run_stats import format_counts, next_steps
+    from asyncsmtp.cli.output.provider_advice import explain_reason
+    from asyncsmtp.cli.output.run_stats import format_counts, next_steps, relay_lines
 
     if not counts.total:
         console.print_result("not begun yet")
-        console.print_info("  next: asyncsmtp bulk CAMPAIGN.toml")
+        if where.bulk:
+            console.print_steps([where.bulk])
         return
     console.print_result(format_counts(counts))
+    for line in relay_lines(by_relay):
+        console.print_result(f"  {line}")
+    explained: set[str] = set()
     for (state, reason), number in reasons.most_common(10):
         console.print_result(f"  {number:,} × {state}: {reason}")
-    for step in next_steps(counts, where.reference, due):
-        console.print_info(f"  next: {step}")
+        known = explain_reason(reason, where.provider, last.get(reason))
+        if known is not None and known.advice not in explained:  # ids differ in each reply, and the advice does not
+            explained.add(known.advice)
+            console.print_result(f"    {known}")
+    console.print_steps(next_steps(counts, where.reference, where.bulk, due, halted=halted))

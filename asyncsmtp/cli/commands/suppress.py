@@ -21,8 +21,9 @@ A campaign obeys the lists that it names: suppression = "suppressed.db" under
 [campaign], or --suppression. A file of text (.txt, .csv) can be one as well.
 
 \b
-Example:
+Examples:
   asyncsmtp suppress suppressed.db ann@example.com @example.net --reason unsubscribed
+  asyncsmtp suppress suppressed.db --export suppressed.csv
 """
 
 
@@ -30,26 +31,45 @@ Example:
 @click.argument("list_", metavar="LIST", type=click.Path(path_type=Path))
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
 @option("--reason", metavar="TEXT", default="", help="Why; the results show it.")
-@option("--import", "file", type=click.Path(path_type=Path), metavar="FILE", help="Add a file: an address a line.")
+@option(
+    "--import", "file", type=click.Path(path_type=Path), metavar="FILE", help="Add a file: addresses in any column."
+)
+@option("--export", "to", type=click.Path(path_type=Path), metavar="FILE", help="Write the list to a file, as CSV.")
 @option("--remove", is_flag=True, help="Take the addresses out again.")
+@option("--create", is_flag=True, help="Make the list, empty, if there is none.")
 @option("--json", "as_json", is_flag=True, help="NDJSON instead of CSV.")
 def command(
-    list_: Path, addresses: tuple[str, ...], reason: str, file: Path | None, remove: bool, as_json: bool
+    list_: Path,
+    addresses: tuple[str, ...],
+    reason: str,
+    file: Path | None,
+    to: Path | None,
+    remove: bool,
+    create: bool,
+    as_json: bool,
 ) -> ExitCode:
     """Add to a suppression list, or print it.
 
     An address such as @example.com stands for everybody there. A campaign that
     is running obeys it from its next rows on.
     """
-    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list, read_text_list
+    from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, export_entries, import_entries, is_text_list
 
     if is_text_list(list_):
         advice = "edit it with a text editor, or name a list such as suppressed.db"
         raise CommandError(f"{list_} is a file of text", advice)
-    given = [Suppressed(address, reason) for address in addresses]
+    given = [_entry(address, reason) for address in addresses]
     if file is not None:
-        given += [Suppressed(entry.address, entry.reason or reason) for entry in read_text_list(file)]
+        found, left_out = import_entries(file)
+        given += [Suppressed(entry.address, entry.reason or reason) for entry in found]
+        if left_out:
+            lines = ", ".join(map(str, left_out[:10])) + (", …" if len(left_out) > 10 else "")
+            console.print_info(f"{console.pluralize(len(left_out), 'line')} of {file} without an address: {lines}")
+        if not found:
+            raise CommandError(f"{file} has no address", "name a file with addresses, one a line or in a column")
     kept = SuppressionList(list_)
+    if to is not None and to.resolve() == list_.resolve():
+        raise CommandError("--export: that is the list itself", "name another file")
     if remove:
         if not given:
             raise CommandError("--remove: nobody was named", "name the addresses to take out")
@@ -60,10 +80,28 @@ def command(
         number = kept.add(given)
         entries = console.pluralize(number, "entry", "entries")
         console.print_info(f"{entries} added to {list_}, {len(given) - number:,} there before")
-    else:
+    elif create:
         kept.create()
+        console.print_info(f"{list_}: {console.pluralize(len(kept.entries()), 'entry', 'entries')}")
+    elif to is None:
         _print(kept.entries(), as_json=as_json)
+    if to is not None:
+        entries_ = kept.entries()
+        export_entries(entries_, to)
+        console.print_info(f"{console.pluralize(len(entries_), 'entry', 'entries')} written to {to}")
     return ExitCode.ACCEPTED
+
+
+def _entry(address: str, reason: str) -> Suppressed:
+    """Make an entry of an argument. Raises CommandError: it is not an address."""
+    from asyncsmtp.bulk.suppression import Suppressed, parse_key
+    from asyncsmtp.errors import RecipientError
+
+    try:
+        parse_key(address)
+    except RecipientError as error:
+        raise CommandError(error.reason, "correct the address, then run the same command again") from None
+    return Suppressed(address, reason)
 
 
 def _print(entries: list[Suppressed], *, as_json: bool) -> None:

@@ -6,14 +6,16 @@ the locale cannot write is escaped rather than fatal.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
-
-import click
 
 from asyncsmtp.cli.output.error_messages import CommandError
 from asyncsmtp.protocol.replies import safe_text
@@ -24,32 +26,146 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TranscriptPrinter",
+    "configure_info",
     "configure_streams",
     "confirm",
     "is_interactive",
+    "is_quiet",
     "is_terminal",
     "pluralize",
     "print_info",
+    "print_log",
     "print_result",
+    "print_steps",
+    "print_warning",
+    "stamp_lines",
 ]
 
 MAX_LINE = 512  # characters shown of one line of the dialogue
 YES = frozenset({"y", "yes"})
 
 
+# What stands for the punctuation of this command where an encoding lacks it, as that of LANG=C does.
+_PLAIN = {
+    "·": "-",
+    "×": "x",
+    "…": "...",
+    "“": '"',
+    "”": '"',
+    "‘": "'",
+    "’": "'",
+    "–": "-",
+    "—": "-",
+    "█": "#",
+    "░": ".",
+}
+
+
 def configure_streams() -> None:
-    """Let both streams escape what their encoding lacks; call it once, before anything is printed."""
+    """Let both streams replace what their encoding lacks; call it once, before anything is opened or printed.
+
+    A descriptor that was closed (`<&-`) gets /dev/null: else the next file or socket would have its number, and
+    uvloop aborts the process when that is closed.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    codecs.register_error("asyncsmtp", _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="asyncsmtp")
 
 
-def print_info(text: str = "", end: str = "\n") -> None:
-    """Print for people, on stderr. Every line is made harmless; failing to print never fails the caller."""
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return plain punctuation for a character, or its escape: an error handler of `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    text = "".join(_PLAIN.get(each) or each.encode("ascii", "backslashreplace").decode("ascii") for each in found)
+    return text, error.end
+
+
+class _InfoOptions:
+    """What becomes of the lines for people: the state that `configure_info` sets."""
+
+    quiet = False
+    log: int | None = None  # a descriptor
+    stamped = 0  # blocks of `stamp_lines`
+
+
+def configure_info(*, quiet: bool = False, log_file: Path | None = None) -> None:
+    """Set what becomes of the lines for people; without arguments: as at the start.
+
+    Args:
+        quiet: on stderr are warnings, errors and questions only.
+        log_file: every line is appended to it, with the time; only its owner may read it.
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if _InfoOptions.log is not None:
+        os.close(_InfoOptions.log)
+        _InfoOptions.log = None
+    _InfoOptions.quiet = quiet
+    if log_file is not None:
+        _InfoOptions.log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def is_quiet() -> bool:
+    """Return whether only warnings, errors and questions are printed on stderr."""
+    return _InfoOptions.quiet
+
+
+@contextmanager
+def stamp_lines() -> Iterator[None]:
+    """Put the time before each line for people until the block ends, unless stderr is a terminal."""
+    _InfoOptions.stamped += 1
     try:
-        _write(sys.stderr, _escape(text), end)
+        yield
+    finally:
+        _InfoOptions.stamped -= 1
+
+
+def print_info(text: str = "", end: str = "\n", *, always: bool = False) -> None:
+    """Print for people, on stderr. Every line is made harmless; failing to print never fails the caller.
+
+    Args:
+        always: also with --quiet.
+    """
+    print_log(text)
+    if _InfoOptions.quiet and not always:
+        return
+    text = _escape(text)
+    try:
+        if _InfoOptions.stamped and sys.stderr is not None and not (sys.stderr.closed or sys.stderr.isatty()):
+            text = _stamp(text)
+        _write(sys.stderr, text, end)
     except OSError:  # a full disk behind 2> must not end a run either
         _discard_output(sys.stderr)
+
+
+def print_warning(text: str) -> None:
+    """Print for people what should be known with --quiet, too."""
+    print_info(text, always=True)
+
+
+def print_log(text: str) -> None:
+    """Append to the file of --log-file, if there is one; a failure is reported once and stops nothing."""
+    if (log := _InfoOptions.log) is None:
+        return
+    try:
+        os.write(log, (_stamp(_escape(text)) + "\n").encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        _InfoOptions.log = None
+        os.close(log)
+        print_warning(f"the log file cannot be written ({str(error.strerror).lower()}); the command goes on without it")
+
+
+def _stamp(text: str) -> str:
+    """Put the local time with its offset (RFC 3339) before each line."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    return "\n".join(f"{now} {line}" for line in text.split("\n"))
 
 
 def print_result(text: str, *, harmless: bool = True) -> bool:
@@ -79,6 +195,15 @@ def is_terminal() -> bool:
     return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
 
 
+def print_steps(steps: Iterable[str], *, always: bool = False) -> None:
+    """Print what to do next, on stderr, a line each; a command ends its line, to be copied.
+
+    A step that begins with `or: ` is another way to do the one before.
+    """
+    for step in steps:
+        print_info(f"    {step}" if step.startswith("or: ") else f"  next: {step}", always=always)
+
+
 def pluralize(number: int, what: str, several: str = "") -> str:
     """Return `1 row` or `1,000 rows`; `several` is the plural where an s is not enough."""
     return f"{number:,} {what if number == 1 else several or f'{what}s'}"
@@ -106,7 +231,7 @@ def _discard_output(stream: TextIO) -> None:
 # Questions.
 
 
-async def confirm(question: str, otherwise: str) -> None:
+async def confirm(question: str, otherwise: str, declined: str = "nothing was sent") -> None:
     """Return when a person says yes; anything else is a no.
 
     The loop reads the answer. A blocking prompt would miss Ctrl-C now and then: the system may give the
@@ -114,14 +239,15 @@ async def confirm(question: str, otherwise: str) -> None:
 
     Args:
         otherwise: what would have happened, for the sentence where nobody can be asked.
+        declined: what follows from a no.
     Raises:
-        CommandError: there is no terminal. Abort: the answer was no. Ctrl-C cancels it.
+        CommandError: there is no terminal, or the answer was not yes. Ctrl-C cancels it.
     """
     if not is_interactive():
         raise CommandError(f"{otherwise}; and there is no terminal to ask at", "add --yes when that is meant")
-    print_info(f"{question} [y/N]", end=" ")
+    print_info(f"{question} [y/N]", end=" ", always=True)
     if (await _read_line()).strip().lower() not in YES:
-        raise click.Abort
+        raise CommandError(f"{declined}: the answer was not “y”", "run the same command again when you are ready")
 
 
 async def _read_line() -> str:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import click
 
 from asyncsmtp import errors
 from asyncsmtp.protocol.commands import Verb
 from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.cli.command_line import CommandLine
 
 __all__ = ["CommandError", "ExitCode", "Failure", "explain"]
 
@@ -25,11 +29,11 @@ class ExitCode(IntEnum):
 
     ACCEPTED = 0  # every recipient was accepted, or the command had nothing else to do
     SOME_FAILED = 1  # some were rejected or are in doubt
-    USAGE = 2  # an option, a file or the pre-flight: nothing was sent
+    USAGE = 2  # an option, a file or the pre-flight, or the answer was no: nothing was sent
     UNREACHABLE = 69  # the relay: no connection, no greeting, no TLS
     BUG = 70  # ours
     LEDGER = 74  # the ledger or the disk
-    RUN_AGAIN = 75  # some were deferred, or another process has the ledger
+    RUN_AGAIN = 75  # some are deferred or still to send, another process has the ledger, or memory is used up
     AUTHENTICATION = 77  # the relay refused the credentials, or they would have travelled in clear
     INTERRUPTED = 130  # Ctrl-C; the same command goes on
     TERMINATED = 143  # SIGTERM or SIGHUP; the same command goes on
@@ -54,10 +58,13 @@ class CommandError(Exception):
 
 _PARAMETER = re.compile(r"\b[a-z_]+=(?=[\s,;:)]|$)")  # in an error of the library
 _AGAIN = "then run the same command again"
-_LOGIN = "set the right ASYNCSMTP_PASSWORD and user, then: asyncsmtp check --relay URL"
+_LOGIN = "set the right ASYNCSMTP_PASSWORD and user, then run the same command again"
+_OTHER_LOGIN = "do what the relay's words ask for, then run the same command again"
 _USE_TLS = "use a relay with TLS: smtps://user@host or smtp://user@host:587"
 _MISMATCH = "put the files back as they were, or begin a new campaign under another name"
-_CHECK = "look at the relay step by step: asyncsmtp check --relay URL -v"
+_HUNG_UP = "nothing was delivered: run the same command again; if it hangs up each time, add --dialogue lockstep"
+_CHECK = "look at the relay step by step: {check}"
+_UNTRUSTED = "trust its CA with --ca-file FILE, or add verify=no&pin=FINGERPRINT to the relay's URL"
 
 RULES: tuple[tuple[type[BaseException], ExitCode, str], ...] = (
     (errors.AuthenticationRefused, ExitCode.AUTHENTICATION, _LOGIN),
@@ -68,42 +75,74 @@ RULES: tuple[tuple[type[BaseException], ExitCode, str], ...] = (
     (errors.StartTlsInjection, ExitCode.UNREACHABLE, "use smtps:// (TLS from the first byte), or another network"),
     (errors.RemoteProtocolError, ExitCode.UNREACHABLE, _CHECK),
     (errors.LocalProtocolError, ExitCode.BUG, "please report it, with the output of the same command and -v"),
+    (errors.CertificateRefused, ExitCode.UNREACHABLE, _UNTRUSTED),
     (errors.ConnectFailed, ExitCode.UNREACHABLE, _CHECK),
-    (errors.ConnectionLost, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
+    (errors.ConnectionLost, ExitCode.UNREACHABLE, _HUNG_UP),
     (errors.MissingDependency, ExitCode.USAGE, f"install it, {_AGAIN}"),
     (errors.PoolTimeout, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.DeadlineExceeded, ExitCode.RUN_AGAIN, "nothing was delivered: run the same command again"),
     (errors.ReplyTimeout, ExitCode.UNREACHABLE, "nothing was delivered: run the same command again"),
-    (errors.ExtensionNotSupported, ExitCode.UNREACHABLE, "see what the relay offers: asyncsmtp check --relay URL"),
+    (errors.ExtensionNotSupported, ExitCode.UNREACHABLE, "see what the relay offers: {check}"),
     (errors.MessageError, ExitCode.USAGE, f"correct the message, {_AGAIN}"),
     (errors.TemplateError, ExitCode.USAGE, f"correct the template, {_AGAIN}"),
     (errors.RecipientError, ExitCode.USAGE, f"correct the recipients, {_AGAIN}"),
     (errors.ConfigError, ExitCode.USAGE, f"correct the configuration, {_AGAIN}"),
     (errors.InvalidArgument, ExitCode.USAGE, f"correct the value, {_AGAIN}"),
-    (errors.CampaignHalted, ExitCode.UNREACHABLE, f"ask the relay's operator what is wrong with the sender, {_AGAIN}"),
+    (errors.CampaignHalted, ExitCode.UNREACHABLE, f"find out what is wrong with the sender or the relay, {_AGAIN}"),
     (errors.SuppressionError, ExitCode.USAGE, f"put the suppression list right, {_AGAIN}"),
     (errors.LedgerBusy, ExitCode.RUN_AGAIN, f"wait until the other process has ended, {_AGAIN}"),
-    (errors.LedgerEmpty, ExitCode.USAGE, "begin the campaign: asyncsmtp bulk CAMPAIGN.toml"),
+    (errors.LedgerEmpty, ExitCode.USAGE, "{begin}"),
     (errors.LedgerMismatch, ExitCode.USAGE, _MISMATCH),
     (errors.LedgerError, ExitCode.LEDGER, "put that right, then run the same command again: nothing recorded is lost"),
 )
 
+_ABOUT_VALUES = (errors.RecipientError, errors.TemplateError, errors.MessageError, errors.InvalidArgument)
+_LESS = "end other programs, or take smaller --sessions and --concurrency"
+_EXHAUSTED = frozenset({"EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "ENOBUFS"})
 _DISK = frozenset({"ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG"})
 
 
-def explain(error: BaseException) -> Failure:
-    """Return the sentence, the advice and the exit code for what a command raised; parameters by their options."""
+def explain(error: BaseException, line: CommandLine | None = None) -> Failure:
+    """Return the sentence, the advice and the exit code for what a command raised; parameters by their options.
+
+    Args:
+        line: the command as it was typed, for the commands in the advice.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        error = _most_telling(error)
     failure = _explain(error)
+    if isinstance(error, click.UsageError) and line is not None:
+        failure = replace(failure, advice=line.help)
     if not isinstance(error, errors.SMTPError):
         return failure
+    if isinstance(error, errors.Refused | errors.CampaignHalted):
+        from asyncsmtp.cli.output.provider_advice import explain_error  # late: only a refusal needs it
+
+        if (known := explain_error(error, line)) is not None:
+            return replace(failure, advice=f"{known}, {_AGAIN}")
+    failure = replace(failure, advice=_with_commands(failure.advice, line))
     from asyncsmtp.bulk.setup.config import KEYS  # late: only an error needs it
 
-    options = {f"{key.field}=": key.options[0] for key in KEYS.values() if key.options}
+    options = {f"{key.field}=": key.options[0] for key in KEYS.values() if key.options} | {"add=": "--add"}
     sentence, advice = (
         _PARAMETER.sub(lambda found: options.get(found[0], found[0]), text)
         for text in (failure.sentence, failure.advice)
     )
+    if isinstance(error, _ABOUT_VALUES) and line is not None and (option := line.find_option(sentence)):
+        advice = f"correct {option}, {_AGAIN}"  # rather than a file, in which nothing is wrong
     return Failure(failure.exit, sentence, advice)
+
+
+def _with_commands(advice: str, line: CommandLine | None) -> str:
+    """Put commands in the place of `{check}` and `{begin}`; where there is none, say what to do without."""
+    if advice.endswith("{check}"):
+        check = line.check_relay() if line is not None else ""
+        otherwise = f"correct the relay's host, port or security, or the network, {_AGAIN}"
+        return advice.replace("{check}", check) if check else otherwise
+    if advice == "{begin}":
+        begin = line.begin() if line is not None else ""
+        return f"begin the campaign: {begin}" if begin else "name the ledger of a campaign that has begun"
+    return advice
 
 
 def _explain(error: BaseException) -> Failure:
@@ -113,13 +152,13 @@ def _explain(error: BaseException) -> Failure:
         return Failure(ExitCode.USAGE, error.why, error.advice)
     if isinstance(error, errors.Refused) and not isinstance(error, errors.AuthenticationRefused):
         return _refused(error)
+    if isinstance(error, errors.AuthenticationRefused) and not error.is_about_credentials:
+        return Failure(ExitCode.AUTHENTICATION, str(error), _OTHER_LOGIN)
     for class_, exit_, advice in RULES:
         if isinstance(error, class_):
             return Failure(exit_, str(error), advice)
     if isinstance(error, errors.SMTPError):
         return Failure(ExitCode.SOME_FAILED, str(error), "run the same command with -v to see the dialogue")
-    if isinstance(error, BaseExceptionGroup):
-        return explain(_most_telling(error))
     return _foreign(error)
 
 
@@ -143,14 +182,15 @@ def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _foreign(error: BaseException) -> Failure:
     """Explain an error of click, of the operating system, or a bug."""
     if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "asyncsmtp"
-        return Failure(ExitCode.USAGE, _sentence(error.format_message()), f"{command} --help")
+        return Failure(ExitCode.USAGE, _sentence(error.format_message()), "asyncsmtp --help")
     if isinstance(error, click.ClickException):
         return Failure(ExitCode.USAGE, _sentence(error.format_message()), "asyncsmtp --help")
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return Failure(ExitCode.INTERRUPTED, "interrupted")
     if isinstance(error, OSError):
         return _system(error)
+    if isinstance(error, MemoryError):
+        return Failure(ExitCode.RUN_AGAIN, "there is not enough memory", f"{_LESS}, {_AGAIN}")
     if os.environ.get("ASYNCSMTP_TRACEBACK"):
         raise error
     what = safe_text(f"{type(error).__name__}: {error}", 300)
@@ -161,6 +201,8 @@ def _foreign(error: BaseException) -> Failure:
 def _system(error: OSError) -> Failure:
     what = (error.strerror or str(error)).lower()
     where = safe_text(f"{error.filename}: ") if error.filename else ""
+    if errno.errorcode.get(error.errno or 0) in _EXHAUSTED:
+        return Failure(ExitCode.RUN_AGAIN, where + what, f"{_LESS}, or raise the limits (ulimit -a), {_AGAIN}")
     if errno.errorcode.get(error.errno or 0) in _DISK:
         return Failure(ExitCode.LEDGER, where + what, f"make space or repair the disk, {_AGAIN}")
     return Failure(ExitCode.USAGE, where + what, f"correct the path or its permissions, {_AGAIN}")

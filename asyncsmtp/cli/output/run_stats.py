@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,11 +15,14 @@ from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
 from asyncsmtp.cli.output.formats import format_json_line, format_reason, settlement_record
+from asyncsmtp.cli.output.provider_advice import explain_reason
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Settlement
+    from asyncsmtp.bulk.running.runner import Run
+    from asyncsmtp.errors import SMTPError
 
 __all__ = [
     "MAX_REASONS",
@@ -29,15 +32,21 @@ __all__ = [
     "format_clock",
     "format_counts",
     "format_duration",
+    "format_time",
+    "halted_command",
     "next_steps",
     "notify_if_slow",
+    "relay_lines",
     "show_progress",
     "summary_lines",
 ]
 
 RATE_WINDOW = 5.0  # seconds over which the rate is averaged
 MAX_REASONS = 1000  # different replies that are counted; a relay that words each one differently is cut there
+SHOWN_RELAYS = 20
 SHOWN_REASONS = 5  # of the most frequent refusals are shown
+MIN_BAR_WIDTH = 60  # columns of a terminal that has room for a bar, …
+MIN_BAR, MAX_BAR = 8, 24  # … and characters of the bar
 BAR_INTERVAL = 0.125  # seconds between two pictures of the bar
 LINE_INTERVAL = 5.0  # seconds between two plain lines
 
@@ -49,12 +58,14 @@ class RunStats:
         total: how many recipients this run has to do with.
         counts: recipients by outcome in this run.
         reasons: how often a refusal was worded so.
+        run: to say what it waits for, or finishes.
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = monotonic) -> None:
         self.total = total
         self.counts = dict.fromkeys(Outcome, 0)
         self.reasons: Counter[str] = Counter()
+        self.run: Run | None = None
         self._clock = clock
         self._begun = clock()
         self._marks: deque[tuple[float, int]] = deque([(self._begun, 0)])
@@ -101,16 +112,50 @@ class RunStats:
         rate = self.rate
         return (self.total - self.done) / rate if rate > 0 else None
 
-    def format_outcomes(self, *, every: bool = True) -> str:
-        """Return `996 accepted · 2 deferred · 1 rejected · 1 in doubt`; without `every`, those that occurred."""
-        shown = {outcome: count for outcome, count in self.counts.items() if every or count}
+    def format_outcomes(self) -> str:
+        """Return `996 accepted · 2 deferred`: the outcomes that occurred in this run."""
+        shown = {outcome: count for outcome, count in self.counts.items() if count}
         return " · ".join(f"{count:,} {outcome}" for outcome, count in shown.items()) or "nothing was sent"
+
+    def format_state(self) -> str:
+        """Return what the run does: the time left, or what it waits for, or what it finishes after a stop."""
+        run = self.run
+        if run is not None and run.is_stopped:
+            return f"finishing {run.in_progress:,} in progress"
+        if run is not None and run.is_paused:
+            return "paused"
+        if run is not None and run.waits_until is not None and not run.in_progress:
+            return f"waiting until {format_time(run.waits_until)}"
+        left = self.seconds_left()
+        return f"{format_clock(left)} left" if left is not None else "waiting for the relay"
 
     def format_line(self) -> str:
         """Return the state of the run on one line."""
-        left = self.seconds_left()
-        wait = f"{format_clock(left)} left" if left is not None else "waiting"
-        return f"{self.done:,} of {self.total:,} · {self.rate:,.0f}/s · {wait} · {self.format_outcomes()}"
+        outcomes = f"{self.format_outcomes()} · " if self.done else ""
+        return f"{outcomes}{self.done:,} of {self.total:,} · {self.rate:,.0f}/s · {self.format_state()}"
+
+    def format_bar(self, columns: int) -> str:
+        """Return the state of the run for a terminal: a bar, the per cent, and what occurred so far.
+
+        What matters less is left out where there is no room for it; below `MIN_BAR_WIDTH` columns that is the bar. The
+        last column stays free.
+        """
+        width, has_bar = columns - 1, columns >= MIN_BAR_WIDTH
+        percent = 100 * self.done // self.total if self.total else 100
+        text = f"{percent:3} %"
+        room = width - (MIN_BAR + 1 if has_bar else 0)
+        long = self.format_outcomes() if self.done else ""
+        short = " ".join(f"{count} {_SHORT[outcome]}" for outcome, count in self.counts.items() if count)
+        outcomes = long if len(text) + 3 + len(long) <= room else short
+        counted = f"{self.done:,} of {self.total:,}"
+        for part in filter(None, (outcomes, self.format_state(), counted, f"{self.rate:,.0f}/s")):
+            if len(text) + 3 + len(part) <= room:
+                text += f" · {part}"
+        if not has_bar:
+            return text[: max(0, width)]
+        bar = min(MAX_BAR, width - len(text) - 1)
+        full = bar * self.done // self.total if self.total else bar
+        return f"{'█' * full}{'░' * (bar - full)} {text}"
 
 
 def format_clock(seconds: float) -> str:
@@ -130,6 +175,7 @@ def format_duration(span: float) -> str:
     return " ".join(words[:2]) or "0 s"
 
 
+_SHORT = {Outcome.ACCEPTED: "acc", Outcome.DEFERRED: "def", Outcome.REJECTED: "rej", Outcome.IN_DOUBT: "doubt"}
 _OUTCOME = {RowState.from_outcome(outcome): outcome for outcome in Outcome}
 
 
@@ -142,8 +188,9 @@ class RunReporter:
         failed: whether stdout could not be written, so that what was printed is not all.
     """
 
-    def __init__(self, stats: RunStats, *, as_json: bool) -> None:
+    def __init__(self, stats: RunStats, reference: str, *, as_json: bool) -> None:
         self.failed = False
+        self._reference = reference
         self._stats = stats
         self._prints = as_json
 
@@ -161,8 +208,12 @@ class RunReporter:
             self._prints = console.print_result(format_json_line(settlement_record(claim, settlement)), harmless=False)
         except OSError as error:
             self.failed, self._prints = True, False
-            console.print_info(f"stdout cannot be written ({str(error.strerror).lower()}); the run goes on without it")
-            console.print_info("  next: the ledger has every outcome: asyncsmtp results CAMPAIGN.toml --json")
+            console.print_warning(
+                f"stdout cannot be written ({str(error.strerror).lower()}); the run goes on without it"
+            )
+            console.print_steps(
+                [f"the ledger has every outcome: asyncsmtp results {self._reference} --json"], always=True
+            )
 
 
 # Progress: a bar on a terminal, a plain line every few seconds elsewhere.
@@ -180,17 +231,21 @@ def notify_if_slow(doing: str, seconds: float = 1.0) -> Iterator[None]:
 
 @asynccontextmanager
 async def show_progress(stats: RunStats, *, line_interval: float = LINE_INTERVAL) -> AsyncIterator[None]:
-    """Show `stats` on stderr until the block ends."""
-    if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
+    """Show `stats` on stderr until the block ends; in the file of --log-file are lines, whatever stderr is."""
+    finish: Callable[[], None] = lambda: None  # noqa: E731
+    if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty() and not console.is_quiet():
         interval, draw, finish = _bar(stats)
+        tickers = [_tick(interval, draw), _tick(line_interval, lambda: console.print_log(stats.format_line()))]
     else:
-        interval, draw, finish = line_interval, lambda: console.print_info(stats.format_line()), lambda: None
-    ticker = asyncio.get_running_loop().create_task(_tick(interval, draw), name="asyncsmtp: progress")
+        tickers = [_tick(line_interval, lambda: console.print_info(stats.format_line()))]
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(each, name="asyncsmtp: progress") for each in tickers]
     try:
         yield
     finally:
-        ticker.cancel()
-        await asyncio.gather(ticker, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         finish()
 
 
@@ -201,26 +256,40 @@ async def _tick(interval: float, draw: Callable[[], None]) -> None:
 
 
 def _bar(stats: RunStats) -> tuple[float, Callable[[], None], Callable[[], None]]:
-    """Make a bar of rich, and below it the line; nothing in it is read as markup."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    """Make a line of rich that is drawn in place; nothing in it is read as markup.
 
-    bar = Progress(
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True, markup=False, highlight=False, emoji=False),
+    It never reaches the last column, so a terminal wraps it only when it is made narrower. Then it takes several lines
+    of the terminal, and rich would go back by one: those above are erased before the next picture.
+    """
+    from rich.console import Console
+    from rich.control import Control
+    from rich.live import Live
+    from rich.segment import ControlType
+    from rich.text import Text
+
+    console_ = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    drawn = 0  # characters of the last picture
+
+    def picture() -> Text:
+        nonlocal drawn
+        text = stats.format_bar(console_.width)
+        drawn = len(text)
+        return Text(text, no_wrap=True, overflow="crop", end="")
+
+    bar = Live(
+        console=console_,
         auto_refresh=False,
         transient=True,
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),  # a file gets its results itself
     )
-    task = bar.add_task(stats.format_line(), total=stats.total)
     bar.start()
 
     def draw() -> None:
-        bar.update(task, completed=stats.done, description=stats.format_line())
         with suppress(OSError):  # the terminal is gone; the run goes on
-            bar.refresh()
+            if (lines := (drawn - 1) // console_.width if drawn else 0) > 0:  # it was made narrower
+                up = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)]
+                console_.control(Control(*up * lines))
+            bar.update(picture(), refresh=True)
 
     def finish() -> None:
         with suppress(OSError):
@@ -232,56 +301,106 @@ def _bar(stats: RunStats) -> tuple[float, Callable[[], None], Callable[[], None]
 # The summary: what happened, in the relay's words, what to type next, and the exit code.
 
 
-def summary_lines(name: str, stats: RunStats) -> Iterator[str]:
-    """Yield what this run did."""
+def summary_lines(name: str, stats: RunStats, provider: str | None = None) -> Iterator[str]:
+    """Yield what this run did, with what the provider means by its refusals."""
     took = f", in {format_clock(stats.seconds)} ({stats.mean_rate:,.0f}/s)" if stats.done else ""
-    yield f"{safe_text(name)}: {stats.format_outcomes(every=bool(stats.done))}{took}"
+    yield f"{safe_text(name)}: {stats.format_outcomes()}{took}"
+    explained: set[str] = set()
     for reason, count in stats.reasons.most_common(SHOWN_REASONS):
         yield f"  {count:,} × {safe_text(reason, 300)}"
+        known = explain_reason(reason, provider)
+        if known is not None and known.advice not in explained:  # ids differ in each reply, and the advice does not
+            explained.add(known.advice)
+            yield f"    {known}"
     if len(stats.reasons) > SHOWN_REASONS:
         yield f"  … and {len(stats.reasons) - SHOWN_REASONS:,} other replies"
 
 
 def format_counts(counts: Counts) -> str:
-    """Return `1,000 rows: 996 accepted · 4 rejected`; what does not occur is left out."""
+    """Return `1,000 rows: 996 accepted · 4 rejected`, of the whole campaign; what does not occur is left out."""
     shown = " · ".join(f"{number:,} {state}" for state, number in counts.items() if number)
     return f"{console.pluralize(counts.total, 'row')}: {shown}" if shown else "no rows"
 
 
+def relay_lines(by_relay: Mapping[str, Counts], failed: Mapping[str, SMTPError] | None = None) -> Iterator[str]:
+    """Yield the counts of each relay that answered, where there are several, and the relays that cannot be used."""
+    failed = failed or {}
+    if len(by_relay.keys() | failed.keys()) < 2:
+        return
+    for host, counts in [*by_relay.items()][:SHOWN_RELAYS]:
+        shown = " · ".join(f"{number:,} {state}" for state, number in counts.items() if number)
+        yield f"by {safe_text(host, 100)}: {shown}"
+    if len(by_relay) > SHOWN_RELAYS:
+        yield f"… and by {len(by_relay) - SHOWN_RELAYS:,} other relays"
+    for host, error in failed.items():
+        yield f"{safe_text(host, 100)} cannot be used: {safe_text(str(error), 300)}"
+
+
 def next_steps(
-    counts: Counts, reference: str, due: datetime | None = None, now: datetime | None = None
+    counts: Counts,
+    reference: str,
+    again: str,
+    due: datetime | None = None,
+    now: datetime | None = None,
+    *,
+    may_wait: bool = True,
+    halted: int = 0,
 ) -> Iterator[str]:
-    """Yield what to type next, for what is left.
+    """Yield what to type next, for what is left; what is a command ends its line.
 
     Args:
-        reference: how the campaign is named on a command line.
+        reference: the words that lead to the ledger on a command line.
+        again: the command that goes on with the campaign; "" where it is not known.
         due: when the first of these rows may be tried; None: at once, or not known.
         now: to say how long that is; None: the time it is.
+        may_wait: `--wait` can be added to the command.
+        halted: rows that were rejected before a run was halted.
     """
-    if counts[RowState.PENDING]:
-        yield f"still to send: {counts[RowState.PENDING]:,}; {_again(due, now, 'goes on with them')}"
-    if counts[RowState.DEFERRED]:
-        yield f"deferred: {counts[RowState.DEFERRED]:,}; {_again(due, now, 'tries them again')}"
+    if halted:
+        rows = f"{console.pluralize(halted, 'row')} rejected before the run was halted"
+        yield f"when the cause is put right, make the {rows} pending again: {halted_command(reference)}"
+    left = {"still to send": counts[RowState.PENDING], "deferred": counts[RowState.DEFERRED]}
+    if what := " · ".join(f"{name}: {number:,}" for name, number in left.items() if number):
+        now = now or datetime.now(UTC)
+        again = again or "run the command that began the campaign again"
+        if due is None or due <= now:
+            yield f"{what}; go on: {again}"
+        else:
+            wait = format_duration((due - now).total_seconds())
+            yield f"{what}; the first is due at {format_time(due, now)}, in {wait}; then: {again}"
+            if may_wait and again.startswith("asyncsmtp "):
+                yield f"or: wait for that: {again} --wait"
     if counts[RowState.REJECTED]:
         yield f"who was rejected, and why: asyncsmtp results {reference} --failed"
     if counts[RowState.IN_DOUBT]:
         yield f"decide about those in doubt: asyncsmtp resolve {reference}"
 
 
-def _again(due: datetime | None, now: datetime | None, does: str) -> str:
-    now = now or datetime.now(UTC)
-    if due is None or due <= now:
-        return f"the same command {does}"
-    wait = format_duration((due - now).total_seconds())
-    return f"the first is due at {due.astimezone():%H:%M:%S}, in {wait}: the same command then, or now with --wait"
+def format_time(time: datetime, now: datetime | None = None) -> str:
+    """Return a time of this machine's zone, with its date unless it is today."""
+    try:
+        here = time.astimezone()
+    except OverflowError:  # at the end of time
+        here = time
+    is_today = here.date() == (now or datetime.now(UTC)).astimezone().date()
+    return f"{here:%H:%M:%S}" if is_today else f"{here:%Y-%m-%d %H:%M:%S}"
 
 
-def exit_code_for(counts: Counts, *, held_up: bool = False) -> ExitCode:
+def halted_command(reference: str) -> str:
+    """Return the command that makes the rows pending that were rejected before a run was halted, and no others."""
+    return f"asyncsmtp resolve {reference} --resend --halted --yes"
+
+
+def exit_code_for(counts: Counts, *, relay_failed: bool = False) -> ExitCode:
     """Return what the whole campaign's state means: 75 where running again helps, else 1 where some failed.
 
+    0 only when everybody was accepted: rows that were not tried, whatever the reason, are left for another run.
+
     Args:
-        held_up: rows that are pending wait for their time.
+        relay_failed: one of several relays cannot be used, which somebody should know even if all were accepted.
     """
-    if counts[RowState.DEFERRED] or (held_up and counts[RowState.PENDING]):
+    if counts[RowState.DEFERRED] or counts[RowState.PENDING]:
         return ExitCode.RUN_AGAIN
+    if relay_failed:
+        return ExitCode.UNREACHABLE
     return ExitCode.SOME_FAILED if counts[RowState.REJECTED] or counts[RowState.IN_DOUBT] else ExitCode.ACCEPTED
