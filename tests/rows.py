@@ -16,7 +16,7 @@ __all__ = ["complaints", "ids_of_file", "ids_of_list", "main"]
 
 HERE = Path(__file__).parent
 
-PREFIXES = "AU|BL|D|MH|N|P|PC|R|RE|SV|TF|TL|TV|W|WI|WO"
+PREFIXES = "AU|BL|D|FT|MH|N|P|PC|R|RE|SV|TF|TL|TV|W|WI|WO"
 """What an id begins with; ids of other tables, CT-05 say, are none of ours."""
 
 ID = re.compile(rf"\b(?<!-)(?:{PREFIXES})-(?:[0-9]{{2}}|(?<=PC-)[a-z])\b(?!-)")

@@ -54,7 +54,7 @@ MIN_AVERAGE_LINES = 200
 MAX_LINES = 600
 MAX_ENTRIES = 14
 MAX_ROW_FILES = 75
-MAX_SEND_FILES = 24
+MAX_SEND_FILES = 25  # one more than the first measure: the owner of an event loop, and cancellation
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
-from docs import list_api, list_settings
+from asyncsmtp.cli.main import COMMANDS
+from docs import list_api, list_man, list_providers, list_settings
 from docs.draw_states import PAGE, page
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +33,35 @@ def test_the_page_of_public_names_is_the_package_s_own() -> None:
 def test_the_page_of_settings_is_the_schema_s_own() -> None:
     """A new key would be missing from a page written by hand: run docs/list_settings.py."""
     assert list_settings.PAGE.read_text(encoding="utf-8") == list_settings.page()
+
+
+def test_the_manual_page_is_the_command_s_own() -> None:
+    """An option that was added would be missing from a page written by hand: run docs/list_man.py."""
+    page = list_man.PAGE.read_text(encoding="utf-8")
+    assert page == list_man.page()
+    for name in COMMANDS:
+        section = page.split(f'.SH "ASYNCSMTP {name.upper()}"')[1].split("\n.SH ")[0]
+        for option in import_module(f"asyncsmtp.cli.commands.{name}").command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                names = [each.replace("-", r"\-") for each in option.opts]
+                assert all(rf"\fB{name}\fR" in section for name in names), names
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_manual_page_is_rendered_without_a_warning() -> None:
+    """What stands on it is what the help says, not what roff makes of its characters."""
+    words = ["groff", "-man", "-Tutf8", "-Kutf8", "-ww", "-P-c", "-P-b", "-P-u", str(list_man.PAGE)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+    text = " ".join(ended.stdout.split())
+    assert "--relay URL" in text
+    assert "Sender: 'Example News <news@example.org>'." in text
+    assert "asyncsmtp bulk demo/campaign.toml --sandbox" in text
+
+
+def test_the_page_of_providers_is_the_data_s_own() -> None:
+    """A provider or a refusal without its row helps nobody who looks for it: run docs/list_providers.py."""
+    assert list_providers.PAGE.read_text(encoding="utf-8") == list_providers.page()
 
 
 @pytest.mark.parametrize("policy", ["MTA-STS (RFC 8461)", "DANE (RFC 7672)", "SSLKEYLOGFILE"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -164,6 +165,18 @@ def _annotations(made: object) -> Iterator[str]:
         function = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
         if inspect.isfunction(function) and (function.__name__[0] != "_" or function.__name__ == "__init__"):
             yield from map(str, function.__annotations__.values())
+
+
+CHANGING = {"OpenCampaign", "RowValues", "ServerQuirks"}  # a resource, rows in a compact form, a memory
+
+
+@pytest.mark.parametrize("package", PUBLIC, ids=lambda package: package.__name__)
+def test_values_cannot_be_changed(package: ModuleType) -> None:
+    """They are shared by sessions and tasks, and serve as keys of a mapping."""
+    made = {name: getattr(package, name) for name in package.__all__}
+    values = {name: value for name, value in made.items() if isinstance(value, type) and is_dataclass(value)}
+    changing = {name for name, value in values.items() if not value.__dataclass_params__.frozen}  # type: ignore[attr-defined]
+    assert changing <= CHANGING
 
 
 def test_all_errors_are_listed() -> None:

@@ -98,6 +98,39 @@ def test_the_campaign_file_has_no_key_that_is_unknown(tmp_path: Path) -> None:
     assert read_campaign_file(tmp_path / "campaign.toml")["campaign.name"] == "november-news"
 
 
+def test_figures_beside_another_program_say_what_bounds_them() -> None:
+    """FT-77: the rate of a C program is that of the server where that is the limit; CPU of both sides is given."""
+    table = README.partition("## Speed and memory")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    rates = [row for row in rows if "messages/s" in row[0] and "smtp-source" in row[2]]
+    assert [(row[0].partition("; ")[2], row[3]) for row in rates] == [("the server is the limit", "–")]
+    cpu = [row for row in rows if "CPU µs a message" in row[0] and "smtp-source" in row[2]]
+    assert [[float(re.findall(r"[0-9.]+", cell)[0]) for cell in row[1:]] for row in cpu] == [[63, 45, 1.4]]
+    assert "is faster where the processor of the client is the\nlimit" in table
+
+
+def test_a_rate_beside_a_python_program_has_its_cpu_below_it() -> None:
+    """FT-77: one session, and the whole command: messages a second, then the CPU time of both."""
+    table = README.partition("## Speed and memory")[2].partition("\n## ")[0]
+    names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    for name in ("one session, ready-made messages of 1 KB, messages/s", "the whole command, 20,000 rows"):
+        [at] = [number for number, each in enumerate(names) if each.startswith(name)]
+        assert names[at + 1].startswith("the same, CPU µs a message")
+
+
+def test_every_figure_says_what_bounds_it() -> None:
+    """FT-77: no figure is a promise for another machine."""
+    text = " ".join(README.partition("## Speed and memory")[2].partition("\n## ")[0].split())
+    for words in (
+        "A rate is bounded by what is slowest",
+        "Your figures will differ",
+        "measures asyncsmtp on your machine",
+    ):
+        assert words in text
+
+
 def test_the_exit_codes_are_the_program_s() -> None:
     """Scripts are written from this table; 70 is a bug and promised to nobody."""
     table = README.partition("### Exit codes")[2].partition("###")[0]

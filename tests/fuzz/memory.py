@@ -60,6 +60,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Iterator[bytes | None]) -> None:
         super().__init__()
         self.written = bytearray()
+        self.said = bytearray()  # before QUIT was written
         self._loop = loop
         self._turns = turns
         self._protocol: asyncio.StreamReaderProtocol | None = None
@@ -87,6 +88,8 @@ class MemoryTransport(asyncio.Transport):
             if not self._protocol.eof_received():
                 self.abort()
         elif said:
+            if b"QUIT\r\n" not in self.written:
+                self.said += said
             self._protocol.data_received(said)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

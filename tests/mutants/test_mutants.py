@@ -117,8 +117,11 @@ MUTANTS = {
         (
             (
                 "client/connection/smtp_connection.py",
-                "            return  # part of a reply: the time for the whole of it goes on\n",
-                "            self._restart_timer()\n            return\n",
+                (
+                    "        if exchange is None:  # part of a reply: the time for the whole of it goes on\n"
+                    "            if self.protocol.is_closing:\n"
+                ),
+                "        if exchange is None:\n            if True:\n",
             ),
         ),
         "client/test_faults.py",

@@ -260,6 +260,16 @@ async def test_rcpt_is_read_strictly(line: str, code: int) -> None:
         assert codes(await peer.say(line)) == [code]
 
 
+@pytest.mark.parametrize(("most", "keyword"), [(None, "SIZE"), (1000, "SIZE 1000"), (0, "SIZE 0")])
+async def test_the_size_that_is_offered(most: int | None, keyword: str) -> None:
+    """RFC 1870 §3: without a number, no limit is known."""
+    async with ScriptedRelay(max_size=most) as relay, await Peer.connect(relay) as peer:
+        await peer.reply()
+        peer.write("EHLO a.example\r\n")
+        lines = (await peer.reply()).splitlines()
+    assert keyword in [line[4:].strip() for line in lines]
+
+
 @pytest.mark.parametrize(
     ("parameters", "code"),
     [

@@ -109,10 +109,15 @@ from asyncsmtp import (
     unsubscribe_token,
 )
 from asyncsmtp.client import (
+    PROVIDERS,
     OpenedStreams,
     Opener,
+    Provider,
+    ProviderRefusal,
     Telemetry,
     TokenSource,
+    find_provider,
+    find_provider_by_host,
     new_message_id,
     prepare_message,
     with_date_and_id,
@@ -218,12 +223,23 @@ async def token() -> Token:
     return Token(Secret("ya29"), 3600)
 
 
+def explain_refusal(reply: str) -> str:
+    """What Gmail means."""
+    provider: Provider = find_provider("gmail")
+    refusal: ProviderRefusal | None = provider.find_refusal(reply)
+    by_host: Provider | None = find_provider_by_host("smtp.gmail.com:587")
+    assert by_host in PROVIDERS.values()
+    return refusal.advice if refusal else ""
+
+
 def relays() -> list[Relay]:
     """A relay by its URL, and by its parts."""
     login = Login("ada", Secret("open sesame"))
     return [
         Relay.from_url("smtps://ada@mail.example.org", password="open sesame"),
         Relay.from_url("smtps://ada@mail.example.org", token=bare_token),
+        Relay.for_provider("gmail", "ada@gmail.com", password="open sesame"),
+        Relay.for_provider("sendgrid", token=Secret("SG.key")),
         Relay("mail.example.org", login=Login("ada", token=token, mechanisms=("OAUTHBEARER",))),
         Relay("mail.example.org", login=Login.by_certificate("ada"), context=ssl.create_default_context()),
         Relay(
