@@ -59,9 +59,9 @@ MUTANTS = {
         (
             (
                 "bulk/ledger/base.py",
-                "                self._claimed.last_row = found[-1][0].recipient.row\n",
+                "                self._claimed.last_row = last_row\n",
                 (
-                    "                self._claimed.last_row = found[-1][0].recipient.row\n"
+                    "                self._claimed.last_row = last_row\n"
                     "                await self.write_value('at', str(self._claimed.last_row))\n"
                 ),
             ),
