@@ -44,7 +44,7 @@ _AGAIN = "then run the same command again"
 
 @dataclass(slots=True, kw_only=True)
 class CampaignAnswers:
-    """What a campaign is made of, as it was given; None where it was not."""
+    """The settings of a new campaign as they were given; None for one that was not."""
 
     recipients: str | None = None
     from_: str | None = None

@@ -279,7 +279,7 @@ class ClientProtocol:
 
     @property
     def partial_reply(self) -> str:
-        """What was received of a reply that is not complete: one line, safe to show; "" if nothing."""
+        """The part of an incomplete reply that was received: one line, safe to show; "" if nothing."""
         return self._reader.partial_reply
 
     def tls_started(self) -> None:

@@ -138,7 +138,7 @@ class ReplyReader:
 
     @property
     def partial_reply(self) -> str:
-        """What was received of a reply that is not complete: one line, masked and safe to show; "" if nothing."""
+        """The part of an incomplete reply that was received: one line, masked and safe to show; "" if nothing."""
         lines = [*(self._code + b"-" + line for line in self._lines), *filter(None, [self._tail.rstrip(b"\r")])]
         return safe_text(" / ".join(self._show(*lines)), 512) if lines else ""
 

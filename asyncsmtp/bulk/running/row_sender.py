@@ -141,7 +141,7 @@ class MemoryLimit:
 
     @property
     def fits_another(self) -> bool:
-        """Whether there is memory for another message of the largest size so far."""
+        """True if there is memory for another message of the largest size so far."""
         return not self._used or self._used + self.largest <= max(MIN_MEMORY, self._messages * self.largest)
 
     async def wait(self) -> None:

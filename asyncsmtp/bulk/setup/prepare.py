@@ -65,7 +65,7 @@ _RIGHTS = "correct the name or its rights, then run the same command again"
 
 
 class _Reading(TypedDict):
-    """How a file of recipients is read."""
+    """The settings with which a file of recipients is read."""
 
     delimiter: str | None
     encoding: str | None

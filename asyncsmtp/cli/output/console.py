@@ -88,7 +88,7 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class _InfoOptions:
-    """What becomes of the lines for people: the state that `configure_info` sets."""
+    """The options of lines for people, which `configure_info` sets."""
 
     quiet = False
     log: int | None = None  # a descriptor

@@ -23,7 +23,7 @@ __all__ = ["ProviderAdvice", "describe_quota", "explain_error", "explain_reason"
 
 @dataclass(frozen=True, slots=True)
 class ProviderAdvice:
-    """What a provider means by a refusal, with the time until which it refuses at most, and what to do."""
+    """The meaning of a provider's refusal, the time until which it refuses at most, and the advice."""
 
     meaning: str
     advice: str

@@ -158,7 +158,7 @@ class DiskReserve:
 
 
 class Stamp(NamedTuple):
-    """What the lock file says of the ledger beside it. Both times are microseconds since 1970, UTC.
+    """The times that a lock file keeps of the ledger beside it, in microseconds since 1970, UTC.
 
     Attributes:
         created_us: time of the load, as in the ledger.
