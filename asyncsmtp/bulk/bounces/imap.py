@@ -22,7 +22,7 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from imapclient import IMAPClient
 
-__all__ = ["REPLY_TIMEOUT", "ImapFolder", "ImapUrl", "LoginRefused", "make_context"]
+__all__ = ["REPLY_TIMEOUT", "ImapFolder", "ImapUrl", "LoginRefused", "make_context", "split_mailbox_url"]
 
 REPLY_TIMEOUT = 60.0  # seconds
 SEARCH_BATCH = 5_000  # messages of one search
@@ -32,6 +32,24 @@ _FORM = "write imaps://user@host/INBOX"
 
 class LoginRefused(InvalidArgument):
     """The server refused the user or the password."""
+
+
+def split_mailbox_url(url: str, scheme: str, what: str, form: str) -> tuple[str, str, int | None, str]:
+    """Return user, host, port and path of the URL of a mailbox, `%XX` decoded.
+
+    Raises:
+        InvalidArgument: not a valid URL, or one with a password (which the message omits) or a control character.
+    """
+    parts = split_url(url)
+    user, _, hosts = parts.netloc.rpartition("@")
+    shown = safe_text(url, 80)
+    if parts.scheme != scheme or not user or parts.query or parts.fragment:
+        raise InvalidArgument(f"“{shown}” is not the URL of {what}: {form}")
+    host, port = parse_host_port(hosts)
+    user, path = unquote(user), unquote(parts.path)
+    if not (user + host + path).isprintable():
+        raise InvalidArgument(f"“{shown}” has a control character: {form}")
+    return user, host, port, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +71,8 @@ class ImapUrl:
         Raises:
             InvalidArgument: not a valid URL, or one with a password (which the message omits) or a control character.
         """
-        parts = split_url(url)
-        user, _, hosts = parts.netloc.rpartition("@")
-        shown = safe_text(url, 80)
-        if parts.scheme != "imaps" or not user or parts.query or parts.fragment:
-            raise InvalidArgument(f"“{shown}” is not the URL of an IMAP folder: {_FORM}")
-        host, port = parse_host_port(hosts)
-        parsed = cls(unquote(user), host, port or 993, unquote(parts.path).strip("/") or "INBOX")
-        if not (parsed.user + parsed.host + parsed.folder).isprintable():
-            raise InvalidArgument(f"“{shown}” has a control character: {_FORM}")
-        return parsed
+        user, host, port, path = split_mailbox_url(url, "imaps", "an IMAP folder", _FORM)
+        return cls(user, host, port or 993, path.strip("/") or "INBOX")
 
 
 class ImapFolder:

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
-from urllib.parse import unquote
 
-from asyncsmtp.bulk.bounces.imap import REPLY_TIMEOUT, LoginRefused, make_context
+from asyncsmtp.bulk.bounces.imap import REPLY_TIMEOUT, LoginRefused, make_context, split_mailbox_url
 from asyncsmtp.bulk.bounces.mime_parser import MAX_DSN_BYTES
-from asyncsmtp.client.config.hostport import parse_host_port, split_url
 from asyncsmtp.errors import CertificateRefused, ConnectFailed, InvalidArgument
 from asyncsmtp.protocol.auth.credentials import Secret
 from asyncsmtp.protocol.masking import SecretMask
@@ -49,16 +47,10 @@ class Pop3Url:
         Raises:
             InvalidArgument: not a valid URL, or one with a password (which the message omits) or a control character.
         """
-        parts = split_url(url)
-        user, _, hosts = parts.netloc.rpartition("@")
-        shown = safe_text(url, 80)
-        if parts.scheme != "pop3s" or not user or parts.path.strip("/") or parts.query or parts.fragment:
-            raise InvalidArgument(f"“{shown}” is not the URL of a POP3 mailbox: {_FORM}")
-        host, port = parse_host_port(hosts)
-        parsed = cls(unquote(user), host, port or 995)
-        if not (parsed.user + parsed.host).isprintable():
-            raise InvalidArgument(f"“{shown}” has a control character: {_FORM}")
-        return parsed
+        user, host, port, path = split_mailbox_url(url, "pop3s", "a POP3 mailbox", _FORM)
+        if path.strip("/"):
+            raise InvalidArgument(f"“{safe_text(url, 80)}” is not the URL of a POP3 mailbox: {_FORM}")
+        return cls(user, host, port or 995)
 
 
 class Pop3Mailbox:
