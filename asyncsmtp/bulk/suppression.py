@@ -57,8 +57,9 @@ CREATE TABLE IF NOT EXISTS suppression (
 _INDEX = "CREATE INDEX IF NOT EXISTS by_address_key ON suppression (address_key)"
 _FORMAT = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
 _INSERT = """
-INSERT INTO suppression (key, address, reason, at_us, address_key) SELECT ?1, ?2, ?3, ?4, ?5
-WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE address_key = ?5)"""
+INSERT INTO suppression (key, address, reason, at_us, address_key)
+SELECT :key, :address, :reason, :at_us, :address_key
+WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE address_key = :address_key)"""
 _FIND = """
 SELECT address_key, reason FROM suppression WHERE address_key IN (SELECT value FROM json_each(?)) ORDER BY at_us DESC"""
 
@@ -320,7 +321,8 @@ class SuppressionList:
         for entry in entries:
             address = entry.address.strip()
             reason = safe_text(entry.reason.strip(), _MAX_REASON)
-            rows.append((_parse(address).key, address, reason, us, parse_key(address)))
+            keys = {"key": _parse(address).key, "address_key": parse_key(address)}
+            rows.append({**keys, "address": address, "reason": reason, "at_us": us})
         return self._change(_INSERT, rows)
 
     def remove(self, addresses: Iterable[str]) -> int:
@@ -353,7 +355,7 @@ class SuppressionList:
         with self._connection() as connection:
             return dict(connection.execute(_FIND, (json.dumps(list(keys)),)).fetchall())
 
-    def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    def _change(self, statement: str, rows: Sequence[tuple[object, ...] | dict[str, object]]) -> int:
         self.create()
         with self._connection() as connection:
             before = connection.total_changes
