@@ -329,7 +329,15 @@ class MissingDependency(SMTPError, ImportError):
 
 
 class TokenFailed(SMTPError):
-    """A failure of the source of access tokens; there was no login. `__cause__` is its own error."""
+    """A failure of the source of access tokens; there was no login. `__cause__` is its own error.
+
+    A source may raise it itself: its message is not changed then. `advice` says what to do about it; "" if unknown.
+    """
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(f"{why}: {advice}" if advice else why)
+        self.why = why
+        self.advice = advice
 
 
 class MessageError(SMTPError, ValueError):

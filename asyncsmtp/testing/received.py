@@ -95,13 +95,13 @@ class Maildir:
         self._host = os.uname().nodename.replace("/", "_").replace(":", "_") or "localhost"
 
     def add(self, message: Received) -> str:
-        """Write one mail; return the name of its file. Names sort in the order of arrival.
+        """Write one mail; return the name of its file. Names sort in the order of arrival, and end with .eml.
 
         Raises:
             OSError: it could not be written; nothing is left of it.
         """
         now = time.time_ns() // 1000
-        name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_SEQUENCE):09}.{self._host}"
+        name = f"{now // 1_000_000}.M{now % 1_000_000:06}P{os.getpid()}Q{next(_SEQUENCE):09}.{self._host}.eml"
         written = f"{self._tmp}/{name}"
         try:
             with open(written, "xb", buffering=0, opener=partial(os.open, mode=0o600)) as file:
@@ -188,13 +188,13 @@ def render(mail: StoredMail) -> str:
 
 def _headers(mail: StoredMail) -> Iterator[str]:
     for name in HEADERS:
-        if (value := _header(mail.message, name)) is not None:
+        if (value := read_header(mail.message, name)) is not None:
             yield f"{name + ':':<12}{_escape(value)}"
     envelope = f"<{mail.reverse_path}> to {', '.join(mail.forward_paths)}"
     yield f"{'Envelope:':<12}{_escape(envelope)}"
 
 
-def _header(message: EmailMessage, name: str) -> str | None:
+def read_header(message: EmailMessage, name: str) -> str | None:
     """Return the decoded value, or the raw one if the standard library fails to parse it."""
     try:
         value = message[name]
@@ -218,7 +218,7 @@ def _describe(part: EmailMessage) -> str:
     if not part.is_multipart():
         payload = part.get_payload(decode=True)
         words.append(f"{len(payload) if isinstance(payload, bytes) else 0:,} bytes")
-    words += filter(None, (part.get_content_disposition(), part.get_filename(), _header(part, "Content-ID")))
+    words += filter(None, (part.get_content_disposition(), part.get_filename(), read_header(part, "Content-ID")))
     return _escape(", ".join(words))
 
 

@@ -638,3 +638,34 @@ async def test_connections_are_counted() -> None:
             assert (relay.connections, relay.open_connections) == (2, 2)
         await relay.wait_until_idle()
         assert (relay.connections, relay.open_connections) == (2, 0)
+
+
+async def test_quit_closes_and_a_refused_one_does_not() -> None:
+    """RFC 5321 §4.1.1.10: the server closes behind its 221, and only then."""
+    async with ScriptedRelay() as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert (await peer.say("QUIT")).startswith("221")
+        assert await peer.reply() == ""
+    async with ScriptedRelay({Stage.QUIT: {1: "500 5.5.1 not now"}}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say("QUIT", "NOOP")) == [500, 250]
+        assert (await peer.say("QUIT")).startswith("221")
+        assert await peer.reply() == ""
+
+
+@pytest.mark.parametrize(
+    ("stage", "lines", "expected"),
+    [
+        (Stage.MAIL, ["MAIL FROM:<a@x.example>", "RCPT TO:<b@x.example>"], [451, 503]),
+        (Stage.RCPT, ["MAIL FROM:<a@x.example>", "RCPT TO:<b@x.example>", "DATA"], [250, 451, 554]),
+        (Stage.RSET, ["MAIL FROM:<a@x.example>", "RSET", "RCPT TO:<b@x.example>"], [250, 451, 250]),
+        (Stage.NOOP, ["MAIL FROM:<a@x.example>", "RSET", "RCPT TO:<b@x.example>"], [250, 250, 503]),
+        (Stage.EHLO, ["MAIL FROM:<a@x.example>", "EHLO again.example", "RCPT TO:<b@x.example>"], [250, 451, 250]),
+    ],
+)
+async def test_a_command_that_is_refused_changes_nothing(stage: Stage, lines: list[str], expected: list[int]) -> None:
+    """RFC 5321 §4.1.4: the state is that of the last command that was accepted."""
+    number = 2 if stage is Stage.EHLO else 1
+    async with ScriptedRelay({stage: {number: "451 4.3.0 not now"}}) as relay, await Peer.connect(relay) as peer:
+        await peer.greet()
+        assert codes(await peer.say(*lines)) == expected

@@ -32,6 +32,14 @@ async def test_it_has_a_url() -> None:
         assert sandbox.url == f"smtp://127.0.0.1:{sandbox.port}?security=none"
 
 
+async def test_it_has_a_name_that_nobody_else_has() -> None:
+    """RFC 6761 §6.3: below localhost; another may be given."""
+    for sandbox, name in ((Sandbox(None), "sandbox.localhost"), (Sandbox(None, name="x.test"), "x.test")):
+        async with sandbox, await Peer.connect(sandbox) as peer:
+            assert (await peer.reply()).split()[1] == name
+            assert (await peer.say("EHLO client.example")).split()[0].removeprefix("250-") == name
+
+
 async def test_many_clients_are_served_and_each_mail_is_kept_once(tmp_path: Path) -> None:
     """By BDAT, 20 transactions in one write, on ten connections."""
 
