@@ -10,7 +10,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "api": "send",
         "compose": "build new_message_id prepare_message with_date_and_id",
         "config.login_config": "ClientCertificate CredentialsProvider Login Token TokenSource",
-        "config.provider_presets": "PROVIDERS Provider find_provider find_provider_by_host",
+        "config.provider_presets": "PROVIDERS OAuthServer Provider find_provider find_provider_by_host",
         "config.provider_refusals": "ProviderRefusal",
         "config.relay": "Dialogue OpenedStreams Opener Proxy ProxyKind Relay Timeouts",
         "connection.smtp_connection": "Hosts",

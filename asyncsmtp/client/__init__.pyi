@@ -11,6 +11,7 @@ from asyncsmtp.client.config.login_config import Login as Login
 from asyncsmtp.client.config.login_config import Token as Token
 from asyncsmtp.client.config.login_config import TokenSource as TokenSource
 from asyncsmtp.client.config.provider_presets import PROVIDERS as PROVIDERS
+from asyncsmtp.client.config.provider_presets import OAuthServer as OAuthServer
 from asyncsmtp.client.config.provider_presets import Provider as Provider
 from asyncsmtp.client.config.provider_presets import find_provider as find_provider
 from asyncsmtp.client.config.provider_presets import find_provider_by_host as find_provider_by_host

@@ -8,12 +8,12 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from asyncsmtp.client.api import send
-from asyncsmtp.client.event_loop import LoopOwner
+from asyncsmtp.client.event_loop import LoopOwner, defer_cancellation
 from asyncsmtp.client.pool.pool import Pool
 from asyncsmtp.client.retry import RANDOM
 from asyncsmtp.client.session.session import Session
@@ -266,3 +266,43 @@ def test_after_a_fork_delays_are_spread_anew() -> None:
         assert RANDOM.getstate() != state
 
     in_a_child(check)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_a_cancellation_that_was_taken_back_is_not_raised_later(earlier: int) -> None:
+    """As `asyncio.timeout` does with its own; a request from before, which nobody took back, stays."""
+
+    async def work() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        for _ in range(earlier):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await asyncio.sleep(0)
+        assert defer_cancellation(None, caught.value)
+        task.uncancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return f"{task.cancelling()} requests"
+
+    assert await asyncio.create_task(work()) == f"{earlier} requests"
+
+
+async def test_a_cancellation_that_is_deferred_is_raised_by_the_next_wait() -> None:
+    """With its message, by which a cancel scope knows its own."""
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("mine")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await asyncio.sleep(0)
+        assert defer_cancellation(None, caught.value)
+        with pytest.raises(asyncio.CancelledError, match="mine"):
+            await asyncio.sleep(10)
+        assert task.cancelling() == 1
+
+    await asyncio.create_task(work())

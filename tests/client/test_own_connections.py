@@ -16,10 +16,12 @@ from asyncsmtp import send
 from asyncsmtp.client.config.login_config import Login
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.pool.pool import Pool
+from asyncsmtp.client.retry import Retry
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import (
     AuthenticationRefused,
     ConnectFailed,
+    ConnectionLost,
     DeadlineExceeded,
     InvalidArgument,
     LocalProtocolError,
@@ -29,7 +31,7 @@ from asyncsmtp.errors import (
     TokenFailed,
 )
 from asyncsmtp.protocol.opening_handshake import Security
-from asyncsmtp.testing import ScriptedRelay
+from asyncsmtp.testing import Fin, ScriptedRelay, Stage
 from tests.client.support import PATIENT, QUICK, message, relay_of, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -370,3 +372,23 @@ async def test_streams_whose_handshake_fails_are_closed(client_tls: ssl.SSLConte
         )
         with pytest.raises((ConnectFailed, ReplyTimeout)):
             await Session(relay).connect()
+
+
+async def test_streams_of_a_program_that_end_are_noticed_at_once() -> None:
+    """W-15: not only when a timeout is over."""
+    async with ScriptedRelay({Stage.RCPT: Fin()}) as server:
+        relay = Relay(
+            "relay.example",
+            security=Security.PLAINTEXT,
+            timeouts=PATIENT,
+            opener=lambda host, port: asyncio.open_connection(server.host, server.port),
+        )
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionLost):
+                await send(message(), relay=relay)
+
+
+async def test_a_socket_serves_one_attempt() -> None:
+    """It is connected once; a retry would need another."""
+    with socket.socket() as sock, pytest.raises(InvalidArgument, match="sock= and retry= exclude each other"):
+        await send(message(), relay=Relay("relay.example"), sock=sock, retry=Retry())

@@ -141,8 +141,8 @@ def test_only_the_provider_s_own_host_is_recognized(host: str) -> None:
         ("google-relay", "550 5.7.1 Daily SMTP relay limit exceeded for customer.", "--rate"),
         ("gmail", "421 4.7.28 Our system has detected an unusual rate of unsolicited mail", "lower --rate"),
         ("microsoft365", "535 5.7.139 unsuccessful, SmtpClientAuthentication is off", "Authenticated SMTP"),
-        ("microsoft365", "535 5.7.3 Authentication unsuccessful [AM0PR04.eurprd04.prod.outlook.com]", "OAuth token"),
-        ("outlook", "535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "OAuth token"),
+        ("microsoft365", "535 5.7.3 Authentication unsuccessful [AM0PR04.eurprd04.prod.outlook.com]", "OAuth"),
+        ("outlook", "535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", "OAuth"),
         ("microsoft365", "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "Send as"),
         ("microsoft365", "554 5.2.252 SendAsDenied; ann@example.org not allowed to send as bob@example.org", "Send as"),
         ("microsoft365", "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException", "Send as"),
@@ -186,3 +186,21 @@ def test_nothing_is_loaded_before_a_provider_is_named() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+USUAL_NAMES = {
+    "gmail": "google googlemail gmail.com GMAIL", "google-workspace": "gsuite workspace",
+    "outlook": "hotmail live outlook.com hotmail.com", "microsoft365": "office365 o365 exchange-online",
+    "icloud": "apple me icloud.com", "web.de": "webde", "mailbox.org": "mailbox", "yahoo": "yahoo.com",
+    "proton-bridge": "proton protonmail", "ses": "amazon-ses aws", "brevo": "sendinblue", "ionos": "1und1",
+    "gmx": "gmx.net gmx.de", "gmx-com": "gmx.com", "mandrill": "mailchimp", "aol": "aol.com",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"), [(name, each) for name, all_ in USUAL_NAMES.items() for each in all_.split()]
+)
+def test_a_provider_has_the_names_that_people_use(name: str, usual: str) -> None:
+    """Its former one, that of its owner, the domain of its addresses."""
+    assert find_provider(usual) is find_provider(name)
+    assert find_provider(f" {usual} ").name == name

@@ -195,6 +195,7 @@ def caused(error: SMTPError, cause: BaseException) -> SMTPError:
     ("error", "no_room"),
     [
         (Refused(NOOP, Reply(421)), True),
+        (Refused(NOOP, Reply(400)), True),
         (Refused(NOOP, Reply(499)), True),
         (Refused(NOOP, Reply(399)), False),
         (Refused(NOOP, Reply(550)), False),

@@ -371,3 +371,27 @@ async def test_a_handshake_that_left_no_tls_is_a_failed_connection(server: Scrip
     assert writer.transport.is_closing()
     with suppress(ConnectionError):
         await writer.wait_closed()
+
+
+async def test_a_hang_up_that_leaves_no_transport_is_a_failed_connection(
+    server: ScriptedRelay, client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio before 3.12 fails at it; another AttributeError would be a bug, and is shown as it is."""
+    gone = True
+
+    async def fail(self: asyncio.StreamWriter, *_: object, **__: object) -> None:
+        if gone:
+            vars(self)["_transport"] = None
+        raise AttributeError("'NoneType' object has no attribute 'get_extra_info'")
+
+    monkeypatch.setattr(asyncio.StreamWriter, "start_tls", fail)
+    relay = relay_of(server, context=client_tls)
+    for gone, error in ((True, ConnectFailed), (False, AttributeError)):
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        plain = writer.transport
+        with pytest.raises(error, match="broke off: it hung up" if gone else "NoneType"):
+            await transport.start_tls(relay, writer)
+        assert writer.transport is plain
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

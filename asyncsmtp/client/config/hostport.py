@@ -56,9 +56,11 @@ def split_leniently(url: str, *, with_port: bool = False) -> SplitResult | None:
     """
     try:
         parts = urlsplit(url)
-        return parts if not with_port or parts.port is None or parts.port >= 0 else None
+        if with_port:
+            _ = parts.port  # raises a ValueError unless it is one
     except ValueError:
         return None
+    return parts
 
 
 def split_url(url: str) -> SplitResult:

@@ -278,6 +278,8 @@ class CredentialsProvider:
             self._secret, self._valid_until = Secret(token), self._now() + DEFAULT_LIFETIME
 
     def _failed(self, error: BaseException) -> TokenFailed:
+        if isinstance(error, TokenFailed):
+            return TokenFailed(self.mask.mask_text(error.why), error.advice)
         if isinstance(error, TimeoutError):
             within = f"within {self._timeout:g} s"
             return TokenFailed(f"the source of access tokens did not answer {within}: no login was attempted")

@@ -1,7 +1,8 @@
 """Mail providers as data: host, port, security, login, limits, and what their best known refusals mean.
 
 Nothing here is loaded before a provider is named or a refusal is explained. Facts come from the pages in `sources`;
-they change without notice, and some depend on the plan. `docs/list_providers.py` writes docs/providers.md from them.
+they change without notice, and some depend on the plan. `docs/list_providers.py` writes docs/reference/providers.md
+from them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,31 @@ from asyncsmtp.errors import InvalidArgument
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["PROVIDERS", "Provider", "find_provider", "find_provider_by_host"]
+__all__ = ["PROVIDERS", "OAuthServer", "Provider", "find_preset", "find_provider", "find_provider_by_host"]
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthServer:
+    """An authorization server for access tokens (RFC 6749), and how it wants to be asked.
+
+    Attributes:
+        token_url, authorization_url, device_url, revocation_url: its endpoints; "" for one that it does not have.
+        scope: what is asked for: to send mail, and to do so while nobody is there.
+        redirect_host: the name of the loopback address that it accepts in a redirect (RFC 8252 §7.3).
+        parameters: further ones of the authorization URL.
+        has_secret: its clients on a desktop have a secret, which everybody may know (RFC 8252 §8.5).
+        console: the page where a client id is made.
+    """
+
+    token_url: str
+    scope: str
+    authorization_url: str = ""
+    device_url: str = ""
+    revocation_url: str = ""
+    redirect_host: str = "127.0.0.1"
+    parameters: tuple[tuple[str, str], ...] = ()
+    has_secret: bool = False
+    console: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,7 @@ class Provider:
         limits: what is allowed, for people. rate: the same for `--rate`, as far as every account has it; "" if unknown.
         sources: pages that say so.
         region: default for `{region}`.
+        oauth: where access tokens come from; None if there are passwords only, or tokens for its partners only.
     """
 
     name: str
@@ -62,6 +88,7 @@ class Provider:
     refusals: tuple[ProviderRefusal, ...] = ()
     sources: tuple[str, ...] = ()
     region: str = ""
+    oauth: OAuthServer | None = None
 
     def relay_url(self, username: str) -> str:
         """Return the URL of a relay for `Relay.from_url`."""
@@ -100,21 +127,47 @@ _RESEND = (
 _ZOHO_SOURCES = ("https://www.zoho.com/mail/help/zoho-smtp.html", "https://www.zoho.com/mail/help/usage-policy.html")
 _ZOHO_LIMITS = "not published; it depends on plan and reputation, and mass mail is not allowed"
 
+_GOOGLE_OAUTH = OAuthServer(
+    "https://oauth2.googleapis.com/token",
+    "https://mail.google.com/",
+    "https://accounts.google.com/o/oauth2/v2/auth",
+    revocation_url="https://oauth2.googleapis.com/revoke",
+    parameters=(("access_type", "offline"), ("prompt", "consent")),  # or a second login gets no refresh token
+    has_secret=True,
+    console="https://console.cloud.google.com/auth/clients",
+)  # its device flow does not know the scope for mail
+_MICROSOFT_OAUTH = OAuthServer(
+    "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+    "https://outlook.office.com/SMTP.Send offline_access",
+    "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
+    "https://login.microsoftonline.com/common/oauth2/v2.0/devicecode",
+    redirect_host="localhost",
+    console="https://entra.microsoft.com",
+)
+_GOOGLE_OAUTH_PAGE = "https://developers.google.com/identity/protocols/oauth2/native-app"
+_MICROSOFT_OAUTH_PAGE = (
+    "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/"
+    "how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth"
+)
+
 _ALL = (
     Provider(
         "gmail", "Gmail", "smtp.gmail.com", 587, _STARTTLS, _APP_PASSWORD,
         "500 messages a day, 100 recipients a message", "500/day", refusals=GOOGLE,
-        sources=(_ISPDB + "gmail.com", "https://cli.nylas.com/guides/gmail-smtp-settings", _GOOGLE_CODES),
+        sources=(
+            _ISPDB + "gmail.com", "https://cli.nylas.com/guides/gmail-smtp-settings", _GOOGLE_CODES, _GOOGLE_OAUTH_PAGE,
+        ),
+        oauth=_GOOGLE_OAUTH,
     ),
     Provider(
         "google-workspace", "Google Workspace", "smtp.gmail.com", 587, _STARTTLS, _APP_PASSWORD,
         "2,000 messages a day (500 in a trial), 100 recipients a message", "2000/day", refusals=GOOGLE,
-        sources=(_GOOGLE_LIMITS, _GOOGLE_CODES),
+        sources=(_GOOGLE_LIMITS, _GOOGLE_CODES), oauth=_GOOGLE_OAUTH,
     ),
     Provider(
         "google-relay", "Google Workspace SMTP relay", "smtp-relay.gmail.com", 587, _STARTTLS, _APP_PASSWORD,
         "10,000 recipients a day for each user, 100 a message", "10000/day", refusals=GOOGLE,
-        sources=("https://support.google.com/a/answer/6140680", _GOOGLE_CODES),
+        sources=("https://support.google.com/a/answer/6140680", _GOOGLE_CODES), oauth=_GOOGLE_OAUTH,
     ),
     Provider(
         "microsoft365", "Microsoft 365", "smtp.office365.com", 587, _STARTTLS,
@@ -123,12 +176,18 @@ _ALL = (
         sources=(
             _ISPDB + "office365.com", _MICROSOFT_LIMITS, _MICROSOFT_CODES,
             "https://learn.microsoft.com/exchange/troubleshoot/send-emails/smtp-submission-improvements",
+            _MICROSOFT_OAUTH_PAGE,
         ),
+        oauth=_MICROSOFT_OAUTH,
     ),
     Provider(
         "outlook", "Outlook.com", "smtp-mail.outlook.com", 587, _STARTTLS, f"{_ADDRESS}an OAuth token",
         "depends on the age of the account", refusals=MICROSOFT,
-        sources=(_ISPDB + "outlook.com", "https://developer.nylas.com/docs/cookbook/email/outlook-smtp-settings/"),
+        sources=(
+            _ISPDB + "outlook.com", "https://developer.nylas.com/docs/cookbook/email/outlook-smtp-settings/",
+            _MICROSOFT_OAUTH_PAGE,
+        ),
+        oauth=_MICROSOFT_OAUTH,
     ),
     Provider(
         "icloud", "iCloud Mail", "smtp.mail.me.com", 587, _STARTTLS, f"{_ADDRESS}an app-specific password",
@@ -425,6 +484,22 @@ def find_provider(name: str) -> Provider:
     near = get_close_matches(wanted, [*PROVIDERS, *_ALIASES], 1)
     meant = f"did you mean “{near[0]}”?" if near else f"the providers are {', '.join(PROVIDERS)}"
     raise InvalidArgument(f"“{safe_text(name, 60)}” is not a known provider; {meant}")
+
+
+def find_preset(provider: str | None) -> Provider | None:
+    """Return the preset of a provider; None for none, and for a domain that is to be looked up.
+
+    Raises:
+        InvalidArgument: it is neither; the message has the nearest name.
+    """
+    if provider is None:
+        return None
+    try:
+        return find_provider(provider)
+    except InvalidArgument:
+        if "." not in provider.strip(".") or not provider.replace(".", "").replace("-", "").isalnum():
+            raise
+        return None
 
 
 def find_provider_by_host(host: str) -> Provider | None:

@@ -57,7 +57,7 @@ def app_password_refusals(where: str) -> tuple[ProviderRefusal, ...]:
 
 _GOOGLE_ADVICE = (
     "turn on 2-Step Verification, make an app password at https://myaccount.google.com/apppasswords, "
-    f"and {SET_PASSWORD}; or log in with an OAuth token"
+    f"and {SET_PASSWORD}; or log in by OAuth with the command login"
 )
 GOOGLE = (
     ProviderRefusal(
@@ -100,12 +100,12 @@ MICROSOFT = (
         r"535 5\.7\.139.*(SmtpClientAuthentication|disabled)",
         "SMTP AUTH is turned off for the mailbox or the whole organization",
         "ask the Exchange administrator to turn on Authenticated SMTP for this mailbox (Microsoft 365 admin center, "
-        "Active users, Mail, Manage email apps), or log in with an OAuth token",
+        "Active users, Mail, Manage email apps), or log in by OAuth with the command login",
     ),
     ProviderRefusal(
         r"535 5\.7\.139|535 5\.7\.3",
         "Microsoft does not accept this login: SMTP AUTH is turned off, or it is wrong",
-        "log in with an OAuth token; or ask the administrator whether Authenticated SMTP is on",
+        "log in by OAuth with the command login; or ask the administrator whether Authenticated SMTP is on",
     ),
     ProviderRefusal(r"530 5\.7\.57", "Microsoft accepts mail only after a login", "give the user with --user"),
     ProviderRefusal(

@@ -4,8 +4,8 @@
 
 Without a configured SDK the API does nothing, at little cost.
 
-docs/observing.md lists the instruments. A span `send` stands for each message, below the span that is current where
-`send` was called.
+docs/howto/observing.md lists the instruments. A span `send` stands for each message, below the span that is current
+where `send` was called.
 """
 
 from __future__ import annotations
