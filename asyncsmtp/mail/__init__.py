@@ -8,7 +8,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "address": "Address",
-        "attachment": "Attachment AttachmentPattern AttachmentReader",
+        "attachment": "Attachment AttachmentFinder AttachmentPattern AttachmentReader",
         "checks.dns_rules": "DnsAnswer DnsQueries DnsQueryFailed DnsQuestion SenderDomain check_dns",
         "checks.rules": "Finding FindingLevel check_message",
         "conversion.convert": "Conversion",

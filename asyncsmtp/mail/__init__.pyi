@@ -2,6 +2,7 @@
 
 from asyncsmtp.mail.address import Address as Address
 from asyncsmtp.mail.attachment import Attachment as Attachment
+from asyncsmtp.mail.attachment import AttachmentFinder as AttachmentFinder
 from asyncsmtp.mail.attachment import AttachmentPattern as AttachmentPattern
 from asyncsmtp.mail.attachment import AttachmentReader as AttachmentReader
 from asyncsmtp.mail.checks.dns_rules import DnsAnswer as DnsAnswer

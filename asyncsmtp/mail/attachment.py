@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from mimetypes import MimeTypes
 from pathlib import Path
+from typing import Protocol
 
 from asyncsmtp.errors import MessageError, check_type
 from asyncsmtp.mail.headers import encode_utf8
@@ -16,6 +17,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "Attachment",
+    "AttachmentFinder",
     "AttachmentPattern",
     "AttachmentReader",
     "detect_type",
@@ -108,12 +110,32 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentPattern:
-    """The relative path of a file that may differ from row to row: a Jinja2 template with `/` between folders."""
+    """The relative path of files that may differ from row to row: a Jinja2 template with `/` between folders.
+
+    In the template itself, not in a cell, `*` and `?` stand for any letters of a name: all files that match are
+    attached. A cell may name several files, separated by semicolons; an empty one means none.
+
+    Attributes:
+        optional: a file that is not there is left out, rather than an error of the row.
+    """
 
     path: str
+    optional: bool = False
 
 
 AttachmentReader = Callable[[str], bytes]
+
+
+class AttachmentFinder(Protocol):
+    """A search below the folder of attachments; paths have `/` between folders."""
+
+    def match(self, pattern: str) -> Sequence[str]:
+        """Return the files that a path with `*` and `?` stands for, sorted; `[*]` is the letter `*`."""
+
+    def nearest(self, path: str) -> tuple[str, bool]:
+        """Return the file whose name is the nearest to one that is missing, or ""; and whether they are canonically
+        equivalent in Unicode, as names are that macOS has written.
+        """
 
 
 def _parse_type(text: str, name: str) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from asyncsmtp.errors import MessageError
@@ -69,6 +69,14 @@ class UnencodableCharacter(MessageError):
     def __init__(self, why: str, character: str, field: str | None = None) -> None:
         super().__init__(why, field)
         self.character = character
+
+
+def name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
+    """Return a note that names the column with the character that an error is about; "" for another error."""
+    while error is not None and not isinstance(error, UnencodableCharacter):
+        error = error.__cause__
+    columns = [] if error is None else [column for column, value in fields.items() if error.character in value]
+    return f" (look at the column “{columns[0]}”)" if columns else ""
 
 
 def encode_utf8(text: str) -> bytes:

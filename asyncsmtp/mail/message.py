@@ -186,7 +186,7 @@ def build(
         None if text is None else mime.build_text_entity("plain", text),
         None if html is None else mime.build_text_entity("html", html),
         [mime.encode_inline_image(cid, image) for cid, image in inline.items()],
-        [mime.encode_attachment(file) for file in files],
+        [[mime.encode_attachment(file) for file in files]] if files else [],
         seed=b"".join(head),
     )
     parts = (b"".join(head), *(piece for piece in body if isinstance(piece, bytes)))

@@ -26,8 +26,10 @@ from asyncsmtp.mail.headers import MAX_LINE_LENGTH, UnencodableCharacter, encode
 from asyncsmtp.protocol.envelope import Mailbox
 
 __all__ = [
+    "AttachedFiles",
     "ConvertingPart",
     "Entity",
+    "GroupedFields",
     "Piece",
     "RowValues",
     "SlotEncoder",
@@ -46,15 +48,37 @@ __all__ = [
 ]
 
 
+class GroupedFields(dict[str, str]):
+    """The cells of the first row of a mailbox by column, with all its rows as `rows`, the first one included."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, fields: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> None:
+        super().__init__(fields)
+        self.rows = rows
+
+
+def list_rows(fields: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+    """Return all rows of a mailbox, by the cells of its first one."""
+    return fields.rows if isinstance(fields, GroupedFields) else (fields,)
+
+
 @dataclass(slots=True, eq=False)
 class RowValues:
-    """The values that one message is filled with: recipient, row, Message-ID and Date."""
+    """The values that one message is filled with: recipient, row, Message-ID and Date.
+
+    Attributes:
+        rows: the rows of the mailbox, where templates may name them.
+        reader: who gets it, if that is somebody in Cc or Bcc.
+    """
 
     to: Mailbox
     fields: Mapping[str, str]
     message_id: str | None
     date: datetime | None
     names: Mapping[str, str]
+    rows: Sequence[Mapping[str, str]] | None = None
+    reader: Mailbox | None = None
     placed_values: Sequence[str] = ()  # of the converted part that is being written
     _variables: dict[str, object] | None = None
 
@@ -65,7 +89,13 @@ class RowValues:
             fields = self.fields
             self._variables = {name: fields[column] for name, column in self.names.items() if column in fields}
             self._variables["row"] = dict(fields)
+            if self.rows is not None:
+                self._variables["rows"] = [*map(self._name_cells, self.rows)]
         return self._variables
+
+    def _name_cells(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """Return the cells of one of several rows, by column and by every other name of a column."""
+        return {**fields, **{name: fields[column] for name, column in self.names.items() if column in fields}}
 
     def field(self, column: str) -> str:
         """Return the cell of a column; raise MessageError if the row has none."""
@@ -219,26 +249,54 @@ def _charset(attachment: Attachment) -> str:
 
 
 def build_body(
-    text: Entity | None, html: Entity | None, inline: Sequence[Entity], attachments: Sequence[Entity], seed: bytes
+    text: Entity | None,
+    html: Entity | None,
+    inline: Sequence[Entity],
+    attachments: Sequence[AttachedFiles],
+    seed: bytes,
 ) -> Entity:
     """Return mixed(alternative(text, related(html, images…)), attachments…), without layers that are not needed.
 
     Args:
+        attachments: for each the parts of its files, or a function that returns them for a row.
         seed: the source of the boundaries: the same seed gives the same bytes.
     """
-    for piece in (piece for entity in (*inline, *attachments) for piece in entity):
+    fixed = [entity for files in attachments if not callable(files) for entity in files]
+    for piece in (piece for entity in (*inline, *fixed) for piece in entity):
         if isinstance(piece, bytes) and b"--=_" in piece:  # of a message that was made here, and may have this boundary
             seed += blake2b(piece).digest()
     digest = blake2b(seed, digest_size=12).hexdigest()
-    inline, attachments = (
-        [tuple(_without_boundary(piece, digest) for piece in entity) for entity in files]
-        for files in (inline, attachments)
-    )
+    inline = [tuple(_without_boundary(piece, digest) for piece in entity) for entity in inline]
     if html is not None and inline:
         html = build_multipart('related; type="text/html"', f"=_{digest}_r", [html, *inline])
     shown = [entity for entity in (text, html) if entity is not None]
     whole = shown[0] if len(shown) == 1 else build_multipart("alternative", f"=_{digest}_a", shown)
-    return build_multipart("mixed", f"=_{digest}_m", [whole, *attachments]) if attachments else whole
+    if not attachments:
+        return whole
+    boundary = f"=_{digest}_m"
+    *pieces, end = build_multipart("mixed", boundary, [whole])
+    for files in attachments:
+        if callable(files):
+            pieces.append(_join_files(files, boundary, digest))
+        else:
+            pieces += [piece for entity in files for piece in (_open_part(boundary), *entity)]
+    return (*pieces, end)
+
+
+AttachedFiles = Sequence[Entity] | Callable[[RowValues], Sequence[bytes]]
+
+
+def _join_files(encode: Callable[[RowValues], Sequence[bytes]], boundary: str, digest: str) -> SlotEncoder:
+    opening, mark = _open_part(boundary), digest.encode("ascii")
+
+    def join(values: RowValues) -> bytes:
+        return b"".join([piece for part in encode(values) for piece in (opening, _check_boundary(part, mark))])
+
+    return join
+
+
+def _open_part(boundary: str) -> bytes:
+    return f"\r\n--{boundary}\r\n".encode("ascii")
 
 
 def _without_boundary(piece: Piece, digest: str) -> Piece:
@@ -246,13 +304,18 @@ def _without_boundary(piece: Piece, digest: str) -> Piece:
     if isinstance(piece, bytes):
         return piece
 
+    mark = digest.encode("ascii")
+
     def encode(values: RowValues) -> bytes:
-        encoded = piece(values)
-        if digest.encode("ascii") in encoded:
-            raise MessageError("an attached message has the same boundary as this one: compress it", "attachments")
-        return encoded
+        return _check_boundary(piece(values), mark)
 
     return encode
+
+
+def _check_boundary(encoded: bytes, digest: bytes) -> bytes:
+    if digest in encoded:
+        raise MessageError("an attached message has the same boundary as this one: compress it", "attachments")
+    return encoded
 
 
 def build_multipart(subtype: str, boundary: str, parts: Iterable[Entity]) -> Entity:

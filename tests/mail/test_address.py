@@ -147,12 +147,29 @@ def test_an_encoded_name_is_decoded(text: str, name: str) -> None:
     [
         *("=?utf-8?q?foo=0D=0ABcc=3A_z=40x?=", "=?utf-8?q?=00?=", "=?utf-8?q?=C2=85?=", "=?utf-8?q?=FF?="),
         *("=?utf-7?q?+2AA-?=", "=?idna?q?xn--a?=", "=?unicode_escape?q?=5Cx00?=", "=?hex?q?41?=", "=?no-such?q?x?="),
+        *("=?idna?q?abc?=", "=?punycode?q?abc-?=", "=?raw_unicode_escape?q?abc?=", "=?unicode-escape?q?abc?="),
+        *("=?UTF-7?q?abc?=", "=?undefined?q?abc?=", "=?UTF7?b?YWJj?="),
         *("=?utf-8?b?x?=", "=?utf-8?x?x?=", "=?utf-8?q??=", "=?utf-8?q?x", "=?utf-16?b?ANg=?="),
     ],
 )
 def test_what_decodes_to_no_text_stays_as_it_is(word: str) -> None:
     """MH-03, FT-49: a line break or half a character never comes out of a name."""
     assert Address.parse(f"{word} <b@x.example>").name == word
+
+
+@pytest.mark.parametrize(
+    ("mark", "what"),
+    [
+        ("\n", "a line break"),
+        ("\r", "a line break"),
+        ("\0", r"the control character U\+0000"),
+        ("\x7f", r"the control character U\+007F"),
+    ],
+)
+def test_a_control_character_is_named(mark: str, what: str) -> None:
+    """A line break by its usual name, the others by their numbers."""
+    with pytest.raises(RecipientError, match=f"“.*” contains {what}$"):
+        Address.parse(f"Bob{mark} <b@x.example>")
 
 
 def test_a_list_is_cut_at_commas_outside_quotes_and_brackets() -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from asyncsmtp.mail.attachment import Attachment
+from asyncsmtp.mail.checks.parsed_message import parse_message
 from asyncsmtp.mail.checks.rules import RULES, FindingLevel, check_message
 from asyncsmtp.mail.list_unsubscribe import Unsubscribe
 from asyncsmtp.mail.message import Message
@@ -255,3 +256,62 @@ def test_hostile_html_is_no_trap() -> None:
     """What a template's author pasted from anywhere: unclosed, nested, endless."""
     html = "<" * 5000 + "<a href=" + '"' * 300 + "<style>" * 100 + TEXT
     assert "image-only" not in found(message(html=html))
+
+
+NOTES = {"unsigned", "alternatives", "long-html", "eight-bit"}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_note_is_what_no_provider_refuses(rule: str) -> None:
+    """An objection makes `check` fail, a note does not."""
+    (finding,) = [one for one in check_message(BAD[rule]) if one.rule == rule]
+    assert finding.weight == (FindingLevel.NOTE if rule in NOTES else FindingLevel.OBJECTION)
+    assert str(finding).startswith(f"{'note' if rule in NOTES else 'objection'} ({rule}): {finding.sentence}: ")
+
+
+def test_a_message_may_have_ten_mebibytes() -> None:
+    """The size is that of the whole message as it is sent."""
+    small = message(attachments=(Attachment("film.bin", b"x" * 57 * 130_000),))
+    assert isinstance(small.content, Content)
+    missing = 10 * 1024 * 1024 - small.content.size
+    for extra, rules in ((0, set()), (1, {"large"})):
+        lines, rest = divmod(missing + extra, 500)
+        padding = b"x" * (rest + 498) + b"\r\n" + (b"x" * 498 + b"\r\n") * (lines - 1)
+        padded = Content.of(bytes(small.content) + padding)
+        assert padded.size == 10 * 1024 * 1024 + extra
+        assert found(Message(small.envelope, padded)) == rules
+
+
+def test_html_may_have_100_kib() -> None:
+    """Before it is encoded."""
+    begun = HTML.replace("\n", "") + "<p>"
+    longest = begun + "x" * (100 * 1024 - len(begun) - len("\r\n"))
+    assert parse_message(message(html=longest)).html_size == 100 * 1024
+    assert found(message(html=longest)) == set()
+    assert found(message(html=longest + "x")) == {"long-html"}
+
+
+@pytest.mark.parametrize(("length", "rules"), [(60, set()), (59, {"image-only"}), (0, {"image-only"})])
+def test_sixty_characters_beside_an_image_are_text(length: int, rules: set[str]) -> None:
+    html = f'<p>{"x" * length}</p><img src="https://example.org/a.png" alt="a">'
+    assert found(message(html=html)) == rules
+    assert found(message(html=html[: html.index("<img")])) == set()
+
+
+@pytest.mark.parametrize(
+    ("subject", "is_bad"),
+    [("BUY NOW!", False), ("BUY THIS!", True), ("BUY THIs!", False), ("1234567890", False), ("ÜBER ALLES", True)],
+)
+def test_a_long_subject_in_capitals_is_shouted(subject: str, is_bad: bool) -> None:
+    """Eight characters may be a name."""
+    assert found(message(subject=subject)) == ({"subject"} if is_bad else set())
+    assert found(message(subject=" ")) == {"subject"}
+
+
+@pytest.mark.parametrize("name", ["To", "Reply-To", "From"])
+def test_an_address_beyond_ascii_needs_its_bytes(name: str) -> None:
+    """A mailbox `zoë@` cannot be written otherwise; a subject can."""
+    octets = bytes(message().content)  # type: ignore[arg-type]
+    lines = [line for line in octets.split(b"\r\n") if not line.startswith(name.encode() + b":")]
+    octets = f"{name}: zoë@example.org\r\n".encode() + b"\r\n".join(lines)
+    assert "eight-bit" not in found(Message(Envelope.of("news@example.org", ["a@example.net"]), Content.of(octets)))

@@ -351,3 +351,29 @@ def test_several_threads_may_sign_with_one_signer() -> None:
     with ThreadPoolExecutor(4) as pool:
         signed = list(pool.map(shared.sign_content, contents))
     assert list(map(bytes, signed)) == [bytes(Signer(key).sign_content(content)) for content in contents]
+
+
+READ = (
+    *("From", "Reply-To", "Subject", "Date", "Message-ID", "To", "Cc", "MIME-Version", "Content-Type"),
+    *("Content-Transfer-Encoding", "List-ID", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Help"),
+    *("List-Subscribe", "List-Owner", "List-Post", "List-Archive"),
+)
+RELATED = ("Sender", "In-Reply-To", "References", "Feedback-ID", "Auto-Submitted")
+
+
+@pytest.mark.parametrize("name", [*READ, *RELATED])
+def test_a_field_that_readers_see_is_covered(name: str) -> None:
+    """RFC 6376 §5.4.1: one that is there is signed, and cannot be changed; §8.15: nor can one more of what is read."""
+    value = "News <news@example.com>" if name == "From" else "x"
+    fields = "" if name == "From" else f"{name}: {value}\r\n"
+    octets = f"From: News <news@example.com>\r\n{fields}X-Other: x\r\n\r\nHello\r\n".encode()
+    signed = bytes(Signer(keys()[0]).sign_content(Content.of(octets), DATE))
+    assert verdicts(signed, records()) == [True]
+    changed = signed.replace(f"\n{name}: {value}".encode(), f"\n{name}: y@example.com".encode())
+    added = signed.replace(b"\nX-Other:", f"\n{name}: y@example.com\r\nX-Other:".encode())
+    assert verdicts(changed, records()) == [False]
+    assert verdicts(added, records()) == [False]
+    bare = bytes(Signer(keys()[0]).sign_content(Content.of(octets.replace(fields.encode(), b"")), DATE))
+    later = bare.replace(b"\nX-Other:", f"\n{name}: x\r\nX-Other:".encode())
+    assert verdicts(later, records()) == [name in RELATED]
+    assert verdicts(signed.replace(b"\nX-Other: x", b"\nX-Other: y"), records()) == [True]

@@ -179,6 +179,7 @@ def test_the_address_of_a_local_relay_is_not_checked() -> None:
         ("v=spf1 mx -all", "192.0.2.7", False),
         ("v=spf1 redirect=other.example", "203.0.113.5", True),
         ("v=spf1 -all redirect=other.example", "203.0.113.5", False),
+        ("v=spf1 redirect=%{d}.example", "192.0.2.7", None),
         ("v=spf1 exists:%{i}.other.example -all", "192.0.2.7", None),
         ("v=spf1 include:%{d}.example -all", "192.0.2.7", None),
         ("v=spf1 exp=why.example ip4:192.0.2.7 -all", "192.0.2.7", True),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsmtp.errors import RecipientError
-from asyncsmtp.mail.templates.environment import format_date, format_money
+from asyncsmtp.mail.templates.amounts import format_money
+from asyncsmtp.mail.templates.dates import format_date
 from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.protocol.envelope import Mailbox
 
@@ -24,6 +25,7 @@ from asyncsmtp.protocol.envelope import Mailbox
         (" 1.3.2026 ", "%Y-%m-%d", "2026-03-01"),
         ("31/12/2026", "%d %% %m", "31 % 12"),
         ("2026/12/31", "on %d.", "on 31."),
+        (" ", "%d", ""),
     ],
 )
 def test_a_date_is_shown_as_it_is_asked_for(value: str, form: str, shown: str) -> None:
@@ -43,6 +45,8 @@ def test_a_date_comes_back(day: object) -> None:
         ("-0.005", (2,), "-0.00"),
         ("1234.5", (0, ".", " "), "1 234"),
         ("12", (1, ",", ""), "12,0"),
+        ("1,5", (), "1.50"),
+        ("", (), ""),
     ],
 )
 def test_an_amount_is_shown_as_it_is_asked_for(value: str, arguments: tuple[object, ...], shown: str) -> None:
@@ -55,7 +59,7 @@ def test_no_cent_is_lost(amount: Decimal) -> None:
     assert Decimal(format_money(str(amount)).replace(",", "")) == amount
 
 
-@pytest.mark.parametrize("value", ["", "x", "1,5", "nan", "inf", "1e999999999", "9" * 40, "\x1b[31m"])
+@pytest.mark.parametrize("value", ["x", "1,2,3", "nan", "inf", "1e999999999", "9" * 40, "\x1b[31m"])
 def test_an_invalid_amount_is_reported(value: str) -> None:
     with pytest.raises(ValueError, match="is not an amount: write it as") as caught:
         format_money(value)
@@ -63,7 +67,7 @@ def test_an_invalid_amount_is_reported(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "form"), [("", "%Y"), ("2026-13-01", "%Y"), ("2026-03-01", "%s"), ("2026-03-01", "%")]
+    ("value", "form"), [("2026-02-30", "%Y"), ("2026-13-01", "%Y"), ("2026-03-01", "%s"), ("2026-03-01", "%")]
 )
 def test_an_invalid_date_or_form_is_reported(value: str, form: str) -> None:
     with pytest.raises(ValueError, match=r"is not a date: write it as|the form of a date does not support"):

@@ -246,3 +246,100 @@ def test_an_identifier_stays_on_one_line() -> None:
     """Logs and mailboxes are searched for it."""
     value = "a" * 90 + "@x.example"
     assert headers.format_message_id(value) == f"Message-ID: <{value}>\r\n".encode()
+
+
+RESERVED = [
+    "Bcc",
+    "Cc",
+    "Date",
+    "DKIM-Signature",
+    "From",
+    "Message-ID",
+    "MIME-Version",
+    "Received",
+    "Reply-To",
+    "Return-Path",
+    "Sender",
+    "Subject",
+    "To",
+    "Content-Anything",
+    "Resent-Anything",
+]
+STRUCTURED = [
+    "Auto-Submitted",
+    "Content-Language",
+    "Errors-To",
+    "Feedback-ID",
+    "Importance",
+    "In-Reply-To",
+    "List-Archive",
+    "List-Help",
+    "List-Owner",
+    "List-Post",
+    "List-Subscribe",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "Precedence",
+    "References",
+    "X-Priority",
+]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("case", [str, str.lower, str.upper])
+def test_a_field_that_the_message_writes_is_not_free(name: str, case: Callable[[str], str]) -> None:
+    """RFC 5322 §3.6: most of them must be there once."""
+    with pytest.raises(MessageError, match="this header is written by the library"):
+        headers.check_extra_header(case(name))
+    headers.check_extra_header(f"X-{case(name)}")
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_a_field_for_programs_is_never_encoded(name: str) -> None:
+    """An encoded word is allowed in text, phrases and comments only (RFC 2047 §5)."""
+    for each in (name, name.lower()):
+        with pytest.raises(MessageError, match=f"^{each}: the value must be ASCII"):
+            headers.format_field(each, "ü")
+        assert headers.format_field(each, "a =?b") == f"{each}: a =?b\r\n".encode()
+    assert b"=?utf-8?" in headers.format_field(f"X-{name}", "ü")
+
+
+@pytest.mark.parametrize(("length", "fits"), [(918, True), (919, False)])
+def test_an_identifier_may_have_918_characters(length: int, fits: bool) -> None:
+    """With its name and brackets it fits on one line, also where it is quoted."""
+    value = "a@" + "b" * (length - 2)
+    if fits:
+        assert headers.format_message_id(value) == f"Message-ID: <{value}>\r\n".encode()
+    else:
+        with pytest.raises(MessageError, match="must look like left@right"):
+            headers.format_message_id(value)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("logo", "logo"), ("<a@b>", "a@b"), ("x" * 200, "x" * 200)])
+def test_a_name_of_an_image(value: str, shown: str) -> None:
+    """RFC 2392; brackets are taken off, as `make_msgid` puts them round."""
+    assert headers.format_content_id(value) == f"Content-ID: <{shown}>\r\n".encode()
+    for wrong in (f"{value}" * 201, f"{shown}>", f"<{shown}", f"{shown}@@"):
+        with pytest.raises(MessageError, match="is not a valid name for an image"):
+            headers.format_content_id(wrong)
+
+
+@pytest.mark.parametrize("length", [75, 76, 77, 78, 79])
+def test_text_of_one_line_stays_on_it(length: int) -> None:
+    """RFC 5322 §2.1.1: up to 78 characters, with the name."""
+    text = "a" * 30 + " " + "b" * (length - 40)
+    field = headers.format_unstructured("Subject", text)
+    assert (field.count(b"\r\n") == 1) == (length <= 78)
+
+
+@pytest.mark.parametrize("length", [76, 77, 78, 79])
+def test_addresses_of_one_line_stay_on_it(length: int) -> None:
+    """As text does."""
+    local = "b" * (length - len("To: A <bob@x.example>, @x.example"))
+    field = headers.format_addresses("To", [Address("A", BOB), Address("", Mailbox.parse(f"{local}@x.example"))])
+    assert (field.count(b"\r\n") == 1) == (length <= 78)
+
+
+def test_an_empty_list_has_no_field() -> None:
+    """RFC 5322 §3.6.3."""
+    assert headers.format_addresses("To", []) == b""

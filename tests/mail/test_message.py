@@ -433,6 +433,11 @@ def test_an_unknown_charset_is_passed_on(charset: str) -> None:
             {"filename": 'a "ü"; b.pdf', "size": "3"},
         ),
         ("Content-Disposition", f'inline; filename="{"ü" * 100}.pdf"', {"filename": f"{'ü' * 100}.pdf"}),
+        (
+            "Content-Disposition",
+            "attachment; filename=März.pdf; size=3; note*=utf-8''%C3%BC;",
+            {"filename": "März.pdf", "size": "3", "note": "ü"},
+        ),
         ("Content-Type", 'text/plain; charset="utf-8"; name="März.txt"', {"charset": "utf-8", "name": "März.txt"}),
     ],
 )
@@ -448,7 +453,16 @@ def test_parameters_set_by_hand_stay_parameters(make: Any, name: str, value: str
 
 
 @pytest.mark.parametrize(
-    "value", ['attachment; filename="März.pdf', "attachment; März.pdf", "ü; filename=x", 'x; a="ü"b']
+    "value",
+    [
+        'attachment; filename="März.pdf',
+        "attachment; März.pdf",
+        "ü; filename=x",
+        'x; a="ü"b',
+        "x; a b=ü",
+        "x; =ü",
+        'x; a="ü',
+    ],
 )
 def test_parameters_that_are_not_clear_are_an_error(value: str) -> None:
     """FT-49: the field is named, nothing is completed."""

@@ -189,3 +189,33 @@ def test_a_signed_draft_is_still_a_draft(papers: Papers) -> None:
     """Its body is signed, not its header: the Date can be added when it is sent."""
     draft = build(from_="news@example.org", to="ann@x.example", text="x")
     assert papers.seal().sign(draft).is_draft
+
+
+def test_folded_fields_stay_with_their_names(papers: Papers) -> None:
+    """A fold belongs to the field above it: of the message, or of the part that is signed."""
+    octets = (
+        b"From: x@example.org\r\nReferences: <a@x.example>\r\n <b@x.example>\r\n"
+        b"Content-Type: text/plain;\r\n\tcharset=utf-8\r\nTo: y@x.example\r\nSubject: News\r\n\r\nHello\r\n"
+    )
+    signed = bytes(papers.seal().sign_content(Content.of(octets)))
+    outer, _, rest = signed.partition(b"\r\n\r\n")
+    assert b"\r\nReferences: <a@x.example>\r\n <b@x.example>\r\nTo: y@x.example\r\nSubject: News\r\n" in outer
+    assert b"charset" not in outer
+    assert b"\r\nContent-Type: text/plain;\r\n\tcharset=utf-8\r\n\r\nHello\r\n\r\n--" in rest
+
+
+class Streamed:
+    """Content that is read while it is sent."""
+
+    size: int | None = None
+    eight_bit = utf8_headers = binary = False
+
+    def blocks(self) -> Iterator[bytes]:
+        yield b"x\r\n"
+
+
+def test_what_is_not_in_memory_cannot_be_signed(papers: Papers) -> None:
+    """The signature stands behind the body, and its digest is of all of it."""
+    message = Message(Envelope.of("x@example.org", ["y@x.example"]), Streamed())  # type: ignore[arg-type]
+    with pytest.raises(MessageError, match="streamed content cannot be signed: read it into memory first"):
+        papers.seal().sign(message)

@@ -13,6 +13,7 @@ import pytest
 from asyncsmtp.errors import RecipientError, TemplateError
 from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
 from asyncsmtp.mail.templates.template import Template
+from asyncsmtp.mail.templates.variables import Columns, is_variable_name
 from asyncsmtp.protocol.envelope import Mailbox
 
 DATE = datetime(2025, 11, 3, 9, 0, tzinfo=UTC)
@@ -114,32 +115,38 @@ def test_bad_syntax_is_an_error_with_its_line(source: str, line: int) -> None:
 @pytest.mark.parametrize(
     ("parts", "where"),
     [
-        ({"text": None}, "neither"),
-        ({"text": "x", "subject": "Hi {{ nobody }}"}, "Subject, line 1"),
-        ({"text": "x", "subject": "a\nb"}, "line break"),
-        ({"text": "x", "from_": "nobody"}, "From"),
-        ({"text": "x", "from_": "{{ name }} <{{ email }}>"}, "same for every row"),
-        ({"text": "x", "from_": "A, B <a@x.example>"}, "From"),
-        ({"text": "x", "reply_to": "nobody"}, "Reply-To"),
-        ({"text": "x", "reply_to": "a@x.example, postmaster"}, "Reply-To"),
-        ({"text": "x", "from_": "postmaster"}, "From"),
-        ({"text": "x", "from_": "{{ name }} <postmaster>"}, "From"),
-        ({"text": "x", "to_name": "{{ nobody }}"}, "To, line 1"),
-        ({"text": "x", "headers": {"X-A": "{{ nobody }}"}}, "X-A, line 1"),
-        ({"text": "x", "headers": {"Bcc": "a@x.example"}}, "Bcc"),
-        ({"text": "x", "headers": {"X:\r\nBcc": "a"}}, "headers"),
-        ({"html": '\n<img src="cid:logo">'}, "line 2: there is no image “logo”"),
-        ({"text": "x", "inline": {"logo": Attachment("a.png", b"")}}, "no HTML part"),
-        ({"text": "x", "attachments": (AttachmentPattern("a.pdf"),)}, "a.pdf"),
-        ({"text": "x", "attachments": (AttachmentPattern("{{ nobody }}.pdf"),)}, "nobody"),
-        ({"text": "a\0b"}, "NUL"),
-        ({"text": "a\ud800b"}, "U\\+D800"),
-        ({"html": "x", "inline": {"a b": Attachment("a.png", b"")}}, "image"),
+        ({"text": None}, "message.txt: there is neither"),
+        ({"text": "x", "subject": "Hi {{ nobody }}"}, "Subject, line 1: “nobody” is not a column"),
+        ({"text": "x", "subject": "a\nb"}, "Subject: a line break"),
+        ({"text": "x", "from_": "nobody"}, "From: “nobody”"),
+        ({"text": "x", "from_": "{{ name }} <{{ sender }}>"}, "from, line 1: “sender”"),
+        ({"text": "x", "from_": "A, B <a@x.example>"}, "From: “A”"),
+        ({"text": "x", "reply_to": "nobody"}, "Reply-To: “nobody”"),
+        ({"text": "x", "reply_to": "a@x.example, postmaster"}, "Reply-To: “postmaster”"),
+        ({"text": "x", "from_": "postmaster"}, "From: “postmaster”"),
+        ({"text": "x", "from_": "{{ name }} <postmaster>"}, "From: “postmaster”"),
+        ({"text": "x", "to_name": "{{ nobody }}"}, "To, line 1: “nobody”"),
+        ({"text": "x", "headers": {"X-A": "{{ nobody }}"}}, "X-A, line 1: “nobody”"),
+        ({"text": "x", "headers": {"Bcc": "a@x.example"}}, "headers: Bcc: this header is written by"),
+        ({"text": "x", "headers": {"X:\r\nBcc": "a"}}, "headers: “X:"),
+        ({"html": '\n<img src="cid:logo">'}, "html, line 2: there is no image “logo”"),
+        (
+            {"text": "x", "inline": {"logo": Attachment("a.png", b"")}},
+            "html: there are inline images, but no HTML part",
+        ),
+        ({"text": "x", "attachments": (AttachmentPattern("a.pdf"),)}, "a.pdf: there is no read="),
+        (
+            {"text": "x", "attachments": (AttachmentPattern("{{ nobody }}.pdf"),)},
+            r"\{\{ nobody \}\}\.pdf, line 1: “nobody”",
+        ),
+        ({"text": "a\0b"}, "message.txt: a NUL"),
+        ({"text": "a\ud800b"}, "message.txt: the character U\\+D800"),
+        ({"html": "x", "inline": {"a b": Attachment("a.png", b"")}}, "inline: cid: “a b”"),
     ],
 )
 def test_what_is_wrong_for_every_row_is_an_error_of_the_template(parts: dict[str, Any], where: str) -> None:
-    """One sentence, before anything is sent, instead of one for each row."""
-    with pytest.raises(TemplateError, match=where):
+    """One sentence that begins with the field or the file, before anything is sent."""
+    with pytest.raises(TemplateError, match=f"^{where}"):
         template(**parts).compile(COLUMNS)
 
 
@@ -148,6 +155,32 @@ def test_two_columns_with_one_identifier_give_it_to_neither() -> None:
     with pytest.raises(TemplateError, match="a_b"):
         template(text="{{ a_b }}").compile(["a b", "a-b"])
     template(text='{{ row["a b"] }}').compile(["a b", "a-b"])
+
+
+@pytest.mark.parametrize("source", ["{{ row.nothing }}", '{{ row["nothing"] }}', '{{ row["get"] }}', "{{ row.self }}"])
+def test_what_is_asked_of_row_is_a_column_or_a_method(source: str) -> None:
+    """`row.items()` is a method of a mapping, but `row["items"]` would be a column."""
+    known = "self" in source
+    if known:
+        assert body(template(text=source)) == "himself"
+    else:
+        with pytest.raises(TemplateError, match=r"^message\.txt, line 1: “(nothing|get)” is not a column"):
+            template(text=source).compile(COLUMNS)
+    assert body(template(text="{{ row.keys()|length }} {{ row.get('name') }} {{ row.items()|length }}")) == "7 Bob 7"
+
+
+@pytest.mark.parametrize(
+    "name", ["row", "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"]
+)
+def test_a_column_named_as_a_word_of_the_language_is_reached_by_row_only(name: str) -> None:
+    """Else `{% for … %}{{ loop.index }}` would show a cell; the name may be in capitals, too."""
+    for column in (name, name.title()):
+        assert not is_variable_name(column)
+        composer = template(text=f'{{{{ row["{column}"] }}}}').compile([column])
+        made = composer.compose("b@x.example", {column: "cell"}, message_id="1@x.example", date=DATE)
+        assert bytes(made.content).endswith(b"\r\n\r\ncell\r\n")
+    assert is_variable_name(f"{name}s")
+    assert not is_variable_name(f"{name} s")
 
 
 def test_a_column_that_is_an_identifier_keeps_its_name() -> None:
@@ -334,13 +367,18 @@ def test_an_attachment_may_differ_from_row_to_row() -> None:
     assert read == ["docs/terms.txt", "inv/17.pdf", "inv/18.pdf"]
 
 
-@pytest.mark.parametrize("cell", ["../x", "/etc/passwd", "a\\b", "..", "", "C:x", "a\0b", "a\nb", "./x"])
+@pytest.mark.parametrize(
+    "cell", ["../x", "/etc/passwd", "..\\x", "..", "\\\\host\\x", "C:x", "a\0b", "a\nb", "./../x", "a;../x"]
+)
 def test_a_cell_leads_to_no_file_outside_the_folder(cell: str) -> None:
     """TF-07: refused before anything is opened."""
     made = template(text="x", attachments=(AttachmentPattern("{{ name }}"),))
 
     def reader(path: str) -> bytes:
-        raise AssertionError(path)
+        if path == "a":
+            return b""
+        assert path == "a;../x"  # a name may have a semicolon in it
+        raise FileNotFoundError(2, "No such file or directory")
 
     with pytest.raises(RecipientError, match="row 3"):
         sent(made, {"name": cell}, read=reader)
@@ -357,3 +395,36 @@ def test_a_file_that_is_missing_is_an_error_of_its_row() -> None:
         sent(made, read=reader)
     with pytest.raises(TemplateError, match=r"terms\.pdf"):
         template(text="x", attachments=(AttachmentPattern("terms.pdf"),)).compile(COLUMNS, read=reader)
+
+
+@pytest.mark.parametrize(
+    ("columns", "unknown", "advice"),
+    [
+        (["name", "city"], "nmae", "did you mean “name”?"),
+        (["E-Mail Address", "city"], "E_Mail_Adress", "did you mean “E_Mail_Address”?"),
+        (
+            ["name (column 1)", "name (column 3)"],
+            "name",
+            "2 columns have that name: rename them, or write {{ name_column_1 }} or {{ name_column_3 }}",
+        ),
+        (["name (column 1)", "x"], "name", "the columns are name_column_1, x"),
+        (["b", "a"], "zzz", "the columns are a, b"),
+        ([], "zzz", "there are no columns"),
+        ([f"c{n:02}" for n in range(10)], "zzz", "the columns are " + ", ".join(f"c{n:02}" for n in range(10))),
+        ([f"c{n:02}" for n in range(11)], "zzz", "the columns are " + ", ".join(f"c{n:02}" for n in range(10)) + " …"),
+    ],
+)
+def test_the_advice_for_an_unknown_name(columns: list[str], unknown: str, advice: str) -> None:
+    """The nearest name, as a template writes it; or all of them if there are few."""
+    assert Columns(columns).advice(unknown) == advice
+
+
+def test_the_columns_that_a_template_uses_are_known() -> None:
+    """A row may lack the others; `row` as a whole may be any of them."""
+    for source, used in (
+        ("{{ name }} {{ row['Customer No.'] }} {{ row.self }}", {"name", "Customer No.", "self"}),
+        ("{{ row['name'] }}{% for each in row %}{{ each }}{% endfor %}", set(COLUMNS)),
+        ("{{ row.get('name') }}", set(COLUMNS)),
+        ("Hello", set()),
+    ):
+        assert template(text=source).compile(COLUMNS).used_columns == used

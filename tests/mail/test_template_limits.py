@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from jinja2.exceptions import SecurityError
 
 from asyncsmtp.errors import RecipientError, SMTPError, TemplateError
 from asyncsmtp.mail.conversion.convert import Conversion
 from asyncsmtp.mail.conversion.placeholders import MarkupLanguage
 from asyncsmtp.mail.templates import environment
+from asyncsmtp.mail.templates.amounts import format_money
+from asyncsmtp.mail.templates.environment import TemplateEnvironment
 from asyncsmtp.mail.templates.template import Template
 
 CELLS = {"a": "x", "big": "y " * 500_000, "n": "1234567"}
@@ -214,3 +217,148 @@ def test_no_limit_is_a_time() -> None:
         text = file.read()
     assert "import time" not in text
     assert "perf_counter" not in text
+
+
+X256, X64 = "x" * 256, "x" * 64
+
+STEPS: dict[str, list[tuple[str, dict[str, object], int]]] = {
+    "each round of a loop": [
+        ("{% for i in a %}{% endfor %}", {"a": [1] * 7}, 7),
+        ("{% for i in a %}{% endfor %}", {"a": iter([1] * 7)}, 7),
+        ("{% for i in a if i == 0 %}{% endfor %}", {"a": [1] * 7}, 7),
+        ("{% for i in a recursive %}{% endfor %}", {"a": [1] * 7}, 7),
+    ],
+    "each call of a macro, and what it collects by 256 characters": [
+        ("{% macro m() %}x{% endmacro %}{{ m() }}{{ m() }}", {}, 4),
+        ("{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}x{% endcall %}", {}, 4),
+        ("{% set b %}{{ a }}{% endset %}", {"a": "x" * 255}, 0),
+        ("{% set b %}{{ a }}{% endset %}", {"a": X256}, 1),
+        ("{% set b %}{{ a }}{{ a }}{% endset %}", {"a": X256}, 2),
+    ],
+    "a block, ten times": [("{% block b %}x{% endblock %}", {}, 10)],
+    "each file": [("{% include 'f' %}", {}, 1), ("{% import 'f' as m %}", {}, 1), ("{% from 'f' import x %}", {}, 1)],
+    "what is printed or compared, if it is long": [
+        ("{{ a }}", {"a": "x" * 255}, 0),
+        ("{{ a }}", {"a": "x" * 512}, 2),
+        ("{% set b %}{{ a }}{{ a }}{% endset %}", {"a": [1]}, 2),
+        ("{{ a }}{{ b }}{{ c }}", {"a": 1, "b": True, "c": None}, 0),
+        ("{{ a == b }}", {"a": "x", "b": "y"}, 0),
+        ("{{ a == 1 }}", {"a": "x" * 300}, 0),
+        ("{{ a == b }}", {"a": "x" * 300, "b": "y" * 300}, 4),
+        ("{{ 'x' in a }}", {"a": "x" * 300}, 2),
+    ],
+    "each filter and test, with its values and its result": [
+        ("{{ a|upper }}", {"a": "x"}, 1),
+        ("{{ a|upper }}", {"a": X64}, 1),
+        ("{{ a|upper }}", {"a": "x" * 255}, 1),
+        ("{{ a|upper|length }}", {"a": X256}, 5),
+        ("{{ a|default('b')|length }}", {"a": X256}, 5),
+        ("{{ a|trim(b) }}", {"a": "x", "b": "y"}, 1),
+        ("{{ a|title|length }}", {"a": X256}, 12),
+        ("{{ a is string }}", {"a": "x"}, 1),
+        ("{{ a is string }}", {"a": X256}, 2),
+    ],
+    "quadratic filters, by the square of the length": [
+        ("{{ a|striptags|length }}", {"a": "x" * 1023}, 39),
+        ("{{ a|striptags|length }}", {"a": "x" * 2048}, 86),
+    ],
+    "each method": [
+        ("{{ a.upper()|length }}", {"a": "x"}, 2),
+        ("{{ a.split(',')|length }}", {"a": ",".join("x" * 14)}, 2),
+        ("{{ a.split(',')|length }}", {"a": ",".join("x" * 16)}, 4),
+    ],
+    "each operator": [
+        ("{{ a ~ b }}", {"a": "x", "b": "y"}, 1),
+        ("{{ a + b }}", {"a": "x", "b": "y"}, 1),
+        ("{{ a * 2 }}", {"a": 2}, 1),
+        ("{{ (a * 2)|length }}", {"a": "x" * 128}, 4),
+        ("{{ (a ~ b)|length }}", {"a": "x" * 128, "b": "y" * 128}, 5),
+    ],
+    "what is put together, unless it is written out": [
+        ("{{ [a, 1]|length }}", {"a": "x"}, 2),
+        ("{{ (a, 1)|length }}", {"a": "x"}, 2),
+        ("{{ {a: 1}|length }}", {"a": "x"}, 2),
+        ("{{ [1, 1]|length }}{{ (1, 1)|length }}", {}, 0),
+    ],
+    "a key of several values": [("{{ a[(b, 1)] is defined }}", {"a": {}, "b": "x"}, 3)],
+}
+
+
+@pytest.mark.parametrize(("source", "values", "steps"), [case for cases in STEPS.values() for case in cases])
+def test_what_a_template_does_is_counted(source: str, values: dict[str, object], steps: int) -> None:
+    """FT-60: with a short value, and with values of so many characters that they count more."""
+    sandbox = TemplateEnvironment(autoescape=False, load={"f": "x"}.__getitem__)
+    template = sandbox.from_string(source)
+    sandbox.counter.begin(1)
+    template.render(**values)
+    assert sandbox.counter.steps == steps
+
+
+MEGA = 1 << 20
+
+AT_MOST = {
+    "steps of a loop": ("{% for i in a %}{% endfor %}", {"a": [1] * 100_000}, {"a": [1] * 100_001}),
+    "steps of a recursive loop":
+    ("{% for i in a recursive %}{% endfor %}", {"a": [1] * 100_000}, {"a": [1] * 100_001}),
+    "steps of filters": ("{% for i in a %}{% set c = b|upper %}{% endfor %}", {"a": [1] * 50_000}, {"a": [1] * 50_001}),
+    "steps of filters with an argument":
+    ("{% for i in a %}{% set c = b|trim(b) %}{% endfor %}", {"a": [1] * 50_000}, {"a": [1] * 50_001}),
+    "a product": ("{{ (b * n)|length }}", {"n": MEGA}, {"n": MEGA + 1}),
+    "a product from the left": ("{{ (n * b)|length }}", {"n": MEGA}, {"n": MEGA + 1}),
+    "a sum": ("{{ (a + b)|length }}", {"a": "x" * (MEGA - 1)}, {"a": "x" * MEGA}),
+    "a text of two": ("{{ (a ~ b)|length }}", {"a": "x" * (MEGA - 1)}, {"a": "x" * MEGA}),
+    "a replacement": ("{{ a|replace('y', c)|length }}", {"a": "y", "c": "x" * MEGA}, {"a": "yy", "c": "x" * MEGA}),
+    "a text that is joined":
+    ("{{ [a, b]|join('-')|length }}", {"a": "x" * (MEGA - 3)}, {"a": "x" * (MEGA - 2)}),
+    "a product of numbers": ("{{ n * m }}", {"n": 1 << 127, "m": 1 << 127}, {"n": 1 << 127, "m": 1 << 128}),
+    "a power": ("{{ n ** m }}", {"n": 2, "m": 128}, {"n": 2, "m": 129}),
+    "a negative power": ("{{ n ** m }}", {"n": 2, "m": -128}, {"n": 2, "m": -129}),
+    "digits": ("{{ 2.5|round(n) }}", {"n": 30}, {"n": 31}),
+    "digits before the point": ("{{ 2.5|round(n) }}", {"n": -30}, {"n": -31}),
+    "output of a block that sets a name":
+    ("{% set d %}{% for i in a %}{{ c }}{% endfor %}{{ e }}{% endset %}",
+     {"a": [1] * 10, "c": "x" * MEGA, "e": ""}, {"a": [1] * 10, "c": "x" * MEGA, "e": "x"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AT_MOST)
+def test_a_limit_itself_is_allowed_and_one_more_is_not(name: str) -> None:
+    """FT-60: 100,000 steps, a million characters by one operator, ten million by one macro, 256 bits."""
+    source, most, more = AT_MOST[name]
+    sandbox = TemplateEnvironment(autoescape=False)
+    template = sandbox.from_string(source)
+    sandbox.counter.begin(1)
+    template.render({"b": "x", **most})
+    sandbox.counter.begin(2)
+    with pytest.raises(SecurityError, match=r"too long for a mail|more than"):
+        template.render({"b": "x", **more})
+
+
+@pytest.mark.parametrize("name", ["attr", "batch", "center", "format", "indent", "pprint", "random", "tojson"])
+def test_a_filter_that_is_removed_is_unknown(name: str) -> None:
+    """FT-60: it makes a long text of a short one, or another one each time."""
+    with pytest.raises(TemplateError, match=f"No filter named '{name}'"):
+        compose(f"{{{{ a|{name} }}}}")
+
+
+@pytest.mark.parametrize("name", ["center", "encode", "expandtabs", "format", "join", "ljust", "replace", "zfill"])
+def test_a_method_that_makes_long_texts_is_not_available(name: str) -> None:
+    """FT-60: the advice names a filter only where there is one."""
+    with pytest.raises(SMTPError, match=rf"“\.{name}” is not available in a template") as caught:
+        compose(f"{{{{ a.{name}(9) }}}}")
+    assert (f": write |{name}" in str(caught.value)) == (name in {"join", "replace"})
+
+
+@pytest.mark.parametrize(("places", "shown"), [(-1, "1"), (0, "1"), (1, "1.0"), (10, "1.0000000000")])
+def test_an_amount_has_up_to_ten_places(places: int, shown: str) -> None:
+    assert format_money("1", places) == shown
+    assert format_money("1", 11) == format_money("1", 10)
+
+
+def test_an_amount_has_up_to_thirty_digits() -> None:
+    assert format_money("9" * 30, 0).count("9") == 30
+    assert format_money("1e30", 0) == "1" + ",000" * 10
+    assert format_money("1e-30", 10) == "0.0000000000"
+    for text in ("9" * 31, "1e31", "1e-31"):
+        with pytest.raises(ValueError, match="is not an amount"):
+            format_money(text)

@@ -189,7 +189,10 @@ class Finding:
 
 def _check_text_part(parsed: ParsedMessage) -> Findings:
     if parsed.text is None or not parsed.text.strip():
-        yield "there is no text part for readers without HTML", "add text = a file to [campaign]"
+        yield (
+            "there is no text part for readers without HTML",
+            "add text = a file to [campaign], or text_from_html = true with the extra html",
+        )
 
 
 def _check_dkim(parsed: ParsedMessage) -> Findings:
@@ -255,11 +258,24 @@ RULES: Mapping[str, tuple[FindingLevel, Callable[[ParsedMessage], Findings]]] = 
 }
 
 
-def check_message(message: Message) -> list[Finding]:
-    """Return what providers would object to in a composed message, in the order of the rules."""
+BULK_SENDER = 5000  # messages a day from which Gmail demands one-click unsubscribing: support.google.com/mail/81126
+_OF_BULK_SENDERS = {"unsubscribe": "List-Unsubscribe", "one-click": "List-Unsubscribe-Post"}  # rules and their fields
+
+
+def check_message(message: Message, recipients: int | None = None) -> list[Finding]:
+    """Return what providers would object to in a composed message, in the order of the rules.
+
+    Args:
+        recipients: how many get it; None if it is not known. What is demanded of large lists only is a note for fewer.
+    """
     parsed = parse_message(message)
-    return [
-        Finding(name, level, sentence, advice)
-        for name, (level, rule) in RULES.items()
-        for sentence, advice in rule(parsed)
-    ]
+    is_small = recipients is not None and recipients < BULK_SENDER
+    found = []
+    for name, (level, rule) in RULES.items():
+        for sentence, advice in rule(parsed):
+            if is_small and name in _OF_BULK_SENDERS and parsed.message[_OF_BULK_SENDERS[name]] is None:
+                level = FindingLevel.NOTE
+                sentence += f"; Gmail and Yahoo demand it from {BULK_SENDER:,} messages a day"
+                advice = f"for a newsletter, {advice}"
+            found.append(Finding(name, level, sentence, advice))
+    return found

@@ -61,6 +61,9 @@ _PAGE = '<!doctype html>\n<html>\n<head><meta charset="utf-8"></head>\n<body>\n{
 _TABLE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
 _ITEM = re.compile(r"\s*(?:[-+*]|\d{1,9}[.)])(?:\s|$)")
 _ELEMENT = re.compile(r"\s*</?[a-z][a-z0-9]*[\s/>]", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*(\d{1,9})([.)])(?=\s)")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+_IMAGE = re.compile(r"!\[([^\]\n]*)\]\((?![a-z][a-z0-9+.-]*:|//|[/#])[^()\n]*\)", re.IGNORECASE)
 _BETWEEN_CELLS = (
     r"(?i:<(?:table|thead|tbody|tfoot|tr|/td|/th|/tr|/thead|/tbody|/tfoot|/caption)\b[^>]*>(?:\s|<!--.*?-->)*)"
 )
@@ -131,7 +134,7 @@ class ConvertedPart(ConvertingPart):
     thread while the part is used in another: it only adds to what is kept.
 
     Args:
-        subtype: `html`, or `plain`: the text of HTML, and Markdown as it is written.
+        subtype: `html`, or `plain`: the text of HTML, and Markdown as it is written, with numbered lists.
     Raises:
         TemplateError: with the file and the line. MissingDependency: the extra `html` is missing.
     """
@@ -145,22 +148,28 @@ class ConvertedPart(ConvertingPart):
         columns: Columns,
         load: TemplateLoader | None,
     ) -> None:
-        if subtype == "plain":
-            _import_extra(_TO_TEXT, "inscriptis")
-        elif conversion.styles:
+        if subtype != "plain" and conversion.styles:
             _import_extra(_TO_STYLES, "css_inline")
         self._conversion = conversion
         self._subtype = subtype
         self._file = file
         self._variants: OrderedDict[tuple[str, ...], _Variant] = OrderedDict()
         self._last: tuple[RowValues, tuple[str, ...], PlacedValues] | None = None
-        plain = TemplateEnvironment(autoescape=subtype == "html", load=load)
+        plain = columns.environment(autoescape=subtype == "html", load=load)
         with suggest_spelling(source, file, columns):
             tree = parse(source, file, plain)
             files = check_names(tree, file, columns, plain)[1:]
         environment = PlaceholderEnvironment(
-            autoescape=subtype == "html", load=load, root=file, markup=conversion.markup, files=files
+            autoescape=subtype == "html",
+            load=load,
+            root=file,
+            markup=conversion.markup,
+            files=files,
+            columns=columns,
+            delimiters=columns.delimiters,
         )
+        if subtype == "plain" and environment.has_html:
+            _import_extra(_TO_TEXT, "inscriptis")
         tree = parse(source, file, environment)
         self._slots: list[str | Slot] = []  # values that are printed outside of any statement, one for each placeholder
         self._lines: list[tuple[str, int]] = []
@@ -314,10 +323,11 @@ class _Region:
         return self._html(words, _PAGE if "".join(texts).strip() else "{}")
 
     def to_text(self, words: PlaceholderWords) -> str:
-        """Return the plain text: Markdown as it is, the text of HTML in it; or the text of the whole HTML."""
+        """Return the plain text: Markdown, the text of HTML in it; or the text of the whole HTML."""
         if self.markup is MarkupLanguage.HTML:
             return html_to_text(self.to_page(words))
-        return "".join(each if isinstance(each, str) else each._text(words) for each in self.pieces)
+        source = "".join(each if isinstance(each, str) else each._text(words) for each in self.pieces)
+        return _IMAGE.sub(_show_alternative, _number_items(_without_marks(source)))
 
     def _text(self, words: PlaceholderWords) -> str:
         hidden = [each if isinstance(each, str) else words.hide(each.to_text(words)) for each in self.pieces]
@@ -347,7 +357,8 @@ def _without_marks(source: str) -> str:
             continue
         in_html = bool(lines) and _ELEMENT.match(lines[-1]) is not None and _ELEMENT.match(line) is not None
         if pending and not ((in_table and "|" in line) or (in_list and _ITEM.match(line)) or in_html):
-            lines.append("")
+            if line.strip() and lines and lines[-1].strip():
+                lines.append("")
             in_table = in_list = False
         pending = False
         lines.append(line)
@@ -356,6 +367,29 @@ def _without_marks(source: str) -> str:
         in_table = in_table or ("|" in line and _TABLE.fullmatch(line) is not None)
         in_list = in_list or _ITEM.match(line) is not None
     return "\n".join([*lines, ""] if pending else lines)
+
+
+def _number_items(source: str) -> str:
+    """Number the items of lists as HTML does: each one more than the one before it, whatever is written."""
+    lines, numbers, fence = source.split("\n"), dict[int, tuple[int, str]](), ""
+    for place, line in enumerate(lines):
+        if found := _FENCE.match(line):
+            fence = "" if fence and line.strip().startswith(fence) else fence or found[1]
+        indent = len(line) - len(line.lstrip())
+        item = None if fence else _NUMBERED.match(line)
+        if line.strip():  # what is further left, or no item, ends the lists that were begun there
+            numbers = {left: last for left, last in numbers.items() if left < indent or (left == indent and item)}
+        if item is not None:
+            last, mark = numbers.get(indent, (int(item[1]) - 1, item[2]))
+            number = last + 1 if mark == item[2] else int(item[1])
+            numbers[indent] = number, item[2]
+            lines[place] = f"{line[:indent]}{number}{line[item.end(1) :]}"
+    return "\n".join(lines)
+
+
+def _show_alternative(image: re.Match[str]) -> str:
+    """Return what a text shows of an image that is attached."""
+    return f"[{image[1]}]" if image[1] else ""
 
 
 def _import_extra(purpose: str, name: str) -> Any:

@@ -9,19 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from html import unescape
 from urllib.parse import unquote
 
-__all__ = ["ImagePaths", "TokenKind", "hide_tags", "parse_attributes", "parse_tokens", "restore_tags"]
+from asyncsmtp.mail.templates.environment import DELIMITERS, Delimiters
+
+__all__ = ["ImagePaths", "TokenKind", "blank_tags", "hide_tags", "parse_attributes", "parse_tokens", "restore_tags"]
 
 _STRING = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'"""
-_TAG = re.compile(  # what is between `raw` and `endraw` is text: only the two tags are hidden
-    r"\{%[-+]?\s*raw\s*-?%\}(?P<raw>.*?)\{%[-+]?\s*endraw\s*[-+]?%\}"
-    r"|\{\#.*?\#\}"
-    rf"|\{{\{{(?:{_STRING}|(?!\}}\}}).)*+\}}\}}"
-    rf"|\{{%(?:{_STRING}|(?!%\}}).)*+%\}}",
-    re.DOTALL,
-)
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//|/|#", re.IGNORECASE)  # a scheme, a host, a root, a place in the page
 _NOT_IN_CID = re.compile(r"[^A-Za-z0-9._+-]+")
 _HIDDEN = "\ufffc{}\ufffc"  # the replacement for an object that is not text; a source that has it keeps its images
@@ -43,9 +39,13 @@ class ImagePaths:
     """The relative paths of images in the HTML of one message, each with its `cid:` name.
 
     Two paths never share a name. Paths that contain a template tag, and URLs, are left alone.
+
+    Args:
+        delimiters: the marks of template tags.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delimiters: Delimiters = DELIMITERS) -> None:
+        self._delimiters = delimiters
         self._names: dict[str, str] = {}
 
     @property
@@ -62,12 +62,12 @@ class ImagePaths:
         """
         if "<img" not in html.lower():
             return html
-        text, tags = hide_tags(html)
+        text, tags = hide_tags(html, self._delimiters)
         return restore_tags("".join(self._replaced(token, add) for token in parse_tokens(text)), tags)
 
     def _replaced(self, token: HtmlToken, add: bool) -> str:
         source = _find_source(token)
-        path = "" if source is None else unquote(unescape(source.value or "").strip())
+        path = "" if source is None else unquote(unescape(source.value or "").strip()).removeprefix("./")
         if source is None or not path or _ELSEWHERE.match(path) or "\ufffc" in path:
             return token.text
         if path not in self._names:
@@ -84,12 +84,29 @@ class ImagePaths:
         return name
 
 
-def hide_tags(source: str) -> tuple[str, list[str]]:
+@cache
+def _compile_tags(delimiters: Delimiters) -> re.Pattern[str]:
+    """Return a pattern for template tags; between `raw` and `endraw` is text: only the two tags are hidden."""
+    (value, value_end), (statement, statement_end), (comment, comment_end) = (
+        (re.escape(start), re.escape(end))
+        for start, end in (delimiters.value, delimiters.statement, delimiters.comment)
+    )
+    return re.compile(
+        rf"{statement}[-+]?\s*raw\s*-?{statement_end}(?P<raw>.*?){statement}[-+]?\s*endraw\s*[-+]?{statement_end}"
+        rf"|{comment}.*?{comment_end}"
+        rf"|{value}(?:{_STRING}|(?!{value_end}).)*+{value_end}"
+        rf"|{statement}(?:{_STRING}|(?!{statement_end}).)*+{statement_end}",
+        re.DOTALL,
+    )
+
+
+def hide_tags(source: str, delimiters: Delimiters = DELIMITERS) -> tuple[str, list[str]]:
     """Return the source of a template with a mark for each tag, and the tags in order.
 
     Text between `raw` and `endraw` stays, except for what looks like a tag in it.
     """
     tags: list[str] = []
+    tag = _compile_tags(delimiters)
 
     def hide(found: re.Match[str]) -> str:
         if (raw := found["raw"]) is None:
@@ -98,13 +115,18 @@ def hide_tags(source: str) -> tuple[str, list[str]]:
         begin, end = found.start("raw") - found.start(), found.end("raw") - found.start()
         tags.append(found[0][:begin])
         opening = _HIDDEN.format(len(tags) - 1)
-        inner = _TAG.sub(hide, raw)
+        inner = tag.sub(hide, raw)
         tags.append(found[0][end:])
         return opening + inner + _HIDDEN.format(len(tags) - 1)
 
     if "\ufffc" in source:
         return source, tags
-    return _TAG.sub(hide, source), tags
+    return tag.sub(hide, source), tags
+
+
+def blank_tags(source: str, delimiters: Delimiters = DELIMITERS) -> str:
+    """Return the source of a template with blanks in place of its tags and of raw text; lines keep their numbers."""
+    return _compile_tags(delimiters).sub(lambda found: re.sub(r"[^\n]", " ", found[0]), source)
 
 
 def restore_tags(text: str, tags: list[str]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateSyntaxError, nodes, pass_context
 from jinja2.runtime import Context
@@ -23,12 +23,17 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import escape
 
 from asyncsmtp.mail.templates.environment import (
+    DELIMITERS,
     MAX_OUTPUT,
+    Delimiters,
     StepCodeGenerator,
     TemplateEnvironment,
     TemplateLoader,
     count_calls,
 )
+
+if TYPE_CHECKING:
+    from asyncsmtp.mail.templates.column_formats import FormattedColumns
 
 __all__ = ["LINE", "REGION", "VALUES", "MarkupLanguage", "PlacedValues", "PlaceholderEnvironment", "PlaceholderWords"]
 
@@ -38,8 +43,9 @@ REGION = re.compile("\0([mhe])\0")  # the text of one file begins (Markdown, HTM
 _CAPTURES = (nodes.Macro, nodes.AssignBlock, nodes.CallBlock, nodes.FilterBlock, nodes.Block)
 _CAPTURED = "\0c\0"  # begins the text of a macro or a block: literals with placeholders, not a value
 _MARK = re.compile("\0(?:(\\d+)|[a-z])\0")
-_STATEMENT_LINE = re.compile(r"^(?=[^\S\n]*\{[%#](?!-))", re.MULTILINE)
-_PLACE, _RESOLVE = "place value", "resolve placeholders"  # filters; no template can name them
+_PLACE, _NUMBER, _RESOLVE = "place value", "place number", "resolve placeholders"  # no template can name them
+_LINE_BEGINS = re.compile(r"(?:\A|\n)[^\S\n]*\Z")
+_NUMBER_ENDS = re.compile(r"[.)][^\S\n]")
 _FILTERED = "_filtered"  # the name under which a text is kept for the filter over it
 
 
@@ -90,7 +96,7 @@ class _CodeGenerator(StepCodeGenerator):
 
 
 def _is_placed(node: nodes.Expr) -> bool:
-    return isinstance(node, nodes.Filter) and node.name == _PLACE
+    return isinstance(node, nodes.Filter) and node.name in (_PLACE, _NUMBER)
 
 
 class PlaceholderEnvironment(TemplateEnvironment):
@@ -104,15 +110,25 @@ class PlaceholderEnvironment(TemplateEnvironment):
     code_generator_class = _CodeGenerator
 
     def __init__(
-        self, *, autoescape: bool, load: TemplateLoader | None, root: str, markup: MarkupLanguage, files: Sequence[str]
+        self,
+        *,
+        autoescape: bool,
+        load: TemplateLoader | None,
+        root: str,
+        markup: MarkupLanguage,
+        files: Sequence[str],
+        columns: FormattedColumns | None = None,
+        delimiters: Delimiters = DELIMITERS,
     ) -> None:
-        super().__init__(autoescape=autoescape, load=load)
+        super().__init__(autoescape=autoescape, load=load, columns=columns, delimiters=delimiters)
+        starts = "|".join(map(re.escape, (self.block_start_string, self.comment_start_string)))
+        self._statement_line = re.compile(rf"^(?=[^\S\n]*(?:{starts})(?!-))", re.MULTILINE)
         self._root = root
         self._markup = markup
         self._loads = bool(files)
         self._is_mixed = any(self._detect_markup(file) is not markup for file in files)
-        self._marks_lines = autoescape or markup is MarkupLanguage.HTML  # Markdown stays as it is in a text
-        for name, filter_ in ((_PLACE, _place), (_RESOLVE, _resolve)):
+        self.has_html = self._is_mixed or markup is MarkupLanguage.HTML
+        for name, filter_ in ((_PLACE, _place), (_NUMBER, _place_number), (_RESOLVE, _resolve)):
             self.filters[name] = count_calls(self.counter, filter_)
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
@@ -120,8 +136,8 @@ class PlaceholderEnvironment(TemplateEnvironment):
             line = source.count("\n", 0, source.index("\0")) + 1
             raise TemplateSyntaxError("a NUL is not allowed in a text", line, name, filename)
         source = super().preprocess(source, name, filename)
-        if self._marks_lines and self._detect_markup(name) is MarkupLanguage.MARKDOWN:
-            source = _STATEMENT_LINE.sub(LINE, source)
+        if self._detect_markup(name) is MarkupLanguage.MARKDOWN:
+            source = self._statement_line.sub(LINE, source)
             if name != self._root:  # the tag that includes it stands on a line that ends
                 source = source.removesuffix("\n")
         return source
@@ -168,8 +184,10 @@ class _PlaceholderTransformer(NodeTransformer):
     def visit(self, node: nodes.Node) -> Any:
         match node:
             case nodes.Output():
+                numbers = _find_item_numbers(node.nodes)
                 node.nodes = [
-                    each if isinstance(each, nodes.TemplateData) else self._place(each) for each in node.nodes
+                    each if isinstance(each, nodes.TemplateData) else self._place(each, is_number=place in numbers)
+                    for place, each in enumerate(node.nodes)
                 ]
             case nodes.FilterBlock() | nodes.AssignBlock(filter=nodes.Filter()):
                 return self._filtered(node)
@@ -204,8 +222,8 @@ class _PlaceholderTransformer(NodeTransformer):
         made = nodes.Output([value]) if target is None else nodes.Assign(target, value, lineno=node.lineno)
         return [self.visit(capture), self.visit(made)]
 
-    def _place(self, value: nodes.Expr) -> nodes.Expr:
-        return _filter(_PLACE, self._pass(value), nodes.Const((self._file, value.lineno)))
+    def _place(self, value: nodes.Expr, *, is_number: bool) -> nodes.Expr:
+        return _filter(_NUMBER if is_number else _PLACE, self._pass(value), nodes.Const((self._file, value.lineno)))
 
     def _pass(self, value: nodes.Expr) -> nodes.Expr:
         """Rewrite an expression whose value is passed on as it is."""
@@ -244,6 +262,24 @@ def _place(context: Context, value: object, line: tuple[str, int]) -> str:
     values.texts.append(text)
     values.lines.append(line)
     return f"\0{number}\0"
+
+
+def _find_item_numbers(output: Sequence[nodes.Expr]) -> set[int]:
+    """Return the places of values that may number an item of a list: `{{ loop.index }}. text`."""
+    texts = [each.data if isinstance(each, nodes.TemplateData) else None for each in output]
+    return {
+        place
+        for place, (before, text, after) in enumerate(zip(["", *texts], texts, [*texts[1:], ""], strict=False))
+        if text is None and before is not None and _LINE_BEGINS.search(before) and _NUMBER_ENDS.match(after or "")
+    }
+
+
+@pass_context
+def _place_number(context: Context, value: object, line: tuple[str, int]) -> str:
+    """Return the number of an item as it is, so that the item is one; anything else is placed."""
+    if type(value) is int and 0 <= value < 1000:
+        return str(value)
+    return _place(context, value, line)
 
 
 @pass_context

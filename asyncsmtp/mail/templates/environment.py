@@ -9,11 +9,12 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from functools import wraps
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from jinja2 import (
     BaseLoader,
@@ -36,81 +37,23 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from asyncsmtp.mail.headers import DAYS, MONTHS
-from asyncsmtp.protocol.replies import safe_text
+from asyncsmtp.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from asyncsmtp.mail.templates.column_formats import FormattedColumns
 
 __all__ = [
-    "FILTERS",
+    "DELIMITERS",
     "MAX_OUTPUT",
+    "Delimiters",
     "StepCodeGenerator",
     "TemplateEnvironment",
     "TemplateLoader",
     "count_calls",
-    "format_date",
-    "format_money",
 ]
 
-_FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d")
 _MAX_DIGITS = 30
-
-
-def format_date(value: object, form: str = "%d %B %Y") -> str:
-    """Return a date in another form: `{{ since|date("%d.%m.%Y") }}`; `{{ since|date }}` gives 1 March 2026.
-
-    The cell is ISO 8601, with or without a time, or day.month.year, day/month/year, year/month/day. The form may hold
-    %Y %y %m %d %H %M %B %b %A %a and %%; names are English, since a campaign is the same on every machine.
-
-    Raises:
-        ValueError: the cell is not a date, or the form has another letter.
-    """
-    moment = _parse_date(str(value).strip())
-    month, day = MONTHS[moment.month - 1], DAYS[moment.weekday()]
-    parts_by_letter = {
-        "%": "%", "Y": f"{moment.year:04}", "y": f"{moment.year % 100:02}", "m": f"{moment.month:02}",
-        "d": f"{moment.day:02}", "H": f"{moment.hour:02}", "M": f"{moment.minute:02}",
-        "B": month, "b": month[:3], "A": day, "a": day[:3],
-    }  # fmt: skip
-    first, *parts = form.replace("%%", "%\0").split("%")
-    text = first
-    for part in parts:
-        letter = "%" if part[:1] == "\0" else part[:1]
-        if letter not in parts_by_letter:
-            why = f"the form of a date does not support %{safe_text(letter, 5)}"
-            raise ValueError(f"{why}: use %Y %m %d %H %M %B %b %A %a")
-        text += parts_by_letter[letter] + part[1:]
-    return text
-
-
-def format_money(value: object, places: int = 2, point: str = ".", thousands: str = ",") -> str:
-    """Return an amount: `{{ price|money }}` gives 1,234.50; `{{ price|money(2, ",", ".") }} €` gives 1.234,50 €.
-
-    Raises:
-        ValueError: the cell is not a number with a decimal point.
-    """
-    text = str(value).strip()
-    try:
-        number = Decimal(text)
-        if not number.is_finite() or len(text) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_DIGITS:
-            raise InvalidOperation
-    except InvalidOperation:
-        raise ValueError(f"“{safe_text(text, 40)}” is not an amount: write it as 1234.50") from None
-    whole = f"{number:,.{min(max(places, 0), 10)}f}"
-    return whole.translate({ord(","): thousands, ord("."): point})
-
-
-def _parse_date(text: str) -> datetime:
-    for form in _FORMATS:
-        try:
-            return datetime.strptime(text, form)
-        except ValueError:
-            pass
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"“{safe_text(text, 40)}” is not a date: write it as {date(2026, 3, 1).isoformat()}") from None
-
-
-FILTERS = {"date": format_date, "money": format_money}
+_COLUMN_FILTERS = frozenset({"date", "money", "number"})  # of column_formats, which is loaded for them only
 
 MAX_OUTPUT = 10 << 20  # characters of one part
 MAX_VALUE = 1 << 20  # characters or items of the result of an operator
@@ -119,6 +62,50 @@ MAX_STEPS = 100_000  # of one part for one row: about a second
 _STEP_SIZE = 256  # characters of a value that are one step
 _ITEM_SIZE = 16  # an item of a list counts as so many characters
 _STEP_COMPARISONS = 1 << 14  # comparisons of two characters that are one step
+
+
+@dataclass(frozen=True, slots=True)
+class Delimiters:
+    """The marks round values, statements and comments in templates; those of Jinja2 as a rule."""
+
+    value: tuple[str, str] = ("{{", "}}")
+    statement: tuple[str, str] = ("{%", "%}")
+    comment: tuple[str, str] = ("{#", "#}")
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> Self:
+        """Make them of two texts round values, from which the others follow; or of four or six texts.
+
+        `["<<", ">>"]` means `<% %>` for statements and `<# #>` for comments.
+
+        Raises:
+            InvalidArgument: they are not distinct marks of punctuation.
+        """
+        given = list(texts)
+        if len(given) not in (2, 4, 6) or not all(_MARK.fullmatch(each) for each in given):
+            raise InvalidArgument('must be the marks round a value, such as ["<<", ">>"]: punctuation, no quotes')
+        start, end = given[:2]
+        can_derive = len(start) > 1 and len(end) > 1
+        for letter in ("%", "#")[len(given) // 2 - 1 :]:
+            given += [start[:-1] + letter, letter + end[1:]] if can_derive else ["", ""]
+        starts, ends = given[::2], given[1::2]
+        if "" in given or len({*starts}) < 3 or len({*starts, *ends}) < 4:
+            example = '["<%", "%>", "<!", "!>", "<#", "#>"]'
+            raise InvalidArgument(f"must tell values, statements and comments apart: write all six, such as {example}")
+        return cls((starts[0], ends[0]), (starts[1], ends[1]), (starts[2], ends[2]))
+
+    def are_in(self, text: str) -> bool:
+        """Return whether a text is a template."""
+        return self.value[0] in text or self.statement[0] in text or self.comment[0] in text
+
+    def write(self, name: str) -> str:
+        """Return how a template names a value."""
+        return f"{self.value[0]} {name} {self.value[1]}"
+
+
+_MARK = re.compile(r"[^\w\s\"'`\\]{1,10}")
+DELIMITERS = Delimiters()
+
 
 TemplateLoader = Callable[[str], str]
 
@@ -280,6 +267,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         autoescape: True for HTML.
         load: returns the source of an included file by its path below the template's folder; raises OSError or KeyError
             if there is none. It must not leave the folder, not by a link either.
+        columns: those of the recipients, whose dates and amounts are read by the whole column.
+        delimiters: the marks round values, statements and comments.
     Attributes:
         counter: the steps and the output of the row that is being rendered; for one thread at a time.
     """
@@ -287,9 +276,20 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
     code_generator_class: type[CodeGenerator] = StepCodeGenerator
 
-    def __init__(self, *, autoescape: bool, load: TemplateLoader | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        autoescape: bool,
+        load: TemplateLoader | None = None,
+        columns: FormattedColumns | None = None,
+        delimiters: Delimiters = DELIMITERS,
+    ) -> None:
         self.counter = StepCounter()
+        self._columns = columns
         super().__init__(
+            *delimiters.statement,
+            *delimiters.value,
+            *delimiters.comment,
             autoescape=autoescape,
             undefined=StrictUndefined,
             finalize=self.counted,
@@ -298,21 +298,31 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         )
         for name in _REMOVED_FILTERS:
             self.filters.pop(name, None)
-        self.filters |= {"join": _join, "replace": _replace, "round": _round, "sum": _sum, **FILTERS}
+        self.filters |= {"join": _join, "replace": _replace, "round": _round, "sum": _sum}
         for name in _QUADRATIC_FILTERS:
             self.filters[name] = _limit_length(self.counter, self.filters[name])
-        self.filters = {
-            name: count_calls(self.counter, cast(Any, each), _SLOWER if name in _SLOW_FILTERS else 1)
-            for name, each in self.filters.items()
-        }
-        for name, call in [*self.filters.items()]:
-            if not hasattr(call, "jinja_pass_arg"):
-                self.filters[_ARITY % (name, 1)] = _count_calls_with_one(self.counter, call)
-                self.filters[_ARITY % (name, 2)] = _count_calls_with_two(self.counter, call)
+        for name, each in [*self.filters.items()]:
+            self._add_filter(name, cast(Any, each))
         self.tests = {name: count_calls(self.counter, cast(Any, each)) for name, each in self.tests.items()}
         self.filters[_ITEMS] = self._count_items
         self.concat = self._join_output  # type: ignore[method-assign]
         self.globals.clear()
+
+    def _add_filter(self, name: str, function: Callable[..., Any]) -> None:
+        """Add a filter that counts steps."""
+        call = count_calls(self.counter, function, _SLOWER if name in _SLOW_FILTERS else 1)
+        self.filters[name] = call
+        if not hasattr(call, "jinja_pass_arg"):
+            self.filters[_ARITY % (name, 1)] = _count_calls_with_one(self.counter, call)
+            self.filters[_ARITY % (name, 2)] = _count_calls_with_two(self.counter, call)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        if any(map(_is_column_filter, tree.find_all(nodes.Filter))):
+            from asyncsmtp.mail.templates.column_formats import bind_filters  # late: few templates need it
+
+            bind_filters(tree, name or "", self._columns, self._add_filter)
+        return tree
 
     @pass_context  # so that it is never called in advance
     def _count_items(self, _: Context, items: Any) -> Any:
@@ -488,6 +498,13 @@ def _measure(value: object) -> int:
         if size > MAX_OUTPUT:
             raise SecurityError("a value in it is too long for a mail")
     return size
+
+
+def _is_column_filter(filter_: nodes.Filter) -> bool:
+    named = filter_.args[:1] if filter_.name == "map" else []
+    return filter_.name in _COLUMN_FILTERS or any(
+        isinstance(each, nodes.Const) and each.value in _COLUMN_FILTERS for each in named
+    )
 
 
 def _size(value: object) -> int:

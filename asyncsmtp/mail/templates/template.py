@@ -8,27 +8,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from asyncsmtp.errors import InvalidArgument, MessageError, RecipientError, TemplateError, check_type
 from asyncsmtp.mail import headers, mime
 from asyncsmtp.mail.address import Address, flatten_groups, parse_address_list, require_domain
-from asyncsmtp.mail.attachment import Attachment, AttachmentPattern, AttachmentReader
-from asyncsmtp.mail.headers import UnencodableCharacter
+from asyncsmtp.mail.attachment import Attachment, AttachmentFinder, AttachmentPattern, AttachmentReader
 from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE, ReturnPath, Unsubscribe
 from asyncsmtp.mail.message import Message
-from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues, encode_attachment
+from asyncsmtp.mail.mime import ConvertingPart, Entity, Piece, RowValues, encode_attachment, list_rows
 from asyncsmtp.mail.signing.dkim import Signer
 from asyncsmtp.mail.signing.smime import SmimeSigner
 from asyncsmtp.mail.templates.environment import TemplateEnvironment, TemplateLoader
 from asyncsmtp.mail.templates.slotted_text import SlottedText, split_slots, text_part
-from asyncsmtp.mail.templates.variables import Columns, as_template_error, build_columns
+from asyncsmtp.mail.templates.variables import Columns, as_template_error, build_columns, split_name_and_address
 from asyncsmtp.protocol.content import Content, has_leading_dots
 from asyncsmtp.protocol.envelope import Envelope, Mailbox
-from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.mail.conversion.convert import Conversion
+    from asyncsmtp.mail.templates.address_lists import AddressList, Copies
+    from asyncsmtp.mail.templates.column_formats import ColumnFormats
 
 __all__ = ["Composer", "HeaderFields", "Template"]
 
@@ -65,14 +66,29 @@ class HeaderFields:
 
         return write
 
+    def addresses(self, key: str, source: str) -> AddressList:
+        """Return a template of addresses, for the key `cc` and the like."""
+        from asyncsmtp.mail.templates.address_lists import AddressList  # late: few campaigns have one
+
+        return AddressList(key, source, lambda piece: self._slots(piece, key), self._columns.delimiters)
+
+    def copies(self, cc: str | None, bcc: str | None) -> Copies | None:
+        """Return the templates of Cc and Bcc; None if there are neither."""
+        if cc is None and bcc is None:
+            return None
+        from asyncsmtp.mail.templates.address_lists import Copies  # late, as above
+
+        made = (None if source is None else self.addresses(key, source) for key, source in (("cc", cc), ("bcc", bcc)))
+        return Copies(*made)
+
     def author(self, source: str) -> tuple[Mailbox, Piece]:
-        """Return the mailbox in From, and the field: the name may differ from row to row, the address may not."""
-        name, address = _split_name_and_address(source)
-        if _is_template(address):
-            raise TemplateError("the address must be the same for every row; only the name may differ", "From")
+        """Return the mailbox in From, and the field, where at most the name differs from row to row."""
+        name, address = split_name_and_address(source)
         with as_template_error("From"):
-            mailbox = require_domain(Mailbox.parse(address) if _is_template(name) else Address.parse(source).mailbox)
-        if not _is_template(name):
+            mailbox = require_domain(
+                Mailbox.parse(address) if self.is_template(name) else Address.parse(source).mailbox
+            )
+        if not self.is_template(name):
             return mailbox, headers.format_addresses("From", [Address.parse(source)])
         return mailbox, self._named("From", name, lambda values: mailbox)
 
@@ -81,16 +97,14 @@ class HeaderFields:
         return self._named("To", name or "", lambda values: values.to)
 
     def reply_to(self, source: str) -> Piece:
-        """Return the Reply-To field: fixed addresses, or one whose name or address differs from row to row."""
-        if not _is_template(source):
+        """Return the Reply-To field: fixed addresses, or those of a row."""
+        if not self.is_template(source):
             with as_template_error("Reply-To"):
                 answered = parse_address_list(source)
                 for each in flatten_groups(answered):
                     require_domain(each.mailbox)
                 return headers.format_addresses("Reply-To", answered)
-        name, address = _split_name_and_address(source)
-        wanted = self._slots(address, "Reply-To")
-        return self._named("Reply-To", name, lambda values: require_domain(Mailbox.parse(wanted(values).strip())))
+        return self.addresses("reply_to", source).format("Reply-To")
 
     def _named(self, field: str, name: str, mailbox: Callable[[RowValues], Mailbox]) -> Piece:
         shown = self._slots(name, field)
@@ -98,53 +112,31 @@ class HeaderFields:
             headers.format_unstructured(field, shown.literals)
         return lambda values: headers.format_addresses(field, [Address(shown(values), mailbox(values))])
 
+    def is_template(self, text: str) -> bool:
+        """Return whether a text may differ from row to row."""
+        return self._columns.delimiters.are_in(text)
+
     def _slots(self, source: str, file: str) -> SlottedText:
         return split_slots(source, file, self._columns, self._environment)
 
 
-def _is_template(text: str) -> bool:
-    return "{{" in text or "{%" in text or "{#" in text
-
-
-def _split_name_and_address(source: str) -> tuple[str, str]:
-    """Return the display name, without quotation marks around it, and the address."""
-    source = source.strip()
-    if not source.endswith(">"):
-        return "", source
-    name, _, address = source[:-1].rpartition("<")
-    name = name.strip()
-    quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
-    return name[1:-1] if quoted else name, address
-
-
-def build_attachment_part(
+def build_file_part(
     wanted: Attachment | AttachmentPattern,
     columns: Columns,
     environment: TemplateEnvironment,
     read: AttachmentReader | None,
-    write: Callable[[Attachment], tuple[bytes, ...]] = encode_attachment,
+    write: Callable[[Attachment], tuple[bytes, ...]],
 ) -> Entity:
-    """Return the part for a file: encoded now if it is the same for all, otherwise for each row."""
+    """Return the part for an image: encoded now if it is the same for all, otherwise for each row."""
     if isinstance(wanted, Attachment):
         return write(wanted)
-    path = split_slots(wanted.path, wanted.path, columns, environment)
-    if read is None:
-        raise TemplateError("there is no read= to read this attachment with", wanted.path)
-    if path.constant is None:
-        return (lambda values: b"".join(write(_read(path(values), read))),)
-    with as_template_error(wanted.path):
-        return write(_read(path.constant, read))
+    from asyncsmtp.mail.templates.attached_files import FilePattern  # late: most campaigns have no such files
 
-
-def _read(path: str, read: AttachmentReader) -> Attachment:
-    """Read the file at a path below the folder of attachments; a cell must not lead out of it."""
-    steps = path.split("/")
-    if not path.isprintable() or "\\" in path or ":" in steps[0] or not {"", ".", ".."}.isdisjoint(steps):
-        raise MessageError(f"“{safe_text(path, 120)}” is not a path below the folder of attachments")
-    try:
-        return Attachment(steps[-1], read(path))
-    except OSError as error:
-        raise MessageError(f"the attachment {path} cannot be read: {error.strerror or error}") from error
+    pattern = FilePattern(wanted, columns, environment, read)
+    if pattern.is_constant:
+        with as_template_error(wanted.path):
+            return write(pattern.read_one(None))
+    return (lambda values: b"".join(write(pattern.read_one(values))),)
 
 
 class Composer:
@@ -153,14 +145,17 @@ class Composer:
     The bytes that all messages share are the same `bytes` objects in all of them.
 
     Attributes:
-        author: the mailbox in From, which is also the reverse-path unless there is a return path.
+        author: the mailbox in From, which is also the reverse-path unless there is a return path; None if it differs
+            from row to row.
+        has_copies: whether there are Cc or Bcc, whom `list_copies` names.
         reads_files: whether attachments differ from row to row, so that `compose` reads and encodes them.
         used_columns: the columns that the template names; the others may be empty or missing.
+        formats: the dates and amounts in columns, to be read before the first row; None if there are none.
     """
 
     def __init__(
         self,
-        author: Mailbox,
+        author: Mailbox | AddressList,
         head: Sequence[Piece],
         body: Sequence[Piece],
         names: Mapping[str, str],
@@ -170,8 +165,18 @@ class Composer:
         return_path: ReturnPath | None,
         reads_files: bool = False,
         used_columns: frozenset[str] = frozenset(),
+        formats: ColumnFormats | None = None,
+        copies: Copies | None = None,
+        has_rows: bool = False,
     ) -> None:
-        self.author = author
+        self.author = author if isinstance(author, Mailbox) else None
+        self.has_copies = copies is not None
+        self.formats = formats
+        self._list_rows = list_rows if has_rows else lambda fields: None
+        self._find_author: Callable[[RowValues], Mailbox] = (
+            (lambda values: author) if isinstance(author, Mailbox) else author.find_mailbox
+        )
+        self._copies = copies
         self.used_columns = used_columns
         self.reads_files = reads_files
         self._head = mime.join_pieces(head)
@@ -187,7 +192,7 @@ class Composer:
         self._smime_signer = smime_signer
 
     def __repr__(self) -> str:
-        return f"<Composer from {self.author}: {len(self._names)} columns>"
+        return f"<Composer from {self.author or 'an address of each row'}: {len(self._names)} columns>"
 
     def _check_draft(self, message_id: str | None) -> None:
         if self._signer is not None:
@@ -237,6 +242,7 @@ class Composer:
                 values = self._row_values(to, fields, message_id, date)
             head = self._head if isinstance(self._head, bytes) else self._head(values)
             parts = [head]
+            author = self.author or self._find_author(values)
             pieces, needs_dot_stuffing = self._pieces(values) if self._converting else (self._body, self._dotted)
             needs_dot_stuffing = needs_dot_stuffing or has_leading_dots(head)
             eight_bit = self._eight_bit  # only an attached message is; whatever else is in a body is encoded
@@ -250,7 +256,7 @@ class Composer:
         except RecipientError as error:
             raise RecipientError(error.reason, row) from error
         except MessageError as error:
-            raise RecipientError(f"{error}{_name_column(error, fields)}", row) from error
+            raise RecipientError(f"{error}{headers.name_column(error, fields)}", row) from error
         except (AttributeError, TypeError):  # the types are checked here, since most messages have the right ones
             _check_arguments(to, fields, message_id, date)
             raise
@@ -261,8 +267,53 @@ class Composer:
             content = self._smime_signer.sign_content(content)
         if self._signer is not None:  # after S/MIME, which changes the body
             content = self._signer.sign_content(content, date)
-        reverse_path = self.author if self._return_path is None else self._return_path.address_for(message_id)
+        reverse_path = author if self._return_path is None else self._return_path.address_for(message_id)
         return Message(Envelope(reverse_path, (to,)), content, is_draft)
+
+    def compose_copy(
+        self,
+        to: Mailbox,
+        fields: Mapping[str, str],
+        *,
+        recipient: Mailbox,
+        token: str,
+        message_id: str,
+        date: datetime,
+        row: int | None = None,
+    ) -> Message:
+        """Return the message of a row for somebody in Cc or Bcc: the same one, in an envelope for `recipient`.
+
+        The links for unsubscribing are those of `recipient`, so that nobody unsubscribes the one in To.
+
+        Args:
+            to, fields, date, row: as of `compose`.
+            token: in the return path, to tell the bounces of a row's recipients apart.
+            message_id: of the message to the one in To.
+        Raises:
+            RecipientError: as `compose` does.
+        """
+        values = self._row_values(to, fields, message_id, date, recipient)
+        self._rendered = to, fields, values
+        message = self.compose(to, fields, message_id=message_id, date=date, row=row)
+        sender = message.envelope.reverse_path if self._return_path is None else self._return_path.address_for(token)
+        return Message(Envelope(sender, (recipient,)), message.content)
+
+    def list_copies(
+        self, to: Mailbox, fields: Mapping[str, str], key: Callable[[Mailbox], str] = attrgetter("key")
+    ) -> Sequence[tuple[str, Mailbox]]:
+        """Return `cc` or `bcc`, and the mailbox, of everyone beside `to` who gets the message of a row, each once.
+
+        Args:
+            key: of a mailbox, equal for the same person.
+        Raises:
+            RecipientError: an address is not valid; the reason names the key.
+        """
+        values = RowValues(to, fields, None, None, self._names, self._list_rows(fields))
+        return [] if self._copies is None else self._copies.list_mailboxes(values, key)
+
+    def find_author(self, to: Mailbox, fields: Mapping[str, str]) -> Mailbox:
+        """Return the mailbox in From of a row's message. Raises RecipientError: it is not valid."""
+        return self.author or self._find_author(RowValues(to, fields, None, None, self._names, self._list_rows(fields)))
 
     def pending_conversion(self, to: Mailbox, fields: Mapping[str, str]) -> Callable[[], None] | None:
         """Return the conversion that `compose` would have to do first for this row; None if there is none.
@@ -295,11 +346,17 @@ class Composer:
         return pieces, is_dotted
 
     def _row_values(
-        self, to: Mailbox, fields: Mapping[str, str], message_id: str | None, date: datetime | None
+        self,
+        to: Mailbox,
+        fields: Mapping[str, str],
+        message_id: str | None,
+        date: datetime | None,
+        reader: Mailbox | None = None,
     ) -> RowValues:
+        rows = self._list_rows(fields)
         if self._unsubscribe is not None:
-            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(to)}
-        return RowValues(to, fields, message_id, date, self._names)
+            fields = {**fields, UNSUBSCRIBE_URL_VARIABLE: self._unsubscribe.url_for(reader or to)}
+        return RowValues(to, fields, message_id, date, self._names, rows, reader)
 
 
 def _convert(pending: Sequence[Callable[[], object]]) -> None:
@@ -317,14 +374,6 @@ def _check_arguments(to: object, fields: Mapping[str, str], message_id: object, 
         check_type(f"fields[{column!r}]", value, str)
 
 
-def _name_column(error: BaseException | None, fields: Mapping[str, str]) -> str:
-    """Return a note that names the column with the character that an error is about."""
-    while error is not None and not isinstance(error, UnencodableCharacter):
-        error = error.__cause__
-    columns = [] if error is None else [column for column, value in fields.items() if error.character in value]
-    return f" (look at the column “{columns[0]}”)" if columns else ""
-
-
 _CID_REFERENCE = re.compile(  # in HTML, and as ![…](cid:…) in Markdown
     r"""(?:(?:\b(?:src|background|href)\s*=|\burl\()\s*["']?|\]\(\s*<?)cid:([^"'\s<>(){}]+)""", re.IGNORECASE
 )
@@ -332,8 +381,8 @@ _CID_REFERENCE = re.compile(  # in HTML, and as ![…](cid:…) in Markdown
 
 _TYPES: dict[str, tuple[type | None, ...]] = {  # of the fields of a Template
     **dict.fromkeys(("from_", "subject", "text_name", "html_name"), (str,)),
-    **dict.fromkeys(("text", "html", "reply_to", "to_name", "return_path"), (str, None)),
-    "attachments": (Sequence,),
+    **dict.fromkeys(("text", "html", "reply_to", "to_name", "cc", "bcc", "return_path"), (str, None)),
+    **dict.fromkeys(("attachments", "delimiters"), (Sequence,)),
     "inline": (Mapping,),
     "headers": (Mapping,),
     "unsubscribe": (Unsubscribe, None),
@@ -349,7 +398,7 @@ class Template:
     it (`{{ E_Mail_Address }}`), and always by `{{ row["E-Mail Address"] }}`.
 
     Attributes:
-        from_: `Name <address>`; the name may be a template.
+        from_: `Name <address>`; both may be templates.
         subject: one line.
         text: the plain text, `html` the HTML, in which cells are escaped; at least one of them.
         text_name: the file that a TemplateError names.
@@ -358,11 +407,14 @@ class Template:
         attachments: files for all recipients, or paths that differ from row to row.
         inline: images by the name with which the HTML shows them: `<img src="cid:name">`.
         headers: further header fields; the values are templates.
-        reply_to: `Name <address>`, both may be templates; or a list without templates.
+        reply_to: `Name <address>`, or several with commas between them; all may be templates.
         to_name: the display name in To, a template; by default To has the address only.
+        cc, bcc: further recipients, as in `reply_to`; nobody where the cell is blank. See `Composer.list_copies`.
         unsubscribe: settings for List-Unsubscribe and `{{ unsubscribe_url }}`.
         return_path: the address for bounces, with `{{ token }}` for one address a message; by default the author's.
         loader: returns the source of a file that a template includes, see `TemplateEnvironment`.
+        delimiters: the marks round values in all templates, such as `("<<", ">>")`; then `<% %>` are those of
+            statements and `<# #>` those of comments. By default those of Jinja2.
     """
 
     from_: str
@@ -378,18 +430,23 @@ class Template:
     headers: Mapping[str, str] = field(default_factory=dict)
     reply_to: str | None = None
     to_name: str | None = None
+    cc: str | None = None
+    bcc: str | None = None
     unsubscribe: Unsubscribe | None = None
     return_path: str | None = None
     loader: TemplateLoader | None = None
+    delimiters: Sequence[str] = ()
 
     def compile(
         self,
         columns: Iterable[str],
         *,
         read: AttachmentReader | None = None,
+        find: AttachmentFinder | None = None,
         signer: Signer | None = None,
         smime_signer: SmimeSigner | None = None,
         aliases: Mapping[str, str] | None = None,
+        has_rows: bool = False,
     ) -> Composer:
         """Return a composer: everything that does not depend on the recipient is done once, here.
 
@@ -398,9 +455,12 @@ class Template:
                 error.
             read: returns the content of an attachment by its path; called once for a path that is the same for all,
                 otherwise for each message. Raises OSError.
+            find: returns the paths that `*` and `?` in a path stand for, and those that are nearly a given one; without
+                it a path is taken as it is.
             signer: signs every message with DKIM, dated as the message is; use one signer for one template.
             smime_signer: signs every body with S/MIME, before the signer.
             aliases: further names of columns: `{"name": "Full name"}`.
+            has_rows: templates may use `rows`, all rows of the recipient's mailbox, which a campaign groups.
         Raises:
             TemplateError: with the file, the line and the name.
         """
@@ -417,27 +477,55 @@ class Template:
         check_type("aliases", aliases, Mapping, None)
         check_type("signer", signer, Signer, None)
         check_type("smime_signer", smime_signer, SmimeSigner, None)
-        known = build_columns(columns, aliases or {}, unsubscribes=self.unsubscribe is not None)
-        plain = TemplateEnvironment(autoescape=False, load=self.loader)
-        author, head = self._head(HeaderFields(known, plain))
+        known = build_columns(
+            columns,
+            aliases or {},
+            unsubscribes=self.unsubscribe is not None,
+            delimiters=self.delimiters,
+            has_rows=has_rows,
+        )
+        plain = known.environment(autoescape=False, load=self.loader)
+        fields = HeaderFields(known, plain)
+        copies = fields.copies(self.cc, self.bcc)
+        author, head = self._head(fields, copies)
         with as_template_error("return_path"):
             returns = None if self.return_path is None else ReturnPath(self.return_path)
-        body = self._body(known, plain, read)
+        body = self._body(known, plain, read, find)
         files = (*self.attachments, *self.inline.values())
-        reads = any(isinstance(file, AttachmentPattern) and _is_template(file.path) for file in files)
-        used = frozenset(known.used)
-        return Composer(author, head, body, known.names, signer, smime_signer, self.unsubscribe, returns, reads, used)
+        reads = any(isinstance(file, AttachmentPattern) and known.delimiters.are_in(file.path) for file in files)
+        return Composer(
+            author,
+            head,
+            body,
+            known.names,
+            signer,
+            smime_signer,
+            self.unsubscribe,
+            returns,
+            reads,
+            frozenset(known.used),
+            known.formats,
+            copies,
+            has_rows,
+        )
 
-    def _head(self, fields: HeaderFields) -> tuple[Mailbox, list[Piece]]:
-        """Return the author's mailbox, and the fields before those of the body."""
-        author, from_ = fields.author(self.from_)
+    def _head(self, fields: HeaderFields, copies: Copies | None) -> tuple[Mailbox | AddressList, list[Piece]]:
+        """Return the author's mailbox, or its template, and the fields before those of the body."""
+        author: Mailbox | AddressList
+        if fields.is_template(split_name_and_address(self.from_)[1]):
+            author = fields.addresses("from", self.from_)
+            from_ = author.format("From")
+        else:
+            author, from_ = fields.author(self.from_)
         head: list[Piece] = [fields.date(), from_, fields.recipient(self.to_name)]
+        if copies is not None and copies.cc is not None:
+            head.append(copies.cc.format("Cc"))
         if self.reply_to is not None:
             head.append(fields.reply_to(self.reply_to))
         head.append(fields.text("Subject", self.subject))
         head.append(lambda values: b"" if values.message_id is None else headers.format_message_id(values.message_id))
         if (unsubscribe := self.unsubscribe) is not None:
-            head.append(lambda values: unsubscribe.fields(values.to))
+            head.append(lambda values: unsubscribe.fields(values.reader or values.to))
         with as_template_error("headers"):
             headers.check_extra_headers(self.headers)
         for name, source in self.headers.items():
@@ -448,16 +536,37 @@ class Template:
         head.append(b"MIME-Version: 1.0\r\n")
         return author, head
 
-    def _body(self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None) -> mime.Entity:
+    def _body(
+        self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None, find: AttachmentFinder | None
+    ) -> mime.Entity:
         text, html = self._text("plain", columns), self._text("html", columns)
         with as_template_error("inline"):
             images = [
-                build_attachment_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
+                build_file_part(image, columns, plain, read, partial(mime.encode_inline_image, cid))
                 for cid, image in self.inline.items()
             ]
-        files = [build_attachment_part(wanted, columns, plain, read) for wanted in self.attachments]
+        files = self._attachments(columns, plain, read, find)
         seed = "\0".join((self.from_, self.subject, self.text or "", self.html or ""))
         return mime.build_body(text, html, images, files, seed.encode("utf-8", "replace"))
+
+    def _attachments(
+        self, columns: Columns, plain: TemplateEnvironment, read: AttachmentReader | None, find: AttachmentFinder | None
+    ) -> list[mime.AttachedFiles]:
+        """Return the parts of each attachment, which may be none or several for a row."""
+        made: list[mime.AttachedFiles] = []
+        for wanted in self.attachments:
+            if isinstance(wanted, Attachment):
+                made.append([encode_attachment(wanted)])
+                continue
+            from asyncsmtp.mail.templates.attached_files import FilePattern  # late: most campaigns have no such files
+
+            pattern = FilePattern(wanted, columns, plain, read, find)
+            if pattern.is_constant:
+                with as_template_error(wanted.path):
+                    made.append([encode_attachment(file) for file in pattern.read(None)])
+            else:
+                made.append(pattern.encode)
+        return made
 
     def __post_init__(self) -> None:
         for parameter, kinds in _TYPES.items():
@@ -480,7 +589,7 @@ class Template:
             self._check_images(source)
         if conversion is not None:
             return conversion.compile(subtype, source, file, columns, self.loader)
-        text = split_slots(source, file, columns, TemplateEnvironment(autoescape=is_html, load=self.loader))
+        text = split_slots(source, file, columns, columns.environment(autoescape=is_html, load=self.loader))
         with as_template_error(file):
             return text_part(subtype, text, file)
 

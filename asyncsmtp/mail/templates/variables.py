@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import cast
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
@@ -15,8 +16,11 @@ from jinja2.meta import find_undeclared_variables
 
 from asyncsmtp.errors import MessageError, RecipientError, SMTPError, TemplateError
 from asyncsmtp.mail.list_unsubscribe import UNSUBSCRIBE_URL_VARIABLE
-from asyncsmtp.mail.templates.environment import TemplateEnvironment
+from asyncsmtp.mail.templates.environment import DELIMITERS, Delimiters, TemplateEnvironment, TemplateLoader
 from asyncsmtp.protocol.replies import safe_text
+
+if TYPE_CHECKING:
+    from asyncsmtp.mail.templates.column_formats import ColumnFormats
 
 __all__ = [
     "Columns",
@@ -28,13 +32,21 @@ __all__ = [
     "is_row_dependent",
     "is_variable_name",
     "parse",
+    "split_name_and_address",
     "suggest_spelling",
 ]
 
 ROW_VARIABLE = "row"  # the variable with all columns, whatever their names
+ROWS_VARIABLE = "rows"  # the variable with all rows of a mailbox, in a campaign that groups them
 _RESERVED = frozenset({ROW_VARIABLE, "self", "super", "loop", "caller", "varargs", "kwargs", "true", "false", "none"})
 _NOT_IN_NAME = re.compile(r"\W+")
-_WRITTEN = re.compile(r"\{\{-?\s*([^{}|()\[\]\"']{1,200}?)\s*(?:\|[^{}]{0,200})?-?\}\}")  # with nothing but a name
+
+
+@cache
+def _written_names(delimiters: Delimiters) -> re.Pattern[str]:
+    """Return a pattern for what stands between the marks of a value, if it is nothing but a name."""
+    start, end = map(re.escape, delimiters.value)
+    return re.compile(rf"{start}-?\s*([^{{}}|()\[\]\"'\n]{{1,200}}?)\s*(?:\|[^{{}}\n]{{0,200}}?)?-?{end}")
 
 
 class Columns:
@@ -44,13 +56,26 @@ class Columns:
 
     Args:
         aliases: further identifiers of columns; such a name belongs to no other column.
+        delimiters: the marks round names in the templates.
     Attributes:
+        formats: the dates and amounts among the columns, as checked templates use them; None if they use none.
         names: identifier to column.
+        variables: further names that a template may use: `row`, and with `has_rows` also `rows`.
         used: the columns that checked templates name; all of them where one uses `row` in another way than
             `row["…"]`.
     """
 
-    def __init__(self, columns: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        aliases: Mapping[str, str] | None = None,
+        delimiters: Delimiters = DELIMITERS,
+        *,
+        has_rows: bool = False,
+    ) -> None:
+        self.variables = frozenset({ROW_VARIABLE, ROWS_VARIABLE} if has_rows else {ROW_VARIABLE})
+        self.delimiters = delimiters
+        self.formats: ColumnFormats | None = None
         self._columns = frozenset(columns)
         self.names: Mapping[str, str] = _make_identifiers(columns) | dict(aliases or {})
         self.used: set[str] = set()
@@ -58,11 +83,16 @@ class Columns:
     def __contains__(self, column: object) -> bool:
         return column in self._columns
 
+    def environment(self, *, autoescape: bool, load: TemplateLoader | None) -> TemplateEnvironment:
+        """Return an environment for templates over these columns."""
+        return TemplateEnvironment(autoescape=autoescape, load=load, columns=self, delimiters=self.delimiters)
+
     def advice(self, unknown: str) -> str:
         """Return advice for an unknown name: the nearest name, or all of them if there are few."""
         same = [name for name in self.names if re.fullmatch(rf"{re.escape(unknown)}_column_[0-9]+", name)]
         if len(same) > 1:
-            return f"{len(same)} columns have that name: rename them, or write {' or '.join(map(_in_braces, same))}"
+            written = " or ".join(map(self.delimiters.write, same))
+            return f"{len(same)} columns have that name: rename them, or write {written}"
         known = {name.lower(): name for name in (*self._columns, *self.names)}
         if near := get_close_matches(unknown.lower(), known, n=1):
             return f"did you mean “{self._spell(known[near[0]])}”?"
@@ -74,7 +104,7 @@ class Columns:
     def find_misspelt(self, source: str) -> tuple[int, str, str] | None:
         """Return the line of the first `{{ First Name }}` that is a column, what is written, and how to write it."""
         spelled = {_fold(column): column for column in self._columns}
-        for found in _WRITTEN.finditer(source):
+        for found in _written_names(self.delimiters).finditer(source):
             column = spelled.get(_fold(found[1]))
             if column is not None and not found[1].isidentifier():
                 return source.count("\n", 0, found.start()) + 1, found[1], self._spell(column)
@@ -88,6 +118,43 @@ class Columns:
         if ROW_VARIABLE in undeclared:
             mentions = sum(node.name == ROW_VARIABLE for node in tree.find_all(nodes.Name))
             self.used |= self._columns if mentions != len(keyed) else set()
+        if ROWS_VARIABLE in undeclared & self.variables:
+            self._add_used_in_rows(tree)
+
+    def _add_used_in_rows(self, tree: nodes.Template) -> None:
+        """Note the columns named in `{% for child in rows %}`; all of them where `rows` is used in another way."""
+        mentions = sum(node.name == ROWS_VARIABLE for node in tree.find_all(nodes.Name))
+        for counted in tree.find_all(nodes.Filter):  # rows|length
+            if counted.name in ("count", "length") and isinstance(counted.node, nodes.Name):
+                mentions -= counted.node.name == ROWS_VARIABLE
+        for loop in tree.find_all(nodes.For):
+            target, source = loop.target, loop.iter
+            if not (isinstance(target, nodes.Name) and isinstance(source, nodes.Name) and source.name == ROWS_VARIABLE):
+                continue
+            keyed = [key for node in loop.find_all((nodes.Getitem, nodes.Getattr)) if (key := _key(node, target.name))]
+            names = sum(node.name == target.name for node in loop.find_all(nodes.Name))
+            known = [self._get_column(key) for key in keyed]
+            if names == len(keyed) + 1 and None not in known:
+                mentions -= 1
+                self.used.update(column for column in known if column is not None)
+        self.used |= self._columns if mentions else set()
+
+    def _get_column(self, name: str) -> str | None:
+        return name if name in self._columns else self.names.get(name)
+
+    def find_unknown_in_rows(self, tree: nodes.Template) -> tuple[nodes.Node, str] | None:
+        """Return the first `child.nmae` in `{% for child in rows %}` that is no column, with its name."""
+        if ROWS_VARIABLE not in self.variables:
+            return None
+        for loop in tree.find_all(nodes.For):
+            target, source = loop.target, loop.iter
+            if isinstance(target, nodes.Name) and isinstance(source, nodes.Name) and source.name == ROWS_VARIABLE:
+                for node in loop.find_all((nodes.Getitem, nodes.Getattr)):
+                    key = _key(node, target.name)
+                    is_method = isinstance(node, nodes.Getattr) and key in _ROW_METHODS
+                    if key is not None and self._get_column(key) is None and not is_method:
+                        return node, key
+        return None
 
     def _spell(self, column: str) -> str:
         if column in self.names:
@@ -99,18 +166,25 @@ def _fold(name: str) -> str:
     return "".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
-def _in_braces(name: str) -> str:
-    return f"{{{{ {name} }}}}"
+def build_columns(
+    columns: Sequence[str],
+    aliases: Mapping[str, str],
+    *,
+    unsubscribes: bool,
+    delimiters: Sequence[str] = (),
+    has_rows: bool = False,
+) -> Columns:
+    """Return the columns, with `unsubscribe_url` and `rows` if they exist.
 
-
-def build_columns(columns: Sequence[str], aliases: Mapping[str, str], *, unsubscribes: bool) -> Columns:
-    """Return the columns, and `unsubscribe_url` if there is one. Raises TemplateError: a column has that name."""
-    if not unsubscribes:
-        return Columns(columns, aliases)
-    if UNSUBSCRIBE_URL_VARIABLE in columns or UNSUBSCRIBE_URL_VARIABLE in aliases:
-        why = f"the recipients have a column “{UNSUBSCRIBE_URL_VARIABLE}” of their own: rename it"
-        raise TemplateError(why, "header")
-    return Columns((*columns, UNSUBSCRIBE_URL_VARIABLE), aliases)
+    Raises:
+        TemplateError: a column has such a name.
+    """
+    marks = Delimiters.parse(delimiters) if delimiters else DELIMITERS
+    for name, is_ours in ((UNSUBSCRIBE_URL_VARIABLE, unsubscribes), (ROWS_VARIABLE, has_rows)):
+        if is_ours and (name in columns or name in aliases):
+            raise TemplateError(f"the recipients have a column “{name}” of their own: rename it", "header")
+    shown = (*columns, UNSUBSCRIBE_URL_VARIABLE) if unsubscribes else columns
+    return Columns(shown, aliases, marks, has_rows=has_rows)
 
 
 def is_variable_name(name: str) -> bool:
@@ -172,14 +246,83 @@ def suggest_spelling(source: str, file: str, columns: Columns) -> Iterator[None]
         if found is None:
             raise
         line, written, name = found
-        why = f"“{safe_text(written, 60)}” is not a name of a template: write {_in_braces(name)}"
+        why = f"“{safe_text(written, 60)}” is not a name of a template: write {columns.delimiters.write(name)}"
         raise TemplateError(why, file, line, written) from error
 
 
 def parse(source: str, file: str, environment: TemplateEnvironment) -> nodes.Template:
-    """Return the syntax tree; raise TemplateError for a syntax error."""
-    with convert_syntax_errors(file):
-        return environment.parse(source, name=file, filename=file)
+    """Return the syntax tree; raise TemplateError for a syntax error, also for a style sheet that looks like one."""
+    try:
+        with convert_syntax_errors(file):
+            tree = environment.parse(source, name=file, filename=file)
+    except TemplateError as error:
+        if (found := _find_foreign_tag(source)) is not None:
+            raise TemplateError(found[1], file, found[0], error.field) from error
+        place = _find_in_style_sheet(source, environment)
+        if place is None and "comment" in error.why:
+            begin = re.search(rf"{re.escape(environment.comment_start_string)}(?=[\w-])", source)
+            place = begin and begin.start()
+        if place is None:
+            raise
+        raise _style_sheet_error(source, file, place, f"{error.why}: ") from error
+    if environment.comment_start_string in source:
+        place = _find_in_style_sheet(source, environment, is_valid=True)
+        if place is not None:
+            raise _style_sheet_error(source, file, place, "")  # what follows it would be left out as a comment
+    return tree
+
+
+_STYLE_SHEET = re.compile(r"<(?:mj-)?style\b[^>]*>(.*?)(?:</(?:mj-)?style|\Z)", re.IGNORECASE | re.DOTALL)
+_FOREIGN_TAGS = (
+    (re.compile(r"\{\{\{\s*([\w.]+)\s*\}\}\}"), "write {{{{ {} }}}}"),
+    (re.compile(r"\{\{\s*[#^]\s*(?:if|unless|each|with)?\s*([\w.]*)"), "write {{% if {} %}} or {{% for … in {} %}}"),
+    (re.compile(r"\{\{\s*/\s*(\w+)"), "write {{% endif %}} or {{% endfor %}}"),
+)
+
+
+def _find_foreign_tag(source: str) -> tuple[int, str] | None:
+    """Return the line of the first tag of Handlebars or Mustache, and what to write instead."""
+    for pattern, advice in _FOREIGN_TAGS:
+        if found := pattern.search(source):
+            why = f"“{safe_text(found[0], 60)}” is a tag of another program: {advice.format(found[1], found[1])}"
+            return source.count("\n", 0, found.start()) + 1, why
+    return None
+
+
+def _find_in_style_sheet(source: str, environment: TemplateEnvironment, *, is_valid: bool = False) -> int | None:
+    """Return the place in a style sheet where a rule looks like the beginning of a tag, such as `{#main{`.
+
+    Args:
+        is_valid: the template has no syntax error: only what looks like a comment and is a rule counts.
+    """
+    start, end = re.escape(environment.block_start_string), re.escape(environment.block_end_string)
+    raw = re.compile(rf"{start}[-+]?\s*raw\s*-?{end}.*?{start}[-+]?\s*endraw", re.DOTALL)
+    source = raw.sub(lambda found: " " * len(found[0]), source)
+    rule = re.compile(rf"{re.escape(environment.comment_start_string)}[\w-]+[^{{}}]*\{{")
+    tags = (
+        (environment.comment_start_string, environment.comment_end_string),
+        (environment.variable_start_string, environment.variable_end_string),
+        (environment.block_start_string, environment.block_end_string),
+    )
+    for sheet in _STYLE_SHEET.finditer(source):
+        if found := rule.search(sheet[1]):
+            return sheet.start(1) + found.start()
+        for start, end in () if is_valid else tags:
+            for begin in re.finditer(re.escape(start), sheet[1]):
+                if not re.match(rf"[^{{}}]*?{re.escape(end)}", sheet[1][begin.end() :]):
+                    return sheet.start(1) + begin.start()
+    return None
+
+
+def _style_sheet_error(source: str, file: str, place: int, why: str) -> TemplateError:
+    line = source.count("\n", 0, place) + 1
+    begin = max(source.rfind("\n", 0, place) + 1, place - 20)
+    excerpt = safe_text(source[begin : place + 30].partition("\n")[0].strip(), 60)
+    advice = (
+        "write {% raw %} before it and {% endraw %} behind it, a blank between the two characters, "
+        'or other marks for the whole campaign: [template] delimiters = ["<<", ">>"]'
+    )
+    return TemplateError(f"{why}“{excerpt}” in a style sheet begins a tag of the template: {advice}", file, line)
 
 
 def find_column(node: nodes.Node, columns: Columns) -> str | None:
@@ -265,7 +408,7 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
     with convert_syntax_errors(file):
         undeclared = find_undeclared_variables(tree)
     columns.add_used(tree, undeclared)
-    unknown = undeclared - columns.names.keys() - defined - {ROW_VARIABLE}
+    unknown = undeclared - columns.names.keys() - defined - columns.variables
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
             why = f"“{name.name}” is not a column: {columns.advice(name.name)}"
@@ -274,6 +417,10 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
         key = _row_key(node)
         if key is not None and key not in columns and not (isinstance(node, nodes.Getattr) and key in _ROW_METHODS):
             raise TemplateError(f"“{key}” is not a column: {columns.advice(key)}", file, node.lineno, key)
+    if found := columns.find_unknown_in_rows(tree):
+        raise TemplateError(
+            f"“{found[1]}” is not a column: {columns.advice(found[1])}", file, found[0].lineno, found[1]
+        )
     for output in tree.find_all(nodes.Output):
         for shown in output.nodes:
             if isinstance(shown, nodes.Name) and shown.name == ROW_VARIABLE and ROW_VARIABLE in undeclared:
@@ -283,10 +430,25 @@ def _check_file(tree: nodes.Template, file: str, columns: Columns, defined: set[
 
 def _row_key(node: nodes.Node) -> str | None:
     """Return `x` of `row["x"]` and `row.x`; None for anything else."""
+    return _key(node, ROW_VARIABLE)
+
+
+def _key(node: nodes.Node, variable: str) -> str | None:
     if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
         return None
-    if node.node.name != ROW_VARIABLE:
+    if node.node.name != variable:
         return None
     if isinstance(node, nodes.Getattr):
         return node.attr
     return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
+
+
+def split_name_and_address(source: str) -> tuple[str, str]:
+    """Return the display name, without quotation marks around it, and the address."""
+    source = source.strip()
+    if not source.endswith(">"):
+        return "", source
+    name, _, address = source[:-1].rpartition("<")
+    name = name.strip()
+    quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
+    return name[1:-1] if quoted else name, address

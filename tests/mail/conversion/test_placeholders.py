@@ -123,6 +123,15 @@ def test_markdown_in_html_and_html_in_markdown_are_each_converted() -> None:
     assert composed(rows, to_html=MARKDOWN, files=FILES, a="uv")["html"].count("<tr>") == 3
 
 
+def test_markdown_that_only_shows_files_is_the_page_of_those() -> None:
+    """One that has a text of its own is put into a page."""
+    files = {"page.html": "<html><body>{{ a }}</body></html>"}
+    only = composed("\n{% include 'page.html' %}\n", to_html=MARKDOWN, files=files, a="*A*")["html"]
+    assert only.strip() == "<html><body>*A*</body></html>"
+    both = composed("Hi\n\n{% include 'page.html' %}", to_html=MARKDOWN, files=files, a="*A*")["html"]
+    assert both.count("<html") == 2
+
+
 def test_all_that_is_loaded_is_known() -> None:
     source = "{% extends 'child' %}{% from 'foot' import x %}{# {% include 'sets' %} #}"
     sandbox = TemplateEnvironment(autoescape=True, load=FILES.__getitem__)
