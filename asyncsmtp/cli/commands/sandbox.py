@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncsmtp.cli.command_line import format_command
-from asyncsmtp.cli.options import option
+from asyncsmtp.cli.options import open_option, option
 from asyncsmtp.cli.output import console
+from asyncsmtp.cli.output.browser import open_in_browser
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from asyncsmtp.client.config.relay import Relay
 
-__all__ = ["command", "print_mails", "run_sandbox"]
+__all__ = ["command", "print_mails", "run_sandbox", "show_mailbox"]
 
 _EPILOG = """\b
 Example:
@@ -41,19 +42,25 @@ Example:
 @option(
     "--show", "number", type=click.IntRange(1), is_flag=False, flag_value=1, metavar="[N]", help="Print the last N."
 )
-def command(port: int, maildir: Path, number: int | None) -> ExitCode:
+@option("--web", is_flag=True, help="Show the mails in the browser, as they arrive.")
+@option(
+    "--web-port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Of the page; any free one otherwise."
+)
+@open_option
+def command(port: int, maildir: Path, number: int | None, web: bool, web_port: int, opens: bool) -> ExitCode:
     """Run a relay on this machine that keeps what it gets.
 
     It listens on 127.0.0.1 until Ctrl-C; nothing it gets is passed on. With
-    --show it does not run, but prints what arrived.
+    --show it does not run, but prints what arrived. With --web the mails can be
+    looked at in a browser, and by programs as JSON.
     """
     if number is not None:
         print_mails(maildir, number)
         return ExitCode.ACCEPTED
-    return asyncio.run(_serve(port, maildir))
+    return asyncio.run(_serve(port, maildir, web_port if web or opens else None, opens=opens))
 
 
-async def _serve(port: int, maildir: Path) -> ExitCode:
+async def _serve(port: int, maildir: Path, web_port: int | None, *, opens: bool) -> ExitCode:
     from asyncsmtp.cli.controls import handle_signals
     from asyncsmtp.testing.relay import Sandbox
 
@@ -68,6 +75,8 @@ async def _serve(port: int, maildir: Path) -> ExitCode:
         with handle_signals(over.set, over.set, "ending"):
             console.print_result(box.url)
             console.print_info(f"  the mails are kept in {maildir}; Ctrl-C ends it")
+            if web_port is not None:
+                await stack.enter_async_context(show_mailbox(maildir, "sandbox", web_port, opens=opens))
             await over.wait()
     console.print_info(f"kept {console.pluralize(box.count, 'mail')} in {maildir}")
     console.print_steps([format_command("sandbox", "--maildir", maildir, "--show")])
@@ -77,6 +86,30 @@ async def _serve(port: int, maildir: Path) -> ExitCode:
 def _why(error: OSError) -> str:
     """Return the reason in the system's words; asyncio's own name the address once more."""
     return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+@asynccontextmanager
+async def show_mailbox(maildir: Path, name: str, port: int = 0, *, opens: bool) -> AsyncIterator[None]:
+    """Serve the mails of a Maildir to a browser until the block ends, and print the address.
+
+    Raises:
+        CommandError: the port cannot be used. MissingDependency: the extra `web` is not installed.
+    """
+    from asyncsmtp.web.local_app import require_web, serve_locally
+
+    require_web()
+    from asyncsmtp.web.mailbox import make_mailbox_app
+
+    async with AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(serve_locally(make_mailbox_app(maildir, name), port))
+        except OSError as error:
+            advice = "end what listens there, or leave out --web-port"
+            raise CommandError(f"port {port} of 127.0.0.1 cannot be used: {_why(error)}", advice) from error
+        console.print_info(f"  look at them: {url}", always=True)
+        if opens:
+            await asyncio.to_thread(open_in_browser, url)
+        yield
 
 
 @asynccontextmanager
