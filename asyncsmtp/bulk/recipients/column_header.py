@@ -6,14 +6,14 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from asyncsmtp.bulk.recipients.csv_format import Record, RecordReader, RecordSource
 from asyncsmtp.bulk.recipients.recipient import parse_address_cell
-from asyncsmtp.errors import RecipientError
+from asyncsmtp.errors import ConfigError, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "ColumnHeader",
     "detect_delimiter",
     "find_column",
+    "is_called_email",
+    "match_columns",
     "parse_columns",
     "read_header",
 ]
@@ -57,6 +59,7 @@ class ColumnHeader:
         encoding: the encoding, if it was guessed and is not UTF-8: tell the user; "" otherwise.
         skipped_lines: the number of lines above the header that are not read.
         found_line: the line of the header, if it was found below a title: tell the user; 0 otherwise.
+        sheet: the sheet, if it was chosen among those of a workbook: tell the user; "" otherwise.
     """
 
     columns: tuple[str, ...]
@@ -66,6 +69,7 @@ class ColumnHeader:
     encoding: str = ""
     skipped_lines: int = 0
     found_line: int = 0
+    sheet: str = ""
 
 
 def read_header(
@@ -114,13 +118,13 @@ def read_header(
         for skipped in range(first + 1, len(lines)):
             with suppress(RecipientError):
                 found = read_below(skipped)
-                is_sure = len(found.columns) > 1 or _is_called_email(found.columns[0])
+                is_sure = len(found.columns) > 1 or is_called_email(found.columns[0])
                 if is_sure and all(_is_title(line, found.delimiter) for line in lines[first:skipped]):
                     return replace(found, skipped_lines=found.found_line - 1)
                 break
         else:
             raise
-        if not _is_called_email(found.email):
+        if not is_called_email(found.email):
             raise
         what = f"{name}: line {skipped + 1} may have the names of the columns"
         raise RecipientError(f"{what}: if it has, set skip_lines= to {skipped}") from None
@@ -229,9 +233,29 @@ def find_column(name: str, columns: Sequence[str], wanted: str) -> str:
     raise RecipientError(f"{name} has no column {_quote(wanted)}{_nearest(wanted, columns)}; it has {_all(columns)}")
 
 
+def match_columns(name: str, columns: Sequence[str], wanted: Sequence[str]) -> Mapping[str, str]:
+    """Match columns that differ from the `wanted` ones in case and spaces; return the wanted spelling of each.
+
+    Raises:
+        ConfigError: the file `name` lacks some of them.
+    """
+    free, missing = [column for column in columns if column not in wanted], []
+    names: dict[str, str] = {}
+    for each in wanted:
+        try:
+            if each not in columns and names.setdefault(find_column(name, free, each), each) != each:
+                missing.append(each)
+        except RecipientError:
+            missing.append(each)
+    if missing:
+        listed = ", ".join(f"“{safe_text(each, 60)}”" for each in missing)
+        raise ConfigError(f"{name} lacks the columns {listed}", "give it the columns of the campaign's recipients")
+    return names
+
+
 def _guess_email(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return the one column that is called e-mail, or the one whose first cells are all addresses."""
-    found = [column for column in columns if _is_called_email(column)]
+    found = [column for column in columns if is_called_email(column)]
     if not found:
         found = [column for place, column in enumerate(columns) if _all_addresses(rows, place)]
     if len(found) == 1:
@@ -240,7 +264,8 @@ def _guess_email(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     raise RecipientError(f"{name}: {doubt}: name it with email_column=; it has {_all(columns)}")
 
 
-def _is_called_email(column: str) -> bool:
+def is_called_email(column: str) -> bool:
+    """Return whether a column has the name of one of addresses."""
     return re.sub(r"[\W_]", "", _COLUMN_NUMBER.sub("", column).casefold()) in _ADDRESS_NAMES
 
 

@@ -13,6 +13,7 @@ from asyncsmtp.errors import RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
+    "CELL_FAULT",
     "MAX_CELL",
     "MAX_RECORD",
     "JsonLinesReader",
@@ -72,18 +73,22 @@ def may_contain_escaped(text: str) -> bool:
     return _HINT.search(text) is not None
 
 
-def format_record(cells: Iterable[str], *, quoted: bool = False) -> str:
+def format_record(cells: Iterable[str], *, quoted: bool = False, delimiter: str = ",") -> str:
     """Return one record without its line end, which every program reads as the same cells (RFC 4180 §2).
 
     Args:
         quoted: quote every cell, and not only those that need it.
+        delimiter: one character.
     """
     text = io.StringIO()  # older writers quote a line break only where it is in their own line end
-    writer = csv.writer(text, lineterminator=_LINE_END, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+    writer = csv.writer(
+        text, delimiter=delimiter, lineterminator=_LINE_END, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    )
     writer.writerow(cells)
     return text.getvalue().removesuffix(_LINE_END)
 
 
+CELL_FAULT = "\0fault: "  # before the reason why a cell of a workbook has no value
 MAX_CELL = 128 * 1024  # characters
 MAX_RECORD = 1024 * 1024  # characters, line ends and quotes included
 
@@ -168,8 +173,10 @@ class RecordReader:
             size = len(lines[begin]) if end - begin == 1 else sum(map(len, lines[begin:end]))
             if size > MAX_CELL:
                 self._check_size(size, cells, self._line + begin)
-            if nul and not fault and any("\0" in cell for cell in cells):
+            if nul and not fault and (found := next((cell for cell in cells if "\0" in cell), "")):
                 fault = "has a NUL character: is this text? take it out, or export the file again"
+                if found.startswith(CELL_FAULT):
+                    fault = safe_text(found.removeprefix(CELL_FAULT), 300)
             if escaped:
                 cells = [unescape_formula(cell) for cell in cells]
             # the first character decides of nearly every row that it is not blank

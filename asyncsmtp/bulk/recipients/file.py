@@ -16,12 +16,16 @@ from asyncsmtp.bulk.recipients.column_header import SAMPLE, ColumnHeader, find_c
 from asyncsmtp.bulk.recipients.csv_format import JsonLinesReader, RecordReader, RecordSource
 from asyncsmtp.bulk.recipients.recipient import BELOW_TABLE, Problem, Recipient, RowRules, RowValidator, may_be_footer
 from asyncsmtp.bulk.recipients.text_encoding import UTF_8, TextDecoder, detect_encoding, normalize_encoding
-from asyncsmtp.errors import RecipientError, check_type
+from asyncsmtp.errors import InvalidArgument, RecipientError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["SUFFIXES", "RecipientFile", "hash_file"]
+__all__ = ["DUPLICATES", "SUFFIXES", "RecipientFile", "hash_file", "is_workbook"]
+
+DUPLICATES = FIRST, SEND, GROUP = "first", "send", "group"
 
 SUFFIXES = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+_NUMBERS = ".numbers"
+NAME_COLUMN = "display_name"
 _BLOCK = 256 * 1024  # bytes of one read
 _NO_DELIMITERS = '"\r\n\0'
 _MAX_FOOTER = 20  # rows below the table
@@ -38,8 +42,11 @@ class RecipientFile:
         rules: requirements beside a valid address; set them before the first batch, when the template is known.
         renames: other names for columns of the header, as rows have them; set it before the first batch.
         all_keys: each line of JSON must have every key of the first one; set it before the first batch.
+        name_column: with `repair`, the column of the name beside the address, known after the header.
+        duplicates: as given.
         digest: SHA-256 of the file as hexadecimal, known after the first whole pass. A later pass over a file that
             has changed since raises RecipientError.
+        sheet: the sheet of a workbook, known with the header; "" for its first one.
     """
 
     def __init__(
@@ -50,6 +57,10 @@ class RecipientFile:
         delimiter: str | None = None,
         encoding: str | None = None,
         skip_lines: int | None = None,
+        sheet: str | int | None = None,
+        trim: bool = True,
+        repair: bool = False,
+        duplicates: str = FIRST,
         rules: RowRules | None = None,
         block: int = _BLOCK,
     ) -> None:
@@ -60,6 +71,12 @@ class RecipientFile:
             delimiter: one character; None for the one that a first line `sep=;` names, or to detect it.
             encoding: such as cp1252; None to detect it.
             skip_lines: the number of lines above the header, such as those of a title; None to find the header.
+            sheet: of a workbook, its name, or its number among those that are shown; None to choose it.
+            trim: take blanks off both ends of each cell, but for JSON, where they are in quotes.
+            repair: repair cells that hold more than an address, see `repair`; a name beside it is the row's
+                `display_name`.
+            duplicates: what several rows of one mailbox get: "first" (the first row gets a message), "send" (each row
+                does), or "group" (one message for all of them: the first is a Recipient with `GroupedFields`).
             block: bytes of one read.
         Raises:
             RecipientError: the delimiter or the encoding is not valid.
@@ -69,6 +86,11 @@ class RecipientFile:
         check_type("delimiter", delimiter, str, None)
         check_type("encoding", encoding, str, None)
         check_type("skip_lines", skip_lines, int, None)
+        check_type("sheet", sheet, str, int, None)
+        check_type("trim", trim, bool)
+        check_type("repair", repair, bool)
+        if duplicates not in DUPLICATES:
+            raise InvalidArgument(f"duplicates={duplicates!r} must be one of {', '.join(DUPLICATES)}")
         if skip_lines is not None and skip_lines < 0:
             raise RecipientError(f"skip_lines= is {skip_lines}: give a number of lines from 0")
         if delimiter is not None and (len(delimiter) != 1 or delimiter in _NO_DELIMITERS):
@@ -79,15 +101,28 @@ class RecipientFile:
         self.renames: Mapping[str, str] = {}
         self.all_keys = False
         self.digest: str | None = None
+        self.sheet = ""
+        self._sheet = None if sheet is None else str(sheet)
+        self._detected_sheet = ""
         self._email = email
         self._delimiter = delimiter
         self._skip_lines = skip_lines
         self._encoding = None if encoding is None else normalize_encoding(encoding)
         self._json = self.path.lower().endswith((".jsonl", ".ndjson"))
-        self._workbook = self.path.lower().endswith(SUFFIXES)
+        self._workbook = is_workbook(self.path)
+        if self.path.lower().endswith(_NUMBERS):
+            advice = "export it with File > Export To as Excel or CSV, and name that file"
+            raise RecipientError(f"{self.name} is a Numbers document: {advice}")
+        if sheet is not None and not self._workbook:
+            raise RecipientError(f"{self.name} is no workbook: leave out sheet=")
         if self._workbook:
             self._delimiter, self._encoding = ",", UTF_8
+        self._trim = trim and not self._json
+        self._repair = repair
+        self.duplicates = duplicates
+        self.name_column = ""
         self._block = block
+        self._repeated: Sequence[int] | None = None
         self._header: ColumnHeader | None = None
 
     async def header(self) -> ColumnHeader:
@@ -109,12 +144,15 @@ class RecipientFile:
                 skip_lines=self._skip_lines,
             )
             guessed = "" if given is not None or self._encoding in (None, UTF_8) else str(self._encoding)
-            self._header = replace(header, encoding=guessed)
+            if self._repair:
+                self.name_column = _find_name_column(header.columns)
+            self._header = replace(header, encoding=guessed, sheet=self._detected_sheet)
         return self._header
 
     async def columns(self) -> tuple[str, ...]:
-        """Return the names of the columns, in order."""
-        return (await self.header()).columns
+        """Return the names of the columns, in order; with `repair`, that of the name beside the address too."""
+        columns = (await self.header()).columns
+        return columns if self.name_column in ("", *columns) else (*columns, self.name_column)
 
     async def find_column(self, wanted: str) -> str:
         """Return the column named `wanted`, exactly or except for case and spaces.
@@ -133,9 +171,63 @@ class RecipientFile:
         Raises:
             RecipientError: the rest cannot be trusted, or the file changed; after the batches before it.
         """
-        header = await self.header()
+        if self.duplicates != GROUP:
+            async with aclosing(self._read_all(size)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        from asyncsmtp.bulk.recipients.grouping import RowGroups, find_repeated  # late: few campaigns group
+
+        if self._repeated is None:
+            self._repeated = await find_repeated(self._read_all(size))
+        async with RowGroups(self._repeated, self.rules.expand) as groups:
+            if self._repeated:
+                await groups.read(self._read_all(size))
+            async with aclosing(self._read_all(size)) as batches:
+                async for batch in batches:
+                    yield await groups.group(batch)
+
+    async def _read_all(self, size: int) -> AsyncGenerator[Sequence[Recipient | Problem]]:
+        """Yield every row, those behind the last row of the file as well: of cells with several addresses."""
+        last, has_several = 0, False
+        async with aclosing(self._read_batches(size)) as batches:
+            async for batch in batches:
+                last = batch[-1].row
+                has_several = has_several or (self._repair and any(row.addresses for row in batch))
+                yield batch
+        if not has_several:
+            return
+        validator = await self._make_validator()
+        async with aclosing(self._read_batches(size)) as batches:  # once more: so many rows need not fit into memory
+            async for batch in batches:
+                further: list[Recipient | Problem] = []
+                for row in batch:
+                    if row.addresses:
+                        further += validator.validate_further(row, last + 1)
+                        last += len(row.addresses) - 1
+                if further:
+                    yield further
+
+    async def _make_validator(self) -> RowValidator:
+        header, repair = await self.header(), None
+        if self._repair:
+            from asyncsmtp.bulk.recipients.repair import repair_address_cell  # late: few campaigns repair
+
+            repair = repair_address_cell
         names = {column: self.renames.get(column, column) for column in header.columns}
-        validator = RowValidator(tuple(names.values()), names[header.email], self.rules)
+        return RowValidator(
+            tuple(names.values()),
+            names[header.email],
+            self.rules,
+            separate=self.duplicates == SEND,
+            trim=self._trim,
+            repair=repair,
+            name_column=self.renames.get(self.name_column, self.name_column),
+        )
+
+    async def _read_batches(self, size: int) -> AsyncGenerator[Sequence[Recipient | Problem]]:
+        """Yield the rows of the file."""
+        header, validator = await self.header(), await self._make_validator()
         csv_reader = RecordReader(self.name, header.delimiter, header.skipped_lines)
         reader: RecordSource = JsonLinesReader(self.name, all_keys=self.all_keys) if self._json else csv_reader
         width = len(header.columns)
@@ -193,7 +285,18 @@ class RecipientFile:
                 if len(data) >= SAMPLE:
                     whole = False
                     break
-        return detect_encoding(data, whole=whole) or UTF_8  # whose decoder then reports the byte that does not fit
+        if (found := detect_encoding(data, whole=whole)) is not None:
+            return found
+        from asyncsmtp.bulk.recipients import encoding_guess  # late: most files are UTF-8
+
+        if (found := await asyncio.to_thread(encoding_guess.guess_from_sample, self.name, data)) is not None:
+            return found
+        collector = encoding_guess.CellCollector()
+        async with aclosing(_blocks(self.path, self._block)) as blocks:
+            async for block in blocks:
+                await asyncio.to_thread(collector.add, block)
+        await asyncio.to_thread(collector.add, b"", final=True)
+        return await asyncio.to_thread(encoding_guess.guess_encoding, self.name, list(collector.cells))
 
     async def _texts(self, update: Callable[[bytes], None] | None = None) -> AsyncGenerator[tuple[str, bool]]:
         """Yield the file as text, piece by piece, and whether it is the last; call `update` with the bytes."""
@@ -209,9 +312,11 @@ class RecipientFile:
             return
         from asyncsmtp.bulk.recipients.spreadsheet import SheetReader  # late: start-up time
 
-        sheet = SheetReader(self.path, self.name)
+        sheet = SheetReader(self.path, self.name, self._sheet)
         try:
             while piece := await asyncio.to_thread(sheet.read):
+                self.sheet = "" if sheet.is_first else sheet.sheet
+                self._detected_sheet = sheet.sheet if sheet.detected else ""
                 yield piece, False
         finally:
             await asyncio.to_thread(sheet.close)  # the end of a large process takes a while
@@ -220,6 +325,16 @@ class RecipientFile:
     def _changed(self) -> RecipientError:
         advice = "wait until it is complete, then run the same command again"
         return RecipientError(f"{self.name} changed while it was read: {advice}")
+
+
+def is_workbook(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file has the name of a workbook."""
+    return os.fspath(path).lower().endswith(SUFFIXES)
+
+
+def _find_name_column(columns: Sequence[str]) -> str:
+    """Return `display_name`, the column for the name beside an address, as the file spells it if it has one."""
+    return next((column for column in columns if column.lower().replace(" ", "_") == NAME_COLUMN), NAME_COLUMN)
 
 
 async def hash_file(path: str | os.PathLike[str]) -> str:

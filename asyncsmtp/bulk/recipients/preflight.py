@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nsmallest
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from asyncsmtp.bulk.interfaces import ComposerProtocol, ConvertingComposer, utc_now
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader
-from asyncsmtp.bulk.recipients.file import RecipientFile
-from asyncsmtp.bulk.recipients.recipient import BELOW_TABLE, Problem, Recipient, address_key
+from asyncsmtp.bulk.recipients.file import SEND, RecipientFile
+from asyncsmtp.bulk.recipients.recipient import (
+    BELOW_TABLE,
+    GroupedRow,
+    Problem,
+    Recipient,
+    RecipientWithCopies,
+    address_key,
+)
 from asyncsmtp.errors import RecipientError
 from asyncsmtp.mail.message import Message
+from asyncsmtp.mail.mime import GroupedFields
+from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["DuplicateCounter", "PreflightReport", "run_preflight"]
+if TYPE_CHECKING:
+    from asyncsmtp.mail.templates.column_formats import ColumnFormats
+
+__all__ = ["DuplicateCounter", "PreflightReport", "Repair", "read_column_formats", "run_preflight"]
 
 _T = TypeVar("_T")
+MAX_COMPOSED = 200  # rows that are composed to learn whether the template leaves out what is no date
+SHOWN_REPAIRS = 3
+_ROWS_PER_STEP = 100  # less than two milliseconds for a few columns
 _BUCKETS = 256  # by the last byte of the hash
+_MAX_ADDRESSES = 50_000  # different ones in Cc, Bcc and From that are counted
+
+
+class Repair(NamedTuple):
+    """One repaired cell, with the addresses that it has now."""
+
+    row: int
+    line: int
+    cell: str
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +57,11 @@ class PreflightReport:
     Attributes:
         header: columns, address column (and whether it was guessed), delimiter.
         digest: SHA-256 of the file.
-        rows: records in the file, header and empty lines excluded: recipients + duplicates + problems + left_out.
+        rows: records in the file, header and empty lines excluded, and the further ones: recipients + duplicates +
+            grouped + problems + left_out.
         recipients: number of rows that would be mailed.
-        duplicates: number of rows with a mailbox of an earlier row.
+        duplicates: number of rows with a mailbox of an earlier row, which get nothing.
+        separate: number of such rows that get a message of their own. grouped: of those in the message of that row.
         repeated: of the first few of these, the row and the one it repeats.
         problems: number of rows that cannot be mailed. left_out: number of rows that are not part of the campaign.
         problem_rows: the first few of these.
@@ -42,6 +70,14 @@ class PreflightReport:
         first: the first row that would be mailed; None if there is none.
         sample: its message; None without a composer.
         footer: the rows below the table, which are among those left out.
+        copies: number of Cc and Bcc of the rows, those of duplicates included.
+        copied: of the addresses that are in Cc or Bcc of several rows, the most frequent ones: `cc` or `bcc`, the
+            address, and the number of rows.
+        authors: addresses in From where there may be several, each with its number of rows and the first of them.
+        repaired: number of rows whose address was repaired. repairs: the first few, as the file has them, with the
+            addresses of each.
+        further: number of rows for further addresses of such a cell.
+        repairable: number of problems that repair would solve; 0 where it is on.
     """
 
     header: ColumnHeader
@@ -58,6 +94,15 @@ class PreflightReport:
     sample: Message | None
     left_out: int = 0
     footer: tuple[Problem, ...] = ()
+    copies: int = 0
+    copied: tuple[tuple[str, str, int], ...] = ()
+    authors: Mapping[Mailbox, tuple[int, int]] = field(default_factory=dict, hash=False)
+    separate: int = 0
+    grouped: int = 0
+    repaired: int = 0
+    repairs: tuple[Repair, ...] = ()
+    further: int = 0
+    repairable: int = 0
 
     @property
     def clean(self) -> bool:
@@ -105,42 +150,54 @@ async def run_preflight(
         RecipientError: the file cannot be read, or it is unknown where its rows begin.
         TemplateError: the template fails on a row.
     """
-    date, duplicates = clock(), DuplicateCounter()
+    date, duplicates, addresses = clock(), DuplicateCounter(), _AddressCounter()
     problems, remarked = _FirstFew[Problem](show), _FirstFew[Recipient](show)
-    recipients = left_out = 0
+    repairs, grouped = _FirstFew[Repair](SHOWN_REPAIRS), _FirstFew[tuple[int, int]](show)
+    email = (await file.header()).email
+    email, repairs_cells = file.renames.get(email, email), bool(file.name_column)
+    recipients = left_out = further = repairable = 0
     first, sample = None, None
     footer: list[Problem] = []
     async with aclosing(file.batches()) as batches:
         async for batch in batches:
             for row in batch:
                 message = None
+                if row.repaired:
+                    repairs.add(_describe_repair(row, email))
+                    further += len(row.addresses[1:])
                 if (
                     composer is not None
                     and isinstance(row, Recipient)
-                    and (compose != 0 or not "".join(row.fields.values()).isprintable())
+                    and (compose != 0 or not _are_printable(row.fields))
                 ):
                     row, message = await _try_to_compose(composer, row, date)
                     compose = compose - 1 if compose and message is not None else compose
                 if isinstance(row, Recipient):
                     recipients += 1
                     duplicates.add(row.row, address_key(row.mailbox))
+                    if isinstance(row, RecipientWithCopies):
+                        addresses.add(row)
                     if first is None:
                         first, sample = row, message
                     if row.remark:
                         remarked.add(row)
+                elif isinstance(row, GroupedRow):
+                    grouped.add((row.row, row.first))
                 elif row.left_out:
                     left_out += 1
                     footer += [row] if row.reason == BELOW_TABLE else []
                 else:
                     problems.add(row)
+                    repairable += not repairs_cells and _is_repairable(row.fields.get(email, ""))
     repeats, repeated = await asyncio.to_thread(duplicates.count, show)
+    is_separate = file.duplicates == SEND
     return PreflightReport(
         header=await file.header(),
         digest=file.digest or "",
-        rows=recipients + problems.number + left_out,
-        recipients=recipients - repeats,
-        duplicates=repeats,
-        repeated=repeated,
+        rows=recipients + grouped.number + problems.number + left_out,
+        recipients=recipients if is_separate else recipients - repeats,
+        duplicates=0 if is_separate else repeats,
+        repeated=tuple(grouped) or repeated,
         problems=problems.number,
         problem_rows=tuple(problems),
         remarks=remarked.number,
@@ -149,7 +206,64 @@ async def run_preflight(
         sample=sample,
         left_out=left_out,
         footer=tuple(footer),
+        copies=addresses.copies,
+        copied=addresses.most_frequent(show),
+        authors=addresses.authors,
+        separate=repeats if is_separate else 0,
+        grouped=grouped.number,
+        repaired=repairs.number,
+        repairs=tuple(repairs),
+        further=further,
+        repairable=repairable,
     )
+
+
+def _are_printable(fields: Mapping[str, str]) -> bool:
+    if not "".join(fields.values()).isprintable():
+        return False
+    rows = fields.rows if isinstance(fields, GroupedFields) else ()
+    return all("".join(row.values()).isprintable() for row in rows)
+
+
+def _describe_repair(row: Recipient | Problem, email: str) -> Repair:
+    addresses = tuple(each.mailbox.address for each in row.addresses) or (row.fields[email],)
+    return Repair(row.row, row.line, row.repaired, addresses)
+
+
+def _is_repairable(cell: str) -> bool:
+    if "@" not in cell:
+        return False
+    from asyncsmtp.bulk.recipients.repair import is_repairable  # late: most files have no such cell
+
+    return is_repairable(cell)
+
+
+async def read_column_formats(
+    file: RecipientFile, composer: ComposerProtocol, formats: ColumnFormats, *, is_further: bool = False
+) -> None:
+    """Read the dates and amounts of all rows that would be mailed, so that it is known how their columns are written.
+
+    A row with a cell that is neither is composed, if its template may leave the cell out; MAX_COMPOSED of them are.
+
+    Args:
+        is_further: the file is one of further recipients: its cells must be written as those of the first one.
+    Raises:
+        RecipientError: the file cannot be read. TemplateError: a column cannot be read, with the rows.
+    """
+    add, uncertain = formats.check_row if is_further else formats.add_row, list[Recipient]()
+    async with aclosing(file.batches(_ROWS_PER_STEP)) as batches:
+        async for batch in batches:
+            for row in batch:
+                is_certain = not isinstance(row, Recipient | GroupedRow) or add(row.row, row.fields)
+                if isinstance(row, Recipient) and not is_certain and len(uncertain) < MAX_COMPOSED:
+                    uncertain.append(row)
+            await asyncio.sleep(0)
+    if not is_further:
+        await asyncio.to_thread(formats.settle)
+    for row in uncertain:
+        composed, _ = await _try_to_compose(composer, row, utc_now())
+        if isinstance(composed, Problem):
+            raise RecipientError(f"{composed.reason} (line {row.line})", row.row)
 
 
 async def _try_to_compose(
@@ -178,6 +292,36 @@ class _FirstFew(list[_T]):
         self.number += 1
         if len(self) < self._limit:
             self.append(value)
+
+
+class _AddressCounter:
+    """A count of those in Cc and Bcc, and of the senders, by address; constant memory.
+
+    Attributes:
+        copies: number of all of them.
+        authors: number of rows and the first row of each sender.
+    """
+
+    def __init__(self) -> None:
+        self.copies = 0
+        self.authors: dict[Mailbox, tuple[int, int]] = {}
+        self._rows: Counter[tuple[str, str]] = Counter()
+
+    def add(self, row: RecipientWithCopies) -> None:
+        for kind, mailbox in row.copies:
+            self.copies += 1
+            known = kind, address_key(mailbox)
+            if known in self._rows or len(self._rows) < _MAX_ADDRESSES:
+                self._rows[known] += 1
+        author = row.author
+        if author is not None and (author in self.authors or len(self.authors) < _MAX_ADDRESSES):
+            number, first = self.authors.get(author, (0, row.row))
+            self.authors[author] = (number + 1, first)
+
+    def most_frequent(self, show: int) -> tuple[tuple[str, str, int], ...]:
+        """Return kind, address and number of rows of those that are in several rows."""
+        found = nsmallest(show, self._rows.items(), key=lambda item: -item[1])
+        return tuple((kind, address, number) for (kind, address), number in found if number > 1)
 
 
 class DuplicateCounter:

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from asyncsmtp.bulk.recipients.csv_format import Record
 from asyncsmtp.errors import InvalidArgument, RecipientError
@@ -15,8 +16,12 @@ from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "BELOW_TABLE",
+    "CopyRecipient",
+    "GroupedRow",
+    "NamedMailbox",
     "Problem",
     "Recipient",
+    "RecipientWithCopies",
     "RowFields",
     "RowFilter",
     "RowRules",
@@ -108,6 +113,8 @@ class RowFilter:
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SURROUNDING = " \t\u00a0"  # left round a copied address by spreadsheets and web pages; never a line break
 _DOTS_IN_QUOTES = re.compile(r'"[A-Za-z0-9_+-][A-Za-z0-9._+-]*"')
+_SPELLED_AT = re.compile(r"[(\[{<]\s*(?:at|a|ät)\s*[)\]}>]|\s(?:at|ät)\s|[_-]at[_-]", re.IGNORECASE)
+_SPELLED_DOT = re.compile(r"[(\[{<]\s*(?:dot|punkt|point)\s*[)\]}>]", re.IGNORECASE)
 _SIMILAR_SCRIPTS = frozenset({"ARMENIAN", "CHEROKEE", "CYRILLIC", "GREEK", "LATIN"})  # have letters that look the same
 
 
@@ -148,6 +155,13 @@ class RowFields(Mapping[str, str]):
         return f"RowFields({dict(self)!r})"
 
 
+class NamedMailbox(NamedTuple):
+    """An address of a cell, with the name that stands beside it; "" for none."""
+
+    mailbox: Mailbox
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """One row to mail.
@@ -156,6 +170,9 @@ class Recipient:
         row: the number of the record in the file, from 1, header and empty lines excluded.
         line: the physical line on which the row begins, from 1; 0 if it did not come from a file.
         remark: a sentence for a person to look at, although the row is mailed.
+        separate: it gets a message of its own, whoever has its mailbox too.
+        repaired: the cell of the address as the file has it, if it was repaired.
+        addresses: of that cell, if there are several; each but the first is a further row, behind the file's last.
     """
 
     row: int
@@ -163,6 +180,37 @@ class Recipient:
     fields: Mapping[str, str] = field(hash=False)
     line: int = field(default=0, compare=False)
     remark: str = field(default="", compare=False)
+    separate: bool = field(default=False, compare=False)
+    repaired: str = field(default="", compare=False)
+    addresses: tuple[NamedMailbox, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientWithCopies(Recipient):
+    """One row of a campaign with Cc or Bcc, or with a sender that differs from row to row.
+
+    Attributes:
+        copies: `cc` or `bcc`, and the mailbox, of everyone who gets a copy of its message.
+        author: the mailbox in From.
+    """
+
+    copies: tuple[tuple[str, Mailbox], ...] = ()
+    author: Mailbox | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyRecipient(Recipient):
+    """Somebody in Cc or Bcc of a row, as the ledger has them; `row` is their number there, see `find_file_row`.
+
+    Attributes:
+        kind: `cc` or `bcc`.
+        to: the mailbox in To.
+        message_id: of the message to that one, without angle brackets; the copy has the same.
+    """
+
+    kind: str
+    to: Mailbox
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +220,7 @@ class Problem:
     Attributes:
         fields: its cells as far as they could be read.
         left_out: it is valid, but not part of this campaign.
+        repaired, addresses: as of a `Recipient`; other addresses of the cell may be mailed.
     """
 
     row: int
@@ -179,9 +228,24 @@ class Problem:
     reason: str
     fields: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
     left_out: bool = False
+    repaired: str = field(default="", compare=False)
+    addresses: tuple[NamedMailbox, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"row {self.row} (line {self.line}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedRow(Problem):
+    """One row that has no message of its own: it is in the message to its mailbox.
+
+    Attributes:
+        first: the row that has the message, and its outcome.
+        address: as this row has it.
+    """
+
+    first: int = 0
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,21 +257,46 @@ class RowRules:
         one_line: the columns that stand in a header field, where no line break can stand.
         checks: further checks, called in turn; each returns the reason why the row cannot be mailed, or "".
         row_filter: the rows that the campaign is for; None: all.
+        expand: returns a row with its copies; raises RecipientError if it cannot be mailed. None: there are no copies.
     """
 
     needed: frozenset[str] | None = None
     one_line: frozenset[str] = frozenset()
     checks: tuple[Callable[[Recipient], str], ...] = ()
     row_filter: RowFilter | None = None
+    expand: Callable[[Recipient], Recipient] | None = None
 
 
 class RowValidator:
-    """A validator of the records of one file, with its columns and rules."""
+    """A validator of the records of one file, with its columns and rules.
 
-    def __init__(self, columns: Sequence[str], email: str, rules: RowRules) -> None:
+    Args:
+        separate: each row gets a message of its own.
+        trim: take blanks off both ends of each cell.
+        repair: return the addresses in a cell that is not one; None repairs none.
+        name_column: the column for the name beside an address; it may be one behind the `columns`, which no file has.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        email: str,
+        rules: RowRules,
+        *,
+        separate: bool = False,
+        trim: bool = False,
+        repair: Callable[[str], list[NamedMailbox]] | None = None,
+        name_column: str = "",
+    ) -> None:
         self._columns = tuple(columns)
         self._places = {name: place for place, name in enumerate(columns)}
+        if name_column:
+            self._places.setdefault(name_column, len(columns))
+        self._name = self._places.get(name_column, 0)
+        self._repair = repair
         self._email = self._places[email]
+        self._separate = separate
+        self._trim = trim
         self._rules = rules
         self._one_line = [self._places[name] for name in self._columns if name in rules.one_line]
         self._has_short_rows = False
@@ -217,10 +306,22 @@ class RowValidator:
         row, line, cells, fault = record
         if fault:
             return Problem(row, line, fault, self._as_read(cells))
+        if self._trim:
+            cells = [cell.strip() for cell in cells]
         remark = ""
         try:
             if len(cells) != len(self._columns):
                 remark = self._adjust_length(cells)
+        except RecipientError as error:
+            return Problem(row, line, error.reason, self._as_read(cells))
+        if self._repair is None:
+            return self._check(row, line, cells, remark)
+        repaired, addresses = self._repair_address(cells, self._repair)
+        return replace(self._check(row, line, cells, remark), repaired=repaired, addresses=addresses)
+
+    def _check(self, row: int, line: int, cells: list[str], remark: str) -> Recipient | Problem:
+        """Return the recipient of a row that has as many cells as the header."""
+        try:
             if (row_filter := self._rules.row_filter) is not None:  # before the address: the condition may be about it
                 fields = RowFields(self._places, tuple(cells))
                 if why := row_filter.left_out(row, fields):
@@ -238,15 +339,51 @@ class RowValidator:
                     raise RecipientError(f"{self._column(place)} stands in a header and has a line break: remove it")
         except RecipientError as error:
             return Problem(row, line, error.reason, self._as_read(cells))
-        recipient = Recipient(row, mailbox, RowFields(self._places, tuple(cells)), line, remark)
+        fields = RowFields(self._places, tuple(cells))
+        recipient = Recipient(row, mailbox, fields, line, remark, self._separate)
         for check in self._rules.checks:
             if reason := check(recipient):
                 return Problem(row, line, reason, recipient.fields)
-        return recipient
+        if self._rules.expand is None:
+            return recipient
+        try:
+            return self._rules.expand(recipient)
+        except RecipientError as error:
+            return Problem(row, line, error.reason, recipient.fields)
+
+    def validate_further(self, row: Recipient | Problem, number: int) -> Iterator[Recipient | Problem]:
+        """Yield a row for each address of a cell but the first, from `number` on."""
+        cells = list(row.fields.values())
+        own = "" if cells[self._name] == row.addresses[0].name else cells[self._name]
+        for number, (mailbox, name) in enumerate(row.addresses[1:], number):  # noqa: B020
+            cells[self._email], cells[self._name] = mailbox.address, own or name
+            yield self._check(number, row.line, list(cells), "")
+
+    def _repair_address(
+        self, cells: list[str], repair: Callable[[str], list[NamedMailbox]]
+    ) -> tuple[str, tuple[NamedMailbox, ...]]:
+        """Repair the cell of the address in place, and add the name, unless the row has one in that column.
+
+        Returns the cell as it was, "" if it is right or cannot be repaired; and its addresses if there are several.
+        """
+        if self._name == len(cells):
+            cells.append("")
+        address = cells[self._email]
+        try:
+            parse_address_cell(address)
+        except RecipientError:
+            try:
+                found = repair(address)
+            except RecipientError:
+                return "", ()  # the reason is given where every cell is parsed
+            cells[self._email] = found[0].mailbox.address
+            cells[self._name] = cells[self._name] or found[0].name
+            return address, tuple(found) if len(found) > 1 else ()
+        return "", ()
 
     def _as_read(self, cells: Sequence[str]) -> RowFields:
         """Return the cells by column, without those beyond the header."""
-        width = len(self._columns)
+        width = len(self._places)
         return RowFields(self._places, (*cells[:width], *[""] * (width - len(cells))))
 
     def _adjust_length(self, cells: list[str]) -> str:
@@ -367,6 +504,8 @@ def _explain(text: str) -> str:
         return f"{_quote(text)} has more than the address: keep what is between < and >, the name in its own column"
     if text.count("@") > 1 and any(mark in text for mark in ",; \t"):
         return f"{_quote(text)} has more than one address: give each a row of its own"
+    if ("@" not in text and _SPELLED_AT.search(text)) or _SPELLED_DOT.search(text):
+        return f"{_quote(text)} spells out its @ or dots: write the address as it is, name@domain"
     if text.lower().startswith("mailto:"):
         return f"{_quote(text)} begins with “mailto:”: keep only the address"
     return ""

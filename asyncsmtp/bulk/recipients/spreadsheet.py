@@ -1,4 +1,4 @@
-"""Workbooks (xlsx, xlsm, xls, xlsb, ods) as CSV: the first sheet, read by python-calamine in a process of its own.
+"""Workbooks (xlsx, xlsm, xls, xlsb, ods) as CSV: one sheet, read by python-calamine in a process of its own.
 
 The library keeps a whole sheet in memory, from its first to its last cell. A workbook of a kilobyte with a cell at
 XFD1048576 needs half a terabyte then, and when memory cannot be had the library ends the process. So it runs in a child
@@ -9,54 +9,66 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import signal
 import struct
 import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from importlib.util import find_spec
 from threading import Lock
-from typing import IO, BinaryIO
-from xml.etree import ElementTree
+from typing import IO, TYPE_CHECKING, BinaryIO
 
+from asyncsmtp.bulk.recipients.csv_format import CELL_FAULT
+from asyncsmtp.bulk.recipients.text_encoding import SettingNeeded
+from asyncsmtp.bulk.recipients.workbook_checks import CellFaults, check_kind, check_sheet, check_size, column_letters
 from asyncsmtp.errors import MissingDependency, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet, CalamineWorkbook
+
 __all__ = ["SheetReader", "run_child"]
 
-MAX_CELLS = 25_000_000  # from A1 to the last row and column: a million rows of 23 columns
 MAX_UNPACKED = 1 << 30  # bytes of all files in a workbook
-MAX_FILES = 10_000  # in a workbook
 MAX_TEXT = 1 << 30  # bytes of CSV: a text that the workbook has once may stand in every cell
 MAX_MEMORY = 2 << 30  # bytes of the child process
 MAX_CPU_TIME = 120  # seconds of the child process
 _PIECE_ROWS = 500  # of one piece of text
 _PIECE_SIZE = 1 << 20  # characters of one piece of text, or one row
-_CHUNK = 1 << 20  # bytes of a sheet that are searched at once
+_SEARCHED_ROWS = 100  # of a sheet, for a column of addresses
+_SHOWN_SHEETS = 10
 
 _Cell = str | int | float | bool | time | date | datetime | timedelta
 
-# What the child process writes to its standard output: pieces of text, then an end, or an error.
+# What the child process writes to its standard output: the sheet, pieces of text, then an end; or an error, or the
+# sheets of which one must be named.
 _HEAD = struct.Struct(">cI")  # kind, number of bytes that follow
-_TEXT, _END, _ERROR = b"T", b"Z", b"E"
+_SHEET, _TEXT, _END, _ERROR, _ASK = b"S", b"T", b"Z", b"E", b"A"
 _SECRETS = ("ASYNCSMTP_", "PG")  # environment variables that a reader of workbooks does not need
 _PROGRAM = "from asyncsmtp.bulk.recipients.spreadsheet import run_child; run_child()"
 
 
 class SheetReader:
-    """The first sheet of a workbook as CSV, read in a child process. Both methods block; `close` ends a `read`.
+    """A sheet of a workbook as CSV, read in a child process. Both methods block; `close` ends a `read`.
 
-    Args:
-        name: of the workbook, for errors.
+    Attributes:
+        sheet: the name of the sheet, once something has been read.
+        is_first: whether it is the first one of the workbook. detected: whether it was chosen among several.
     """
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, sheet: str | None = None) -> None:
+        """Name the workbook; `name` is the one for errors, `sheet` the name or number of one, None to choose it."""
+        self.sheet = ""
+        self.is_first = True
+        self.detected = False
         self._path = path
         self._name = name
+        self._wanted = "" if sheet is None else sheet
         self._lock = Lock()  # while the process is started or ended
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
@@ -72,17 +84,30 @@ class SheetReader:
             if self._is_closed:
                 return ""
             process = self._process = self._process or self._start()
-        output = process.stdout
-        assert output is not None
+        assert process.stdout is not None
+        kind, data = self._read_message(process.stdout)
+        if kind == _SHEET:
+            self.sheet, self.is_first, self.detected = json.loads(data)
+            kind, data = self._read_message(process.stdout)
+        if kind == _ASK:
+            reason, sheets = json.loads(data)
+            raise SettingNeeded(f"{self._name} {reason}", "sheet", sheets)
+        if kind == _ERROR:
+            raise RecipientError(f"{self._name} {data}")
+        if not kind:
+            why = _explain(process.wait())
+            raise RecipientError(f"{self._name} cannot be read as a workbook: {why}: save it as CSV")
+        return data if kind == _TEXT else ""
+
+    def _read_message(self, output: IO[bytes]) -> tuple[bytes, str]:
+        """Return a message of the child process; an empty kind: it has ended without one."""
         head = output.read(_HEAD.size)
         if len(head) == _HEAD.size:
             kind, size = _HEAD.unpack(head)
             data = output.read(size)
             if len(data) == size:
-                if kind == _ERROR:
-                    raise RecipientError(f"{self._name} {data.decode('utf-8', 'replace')}")
-                return data.decode("utf-8", "replace") if kind == _TEXT else ""
-        raise RecipientError(f"{self._name} cannot be read as a workbook: {_explain(process.wait())}: save it as CSV")
+                return kind, data.decode("utf-8", "replace")
+        return b"", ""
 
     def close(self) -> None:
         """End the child process, wherever it is; a second call does nothing."""
@@ -105,7 +130,7 @@ class SheetReader:
         limits = map(str, (MAX_MEMORY, MAX_CPU_TIME, MAX_UNPACKED, MAX_TEXT))
         try:
             return subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-c", _PROGRAM, self._path, *limits],
+                [sys.executable, "-P", "-c", _PROGRAM, self._path, self._wanted, *limits],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -127,18 +152,25 @@ def _explain(code: int) -> str:
 
 
 def run_child() -> None:
-    """Write a workbook to the standard output, as `SheetReader` reads it; the arguments are its name and the limits."""
-    path = sys.argv[1]
-    memory, cpu_time, max_unpacked, max_text = map(int, sys.argv[2:])
+    """Write a sheet to the standard output, as `SheetReader` reads it.
+
+    The arguments are the name of the workbook, the sheet ("" to choose one), and the limits.
+    """
+    path, wanted = sys.argv[1:3]
+    memory, cpu_time, max_unpacked, max_text = map(int, sys.argv[3:])
     _limit_resources(memory, cpu_time)
     output = os.fdopen(os.dup(1), "wb")
     size = 0
     try:
-        for text in _read_as_csv(path, max_unpacked):
+        sheet, detected, faults = _open_sheet(path, wanted, max_unpacked)
+        _write(output, _SHEET, json.dumps((sheet.name, *detected)))
+        for text in _format_sheet(sheet, faults):
             size += _write(output, _TEXT, text)
             if size > max_text:
                 raise RecipientError(f"has more than {max_text >> 20:,} MiB of text: save it as CSV")
         _write(output, _END, "")
+    except SettingNeeded as error:
+        _write(output, _ASK, json.dumps((error.reason, error.values)))
     except RecipientError as error:
         _write(output, _ERROR, error.reason)
     except MemoryError:
@@ -168,22 +200,137 @@ def _limit_resources(memory: int, cpu_time: int) -> None:
             continue
 
 
-def _read_as_csv(path: str, max_unpacked: int) -> Iterator[str]:
-    """Yield the first sheet as CSV, in pieces."""
+def _open_sheet(path: str, wanted: str, max_unpacked: int) -> tuple[CalamineSheet, tuple[bool, bool], CellFaults]:
+    """Return the sheet, whether it is the first and was chosen among several, and its cells without a value.
+
+    Args:
+        wanted: the name of a sheet, or its number among those that are shown; "" to choose one.
+    Raises:
+        SettingNeeded: several may be meant. RecipientError: there is none, it is too large, or no workbook.
+    """
     import python_calamine  # an extra
 
-    _check_workbook(path, max_unpacked)
+    check_kind(path)
+    check_size(path, max_unpacked)
+    if path.lower().endswith(".ods"):  # the library reads all its sheets at once
+        check_sheet(path)
+    with _library_errors():
+        book = python_calamine.CalamineWorkbook.from_path(path)
+        names = book.sheet_names
+        kind, shown = python_calamine.SheetTypeEnum.WorkSheet, python_calamine.SheetVisibleEnum.Visible
+        visible = [each.name for each in book.sheets_metadata if each.typ == kind and each.visible == shown]
+    if not names:
+        raise RecipientError("has no sheets: save it as CSV")
+    if wanted:
+        name = _find_sheet(wanted, names, visible)
+        faults = check_sheet(path, name)
+        sheet = _load(book, name)
+        if sheet.start is None:
+            raise RecipientError(f"has nothing in the sheet {_quote(name)}: name another sheet with sheet=, or fill it")
+        return sheet, (name == names[0], False), faults
+    name = _choose_sheet(path, book, visible or names)
+    faults = check_sheet(path, name)
+    return _load(book, name), (name == names[0], len(names) > 1), faults
+
+
+def _find_sheet(wanted: str, names: Sequence[str], visible: Sequence[str]) -> str:
+    """Return the sheet of a name, exactly or except for case and spaces around, or of a number among the `visible`."""
+    same = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
+    if wanted in names or len(same) == 1:
+        return wanted if wanted in names else same[0]
+    if wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:6]) <= len(visible):
+        return visible[int(wanted[:6]) - 1]
+    from difflib import get_close_matches  # late: only an error needs it
+
+    near = get_close_matches(wanted, names, 1)
+    meant = f"; did you mean {_quote(near[0])}?" if near else ""
+    raise SettingNeeded(
+        f"has no sheet {_quote(wanted)}{meant}: name one of {_list_sheets(names)} with sheet=",
+        "sheet",
+        near or names[:1],
+    )
+
+
+def _choose_sheet(path: str, book: CalamineWorkbook, names: Sequence[str]) -> str:
+    """Return the only sheet that has something in it, or the only one of several with a column of addresses."""
+    if len(names) == 1:
+        return names[0]
+    filled: list[str] = []
+    addressed: list[str] = []
+    too_large: RecipientError | None = None
+    for name in names:
+        try:
+            check_sheet(path, name)
+        except RecipientError as error:  # too large to look at
+            too_large = error
+            continue
+        sheet = _load(book, name)
+        if sheet.start is not None:
+            filled.append(name)
+            addressed += [name] if _has_addresses(sheet) else []
+    if too_large is not None and not addressed:
+        raise too_large
+    if len(addressed) == 1 or len(filled) <= 1:
+        return (addressed or filled or names)[0]
+    what = "several sheets have addresses" if addressed else "no sheet has a column of addresses"
+    found = addressed or filled
+    raise SettingNeeded(
+        f"has {len(names)} sheets, and {what}: name one of {_list_sheets(found)} with sheet=", "sheet", found
+    )
+
+
+def _has_addresses(sheet: CalamineSheet) -> bool:
+    from asyncsmtp.bulk.recipients.column_header import is_called_email  # late: most workbooks have one sheet
+
+    for number, row in enumerate(sheet.iter_rows()):
+        texts = [cell for cell in row if isinstance(cell, str)]
+        if any(is_called_email(text) or _ADDRESS.fullmatch(text.strip()) for text in texts):
+            return True
+        if number == _SEARCHED_ROWS:
+            break
+    return False
+
+
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def _list_sheets(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_SHEETS
+    return ", ".join(map(_quote, names[:_SHOWN_SHEETS])) + (f" and {more} more" if more > 0 else "")
+
+
+def _quote(name: str) -> str:
+    return f"“{safe_text(name, 60)}”"
+
+
+def _load(book: CalamineWorkbook, name: str) -> CalamineSheet:
+    with _library_errors():
+        return book.get_sheet_by_name(name)
+
+
+@contextmanager
+def _library_errors() -> Iterator[None]:
+    """Explain what the library raises: it documents no exceptions, and panics are none of Exception."""
     try:
-        sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
+        yield
     except MemoryError:
         raise
-    except BaseException as error:  # the library documents no exceptions, and panics are none of Exception
+    except BaseException as error:
+        if "password" in str(error).lower():
+            raise RecipientError("is protected by a password: save it without one, or save it as CSV") from error
         why = f"cannot be read as a workbook ({safe_text(str(error), 100)})"
         raise RecipientError(f"{why}: save it as CSV, or again as .xlsx") from error
+
+
+def _format_sheet(sheet: CalamineSheet, faults: CellFaults) -> Iterator[str]:
+    """Yield a sheet as CSV, in pieces; a cell without a value has the reason in it, with the mark of a fault."""
+    rows = {row for row, _ in faults}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     for number, row in enumerate(sheet.iter_rows(), 1):
         cells = [_text(cell) for cell in row]
+        if number in rows:
+            _mark_faults(cells, number, faults)
         if any(cells):
             writer.writerow(cells)
         else:
@@ -193,6 +340,12 @@ def _read_as_csv(path: str, max_unpacked: int) -> Iterator[str]:
             text.seek(0)
             text.truncate()
     yield text.getvalue()
+
+
+def _mark_faults(cells: list[str], row: int, faults: CellFaults) -> None:
+    for column, why in sorted((column, why) for (each, column), why in faults.items() if each == row):
+        cells += [""] * (column - len(cells))
+        cells[column - 1] = f"{CELL_FAULT}has in {column_letters(column)}{row} {why}"
 
 
 def _text(cell: _Cell) -> str:
@@ -206,80 +359,3 @@ def _text(cell: _Cell) -> str:
     if isinstance(cell, datetime) and cell.time() == time(0):
         return cell.date().isoformat()
     return cell.isoformat(" ") if isinstance(cell, datetime) else str(cell)
-
-
-def _check_workbook(path: str, max_unpacked: int) -> None:
-    """Check what a workbook says about its size: of its files, and in an xlsx of its first sheet.
-
-    Raises:
-        RecipientError: too much; the message has no name of the file, and the cell if there is one.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = archive.infolist()
-            if len(files) > MAX_FILES:
-                raise RecipientError(f"has {len(files):,} files in it, more than any workbook needs: save it as CSV")
-            size = sum(file.file_size for file in files)
-            if size > max_unpacked:
-                why = f"has {size >> 20:,} MiB when it is unpacked, more than {max_unpacked >> 20:,} MiB"
-                raise RecipientError(f"{why}: save it as CSV")
-            for part in _first_sheet(archive):
-                with archive.open(part) as sheet:
-                    _check_cells(sheet)
-    except RecipientError:
-        raise
-    except Exception:  # noqa: S110 no ZIP archive, or a damaged one: the library says what it is
-        pass
-
-
-_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-
-
-def _first_sheet(archive: zipfile.ZipFile) -> list[str]:
-    """Return the part of an xlsx that has the first sheet; all sheets where it is unknown."""
-    parts = [name for name in archive.namelist() if re.fullmatch(r"/?xl/worksheets/[^/]+\.xml", name, re.IGNORECASE)]
-    try:
-        # Entities that multiply are refused by expat 2.4.1 and newer, and memory is limited here.
-        book = ElementTree.fromstring(archive.read("xl/workbook.xml"))  # noqa: S314
-        relations = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))  # noqa: S314
-    except (KeyError, ElementTree.ParseError):
-        return parts
-    first = next((element.get(_RELATION) for element in book.iter() if element.tag.endswith("}sheet")), None)
-    targets = [element.get("Target", "") for element in relations if element.get("Id") == first]
-    found = [part for part in parts if targets and part.lstrip("/").endswith(targets[0].lstrip("/"))]
-    return found or parts
-
-
-# Of cells that may make the sheet too large: beyond column W, or beyond row 999,999. Of an ordinary sheet none matches,
-# so that the search costs little. A cell with a format but without a value is not read.
-_FAR = re.compile(rb' r="([A-Za-z]{2,7}|[X-Zx-z]|[A-Za-z](?=[0-9]{7}))([0-9]{1,10})"[^<>]{0,200}(?<!/)>(?=[^<]|<[^/])')
-_ROW = re.compile(rb'<(?:\w+:)?row [^<>]{0,200}?\br="([0-9]{1,10})"')
-_OVERLAP = 512  # bytes: more than a match is long
-
-
-def _check_cells(sheet: IO[bytes]) -> None:
-    """Check that the cells of a sheet are not too far apart. Raises RecipientError: they are."""
-    last_row = last_column = 1
-    widest, name = 0, ""
-    text = b""
-    while block := sheet.read(_CHUNK):
-        text = text[-_OVERLAP:] + block
-        for match in _FAR.finditer(text):
-            column, row = _column_number(match[1]), int(match[2])
-            if column > widest or row > last_row:
-                name = f"{match[1].decode().upper()}{row}"
-            widest = last_column = max(last_column, column)
-            last_row = max(last_row, row)
-        for match in _ROW.finditer(text, max(0, text.rfind(b"row ") - 2)):
-            last_row = max(last_row, int(match[1]))
-        if name and last_row * last_column > MAX_CELLS:
-            why = f"has a cell at {name}, so that its sheet has {last_row:,} rows of {last_column:,} cells"
-            raise RecipientError(f"{why}: delete what is far from the table, or save it as CSV")
-
-
-def _column_number(letters: bytes) -> int:
-    """Return the number of a column, from 1: XFD is 16384."""
-    number = 0
-    for letter in letters.upper():
-        number = number * 26 + letter - 64
-    return number

@@ -5,22 +5,32 @@ from __future__ import annotations
 import codecs
 import re
 import shlex
+from collections.abc import Sequence
 
 from asyncsmtp.errors import RecipientError
 
-__all__ = ["UTF_8", "TextDecoder", "count_line_ends", "detect_encoding", "normalize_encoding"]
+__all__ = ["UTF_8", "SettingNeeded", "TextDecoder", "count_line_ends", "detect_encoding", "normalize_encoding"]
 
 UTF_8 = "utf-8"
-_GUESS_SAMPLE = 64 * 1024  # bytes that a guess is made from
 _UTF_16_MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _UTF_16_PATTERNS = (
     (re.compile(rb"[^\0]\0[^\0]\0", re.DOTALL), "utf-16-le"),
     (re.compile(rb"\0[^\0]\0[^\0]", re.DOTALL), "utf-16-be"),
 )
-# The encodings that spreadsheets save, the most frequent first. A guess among hundreds, many of which read a few bytes
-# alike, is often a strange one.
-_LIKELY = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "mac_roman"]
-_MAX_EXTRA_CHAOS = 0.02  # above the best guess, for one that counts as equally likely
+
+
+class SettingNeeded(RecipientError):
+    """A file that can be read in several ways, of which none may be guessed.
+
+    Attributes:
+        setting: the keyword that decides, such as `encoding`.
+        values: those that may be meant, the most likely first; may be empty.
+    """
+
+    def __init__(self, reason: str, setting: str, values: Sequence[str]) -> None:
+        super().__init__(reason)
+        self.setting = setting
+        self.values = tuple(values)
 
 
 def normalize_encoding(encoding: str) -> str:
@@ -34,41 +44,28 @@ def normalize_encoding(encoding: str) -> str:
 
 
 def detect_encoding(data: bytes, *, whole: bool) -> str | None:
-    """Return the encoding of the beginning of a file; None where it cannot be detected.
+    """Return the encoding of the beginning of a file; None where it has to be guessed, as by `encoding_guess`.
 
-    UTF-8 is tried first, then byte order marks, then a guess.
+    Byte order marks are tried first, then UTF-8. What is no text at all is UTF-8, whose decoder then says so.
 
     Args:
         whole: `data` is the whole file, so that no character can be cut at its end.
     """
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return None
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, *(beginning for beginning, _ in _OTHER_FORMATS))):
+        return UTF_8
     for mark, encoding in _UTF_16_MARKS:
         if data.startswith(mark):
             return encoding
     for pattern, encoding in _UTF_16_PATTERNS:
         if pattern.match(data):
             return encoding
+    if data.isascii():
+        return None if b"+" in data or b"\x1b" in data or b"~{" in data or b"\0" in data else UTF_8
     try:
         codecs.getincrementaldecoder(UTF_8)().decode(data, whole)
-    except UnicodeDecodeError as error:
-        return _guess(data[max(0, error.start - _GUESS_SAMPLE // 2) :][:_GUESS_SAMPLE])
+    except UnicodeDecodeError:
+        return None
     return UTF_8
-
-
-def _guess(data: bytes) -> str | None:
-    from charset_normalizer import from_bytes  # late: start-up time
-
-    if b"\0" in data:
-        return None  # no text
-    found = list(from_bytes(data, cp_isolation=_LIKELY, preemptive_behaviour=False))
-    fit = {
-        name
-        for match in found
-        if match.chaos <= found[0].chaos + _MAX_EXTRA_CHAOS
-        for name in match.could_be_from_charset
-    }
-    return next((codecs.lookup(name).name for name in _LIKELY if name in fit), None)
 
 
 # The beginnings of files that are not UTF-8 text. The longer mark stands first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader, read_header
+from asyncsmtp.bulk.recipients.csv_format import JsonLinesReader
 from asyncsmtp.errors import RecipientError
 
 
@@ -150,3 +151,64 @@ def test_names_are_shown_without_what_moves_a_cursor() -> None:
     with pytest.raises(RecipientError) as caught:
         heading("\x1b[2Jname,city\n", email="email")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("titles", ["News of March\n\n", "News of March\n,,\n", '"News, of March"\n'])
+def test_a_title_of_one_cell_is_skipped(titles: str) -> None:
+    """The line of the header is told."""
+    found = heading(f"{titles}name,email\na,a@example.com\nb,b@example.com\n")
+    line = titles.count("\n") + 1
+    assert (found.columns, found.found_line, found.skipped_lines) == (("name", "email"), line, line - 1)
+
+
+@pytest.mark.parametrize(
+    "above", ["ann@example.com\n", '5" disks\n', "one,two\n", "one,two,three\n", "Ann,ann@example.com\n"]
+)
+def test_what_may_be_a_row_or_the_names_is_never_skipped(above: str) -> None:
+    """An address, a quote that may go on, and two cells are no title: the person says what they are."""
+    with pytest.raises(RecipientError):
+        heading(f"{above}name,email\na,a@example.com\nb,b@example.com\n")
+
+
+def test_a_header_is_searched_in_ten_lines() -> None:
+    """And in no more of them where it is named."""
+    table = "name,email\na,a@example.com\nb,b@example.com\n"
+    assert heading("title\n" * 9 + table).found_line == 10
+    with pytest.raises(RecipientError):
+        heading("title\n" * 10 + table)
+    far = read_header("people.csv", "title\n" * 30 + table, whole=True, delimiter=None, email=None, skip_lines=30)
+    assert (far.skipped_lines, far.found_line, far.columns) == (30, 0, ("name", "email"))
+    with pytest.raises(
+        RecipientError, match="has nothing below the lines that are skipped: give a smaller skip_lines="
+    ):
+        read_header("people.csv", table, whole=True, delimiter=None, email=None, skip_lines=3)
+
+
+@pytest.mark.parametrize(
+    "name", ["E-Mail", "email addr", "Mail", "mail_address", "Correo", "Correo electronico", "Courriel"]
+)
+def test_an_address_column_is_known_in_other_languages(name: str) -> None:
+    assert heading(f"name,{name}\n").email == name
+
+
+@pytest.mark.parametrize(
+    ("first", "delimiter"),
+    [("sep=;\n", ";"), ('"sep=|"\r\n', "|"), ("SEP=\t\r", "\t"), ("sep=;;;\n", ";"), ("'sep=!'\n", "!")],
+)
+def test_the_line_for_excel_names_the_delimiter(first: str, delimiter: str) -> None:
+    """One that is given goes before it; the line itself is skipped."""
+    found = heading(f"{first}name{delimiter}email\nx{delimiter}a@example.com\n")
+    assert (found.delimiter, found.columns, found.skipped_lines, found.found_line) == (
+        delimiter,
+        ("name", "email"),
+        1,
+        0,
+    )
+    assert heading(f"{first}name,email\nx,a@example.com\n", delimiter=",").columns == ("name", "email")
+
+
+def test_a_blank_header_of_json_is_refused() -> None:
+    """Of CSV, a row of blanks is an empty line."""
+    reader = JsonLinesReader("people.jsonl")
+    with pytest.raises(RecipientError, match="line 1: the header is blank: the first line must name the columns"):
+        read_header("people.jsonl", '{" ": "x"}\n', whole=True, delimiter=None, email=None, reader=reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -195,3 +196,20 @@ async def test_nobody_to_mail_is_a_report_too(tmp_path: Path) -> None:
     """Whether that is an error is for the command to say."""
     report = await run_preflight(people(tmp_path, "name,email\n"), Composer())
     assert (report.rows, report.recipients, report.first, report.sample) == (0, 0, None, None)
+
+
+async def test_others_on_the_loop_get_their_turn_while_messages_are_composed(tmp_path: Path) -> None:
+    """Each message takes a fraction of a millisecond, and a check may compose all of them."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    rows = "".join(f"N{number},n{number}@example.com\n" for number in range(50))
+    await run_preflight(people(tmp_path, f"name,email\n{rows}"), Composer(), compose=None)
+    counting.cancel()
+    assert turns >= 50

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from asyncsmtp.bulk.recipients.column_header import ColumnHeader, read_header
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.preflight import PreflightReport, run_preflight
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowRules
+from asyncsmtp.bulk.recipients.text_encoding import SettingNeeded
 from asyncsmtp.errors import RecipientError, TemplateError
 from asyncsmtp.mail.templates.template import Composer, Template
 
@@ -227,3 +231,229 @@ def test_what_jinja_can_read_is_not_argued_with() -> None:
 def test_a_decomposed_column_is_reached_as_it_is_typed(column: str) -> None:
     """Files of macOS may have the letter and the dots as two characters."""
     composer("email", column, text="Hello {{ Z\u00fcrich }}")
+
+
+Sheets = Mapping[str, Sequence[Sequence[object]]]
+PEOPLE = [["email", "name"], ["ann@example.org", "Ann"]]
+GUESTS = [["E-Mail", "name"], ["bob@example.org", "Bob"]]
+NOTES = [["Remarks"], ["paid in May"]]
+
+
+def xlsx(path: Path, sheets: Sheets, hidden: Sequence[str] = ()) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = "hidden" if name in hidden else "visible"
+        for row in rows:
+            sheet.append(list(row))
+    book.save(path)
+    return path
+
+
+SPACES = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text", "style")
+)
+
+
+def cell(text: str, kind: str = "string", more: str = "") -> str:
+    return f'<table:table-cell office:value-type="{kind}" {more}><text:p>{text}</text:p></table:table-cell>'
+
+
+def ods(path: Path, sheets: Mapping[str, Sequence[str]], hidden: Sequence[str] = ()) -> Path:
+    """An .ods of sheets with rows of cells, or of whole rows."""
+    style = (
+        '<style:style style:name="h" style:family="table"><style:table-properties table:display="false"/></style:style>'
+    )
+    tables = "".join(
+        f"<table:table table:name='{name}'{' table:style-name=' + chr(39) + 'h' + chr(39) if name in hidden else ''}>"
+        + "".join(
+            row if row.startswith("<table:table-row") else f"<table:table-row>{row}</table:table-row>" for row in rows
+        )
+        + "</table:table>"
+        for name, rows in sheets.items()
+    )
+    body = f"<office:body><office:spreadsheet>{tables}</office:spreadsheet></office:body>"
+    content = f"<office:document-content {SPACES}><office:automatic-styles>{style}</office:automatic-styles>{body}"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        archive.writestr("content.xml", f"{content}</office:document-content>")
+    return path
+
+
+async def sheet_rows(path: Path, sheet: str | int | None = None) -> list[object]:
+    rows = [row async for batch in RecipientFile(path, sheet=sheet).batches() for row in batch]
+    return [list(row.fields.values()) if isinstance(row, Recipient) else str(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("sheets", "hidden"),
+    [
+        ({"Notes": NOTES, "Members": PEOPLE}, ()),
+        ({"Old": GUESTS, "Members": PEOPLE}, ("Old",)),
+        ({"Empty": [], "Members": PEOPLE}, ()),
+    ],
+)
+async def test_the_only_sheet_with_addresses_is_read_and_told(
+    tmp_path: Path, sheets: Sheets, hidden: Sequence[str]
+) -> None:
+    """Behind one of notes, a hidden one or an empty one."""
+    path = xlsx(tmp_path / "people.xlsx", sheets, hidden)
+    assert await sheet_rows(path) == [["ann@example.org", "Ann"]]
+    file = RecipientFile(path)
+    assert (await file.header()).sheet == "Members"
+    assert file.sheet == "Members"
+
+
+@pytest.mark.parametrize(
+    ("sheets", "told"),
+    [
+        ({"People": PEOPLE, "Guests": GUESTS}, "several sheets have addresses: name one of “People”, “Guests”"),
+        ({"A": NOTES, "B": NOTES}, "no sheet has a column of addresses: name one of “A”, “B” with sheet="),
+    ],
+)
+async def test_which_of_several_sheets_is_asked_for(tmp_path: Path, sheets: Sheets, told: str) -> None:
+    with pytest.raises(SettingNeeded) as caught:
+        await sheet_rows(xlsx(tmp_path / "people.xlsx", sheets))
+    assert told in str(caught.value)
+    assert (caught.value.setting, caught.value.values) == ("sheet", tuple(sheets))
+
+
+@pytest.mark.parametrize("sheet", ["Guests", "guests", 2, "2"])
+async def test_the_sheet_that_is_named_is_read(tmp_path: Path, sheet: str | int) -> None:
+    """By its name or by its number among those that are shown; a hidden one by its name."""
+    path = xlsx(tmp_path / "people.xlsx", {"People": PEOPLE, "Old": NOTES, "Guests": GUESTS, "Nil": []}, ("Old",))
+    assert await sheet_rows(path, sheet) == [["bob@example.org", "Bob"]]
+
+
+async def test_a_sheet_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = xlsx(tmp_path / "people.xlsx", {"People": PEOPLE, "Nil": []})
+    with pytest.raises(
+        RecipientError, match=r"has no sheet “Poeple”; did you mean “People”\?: name one of “People”, “Nil”"
+    ):
+        await sheet_rows(path, "Poeple")
+    with pytest.raises(
+        RecipientError, match="has nothing in the sheet “Nil”: name another sheet with sheet=, or fill it"
+    ):
+        await sheet_rows(path, "Nil")
+    with pytest.raises(RecipientError, match=r"people\.csv is no workbook: leave out sheet="):
+        RecipientFile("people.csv", sheet=1)
+
+
+async def test_a_cell_without_a_value_is_named(tmp_path: Path) -> None:
+    """A formula that was never calculated, and an error: the library reads both as empty. An empty text is a value."""
+    rows = [
+        ["email", "a", "b"],
+        ["ann@example.org", "=1+1", "x"],
+        ["bob@example.org", "y", "#N/A"],
+        ["cid@example.org"],
+    ]
+    found = await sheet_rows(xlsx(tmp_path / "people.xlsx", {"S": rows}))
+    assert "row 1 (line 2): has in B2 a formula without a value: open the workbook in a spreadsheet program" in str(
+        found[0]
+    )
+    assert "row 2 (line 3): has in C3 the error #N/A instead of a value: correct its formula" in str(found[1])
+    assert found[2] == ["cid@example.org", "", ""]
+
+
+HEAD = cell("email") + cell("since") + cell("amount") + cell("city", more='table:number-columns-spanned="2"')
+COVERED = "<table:covered-table-cell/>"
+DATE = cell("3.1.2026", "date", 'office:date-value="2026-01-03"')
+AMOUNT = cell("1.234,50 €", "currency", 'office:value="1234.5"')
+
+
+async def test_cells_of_an_ods_are_what_they_are(tmp_path: Path) -> None:
+    """Dates, amounts, merged cells and repeated ones; rows without end below the table; a hidden sheet."""
+    row = cell("ann@example.org") + DATE + AMOUNT + cell("Wien") + COVERED + cell("x")
+    again = f'<table:table-row table:number-rows-repeated="2">{row}</table:table-row>'
+    below = '<table:table-row table:number-rows-repeated="1048000"><table:table-cell/></table:table-row>'
+    sheets = {"Old": [cell("a@example.org")], "New": [HEAD + COVERED + cell("note"), again, below]}
+    path = ods(tmp_path / "people.ods", sheets, hidden=["Old"])
+    assert await sheet_rows(path) == [["ann@example.org", "2026-01-03", "1234.5", "Wien", "", "x"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ('<table:table-cell table:formula="of:=[.A1]"/>', "has in B3 a formula without a value"),
+        (cell("#N/A", more='table:formula="of:=NA()"'), "has in B3 the error #N/A instead of a value"),
+    ],
+)
+async def test_a_cell_of_an_ods_without_a_value_is_named(tmp_path: Path, broken: str, told: str) -> None:
+    rows = [cell("email") + cell("name"), cell("ann@example.org") + cell("Ann"), cell("bob@example.org") + broken]
+    ann, bob = await sheet_rows(ods(tmp_path / "people.ods", {"S": rows}))
+    assert ann == ["ann@example.org", "Ann"]
+    assert told in str(bob)
+
+
+def archive(path: Path, *names: str, content: str = "") -> bytes:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, content)
+    return path.read_bytes()
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "told"),
+    [
+        (
+            "people.xlsx",
+            OLE + bytes(900) + "EncryptedPackage".encode("utf-16-le"),
+            "is protected by a password: save it",
+        ),
+        ("people.ods", ("META-INF/manifest.xml", "<manifest:encryption-data/>"), "is protected by a password: save it"),
+        ("people.xls", OLE + bytes(900), "cannot be read as a workbook"),
+        ("people.xls", b"<html><table><tr><td>email", "is a web page or XML under the name of a workbook: open it"),
+        ("people.xls", b'\xef\xbb\xbf<?xml version="1.0"?><Workbook>', "is a web page or XML under the name of a"),
+        ("people.xlsx", ("Index/Document.iwa", ""), "is a Numbers document: export it with File > Export To"),
+        (
+            "people.xlsx",
+            ("word/document.xml", ""),
+            r"cannot be read as a workbook \(it is a ZIP archive without sheets\)",
+        ),
+        ("people.xlsx", b"email,name\nann@example.org,Ann\n", r"\(it is text\): save it as CSV, or give it a name"),
+        ("people.xlsx", b"", r"\(it is an empty file\): save it as CSV"),
+        ("people.xlsx", b"\x00\x01\x02", r"\(it is of no known kind\): save it as CSV"),
+    ],
+)
+async def test_a_file_that_is_no_readable_workbook_says_what_to_do(
+    tmp_path: Path, name: str, what: bytes | tuple[str, str], told: str
+) -> None:
+    path = tmp_path / name
+    data = what if isinstance(what, bytes) else archive(path, what[0], content=what[1])
+    path.write_bytes(data)
+    with pytest.raises(RecipientError, match=told):
+        await sheet_rows(path)
+
+
+def test_a_numbers_document_is_asked_to_be_exported() -> None:
+    with pytest.raises(RecipientError, match=r"people\.numbers is a Numbers document: export it with File > Export To"):
+        RecipientFile("people.numbers")
+
+
+async def test_an_empty_workbook_is_said_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(RecipientError, match=r"people\.xlsx is empty: it needs a line of column names"):
+        await sheet_rows(xlsx(tmp_path / "people.xlsx", {"S": []}))
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.xlsx"])
+async def test_a_file_that_changes_between_two_passes_is_refused(tmp_path: Path, name: str) -> None:
+    """After the rows of the second pass, which are not sent before its end is known to be the same."""
+    path = tmp_path / name
+
+    def write(people: Sequence[Sequence[object]]) -> None:
+        if name.endswith(".xlsx"):
+            xlsx(path, {"S": people})
+        else:
+            path.write_text("\n".join(",".join(map(str, row)) for row in people), "utf-8")
+
+    write(PEOPLE)
+    file = RecipientFile(path)
+    await run_preflight(file)
+    write([*PEOPLE, ["zoe@example.org", "Zoe"]])
+    with pytest.raises(RecipientError, match="changed while it was read: wait until it is complete, then run the same"):
+        [row async for batch in file.batches() for row in batch]

@@ -72,3 +72,37 @@ async def test_rows_that_are_left_out_have_a_fate_too(tmp_path: Path) -> None:
             (3, "left out: not plan == 'paid' and email"),
             (5, "left out: not plan == 'paid' and email"),
         ]
+
+
+def test_an_offset_alone_leaves_out_the_first_rows() -> None:
+    """The row behind it is the first that is mailed; rows of an added file are counted anew."""
+    rows = RowFilter(COLUMNS, offset=2)
+    assert bool(rows)
+    assert [rows.left_out(row, ANN) for row in (1, 2, 3)] == ["left out: before row 3"] * 2 + [""]
+    assert rows.for_added_file().left_out(1, ANN) == ""
+    assert rows.left_out(1, ANN) != ""
+    assert not RowFilter(COLUMNS)
+    assert not rows.for_added_file()
+
+
+@pytest.mark.parametrize(
+    ("where", "columns"),
+    [
+        ("age|int > 40", {"age"}),
+        ("E_Mail_Plan == 'free' and age", {"age", "E-Mail Plan"}),
+        ("row['age']", set(COLUMNS)),
+        ("1 == 1", set()),
+    ],
+)
+def test_the_columns_of_a_condition_are_known(where: str, columns: set[str]) -> None:
+    """A row may be too short for the others; `row` may be any of them."""
+    assert RowFilter(COLUMNS, where).used_columns == columns
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("(" * 1000 + "age" + ")" * 1000, "is nested too deeply"), ("9" * 5000 + " > 1", "has a number that is too long")],
+)
+def test_a_condition_beyond_the_limits_of_the_interpreter_is_reported(where: str, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"where= {said}: write a shorter"):
+        RowFilter(COLUMNS, where)

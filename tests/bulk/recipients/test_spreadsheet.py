@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from asyncsmtp.bulk.recipients import spreadsheet
+from asyncsmtp.bulk.recipients import spreadsheet, workbook_checks
 from asyncsmtp.bulk.recipients.file import RecipientFile
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import MissingDependency, RecipientError
@@ -41,7 +42,7 @@ async def test_cells_are_what_a_person_sees(tmp_path: Path) -> None:
         ("E-Mail", "name", "no", "share", "since", "at", "paid", "note"),
         ("zoe@example.org", "Zoë, Köln", 4711, 0.5, date(2026, 3, 1), datetime(2026, 3, 1, 9, 30), True, "a\nb"),
         (),
-        ("bob@example.org", "=1+1", 12345678901234, None, None, time(9, 5), False, ""),
+        ("bob@example.org", "Bob", 12345678901234, None, datetime(2026, 3, 1), time(9, 5), False, ""),
     )
     zoe, bob = await read(path)
     assert isinstance(zoe, Recipient)
@@ -49,7 +50,10 @@ async def test_cells_are_what_a_person_sees(tmp_path: Path) -> None:
         *("zoe@example.org", "Zoë, Köln", "4711", "0.5", "2026-03-01", "2026-03-01 09:30:00", "true", "a\nb")
     ]
     assert isinstance(bob, Recipient)
-    assert (bob.row, bob.fields["no"], bob.fields["share"], bob.fields["at"]) == (2, "12345678901234", "", "09:05:00")
+    assert bob.row == 2
+    assert list(bob.fields.values()) == [
+        *("bob@example.org", "Bob", "12345678901234", "", "2026-03-01", "09:05:00", "false", "")
+    ]
 
 
 async def test_a_row_that_cannot_be_mailed_is_named_by_its_place_in_the_sheet(tmp_path: Path) -> None:
@@ -65,6 +69,15 @@ async def test_a_large_sheet_comes_in_pieces_and_has_a_digest(tmp_path: Path) ->
     rows = [row async for batch in file.batches() for row in batch]
     assert [row.row for row in rows] == list(range(1, 1301))
     assert file.digest
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".xlsm", ".xls", ".xlsb", ".ods", ".XLSX"])
+async def test_a_workbook_is_known_by_its_name(tmp_path: Path, suffix: str) -> None:
+    """Of whatever program; its content is not looked at as CSV."""
+    path = tmp_path / f"people{suffix}"
+    path.write_bytes(b"email\nann@example.org\n")
+    with pytest.raises(RecipientError, match="cannot be read as a workbook"):
+        await read(path)
 
 
 @pytest.mark.parametrize("octets", [b"", b"email\nann@example.org\n", b"PK\x03\x04 and no more"])
@@ -134,12 +147,12 @@ async def test_a_cell_far_away_is_named_and_not_reached(tmp_path: Path, far: str
 
 def test_a_sheet_may_have_so_many_cells_and_no_more() -> None:
     """FT-57: empty ones are counted, since the library makes them all; not read here, for it would."""
-    last = spreadsheet.MAX_CELLS // 25
-    spreadsheet._check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last}')}</sheetData></worksheet>".encode()))
+    last = workbook_checks.MAX_CELLS // 25
+    workbook_checks.check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last}')}</sheetData></worksheet>".encode()))
     with pytest.raises(
         RecipientError, match=f"a cell at Y{last + 1}, so that its sheet has 1,000,001 rows of 25 cells"
     ):
-        spreadsheet._check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last + 1}')}</sheetData></worksheet>".encode()))
+        workbook_checks.check_cells(BytesIO(f"{SHEET}{HEADER}{cells(f'Y{last + 1}')}</sheetData></worksheet>".encode()))
 
 
 async def test_far_cells_that_do_no_harm_are_allowed(tmp_path: Path) -> None:
@@ -168,6 +181,42 @@ async def test_a_workbook_that_unpacks_to_gigabytes_is_refused(
     assert path.stat().st_size < 100_000
     with pytest.raises(RecipientError, match=r"people\.xlsx has 32 MiB when it is unpacked, more than 32 MiB: save it"):
         await read(path)
+
+
+async def test_a_workbook_may_unpack_to_the_limit_and_have_so_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FT-57: the limits themselves are allowed; a name in the archive may begin with a slash."""
+    path = workbook(tmp_path / "people.xlsx", ("email",), ("ann@example.org",))
+    with zipfile.ZipFile(path) as archive:
+        size, number = sum(file.file_size for file in archive.infolist()), len(archive.infolist())
+    monkeypatch.setattr(spreadsheet, "MAX_UNPACKED", size)
+    assert len(await read(path)) == 1
+    monkeypatch.setattr(spreadsheet, "MAX_UNPACKED", size - 1)
+    with pytest.raises(RecipientError, match="when it is unpacked"):
+        await read(path)
+    monkeypatch.setattr(workbook_checks, "MAX_FILES", number)
+    workbook_checks.check_size(str(path), size)
+    monkeypatch.setattr(workbook_checks, "MAX_FILES", number - 1)
+    with pytest.raises(RecipientError, match=f"has {number} files in it"):
+        workbook_checks.check_size(str(path), size)
+
+
+@pytest.mark.parametrize("target", ["worksheets/sheet2.xml", "/xl/worksheets/sheet2.xml"])
+def test_the_first_sheet_is_the_one_that_the_workbook_names_first(tmp_path: Path, target: str) -> None:
+    """FT-57: whatever the names of its files; where they are unknown, all are looked at."""
+    path = workbook(tmp_path / "people.xlsx", ("email",))
+    with zipfile.ZipFile(path) as archive:
+        relations = archive.read("xl/_rels/workbook.xml.rels").decode()
+    changed = re.sub(r"/?(xl/)?worksheets/sheet1\.xml", "X", relations)
+    changed = re.sub(r"/?(xl/)?worksheets/sheet2\.xml", "worksheets/sheet1.xml", changed).replace("X", target)
+    with zipfile.ZipFile(replace_part(path, "xl/_rels/workbook.xml.rels", [changed])) as archive:
+        assert workbook_checks.find_sheet_parts(archive, "Sheet") == ["xl/worksheets/sheet2.xml"]
+    with zipfile.ZipFile(replace_part(path, "xl/_rels/workbook.xml.rels", ["no XML"])) as archive:
+        assert sorted(workbook_checks.find_sheet_parts(archive, "Sheet")) == [
+            "xl/worksheets/sheet1.xml",
+            "xl/worksheets/sheet2.xml",
+        ]
 
 
 async def test_a_workbook_of_many_files_is_refused(tmp_path: Path) -> None:
@@ -220,10 +269,18 @@ def ods(path: Path, rows: int, columns: int) -> Path:
 async def test_a_workbook_that_needs_too_much_memory_ends_only_its_own_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FT-57: where the size is not checked before; one cell of an .ods is repeated sixty million times."""
+    """FT-57: where the size is not checked before; one cell of an .ods is repeated 24 million times."""
     monkeypatch.setattr(spreadsheet, "MAX_MEMORY", 512 << 20)
     with pytest.raises(
         RecipientError, match=r"cannot be read as a workbook: reading it takes more than 512 MiB of mem"
+    ):
+        await read(ods(tmp_path / "people.ods", 2_400, 10_000))
+
+
+async def test_a_cell_of_an_ods_far_away_is_named(tmp_path: Path) -> None:
+    """Cells that are repeated count as often."""
+    with pytest.raises(
+        RecipientError, match=r"people\.ods has a cell at NTP6000, so that its sheet has 6,000 rows of 10,"
     ):
         await read(ods(tmp_path / "people.ods", 6_000, 10_000))
 
