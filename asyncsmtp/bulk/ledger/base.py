@@ -4,55 +4,55 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.interfaces import ThreadRunner
-from asyncsmtp.bulk.ledger.interfaces import BouncedRow, Claim, Counts, Decision, Entry, Recovery, RowState, Settlement
-from asyncsmtp.bulk.ledger.loading import Loader, SuppressionLookup
-from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, Script
+from asyncsmtp.bulk.ledger import bounced_rows, copies
+from asyncsmtp.bulk.ledger.interfaces import (
+    BouncedRow,
+    Claim,
+    Counts,
+    Decision,
+    Entry,
+    RowState,
+    Settlement,
+    Statistics,
+)
+from asyncsmtp.bulk.ledger.loading import EntryScript, Loader, SuppressionLookup, read_entries_by_row
+from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, RunStart, Script, no_statement
 from asyncsmtp.bulk.ledger.transitions import (
+    GROUPED,
+    RETENTION,
+    UNCLEAN,
     ClaimedRows,
     CountsTracker,
     RefusedRow,
     Transition,
+    find_number,
     from_microseconds,
     to_microseconds,
 )
 from asyncsmtp.bulk.ledger.write_queue import Store
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, address_key
 from asyncsmtp.errors import LedgerError
+from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["BaseLedger", "BaseReader", "RunStart"]
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.ledger.erasure import ErasedRows
+
+__all__ = ["BaseLedger", "BaseReader"]
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class RunStart:
-    """A campaign at the start of a run, after recovery.
-
-    Attributes:
-        campaign: None where its recipients are still to be loaded.
-        run: number of this run, from 1.
-    """
-
-    campaign: CampaignRow | None
-    counts: Counts
-    run: int
-    recovery: Recovery
-
-
 _Found = list[tuple[Claim | RefusedRow, RowState]]
-
-
-def _no_statement() -> Script[None]:
-    yield from ()
 
 
 class BaseReader(ABC):
@@ -80,10 +80,25 @@ class BaseReader(ABC):
 
     async def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]:
         """Yield every row in one of `states` (None: all), in file order; a few thousand are in memory at a time."""
+        async for entry in self._read_entries(copies.read_entries if self.has_copies else Queries.read_entries, states):
+            yield entry
+
+    async def entries_by_row(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]:
+        """Yield the rows as `entries` does, but a row in the message of another one with that one's outcome."""
+        read = copies.read_entries if self.has_copies else Queries.read_entries
+        if await self._has_groups():
+            read = partial(read_entries_by_row, read)
+        async for entry in self._read_entries(read, states):
+            yield entry
+
+    async def _read_entries(self, read: EntryScript, states: Iterable[RowState] | None) -> AsyncGenerator[Entry]:
         wanted = frozenset(RowState if states is None else states)
         for first in range(0, self._campaign.batches if self._campaign else 0, ENTRY_BATCHES):
-            for entry in await self._read(partial(self._queries.read_entries, first, wanted)):
+            for entry in await self._read(partial(read, self._queries, first, wanted)):
                 yield entry
+
+    async def _has_groups(self) -> bool:
+        return bool(await self._read(partial(self._queries.read_value, GROUPED)))
 
     async def next_due(self) -> datetime | None:
         """Return the earliest time at which a row may be tried, UTC; None: no row is left for this run.
@@ -96,9 +111,28 @@ class BaseReader(ABC):
         """Return the number of rows in each state, by the relay that answered last; rows without one are left out."""
         return await self._read(self._queries.count_by_relay)
 
+    async def statistics(self) -> Statistics:
+        """Return figures of the whole campaign, all of one moment, for a report."""
+        from asyncsmtp.bulk.ledger.statistics import read_statistics  # late: only a report needs it
+
+        batches = self._campaign.batches if self._campaign else 0
+        return await self._read(partial(read_statistics, self._queries, batches, has_copies=self.has_copies))
+
     async def halted_rows(self) -> frozenset[int]:
         """Return the rows that were rejected before a run was halted, and have not been tried or changed since."""
         return await self._read(self._queries.read_halted)
+
+    async def is_expired(self, retention: float | None, now: datetime) -> bool:
+        """Return whether addresses are there that should have been erased by `now`.
+
+        A campaign ends with its last change, when nothing is left to be sent.
+
+        Args:
+            retention: seconds after the end of the campaign; None: for ever; `STORED`: as the last run stored it.
+        """
+        from asyncsmtp.bulk.ledger.erasure import is_expired  # late: most campaigns keep their addresses
+
+        return await self._read(partial(is_expired, self._queries, retention, now))
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -113,6 +147,11 @@ class BaseReader(ABC):
     @abstractmethod
     async def _read(self, script: Callable[[], Script[_T]]) -> _T:
         """Run a script that changes nothing."""
+
+    @property
+    def has_copies(self) -> bool:
+        """True if there are recipients in Cc or Bcc."""
+        return self._campaign is not None and self._campaign.has_copies
 
     def _get_campaign(self) -> CampaignRow:
         """Return the campaign. Raises LedgerError: its rows are not loaded."""
@@ -233,10 +272,17 @@ class BaseLedger(BaseReader):
                 _, free = await self._read_claimable(partial(self._queries.read_due, most))
                 claims = self._claimed.claim(free, limit)
             while not claims:
-                script = partial(self._queries.read_claims, self._claimed.last_row, limit)
-                last_row, free = await self._read_claimable(script)
-                if not last_row:
+                last_row, last_copy = self._claimed.last_row, self._claimed.last_copy
+                script = partial(self._queries.read_claims, last_row, limit)
+                if self.has_copies:
+                    script = partial(copies.read_claims, self._queries, last_row, last_copy, limit)
+                found, free = await self._read_claimable(script)
+                if not found:
                     break
+                if self.has_copies:
+                    last_row, self._claimed.last_copy = copies.find_cursors(found, last_row, last_copy)
+                else:
+                    last_row = find_number(found[-1][0])
                 self._claimed.last_row = last_row
                 claims = self._claimed.claim(free)
         return claims
@@ -357,7 +403,7 @@ class BaseLedger(BaseReader):
 
     async def flush(self) -> None:
         """Wait until everything recorded so far is durable."""
-        await self._store.read(_no_statement)
+        await self._store.read(no_statement)
 
     async def resolve(
         self, decision: Decision, rows: Iterable[int] | None = None, states: Iterable[RowState] = (RowState.IN_DOUBT,)
@@ -368,7 +414,7 @@ class BaseLedger(BaseReader):
         ACCEPTED always stands for a relay's reply. Claimed rows, and rows without an address, are not changed.
 
         Args:
-            rows: row numbers; None for all.
+            rows: numbers in the ledger, see `list_numbers`; None for all.
             states: of those, only rows in one of these.
         """
         self._get_campaign()
@@ -392,9 +438,9 @@ class BaseLedger(BaseReader):
             bounces: by the part of the Message-ID before the @, or by `address_key`.
         """
         self._get_campaign()
-        changed = await self._store.write(partial(self._queries.record_bounces, bounces))
-        for before, _, _ in changed:
-            self._counts.move(before, RowState.REJECTED, 1)
+        script = partial(bounced_rows.record_bounces, self._queries, bounces, has_copies=self.has_copies)
+        changed = await self._store.write(script)
+        self._counts.move_all(Counter((before, RowState.REJECTED) for before, _, _ in changed))
         return [(address, bounce) for _, address, bounce in changed]
 
     async def find_bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[BouncedRow]:
@@ -403,7 +449,58 @@ class BaseLedger(BaseReader):
         What follows from a bounce, such as an entry of a suppression list, can so be done again after an interruption.
         """
         self._get_campaign()
-        return await self._store.read(partial(self._queries.find_bounced, bounces))
+        script = partial(bounced_rows.find_bounced, self._queries, bounces, has_copies=self.has_copies)
+        return await self._store.read(script)
+
+    async def forget(self, address: str) -> ErasedRows:
+        """Erase the cells and the address of a person; a row that was to be sent is suppressed, one in doubt rejected.
+
+        All counts add up as before. The ledger remembers the SHA-256 of the address: it is not loaded again. The bytes
+        are removed from the file too.
+
+        Raises:
+            RecipientError: it is not an address.
+        """
+        from asyncsmtp.bulk.ledger.erasure import erase_person  # late, as above
+
+        self._get_campaign()
+        key = address_key(Mailbox.parse(address))
+        found, moves = await self._store.write(partial(erase_person, self._queries, key))
+        self._counts.move_all(moves)
+        return replace(found, is_clean=await self.clean())
+
+    async def apply_retention(self, retention: float | None) -> bool:
+        """Store how long the campaign's addresses are kept, and erase them if that time has passed; see `expire`.
+
+        Args:
+            retention: seconds after the end of the campaign; None: as long as the ledger is there. `STORED`: as it is
+                stored.
+        """
+        if self._campaign is None:
+            return False
+        stored = await self.read_value(RETENTION)
+        if retention is None and stored is not None:
+            await self._store.write(partial(self._queries.remove_outcomes, [RETENTION]))
+        elif retention is not None and retention >= 0 and stored != str(retention):
+            await self.write_value(RETENTION, str(retention))
+        await self.clean()
+        now = datetime.now(UTC)
+        if retention is None or not await self.is_expired(retention, now):
+            return False
+        from asyncsmtp.bulk.ledger.erasure import erase_all  # late, as above
+
+        moves = await self._store.write(partial(erase_all, self._queries, to_microseconds(now)))
+        self._counts.move_all(moves)
+        await self.clean()
+        return True
+
+    async def clean(self) -> bool:
+        """Remove the bytes of what was erased from the file, if something was; return whether they are gone."""
+        if await self.read_value(UNCLEAN) is None:
+            return True
+        is_clean = await self._store.clean()
+        await self._store.write(partial(self._queries.remove_outcomes, [UNCLEAN]))
+        return is_clean
 
     async def aclose(self) -> None:
         """Write what is queued, and close the ledger; a second call does nothing. Claimed rows keep their state.
@@ -458,8 +555,10 @@ class BaseLedger(BaseReader):
     async def _recount(self) -> None:
         self._counts.reset(await self._store.read(self._queries.count_rows))
 
-    async def _read_claimable(self, script: Callable[[], Script[_Found]]) -> tuple[int, list[tuple[Claim, RowState]]]:
-        """Read rows; return the last one, 0 if there is none, and those that may be claimed.
+    async def _read_claimable(
+        self, script: Callable[[], Script[_Found]]
+    ) -> tuple[_Found, list[tuple[Claim, RowState]]]:
+        """Read rows; return them, and those that may be claimed.
 
         A row that was claimed when the reading began may not: if it was settled meanwhile, what was read is outdated.
         A row with an address that is refused by now is rejected.
@@ -467,36 +566,35 @@ class BaseLedger(BaseReader):
         claimed = frozenset(self._claimed)
         free: list[tuple[Claim, RowState]] = []
         refused: dict[int, tuple[RowState, str]] = {}
-        last_row = 0
-        for found, state in await self._store.read(script):
+        rows = await self._store.read(script)
+        for found, state in rows:
             if isinstance(found, RefusedRow):
-                last_row = found.row
-                refused[last_row] = (state, found.reason)
-                continue
-            last_row = found.recipient.row
-            if last_row not in claimed:
+                refused[found.row] = (state, found.reason)
+            elif found.recipient.row not in claimed:
                 free.append((found, state))
         if refused:
             changed = await self._store.write(partial(self._queries.reject_rows, refused))
-            for before in changed.values():
-                self._counts.move(before, RowState.REJECTED, 1)
+            self._counts.move_all(Counter((before, RowState.REJECTED) for before in changed.values()))
         if not self._suppressions:
-            return last_row, free
-        keys = {claim.recipient.row: (state, address_key(claim.recipient.mailbox)) for claim, state in free}
+            return rows, free
+        find = copies.find_key if self.has_copies else lambda recipient: address_key(recipient.mailbox)
+        keys = {claim.recipient.row: (state, find(claim.recipient)) for claim, state in free}
         listed, _ = await self._suppress_listed(keys)
-        return last_row, [row for row in free if row[0].recipient.row not in listed]
+        return rows, [row for row in free if row[0].recipient.row not in listed]
 
     async def _suppress_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> tuple[set[int], int]:
         """Suppress those of the rows that are listed; return them, and the number of those that were changed.
 
         A row that a person's decision changed meanwhile keeps its new state, and is looked at when it is read again.
         """
-        keys = {key for _, key in rows.values()}
-        reasons = await self._run_in_thread(partial(self._suppressions.reasons, keys))
-        listed = {row: (state, reasons[key]) for row, (state, key) in rows.items() if key in reasons}
+        if self.has_copies:
+            listed = await self._run_in_thread(partial(copies.find_listed, rows, self._suppressions.reasons))
+        else:
+            keys = {key for _, key in rows.values()}
+            reasons = await self._run_in_thread(partial(self._suppressions.reasons, keys))
+            listed = {row: (state, reasons[key]) for row, (state, key) in rows.items() if key in reasons}
         if not listed:
             return set(), 0
         changed = await self._store.write(partial(self._queries.suppress_rows, listed))
-        for before in changed.values():
-            self._counts.move(before, RowState.SUPPRESSED, 1)
+        self._counts.move_all(Counter((before, RowState.SUPPRESSED) for before in changed.values()))
         return {*listed}, len(changed)

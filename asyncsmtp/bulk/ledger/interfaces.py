@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +20,8 @@ from asyncsmtp.protocol.delivery import Outcome
 
 __all__ = [
     "ALLOWED_TRANSITIONS",
+    "COPIES_PER_ROW",
+    "FIRST_COPY",
     "BouncedRow",
     "Claim",
     "Counts",
@@ -30,9 +32,36 @@ __all__ = [
     "LedgerReader",
     "OutcomeStore",
     "Recovery",
+    "Refusal",
+    "RowOutcomeReader",
     "RowState",
     "Settlement",
+    "Statistics",
+    "find_file_row",
+    "list_numbers",
+    "number_copy",
 ]
+
+# A ledger has a row of its own for everyone in Cc and Bcc, so that each has a state, attempts and a bounce of their
+# own. Its number tells the row of the file, and is far above those: the rows of the file keep their numbers, and a
+# campaign without copies has no others.
+FIRST_COPY = 10**10  # numbers above this are those of copies
+COPIES_PER_ROW = 100
+
+
+def find_file_row(number: int) -> int:
+    """Return the row of the file that a row of the ledger belongs to: itself, or that of a copy."""
+    return number if number <= FIRST_COPY else (number - FIRST_COPY - 1) // COPIES_PER_ROW + 1
+
+
+def number_copy(row: int, place: int) -> int:
+    """Return the number in the ledger of a copy of a row's message; places count from 1."""
+    return FIRST_COPY + (row - 1) * COPIES_PER_ROW + place
+
+
+def list_numbers(row: int) -> list[int]:
+    """Return the numbers in the ledger that a row of the file and its copies may have."""
+    return [row, *range(number_copy(row, 1), number_copy(row, COPIES_PER_ROW) + 1)]
 
 
 class RowState(IntEnum):
@@ -129,6 +158,7 @@ class Claim(NamedTuple):
     """One row that this process has claimed.
 
     Attributes:
+        recipient: of a row of the file, or a `CopyRecipient`.
         message_id: without angle brackets; the same on every attempt.
         attempt: number of the attempt that would be next, from 1.
         first_at: time of the first attempt, UTC; None before it.
@@ -146,6 +176,7 @@ class Settlement(NamedTuple):
     """The outcome of one claimed row.
 
     Attributes:
+        row: number in the ledger: that of the file, but for copies, see `find_file_row`.
         state: ACCEPTED, DEFERRED, REJECTED or IN_DOUBT.
         code: the relay's reply code; None where the relay did not decide.
         status: the enhanced status code, such as "5.1.1".
@@ -165,9 +196,10 @@ class Settlement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Everything the ledger has about one row. All times are UTC.
+    """Everything the ledger has about one recipient. All times are UTC.
 
     Attributes:
+        row: of the file.
         address: "" for a row of the file that has none; its `reply` says why.
         message_id: without angle brackets; "" for rows that were never to be mailed.
         attempts: number of attempts.
@@ -176,6 +208,9 @@ class Entry:
         last_at: time of the last write since the load; None before it.
         due_at: of a row that is DEFERRED or was postponed: earliest time of the next attempt; None: in the next run,
             or at once.
+        kind: `to`; `cc` or `bcc` of a copy.
+        copy: of a copy, its place among those of its row, from 1; 0 of the recipient in To.
+        to: of a copy, the address in To; else "".
     """
 
     row: int
@@ -192,6 +227,14 @@ class Entry:
     last_at: datetime | None
     fields: Mapping[str, str] = field(hash=False)
     due_at: datetime | None = None
+    kind: str = "to"
+    copy: int = 0
+    to: str = ""
+
+    @property
+    def number(self) -> int:
+        """Number in the ledger: that of the file, but for copies."""
+        return number_copy(self.row, self.copy) if self.copy else self.row
 
 
 class BouncedRow(NamedTuple):
@@ -226,14 +269,93 @@ class Recovery:
     changes: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Rows that were not accepted for one reason: the same code, and the same words but for addresses and numbers.
+
+    Attributes:
+        code: 0 where the relay did not decide.
+        reply: the words of the first of them.
+        host: the relay that answered so; "" where none was involved.
+        row: number of the first of these rows.
+    """
+
+    state: RowState
+    code: int
+    status: str
+    reply: str
+    host: str
+    number: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Figures of a campaign.
+
+    Attributes:
+        counts: all rows by state.
+        first_at: time of the first attempt; None before it. last_at: time of the last outcome.
+        attempts: attempts of all rows together.
+        period: length of a slice of `over_time`.
+        over_time: rows that were tried, by the time of their last outcome, in slices; empty ones are left out.
+        by_attempts: rows that were tried, by the number of their attempts.
+        by_relay: rows by the relay that replied last.
+        by_domain: rows by the domain of the address, the largest domains. domains: number of all domains.
+        reply_times: milliseconds from the mark of a row to its outcome, and number of such rows, where the first
+            attempt was accepted; in ascending order.
+        refusals: the most frequent kinds. kinds: number of all of them.
+        in_doubt: the first rows in doubt, without their cells.
+    """
+
+    counts: Counts
+    first_at: datetime | None
+    last_at: datetime | None
+    attempts: int
+    period: timedelta
+    over_time: Mapping[datetime, Counts]
+    by_attempts: Mapping[int, Counts]
+    by_relay: Mapping[str, Counts]
+    by_domain: Mapping[str, Counts]
+    domains: int
+    reply_times: Sequence[tuple[int, int]]
+    refusals: Sequence[Refusal]
+    kinds: int
+    in_doubt: Sequence[Entry]
+
+    @property
+    def duration(self) -> timedelta:
+        """Time from the first attempt to the last outcome; pauses between runs are in it."""
+        if self.first_at is None or self.last_at is None:
+            return timedelta()
+        return max(self.last_at - self.first_at, timedelta())
+
+    def reply_time(self, share: float) -> int | None:
+        """Return the milliseconds within which this share of the replies came (0.5: the median); None: no replies."""
+        wanted = share * sum(number for _, number in self.reply_times)
+        seen = 0
+        for milliseconds, number in self.reply_times:
+            seen += number
+            if seen >= wanted:
+                return milliseconds
+        return None
+
+
 class LedgerReader(Protocol):
-    """A ledger opened to be read, as a campaign uses it; the methods are documented in `BaseReader`."""
+    """A ledger opened to be read, as a campaign uses it; the methods are documented in `BaseReader`.
+
+    Attributes:
+        name: the campaign's.
+    """
+
+    name: str
 
     async def counts(self) -> Counts: ...
     def entries(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]: ...
     async def next_due(self) -> datetime | None: ...
     async def counts_by_relay(self) -> Mapping[str, Counts]: ...
     async def halted_rows(self) -> frozenset[int]: ...
+    async def statistics(self) -> Statistics: ...
     async def aclose(self) -> None: ...
 
 
@@ -279,6 +401,13 @@ class Ledger(LedgerReader, Protocol):
     ) -> int: ...
     async def record_bounces(self, bounces: Mapping[str, Bounce]) -> Sequence[tuple[str, Bounce]]: ...
     async def find_bounced(self, bounces: Mapping[str, Bounce]) -> Sequence[BouncedRow]: ...
+
+
+@runtime_checkable
+class RowOutcomeReader(Protocol):
+    """A ledger that tells the outcome of rows in the message of another one; see `BaseReader.entries_by_row`."""
+
+    def entries_by_row(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]: ...
 
 
 @runtime_checkable

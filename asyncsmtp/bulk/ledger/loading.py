@@ -8,27 +8,56 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.copies import join_keys
+from asyncsmtp.bulk.ledger.interfaces import Entry, RowState, number_copy
 from asyncsmtp.bulk.ledger.queries import CampaignRow, Queries, RecipientValues, RowKey, Script
-from asyncsmtp.bulk.ledger.transitions import MAX_REPLY, batch_number
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient, RowFields, address_key
-from asyncsmtp.bulk.suppression import SuppressionList, is_text_list, parse_key, read_text_list
-from asyncsmtp.errors import LedgerMismatch, RecipientError, SuppressionError, check_type
+from asyncsmtp.bulk.ledger.suppression_list import (
+    ERASED,
+    SuppressionList,
+    hash_key,
+    is_hash,
+    is_text_list,
+    parse_key,
+    read_text_list,
+)
+from asyncsmtp.bulk.ledger.transitions import (
+    EXPIRED,
+    FORGOTTEN,
+    GROUPED,
+    IN_MESSAGE_OF,
+    MAX_REPLY,
+    ROWS_KEY,
+    batch_number,
+    find_message_row,
+)
+from asyncsmtp.bulk.recipients.recipient import (
+    GroupedRow,
+    Problem,
+    Recipient,
+    RecipientWithCopies,
+    RowFields,
+    address_key,
+)
+from asyncsmtp.errors import LedgerError, LedgerMismatch, RecipientError, SuppressionError, check_type
+from asyncsmtp.mail.mime import GroupedFields
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
+    "EntryScript",
     "Loader",
     "MessageIdFactory",
     "RepeatedAddress",
     "SuppressionLookup",
     "list_changes",
     "list_paths",
+    "read_entries_by_row",
     "report_repeats",
     "unload_changed",
     "upgrade_keys",
@@ -48,6 +77,7 @@ class SuppressionLookup:
         self._databases = [SuppressionList(path) for path in paths if not is_text_list(path)]
         self._versions = {path: (0, 0) for path in paths if is_text_list(path)}
         self._texts: sqlite3.Connection | None = None
+        self._has_hashes = False  # in the files of text
 
     def __bool__(self) -> bool:
         return bool(self._databases or self._versions)
@@ -83,8 +113,10 @@ class SuppressionLookup:
         if self._texts is None:
             return {}
         self._read_texts(self._texts, required=False)
+        names = {key: key for key in keys} | ({hash_key(key): key for key in keys} if self._has_hashes else {})
         find = "SELECT key, reason FROM listed WHERE key IN (SELECT value FROM json_each(?))"
-        return dict(self._texts.execute(find, (json.dumps([*keys]),)).fetchall())
+        found = self._texts.execute(find, (json.dumps([*names]),)).fetchall()
+        return {names[each]: reason for each, reason in found}
 
     def _read_texts(self, connection: sqlite3.Connection, *, required: bool) -> None:
         """Read the text files again if one has changed; unless `required`, keep the entries if one cannot be read."""
@@ -104,6 +136,7 @@ class SuppressionLookup:
             _log.warning("a suppression list cannot be read; its former entries are kept: %s", error)
             return
         self._versions = versions
+        self._has_hashes = any(is_hash(key) for key, _ in entries)
         with connection:
             connection.execute("BEGIN")
             connection.execute("DELETE FROM listed")
@@ -165,9 +198,14 @@ class Loader:
         self._message_ids = MessageIdFactory(name, self._config, from_domain)
         self._last_row = 0  # of those that were there before
         self._is_addition = False
+        self._has_groups = False
+        self._forgotten: Mapping[str, int] | None = None  # read with the first rows
 
     def begin_addition(self) -> Script[None]:
         """Begin a load of further rows: they follow the last row, with Message-IDs by the campaign's own key."""
+        if (yield from self._queries.read_value(EXPIRED)) is not None:
+            why = "the addresses of this campaign were removed, as its retention says, so nobody would be recognised"
+            raise LedgerError(f"{why}: begin a new campaign")
         yield from self._queries.begin()
         name, secret, config, self._last_row, message_id = yield from self._queries.read_loaded()
         domain = str(message_id or "@localhost").rpartition("@")[2]
@@ -177,37 +215,121 @@ class Loader:
     def insert(self, rows: Sequence[Recipient | Problem]) -> Script[None]:
         """Insert some rows; those not to be mailed get their state here, the others all at once at the end."""
         if self._last_row:
-            rows = [replace(row, row=row.row + self._last_row) for row in rows]
+            rows = [*map(self._renumber, rows)]
+        if self._forgotten is None:
+            self._forgotten = {}
+            if (yield from self._queries.read_value(FORGOTTEN)) is not None:
+                from asyncsmtp.bulk.ledger.erasure import read_forgotten  # late: most campaigns have forgotten nobody
+
+                self._forgotten = yield from read_forgotten(self._queries)
+        if self._forgotten:
+            rows = [self._refuse_forgotten(row, self._forgotten) for row in rows]
         recipients = [row for row in rows if isinstance(row, Recipient)]
         problems = [row for row in rows if isinstance(row, Problem)]
-        inserted = yield from self._queries.insert_recipients([*map(self._values, recipients)])
+        values = [*map(self._values, recipients)]
+        inserted = yield from self._queries.insert_recipients(values)
         states = {problem.row: _problem_state(problem) for problem in problems}
-        unmailed = [_unmailed_values(problem, None) for problem in problems]
+        unmailed = [_unmailed_values(problem, getattr(problem, "address", None)) for problem in problems]
+        self._has_groups = self._has_groups or any(isinstance(problem, GroupedRow) for problem in problems)
         if inserted < len(recipients):
-            keys = [address_key(row.mailbox) for row in recipients]
+            keys = [key for _, _, _, key, _, _ in values if key is not None]
             earlier = yield from self._queries.read_earlier(keys)
-            for row, key in zip(recipients, keys, strict=True):
-                if (first := earlier[key]) != row.row:
+            equal: list[RecipientValues] = []
+            for row, (*place, key, message_id, cells) in zip(recipients, values, strict=True):
+                first = earlier[str(key)]
+                if row.separate and self._last_row < first < row.row:  # equal rows of one file are two messages
+                    equal.append((*place, f"{key}-{row.row}", message_id, cells))  # type: ignore[arg-type]
+                elif first != row.row:
                     states[row.row] = (RowState.SUPPRESSED, f"duplicate of row {first}")
                     unmailed.append(_unmailed_values(row, row.mailbox.address))
+            if equal:
+                yield from self._queries.insert_recipients(equal)
+        if recipients and isinstance(recipients[0], RecipientWithCopies):  # then all are
+            yield from self._insert_copies(recipients, states, unmailed)
         if states:
             yield from self._queries.insert_recipients(unmailed)
             yield from self._queries.insert_deliveries(states)
+
+    def _renumber(self, row: Recipient | Problem) -> Recipient | Problem:
+        """Number a row of a further file behind the last row."""
+        last = self._last_row
+        if isinstance(row, GroupedRow):
+            return replace(row, row=row.row + last, first=row.first + last)
+        return replace(row, row=row.row + last)
 
     def finish(self) -> Script[None]:
         """Insert the state of the rows to be mailed, and the campaign; commit."""
         yield from self._queries.insert_pending(self._last_row)
         yield from self._queries.refuse_older()
         yield from self._queries.write_value(ADDITIONS, "some" if self._is_addition else "none")
+        if self._has_groups:
+            yield from self._queries.write_value(GROUPED, "yes")
         if not self._is_addition:
             yield from self._queries.insert_campaign(self._name, self._message_ids.secret.hex(), self._config)
             yield from self._queries.write_value(KEY_FORM, CURRENT_FORM)
         yield from self._queries.commit()
 
+    def _refuse_forgotten(self, row: Recipient | Problem, forgotten: Mapping[str, int]) -> Recipient | Problem:
+        """Return a problem without cells for the row of a person whose data was removed, which is suppressed."""
+        if not isinstance(row, Recipient | GroupedRow):
+            return row
+        mailbox = row.mailbox if isinstance(row, Recipient) else Mailbox.parse(row.address)
+        if hash_key(address_key(mailbox)) not in forgotten:
+            return row
+        return Problem(row.row, 0, f"{ERASED}: not loaded again", left_out=True)
+
+    def _insert_copies(
+        self, rows: Sequence[Recipient], states: dict[int, tuple[RowState, str]], unmailed: list[RecipientValues]
+    ) -> Script[None]:
+        """Insert the copies of some rows; those of a duplicate, of which there is no message, are not to be mailed."""
+        values: list[RecipientValues] = []
+        for row in rows:
+            assert isinstance(row, RecipientWithCopies)
+            message_id = self._make_message_id(row)
+            for place, (kind, mailbox) in enumerate(row.copies, 1):
+                number = number_copy(row.row, place)
+                shown = f"[{_to_json([kind, row.mailbox.address, message_id])[1:-1]}, {_cells(row)}]"
+                key = join_keys(number, row.mailbox, mailbox)
+                if row.row in states:
+                    states[number] = (RowState.SUPPRESSED, f"row {row.row} is a {states[row.row][1]}")
+                    unmailed.append((batch_number(number), number, mailbox.address, None, None, shown))
+                elif self._forgotten and hash_key(address_key(mailbox)) in self._forgotten:
+                    states[number] = (RowState.SUPPRESSED, f"{ERASED}: not loaded again")
+                    unmailed.append((batch_number(number), number, None, None, None, f'["{kind}", "", "", {{}}]'))
+                else:
+                    own_id = self._message_ids.make(key)
+                    values.append((batch_number(number), number, mailbox.address, key, own_id, shown))
+        yield from self._queries.insert_recipients(values)
+
     def _values(self, row: Recipient) -> RecipientValues:
-        mailbox = row.mailbox
-        message_id = self._message_ids.make(mailbox.key)
-        return batch_number(row.row), row.row, mailbox.address, address_key(mailbox), message_id, _cells(row)
+        mailbox, cells = row.mailbox, _cells(row)
+        key = address_key(mailbox)
+        if row.separate:  # a file that is added once more, after a crash perhaps, has the same rows: duplicates
+            key = f"{key} {_base32(sha256(cells.encode()).digest())}"
+        return batch_number(row.row), row.row, mailbox.address, key, self._make_message_id(row), cells
+
+    def _make_message_id(self, row: Recipient) -> str:
+        key = row.mailbox.key
+        return self._message_ids.make(f"{key} {row.row}" if row.separate else key)
+
+
+EntryScript = Callable[[Queries, int, frozenset[RowState]], Script[list[Entry]]]
+
+
+def read_entries_by_row(
+    read: EntryScript, queries: Queries, first: int, wanted: frozenset[RowState]
+) -> Script[list[Entry]]:
+    """Return rows as `read` does, but those in the message of another one with that one's outcome."""
+    found = yield from read(queries, first, wanted | {RowState.SUPPRESSED})
+    leading = {entry.row: row for entry in found if (row := find_message_row(entry))}
+    others = (yield from queries.read_entries_by_number({*leading.values()})) if leading else {}
+    entries = [
+        entry
+        if (other := others.get(leading.get(entry.row, 0))) is None
+        else replace(other, row=entry.row, address=entry.address, fields=entry.fields)
+        for entry in found
+    ]
+    return [entry for entry in entries if entry.state in wanted]
 
 
 KEY_FORM = "keys"  # name of the stored value: the form of the keys in the ledger
@@ -339,11 +461,15 @@ def _unmailed_values(row: Recipient | Problem, address: str | None) -> Recipient
 def _cells(row: Recipient | Problem) -> str:
     """Return the cells as JSON: column -> cell."""
     given = row.fields
+    if type(given) is GroupedFields:
+        return _to_json({**given, ROWS_KEY: [[*each.values()] for each in given.rows]})
     return _to_json(dict(zip(given, given.cells, strict=True)) if type(given) is RowFields else dict(given))
 
 
 def _problem_state(problem: Problem) -> tuple[RowState, str]:
     """Return the state of a row that cannot be mailed, or is excluded, and the reason."""
+    if isinstance(problem, GroupedRow):
+        return RowState.SUPPRESSED, f"{IN_MESSAGE_OF}{problem.first}"
     state = RowState.SUPPRESSED if problem.left_out else RowState.REJECTED
     return state, safe_text(problem.reason, MAX_REPLY)
 

@@ -5,33 +5,56 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
-from asyncsmtp.bulk.ledger.interfaces import ALLOWED_TRANSITIONS, Claim, Counts, Entry, RowState, Settlement
-from asyncsmtp.bulk.recipients.recipient import Recipient
+from asyncsmtp.bulk.ledger.interfaces import (
+    ALLOWED_TRANSITIONS,
+    FIRST_COPY,
+    Claim,
+    Counts,
+    Entry,
+    RowState,
+    Settlement,
+    find_file_row,
+    number_copy,
+)
+from asyncsmtp.bulk.recipients.recipient import CopyRecipient, Recipient
 from asyncsmtp.errors import LedgerError, RecipientError
+from asyncsmtp.mail.mime import GroupedFields
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "BATCH_SIZE",
+    "COPY_BATCH",
     "DELIVERY_COLUMNS",
+    "EXPIRED",
+    "FORGOTTEN",
+    "GROUPED",
+    "IN_MESSAGE_OF",
     "MAX_REPLY",
     "OUTCOME_NAME",
     "RECIPIENT_COLUMNS",
+    "RETENTION",
+    "ROWS_KEY",
     "ROW_STATES",
+    "UNCLEAN",
     "ClaimedRows",
     "CountsTracker",
     "RefusedRow",
     "Transition",
     "TransitionValues",
     "batch_number",
+    "find_message_row",
+    "find_number",
     "from_microseconds",
     "list_outcomes",
+    "plain_key",
+    "reply_words",
     "split_into_groups",
     "suppressed_reply",
     "to_claim",
@@ -40,8 +63,18 @@ __all__ = [
 ]
 
 BATCH_SIZE = 500  # rows of one batch_no
+COPY_BATCH = FIRST_COPY // BATCH_SIZE  # the first batch of copies
 MAX_REPLY = 512  # characters
 MAX_GROUP = 256  # rows of one statement
+ROWS_KEY = ""  # beside the cells of a row: those of all rows of its mailbox; no column has that name
+IN_MESSAGE_OF = "in the message of row "  # how the reply of a row begins that is in the message of another one
+
+# Names of stored values.
+GROUPED = "grouped"  # there are rows in the message of another one
+FORGOTTEN = "forgotten"  # the hashes of the keys that were erased, each with its row: they are not loaded again
+EXPIRED = "expired"  # when everybody was erased; microseconds since 1970
+RETENTION = "retention"  # seconds after the end of the campaign, by the campaign file of the last run
+UNCLEAN = "unclean"  # something was erased, and its bytes may still be in free parts of the file
 OUTCOME_NAME = "outcome %016d %012d"  # time in microseconds and row: by their names, outcomes are in the order of time
 
 RECIPIENT_COLUMNS = """( -- never changed after the load
@@ -73,6 +106,23 @@ def batch_number(row: int) -> int:
 def suppressed_reply(reason: str) -> str:
     """Return the reply of a row that is on a suppression list."""
     return f"on a suppression list: {safe_text(reason, 400)}" if reason else "on a suppression list"
+
+
+def reply_words(reply: str, local: str = "") -> str:
+    """Return the words of a reply without what differs from row to row: addresses, hosts, ids and numbers.
+
+    A word is kept if it is written as words are: letters only, and no capital behind a small letter.
+
+    Args:
+        local: the local part of the recipient's address, which may look like a word.
+    """
+    words = []
+    for token in reply.split():
+        word = token.strip("\"'“”‘’<>()[]{}.,:;!?*-/")
+        plain = word.replace("-", "").replace("'", "").replace("/", "")
+        if plain.isalpha() and (plain == plain.upper() or plain[1:] == plain[1:].lower()) and word != local:
+            words.append(word.casefold())
+    return " ".join(words)
 
 
 def from_microseconds(us: int) -> datetime:
@@ -176,10 +226,12 @@ class ClaimedRows:
 
     Attributes:
         last_row: the last row that was read in file order; the next ones come after it.
+        last_copy: the last copy that was read in file order.
     """
 
     def __init__(self) -> None:
         self.last_row = 0
+        self.last_copy = FIRST_COPY
         self._rows: dict[int, _Row] = {}
         self._released: list[int] = []  # a heap
 
@@ -210,6 +262,7 @@ class ClaimedRows:
     def rewind(self) -> None:
         """Read from the beginning of the file again: rows before `last_row` may be pending again."""
         self.last_row = 0
+        self.last_copy = FIRST_COPY
 
     def advance(self, row: int, after: RowState) -> RowState:
         """Move a row to `after`; return the state it had. Raises LedgerError: it is not claimed, or may not move."""
@@ -276,6 +329,11 @@ class CountsTracker:
         self._numbers[before] -= number
         self._numbers[after] += number
 
+    def move_all(self, moves: Mapping[tuple[RowState, RowState], int]) -> None:
+        """Move so many rows from the first state of each pair to the second."""
+        for (before, after), number in moves.items():
+            self.move(before, after, number)
+
 
 ROW_STATES = tuple(RowState)  # by their numbers: `RowState(number)` would be a third of the time that `to_claim` takes
 
@@ -287,11 +345,20 @@ class RefusedRow(NamedTuple):
     reason: str
 
 
+def find_number(found: Claim | RefusedRow) -> int:
+    """Return the number in the ledger of a row that was read to be sent."""
+    return found.row if isinstance(found, RefusedRow) else found.recipient.row
+
+
 def to_claim(run: int, columns: Sequence[Any]) -> tuple[Claim | RefusedRow, RowState]:
     """Return a row that was read to be sent. Raises LedgerError: it is damaged."""
     row, address, message_id, fields, attempts, state, first_us, epoch = columns
     try:
-        recipient = Recipient(row, Mailbox.parse(address), json.loads(fields))
+        cells = json.loads(fields)
+        if fields[0] == "[":
+            recipient: Recipient = _to_copy(row, Mailbox.parse(address), *cells)
+        else:
+            recipient = Recipient(row, Mailbox.parse(address), _to_fields(cells))
         if first_us is None:
             return Claim(recipient, message_id, attempts + 1), ROW_STATES[state]
         is_retry = epoch == run and state == RowState.DEFERRED
@@ -302,16 +369,47 @@ def to_claim(run: int, columns: Sequence[Any]) -> tuple[Claim | RefusedRow, RowS
         raise _damaged(row) from error
 
 
+def _to_fields(cells: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of a row, with those of all rows where they are in one message."""
+    if ROWS_KEY not in cells:
+        return cells
+    rows = cells.pop(ROWS_KEY)
+    return GroupedFields(cells, [dict(zip(cells, row, strict=True)) for row in rows])
+
+
+def plain_key(key: str) -> str:
+    """Return the key of an address without what is added where each of its rows has a message of its own."""
+    address, _, added = key.rpartition(" ")
+    return address if address and "@" not in added else key
+
+
+def find_message_row(entry: Entry) -> int:
+    """Return the row in whose message this row is; 0 for a row with a message of its own, or with none."""
+    if entry.state is not RowState.SUPPRESSED or not entry.reply.startswith(IN_MESSAGE_OF):
+        return 0
+    return int(entry.reply.removeprefix(IN_MESSAGE_OF))
+
+
 def to_entry(columns: Sequence[Any]) -> Entry:
     """Return a row with all that is known of it. Raises LedgerError: it is damaged."""
     row, address, message_id, state, attempts, doubts, code, status, reply, host, *times, fields = columns
     try:
         first_at, last_at, due_at = (None if us is None else from_microseconds(us) for us in times)
-        cells = dict(json.loads(fields))
+        cells, kind, place, to = json.loads(fields), "to", 0, ""
+        if fields[0] == "[":
+            kind, to, header_id, cells = cells
+            place = row - number_copy(find_file_row(row), 0)
+            row, message_id = find_file_row(row), message_id and header_id
+        cells = _to_fields(dict(cells))
         numbers = (ROW_STATES[state], int(attempts), int(doubts), None if code is None else int(code), status)
     except (ValueError, TypeError, RecursionError, IndexError) as error:
         raise _damaged(row) from error
-    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, cells, due_at)
+    return Entry(row, address, message_id, *numbers, reply, host, first_at, last_at, cells, due_at, kind, place, to)
+
+
+def _to_copy(row: int, mailbox: Mailbox, kind: str, to: str, message_id: str, cells: Any) -> CopyRecipient:
+    """Return somebody in Cc or Bcc; the arguments are what a copy has in place of cells, see `copies`."""
+    return CopyRecipient(row, mailbox, _to_fields(dict(cells)), kind=kind, to=Mailbox.parse(to), message_id=message_id)
 
 
 def _damaged(row: int) -> LedgerError:

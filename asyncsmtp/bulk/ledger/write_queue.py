@@ -203,5 +203,8 @@ class Store(Protocol):
     async def rollback(self) -> None:
         """Roll back the transaction that a step began, if there still is one."""
 
+    async def clean(self) -> bool:
+        """Write the tables anew, without the bytes of what was removed; return whether none is left in the file."""
+
     async def aclose(self) -> None:
         """Write what is queued, and close the connection; a second call does nothing."""

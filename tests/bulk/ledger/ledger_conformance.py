@@ -866,6 +866,56 @@ class LedgerConformance:
             "relay.example:587": {"accepted": 1, "deferred": 1, "rejected": 1},
         }
 
+    async def test_statistics_are_those_of_the_rows(self, home: Home) -> None:
+        """Each figure of a report is a count of what `entries` yields."""
+        home.now -= home.now % 60_000_000
+        rows = [recipient(row, f"r{row}@{'big' if row % 3 else 'Small'}.example") for row in range(1, 13)]
+        async with home.open() as ledger:
+            await ledger.load(batches([*rows, Problem(13, 14, "no address")]))
+            one, two, three, four, five, six, *_ = await ledger.claim(12)
+            await asyncio.gather(*map(ledger.mark, (one, two, three, six)))
+            home.now += 40_000  # microseconds
+            ledger.settle(accepted(one))
+            ledger.settle(in_doubt(three))
+            ledger.settle(rejected(four)._replace(reply=f"<{four.recipient.mailbox}> no such user 0A1", status="5.1.1"))
+            ledger.settle(rejected(five)._replace(reply=f"<{five.recipient.mailbox}> no such user 0B2", status="5.1.1"))
+            await ledger.flush()
+            home.now += 90_000_000
+            ledger.settle(accepted(two)._replace(host="other.example:25"))
+            ledger.settle(deferred(six))
+            await ledger.flush()
+            found, counts = await ledger.statistics(), await ledger.counts()
+            rows_ = await entries(ledger)
+            relays = await ledger.counts_by_relay()
+        assert found.counts == counts
+        assert counts.total == 13
+        assert found.by_relay == relays
+        assert sum(each.total for each in found.by_domain.values()) == 12
+        assert [*found.by_domain] == ["big.example", "small.example"]
+        assert found.domains == 2
+        assert found.attempts == sum(entry.attempts for entry in rows_)
+        assert {number: each.total for number, each in found.by_attempts.items()} == {1: 6}
+        assert found.first_at == min(entry.first_at for entry in rows_ if entry.first_at)
+        assert found.last_at == max(entry.last_at for entry in rows_ if entry.last_at)
+        assert found.duration == timedelta(microseconds=90_040_000)
+        assert sum(number for _, number in found.reply_times) == counts[RowState.ACCEPTED] == 2
+        assert (found.reply_time(0.5), found.reply_time(1)) == (40, 90_040)
+        assert [sum(each.total for each in found.over_time.values()), len(found.over_time)] == [6, 2]
+        alike = [each for each in found.refusals if each.number == 2]
+        assert [(each.state, each.status, each.row) for each in alike] == [(RowState.REJECTED, "5.1.1", 4)]
+        assert [entry.row for entry in found.in_doubt] == [3]
+        assert found.in_doubt[0].message_id == three.message_id
+
+    async def test_statistics_before_the_first_message(self, home: Home) -> None:
+        """Nothing was tried: there is no time, and no reply."""
+        async with home.open() as ledger:
+            await ledger.load(readers(2))
+            found = await ledger.statistics()
+        assert (found.first_at, found.last_at, found.duration) == (None, None, timedelta())
+        assert (found.over_time, found.reply_times, found.by_attempts, found.by_relay) == ({}, [], {}, {})
+        assert found.reply_time(0.5) is None
+        assert found.counts[RowState.PENDING] == 2
+
     async def leave_in_doubt(self, home: Home, number: int) -> None:
         """End a run with `number` rows past their mark."""
         async with home.open() as ledger:

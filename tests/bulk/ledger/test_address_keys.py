@@ -116,6 +116,26 @@ async def test_an_older_ledger_is_upgraded_when_it_is_opened(
     assert not caplog.records, "once"
 
 
+async def test_an_older_row_that_repeats_nobody_gets_its_key(kind: tuple[Home, Edit]) -> None:
+    """FT-02: the same person in an added file is found by it."""
+    home, _ = kind
+    await make_old(kind, "Bob@example.com", "ann@example.com")
+    async with home.open() as ledger:
+        assert await duplicates(ledger) == {}
+        await ledger.add(batches([recipient(1, "bob@EXAMPLE.com"), recipient(2, "new@example.com")]))
+        assert await duplicates(ledger) == {3: "duplicate of row 1"}
+
+
+async def test_of_many_repeats_twenty_are_named(kind: tuple[Home, Edit], caplog: pytest.LogCaptureFixture) -> None:
+    """FT-02: the others are counted, and all are in the results."""
+    home, _ = kind
+    await make_old(kind, *(f"{name}{number}@x.example" for number in range(23) for name in ("u", "U")))
+    async with home.open() as ledger:
+        assert len(await duplicates(ledger)) == 23
+    assert caplog.text.count("are one address") == 20
+    assert "3 more rows repeat an address; results has them" in caplog.text
+
+
 async def test_what_was_decided_before_the_upgrade_stays(
     kind: tuple[Home, Edit], caplog: pytest.LogCaptureFixture
 ) -> None:

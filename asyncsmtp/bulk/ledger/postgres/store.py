@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import ClassVar, Self, TypeVar
 
 from asyncsmtp.bulk.interfaces import ThreadRunner
-from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
 from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
 from asyncsmtp.bulk.ledger.loading import RepeatedAddress, list_paths, report_repeats, unload_changed, upgrade_keys
 from asyncsmtp.bulk.ledger.postgres import Database
@@ -32,7 +32,7 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     to_psycopg,
 )
 from asyncsmtp.bulk.ledger.postgres.writer import PostgresWriter, run_script
-from asyncsmtp.bulk.ledger.queries import CampaignRow, Queries, RecipientValues, Script, Statement
+from asyncsmtp.bulk.ledger.queries import OF_FILE, CampaignRow, Queries, RecipientValues, RunStart, Script, Statement
 from asyncsmtp.bulk.ledger.transitions import (
     BATCH_SIZE,
     DELIVERY_COLUMNS,
@@ -43,7 +43,7 @@ from asyncsmtp.bulk.ledger.transitions import (
 from asyncsmtp.errors import LedgerEmpty, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader"]
+__all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader", "list_campaigns"]
 
 VERSION = 2  # has the keys of `address_key`, see `Queries.refuse_older`
 TABLES_VERSION = 1  # the version from which on the tables are the same
@@ -106,13 +106,20 @@ class PostgresQueries(Queries):
         "now": NOW,
         "greatest": "greatest",
         "of_campaign": "campaign_id = :campaign AND",
+        "wanted": (
+            f"SELECT (value::bigint - 1) / {BATCH_SIZE} AS batch, value::bigint AS wanted"  # noqa: S608
+            " FROM json_array_elements_text(:wanted_rows::json)"
+        ),
+        "domain": "lower(substring(address from '[^@]*$'))",
     }
     BEGIN = "BEGIN"
+    BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     AFTER_LOAD = ("ANALYZE recipient, delivery",)  # before the first claim is planned
-    READ_CAMPAIGN = """
+    READ_CAMPAIGN = f"""
 SELECT name, created_us, coalesce(epoch, 0), config,
-  (SELECT max(batch_no) FROM delivery WHERE campaign_id = campaign.id)
-FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND config IS NOT NULL"""
+  (SELECT max(batch_no) FROM delivery WHERE campaign_id = campaign.id AND {OF_FILE}),
+  EXISTS (SELECT 1 FROM delivery WHERE campaign_id = campaign.id AND NOT {OF_FILE})
+FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND config IS NOT NULL"""  # noqa: S608
     INSERT_CAMPAIGN = "UPDATE campaign SET secret = :secret, config = :config, created_us = {now} WHERE id = :campaign"
     DELETE_CAMPAIGN = "UPDATE campaign SET secret = NULL, config = NULL, created_us = NULL WHERE id = :campaign"
     READ_EARLIER = (  # a join would be planned without statistics during a load, and would scan the whole table
@@ -170,13 +177,14 @@ class PostgresReader(BaseReader):
 
     @classmethod
     async def open(cls, url: str, *, name: str = "") -> Self:
-        """Open the ledger of the campaign `name`; "": of the only one that is there.
+        """Open the ledger of the campaign `name`, or of the one behind the # of the URL; else of the only one there is.
 
         Raises:
             LedgerEmpty: there is none, or it holds no recipients yet; or there are several, and no name.
             LedgerError: it cannot be read. InvalidArgument: it is not such a URL.
         """
-        database = Database(Database.parse(url).url, name)
+        database = Database.parse(url)
+        database = replace(database, campaign=name or database.campaign)
         try:
             connection = await connect(database, write=False)
             try:
@@ -202,6 +210,21 @@ class PostgresReader(BaseReader):
                 return await run_script(self._connection, script(), self._stamp)
         except psycopg.Error as error:
             raise ledger_error(self._database, error) from error
+
+
+async def list_campaigns(url: str) -> list[str]:
+    """Return the names of the campaigns in a database that hold recipients. Raises LedgerError: it cannot be read."""
+    database = Database.parse(url)
+    try:
+        connection = await connect(database, write=False)
+        try:
+            await _check_tables(connection, database)
+            found = await connection.execute("SELECT name FROM campaign WHERE config IS NOT NULL ORDER BY name")
+            return [str(name) for (name,) in await found.fetchall()]
+        finally:
+            await connection.close()
+    except psycopg.Error as error:
+        raise ledger_error(database, error) from error
 
 
 def _database_clock() -> int | None:

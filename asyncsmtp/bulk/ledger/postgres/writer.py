@@ -74,6 +74,11 @@ class PostgresWriter:
         """Roll back the transaction that a step began; without one the server only warns."""
         await self.step(_rollback)
 
+    async def clean(self) -> bool:
+        """Remove the former versions of rows, which the server then overwrites when it needs their space."""
+        await self.step(_vacuum)
+        return False  # the server's files and its log may have their bytes for a while
+
     async def aclose(self) -> None:
         """Write what is queued, and end the task; a second call does nothing."""
         self.queue.close()
@@ -137,6 +142,11 @@ class PostgresWriter:
         with contextlib.suppress(psycopg.Error, LedgerError):
             work = partial(salvage_transitions, transitions=unwritten, stamp=self._session.stamp)
             self.queue.report_salvaged(unwritten, await self._session.run_after_failure(work))
+
+
+def _vacuum() -> Script[None]:
+    for table in ("recipient", "delivery", "memory"):
+        yield Statement(f"VACUUM {table}", {})
 
 
 def _rollback() -> Script[None]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import sqlite3
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from asyncsmtp.bulk.ledger.transitions import DELIVERY_COLUMNS, RECIPIENT_COLUMNS, from_microseconds
 from asyncsmtp.errors import LedgerBusy, LedgerError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where lists and templates can be read, and there is no ledger: see `require_locks`
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "CAMPAIGN",
@@ -43,7 +47,10 @@ __all__ = [
     "ledger_error",
     "open_file",
     "refuse_network",
+    "require_locks",
     "sync_folder",
+    "transaction",
+    "write_anew",
 ]
 
 APPLICATION_ID = 0x61534D54  # "aSMT"
@@ -95,6 +102,15 @@ _NETWORK = re.compile(
     r"(?:fuse\.)?(?:nfs[34]?|cifs|smb[23]?|smbfs|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs|ocfs2|gfs2|ncpfs|coda"
     r"|davfs2?|sshfs|rclone|s3fs|gcsfuse|vboxsf|vmhgfs|vmhgfs-fuse|prl_fs)"
 )
+
+
+def require_locks() -> None:
+    """Raise LedgerError on a system without file locks: two processes with one ledger would mail people twice."""
+    if fcntl is None:
+        raise LedgerError(
+            "a ledger file needs the locks of fcntl, which this system does not have: "
+            "on Windows, use the Windows Subsystem for Linux"
+        )
 
 
 def filesystem_type(folder: Path, mounts: str) -> str:
@@ -388,6 +404,30 @@ def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit the statements of the block as one transaction, or none of them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def write_anew(connection: sqlite3.Connection) -> bool:
+    """Write a file anew, without the bytes of what was removed, and empty its write-ahead log.
+
+    Free pages, and free parts of pages, have what was there before. Returns whether the log is empty: a process that
+    reads the file may need it a little longer, and whoever closes the file last removes it.
+    """
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("VACUUM")
+    (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 def open_file(path: Path, *, write: bool = True) -> sqlite3.Connection:

@@ -14,10 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
-from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader, RunStart
+from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
 from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
 from asyncsmtp.bulk.ledger.loading import list_paths, report_repeats, unload_changed, upgrade_keys
-from asyncsmtp.bulk.ledger.queries import CampaignRow, Many, Queries, RecipientValues, Script, Statement
+from asyncsmtp.bulk.ledger.queries import (
+    OF_FILE,
+    CampaignRow,
+    Many,
+    Queries,
+    RecipientValues,
+    RunStart,
+    Script,
+    Statement,
+)
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     CAMPAIGN,
     IN_USE,
@@ -32,6 +41,8 @@ from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     ledger_error,
     open_file,
     refuse_network,
+    require_locks,
+    transaction,
 )
 from asyncsmtp.bulk.ledger.sqlite.writer import (
     REMEMBER,
@@ -40,14 +51,15 @@ from asyncsmtp.bulk.ledger.sqlite.writer import (
     SqliteWriter,
     call_in,
     run_script,
-    transaction,
 )
-from asyncsmtp.bulk.ledger.transitions import CountsTracker, batch_number, suppressed_reply
+from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, CountsTracker, batch_number, suppressed_reply
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SqliteLedger", "SqliteQueries", "SqliteReader"]
+
+require_locks()  # when it is imported: before anything is sent
 
 _T = TypeVar("_T")
 
@@ -73,11 +85,16 @@ class SqliteQueries(Queries):
         "now": ":now",
         "greatest": "max",
         "of_campaign": "",
+        "wanted": f"SELECT (value - 1) / {BATCH_SIZE} AS batch, value AS wanted FROM json_each(:wanted_rows)",  # noqa: S608
+        "domain": "lower(replace(address, rtrim(address, replace(address, '@', '')), ''))",
     }
     BEGIN = "BEGIN IMMEDIATE"
+    BEGIN_SNAPSHOT = "BEGIN"
     AFTER_LOAD = (_CHECKPOINT,)  # a copy of the file alone has the campaign
     READ_CAMPAIGN = (
-        "SELECT name, created_us, run, config, (SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign)"
+        "SELECT name, created_us, run, config,"  # noqa: S608
+        f" (SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign AND {OF_FILE}),"
+        f" EXISTS (SELECT 1 FROM delivery WHERE campaign_id = :campaign AND NOT {OF_FILE})"
         " FROM campaign WHERE id = :campaign"
     )
     INSERT_CAMPAIGN = "INSERT INTO campaign VALUES (:campaign, :name, :secret, :now, 1, :config)"
@@ -164,6 +181,9 @@ class SqliteReader(BaseReader):
     async def halted_rows(self) -> frozenset[int]:
         """Return the rows; a ledger of version 1 that was not opened to be written since has no table for them."""
         return await super().halted_rows() if await self._read(_find_memory) else frozenset()
+
+    async def _has_groups(self) -> bool:
+        return bool(await self._read(_find_memory)) and await super()._has_groups()
 
     async def _read(self, script: Callable[[], Script[_T]]) -> _T:
         run = partial(_run_query, self._connection, script, self._queries.run, _wall_clock)

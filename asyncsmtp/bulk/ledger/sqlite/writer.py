@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,6 +26,8 @@ from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     is_busy,
     is_full,
     ledger_error,
+    transaction,
+    write_anew,
 )
 from asyncsmtp.bulk.ledger.transitions import (
     BATCH_SIZE,
@@ -38,7 +40,7 @@ from asyncsmtp.bulk.ledger.transitions import (
 from asyncsmtp.bulk.ledger.write_queue import Call, WriteQueue, reject, resolve, select_transitions
 from asyncsmtp.errors import LedgerError
 
-__all__ = ["REMEMBER", "DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script", "transaction"]
+__all__ = ["REMEMBER", "DaemonThread", "SerialExecutor", "SqliteWriter", "call_in", "run_script"]
 
 GATHER_DELAY = 0.002  # seconds from one commit to the next …
 GATHER_MIN = 16  # … after a turn with so many items
@@ -202,6 +204,10 @@ class SqliteWriter:
         """Roll back the transaction that a step began, if there still is one."""
         await self.call(lambda connection: connection.rollback())
 
+    async def clean(self) -> bool:
+        """Write the file anew, and empty its log; return whether no other process keeps the log."""
+        return await self.call(write_anew)
+
     async def aclose(self) -> None:
         """Write what is queued, and close the connection; a second call does nothing."""
         self.queue.close()
@@ -327,18 +333,6 @@ class SqliteWriter:
 
     def _stamp(self) -> dict[str, object]:
         return {"campaign": CAMPAIGN, "run": self.queries.run, "now": self._clock()}
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit the statements of the block as one transaction, or none of them."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 def run_script(connection: sqlite3.Connection, script: Script[_T], stamp: dict[str, object]) -> _T:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from asyncsmtp.bulk.ledger.interfaces import InDoubt
 from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
@@ -24,7 +25,12 @@ class Cluster:
 
     @asynccontextmanager
     async def open(
-        self, *, in_doubt: InDoubt = InDoubt.HOLD, fingerprint: dict[str, str] | None = None, name: str = "news"
+        self,
+        *,
+        in_doubt: InDoubt = InDoubt.HOLD,
+        fingerprint: dict[str, str] | None = None,
+        name: str = "news",
+        suppressions: Sequence[Path] = (),
     ) -> AsyncIterator[PostgresLedger]:
         ledger = await PostgresLedger.open(
             self.server.url,
@@ -32,6 +38,7 @@ class Cluster:
             from_domain="example.org",
             fingerprint=fingerprint,
             in_doubt=in_doubt,
+            suppressions=suppressions,
             clock=lambda: self.now,
         )
         self._crashed = False

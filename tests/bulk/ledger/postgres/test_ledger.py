@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
+from tests.bulk.ledger.copies_conformance import CopiesConformance
 from tests.bulk.ledger.ledger_conformance import Home, LedgerConformance
 from tests.bulk.ledger.ledgers import readers, states
 from tests.bulk.ledger.postgres.homes import Cluster
@@ -30,3 +31,7 @@ class TestPostgresLedger(LedgerConformance):
             (claim, _) = await other.claim(10)
             await other.mark(claim)
             assert await states(ledger) == dict.fromkeys((1, 2, 3), RowState.PENDING)
+
+
+class TestCopies(CopiesConformance):
+    """All of the suite about Cc and Bcc."""

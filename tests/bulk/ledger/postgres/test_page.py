@@ -13,7 +13,7 @@ from tests.bulk.ledger.ledgers import readers, states
 from tests.bulk.ledger.postgres.homes import Cluster
 from tests.interop.postgres import Postgres
 
-PAGE = Path(__file__).parents[4] / "docs" / "operating.md"
+PAGE = Path(__file__).parents[4] / "docs" / "howto" / "operating.md"
 NAME = "november-news"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.errors import LedgerError
+from tests.bulk.ledger.copies_conformance import CopiesConformance
 from tests.bulk.ledger.ledger_conformance import LedgerConformance
 from tests.bulk.ledger.ledgers import accepted, entries, readers, states
 
@@ -25,7 +26,12 @@ class Folder:
 
     @asynccontextmanager
     async def open(
-        self, *, in_doubt: InDoubt = InDoubt.HOLD, fingerprint: dict[str, str] | None = None, name: str = "news"
+        self,
+        *,
+        in_doubt: InDoubt = InDoubt.HOLD,
+        fingerprint: dict[str, str] | None = None,
+        name: str = "news",
+        suppressions: Sequence[Path] = (),
     ) -> AsyncIterator[SqliteLedger]:
         async with await SqliteLedger.open(
             self.path,
@@ -33,6 +39,7 @@ class Folder:
             from_domain="example.org",
             fingerprint=fingerprint,
             in_doubt=in_doubt,
+            suppressions=suppressions,
             clock=lambda: self.now,
         ) as ledger:
             yield ledger
@@ -52,6 +59,10 @@ def home(tmp_path: Path) -> Folder:
 
 class TestSqliteLedger(LedgerConformance):
     """All of the suite."""
+
+
+class TestCopies(CopiesConformance):
+    """All of the suite about Cc and Bcc."""
 
 
 async def test_a_running_campaign_can_be_read(home: Folder) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from asyncsmtp.bulk.ledger.sqlite import ledger_file
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import DISK_RESERVE_BYTES, DiskReserve, filesystem_type, refuse_network
 
 MOUNTS = """\
@@ -34,6 +36,12 @@ tmpfs /srv tmpfs rw 0 0
 def test_the_innermost_and_last_mount_counts(folder: str, kind: str) -> None:
     """One may lie inside another, and a later one covers an earlier one; spaces are in octal."""
     assert filesystem_type(Path(folder), MOUNTS) == kind
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the table of mounts is of Linux")
+def test_this_machine_has_a_table() -> None:
+    """Without it a ledger would be put on any file system."""
+    assert filesystem_type(Path("/proc"), ledger_file.MOUNTS.read_text("utf-8", "surrogateescape")) == "proc"
 
 
 def test_without_a_table_the_type_is_unknown() -> None:
