@@ -7,21 +7,35 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import JOURNAL_PRAGMAS, create_folder, refuse_network
 from asyncsmtp.bulk.rate_limit.rate import MAX_CATCH_UP, MAX_EVEN_PERIOD, QUOTA_PARTS, Quota, Rate
-from asyncsmtp.errors import LedgerError, check_type
+from asyncsmtp.bulk.rate_limit.warmup import DAY_MARGIN, TABLE, Warmup, WarmupDay, read_day, release_day, take_day
+from asyncsmtp.errors import ConfigError, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["MAX_AHEAD", "RESERVATION_TIME", "Reservation", "SharedLimiter", "SharedRateStore"]
+if TYPE_CHECKING:
+    from asyncsmtp.client.config.relay import Relay
+
+__all__ = [
+    "MAX_AHEAD",
+    "RESERVATION_TIME",
+    "Reservation",
+    "SharedLimiter",
+    "SharedRateStore",
+    "find_rates_file",
+    "make_relay_key",
+    "read_warmup_days",
+    "share_rates",
+]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
@@ -30,15 +44,31 @@ MAX_AHEAD = 1.0  # seconds that an even rate may be reserved in advance: then it
 MAX_RESERVED = 512  # messages reserved at once
 BUSY_TIMEOUT = 5.0  # seconds to wait for other processes, each of which writes for a millisecond
 _SECOND = 1_000_000  # microseconds
-_TABLES = """
+_TABLES = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS counted (relay TEXT, rate TEXT, part INTEGER, number INTEGER NOT NULL,
   PRIMARY KEY (relay, rate, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spaced (relay TEXT, rate TEXT, next_us INTEGER NOT NULL,
   PRIMARY KEY (relay, rate)) WITHOUT ROWID;
+{TABLE}
 COMMIT"""
 _COUNT = "INSERT INTO counted VALUES (?, ?, ?, max(0, ?)) ON CONFLICT DO UPDATE SET number = max(0, number + ?)"
 _SPACE = "INSERT INTO spaced VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next_us = excluded.next_us"
+
+
+def find_rates_file() -> Path:
+    """Return the file where the campaigns of a user share their limits (XDG Base Directory Specification: state).
+
+    Raises:
+        ConfigError: the user has no home.
+    """
+    given = os.environ.get("XDG_STATE_HOME", "")  # a relative one is invalid, and to be ignored
+    try:
+        home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    except RuntimeError:
+        why = "there is no home to keep the rates in that campaigns share"
+        raise ConfigError(why, "set HOME or XDG_STATE_HOME; or name a file, or false, as shared in [limits]") from None
+    return home / "asyncsmtp" / "rates.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +79,14 @@ class Reservation:
         times: the earliest start of each, in microseconds since 1970, ascending; a past one means at once.
         wait: where there are none: seconds after which to ask again.
         at: the time of the reservation. until: the latest start of any message. Both in microseconds since 1970.
+        warmup: the day of a warm-up, before the reservation; None: there is none.
     """
 
     times: Sequence[int]
     wait: float
     at: int
     until: int
+    warmup: WarmupDay | None = None
 
 
 _NOTHING = Reservation((), 0.0, 0, 0)
@@ -68,6 +100,7 @@ class SharedRateStore:
 
     Args:
         relay: the key of the rates; rates of other relays are independent.
+        warmup: messages of a day that grow, in addition.
         wall: nanoseconds since 1970.
     """
 
@@ -84,13 +117,20 @@ class SharedRateStore:
     # at which they may begin, so that none leaves the period of its quota too early.
 
     def __init__(
-        self, path: str | os.PathLike[str], relay: str, rates: Sequence[Rate], *, wall: Callable[[], int] = time.time_ns
+        self,
+        path: str | os.PathLike[str],
+        relay: str,
+        rates: Sequence[Rate],
+        *,
+        warmup: Warmup | None = None,
+        wall: Callable[[], int] = time.time_ns,
     ) -> None:
         check_type("path", path, str, os.PathLike)
         self.path = Path(path)
         self._relay = relay
         self._even = [rate for rate in rates if rate.seconds <= MAX_EVEN_PERIOD]
         self._counted = [rate for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
+        self._warmup = warmup
         self._wall = wall
         self._is_created = False
 
@@ -112,11 +152,20 @@ class SharedRateStore:
 
     def release(self, reserved: Reservation, number: int) -> None:
         """Uncount messages not sent; slots of an even rate are lost. Raises LedgerError: the file cannot be used."""
-        if not self._counted or not number:
+        if not (self._counted or reserved.warmup) or not number:
             return
         with self._connection() as connection:
+            if reserved.warmup is not None:
+                release_day(connection, reserved.warmup, number)
             for rate in self._counted:
                 self._count(connection, rate, reserved.until, -number)
+
+    def read_warmup(self) -> WarmupDay | None:
+        """Return how far the warm-up is; None: there is none. Raises LedgerError: the file cannot be used."""
+        if self._warmup is None:
+            return None
+        with self._connection() as connection:
+            return read_day(connection, self._relay, self._warmup, self.now() / _SECOND)
 
     def _reserve(self, connection: sqlite3.Connection, wanted: int) -> Reservation:
         now = self.now()
@@ -125,6 +174,15 @@ class SharedRateStore:
             if not free:
                 return Reservation((), wait, now, now)
             wanted = min(wanted, max(1, free // 4))  # others may want the rest at the same time
+        day = None
+        if self._warmup is not None:
+            day = read_day(connection, self._relay, self._warmup, now / _SECOND)
+            left = day.resumes_at.timestamp() - now / _SECOND
+            if not day.left:
+                take_day(connection, day, 0)  # as of which day it is used up, where the clock was set back
+            if not day.left or left < DAY_MARGIN:
+                return Reservation((), max(0.001, left), now, now, day)
+            wanted = min(wanted, max(1, day.left // 4))
         begins = {rate: self._next(connection, rate, now) for rate in self._even}
         late = max((begin - now for begin in begins.values()), default=0) - int(MAX_AHEAD * _SECOND)
         if late > 0:
@@ -135,7 +193,9 @@ class SharedRateStore:
         until = max(now, times[-1]) + int(RESERVATION_TIME * _SECOND)
         for rate in self._counted:
             self._count(connection, rate, until, wanted)
-        return Reservation(times, 0.0, now, until)
+        if day is not None:
+            take_day(connection, day, wanted)
+        return Reservation(times, 0.0, now, until, day)
 
     def _free(self, connection: sqlite3.Connection, rate: Rate, now: int) -> tuple[int, float]:
         """Return how many messages a counted rate has left, and the seconds until it has some."""
@@ -212,6 +272,12 @@ class SharedLimiter:
         self._used = 0
         self._lock = asyncio.Lock()
 
+    @property
+    def warmup(self) -> WarmupDay | None:
+        """How far the warm-up of the relay is, by the last reservation; None: there is none, or nothing began yet."""
+        day = self._reserved.warmup
+        return None if day is None else replace(day, sent=day.sent + self._used)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -265,6 +331,48 @@ class SharedLimiter:
                 await self._run_in_thread(partial(self._store.release, reserved, left))
             except LedgerError as error:  # they count as sent: no rate is exceeded by that
                 self._warn(f"messages that were reserved and not sent count as sent: {error}")
+
+
+def make_relay_key(relays: Iterable[Relay]) -> str:
+    """Return the key of the rates that some relays have together."""
+    names = (f"{relay.login.username}@{relay}" if relay.login is not None else str(relay) for relay in relays)
+    return " ".join(sorted(each.lower() for each in names))
+
+
+def read_warmup_days(shared_rates: bool | Path | None, relays: Iterable[Relay], warmup: Warmup) -> list[WarmupDay]:
+    """Return how far the warm-up of each relay is. Raises LedgerError, ConfigError: the file cannot be used."""
+    path = shared_rates if isinstance(shared_rates, Path) else find_rates_file()
+    if not path.exists():
+        return []
+    stores = [SharedRateStore(path, make_relay_key([relay]), (), warmup=warmup) for relay in relays]
+    return [day for store in stores if (day := store.read_warmup()) is not None]
+
+
+@asynccontextmanager
+async def share_rates(
+    shared_rates: bool | Path | None,
+    relays: Sequence[Relay],
+    rates: Sequence[Rate],
+    warmup: Warmup | None,
+    warn: Callable[[str], object],
+) -> AsyncGenerator[SharedLimiter | None]:
+    """Share the limits of some relays together with other campaigns, until the block ends.
+
+    Args:
+        shared_rates: a path: in that file; True: in the usual one; None: there, if it can be used. A warm-up needs it.
+    """
+    required = bool(shared_rates) or warmup is not None
+    try:
+        path = shared_rates if isinstance(shared_rates, Path) else find_rates_file()
+    except ConfigError as error:
+        if required:
+            raise
+        warn(f"rates are not shared with other campaigns: {error.why}")
+        yield None
+        return
+    store = SharedRateStore(path, make_relay_key(relays), rates, warmup=warmup)
+    async with SharedLimiter(store, required=required, warn=warn) as shared:
+        yield shared
 
 
 def _step(rate: Rate) -> int:

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from asyncsmtp.bulk.rate_limit.rate import AdaptiveRate
+from asyncsmtp.bulk.rate_limit.rate import AdaptiveRate, Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Envelope
@@ -154,3 +154,97 @@ def test_a_memory_that_cannot_be_read_counts_as_nothing(said: str) -> None:
     policy = RatePolicy()
     policy.restore_counts(said)
     assert policy.save_counts() is None
+
+
+def complain(*outcomes: bool, explicit: bool = False) -> AdaptiveRate:
+    """A rate after outcomes at one moment: True for a message that was accepted."""
+    found = AdaptiveRate()
+    for accepted in outcomes:
+        if accepted:
+            found.record_success(100.0)
+        else:
+            found.record_complaint(100.0, explicit=explicit)
+    return found
+
+
+def test_too_fast_is_three_of_ten_and_at_least_five_outcomes() -> None:
+    """A single 451 says nothing; a 421 is about the rate by itself."""
+    assert complain(*[False] * 4).rate is None
+    assert complain(*[False] * 5).rate == 1
+    assert complain(*[True] * 8, False, False).rate is None
+    assert complain(*[True] * 7, False, False, False).rate == 28  # seven in a quarter of a second
+    assert complain(False, explicit=True).rate == 1
+    assert complain(*[True] * 3, False, explicit=True).rate == 12
+
+
+def test_outcomes_count_for_two_seconds() -> None:
+    found = AdaptiveRate()
+    for _ in range(3):
+        found.record_complaint(100.0, explicit=False)
+    found.record_complaint(102.0, explicit=False)
+    assert found.rate is None
+    found.record_complaint(102.0, explicit=False)
+    assert found.rate == 1  # those of two seconds before still count
+    found = AdaptiveRate()
+    for _ in range(3):
+        found.record_complaint(100.0, explicit=False)
+    for _ in range(4):
+        found.record_complaint(102.01, explicit=False)
+    assert found.rate is None
+
+
+def test_a_rate_changes_once_a_second() -> None:
+    """Down by 3 % while the relay complains, up by 2 % when it does not, by 10 % when it has not for ten seconds."""
+    found = complain(*[True] * 25, False, explicit=True)
+    assert found.rate == 100
+    found.record_complaint(100.9, explicit=True)
+    assert found.rate == 100
+    for _ in range(200):
+        found.record_success(101.0)
+    found.record_complaint(101.0, explicit=True)
+    assert found.rate == pytest.approx(97)
+    found.record_success(101.9)
+    assert found.rate == pytest.approx(97)
+    found.record_success(102.0)
+    assert found.rate == pytest.approx(97 * 1.02)
+    found.record_success(102.9)
+    assert found.rate == pytest.approx(97 * 1.02)
+    for _ in range(50):
+        found.record_success(111.0)
+    assert found.rate == pytest.approx(97 * 1.02**2)
+    found.record_success(112.0)
+    assert found.rate == pytest.approx(97 * 1.02**2 * 1.1)
+
+
+def test_a_domain_may_be_written_in_any_case() -> None:
+    """Its limits hold for `Example.NET`, and what is counted goes on in the next run."""
+    rate = Rate.parse("2/day")
+    policy = RatePolicy([Rate.parse("5/day")], {"Example.net": [rate]}, clock=lambda: 1.0, wall=lambda: 1e9)
+    for domain in ("EXAMPLE.net", "example.NET", "elsewhere.example"):
+        assert policy.delay_for(domain) == 0
+        policy.take(domain)
+    assert policy.delay_for("Example.Net") > 86_000
+    assert policy.delay_for("elsewhere.example") == 0
+    assert not policy.is_unlimited
+    again = RatePolicy([Rate.parse("5/day")], {"example.net": [rate]}, clock=lambda: 1.0, wall=lambda: 1e9)
+    again.restore_counts(policy.save_counts())
+    assert again.delay_for("example.net") == policy.delay_for("example.net")
+    for _ in range(2):
+        assert again.delay() == 0
+        again.take("elsewhere.example")
+    assert again.delay() > 86_000
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+def test_one_421_is_enough(is_session: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 5321 §3.8: it closes the connection; the next one begins slowly."""
+    caplog.set_level("INFO")
+    policy = RatePolicy(clock=lambda: 100.0, wall=lambda: 100.0)
+    if is_session:
+        policy.record_session_refusal()
+    else:
+        policy.record_delivery("example.net", delivery(Reply(421, (b"4.7.0 too fast",)), "final"))
+    assert "too many messages: all limited to 1 messages a second" in caplog.text
+    policy.take("example.net")
+    policy.take("example.net")
+    assert policy.delay() == pytest.approx(1.9)
