@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import stat
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +17,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asyncsmtp.bulk.ledger import suppression_list
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
 from asyncsmtp.bulk.running.runner import Run
-from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, format_line, parse_key, read_text_list
+from asyncsmtp.bulk.suppression import (
+    Suppressed,
+    SuppressionList,
+    erase_from_text_list,
+    export_entries,
+    format_line,
+    import_entries,
+    parse_key,
+    read_text_list,
+)
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import RecipientError, SuppressionError
 from tests.bulk.ledger.ledgers import batches, claim_all, deferred, entries, recipient
@@ -379,8 +391,8 @@ def test_a_list_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     kept = SuppressionList(tmp_path / "no.db")
     kept.create()
     with closing(sqlite3.connect(kept.path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(SuppressionError, match=r"no\.db is of a newer asyncsmtp \(schema 2\): upgrade asyncsmtp"):
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(SuppressionError, match=r"no\.db is of a newer asyncsmtp \(schema 3\): upgrade asyncsmtp"):
         kept.reasons(["ann@example.com"])
 
 
@@ -408,3 +420,137 @@ def test_a_key_is_the_key_of_all_its_spellings(local: str) -> None:
     for form in ("NFC", "NFD"):
         assert parse_key(f"{unicodedata.normalize(form, local)}@example.com") == key
     assert parse_key(f"{local.casefold()}@example.com") == key
+
+
+def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    """Neither half a file nor a temporary one; a file that is no export is not replaced."""
+    path = tmp_path / "gone.csv"
+    export_entries([Suppressed("ann@example.org", "bounced")], path)
+    before = path.read_bytes()
+    assert before.startswith(b"address,reason\nann@example.org,")
+
+    def broken() -> Iterator[Suppressed]:
+        yield Suppressed("bob@example.org")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_entries(broken(), path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["gone.csv"]
+    export_entries([Suppressed("bob@example.org")], path)
+    assert b"bob@example.org" in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "people.csv").write_text("email,name\n", encoding="utf-8")
+    with pytest.raises(SuppressionError, match=r"people\.csv is not an exported list: choose another name"):
+        export_entries([], tmp_path / "people.csv")
+    with pytest.raises(SuppressionError, match="cannot be written: No such file or directory: choose another place"):
+        export_entries([], tmp_path / "nowhere" / "gone.csv")
+
+
+def test_a_list_is_created_once(tmp_path: Path) -> None:
+    """Its owner's alone; where it cannot be, that is one sentence."""
+    path = tmp_path / "gone.db"
+    SuppressionList(path).create()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    SuppressionList(path).add([Suppressed("ann@example.org")])
+    SuppressionList(path).create()
+    assert len(SuppressionList(path).entries()) == 1
+    with pytest.raises(SuppressionError, match="cannot be created: No such file or directory: choose another"):
+        SuppressionList(tmp_path / "nowhere" / "gone.db").create()
+
+
+def test_an_import_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of that size is read; of one more byte it is told to import it in parts."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"email\nann@example.org\n")
+    size = path.stat().st_size
+    monkeypatch.setattr(suppression_list, "MAX_IMPORT", size)
+    assert [each.address for each in import_entries(path)[0]] == ["ann@example.org"]
+    monkeypatch.setattr(suppression_list, "MAX_IMPORT", size - 1)
+    with pytest.raises(SuppressionError, match=r"in\.csv has more than 0 MiB: import it in parts"):
+        import_entries(path)
+
+
+# Entries of people whose data was removed: a hash in place of the address.
+
+ANN_HASH = "sha256:" + hashlib.sha256(b"ann@example.com").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.txt"])
+@pytest.mark.parametrize("spelling", ["ann@example.com", "ANN@Example.com", '"ann"@example.com'])
+async def test_a_hash_suppresses_whose_address_it_was(tmp_path: Path, name: str, spelling: str) -> None:
+    """In a database and in a file of text; and nobody else."""
+    entry = spelling if name == "no.db" else format_line(Suppressed(spelling))
+    path = listed(tmp_path / name, entry, "bob@example.com", reason="asked by Ann@example.com")
+    if name == "no.db":
+        assert SuppressionList(path).erase("Ann@example.com", dry_run=True) == 1
+        assert SuppressionList(path).erase("Ann@example.com") == 1
+        assert SuppressionList(path).erase("Ann@example.com") == 0
+    else:
+        assert erase_from_text_list(path, "Ann@example.com") == 1
+        assert list(read_text_list(path)) == [Suppressed(ANN_HASH), Suppressed("bob@example.com")]
+    assert b"ann" not in path.read_bytes().lower()
+    async with await opened(tmp_path, path) as ledger:
+        assert await ledger.suppress() == 2
+        assert [found.row for found in await entries(ledger, RowState.SUPPRESSED)] == [1, 3]
+
+
+def test_a_hash_goes_from_list_to_list(tmp_path: Path) -> None:
+    """By export and import, and by a file of text as it is."""
+    first, second = listed(tmp_path / "a.db", "ann@example.com", reason="unsubscribed"), tmp_path / "b.db"
+    SuppressionList(first).erase("ann@example.com")
+    export_entries(SuppressionList(first).entries(), tmp_path / "all.csv")
+    found, left_out = import_entries(tmp_path / "all.csv")
+    assert (found, left_out) == ([Suppressed(ANN_HASH, "unsubscribed")], [])
+    SuppressionList(second).add(found)
+    assert SuppressionList(second).reasons(["ann@example.com"]) == {"ann@example.com": "unsubscribed"}
+    assert list(read_text_list(tmp_path / "all.csv")) == found
+
+
+def test_whose_entry_is_a_hash_is_there_already(tmp_path: Path) -> None:
+    """Adding the address again does not bring it back; removing it removes the hash."""
+    kept = SuppressionList(listed(tmp_path / "no.db", "ann@example.com"))
+    kept.erase("ann@example.com")
+    assert kept.add([Suppressed("Ann@example.com", "again"), Suppressed(ANN_HASH)]) == 0
+    assert kept.entries() == [Suppressed(ANN_HASH)]
+    assert kept.remove(["ann@EXAMPLE.com"]) == 1
+    assert kept.reasons(["ann@example.com"]) == {}
+
+
+@pytest.mark.parametrize("by", ["erase", "add"])
+def test_an_older_program_refuses_a_list_with_hashes(tmp_path: Path, by: str) -> None:
+    """It would mail these people. One without hashes stays as it was."""
+    kept = SuppressionList(listed(tmp_path / "no.db", "ann@example.com"))
+
+    def version() -> int:
+        with closing(sqlite3.connect(kept.path)) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    assert version() == 1
+    kept.erase("ann@example.com") if by == "erase" else kept.add([Suppressed(ANN_HASH)])
+    kept.add([Suppressed("bob@example.com")])
+    assert version() == 2
+
+
+@pytest.mark.parametrize("wrong", ["@example.com", ANN_HASH, "nobody"])
+def test_only_an_address_can_be_erased(tmp_path: Path, wrong: str) -> None:
+    kept = SuppressionList(listed(tmp_path / "no.db", "ann@example.com"))
+    with pytest.raises(RecipientError):
+        kept.erase(wrong)
+
+
+def test_the_other_lines_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
+    """Comments, order, spaces, the mark of UTF-8 and the permissions: people keep it."""
+    path = tmp_path / "no.txt"
+    path.write_bytes(
+        b'\xef\xbb\xbfann@example.com,"by ann@example.com"\r\n# a remark \r\n bob@example.com \r\n\nzoe@example.com'
+    )
+    path.chmod(0o640)
+    assert erase_from_text_list(path, "nobody@example.com") == 0
+    assert erase_from_text_list(path, "ann@example.com", dry_run=True) == 1
+    assert b"ann@" in path.read_bytes()
+    assert erase_from_text_list(path, "ann@example.com") == 1
+    first, rest = path.read_bytes().split(b"\n", 1)
+    assert first == b"\xef\xbb\xbf" + f"{ANN_HASH},by forgotten".encode()
+    assert rest == b"# a remark \r\n bob@example.com \r\n\nzoe@example.com"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

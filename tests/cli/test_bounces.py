@@ -326,7 +326,7 @@ def test_a_large_mailbox_is_read_in_batches(
     command: Command, campaign: Path, sent: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FT-04, FT-80: each batch is marked when it is recorded; several reports on one row are in several."""
-    monkeypatch.setattr("asyncsmtp.cli.commands.bounces.BATCH_SIZE", 2)
+    monkeypatch.setattr("asyncsmtp.cli.commands.suppression.bounces.BATCH_SIZE", 2)
     ids = [sent[f"{name}@example.org"] for name in ("ann", "ann", "bob", "cid", "cid")]
     folder = Mailbox({uid: about(found, words=f"550 5.1.1 no such user {uid}") for uid, found in enumerate(ids)})
     folder.replace_client(monkeypatch)
@@ -450,7 +450,7 @@ def test_watch_reads_again_and_outlives_a_server_that_is_away(
         else:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("asyncsmtp.cli.commands.bounces.time.sleep", pause)
+    monkeypatch.setattr("asyncsmtp.cli.commands.suppression.bounces.time.sleep", pause)
     words = ("bounces", campaign, "--inbox", URL, "--watch", "60")
     ended = command(*words)
     assert (ended.code, pauses) == (130, [60, 60, 60])

@@ -280,3 +280,11 @@ def test_a_list_is_exported_and_imported_again(command: Command, tmp_path: Path)
     assert "is not an exported list" in command("suppress", "a.db", "--export", "people.csv").sentence
     assert "that is the list itself" in command("suppress", "a.db", "--export", "a.db").sentence
     assert "cannot be written" in command("suppress", "a.db", "--export", "no/out.csv").sentence
+
+
+@pytest.mark.parametrize("content", [b"email\nann@example.org\0\n", bytes(range(256)) * 4])
+def test_what_is_no_text_is_not_imported(command: Command, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in.csv").write_bytes(content)
+    ended = command("suppress", "no.db", "--import", "in.csv")
+    assert ended.code != 0
+    assert "in.csv is no text: save it as CSV, in UTF-8" in ended.sentence

@@ -116,6 +116,8 @@ def test_mailboxes_of_every_kind_give_the_same_messages(tmp_path: Path) -> None:
         found = [bounce for octets in read_mail_files(place) for bounce in parse_dsn(octets)]
         assert [bounce.status for bounce in found] == ["5.1.1", "4.4.1"] * number
     assert b"\nFrom here\n" in next(read_mail_files(mbox))
+    mbox.write_bytes(mbox.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(list(read_mail_files(mbox))) == 2
     assert (maildir / "new" / "1").exists()
     with pytest.raises(InvalidArgument, match="cannot be read: no such file"):
         list(read_mail_files(tmp_path / "none"))
@@ -292,3 +294,63 @@ def test_a_line_that_is_read_in_pieces_is_one_line(tmp_path: Path) -> None:
     long = b"x" * (64 * 1024) + b"From here\n" + b"y" * (64 * 1024) + b">From there\n"
     mbox.write_bytes(b"From - Sun\nSubject: a\n\n\n" + long + b"\nFrom - Sun\nSubject: b\n\n")
     assert list(read_mail_files(mbox)) == [b"Subject: a\n\n\n" + long + b"\n", b"Subject: b\n\n"]
+
+
+@pytest.mark.parametrize("action", ["failed", "failure", "fail", "error", "expired", "undeliverable", "FAILED (x) y"])
+def test_words_for_a_failure(action: str) -> None:
+    """RFC 3464 §2.3.3 has one; mail systems have more. What is delayed, relayed or delivered has not failed."""
+    group = ("Final-Recipient: rfc822; a@x.example", "Status: 4.4.7")
+    (bounce,) = parse_dsn(status(*group, f"Action: {action}"))
+    assert bounce.failed
+    for other in ("delayed", "relayed", "delivered", "expanded", "not failed"):
+        (bounce,) = parse_dsn(status(*group, f"Action: {other}"))
+        assert not bounce.failed
+    for code, failed in (("5.1.1", True), ("4.4.7", False), ("2.0.0", False)):
+        (bounce,) = parse_dsn(status(group[0], f"Status: {code}"))
+        assert bounce.failed is failed
+
+
+@pytest.mark.parametrize(
+    ("fields", "recipient"),
+    [
+        (("Original-Recipient: rfc822; a@x.example", "Final-Recipient: rfc822; b@x.example"), "a@x.example"),
+        (("Original-Recipient: x400; /S=a@x/OU=x", "Final-Recipient: rfc822; b@x.example"), "b@x.example"),
+        (("Original-Recipient: unknown; nobody", "Final-Recipient: rfc822; <b@x.example>"), "b@x.example"),
+        (("Original-Recipient: unknown; nobody",), "nobody"),
+        (("Final-Recipient: x-local; bob",), "bob"),
+        (("Final-Recipient: b@x.example",), "b@x.example"),
+        ((), ""),
+    ],
+)
+def test_whom_a_message_was_for(fields: tuple[str, ...], recipient: str) -> None:
+    """RFC 3464 §2.3: the original recipient is who is in the file, if it is an address."""
+    (bounce,) = parse_dsn(status("Reporting-MTA: dns; mx", "", *fields, "Action: failed", "Status: 5.1.1"))
+    assert bounce.recipient == recipient
+
+
+@pytest.mark.parametrize("field", ["Delivered-To", "X-Original-To", "Envelope-To", "To"])
+def test_to_whom_a_report_was_sent(field: str) -> None:
+    """In the fields that mail systems write when they deliver."""
+    data = f"{field}: x <a@x.example>, b@x.example\n".encode() + status("Action: failed", "Status: 5.1.1")
+    (bounce,) = parse_dsn(data)
+    assert bounce.sent_to == ("a@x.example", "b@x.example")
+
+
+def test_a_thousand_recipients_of_a_report_are_read() -> None:
+    """The first group is about the message."""
+    group = b"Final-Recipient: rfc822; u%d@b.example\nAction: failed\n\n"
+    many = b"".join(group % number for number in range(1005))
+    found = [bounce.recipient for bounce in parse_dsn(STATUS + b"Reporting-MTA: dns; mx\n\n" + many)]
+    assert found == [f"u{number}@b.example" for number in range(1000)]
+
+
+def test_what_is_kept_of_a_report_has_a_limit() -> None:
+    """Words of 300 characters, an address of 320; the report's own identifier says which it was."""
+    address = "a" * 64 + "@" + "b" * 255
+    lines = (f"Final-Recipient: rfc822; {address}", "Action: failed", f"Diagnostic-Code: smtp; {'w' * 300}")
+    (bounce,) = parse_dsn(status(*lines))
+    assert (bounce.recipient, bounce.words) == (address, "w" * 300)
+    (longer,) = parse_dsn(status(f"{lines[0]}x", lines[1], f"{lines[2]}w"))
+    assert (longer.recipient, longer.words) == (f"{address[:-1]}…", f"{'w' * 299}…")
+    (other,) = parse_dsn(status(*lines, text="other"))
+    assert (len(bounce.report), bounce.report == other.report, bounce == other) == (32, False, True)

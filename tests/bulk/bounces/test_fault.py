@@ -10,6 +10,7 @@ from asyncsmtp.bulk.bounces.dsn import Bounce, parse_dsn
 from asyncsmtp.bulk.bounces.fault import effective_status
 
 RECIPIENT = [
+    *[("5.1.1", f"{code} no such user") for code in ("505", "550", "551", "553", "554", "559")],
     ("5.1.1", "550 5.1.1 <ann@example.net>: no such user here"),
     ("5.1.1", ""),
     ("5.1.2", "550 5.1.2 Bad destination host 'DNS Hard Error'"),
@@ -83,6 +84,7 @@ SENDER = [
     ("5.1.1", "450 unknown user, try again later"),
     ("4.4.7", "Message expired"),
     ("5.0.0", "554 Denied (Mode: normal)"),
+    *[("5.1.1", f"{code} no such user") for code in ("450", "459", "500", "501", "502", "503", "504", "552")],
 ]
 
 

@@ -39,7 +39,7 @@ Message-ID: <{TOKEN}@example.org>
 """.encode()
 
 
-@pytest.mark.parametrize("kind", [b"abuse", b"fraud", b"opt-out", b"Abuse "])
+@pytest.mark.parametrize("kind", [b"abuse", b"fraud", b"opt-out", b"opt-out-list", b"Abuse "])
 def test_a_complaint_names_the_row_and_is_no_failure(kind: bytes) -> None:
     """RFC 5965 §3: whatever the message says that it returns."""
     report = read_report(REPORT.replace(b"Type: abuse", b"Type: " + kind))
@@ -85,3 +85,7 @@ def test_a_report_with_thousands_of_recipients_is_limited() -> None:
     """Anybody can write one."""
     many = b"".join(b"Original-Rcpt-To: u%d@example.net\n" % number for number in range(50_000))
     assert len(read_report(REPORT.replace(b"Original-Rcpt-To: <ann@example.net>\n", many)).bounces) <= 1000
+    some = b"".join(b"Original-Rcpt-To: u%d@example.net\n" % number for number in range(1001))
+    found = read_report(REPORT.replace(b"Original-Rcpt-To: <ann@example.net>\n", some)).bounces
+    assert [each.recipient for each in found] == [f"u{number}@example.net" for number in range(1000)]
+    assert {each.words for each in found} == {"complaint: abuse"}
