@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from warnings import warn
 from weakref import finalize, ref
 
-from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, RowState
+from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, RowOutcomeReader, RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.open_campaign import (
     CheckResult,
@@ -55,7 +55,8 @@ from asyncsmtp.bulk.setup.config import (
     split_recipients,
 )
 from asyncsmtp.bulk.setup.config_types import RelayConfig
-from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file, save_rows
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file
+from asyncsmtp.bulk.setup.saved_rows import save_rows
 from asyncsmtp.errors import ConfigError, LocalProtocolError
 
 if TYPE_CHECKING:  # late: see open_campaign
@@ -115,8 +116,8 @@ class Campaign:
                 omitted.
             folder: of attachments, included templates and the ledger; that of the recipients' file, or the current one
                 if omitted. Other paths are relative to the current folder.
-            settings: what a campaign file may say, by the names in docs/settings.md, such as `concurrency=50`,
-                `rate="30/s"`, `return_path="bounces+{{ token }}@example.com"`.
+            settings: what a campaign file may say, by the names in docs/reference/settings.md, such as
+                `concurrency=50`, `rate="30/s"`, `return_path="bounces+{{ token }}@example.com"`.
         Raises:
             TypeError: an argument of the wrong type, or with an unknown name. ConfigError: one with a wrong value.
         """
@@ -250,7 +251,7 @@ class Campaign:
         result = await check_rows(await self.prepare(add), every=every, suppression=self.config.suppression)
         if (sample := result.report.sample) is None:
             return result
-        findings = check_message(sample)
+        findings = [*result.findings, *check_message(sample, result.report.recipients)]
         if dns:
             findings += await _check_dns(self.config, sample, name_server)
         return replace(result, findings=tuple(findings))
@@ -279,10 +280,8 @@ class Campaign:
         elif opened is None:
             opened = self._ledger
         further = None if add is None else check_path_argument("add", add)
-        if (domain := config.unresolved_provider) is not None:
-            from asyncsmtp.bulk.setup.provider_relay import find_submission_url  # late: few campaigns name one
-
-            config = replace(config, relay=await find_submission_url(domain, config.name_server))
+        if config.has_unresolved_provider:
+            config = await config.resolve_providers()
         relays = make_relays(config, lambda _: self._secrets, self._token)
         await self._wait_closed()
         place = config.ledger_location if opened is None else getattr(opened, "place", None)
@@ -370,9 +369,11 @@ class Campaign:
         return self._entries(None if states is None else find_states(states))
 
     async def _entries(self, chosen: Sequence[RowState] | None) -> AsyncGenerator[Entry]:
-        async with self._reader() as reader, aclosing(reader.entries(chosen)) as entries:
-            async for entry in entries:
-                yield entry
+        async with self._reader() as reader:
+            by_row = reader.entries_by_row if isinstance(reader, RowOutcomeReader) else reader.entries
+            async with aclosing(by_row(chosen)) as entries:
+                async for entry in entries:
+                    yield entry
 
     async def resolve(
         self,
@@ -407,7 +408,7 @@ class Campaign:
         await self._wait_closed()
         if self._ledger is not None:
             return await resolve_rows(self._ledger, chosen, selection)
-        async with await reopen_ledger(self.config.ledger_location) as ledger:
+        async with await reopen_ledger(self.config.ledger_location, retention=self.config.retention) as ledger:
             return await resolve_rows(ledger, chosen, selection)
 
     @asynccontextmanager

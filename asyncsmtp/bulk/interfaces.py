@@ -15,6 +15,7 @@ from asyncsmtp.protocol.envelope import Mailbox
 __all__ = [
     "ComposerProtocol",
     "ConvertingComposer",
+    "CopyingComposer",
     "MessageSender",
     "RateLimitedSender",
     "ReadingComposer",
@@ -47,6 +48,24 @@ class ConvertingComposer(Protocol):
 
         It is meant to run in a thread, one at a time: conversions hold the interpreter's lock most of the time.
         """
+
+
+@runtime_checkable
+class CopyingComposer(Protocol):
+    """A composer of messages that also go to Cc and Bcc."""
+
+    def compose_copy(
+        self,
+        to: Mailbox,
+        fields: Mapping[str, str],
+        *,
+        recipient: Mailbox,
+        token: str,
+        message_id: str,
+        date: datetime,
+        row: int | None = None,
+    ) -> Message:
+        """Compose the message of one row for `recipient`, who is in Cc or Bcc. Raises RecipientError: as `compose`."""
 
 
 @runtime_checkable

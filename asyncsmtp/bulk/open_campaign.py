@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
+from asyncsmtp.bulk.ledger import STORED, UNTIL_NEXT
 from asyncsmtp.bulk.ledger.interfaces import InDoubt, OutcomeStore, RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.config_types import RelayConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare_file
+from asyncsmtp.bulk.setup.source_files import refuse_merge_tags
 from asyncsmtp.errors import ConfigError, LedgerMismatch, RecipientError, SMTPError
 from asyncsmtp.protocol.replies import safe_text
 
@@ -49,7 +51,6 @@ __all__ = [
     "OpenCampaign",
     "SecretSource",
     "check_rows",
-    "find_rates_file",
     "make_relay",
     "make_relays",
     "open_ledger",
@@ -74,7 +75,8 @@ class CheckResult:
     Attributes:
         file: the name of the recipients' file.
         report: the rows: how many would be mailed, and the first few of those with a problem or a remark.
-        findings: what a provider may object to in the first message, and in DNS if that was asked.
+        findings: merge tags of other programs in the templates, what a provider may object to in the first message,
+            and in DNS if that was asked.
         remarks: what could be better about keys and certificates, one sentence each.
     """
 
@@ -85,7 +87,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """True if somebody would be mailed, and no row has a problem. Findings do not count: they stop no run."""
+        """True if somebody would be mailed, and no row has a problem. Findings do not count."""
         return bool(self.report.recipients) and not self.report.problems
 
     def __bool__(self) -> bool:
@@ -100,6 +102,7 @@ class OpenCampaign:
 
     Attributes:
         prepared: its files, read. ledger: its ledger. relays: each with a `Relay`.
+        limiters: of the run that was started last: of rates that are shared with other campaigns.
         failed_relays: of several relays those that could not be used at the end of the last run, each with its error.
     """
 
@@ -110,6 +113,7 @@ class OpenCampaign:
     _add: Path | None
     _further: PreparedCampaign | None = None
     failed_relays: Mapping[str, SMTPError] = field(default_factory=dict)
+    limiters: Sequence[SharedLimiter] = ()
 
     @property
     def has_begun(self) -> bool:
@@ -125,10 +129,12 @@ class OpenCampaign:
         """Check the recipients that are to be loaded, and compose the first hundred messages.
 
         Raises:
-            ConfigError: there is a further file, and the campaign has not begun.
+            ConfigError: a further file, and the campaign has not begun; a merge tag of another program in a template.
             RecipientError: the file cannot be used. TemplateError: the template fails on a row.
         """
-        return await check_rows(await self._to_load(), every=False)
+        prepared = await self._to_load()
+        refuse_merge_tags(prepared.findings)
+        return await check_rows(prepared, every=False)
 
     async def load(self) -> None:
         """Take the recipients into the ledger, all of them or none."""
@@ -208,9 +214,10 @@ class OpenCampaign:
         async with (
             _open_webhook(config.webhook, self.ledger, warn) as webhook,
             _open_providers(config, warn) as providers,
-            _open_pools(self.relays, trace, config.shared_rates, warn) as sender,
-            _share_rates(config.shared_rates, relays, config.rate, warn) as shared,
+            _open_pools(self.relays, trace, config, warn) as sender,
+            _share_rates(config, relays, config.rate, warn, warms_up=not isinstance(sender, RelayBalancer)) as shared,
         ):
+            self.limiters = sender.limiters if isinstance(sender, RelayBalancer) else [shared] if shared else []
 
             def report(claim: Claim, settlement: Settlement) -> None:
                 if watch is not None:
@@ -286,13 +293,14 @@ async def open_ledger(config: CampaignConfig, prepared: PreparedCampaign) -> Sql
 
         find_list(config.suppression)
     try:
-        return await _find_ledger(config.ledger_location)(
+        ledger = await _find_ledger(config.ledger_location)(
             name=config.name,
-            from_domain=prepared.composer.author.domain,
+            from_domain=prepared.domain,
             fingerprint=await prepared.fingerprint(),
             in_doubt=InDoubt(config.in_doubt),
             suppressions=config.suppression,
         )
+        return await _apply_retention(ledger, config.retention)
     except LedgerMismatch as error:
         if f"{safe_text(prepared.recipients_name, 80)} changed" not in str(error):
             raise
@@ -315,15 +323,32 @@ async def open_reader(location: Path | Database) -> SqliteReader | PostgresReade
     return await PostgresReader.open(location.url, name=location.campaign)
 
 
-async def reopen_ledger(location: Path | Database) -> SqliteLedger | PostgresLedger:
+async def reopen_ledger(
+    location: Path | Database, *, retention: float | None = STORED
+) -> SqliteLedger | PostgresLedger:
     """Open a ledger that holds a campaign, to decide about its rows.
 
+    Args:
+        retention: that of the campaign, in seconds; `STORED`: that of its last run.
     Raises:
         LedgerEmpty: it holds none. LedgerBusy: a run has it. LedgerError: it cannot be used.
     """
     async with await open_reader(location) as reader:
         name = reader.name
-    return await _find_ledger(location)(name=name, from_domain="localhost")
+    return await _apply_retention(await _find_ledger(location)(name=name, from_domain="localhost"), retention)
+
+
+async def _apply_retention(
+    ledger: SqliteLedger | PostgresLedger, retention: float | None
+) -> SqliteLedger | PostgresLedger:
+    """Erase everybody if the retention has passed; close the ledger if that fails."""
+    try:
+        if retention != UNTIL_NEXT and await ledger.apply_retention(retention):
+            logger.warning("%s: its retention has passed: addresses and cells were removed", ledger.place)
+    except BaseException:
+        await ledger.aclose()
+        raise
+    return ledger
 
 
 # Parts of a run, made from the configuration.
@@ -342,17 +367,15 @@ async def check_rows(prepared: PreparedCampaign, *, every: bool, suppression: Se
     if suppression:
         await asyncio.to_thread(_check_lists, suppression)
     report = await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
-    return CheckResult(prepared.file.name, report, remarks=prepared.remarks)
+    remarks = (*prepared.remarks, *prepared.describe_rows(report))
+    return CheckResult(prepared.file.name, report, prepared.findings, remarks)
 
 
 def _check_lists(paths: Sequence[Path]) -> None:
     from asyncsmtp.bulk.ledger.loading import SuppressionLookup
 
-    lists = SuppressionLookup(paths)
-    try:
+    with closing(SuppressionLookup(paths)) as lists:
         lists.open()
-    finally:
-        lists.close()
 
 
 def _make_retry(config: CampaignConfig) -> Retry:
@@ -410,7 +433,7 @@ async def _open_providers(config: CampaignConfig, warn: Warn) -> AsyncGenerator[
 
 @asynccontextmanager
 async def _open_pools(
-    relays: Sequence[RelayConfig], trace: Trace | None, shared_rates: bool | Path | None, warn: Warn
+    relays: Sequence[RelayConfig], trace: Trace | None, config: CampaignConfig, warn: Warn
 ) -> AsyncGenerator[MessageSender]:
     """Open a pool for each relay until the block ends; several, or one with limits of its own, share the messages."""
     from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
@@ -429,65 +452,43 @@ async def _open_pools(
             return
         shares = []
         for pool, each in made:
-            shared = await stack.enter_async_context(_share_rates(shared_rates, [pool.relay], each.rate, warn))
+            sharing = _share_rates(config, [pool.relay], each.rate, warn, warms_up=True)
+            shared = await stack.enter_async_context(sharing)
             shares.append(WeightedRelay(pool, each.weight, each.rate, shared, str(pool.relay)))
         yield RelayBalancer(shares, warn=warn)
 
 
-def find_rates_file() -> Path:
-    """Return the file where the campaigns of a user share their limits (XDG Base Directory Specification: state).
-
-    Raises:
-        ConfigError: the user has no home.
-    """
-    given = os.environ.get("XDG_STATE_HOME", "")  # a relative one is invalid, and to be ignored
-    try:
-        home = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-    except RuntimeError:
-        why = "there is no home to keep the rates in that campaigns share"
-        raise ConfigError(why, "set HOME or XDG_STATE_HOME; or name a file, or false, as shared in [limits]") from None
-    return home / "asyncsmtp" / "rates.db"
-
-
 @asynccontextmanager
 async def _share_rates(
-    shared_rates: bool | Path | None, relays: Sequence[Relay], rates: Sequence[Rate], warn: Warn
+    config: CampaignConfig, relays: Sequence[Relay], rates: Sequence[Rate], warn: Warn, *, warms_up: bool
 ) -> AsyncGenerator[SharedLimiter | None]:
     """Share the limits of some relays together with other campaigns, until the block ends; None: there are none.
 
-    Args:
-        shared_rates: True for all limits, a path for all limits in that file, False for none; None for those of long
-            periods, where the usual file can be used.
+    By `config.shared_rates` all limits are shared (True, or the path of a file), none (False), or those of long
+    periods where the usual file can be used (None).
     """
     from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD
 
-    wanted = [rate for rate in rates if shared_rates or rate.seconds > MAX_EVEN_PERIOD]
-    if shared_rates is False or not wanted:
+    shared = config.shared_rates
+    wanted = [rate for rate in rates if shared is not False and (shared or rate.seconds > MAX_EVEN_PERIOD)]
+    warmup = config.warmup.make_warmup() if config.warmup is not None and warms_up else None
+    if not wanted and warmup is None:
         yield None
         return
-    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter, SharedRateStore
+    from asyncsmtp.bulk.rate_limit.shared_store import share_rates
 
-    try:
-        path = shared_rates if isinstance(shared_rates, Path) else find_rates_file()
-    except ConfigError as error:
-        if shared_rates:
-            raise
-        warn(f"rates are not shared with other campaigns: {error.why}")
-        yield None
-        return
-    names = (f"{relay.login.username}@{relay}" if relay.login is not None else str(relay) for relay in relays)
-    name = " ".join(sorted(each.lower() for each in names))
-    async with SharedLimiter(SharedRateStore(path, name, wanted), required=bool(shared_rates), warn=warn) as shared:
-        yield shared
+    async with share_rates(shared, relays, wanted, warmup, warn) as limiter:
+        yield limiter
 
 
 # Relays.
 
 
 class SecretSource(Protocol):
-    """A source of the secrets that a relay needs; a program has the environment, the command asks a person as well."""
+    """A source of the secrets that a relay needs; a token goes before a password. The command asks a person as well."""
 
     def password(self, username: str, host: str) -> str | Secret | None: ...
+    def token(self, username: str, host: str) -> TokenSource | None: ...
     def proxy_password(self, username: str, host: str) -> str | Secret | None: ...
     def passphrase(self, key: Path) -> str | Secret | None:
         """Find the passphrase of a client certificate's private key; it may be encrypted or not."""
@@ -501,6 +502,8 @@ class EnvironmentSecrets:
 
     def password(self, username: str, host: str) -> str | Secret | None:
         return self.given if self.given is not None else os.environ.get("ASYNCSMTP_PASSWORD")
+
+    def token(self, username: str, host: str) -> None: ...
 
     def proxy_password(self, username: str, host: str) -> str | None:
         return os.environ.get("ASYNCSMTP_PROXY_PASSWORD")
@@ -544,6 +547,7 @@ def make_relay(
         raise ConfigError("there is a client key and no client certificate", "add client_cert to [relay]")
     user, _, hosts = split_url(url).netloc.rpartition("@")
     host = parse_host_port(hosts.partition(",")[0])[0] if hosts else ""
+    token = secrets.token(unquote(user), host) if user and token is None else token
     password = secrets.password(unquote(user), host) if user and token is None else None
     relay = Relay.from_url(url, password=password, token=token)
     certificate = ClientCertificate(client_cert, client_key) if client_cert else relay.client_certificate
@@ -581,11 +585,11 @@ def make_relays(
     """
     if not config.relay_configs:
         raise ConfigError("no relay was given", "pass relay=, or name its url in [relay]")
-    for each in config.relay_configs[:1]:
-        if config.provider is not None and isinstance(each.relay, str):
+    for each in config.relay_configs:
+        if each.provider is not None and isinstance(each.relay, str):
             from asyncsmtp.bulk.setup.provider_relay import require_user  # late: few campaigns name a provider
 
-            require_user(each.relay, config.provider)
+            require_user(each.relay, each.provider)
     settings = {name: getattr(config, name) for name in _RELAY_SETTINGS}
     return [
         replace(each, relay=make_relay(each.relay, secrets(each), token=token, **settings))

@@ -28,6 +28,7 @@ from asyncsmtp import (
     SqliteLedger,
     TemplateError,
 )
+from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.errors import InvalidArgument, LedgerBusy, LedgerEmpty, LedgerMismatch, LocalProtocolError
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import NO_REPLY, Fin, Rule, ScriptedRelay, Stage, StageContext, Wait
@@ -481,7 +482,7 @@ async def test_a_check_sends_nothing_and_makes_no_ledger(file: Path) -> None:
     campaign = Campaign.from_file(file, relay="smtp://127.0.0.1:1?security=none", unsubscribe=unsubscribe)
     result = await campaign.check()
     assert result, result.findings
-    objected = await Campaign.from_file(file).check()  # nothing to unsubscribe by is an objection, and stops no run
+    objected = await Campaign.from_file(file, subject="BUY IT RIGHT NOW").check()  # an objection stops no run
     assert "objection" in {finding.weight for finding in objected.findings}
     assert objected
     assert (result.report.rows, result.report.recipients, result.file) == (3, 3, str(file.parent / "people.csv"))
@@ -543,6 +544,33 @@ async def test_several_relays_share_the_messages(tmp_path: Path) -> None:
         before = len(two.received)
         await other.run(relay=url(one))
         assert len(two.received) == before
+
+
+async def test_a_single_relay_may_have_a_rate_of_its_own(tmp_path: Path) -> None:
+    """As one of several; without one it is as fast as it can be."""
+    async with ScriptedRelay() as relay:
+        limited = RelayConfig(relay=url(relay), rate=Rate.parse_all("2/h"))
+        result = await make(tmp_path, relay=[limited]).run()
+        assert (result.exit_reason, result.counts["accepted"]) == (ExitReason.WAITING, 2)
+        assert (await make(tmp_path, name="other", relay=[url(relay)]).run()).counts["accepted"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "hours"),
+    [({"attempts": 1}, "rejected", 0), ({"retry_delay": "1h"}, "deferred", 1), ({"retry_delay": 0}, "deferred", 0)],
+)
+async def test_how_often_a_row_is_tried_is_said_by_the_campaign(
+    file: Path, settings: dict[str, object], state: str, hours: int
+) -> None:
+    """The defaults are those of a mail server: 5 minutes, then more, for four days."""
+    async with ScriptedRelay(refusing(bob="451 4.3.0 later")) as relay:
+        result = await Campaign.from_file(file, relay=url(relay), **settings).run()  # type: ignore[arg-type]
+    assert result.counts[state] == 1
+    if hours:
+        assert result.resumes_at is not None
+        assert timedelta(hours=hours) * 0.99 < result.resumes_at - datetime.now(UTC) < timedelta(hours=hours) * 1.2
+    else:
+        assert result.resumes_at is None
 
 
 async def test_further_recipients_are_added(file: Path) -> None:

@@ -21,6 +21,7 @@ from asyncsmtp.errors import (
     RemoteProtocolError,
     ReplyTimeout,
     SMTPError,
+    TokenFailed,
 )
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
@@ -115,6 +116,11 @@ class RelayBalancer:
         """The relays that could not be used when they were last tried, by their names, each with its error."""
         return {each.relay.name: each.error for each in self._relays if each.error is not None}
 
+    @property
+    def limiters(self) -> Sequence[SharedLimiter]:
+        """The limiters of rates that are shared with other campaigns."""
+        return [each.relay.shared for each in self._relays if each.relay.shared is not None]
+
     def stop(self) -> None:
         """Begin no further message through any relay; those that have begun are answered."""
         for each in self._relays:
@@ -154,7 +160,7 @@ class RelayBalancer:
             tried.append(found)
             try:
                 delivery = await found.relay.pool.send(message, before_end=before_end)
-            except (ConnectFailed, Refused) as error:  # of the session: nothing of the message was sent
+            except (ConnectFailed, Refused, TokenFailed) as error:  # of the session: nothing of the message was sent
                 self._suspend(found, error)
                 if len(tried) == len(self._relays):
                     raise

@@ -27,6 +27,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from asyncsmtp.bulk.ledger.interfaces import RowState, Settlement
+from asyncsmtp.bulk.ledger.transitions import reply_words
 from asyncsmtp.bulk.running.row_sender import InFlight
 from asyncsmtp.errors import CampaignHalted
 from asyncsmtp.protocol.envelope import Mailbox
@@ -137,7 +138,7 @@ class CircuitBreaker:
 
     def _add_refusal(self, settlement: Settlement, mailbox: Mailbox, begun: int) -> _Refusals:
         streak = self._streaks.setdefault(settlement.host, _Streak(begun))
-        kind = settlement.code or 0, _words(settlement.reply, mailbox)
+        kind = settlement.code or 0, reply_words(settlement.reply, mailbox.local)
         if kind not in streak.kinds and len(streak.kinds) == MAX_KINDS:
             del streak.kinds[next(iter(streak.kinds))]
         refusals = streak.kinds.setdefault(kind, _Refusals())
@@ -151,17 +152,3 @@ def _is_about_sender(settlement: Settlement) -> bool:
     if (code, status) == _UNAVAILABLE:
         return False
     return code in _DIALOGUE or _ABOUT_SENDER.fullmatch(status) is not None
-
-
-def _words(reply: str, mailbox: Mailbox) -> str:
-    """Return the words of a refusal without what differs from message to message: addresses, hosts, ids, numbers.
-
-    A word is kept if it is written as words are: letters only, and no capital behind a small letter.
-    """
-    words = []
-    for token in reply.split():
-        word = token.strip("\"'“”‘’<>()[]{}.,:;!?*-/")
-        plain = word.replace("-", "").replace("'", "").replace("/", "")
-        if plain.isalpha() and (plain == plain.upper() or plain[1:] == plain[1:].lower()) and word != mailbox.local:
-            words.append(word.casefold())
-    return " ".join(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asyncsmtp.bulk.bounces.fault import effective_status, is_recipient_fault
 from asyncsmtp.bulk.ledger.interfaces import Entry, Ledger, LedgerReader, RowState
-from asyncsmtp.bulk.suppression import Suppressed, SuppressionList, is_text_list
+from asyncsmtp.bulk.ledger.suppression_list import Suppressed, SuppressionList, is_text_list
 from asyncsmtp.errors import ConfigError, LedgerError, SuppressionError
 
 __all__ = ["find_list", "suppress_after_run", "suppress_refused"]
@@ -55,7 +55,7 @@ async def suppress_refused(ledger: LedgerReader, lists: Sequence[Path]) -> int:
     added, found = 0, list[Suppressed]()
     async with aclosing(ledger.entries((RowState.REJECTED,))) as entries:
         async for entry in entries:
-            if entry.row not in halted and (reason := _reason(entry)):
+            if entry.number not in halted and (reason := _reason(entry)):
                 found.append(Suppressed(entry.address, reason))
             if len(found) >= BATCH_SIZE:
                 added += await asyncio.to_thread(SuppressionList(path).add, found)
@@ -67,7 +67,7 @@ async def suppress_refused(ledger: LedgerReader, lists: Sequence[Path]) -> int:
 
 def _reason(entry: Entry) -> str:
     """Return why the recipient is put on the list; "" where the relay did not refuse it, or not for what it is."""
-    if entry.code is None or not entry.host:
+    if entry.code is None or not entry.host or not entry.address:  # the last of them was removed
         return ""
     status = effective_status(entry.status or "", entry.reply)
     return f"rejected: {status or entry.code}" if is_recipient_fault(status, f"{entry.code} {entry.reply}") else ""

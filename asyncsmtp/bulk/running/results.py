@@ -9,7 +9,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from asyncsmtp.bulk.ledger.interfaces import Claim, Decision, Entry, Ledger, LedgerReader, RowState, Settlement
+from asyncsmtp.bulk.ledger.interfaces import (
+    Claim,
+    Decision,
+    Entry,
+    Ledger,
+    LedgerReader,
+    RowState,
+    Settlement,
+    find_file_row,
+    list_numbers,
+)
+from asyncsmtp.bulk.recipients.recipient import CopyRecipient
 from asyncsmtp.errors import ConfigError, check_type
 
 __all__ = [
@@ -54,7 +65,7 @@ class CampaignResult:
 
 @dataclass(frozen=True, slots=True)
 class RowOutcome:
-    """Outcome of one row, as it was queued for the ledger: durable up to 50 ms and a commit later.
+    """Outcome of one recipient, as it was queued for the ledger: durable up to 50 ms and a commit later.
 
     Attributes:
         row: counts the records of the recipients from 1.
@@ -64,6 +75,7 @@ class RowOutcome:
         reply: the relay's words, or the reason.
         attempt: counts from 1.
         message_id: without angle brackets.
+        kind: "to", or "cc" or "bcc" of a copy.
     """
 
     row: int
@@ -76,6 +88,7 @@ class RowOutcome:
     host: str
     attempt: int
     message_id: str
+    kind: str = "to"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +122,7 @@ class RowSelection:
         halted = await ledger.halted_rows() if self.halted else None
         async with aclosing(ledger.entries(self.states)) as entries:
             async for entry in entries:
-                if (halted is None or entry.row in halted) and self._matches(entry):
+                if (halted is None or entry.number in halted) and self._matches(entry):
                     yield entry
 
     def _matches(self, entry: Entry) -> bool:
@@ -172,10 +185,12 @@ def _check_each(name: str, value: _T | Iterable[_T] | None, kind: type[_T]) -> l
 
 async def resolve_rows(ledger: Ledger, decision: Decision, selection: RowSelection) -> int:
     """Apply a person's decision to the rows of a selection; return how many it changed."""
-    rows: Iterable[int] | None = selection.rows
+    rows: Iterable[int] | None = None
+    if selection.rows is not None:
+        rows = [number for row in selection.rows for number in list_numbers(row)]
     if selection.needs_entries:
         async with aclosing(selection.entries(ledger)) as entries:
-            rows = [entry.row async for entry in entries]
+            rows = [entry.number async for entry in entries]
     return await ledger.resolve(decision, rows, selection.states or ())
 
 
@@ -217,8 +232,9 @@ def count_by_word(counts: Mapping[RowState, int]) -> dict[str, int]:
 
 def make_row_outcome(claim: Claim, settlement: Settlement) -> RowOutcome:
     """Return the outcome of a claimed row as one value."""
+    copy = claim.recipient if isinstance(claim.recipient, CopyRecipient) else None
     return RowOutcome(
-        row=settlement.row,
+        row=find_file_row(settlement.row),
         address=str(claim.recipient.mailbox),
         fields=claim.recipient.fields,
         state=settlement.state,
@@ -227,5 +243,6 @@ def make_row_outcome(claim: Claim, settlement: Settlement) -> RowOutcome:
         reply=settlement.reply,
         host=settlement.host,
         attempt=claim.attempt,
-        message_id=claim.message_id,
+        message_id=copy.message_id if copy else claim.message_id,
+        kind=copy.kind if copy else "to",
     )

@@ -12,6 +12,7 @@ from random import Random
 from asyncsmtp.bulk.interfaces import (
     ComposerProtocol,
     ConvertingComposer,
+    CopyingComposer,
     MessageSender,
     RateLimitedSender,
     ReadingComposer,
@@ -20,8 +21,9 @@ from asyncsmtp.bulk.interfaces import (
     sleep_unless,
     utc_now,
 )
-from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
+from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement, find_file_row
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
+from asyncsmtp.bulk.recipients.recipient import CopyRecipient
 from asyncsmtp.client.retry import Retry
 from asyncsmtp.errors import (
     CampaignHalted,
@@ -244,6 +246,17 @@ class RowSender:
 
     def _compose(self, row: InFlight) -> Message:
         claim, recipient = row.claim, row.claim.recipient
+        if isinstance(recipient, CopyRecipient):
+            assert isinstance(self._composer, CopyingComposer), "only such a composer has copies"
+            return self._composer.compose_copy(
+                recipient.to,
+                recipient.fields,
+                recipient=recipient.mailbox,
+                token=claim.message_id,
+                message_id=recipient.message_id,
+                date=self._date,
+                row=find_file_row(recipient.row),
+            )
         return self._composer.compose(
             recipient.mailbox, recipient.fields, message_id=claim.message_id, date=self._date, row=recipient.row
         )
@@ -276,7 +289,7 @@ class RowSender:
             try:
                 delivery = await self._send(message, before_end=lambda: self._mark(row))
             except DeliveryInDoubt as error:
-                logger.warning("row %d is in doubt: %s", recipient.row, error.why)
+                logger.warning("row %d is in doubt: %s", find_file_row(recipient.row), error.why)
                 return _failure(claim, RowState.IN_DOUBT, error)
             except SMTPError as error:
                 if _is_about_message(error):

@@ -2,7 +2,8 @@
 
 A field of `CampaignConfig` declares everything about its key: the name in the campaign file, the option, the
 environment variable (after the option), the type and its check, the default, and the help. `--help`,
-`docs/settings.md`, and the errors for a misspelt key are made from that; a new key is declared here and nowhere else.
+`docs/reference/settings.md`, and the errors for a misspelt key are made from that; a new key is declared here and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import MISSING, dataclass, replace
 from datetime import datetime
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.setup import config_types as types
@@ -27,6 +28,7 @@ from asyncsmtp.bulk.setup.config_types import (
     RelayConfig,
     SmimeConfig,
     UnsubscribeConfig,
+    WarmupConfig,
     WrongType,
     declared_keys,
     describe_nearest,
@@ -94,11 +96,16 @@ class CampaignConfig:
     text: Path | str | None = setting("campaign.text", types.check_path,
         "Template of the plain text part (Jinja2).", "--text-template", metavar="FILE", former=("--text",))
     from_: str = setting("campaign.from", types.check_text,
-        "Sender: 'Example News <news@example.org>'.", "--from", default=MISSING, metavar="MAILBOX")
+        "Sender (Jinja): 'Example News <news@example.org>'.", "--from", default=MISSING, metavar="MAILBOX")
     subject: str = setting("campaign.subject", types.check_text,
         "Subject (Jinja2).", "--subject", default=MISSING, metavar="TEXT")
+    to_name: str | None = setting("campaign.to_name", types.check_text, "Name in To.", "--to-name", metavar="TEXT")
+    cc: str | None = setting("campaign.cc", types.check_text,
+        "Further recipients of each row's message (Jinja): '{{ manager }}'.", "--cc", metavar="MAILBOX")
+    bcc: str | None = setting("campaign.bcc", types.check_text,
+        "Further recipients whom nobody sees (Jinja).", "--bcc", metavar="MAILBOX")
     reply_to: str | None = setting("campaign.reply_to", types.check_text,
-        "Address for answers.", "--reply-to", metavar="MAILBOX")
+        "Address for answers (Jinja).", "--reply-to", metavar="MAILBOX")
     return_path: str | None = setting("campaign.return_path", types.check_text,
         "Address for bounces: 'bounces+{{ token }}@example.org'.", "--return-path", metavar="MAILBOX")
     webhook: str | None = setting("campaign.webhook", types.check_webhook,
@@ -107,9 +114,10 @@ class CampaignConfig:
         "Suppression list, whose addresses get nothing.", "--suppression", default=(), metavar="LIST", multiple=True)
     suppress_rejected: bool = setting("campaign.suppress_rejected", types.check_flag,
         "Add whom the relay refuses as unknown to the first list.", default=False)
+    retention: float | None = setting("campaign.retention", types.parse_duration,
+        "Remove addresses and cells from the ledger so long after the end of the campaign (90d).")
     name: str = setting("campaign.name", types.check_campaign_name,
-        "Name of the campaign and its ledger (that of the recipients' file).",
-        "--name", default=MISSING, metavar="NAME")
+        "Name of the campaign and its ledger (that of the recipients).", "--name", default=MISSING, metavar="NAME")
     email_column: str | None = setting("campaign.email_column", types.check_text,
         "Column with the addresses; detected if omitted.", "--email-column", metavar="COLUMN",
         former=("campaign.email",))
@@ -120,22 +128,32 @@ class CampaignConfig:
         "Delimiter of the CSV, one of , ; | tab; detected if omitted.", "--delimiter", metavar="CHARACTER")
     where: str | None = setting("campaign.where", types.check_text,
         "Only rows that meet this: 'country == \"AT\" and plan != \"free\"'.", "--where", metavar="CONDITION")
-    offset: int = setting("campaign.offset", Count(0, None),
-        "Skip the first N rows.", "--offset", default=0, metavar="N")
+    offset: int = setting("campaign.offset", Count(0, None), "Skip the first rows.", "--offset", default=0, metavar="N")
     encoding: str | None = setting("campaign.encoding", types.check_text,
         "Encoding of the CSV, such as cp1252; detected if omitted.", "--encoding", metavar="NAME")
     skip_lines: int | None = setting("campaign.skip_lines", Count(0, None),
         "Lines above the column names, as of a title; found if omitted.", "--skip-lines", metavar="N")
+    sheet: str | None = setting("campaign.sheet", types.check_sheet, "Sheet of a workbook.", "--sheet", metavar="NAME")
+    trim: bool = setting("campaign.trim", types.check_flag,
+        "Take blanks off both ends of each cell of a CSV or workbook.", default=True)
+    repair: bool = setting("campaign.repair", types.check_flag,
+        "Repair address cells such as 'Ann <ann@x.org>', 'mailto:…', 'a@x.org; b@y.org'.", "--repair", default=False)
+    duplicates: str = setting("campaign.duplicates", Choice(("first", "send", "group")),
+        "What several rows of a mailbox get: one message, one each, one for all.", "--duplicates", default="first")
     inline_styles: bool = setting("campaign.inline_styles", types.check_flag,
         "Copy the rules of <style> to the elements.", default=False)
     text_from_html: bool = setting("campaign.text_from_html", types.check_flag,
         "Make a missing text part from the HTML.", default=False)
     attachments: tuple[str, ...] = setting("campaign.attachments", types.check_attachments,
-        "Files to attach; one with {{ }} differs by row, and begins with a folder.", default=())
+        "Files to attach, also as *.pdf; one with {{ }} differs by row, and begins with a folder.", default=())
+    optional_attachments: tuple[str, ...] = setting("campaign.optional_attachments", types.check_attachments,
+        "Files to attach where they exist, written as attachments are.", default=())
     inline: Mapping[str, Path] = setting("campaign.inline", types.check_path_table,
         'Images by name, for <img src="cid:NAME">.', default=dict)
     headers: Mapping[str, str] = setting("campaign.headers", types.check_table,
         "Further header fields (Jinja2).", default=dict)
+    delimiters: tuple[str, ...] = setting("template.delimiters", types.check_delimiters,
+        'Marks round values instead of {{ }}, such as ["<<", ">>"], with <% %> and <# #>.', default=())
     relay: str | Relay | None = setting("relay.url", types.check_relay,
         "Relay: smtp://user@host:587, smtps://user@host, …?security=none.", "--relay", metavar="URL")
     provider: str | None = setting("relay.provider", types.check_provider,
@@ -192,6 +210,8 @@ class CampaignConfig:
         "Maximum attempts for each recipient.", "--attempts", metavar="N")
     ledger: Path | Database | None = setting("campaign.ledger", types.check_ledger,
         "Ledger, a file or postgresql://… (NAME.ledger in the folder).", "--ledger", metavar="FILE|URL")
+    warmup: WarmupConfig | None = setting("warmup", types.check_warmup,
+        "Messages of a day through each relay, which grow.")
     unsubscribe: UnsubscribeConfig | None = setting("unsubscribe", types.check_unsubscribe,
         "List-Unsubscribe of each message.")
     dkim: tuple[DkimConfig, ...] = setting("dkim", types.check_dkim, "DKIM keys that sign each message.", default=())
@@ -213,30 +233,55 @@ class CampaignConfig:
     @property
     def relay_configs(self) -> tuple[RelayConfig, ...]:
         """Relays, that of [relay] first, then those of [[relays]]; empty if there are none."""
-        relay = self.relay
-        if (relay is None and self.provider) or (isinstance(relay, str) and (self.provider or self.user)):
-            from asyncsmtp.bulk.setup.provider_relay import complete_relay_url  # late: few campaigns name one
+        main = RelayConfig(
+            relay=self.relay or "",
+            provider=self.provider,
+            user=self.user,
+            sessions=self.sessions,
+            max_per_connection=self.max_per_connection,
+            password_command=self.password_command,
+        )
+        given = self.relays if self.relay is None and self.provider is None else (main, *self.relays)
+        if not any(each.provider or each.user for each in given):
+            return given
+        from asyncsmtp.bulk.setup.provider_relay import complete_relay  # late: few campaigns name one
 
-            relay = complete_relay_url(relay, self.provider, self.user, self.from_)
-        if relay is None:
-            return self.relays
-        main = RelayConfig(relay=relay, sessions=self.sessions, max_per_connection=self.max_per_connection)
-        return (replace(main, password_command=self.password_command), *self.relays)
+        return tuple(complete_relay(each, self.from_) for each in given)
 
     @property
-    def unresolved_provider(self) -> str | None:
-        """Domain whose SRV records name the relay; None if there is nothing to look up."""
-        if self.provider is None or self.relay is not None:
-            return None
-        from asyncsmtp.bulk.setup.provider_relay import find_preset
+    def has_unresolved_provider(self) -> bool:
+        """True if the relay of a provider is to be looked up: it is named by its domain."""
+        pairs = [(self.relay, self.provider), *((each.relay, each.provider) for each in self.relays)]
+        names = [provider for relay, provider in pairs if provider is not None and not relay]
+        if not names:
+            return False
+        from asyncsmtp.client.config.provider_presets import find_preset
 
-        return self.provider if find_preset(self.provider) is None else None
+        return any(find_preset(name) is None for name in names)
+
+    async def resolve_providers(self) -> Self:
+        """Look up the providers that are named by their domains; return the configuration with their URLs.
+
+        Raises:
+            ConfigError: a domain has no such record, or it cannot be looked up.
+        """
+        from asyncsmtp.bulk.setup.provider_relay import find_relay_url
+
+        main = await find_relay_url(self.relay, self.provider, self.name_server)
+        urls = [await find_relay_url(each.relay, each.provider, self.name_server) for each in self.relays]
+        relays = (
+            each if url is None else replace(each, relay=url) for each, url in zip(self.relays, urls, strict=True)
+        )
+        return replace(self, relay=main or self.relay, relays=tuple(relays))
 
 
 KEYS: Mapping[str, Key] = declared_keys(CampaignConfig)
 _RENAMED = {former: name for name, each in KEYS.items() for former in each.former if not former.startswith("--")}
 _FIELDS: Mapping[str, Key] = {each.field: each for each in KEYS.values()}
-_ORDER = ("campaign", "relay", "limits", "relays", "columns", "unsubscribe", "smime", "dkim", "retry")
+_ORDER = (
+    *("campaign", "template", "relay", "limits", "warmup", "relays", "columns"),
+    *("unsubscribe", "smime", "dkim", "retry"),
+)
 SECTIONS: Mapping[str, list[str]] = {  # section -> its keys, none where the section is a table as a whole
     section: [name.partition(".")[2] for name in KEYS if name.startswith(f"{section}.")] for section in _ORDER
 }
@@ -251,18 +296,13 @@ def name_ledger_campaign(location: Path | Database, name: str) -> Path | Databas
     if isinstance(location, Path):
         return location
     if location.campaign not in ("", name):
-        raise ConfigError(
-            f"{location} is the ledger of another campaign than {name}", "leave out what follows the # in its URL"
-        )
+        why = f"{location} is the ledger of another campaign than {name}"
+        raise ConfigError(why, "leave out what follows the # in its URL")
     return replace(location, campaign=name)
 
 
 def load_config(path: Path, options: Mapping[str, object] | None = None) -> CampaignConfig:
-    """Read a campaign file; options by their names in TOML go before what it says.
-
-    Raises:
-        ConfigError: as `read_campaign_file` and `build_config` do.
-    """
+    """Read a campaign file; options by their names in TOML go before it. Raises ConfigError: it cannot be used."""
     return build_config(read_campaign_file(path), options or {}, path)
 
 
@@ -342,7 +382,11 @@ def _check_parameter(name: str, value: object) -> object:
                 f"write Path({value!r})",
             )
         return value
-    if name in ("retry_for", "retry_delay") and isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        name in ("retry_for", "retry_delay", "retention")
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
         if value != value:
             raise ConfigError(f"{name}= is not a number", "correct the argument")
         return float(value)

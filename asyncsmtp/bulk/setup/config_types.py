@@ -20,6 +20,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.rate_limit.warmup import Warmup
     from asyncsmtp.bulk.running.schedule import Window
     from asyncsmtp.client.config.relay import Relay
 
@@ -32,6 +33,7 @@ __all__ = [
     "RelayConfig",
     "SmimeConfig",
     "UnsubscribeConfig",
+    "WarmupConfig",
     "WrongType",
     "declared_keys",
     "describe_nearest",
@@ -46,6 +48,7 @@ _DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(
 _TABLE_FORM = 'must be a table of texts, such as { logo = "logo.png" }'
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]+:(?=//)|:memory:")
 _T = TypeVar("_T")
+_Given = TypeVar("_Given")
 MIN_YEAR, MAX_YEAR = 1971, 9998  # of a time: every time zone can show it
 Check = Callable[[object, Path], object]
 
@@ -150,6 +153,10 @@ def check_text(value: object, folder: Path) -> str:
     if not value.strip():
         raise ValueError("must be text, in quotes")
     return value
+
+
+def check_sheet(value: object, folder: Path) -> str:
+    return check_text(str(value) if type(value) is int and value > 0 else value, folder)
 
 
 def check_path(value: object, folder: Path) -> Path:
@@ -258,6 +265,15 @@ def check_delimiter(value: object, folder: Path) -> str:
     return text
 
 
+def check_delimiters(value: object, folder: Path) -> tuple[str, ...]:
+    """Check the marks of values in templates, or of values, statements and comments."""
+    from asyncsmtp.mail.templates.environment import Delimiters  # late: few campaigns have others
+
+    given = check_texts(value, folder)
+    _parse(Delimiters.parse, given)
+    return given
+
+
 def check_ledger(value: object, folder: Path) -> Path | Database:
     if isinstance(value, Database):
         return value
@@ -363,7 +379,7 @@ def _items(value: object, kind: type[_T], example: str) -> list[str | _T]:
     raise WrongType(f"must be a text such as {example}, or a list of such")
 
 
-def _parse(parse: Callable[[str], _T], text: str) -> _T:
+def _parse(parse: Callable[[_Given], _T], text: _Given) -> _T:
     """Parse a text; an InvalidArgument becomes the ValueError that the name of a key is put before."""
     try:
         return parse(text)
@@ -382,10 +398,8 @@ def _check_section(config: type[_T], value: object, folder: Path, form: str) -> 
     """
     if isinstance(value, config):
         return value
-    if not isinstance(value, Mapping):
-        raise WrongType(form)
     keys, found = declared_keys(config), {}
-    for name, given in value.items():
+    for name, given in _check_names(value, form).items():
         if name not in keys:
             others = describe_nearest(name, keys) or f"; it may have {', '.join(keys)}"
             raise ValueError(f"unknown key “{safe_text(name, 60)}”{others}")
@@ -419,7 +433,7 @@ def check_relay(value: object, folder: Path) -> str | Relay:
 
 def check_provider(value: object, folder: Path) -> str:
     """Check the name of a provider, or a domain."""
-    from asyncsmtp.bulk.setup.provider_relay import find_preset  # late: few campaigns name one
+    from asyncsmtp.client.config.provider_presets import find_preset  # late: few campaigns name one
 
     text = check_text(value, folder)
     try:
@@ -434,12 +448,15 @@ class RelayConfig:
     """A relay of a campaign, its connections and its part of the messages.
 
     Attributes:
-        relay: its URL, or the `Relay` itself.
+        relay: its URL, or the `Relay` itself; "" for that of the provider.
+        provider, user: the provider, and the user name of the login, as in [relay].
         weight: its part of the messages, in proportion to that of the others.
         rate: limits of this relay alone.
     """
 
-    relay: str | Relay = setting("url", check_relay, "URL of the relay.", default=MISSING)
+    relay: str | Relay = setting("url", check_relay, "URL of the relay; goes before the provider's.", default="")
+    provider: str | None = setting("provider", check_provider, "Provider instead of a URL, as in [relay].")
+    user: str | None = setting("user", check_text, "User name of the login.")
     weight: float = setting("weight", _check_weight, "Part of the messages, in proportion to the others'.", default=1.0)
     sessions: int = setting("sessions", Count(), "Maximum connections.", default=10)
     max_per_connection: int | None = setting(
@@ -451,14 +468,49 @@ class RelayConfig:
 
 def check_relays(value: object, folder: Path) -> tuple[RelayConfig, ...]:
     """Check a table, or several as [[relays]]."""
-    form, found = "each is a section with a url; several are [[relays]] each", []
+    form, found = "each is a section with a url or a provider; several are [[relays]] each", []
     for table in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(table, Mapping):
             table = RelayConfig(relay=check_relay(table, folder)) if not isinstance(table, RelayConfig) else table
-        elif not isinstance(table.get("url"), str):
+        elif not any(isinstance(table.get(name), str) for name in ("url", "provider")):
             raise ValueError(form)
         found.append(_check_section(RelayConfig, table, folder, form))
     return tuple(found)
+
+
+def _check_daily_rate(value: object, folder: Path) -> Rate:
+    (rate, *others) = check_rates(value, folder)
+    if others or rate.seconds != 86400 or rate.count < 1:
+        raise ValueError('must be a number of messages in a day, such as "200/day"')
+    return rate
+
+
+def _check_growth(value: object, folder: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 < value <= 100:
+        raise ValueError("must be a number above 1 and up to 100, such as 1.5")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupConfig:
+    """Messages of a day through each relay, which grow with each day on which something was sent."""
+
+    start: Rate = setting("start", _check_daily_rate, "Messages of the first sending day: '200/day'.", default=MISSING)
+    grow: float = setting("grow", _check_growth, "Factor for each further sending day.", default=1.5)
+    until: Rate = setting("until", _check_daily_rate, "Messages of a day at the end: '20000/day'.", default=MISSING)
+
+    def make_warmup(self) -> Warmup:
+        """Return the limits of the days."""
+        from asyncsmtp.bulk.rate_limit.warmup import Warmup  # late: few campaigns have one
+
+        return Warmup(int(self.start.count), self.grow, int(self.until.count))
+
+
+def check_warmup(value: object, folder: Path) -> WarmupConfig:
+    found = _check_section(WarmupConfig, value, folder, "must be a section with start and until")
+    if found.until.count < found.start.count:
+        raise ValueError(f"until: {found.until} is less than start, {found.start}")
+    return found
 
 
 def _check_public_text(value: object, folder: Path) -> str:

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import stat
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig, Rows
-from asyncsmtp.bulk.setup.config_types import STDIN, DkimConfig, SmimeConfig, UnsubscribeConfig, resolve_path
+from asyncsmtp.bulk.setup.config import EMAIL, CampaignConfig
+from asyncsmtp.bulk.setup.config_types import STDIN, DkimConfig, SmimeConfig, UnsubscribeConfig
 from asyncsmtp.bulk.setup.source_files import (
     INCLUDED,
     LEDGER,
@@ -32,6 +29,7 @@ from asyncsmtp.bulk.setup.source_files import (
     MessageBodies,
     check_pattern,
     check_recipients,
+    find_merge_tags,
     is_pattern,
     list_own_files,
     make_bodies,
@@ -43,33 +41,38 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.recipients.file import RecipientFile
+    from asyncsmtp.bulk.recipients.preflight import PreflightReport
+    from asyncsmtp.bulk.recipients.recipient import RowRules
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
     from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.list_unsubscribe import Unsubscribe
     from asyncsmtp.mail.message import Message
     from asyncsmtp.mail.signing.dkim import DkimKey
     from asyncsmtp.mail.signing.smime import SmimeSigner
+    from asyncsmtp.mail.templates.environment import Delimiters
     from asyncsmtp.mail.templates.template import Composer, Template
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["FileReader", "PreparedCampaign", "describe_sender", "load_dkim_key", "prepare", "prepare_file", "save_rows"]
+__all__ = [
+    "FileReader",
+    "PreparedCampaign",
+    "describe_sender",
+    "load_dkim_key",
+    "load_unsubscribe",
+    "prepare",
+    "prepare_file",
+]
 
 MAX_KEY_SIZE = 64 * 1024  # bytes
 UNSUBSCRIBE_SECRET = "ASYNCSMTP_UNSUBSCRIBE_SECRET"  # noqa: S105  # the name of the variable
+_READING = ("delimiter", "encoding", "skip_lines", "trim", "repair", "duplicates")  # how recipients are read
 _BLOCK = 1024 * 1024  # bytes of one read
 _SOON = timedelta(days=14)
 _ROWS_PER_WRITE = 500
 _ROWS = "recipients"  # the name of rows that a program passed
 _AGAIN = "correct it, then run the same command again"
 _RIGHTS = "correct the name or its rights, then run the same command again"
-
-
-class _Reading(TypedDict):
-    """The settings with which a file of recipients is read."""
-
-    delimiter: str | None
-    encoding: str | None
-    skip_lines: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class PreparedCampaign:
         parts: the digest of all that must stay the same while the campaign lasts, but for the recipients.
         recipients_name: the name of the recipients in the fingerprint.
         remarks: what could be better, one sentence each; it is sent nevertheless.
+        findings: merge tags of other programs in the templates; with an objection no campaign begins.
+        domain: of the Message-IDs: that of the sender.
+        describe_rows: returns further remarks, about the rows.
     """
 
     file: RecipientFile
@@ -87,6 +93,9 @@ class PreparedCampaign:
     parts: Mapping[str, str]
     recipients_name: str
     remarks: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    domain: str = "localhost"
+    describe_rows: Callable[[PreflightReport], Iterable[str]] = lambda report: ()
 
     async def fingerprint(self) -> dict[str, str]:
         """Return all the parts; reads the recipients once through."""
@@ -108,7 +117,6 @@ async def prepare(
         TemplateError: the template.
     """
     # Late: a wrong campaign file is reported without loading templates and signing.
-    from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.bulk.recipients.recipient import RowFilter
     from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
     from asyncsmtp.mail.signing.dkim import Signer
@@ -122,27 +130,53 @@ async def prepare(
     text = reader.read_template(config.text, "text") if config.text else None
     html = reader.read_template(config.html, "html") if config.html else None
     check_recipients(path, reader.own)
-    file = RecipientFile(path, email=config.email_column, **_reading(config))
+    file = _open_file(config, path, config.email_column)
     if rows is not None:
         file.name, file.all_keys = _ROWS, True
     keys = [load_dkim_key(each) for each in config.dkim]
     signer = Signer(*keys) if keys else None
     columns = await file.columns()
     names = {name: await file.find_column(wanted) for name, wanted in config.columns.items()}
-    known = build_columns(columns, names, unsubscribes=config.unsubscribe is not None)
-    template = _make_template(config, reader, make_bodies(config, text, html, known, reader.read_included))
+    has_rows = config.duplicates == "group"
+    known = build_columns(
+        columns, names, unsubscribes=config.unsubscribe is not None, delimiters=config.delimiters, has_rows=has_rows
+    )
+    bodies = make_bodies(config, text, html, known, reader.read_included)
+    files: Sequence[Attachment | AttachmentPattern] = ()
+    search = None
+    if config.attachments or config.optional_attachments:
+        from asyncsmtp.bulk.setup.file_search import load_attachments  # late: most campaigns attach nothing
+
+        files, search = load_attachments(config, reader.folder, reader.read, known.delimiters)
+    template = _make_template(config, reader, files, bodies, known.delimiters)
+    if file.name_column and template.to_name is None:
+        template = replace(template, to_name=known.delimiters.write(f'row["{file.name_column}"]'))
     row_filter = RowFilter(columns, config.where, config.offset, names)
     seal = _load_smime(config.smime) if config.smime else None
-    composer = template.compile(columns, read=reader.folder.read, signer=signer, smime_signer=seal, aliases=names)
-    needed = composer.used_columns | row_filter.used_columns
+    composer = template.compile(
+        columns,
+        read=reader.folder.read,
+        find=search,
+        signer=signer,
+        smime_signer=seal,
+        aliases=names,
+        has_rows=has_rows,
+    )
+    needed = (composer.used_columns | row_filter.used_columns) - {file.name_column}
     if config.time_zone_column:
         needed |= {await file.find_column(config.time_zone_column)}
     file.rules = replace(file.rules, needed=needed, row_filter=row_filter if row_filter else None)
+    if composer.formats:
+        from asyncsmtp.bulk.recipients.preflight import read_column_formats  # late: few templates show dates or amounts
+
+        await read_column_formats(file, composer, composer.formats)
     names[EMAIL] = (await file.header()).email
     parts = {
         name: _digest(value.encode("utf-8", "surrogatepass"))
         for name, value in _digested_settings(config, names).items()
     }
+    if file.sheet:  # of a workbook; the first sheet has no part, as in ledgers of older versions
+        parts["sheet"] = _digest(file.sheet.encode())
     if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
         token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
         parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
@@ -152,7 +186,14 @@ async def prepare(
     remarks = [f"the DKIM key {each.name} has {each.bits} bits; make one of 2048" for each in keys if each.is_weak]
     remarks += _smime_remarks(seal, composer.author) if seal is not None else ()
     name = _ROWS if rows is not None else path.name
-    return PreparedCampaign(file, composer, parts | reader.digests, name, tuple(remarks))
+    findings = find_merge_tags(template, reader.included, known)
+    prepared = PreparedCampaign(file, composer, parts | reader.digests, name, tuple(remarks), findings)
+    if composer.author is not None and not composer.has_copies:
+        return replace(prepared, domain=composer.author.domain)
+    from asyncsmtp.bulk.setup.row_addresses import prepare_rows
+
+    domain, describe = await prepare_rows(file, composer, config, () if seal is None else seal.addresses)
+    return replace(prepared, domain=domain, describe_rows=describe)
 
 
 async def prepare_file(path: Path, prepared: PreparedCampaign, config: CampaignConfig) -> PreparedCampaign:
@@ -161,37 +202,27 @@ async def prepare_file(path: Path, prepared: PreparedCampaign, config: CampaignC
     Raises:
         ConfigError: it lacks columns of the first one, which templates and conditions use. RecipientError: its header.
     """
-    from asyncsmtp.bulk.recipients.file import RecipientFile
+    from asyncsmtp.bulk.recipients.column_header import match_columns
 
     check_recipients(path, list_own_files(config))
     first, rules = await prepared.file.header(), prepared.file.rules
     if rules.row_filter is not None:
         rules = replace(rules, row_filter=rules.row_filter.for_added_file())
-    file = RecipientFile(path, email=first.email, rules=rules, **_reading(config))
-    file.renames = _match_columns(file.name, await file.columns(), first.columns)
+    file = _open_file(config, path, first.email, rules)
+    file.renames = match_columns(file.name, await file.columns(), await prepared.file.columns())
+    if (formats := prepared.composer.formats) is not None:
+        from asyncsmtp.bulk.recipients.preflight import read_column_formats  # late, as above
+
+        await read_column_formats(file, prepared.composer, formats, is_further=True)
     return replace(prepared, file=file)
 
 
-def _reading(config: CampaignConfig) -> _Reading:
-    return {"delimiter": config.delimiter, "encoding": config.encoding, "skip_lines": config.skip_lines}
+def _open_file(config: CampaignConfig, path: Path, email: str | None, rules: RowRules | None = None) -> RecipientFile:
+    from asyncsmtp.bulk.recipients.file import RecipientFile, is_workbook
 
-
-def _match_columns(name: str, columns: Sequence[str], wanted: Sequence[str]) -> Mapping[str, str]:
-    """Match columns that differ from the `wanted` ones in case and spaces; the spelling of the first file holds."""
-    from asyncsmtp.bulk.recipients.column_header import find_column
-
-    free, missing = [column for column in columns if column not in wanted], []
-    names: dict[str, str] = {}
-    for each in wanted:
-        try:
-            if each not in columns and names.setdefault(find_column(name, free, each), each) != each:
-                missing.append(each)
-        except RecipientError:
-            missing.append(each)
-    if missing:
-        listed = ", ".join(f"“{safe_text(each, 60)}”" for each in missing)
-        raise ConfigError(f"{name} lacks the columns {listed}", "give it the columns of the campaign's recipients")
-    return names
+    sheet = config.sheet if rules is None or is_workbook(path) else None  # a further file may be a CSV
+    settings = {name: getattr(config, name) for name in _READING}
+    return RecipientFile(path, email=email, sheet=sheet, rules=rules, **settings)
 
 
 # Recipients that are no file: standard input, and rows that a program passes. They are read more than once, so they
@@ -240,84 +271,15 @@ def _copy_input(path: Path) -> bool:
     return True
 
 
-async def save_rows(rows: Rows) -> Path:
-    """Save rows to a temporary file of JSON lines, its owner's alone; the caller removes it.
-
-    Raises:
-        TypeError: a row is not a mapping of text to text, numbers, True, False or None.
-        RecipientError: there are no rows.
-    """
-    from tempfile import mkstemp  # late, as aiofiles: `status` and `results` need neither
-
-    import aiofiles
-
-    with _saving():
-        descriptor, name = mkstemp(".jsonl", "asyncsmtp-")
-    count, lines = 0, []
-    try:
-        async with aiofiles.open(descriptor, "w", encoding="utf-8") as file:
-            async for row in _each(rows):
-                count += 1
-                lines.append(_json_line(count, row))
-                if len(lines) == _ROWS_PER_WRITE:
-                    with _saving():
-                        await file.write("".join(lines))
-                    lines = []
-            with _saving():
-                await file.write("".join(lines))
-                await file.flush()
-        if not count:
-            raise RecipientError("recipients= has no rows: there is nobody to mail")
-    except BaseException:
-        os.unlink(name)
-        raise
-    return Path(name)
-
-
-@contextmanager
-def _saving() -> Iterator[None]:
-    """Report a full disk as a ConfigError; what the iterable of a program raises stays as it is."""
-    try:
-        yield
-    except OSError as error:
-        why = f"the rows cannot be saved to a temporary file: {_reason(error)}"
-        raise ConfigError(why, "make space for it, or set TMPDIR to another folder") from error
-
-
-def _json_line(number: int, row: object) -> str:
-    if not isinstance(row, Mapping):
-        raise TypeError(f"recipients= must yield mappings such as {{'email': 'ann@example.com'}}, not {row!r:.80}")
-    for column, cell in row.items():
-        if not isinstance(column, str):
-            hint = " (csv.DictReader: the row has more cells than the header)" if column is None else ""
-            raise TypeError(f"recipients= row {number}: a column is {column!r:.80}: it must be text{hint}")
-        if not isinstance(cell, str | int | float | None):
-            raise TypeError(f"recipients= row {number}: {column!r} must be text, not {type(cell).__name__}")
-        if isinstance(cell, float) and not isfinite(cell):
-            raise TypeError(f"recipients= row {number}: {column!r} must be text or a finite number, not {cell}")
-    try:
-        return json.dumps(dict(row)) + "\n"
-    except ValueError as error:  # a number with too many digits
-        raise RecipientError(f"recipients= row {number}: {error}") from None
-
-
-async def _each(rows: Rows) -> AsyncIterator[Mapping[str, object]]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-    else:
-        for row in rows:
-            yield row
-
-
 # The template and its files.
 
 
 class FileReader:
-    """Files of a campaign, with their digests by the names that people gave them."""
+    """Files of a campaign, with their digests by the names that people gave them; `included` are those of templates."""
 
     def __init__(self, config: CampaignConfig, *recipients: Path | None) -> None:
         self.digests: dict[str, str] = {}
+        self.included: dict[str, str] = {}
         self.own = list_own_files(config, *recipients)
         self.folder = ConfinedFolder(config.folder, own=self.own)
         self._where = f"{config.source}, [campaign] " if config.source else ""
@@ -354,10 +316,17 @@ class FileReader:
         content = self.folder.read(path, allowed=(INCLUDED, TEMPLATE))
         self.own.add(self.folder.root / path, INCLUDED)
         self.digests[path] = _digest(content)
-        return content.decode("utf-8-sig")
+        self.included[path] = content.decode("utf-8-sig")
+        return self.included[path]
 
 
-def _make_template(config: CampaignConfig, reader: FileReader, bodies: MessageBodies) -> Template:
+def _make_template(
+    config: CampaignConfig,
+    reader: FileReader,
+    files: Sequence[Attachment | AttachmentPattern],
+    bodies: MessageBodies,
+    delimiters: Delimiters,
+) -> Template:
     from asyncsmtp.mail.templates.template import Template
 
     images = {name: config.folder / path for name, path in bodies.images.items()} | dict(config.inline)
@@ -370,52 +339,57 @@ def _make_template(config: CampaignConfig, reader: FileReader, bodies: MessageBo
         html_name=bodies.html_name,
         text_conversion=bodies.text_conversion,
         html_conversion=bodies.html_conversion,
-        attachments=tuple(_make_attachment(config, reader, path) for path in config.attachments),
-        inline={name: _make_image(config, reader, name, path) for name, path in images.items()},
+        attachments=files,
+        inline={name: _make_image(config, reader, name, path, delimiters) for name, path in images.items()},
         headers=config.headers,
         reply_to=config.reply_to,
-        unsubscribe=_load_unsubscribe(config.unsubscribe) if config.unsubscribe else None,
+        to_name=config.to_name,
+        cc=config.cc,
+        bcc=config.bcc,
+        unsubscribe=load_unsubscribe(config.unsubscribe) if config.unsubscribe else None,
         return_path=config.return_path,
         loader=bodies.include,
+        delimiters=config.delimiters,
     )
 
 
-def _make_attachment(config: CampaignConfig, reader: FileReader, path: str) -> Attachment | AttachmentPattern:
-    """Read a file for everyone now; a pattern is read row by row, from the campaign's folder only."""
-    from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
-
-    if is_pattern(path):
-        return AttachmentPattern(check_pattern(path, "attachments"))
-    file = resolve_path(path, config.folder)
-    return Attachment(file.name, reader.read(file, "attachments"))
-
-
-def _make_image(config: CampaignConfig, reader: FileReader, name: str, path: Path) -> Attachment | AttachmentPattern:
+def _make_image(
+    config: CampaignConfig, reader: FileReader, name: str, path: Path, delimiters: Delimiters
+) -> Attachment | AttachmentPattern:
     """Do the same for an image that the HTML shows."""
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
 
-    if pattern := _pattern(config, path):
-        return AttachmentPattern(check_pattern(pattern, f"inline {safe_text(name)}"))
+    if pattern := _pattern(config, path, delimiters):
+        return AttachmentPattern(check_pattern(pattern, f"inline {safe_text(name)}", delimiters))
     return Attachment(path.name, reader.read(path, f"inline {safe_text(name)}"))
 
 
-def _pattern(config: CampaignConfig, path: Path) -> str:
+def _pattern(config: CampaignConfig, path: Path, delimiters: Delimiters) -> str:
     """Return the path below the campaign's folder, if it differs from row to row; else ""."""
     shown = (path.relative_to(config.folder) if path.is_relative_to(config.folder) else path).as_posix()
-    return shown if is_pattern(shown) else ""
+    return shown if is_pattern(shown, delimiters) else ""
 
 
 def _digested_settings(config: CampaignConfig, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the settings that a message shows, and the columns by their names in templates."""
-    images = [*config.inline, *filter(None, (_pattern(config, path) for path in config.inline.values()))]
+    from asyncsmtp.mail.templates.environment import DELIMITERS, Delimiters
+
+    marks = Delimiters.parse(config.delimiters) if config.delimiters else DELIMITERS
+    images = [*config.inline, *filter(None, (_pattern(config, path, marks) for path in config.inline.values()))]
     lists = {"attachments": "\0".join(config.attachments), "inline": "\0".join(images)}
+    lists |= {name: "\0".join(getattr(config, name)) for name in ("optional_attachments", "delimiters")}
     texts = {"from": config.from_, "subject": config.subject, "reply_to": config.reply_to or ""}
+    texts |= {name: value for name in ("to_name", "cc", "bcc") if (value := getattr(config, name)) is not None}
     if config.unsubscribe is not None:
         texts["unsubscribe"] = config.unsubscribe.url
     if config.where is not None:
         texts["where"] = config.where
     made = {"inline_styles": config.inline_styles, "text_from_html": config.text_from_html}
     texts |= {name: "yes" for name, wanted in made.items() if wanted}
+    if config.duplicates != "first":
+        texts["duplicates"] = config.duplicates
+    texts |= {"repair": "yes"} if config.repair else {}
+    texts |= {} if config.trim else {"trim": "no"}
     if config.offset:
         texts["offset"] = str(config.offset)
     if config.return_path is not None:
@@ -477,15 +451,15 @@ def _load_smime(config: SmimeConfig) -> SmimeSigner:
     return seal
 
 
-def _smime_remarks(seal: SmimeSigner, author: Mailbox) -> Iterator[str]:
-    if str(author).lower() not in seal.addresses:
+def _smime_remarks(seal: SmimeSigner, author: Mailbox | None) -> Iterator[str]:
+    if author is not None and str(author).lower() not in seal.addresses:
         addresses = ", ".join(seal.addresses) or "nobody's address"
         yield f"the certificate of [smime] is for {addresses}, and From is {author}: readers are warned"
     if seal.expires_at - datetime.now(UTC) < _SOON:
         yield f"the certificate of [smime] ends on {seal.expires_at:%Y-%m-%d}"
 
 
-def _load_unsubscribe(config: UnsubscribeConfig) -> Unsubscribe:
+def load_unsubscribe(config: UnsubscribeConfig) -> Unsubscribe:
     """Read the secret of the tokens.
 
     Raises:

@@ -5,34 +5,24 @@ RFC 6186; `_submissions` for TLS from the first byte: RFC 8314 §5.1.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlunsplit
 
 from asyncsmtp.client.config.hostport import has_password, split_url
-from asyncsmtp.client.config.provider_presets import Provider, find_provider, find_provider_by_host
-from asyncsmtp.errors import ConfigError, InvalidArgument, RecipientError
+from asyncsmtp.client.config.provider_presets import find_preset, find_provider_by_host
+from asyncsmtp.errors import ConfigError, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["complete_relay_url", "find_preset", "find_submission_url", "require_user"]
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.setup.config_types import RelayConfig
+    from asyncsmtp.client.config.relay import Relay
+
+__all__ = ["complete_relay", "complete_relay_url", "find_relay_url", "find_submission_url", "require_user"]
 
 _SERVICES = (("_submissions._tcp", "smtps"), ("_submission._tcp", "smtp"))  # the first that a domain has is taken
 UNRESOLVED = "srv://"  # a scheme of our own, before the domain has been looked up
 _USER_ADVICE = "give the user name: --user NAME, or user in [relay]"
-
-
-def find_preset(provider: str | None) -> Provider | None:
-    """Return the preset of a provider; None for none, and for a domain that is to be looked up.
-
-    Raises:
-        InvalidArgument: it is neither; the message has the nearest name.
-    """
-    if provider is None:
-        return None
-    try:
-        return find_provider(provider)
-    except InvalidArgument:
-        if "." not in provider.strip(".") or not provider.replace(".", "").replace("-", "").isalnum():
-            raise
-        return None
 
 
 def complete_relay_url(url: str | None, provider: str | None, user: str | None, sender: str | None) -> str:
@@ -58,6 +48,24 @@ def complete_relay_url(url: str | None, provider: str | None, user: str | None, 
     elif not named and provider is not None and sender is not None and (preset is None or preset.is_address):
         named = quote(_find_address(sender), safe="")
     return urlunsplit(parts._replace(netloc=f"{named}@{hosts}" if named else hosts))
+
+
+def complete_relay(relay: RelayConfig, sender: str) -> RelayConfig:
+    """Return a relay of a campaign with the URL that its provider and its user make."""
+    if not isinstance(relay.relay, str) or (relay.provider is None and relay.user is None):
+        return relay
+    return replace(relay, relay=complete_relay_url(relay.relay or None, relay.provider, relay.user, sender))
+
+
+async def find_relay_url(relay: str | Relay | None, provider: str | None, name_server: str | None) -> str | None:
+    """Return the URL of a provider that is a domain; None if there is nothing to look up.
+
+    Raises:
+        As `find_submission_url`.
+    """
+    if relay or provider is None or find_preset(provider) is not None:
+        return None
+    return await find_submission_url(provider, name_server)
 
 
 def _find_address(sender: str) -> str:

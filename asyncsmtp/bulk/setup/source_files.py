@@ -6,35 +6,41 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.suppression import is_text_list
+from asyncsmtp.bulk.ledger.suppression_list import is_text_list
 from asyncsmtp.errors import ConfigError
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.setup.config import CampaignConfig
+    from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.conversion.convert import Conversion
-    from asyncsmtp.mail.templates.environment import TemplateLoader
+    from asyncsmtp.mail.templates.environment import Delimiters, TemplateLoader
+    from asyncsmtp.mail.templates.template import Template
     from asyncsmtp.mail.templates.variables import Columns
 
 __all__ = [
+    "DIRECTORY_FLAGS",
     "INCLUDED",
     "LEDGER",
     "MAX_FILE_SIZE",
     "TEMPLATE",
+    "WILDCARD",
     "ConfinedFolder",
     "MessageBodies",
     "OwnFiles",
     "check_pattern",
     "check_recipients",
+    "find_merge_tags",
     "is_pattern",
     "list_own_files",
     "make_bodies",
     "read_and_close",
+    "refuse_merge_tags",
 ]
 
 MAX_FILE_SIZE = 64 * 1024 * 1024  # bytes
@@ -44,7 +50,8 @@ INCLUDED = "an included template"
 LEDGER = "the ledger of the campaign"
 RECIPIENTS = "a file of recipients"
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+WILDCARD = re.compile(r"[*?]")
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK  # opening a FIFO must not wait for its writer
 _PATH_FLAG = getattr(os, "O_PATH", 0)  # Linux
 _LOCKED_SIDE_FILES = ("-wal", "-shm")
@@ -239,18 +246,24 @@ def check_recipients(path: Path, own: OwnFiles) -> None:
         raise ConfigError(f"recipients: {safe_text(str(path))} is {use}", "name the file with the recipients")
 
 
-def is_pattern(path: str) -> bool:
+def is_pattern(path: str, delimiters: Delimiters) -> bool:
     """Tell if a path contains template marks, so that each row has a path of its own."""
-    return "{{" in path or "{%" in path
+    return delimiters.value[0] in path or delimiters.statement[0] in path
 
 
-def check_pattern(path: str, role: str) -> str:
+def check_pattern(path: str, role: str, delimiters: Delimiters) -> str:
     """Return a pattern that begins with a folder, so that no cell can name what lies beside the campaign file."""
-    if not re.match(r"(?!\.{0,2}/)(?:(?!\{[{%#])[^/])+/", path):
+    marks = (delimiters.value[0], delimiters.statement[0], delimiters.comment[0])
+    at = min(place for mark in marks if (place := path.find(mark)) >= 0)
+    folder = path[:at].replace("\\", "/")
+    while folder.startswith("./"):
+        folder = folder[2:]
+    first = folder.partition("/")[0]
+    if "/" not in folder or first in ("", "..") or WILDCARD.search(first):
         shown = safe_text(path, 120)
         why = f"{role}: “{shown}” does not begin with the name of a folder, so a cell could name any file here"
         raise ConfigError(why, f"put the files into a folder, such as invoices/{shown}")
-    return path
+    return folder + path[at:]
 
 
 class ConfinedFolder:
@@ -263,9 +276,9 @@ class ConfinedFolder:
 
     def __init__(self, root: Path, limit: int = MAX_FILE_SIZE, own: OwnFiles | None = None) -> None:
         self.root = root
-        self._real_root = os.path.realpath(root)
+        self.real_root = os.path.realpath(root)
         self._limit = limit
-        self._own = OwnFiles() if own is None else own
+        self.own = OwnFiles() if own is None else own
 
     def read(self, path: str, *, allowed: Collection[str] = ()) -> bytes:
         """Return the content of a file, by its path below the folder, with `/`.
@@ -278,7 +291,7 @@ class ConfinedFolder:
         steps = path.split("/")
         if not {"", ".", ".."}.isdisjoint(steps) or "\0" in path:
             raise OSError(errno.EACCES, "it is not below the folder", path)
-        if use := self._own.find_side_file(os.path.join(self._real_root, path)):
+        if use := self.own.find_side_file(os.path.join(self.real_root, path)):
             raise own_file_error(use, path)
         here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -295,14 +308,14 @@ class ConfinedFolder:
 
     def _open(self, step: str, allowed: Collection[str], here: int, path: str) -> int:
         try:
-            return self._own.open(step, allowed=allowed, folder=here)
+            return self.own.open(step, allowed=allowed, folder=here)
         except OSError as error:
             raise _with_path(error, path) from None
 
 
 def _open_step(step: str, here: int, path: str) -> int:
     try:
-        return os.open(step, _DIRECTORY_FLAGS, dir_fd=here)
+        return os.open(step, DIRECTORY_FLAGS, dir_fd=here)
     except OSError as error:
         raise _with_path(error, path) from None
 
@@ -354,33 +367,49 @@ def make_bodies(
         return MessageBodies(text, html, text_name, "html", include)
     name = path.name
     is_markdown = _suffix(name) in _MARKDOWN
-    files = _load_files(html, name, columns, include) if "{%" in html else {}
+    files = _load_files(html, name, columns, include) if columns.delimiters.statement[0] in html else {}
     is_mixed = any(_suffix(file) in (_HTML if is_markdown else _MARKDOWN) for file in files)
     to_text = False
     if text is None and (is_markdown or config.text_from_html):
-        text, to_text = html, not is_markdown or is_mixed
+        is_plain = is_markdown and columns.delimiters.statement[0] not in html and "![" not in html
+        text, to_text = html, not is_plain or is_mixed
     to_html = is_markdown or is_mixed or config.inline_styles
     bodies = MessageBodies(text, html, text_name, name, include)
     if not (to_text or to_html or any("<img" in source.lower() for source in (html, *files.values()))):
         return bodies
     return _with_conversions(
-        bodies, files, is_markdown=is_markdown, to_text=to_text, to_html=to_html, styles=config.inline_styles
+        bodies,
+        files,
+        columns.delimiters,
+        is_markdown=is_markdown,
+        to_text=to_text,
+        to_html=to_html,
+        styles=config.inline_styles,
     )
 
 
 def _with_conversions(
-    bodies: MessageBodies, files: dict[str, str], *, is_markdown: bool, to_text: bool, to_html: bool, styles: bool
+    bodies: MessageBodies,
+    files: dict[str, str],
+    delimiters: Delimiters,
+    *,
+    is_markdown: bool,
+    to_text: bool,
+    to_html: bool,
+    styles: bool,
 ) -> MessageBodies:
     from asyncsmtp.mail.conversion.images import ImagePaths, hide_tags
 
-    images = ImagePaths()
+    images = ImagePaths(delimiters)
 
     def with_images(source: str, path: str) -> str:
         if _suffix(path) in _MARKDOWN:
             if "![" in source or "<img" in source.lower():
                 from asyncsmtp.mail.conversion.convert import markdown_to_html
 
-                images.replace(markdown_to_html(hide_tags(source)[0]))  # only finds them: the HTML is made later
+                images.replace(
+                    markdown_to_html(hide_tags(source, delimiters)[0])
+                )  # only finds them: the HTML is made later
             return source
         return images.replace(source)
 
@@ -406,7 +435,6 @@ def _with_conversions(
 
 def _load_files(source: str, file: str, columns: Columns, include: TemplateLoader) -> dict[str, str]:
     """Check the names in a template; return the files that it includes, extends or imports."""
-    from asyncsmtp.mail.templates.environment import TemplateEnvironment
     from asyncsmtp.mail.templates.variables import check_names, parse, suggest_spelling
 
     files: dict[str, str] = {}
@@ -415,7 +443,7 @@ def _load_files(source: str, file: str, columns: Columns, include: TemplateLoade
         files[path] = include(path)
         return files[path]
 
-    sandbox = TemplateEnvironment(autoescape=True, load=load)
+    sandbox = columns.environment(autoescape=True, load=load)
     with suggest_spelling(source, file, columns):
         check_names(parse(source, file, sandbox), file, columns, sandbox)
     return files
@@ -423,3 +451,34 @@ def _load_files(source: str, file: str, columns: Columns, include: TemplateLoade
 
 def _suffix(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
+
+
+_FOREIGN_TAG = re.compile(  # a quick look for what merge_tags knows
+    r"\*\||\*%7C|<<|&lt;&lt;|«|&laquo;|&#171;|%7B%7B|%5B|%%|\$\{|\[\[|%recipient|(?<![{%#])\{[$!]?[\w .-]{1,44}\}|\{\{"
+    r"|\[[\w .-]{1,44}\]|%[A-Z_]{2,40}%",
+    re.IGNORECASE,
+)
+
+
+def find_merge_tags(template: Template, included: Mapping[str, str], columns: Columns) -> tuple[Finding, ...]:
+    """Find what was written for another program in all that is a template."""
+    sources = {"from": template.from_, "reply_to": template.reply_to, "subject": template.subject, **template.headers}
+    sources |= {template.text_name: template.text, template.html_name: template.html, **included}
+    marks = columns.delimiters.value[0]
+    suspicious = {
+        name: source
+        for name, source in sources.items()
+        if source and any(tag[0] != marks for tag in _FOREIGN_TAG.finditer(source))
+    }
+    if not suspicious:
+        return ()
+    from asyncsmtp.mail.checks import merge_tags  # late: few templates have any
+
+    return tuple(merge_tags.find_merge_tags(suspicious, columns))
+
+
+def refuse_merge_tags(findings: Iterable[Finding]) -> None:
+    """Raise ConfigError for a merge tag that names a column: thousands would read `[First_Name]`."""
+    for finding in findings:
+        if finding.weight == "objection":
+            raise ConfigError(finding.sentence, finding.advice)

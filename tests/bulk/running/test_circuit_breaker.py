@@ -177,3 +177,26 @@ def test_who_keeps_going_has_every_refusal_recorded() -> None:
     breaker = CircuitBreaker(keep_going=True)
     assert all(admit(breaker, BLOCKED, number) for number in range(1, 100))
     assert breaker.error is not None
+
+
+def test_what_comes_later_counts_among_the_last_fifty() -> None:
+    """BL-21: it is an outcome, and not a failure."""
+    first, *blocked = [refusal(550, "5.7.1", "no" * number) for number in range(1, MAX_FAILURES + 1)]
+    assert halted(first, *[LATER] * (OUTCOME_WINDOW - MAX_FAILURES), *blocked)
+    assert not halted(first, *[LATER] * (OUTCOME_WINDOW - MAX_FAILURES + 1), *blocked)
+
+
+@pytest.mark.parametrize(("kinds", "stops"), [(99, True), (100, False)])
+def test_a_hundred_different_refusals_are_remembered(kinds: int, stops: bool) -> None:
+    """FT-30: the oldest is forgotten, so that a relay cannot fill the memory with words."""
+    same = refusal(550, None, "relay not permitted")
+    letters = [f"{first}{second}" for first in "abcdefghij" for second in "klmnopqrst"]
+    others = [refusal(550, None, f"refused by {word}") for word in letters[:kinds]]
+    assert halted(*[same] * (MAX_FAILURES - 1), *others, same) is stops
+
+
+def test_a_word_is_what_is_written_as_one() -> None:
+    """FT-30: with hyphens and in quotes, small or all in capitals; what has digits or mixed case differs each time."""
+    assert halted(*[refusal(550, None, f'"Not-Permitted" HERE, aBc{n} xY') for n in range(MAX_FAILURES)])
+    names = ["alpha", "Beta", "GAMMA", "delta-epsilon", "o'zeta"]
+    assert not halted(*[refusal(550, None, f"refused: ({names[n % 5]})") for n in range(5 * (MAX_FAILURES - 1))])

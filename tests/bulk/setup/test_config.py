@@ -9,7 +9,7 @@ import pytest
 
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.setup.config import KEYS, SECTIONS, read_campaign_file
-from asyncsmtp.bulk.setup.config_types import Choice, Count
+from asyncsmtp.bulk.setup.config_types import Choice, Count, check_flag
 from asyncsmtp.errors import ConfigError
 
 
@@ -34,12 +34,16 @@ def test_every_key_is_read(path: Path) -> None:
         [campaign]
         name = "november-news"
         from = "Example News <news@example.com>"
+        trim = false
+        repair = true
+        duplicates = "group"
         subject = "News for {{ name }}"
         recipients = "people.csv"
         email = "E-Mail Address"
         delimiter = ";"
         encoding = "cp1252"
         skip_lines = 2
+        sheet = 3
         where = "country == 'AT'"
         offset = 10
         html = "message.html"
@@ -47,14 +51,21 @@ def test_every_key_is_read(path: Path) -> None:
         inline_styles = true
         text_from_html = true
         attachments = ["terms.pdf", "invoices/{{ customer_no }}.pdf"]
+        optional_attachments = ["photos/{{ customer_no }}-*.jpg"]
         inline = { logo = "logo.png" }
         headers = { X-Campaign = "november" }
+        to_name = "{{ name }}"
+        cc = "{{ boss }}"
+        bcc = "archive@example.com"
         reply_to = "desk@example.com"
         return_path = "bounces+{{ token }}@example.com"
         webhook = "https://example.com/outcomes"
         suppression = ["suppressed.db", "bounced.txt"]
         suppress_rejected = true
+        retention = "90d"
         ledger = "postgresql://news@db.example.com/mail"
+        [template]
+        delimiters = ["<<", ">>"]
         [relay]
         url = "smtp://news@mail.example.com:587"
         sessions = 4
@@ -101,6 +112,9 @@ def test_every_key_is_read(path: Path) -> None:
         rate = ["10/s"]
         [limits.provider."google.com"]
         rate = "20/s"
+        [warmup]
+        start = "200/day"
+        until = "20000/day"
         [retry]
         for = "1d12h"
         delay = "90s"
@@ -114,6 +128,7 @@ def test_every_key_is_read(path: Path) -> None:
     assert values["campaign.text"] == path.parent / "texts/message.txt"
     assert values["campaign.inline"] == {"logo": path.parent / "logo.png"}
     assert values["campaign.attachments"] == ("terms.pdf", "invoices/{{ customer_no }}.pdf")
+    assert values["template.delimiters"] == ("<<", ">>")
     assert values["limits.concurrency"] == 7
     assert values["campaign.suppression"] == (path.parent / "suppressed.db", path.parent / "bounced.txt")
     assert values["limits.rate"] == (Rate(30, 1), Rate(100_000, 86_400))
@@ -259,5 +274,11 @@ def test_every_key_declares_what_the_help_and_the_page_need() -> None:
         assert key.help.endswith("."), key.name
         assert key.field
         assert key.variable.startswith("ASYNCSMTP_") == bool(key.options)
-        if key.options and not isinstance(key.check, Choice | Count):
-            assert key.metavar, key.name
+        if key.options and not isinstance(key.check, Choice | Count) and key.check is not check_flag:
+            assert key.metavar in METAVARS, key.name
+
+
+METAVARS = (
+    *("CHARACTER", "COLUMN", "COMMAND", "CONDITION", "CSV", "FILE", "FILE|URL", "LIST", "MAILBOX", "N", "NAME"),
+    *("NAME=COLUMN", "RATES", "SPAN", "TEXT", "TIME", "URL", "WINDOW"),
+)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,15 @@ async def compose(folder: Path, file: str) -> str:
     except Exception as error:
         return str(error)
     return ""
+
+
+def open_files() -> list[os.stat_result]:
+    """Return what the descriptors of this process are open on."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.append(os.fstat(int(name)))
+    return found
 
 
 def posix_locks(*paths: Path) -> int:
@@ -284,3 +293,28 @@ def test_without_proc_the_name_is_compared_after_opening(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "open", replaced)
     with pytest.raises(OSError, match="replaced while it was opened"):
         folder.read("1.pdf")
+    monkeypatch.setattr(os, "open", opened)
+    assert sum(os.path.samestat(os.stat(tmp_path / "secret"), each) for each in open_files()) == 1  # on purpose
+    (tmp_path / "1.pdf").unlink()
+    (tmp_path / "secret").rename(tmp_path / "1.pdf")
+    with pytest.raises(OSError, match="it is a ledger or a suppression list, which nobody may get"):
+        folder.read("1.pdf")
+
+
+def test_another_file_that_is_put_in_place_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FT-50: only a descriptor of a file of the campaign is kept open."""
+    monkeypatch.setattr(source_files, "_PATH_FLAG", 0)
+    for name in ("1.pdf", "2.pdf"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    opened, folder = os.open, ConfinedFolder(tmp_path)
+
+    def replaced(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        if path == "1.pdf":
+            (tmp_path / "2.pdf").replace(tmp_path / "1.pdf")
+        return opened(path, flags, dir_fd=dir_fd)
+
+    before = len(open_files())
+    monkeypatch.setattr(os, "open", replaced)
+    with pytest.raises(OSError, match="replaced while it was opened"):
+        folder.read("1.pdf")
+    assert len(open_files()) == before
