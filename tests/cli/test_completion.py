@@ -30,7 +30,7 @@ def complete(words: str, number: int) -> list[str]:
 def test_commands_options_and_choices_are_completed() -> None:
     """From the same tree of commands as the help."""
     assert complete("asyncsmtp ", 1) == list(COMMANDS)
-    assert complete("asyncsmtp re", 1) == ["results", "resolve"]
+    assert complete("asyncsmtp re", 1) == ["results", "report", "resolve"]
     assert complete("asyncsmtp bulk --sum", 2) == ["--summary"]
     assert complete("asyncsmtp bulk --in-doubt ", 3) == ["hold", "resend"]
     assert complete("asyncsmtp completion ", 2) == ["bash", "zsh", "fish"]

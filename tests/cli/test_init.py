@@ -61,3 +61,12 @@ def test_a_file_where_the_folder_should_be_is_one_sentence(command: Command, tmp
     ended = command("init", "demo")
     assert ended.code == 2
     assert ended.sentence == "demo is a file, not a folder"
+
+
+def test_the_folder_is_made_with_those_above_it(command: Command, tmp_path: Path) -> None:
+    """One that is there already is used."""
+    assert command("init", "news/2026/november").code == 0
+    assert (tmp_path / "news/2026/november/campaign.toml").exists()
+    (tmp_path / "empty").mkdir()
+    assert command("init", "empty").code == 0
+    assert (tmp_path / "empty/campaign.toml").exists()

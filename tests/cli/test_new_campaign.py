@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import pty
-import select
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from asyncsmtp.cli.output import console
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.ended import Command
 from tests.cli.serving import serving
+from tests.cli.terminal import converse
 from tests.cli.test_hints import follow, hints
 
 OPTIONS = ("--from", "Example News <news@example.org>", "--subject", "Post für {{ Vorname }}")
@@ -25,9 +23,9 @@ MEMBERS = "E-Mail;Vorname;Straße und Nr.\nann@example.org;Ann;Weg 1\nbob@exampl
 
 @pytest.fixture
 def members(tmp_path: Path) -> Path:
-    """A file as a spreadsheet saves it in Vienna."""
+    """A file as a spreadsheet saves it as “CSV UTF-8”."""
     path = tmp_path / "our members.csv"
-    path.write_bytes(MEMBERS.encode("cp1252"))
+    path.write_bytes(MEMBERS.encode("utf-8-sig"))
     return path
 
 
@@ -58,10 +56,10 @@ def test_a_campaign_beside_the_recipients(command: Command, members: Path, tmp_p
     assert (config.name, config.email_column, config.subject) == ("members", "E-Mail", OPTIONS[3])
     assert 'recipients = "our members.csv"' in (tmp_path / "campaign.toml").read_text("utf-8")
     assert "Hello {{ Vorname }}," in (tmp_path / "message.txt").read_text("utf-8")
-    checked = command("check", "campaign.toml").out
-    assert checked.startswith("our members.csv: 2 rows · 2 to be mailed")
-    objections = [line for line in checked.splitlines() if line.startswith("  objection")]
-    assert objections == ["  objection (unsubscribe): there is no List-Unsubscribe"]  # which only its sender can know
+    checked = command("check", "campaign.toml")
+    assert checked.out.startswith("our members.csv: 2 rows · 2 to be mailed")
+    assert "detected" not in checked.out
+    assert checked.code == 0, checked.out  # without List-Unsubscribe, as two members do not need it
     assert command("bulk", "campaign.toml", "--sandbox").code == 0
 
 
@@ -159,15 +157,33 @@ def test_odd_columns_have_a_message_that_works(command: Command, tmp_path: Path,
 def test_a_person_is_asked_for_what_is_missing(
     command: Command, members: Path, tmp_path: Path, answer: io.StringIO
 ) -> None:
-    """An answer that cannot be used is asked for again; Enter leaves out the relay."""
-    tell(answer, "gone.csv", members.name, "nobody", "news@example.org", "", "Hello", "ftp://x", "")
+    """An answer that cannot be used is asked for again; Enter leaves out the relay, and takes a starter."""
+    message = ("gone.md", "our members.csv", "")
+    tell(
+        answer,
+        "gone.csv",
+        members.name,
+        "",
+        "nobody",
+        "news@example.org",
+        "ftp://x",
+        "gmial",
+        "",
+        "",
+        "Hello",
+        *message,
+    )
     ended = command("init")
     assert ended.code == 0, ended.err
-    assert ended.err.count("Sender, such as") == 2
+    assert ended.err.count("Sender, such as") == 3
+    assert ended.err.count("  this needs an answer") == 2  # sender and subject: no option was typed
     assert ended.err.count("Subject:") == 2
+    assert ended.err.count("Message, a file") == 3
+    assert "did you mean “gmail”?" in ended.err
     config = load_config(tmp_path / "campaign.toml")
     assert (config.from_, config.subject, config.relay) == ("news@example.org", "Hello", None)
-    assert "write the relay's url below [relay] in campaign.toml" in ended.err
+    assert "write the relay's url or provider below [relay] in campaign.toml" in ended.err
+    assert "write your message in message.html and message.txt" in ended.err
 
 
 def test_a_person_is_asked_which_column_has_the_addresses(
@@ -175,7 +191,7 @@ def test_a_person_is_asked_which_column_has_the_addresses(
 ) -> None:
     """Two columns may hold it; the names of all are shown."""
     (tmp_path / "two.csv").write_text("private,work\na@example.org,b@example.org\n", "utf-8")
-    tell(answer, "wrok", "work", "")
+    tell(answer, "wrok", "work", "", "")
     ended = command("init", "--recipients", "two.csv", *OPTIONS[:2], "--subject", "Hello")
     assert ended.code == 0, ended.err
     assert "has no column “wrok” (did you mean “work”?)" in ended.err
@@ -193,45 +209,139 @@ def test_the_end_of_the_input_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [members.name]
 
 
-def converse(folder: Path, answers: list[tuple[str, str]]) -> tuple[int, str]:
-    """Run `asyncsmtp init` on a terminal, and type each answer when its question came."""
-    pid, terminal = pty.fork()
-    if not pid:
-        os.chdir(folder)
-        os.execv(sys.executable, [sys.executable, "-m", "asyncsmtp", "init"])
-    printed, deadline = "", time.monotonic() + 50
-    while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # it has ended
-            break
-        printed += data.decode(errors="replace")
-        if answers and answers[0][0] in printed:
-            os.write(terminal, answers.pop(0)[1].encode())
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), printed
-
-
+@pytest.mark.timeout(150)
 def test_on_a_real_terminal(members: Path, tmp_path: Path) -> None:
-    """`asyncsmtp init`, and the answers typed when the questions come."""
+    """`asyncsmtp init`, and the answers typed when the questions come; Enter takes the only file of the folder."""
     answers = [
-        (".jsonl):", f"{members.name}\n"),
+        (f".jsonl; Enter: {members.name}):", "\n"),
         (".org>:", "news@example.org\n"),
-        ("Subject:", "Hi\n"),
         ("later):", "\n"),
+        ("Subject:", "Hi\n"),
+        ("you edit):", "\n"),
     ]
-    code, printed = converse(tmp_path, answers)
+    code, printed = converse(tmp_path, ["init"], answers)
     assert code == 0, printed
     assert "Vorname" in printed
     assert load_config(tmp_path / "campaign.toml").subject == "Hi"
 
 
+@pytest.mark.timeout(150)
 def test_ctrl_c_at_a_question_writes_nothing(members: Path, tmp_path: Path) -> None:
     """At once, and not after the line."""
-    code, printed = converse(tmp_path, [(".jsonl):", f"{members.name}\n"), (".org>:", "\x03")])
+    code, printed = converse(tmp_path, ["init"], [(".jsonl", f"{members.name}\n"), (".org>:", "\x03")])
     assert code == 130, printed
     assert "interrupted" in printed
     assert [path.name for path in tmp_path.iterdir()] == [members.name]
+
+
+# Providers, messages and encodings.
+
+
+def read(tmp_path: Path) -> str:
+    return (tmp_path / "campaign.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("sender", "typed", "section"),
+    [
+        ("ann@gmail.com", ["", "Hi"], 'provider = "gmail"\n\n# [limits]'),
+        ("Ann <ann@web.de>", ["", "Hi"], 'provider = "web.de"\nuser = "ann"'),
+        ("ann@firm.example", ["outlook", "Hi"], 'provider = "outlook"\n'),
+        ("ann@firm.example", ["ses", "", "AKIA", "Hi"], 'provider = "ses"\nuser = "AKIA"\n'),
+        ("ann@firm.example", ["sendgrid", "Hi"], 'provider = "sendgrid"\n'),
+        ("ann@firm.example", ["smtp://ann@mail.firm.example", "Hi"], 'url = "smtp://ann@mail.firm.example"\n'),
+    ],
+    ids=["known", "local part", "another", "user", "fixed user", "url"],
+)
+def test_the_provider_is_chosen_or_guessed(
+    command: Command, members: Path, tmp_path: Path, answer: io.StringIO, monkeypatch: pytest.MonkeyPatch,
+    sender: str, typed: list[str], section: str,
+) -> None:  # fmt: skip
+    """The domain of the sender says it, or an answer does; a user name is asked for where it is not the address."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    more = ["ann"] if sender.endswith("web.de>") else []
+    tell(answer, sender, *typed[:1], *more, *typed[1:], "", "")
+    ended = command("init", "--recipients", members)
+    assert ended.code == 0, ended.err
+    assert section in read(tmp_path)
+    assert ended.err.count("  next: ") == 3
+
+
+@pytest.mark.parametrize(
+    ("provider", "sentence"),
+    [("gmial", "did you mean “gmail”?"), ("ses", "Amazon SES needs a login: the SMTP user name and password")],
+)
+def test_a_provider_that_cannot_be_used(
+    command: Command, members: Path, tmp_path: Path, provider: str, sentence: str
+) -> None:
+    """Nothing is asked without a terminal, and nothing is written."""
+    ended = command("init", "--recipients", members, *OPTIONS, "--provider", provider)
+    assert ended.code == 2
+    assert sentence in ended.sentence
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "keys"),
+    [
+        ("own.html", "<p>Dear {{ Vorname }}</p>", 'html = "own.html"\ntext_from_html = true'),
+        ("own.md", "# Dear {{ Vorname }}", 'html = "own.md"\n\n[relay]'),
+        ("own.txt", "Dear {{ Vorname }}", 'text = "own.txt"\n\n[relay]'),
+    ],
+)
+def test_a_message_of_one_s_own_passes_the_check(
+    command: Command, members: Path, tmp_path: Path, name: str, text: str, keys: str
+) -> None:
+    """HTML gets a text part, Markdown makes both, and text is enough."""
+    (tmp_path / name).write_text(text, "utf-8")
+    option = "--text-template" if name.endswith("txt") else "--template"
+    assert command("init", "--recipients", members, *OPTIONS, option, name).code == 0
+    assert keys in read(tmp_path)
+    assert not list(tmp_path.glob("message.*"))
+    checked = command("check", "campaign.toml")
+    assert checked.code == 0, checked.out
+
+
+@pytest.mark.parametrize("encoding", ["cp1250", "cp850"])
+def test_an_encoding_that_is_given_is_written_down(command: Command, tmp_path: Path, encoding: str) -> None:
+    """No later command asks for it, or guesses another."""
+    (tmp_path / "klub.csv").write_bytes("email;Jméno\nann@example.org;Zoë Müller\n".encode(encoding, "replace"))
+    ended = command("init", "--recipients", "klub.csv", *OPTIONS[:2], "--subject", "Hi", "--encoding", encoding)
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err
+    assert load_config(tmp_path / "campaign.toml").encoding == encoding
+    assert command("bulk", "campaign.toml", "--sandbox").code == 0
+
+
+def test_lines_above_the_names_of_the_columns_are_written_down(command: Command, tmp_path: Path) -> None:
+    """A title, as spreadsheets have one."""
+    (tmp_path / "club.csv").write_text("Members 2026\n\nemail,Vorname\nann@example.org,Ann\n", "utf-8")
+    assert command("init", "--recipients", "club.csv", *OPTIONS).code == 0
+    assert load_config(tmp_path / "campaign.toml").skip_lines == 2
+    assert command("check", "campaign.toml").code == 0
+
+
+def test_an_encoding_that_is_not_certain_is_asked_for(
+    command: Command, members: Path, tmp_path: Path, answer: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With cells as it reads them; Enter takes the most likely one, and no later command has to ask again."""
+    members.write_bytes(MEMBERS.encode("cp1252"))
+    tell(answer, "", "news@example.org", "", "Hi", "")
+    ended = command("init", "--recipients", members)
+    assert ended.code == 0, ended.err
+    assert "cp1252 reads “Straße und Nr.”" in ended.err
+    assert "Encoding of the file, such as cp1252 (Enter: cp1252):" in ended.err
+    assert load_config(tmp_path / "campaign.toml").encoding == "cp1252"
+    monkeypatch.setattr(console, "is_interactive", lambda: False)
+    assert command("check", "campaign.toml").code == 0
+
+
+def test_without_a_terminal_the_encoding_is_an_option(command: Command, members: Path, tmp_path: Path) -> None:
+    """The sentence has the cells, and the command that makes the campaign."""
+    members.write_bytes(MEMBERS.encode("cp1252"))
+    ended = command("init", "--recipients", members, *OPTIONS)
+    assert ended.code == 2
+    assert "its encoding is not certain: cp1252 reads “Straße und Nr.”" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == [members.name]
+    follow(command, ended)
+    assert load_config(tmp_path / "campaign.toml").encoding == "cp1252"

@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from asyncsmtp.cli import options
-from asyncsmtp.cli.options import CommandSecrets
+from asyncsmtp.cli import secret_sources
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError
+from asyncsmtp.cli.secret_sources import CommandSecrets
 from asyncsmtp.protocol.auth.auth import Secret
 
 CANARY = "hunter2-c4n4ry"
@@ -20,7 +20,7 @@ CANARY = "hunter2-c4n4ry"
 @pytest.fixture(autouse=True)
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither this machine's keyring nor its environment decides a test."""
-    monkeypatch.delenv(options.VARIABLE, raising=False)
+    monkeypatch.delenv(secret_sources.VARIABLE, raising=False)
     monkeypatch.setitem(sys.modules, "keyring", None)
 
 
@@ -37,7 +37,7 @@ def test_the_most_explicit_source_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """AU-11: an option, the environment, the keyring; a person is asked only when all are silent."""
     keyring(monkeypatch, "from the keyring")
     assert CommandSecrets().password("user", "relay.example").reveal() == "from the keyring"
-    monkeypatch.setenv(options.VARIABLE, "from the environment")
+    monkeypatch.setenv(secret_sources.VARIABLE, "from the environment")
     assert CommandSecrets().password("user", "relay.example").reveal() == "from the environment"
     assert (
         CommandSecrets("printf 'from the command\\nsecond line'").password("user", "relay.example").reveal()
@@ -90,21 +90,21 @@ def test_the_others_have_sources_of_their_own(monkeypatch: pytest.MonkeyPatch, t
     """AU-11: a relay's password is not tried on a proxy, nor on a key; the keyring and a person are asked as ever."""
     key = tmp_path / "ann.key"
     key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    monkeypatch.setenv(options.VARIABLE, "of the relay")
+    monkeypatch.setenv(secret_sources.VARIABLE, "of the relay")
     with pytest.raises(CommandError, match="no password for bob at the proxy p") as caught:
         CommandSecrets().proxy_password("bob", "p")
-    assert options.PROXY_VARIABLE in caught.value.failure.advice
+    assert secret_sources.PROXY_VARIABLE in caught.value.failure.advice
     with pytest.raises(CommandError, match="is encrypted") as caught:
         CommandSecrets().passphrase(key)
-    assert options.KEY_VARIABLE in caught.value.failure.advice
+    assert secret_sources.KEY_VARIABLE in caught.value.failure.advice
     with monkeypatch.context() as inner:
         inner.setattr(console, "is_interactive", lambda: True)
         inner.setattr("getpass.getpass", lambda prompt: CANARY)
         assert CommandSecrets().proxy_password("bob", "p") == CommandSecrets().passphrase(key) == Secret(CANARY)
     keyring(monkeypatch, "from the keyring")
     assert CommandSecrets().proxy_password("user", "relay.example") == Secret("from the keyring")
-    monkeypatch.setenv(options.PROXY_VARIABLE, "of the proxy")
-    monkeypatch.setenv(options.KEY_VARIABLE, "of the key")
+    monkeypatch.setenv(secret_sources.PROXY_VARIABLE, "of the proxy")
+    monkeypatch.setenv(secret_sources.KEY_VARIABLE, "of the key")
     assert CommandSecrets().proxy_password("bob", "p") == Secret("of the proxy")
     assert CommandSecrets().passphrase(key) == Secret("of the key")
     key.write_text("-----BEGIN PRIVATE KEY-----")
