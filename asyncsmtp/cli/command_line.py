@@ -50,6 +50,17 @@ class CommandLine:
         end = kept.index("--") if "--" in kept else len(kept)
         return format_command(*kept[:end], *further, *kept[end:])
 
+    def with_setting(self, option: str, value: str) -> str:
+        """Return this command, or a rehearsal of its campaign, with a setting of the recipients; "" for neither."""
+        words = [word for name, found in self._split() if name != option for word in found]
+        if self._command is not None and any(option in each.opts for each in self._command.params):
+            end = words.index("--") if "--" in words else len(words)
+            return format_command(*words[:end], option, value, *words[end:])
+        if self.campaign is None:
+            return ""
+        where = [word for name, found in self._split() if name in _WHERE for word in found]
+        return format_command("bulk", self.campaign, *where, "--dry-run", option, value)
+
     def check_relay(self) -> str:
         """Return the command that looks at the relay of this one, with its dialogue; "" where this is that command."""
         name = self._name
@@ -66,6 +77,12 @@ class CommandLine:
             return ""
         where = [] if campaign is None else [str(campaign), "--quit-after", "login"]
         return format_command("check", *where, *words, "-v")
+
+    def repair(self) -> str:
+        """Return this command with --repair; a check becomes a rehearsal, which has that option."""
+        if self._name == "check" and self.campaign is not None:
+            return format_command("bulk", self.campaign, "--dry-run", "--repair", *self.env_file)
+        return self.repeat("--repair")
 
     def begin(self) -> str:
         """Return the command that begins the campaign which this one is about; "" where its file was not typed."""

@@ -1,7 +1,8 @@
 """The command `asyncsmtp`: the group, and the one place where an error becomes a sentence.
 
 A subcommand's module is imported when that subcommand is used, so `asyncsmtp --help` stays quick;
-`COMMANDS` holds the line of each in the list of commands.
+`COMMANDS` holds the line of each in the list of commands, and `_FOLDERS` the package of those that are not in
+`asyncsmtp.cli.commands` itself.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from asyncsmtp.cli.output.error_messages import CommandError, ExitCode, explain
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["asyncsmtp", "main"]
+__all__ = ["COMMANDS", "asyncsmtp", "load_command", "main"]
 
 COMMANDS = {
     "init": "Write a sample campaign that works at once, or one of your own.",
+    "login": "Log in to Gmail or Microsoft by OAuth 2.0.",
     "bulk": "Mail everyone in a CSV; run it again to resume.",
     "send": "Send one message.",
     "check": "Look at a relay or a campaign; send nothing.",
@@ -31,12 +33,31 @@ COMMANDS = {
     "list": "List the campaigns of a folder, with counts.",
     "status": "Count a campaign's recipients by outcome.",
     "results": "Print every recipient's outcome as CSV or NDJSON.",
+    "report": "Write a report of a campaign as one HTML file.",
     "resolve": "Decide about recipients in doubt.",
     "bounces": "Read what came back, and write it into the ledger.",
     "suppress": "Add to a suppression list, or print it.",
+    "forget": "Remove a person's data from ledgers and suppression lists.",
     "sandbox": "Run a relay on this machine that keeps what it gets.",
     "completion": "Print a script that completes commands in bash, zsh or fish.",
 }
+
+_FOLDERS = {
+    "init": "setup",
+    "login": "setup",
+    "completion": "setup",
+    "bounces": "suppression",
+    "suppress": "suppression",
+    "forget": "suppression",
+}
+
+
+def load_command(name: str) -> click.Command:
+    """Import the module of a command, and return the command."""
+    folder = f"{_FOLDERS[name]}." if name in _FOLDERS else ""
+    command = import_module(f"asyncsmtp.cli.commands.{folder}{name}").command
+    assert isinstance(command, click.Command)
+    return command
 
 
 class _Group(click.Group):
@@ -48,9 +69,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"asyncsmtp.cli.commands.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
+        return load_command(cmd_name)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the names of commands that begin so, without importing any."""

@@ -2,9 +2,6 @@
 
 Each can be given as ASYNCSMTP_NAME in the environment, too. An option that is a key of the campaign file is declared in
 `bulk.setup.config`, and nowhere else.
-
-The most explicit source wins: --password-command, ASYNCSMTP_PASSWORD, the keyring, a prompt; for a proxy's user and
-for the key of a client certificate their own variables, the keyring, a prompt.
 """
 
 from __future__ import annotations
@@ -13,25 +10,24 @@ import asyncio
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from asyncsmtp import Secret
+from asyncsmtp.bulk.ledger import STORED
 from asyncsmtp.bulk.ledger.postgres import SCHEMES, Database
 from asyncsmtp.bulk.setup.config import KEYS, MAX_FILE_SIZE, CampaignConfig, load_config, name_ledger_campaign
-from asyncsmtp.bulk.setup.config_types import Choice, Count, RelayConfig, describe_nearest, parse_duration
+from asyncsmtp.bulk.setup.config_types import Choice, Count, RelayConfig, check_flag, describe_nearest, parse_duration
 from asyncsmtp.cli.command_line import format_command, typed
 from asyncsmtp.cli.env_file import env_file_option
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
+from asyncsmtp.cli.secret_sources import CommandSecrets
 from asyncsmtp.errors import ConfigError, InvalidArgument, LedgerEmpty, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OUTPUT",
     "REHEARSAL",
-    "CommandSecrets",
     "GroupedCommand",
     "NamedLedger",
     "campaign_argument",
@@ -67,10 +62,6 @@ __all__ = [
     "with_interactive_timeouts",
 ]
 
-VARIABLE = "ASYNCSMTP_PASSWORD"
-PROXY_VARIABLE = "ASYNCSMTP_PROXY_PASSWORD"
-KEY_VARIABLE = "ASYNCSMTP_KEY_PASSPHRASE"
-COMMAND_TIMEOUT = 120  # seconds for a password command, which may itself be asking someone
 REHEARSAL = "Rehearsal"  # groups of options in the help, …
 OUTPUT = "Output"
 _NAME = "campaign.name"
@@ -82,98 +73,6 @@ _GROUPS = {  # … and those of the keys by their sections
     "limits": "Limits and times",
     "retry": "Retries",
 }
-_UNSAFE_KEYRINGS = ("keyring.backends.null", "keyring.backends.fail", "keyrings.alt")  # forget, fail, or store in clear
-
-
-@dataclass(frozen=True, slots=True)
-class CommandSecrets:
-    """Secrets from all sources; each method raises CommandError if no source has the secret.
-
-    Attributes:
-        command: prints the password, its first line; split as a shell would, run without one.
-    """
-
-    command: str | None = None
-
-    def password(self, username: str, host: str) -> Secret:
-        """Find the password of `username` at `host`. Raises CommandError: also if the command fails."""
-        if self.command is not None:
-            return _from_command(self.command)
-        name, where = safe_text(username, 80), safe_text(host, 80)
-        advice = f"set {VARIABLE}, or add --password-command 'pass show mail', or: {_keyring_set(host, username)}"
-        return _find(VARIABLE, username, host, f"no password for {name} at {where}", advice)
-
-    def proxy_password(self, username: str, host: str) -> Secret:
-        """Find the password of `username` at the proxy `host`."""
-        missing = f"no password for {safe_text(username, 80)} at the proxy {safe_text(host, 80)}"
-        advice = f"set {PROXY_VARIABLE}, or: {_keyring_set(host, username)}"
-        return _find(PROXY_VARIABLE, username, host, missing, advice)
-
-    def passphrase(self, key: Path) -> Secret | None:
-        """Find the passphrase of a client certificate's private key; None where it is not encrypted.
-
-        Raises:
-            OSError: the key cannot be read.
-        """
-        if b"ENCRYPTED" not in key.read_bytes():
-            return None
-        missing = f"the key {safe_text(str(key), 200)} is encrypted, and there is no passphrase"
-        advice = f"set {KEY_VARIABLE}, or: {_keyring_set('client-key', str(key))}"
-        return _find(KEY_VARIABLE, str(key), "client-key", missing, advice)
-
-
-def _keyring_set(host: str, username: str) -> str:
-    return shlex.join(["keyring", "set", f"asyncsmtp:{host}", username])
-
-
-def _find(variable: str, username: str, host: str, missing: str, advice: str) -> Secret:
-    """Find a secret in a variable or the keyring, or ask for it."""
-    if variable in os.environ:
-        return Secret(os.environ[variable])
-    found = _from_keyring(username, host)
-    if found is None and console.is_interactive():
-        import getpass
-
-        place = "this machine" if variable == KEY_VARIABLE else safe_text(host, 80)
-        found = Secret(getpass.getpass(f"Password of {safe_text(username, 80)} at {place}: "))
-    if found is None:
-        raise CommandError(missing, advice)
-    return found
-
-
-def _from_command(command: str) -> Secret:
-    advice = "run it by hand: its first line must be the password"
-    try:
-        words = shlex.split(command)
-        ended = subprocess.run(words, stdout=subprocess.PIPE, timeout=COMMAND_TIMEOUT, check=False)  # noqa: S603
-    except (OSError, ValueError, IndexError) as error:
-        why = getattr(error, "strerror", None) or "it is no command line"
-        raise CommandError(f"the password command cannot be run: {str(why).lower()}", advice) from None
-    except subprocess.TimeoutExpired:
-        raise CommandError(f"the password command took longer than {COMMAND_TIMEOUT} s", advice) from None
-    line = ended.stdout.split(b"\n", 1)[0].rstrip(b"\r")
-    if ended.returncode != 0:
-        raise CommandError(f"the password command ended with exit code {ended.returncode}", advice)
-    if not line:
-        raise CommandError("the password command printed nothing", advice)
-    return Secret(line.decode("utf-8", "surrogateescape"))
-
-
-def _from_keyring(username: str, host: str) -> Secret | None:
-    """Return what the keyring holds; None where it is not installed, or is not safe."""
-    try:
-        keyring = import_module("keyring")
-    except ImportError:
-        return None
-    backend = keyring.get_keyring()
-    if type(backend).__module__.startswith(_UNSAFE_KEYRINGS):
-        return None
-    try:
-        found = keyring.get_password(f"asyncsmtp:{host}", username)
-    except Exception as error:  # a backend raises what it likes; there are other sources
-        console.print_warning(f"the keyring cannot be read: {safe_text(str(error), 200)}")
-        return None
-    return Secret(found) if found else None
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -242,6 +141,9 @@ def config_options(*names: str) -> Callable[[_Function], _Function]:
         """Add the options to a command."""
         for key in reversed([KEYS[name] for name in names]):
             kind: Any = None
+            flag: dict[str, Any] = {}
+            if key.check is check_flag:  # not given, it is None, and the campaign file decides
+                kind, flag = bool, {"is_flag": True, "default": None}
             if isinstance(key.check, Choice):
                 kind = click.Choice(key.check.words)
             elif isinstance(key.check, Count):
@@ -255,6 +157,7 @@ def config_options(*names: str) -> Callable[[_Function], _Function]:
                 help=key.help,
                 former=[name for name in key.former if name.startswith("--")],
                 group=_GROUPS[key.name.partition(".")[0]],
+                **flag,
             )(command)
         return command
 
@@ -271,6 +174,7 @@ relay_options = config_options(
 )
 verbose_option = option("-v", "--verbose", is_flag=True, help="Show the dialogue, secrets masked.", group=OUTPUT)
 json_option = option("--json", "as_json", is_flag=True, help="One JSON object per result on stdout.", group=OUTPUT)
+open_option = option("--open", "opens", is_flag=True, help="Show it in the browser.")
 sandbox_option = option("--sandbox", is_flag=True, help="The rehearsal in the sandbox, not the real campaign.")
 
 
@@ -300,6 +204,7 @@ class NamedLedger:
         bulk: the command that goes on with the campaign; "" where what was typed does not tell its relay.
         campaign: the campaign file that was given, or found by --name.
         provider: the provider that the campaign names, if it has no other relay.
+        retention: seconds that its addresses are kept; STORED: as the ledger says, where its file is not known.
     """
 
     location: Path | Database
@@ -307,6 +212,7 @@ class NamedLedger:
     bulk: str = ""
     campaign: Path | None = None
     provider: str | None = None
+    retention: float | None = STORED
 
 
 def load_campaign(path: Path, given: Mapping[str, object] | None = None) -> CampaignConfig:
@@ -333,6 +239,11 @@ def _environment() -> dict[str, object]:
                 found[name] = int(text)
             except ValueError:
                 raise CommandError(f"{key.variable} must be a whole number", "correct it, or unset it") from None
+        elif text and key.check is check_flag:
+            try:
+                found[name] = click.BOOL.convert(text, None, None)
+            except click.BadParameter:
+                raise CommandError(f"{key.variable} must be true or false", "correct it, or unset it") from None
         elif text:
             found[name] = tuple(text.splitlines()) if key.multiple else text
     return found
@@ -452,7 +363,7 @@ def find_ledger(
     bulk = format_command("bulk", campaign, *words, *typed().env_file) if has_relay else ""
     provider = None if config.relays else config.provider
     reference = name_ledger(location, campaign, sandbox=sandbox and ledger is None, name=name)
-    return NamedLedger(location, reference, bulk, campaign, provider)
+    return NamedLedger(location, reference, bulk, campaign, provider, config.retention)
 
 
 def ledger_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
@@ -507,10 +418,10 @@ def _complete_url(url: str | None, provider: str | None, user: str | None, sende
     """Return the URL of the relay that --relay, --provider and --user name; look up a domain."""
     from asyncsmtp.bulk.setup.provider_relay import (  # late: few commands name a provider
         complete_relay_url,
-        find_preset,
         find_submission_url,
         require_user,
     )
+    from asyncsmtp.client.config.provider_presets import find_preset
 
     if url is None and provider is not None and find_preset(provider) is None:
         url = asyncio.run(find_submission_url(provider))
@@ -520,12 +431,8 @@ def _complete_url(url: str | None, provider: str | None, user: str | None, sende
 
 
 def resolve_cli_provider(config: CampaignConfig) -> CampaignConfig:
-    """Return the configuration with the relay of a provider that is named by its domain; outside of an event loop."""
-    if (domain := config.unresolved_provider) is None:
-        return config
-    from asyncsmtp.bulk.setup.provider_relay import find_submission_url
-
-    return replace(config, relay=asyncio.run(find_submission_url(domain, config.name_server)))
+    """Return the configuration with the relays of providers that are named by domains; outside of an event loop."""
+    return asyncio.run(config.resolve_providers()) if config.has_unresolved_provider else config
 
 
 def make_cli_relays(config: CampaignConfig) -> list[RelayConfig]:

@@ -142,7 +142,7 @@ def test_recipients_in_another_encoding(
     ("octets", "said"),
     [
         ("email,name\nann@example.org,Çid\n".encode("utf-16"), "read as utf-16 (detected; set it with --encoding)"),
-        ("email;name\nann@example.org;Zoë Müller, Köln, Größe\n".encode("cp1252"), "read as cp1252 (detected"),
+        ("email;name\nann@example.org;Jörg\n".encode("cp1252"), "read as cp1252 (detected"),
     ],
 )
 def test_a_detected_encoding_is_reported(command: Command, campaign: Path, octets: bytes, said: str) -> None:
@@ -152,7 +152,7 @@ def test_a_detected_encoding_is_reported(command: Command, campaign: Path, octet
     assert ended.code == 0, ended.err
     assert said in ended.err
     name = relay.received[0].email.get_content().removeprefix("Hello ").strip()
-    assert name in ("Çid", "Zoë Müller, Köln, Größe")
+    assert name in ("Çid", "Jörg")
 
 
 def test_rows_that_cannot_be_mailed_are_named_and_the_others_are(command: Command, campaign: Path) -> None:

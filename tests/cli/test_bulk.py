@@ -723,3 +723,14 @@ def test_what_the_ledger_could_not_take_is_printed_after_its_last_attempt(
         ended = command("bulk", campaign, *relay_at(relay), "--yes")
     assert "the ledger could not take them:\n  row 3: accepted 250 kept\n" in ended.err
     assert "row 2" not in ended.err
+
+
+def test_status_names_the_ten_most_frequent_reasons(command: Command, campaign: Path) -> None:
+    """A relay that words each refusal differently fills no screen."""
+    letters = "abcdefghijklm"
+    rows = "".join(f"{letter}@example.org,{letter}\n" for letter in letters + "zz")
+    campaign.with_name("people.csv").write_text(f"email,name\n{rows}zy@example.org,z\n", encoding="utf-8")
+    with serving(ScriptedRelay(refusing(**{each: f"550 5.1.1 no user {each}" for each in letters}))) as relay:
+        command("bulk", campaign, *relay_at(relay), "--yes")
+    shown = command("status", campaign).out
+    assert shown.count("× rejected: ") == 10

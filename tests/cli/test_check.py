@@ -39,6 +39,13 @@ def test_it_shows_what_the_relay_offers(command: Command) -> None:
     assert not any(line.startswith("C: MAIL") for line in relay.dialogue)
 
 
+def test_a_relay_may_offer_nothing(command: Command) -> None:
+    """RFC 5321 §4.1.1.1: its reply to EHLO is a single line."""
+    with serving(ScriptedRelay({Stage.EHLO: "250 relay.example"})) as relay:
+        ended = command("check", "--relay", f"smtp://127.0.0.1:{relay.port}?security=none")
+    assert "offers     nothing\n" in ended.out
+
+
 def test_it_shows_the_certificate_and_the_login(
     command: Command, server_tls: ssl.SSLContext, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,12 +269,44 @@ WAY_OUT = (
 
 def test_what_a_provider_would_object_to_is_reported(command: Command, campaign: Path) -> None:
     """Each finding with what to do; as NDJSON too; objections are in the exit code, notes are not."""
+    campaign.write_text(campaign.read_text("utf-8").replace("News for", "READ THIS NOW"), encoding="utf-8")
+    campaign.write_text(campaign.read_text("utf-8").replace("{{ name }}", "{{ name|upper }}"), encoding="utf-8")
     ended = command("check", campaign)
     assert ended.code == 1
-    assert "objection (unsubscribe): there is no List-Unsubscribe\n    add [unsubscribe] with a url" in ended.out
+    assert (
+        "objection (subject): the subject is all capitals: READ THIS NOW ANN\n    write it in lower case" in ended.out
+    )
     assert "note (unsigned): " in ended.out
     found = [json.loads(line) for line in command("check", campaign, "--json").out.splitlines()]
-    assert [(one["rule"], one["weight"]) for one in found] == [("unsubscribe", "objection"), ("unsigned", "note")]
+    weights = {one["rule"]: one["weight"] for one in found}
+    assert weights == {"unsubscribe": "note", "unsigned": "note", "subject": "objection"}
+
+
+@pytest.mark.parametrize(("rows", "weight"), [(4999, "note"), (5000, "objection")])
+@pytest.mark.parametrize("rule", ["unsubscribe", "one-click"])
+def test_what_is_demanded_of_large_lists_is_a_note_for_small_ones(
+    command: Command, campaign: Path, rows: int, weight: str, rule: str
+) -> None:
+    """Gmail and Yahoo ask those who send 5,000 messages a day for List-Unsubscribe, and not a club of 800."""
+    people = "".join(f"p{number}@example.org,P\n" for number in range(rows))
+    (campaign.parent / "people.csv").write_text(f"email,name\n{people}", encoding="utf-8")
+    if rule == "one-click":
+        way_out = 'headers = { List-Unsubscribe = "<https://example.org/u>" }\n'
+        campaign.write_text(campaign.read_text("utf-8") + way_out, encoding="utf-8")
+    ended = command("check", campaign, "--json")
+    [found] = [one for one in map(json.loads, ended.out.splitlines()) if one["rule"] == rule]
+    assert found["weight"] == weight
+    assert ended.code == (0 if weight == "note" else 1)
+    assert ("demand it from 5,000 messages a day" in found["sentence"]) is (weight == "note")
+
+
+def test_a_list_unsubscribe_that_is_wrong_is_an_objection_whatever_the_number(command: Command, campaign: Path) -> None:
+    """It is there, and does not work."""
+    wrong = 'headers = { List-Unsubscribe = "https://example.org/u" }\n'
+    campaign.write_text(campaign.read_text("utf-8") + wrong, encoding="utf-8")
+    ended = command("check", campaign)
+    assert ended.code == 1
+    assert "objection (unsubscribe): List-Unsubscribe has no URL in angle brackets" in ended.out
 
 
 def test_the_sample_passes_every_rule(command: Command) -> None:
@@ -285,3 +324,30 @@ def test_a_header_that_is_there_twice_is_refused(command: Command, campaign: Pat
     ended = command("check", campaign)
     assert ended.code == 2
     assert ended.sentence.endswith("also as “Feedback-ID”: remove one of them")
+
+
+def test_merge_tags_of_other_programs_are_objections(command: Command, campaign: Path) -> None:
+    """`check` lists them, and no run begins; an expression prints the text itself."""
+    (campaign.parent / "message.txt").write_text("Hello {{ name }}\n\nDear [Name], *|FNAME|*\n", encoding="utf-8")
+    ended = command("check", campaign)
+    assert ended.code == 1
+    assert "objection (merge-tag): message.txt, line 3: “[Name]” looks like a merge tag" in ended.out
+    assert "objection (merge-tag): message.txt, line 3: “*|FNAME|*” looks" in ended.out
+    assert "    write {{ name }}" in ended.out
+    for arguments in (("--sandbox",), ("--relay", "smtp://127.0.0.1:9?security=none", "--yes"), ("--dry-run",)):
+        ended = command("bulk", campaign, *arguments)
+        assert ended.code not in (0, 1)
+        assert "message.txt, line 3: “[Name]” looks like a merge tag" in ended.err
+        assert "write {{ name }}" in ended.err
+    assert not list(campaign.parent.glob("**/*.eml"))
+    (campaign.parent / "message.txt").write_text("Hello {{ name }} {{ '[Name]' }}\n", encoding="utf-8")
+    assert "merge-tag" not in command("check", campaign).out
+    assert command("bulk", campaign, "--dry-run").code == 0
+
+
+def test_a_likely_merge_tag_is_a_note(command: Command, campaign: Path) -> None:
+    (campaign.parent / "message.txt").write_text("Hello {{ name }}, you have %%points%%\n", encoding="utf-8")
+    assert "note (merge-tag): message.txt, line 1: “%%points%%”" in command("check", campaign).out
+    ended = command("bulk", campaign, "--dry-run")
+    assert ended.code == 0
+    assert "note (merge-tag)" in ended.out

@@ -66,6 +66,17 @@ def test_an_ascii_locale_escapes_what_it_cannot_write() -> None:
     assert ended.stderr == b"\\u0141ukasz \\u2192 ok\n"
 
 
+def test_what_is_read_by_a_program_is_escaped_too() -> None:
+    """CT-05: standard output is strict by itself, and would end the command."""
+    code = (
+        "from asyncsmtp.cli.output import console; console.configure_streams(); console.print_result('Łukasz → ok “x”')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, b'\\u0141ukasz \\u2192 ok "x"\n')
+
+
 def test_nobody_is_asked_without_a_terminal() -> None:
     """A prompt in a cron job hangs for ever."""
     assert not console.is_interactive()

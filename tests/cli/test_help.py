@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from asyncsmtp.cli.main import COMMANDS
+from asyncsmtp.cli.main import COMMANDS, load_command
 from asyncsmtp.testing import ScriptedRelay
 from tests.cli.ended import Command
 from tests.cli.serving import serving
@@ -24,6 +23,13 @@ def examples(command: Command) -> Iterator[str]:
     for name in ("", *COMMANDS):
         text = command(*filter(None, [name]), "--help").out
         yield from map(str.strip, re.split(r"^ *Examples?:\n", text, flags=re.MULTILINE)[-1].strip().splitlines())
+
+
+def test_the_help_lists_every_command(command: Command) -> None:
+    """With what it does."""
+    lines = [" ".join(line.split()) for line in command("--help").out.splitlines()]
+    for name, text in COMMANDS.items():
+        assert any(line.startswith(f"{name} {text.split()[0]}") for line in lines), name
 
 
 def test_every_example_runs(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +62,6 @@ def serve(words: list[str]) -> int:
 def test_every_option_says_what_it_is_for(command: Command) -> None:
     """A name alone explains itself only to who gave it."""
     for name in COMMANDS:
-        for option in import_module(f"asyncsmtp.cli.commands.{name}").command.params:
+        for option in load_command(name).params:
             if option.param_type_name == "option" and not option.hidden:
                 assert option.help, f"{name} {option.name}"

@@ -6,12 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 
 import click
 import pytest
 
-from asyncsmtp.cli.main import COMMANDS
+from asyncsmtp.cli.main import COMMANDS, load_command
 from tests.cli.ended import Command
 
 
@@ -41,7 +40,7 @@ def test_an_unknown_option_is_one_sentence(command: Command) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
     """The list is written by hand so that no command is imported for it; it must not drift."""
-    command = import_module(f"asyncsmtp.cli.commands.{name}").command
+    command = load_command(name)
     assert isinstance(command, click.Command)
     assert command.name == name
     assert (command.help or "").splitlines()[0] == COMMANDS[name]

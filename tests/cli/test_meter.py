@@ -56,6 +56,12 @@ def test_a_run_that_does_not_move_says_so() -> None:
     assert meter.format_outcomes() == "nothing was sent"
 
 
+def test_a_run_without_rows_is_complete() -> None:
+    """No division by nothing here either."""
+    assert "█ 100 % · waiting" in RunStats(0, Clock()).format_bar(80)
+    assert "░   0 % · waiting" in RunStats(10, Clock()).format_bar(80)
+
+
 def busy_meter() -> RunStats:
     """Everything occurred, and much of it."""
     clock = Clock()
@@ -142,6 +148,11 @@ def test_a_time_has_a_date_unless_it_is_today() -> None:
     [then, wait] = next_steps(counts, "x.toml", "asyncsmtp bulk x.toml", now + timedelta(days=2), now)
     assert then == "deferred: 2; the first is due at 2026-11-30 10:00:00, in 2 d; then: asyncsmtp bulk x.toml"
     assert wait == "or: wait for that: asyncsmtp bulk x.toml --wait"
+    for due in (None, now, now - timedelta(seconds=1)):
+        assert [*next_steps(counts, "x.toml", "asyncsmtp bulk x.toml", due, now)] == [
+            "deferred: 2; go on: asyncsmtp bulk x.toml"
+        ]
+    assert len([*next_steps(counts, "x.toml", "asyncsmtp bulk x.toml", now + timedelta(seconds=1), now)]) == 2
 
 
 def test_reasons_are_bounded() -> None:
@@ -157,3 +168,28 @@ def test_reasons_are_bounded() -> None:
 def test_durations_read_as_a_clock() -> None:
     """Hours, minutes, seconds."""
     assert (format_clock(7.4), format_clock(3723)) == ("0:00:07", "1:02:03")
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 10), (10, 100), (100, 0)])
+def test_what_was_before_the_last_seconds_does_not_count(before: int, after: int) -> None:
+    """A relay that gets slower, or faster, shows after five seconds."""
+    clock = Clock()
+    meter = RunStats(10_000, clock)
+    for number in [before] * 20 + [after] * 6:
+        clock.now += 1
+        for _ in range(number):
+            meter.count(Outcome.ACCEPTED)
+        rate = meter.rate
+    assert rate == pytest.approx(after)
+
+
+def test_the_rate_of_a_slow_run_is_that_since_the_last_look() -> None:
+    """A look that is long ago is the only one there is."""
+    clock = Clock()
+    meter, rates = RunStats(100, clock), []
+    for now in (101, 200, 300):
+        clock.now = now
+        for _ in range(5):
+            meter.count(Outcome.ACCEPTED)
+        rates.append(meter.rate)
+    assert rates == pytest.approx([5, 5 / 99, 5 / 100])

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
 from asyncsmtp.bulk.setup.config import KEYS, load_config
-from asyncsmtp.cli.main import COMMANDS
+from asyncsmtp.cli.main import COMMANDS, load_command
 from tests.cli.ended import Command
 
 MEANINGS = {  # of every option that several commands have
+    "--all": "every campaign of a folder",
+    "--bcc": "further recipients whom nobody sees",
     "--ca-file": "CA certificates to trust beside the system's",
+    "--cc": "further recipients whom all see",
+    "--delimiter": "the delimiter of the CSV",
     "--dialogue": "how many commands are sent before their replies arrive",
     "--email-column": "the column of the addresses",
+    "--encoding": "the encoding of the CSV",
     "--env-file": "a file of variables",
     "--from": "the sender",
     "--json": "one JSON object per result on stdout",
@@ -24,7 +28,10 @@ MEANINGS = {  # of every option that several commands have
     "--limit": "the most messages",
     "--maildir": "the folder where a sandbox keeps its mails",
     "--name": "the name of a campaign",
+    "--open": "it is shown in the browser",
+    "--output": "where it is written",
     "--password-command": "a command that prints the password",
+    "--port": "the port to listen on",
     "--provider": "a provider instead of that URL",
     "--recipients": "the file of the recipients",
     "--relay": "the URL of a relay",
@@ -32,7 +39,9 @@ MEANINGS = {  # of every option that several commands have
     "--row": "a row of the recipients, by its number",
     "--sandbox": "a rehearsal with a relay inside the command, and its ledger",
     "--since": "a time in the past",
+    "--sheet": "which sheet of a workbook",
     "--show": "how many of a sandbox's mails to print",
+    "--skip-lines": "lines above the names of the columns",
     "--subject": "the subject",
     "--suppression": "a suppression list",
     "--template": "the template of the HTML part",
@@ -47,7 +56,7 @@ MEANINGS = {  # of every option that several commands have
 def options() -> Iterator[tuple[str, str, click.Option]]:
     """Every long name of every option, with the command that has it."""
     for command in COMMANDS:
-        for each in import_module(f"asyncsmtp.cli.commands.{command}").command.params:
+        for each in load_command(command).params:
             if isinstance(each, click.Option) and not each.hidden:
                 yield from ((name, command, each) for name in each.opts if name.startswith("--"))
 
@@ -80,7 +89,7 @@ def test_a_key_of_the_campaign_file_is_what_its_option_is() -> None:
             assert each.envvar == key.variable, f"{command} {name}"
         assert each.envvar in (
             None,
-            "ASYNCSMTP_" + each.opts[-1 if name == "--verbose" else 0].strip("-").replace("-", "_").upper(),
+            "ASYNCSMTP_" + each.opts[-1 if each.opts[0][1] != "-" else 0].strip("-").replace("-", "_").upper(),
         )
     assert {key.name.rpartition(".")[2] for key in KEYS.values() if "--email-column" in key.options} == {"email_column"}
 
@@ -134,3 +143,48 @@ def test_a_key_by_its_former_name(command: Command, campaign: Path) -> None:
     campaign.write_text(f'{text}email = "email"\nemail_column = "name"\n', "utf-8")
     ended = command("check", campaign)
     assert (ended.code, "email is the former name of email_column" in ended.sentence) == (2, True)
+
+
+VALUES = frozenset(
+    [
+        "ADDRESS",
+        "CAMPAIGN.toml",
+        "CHARACTER",
+        "CODE",
+        "COLUMN",
+        "COMMAND",
+        "CONDITION",
+        "CSV",
+        "DIR",
+        "FILE",
+        "FILE|URL",
+        "FOLDER|URL",
+        "HOST",
+        "HTML",
+        "ID",
+        "LIST",
+        "MAILBOX",
+        "N",
+        "NAME",
+        "NAME:VALUE",
+        "NAME=COLUMN",
+        "NAME=FILE",
+        "PATH",
+        "RATES",
+        "SECONDS",
+        "SPAN",
+        "TEXT",
+        "TIME",
+        "URL",
+        "WINDOW",
+    ]
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_name_of_a_value_says_what_it_is(command: str) -> None:
+    """A word that the manual explains; a value that may be left out is in brackets."""
+    for each in load_command(command).params:
+        if each.metavar is not None:
+            assert each.metavar.removesuffix("...").strip("[]") in VALUES, each.name
+            assert each.metavar.startswith("[") == each.metavar.removesuffix("...").endswith("]")

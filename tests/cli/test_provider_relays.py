@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.testing import ScriptedRelay
+from asyncsmtp.testing import ScriptedRelay, Stage
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.name_server import Zone, naming
@@ -174,7 +174,83 @@ def test_a_known_provider_s_server_is_taken_for_another_domain(
 ) -> None:
     """A domain that is hosted by Fastmail: the next thing that is missing is the password."""
     zone: Zone = {("_submissions._tcp.firm.example", "SRV"): ["0 1 465 smtp.fastmail.com."]}
-    monkeypatch.setattr("asyncsmtp.cli.options._from_keyring", lambda *_: None)
+    monkeypatch.setattr("asyncsmtp.cli.secret_sources._from_keyring", lambda *_: None)
     code, err = run_with_zone(command, campaign, "firm.example", zone)
     assert code == 2
     assert "no password for news@firm.example at smtp.fastmail.com" in err
+
+
+# Several relays.
+
+
+def relays_of(*tables: str) -> str:
+    return "".join(f"[[relays]]\nsessions = 1\n{table}\n" for table in tables)
+
+
+@pytest.mark.parametrize("main", ["file", "option", "none"])
+def test_several_relays_name_their_providers(
+    command: Command, campaign: Path, ca_file: Path, server_tls: ssl.SSLContext, main: str
+) -> None:
+    """Each has its own user; --provider or [relay] is one more, and all have a share."""
+    text = campaign.read_text("utf-8").replace("news@example.org", ADDRESS)
+    users = {ADDRESS: PASSWORD, "apikey": PASSWORD, "bob@firm.example": PASSWORD}
+    with serving(gmail(server_tls, users)) as relay:
+        url = f'url = "{local(relay)}"\n'
+        text += f'[relay]\n{url}provider = "gmail"\n' if main == "file" else ""
+        text += relays_of(f'{url}provider = "sendgrid"', f'{url}provider = "gmail"\nuser = "bob@firm.example"')
+        campaign.write_text(text, encoding="utf-8")
+        words = ["--provider", "gmail", "--relay", local(relay)] if main == "option" else []
+        ended = command("bulk", campaign, "--yes", "--ca-file", ca_file, *words)
+        assert ended.code == 0, ended.err
+        assert len(relay.received) == 3
+    expected = {"apikey", "bob@firm.example"} | (set() if main == "none" else {ADDRESS})
+    assert {each.user for each in relay.auth_attempts} == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ('provider = "gmial"', "relays: provider: “gmial” is not a known provider; did you mean “gmail”?"),
+        ("weight = 2", "each is a section with a url or a provider"),
+        ('provider = "ses"', "Amazon SES needs a login"),
+        ('user = "ann"', "each is a section with a url or a provider"),
+    ],
+)
+def test_a_relay_of_several_that_cannot_be_used(
+    command: Command, campaign: Path, ca_file: Path, table: str, sentence: str
+) -> None:
+    """Before anything is sent, as in [relay]."""
+    campaign.write_text(campaign.read_text("utf-8") + relays_of(table), encoding="utf-8")
+    ended = command("bulk", campaign, "--yes")
+    assert ended.code == 2
+    assert sentence in ended.sentence.replace("[relays]", "relays")
+
+
+def test_one_of_several_relays_is_a_domain(
+    command: Command, campaign: Path, ca_file: Path, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its SRV record is looked up as that of [relay] is."""
+    with serving(gmail(server_tls, {"news@relay.example": PASSWORD})) as relay:
+        monkeypatch.setitem(sys.modules, "uvloop", None)  # it has a resolver of its own
+        monkeypatch.setattr(socket, "getaddrinfo", _to_loopback)
+        zone: Zone = {("_submission._tcp.relay.example", "SRV"): [f"10 5 {relay.port} relay.example."]}
+        with naming(zone) as server:
+            text = campaign.read_text("utf-8").replace("news@example.org", "news@relay.example")
+            text += f'[limits]\nname_server = "127.0.0.1:{server.port}"\n' + relays_of('provider = "relay.example"')
+            campaign.write_text(text, encoding="utf-8")
+            ended = command("bulk", campaign, "--yes", "--ca-file", ca_file)
+    assert ended.code == 0, ended.err
+    assert len(relay.received) == 3
+
+
+def test_a_refusal_of_one_of_several_is_explained(
+    command: Command, campaign: Path, ca_file: Path, server_tls: ssl.SSLContext
+) -> None:
+    """By the provider whose relay it was."""
+    text = campaign.read_text("utf-8").replace("news@example.org", ADDRESS)
+    script = {Stage.AUTH: "535 5.7.8 Username and Password not accepted"}
+    with serving(ScriptedRelay(script, tls=server_tls, users={ADDRESS: PASSWORD}, auth_needs_tls=True)) as relay:
+        campaign.write_text(text + relays_of(f'url = "{local(relay)}"\nprovider = "gmail"'), encoding="utf-8")
+        ended = command("bulk", campaign, "--yes", "--ca-file", ca_file)
+    assert ended.code == 77
+    assert "make an app password" in ended.err

@@ -13,6 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from asyncsmtp.bulk.recipients.csv_format import RecordReader
@@ -193,6 +194,35 @@ def failed_of_two_files(command: Command, campaign: Path, *words: str) -> list[d
     return list(csv.DictReader(io.StringIO(command("results", campaign, "--failed").out)))
 
 
+@pytest.mark.parametrize(
+    ("names", "header", "first"),
+    [
+        ("name,state", "name,state", "Ann,accepted"),
+        ("row, EMAIL ,Name", "row,email,name", "1,ann@example.org,Ann"),
+        ("state,state", "state", "accepted"),
+    ],
+)
+def test_columns_are_chosen_by_name(command: Command, ran: Path, names: str, header: str, first: str) -> None:
+    """Those of the recipients and those of the outcome, in the order that is given; as JSON too."""
+    lines = command("results", ran, "--columns", names).out.splitlines()
+    assert lines[:2] == [header, first]
+    records = [json.loads(line) for line in command("results", ran, "--columns", names, "--json").out.splitlines()]
+    assert list(records[0]) == header.split(",")
+
+
+def test_chosen_columns_of_failed_rows_hold_no_formula(command: Command, ran: Path) -> None:
+    rows = list(csv.reader(io.StringIO(command("results", ran, "--failed", "--columns", "name,note,code").out)))
+    assert rows == [["name", "note", "code"], ["'=cmd|' /C calc'!A0", "'@sum", "550"], ["Nobody", "x", ""]]
+
+
+@pytest.mark.parametrize(("names", "told"), [("nmae", "did you mean “name”"), ("email,,state", "no column “”")])
+def test_a_column_that_is_not_there_is_refused(command: Command, ran: Path, names: str, told: str) -> None:
+    ended = command("results", ran, "--columns", names)
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+    assert "name some of email, name, note" in ended.err
+
+
 def test_rows_of_several_files_have_their_cells_under_their_names(command: Command, campaign: Path) -> None:
     """The header has the columns of all of them, by their first appearance; a row that lacks one has an empty cell."""
     with serving(ScriptedRelay()) as relay:
@@ -296,3 +326,66 @@ def read_back(path: Path) -> list[list[str]]:
     """The cells of a file, as a campaign reads them."""
     reader = RecordReader(path.name, ",")
     return [record.cells for record in reader.feed(path.read_bytes().decode("utf-8"), final=True)]
+
+
+# The style of the user's own spreadsheet.
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "begins"),
+    [
+        ("utf-8", ",", "row,email"),
+        ("utf-8", ";", "row;email"),
+        ("utf-8-sig", ",", "\ufeffrow,email"),
+        ("utf-8-sig", ";", "\ufeffrow;email"),
+        ("cp1252", ";", "\ufeffrow;email"),
+        ("utf-16", "\t", "\ufeffrow\temail"),
+    ],
+)
+def test_results_open_where_the_recipients_did(
+    command: Command, campaign: Path, encoding: str, delimiter: str, begins: str
+) -> None:
+    """The same delimiter; a mark unless the file was plain UTF-8. Read as recipients, they are the same people."""
+    rows = [
+        ("email", "name"),
+        ("ann@example.org", "Jürgen"),
+        ("bob@example.org", f"Bo{delimiter}b"),
+        ("cid@example.org", "é"),
+    ]
+    text = "".join(delimiter.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    (campaign.parent / "people.csv").write_bytes(text.encode(encoding))
+    campaign.write_text(campaign.read_text("utf-8") + f'encoding = "{encoding}"\n', "utf-8")
+    assert command("bulk", campaign, "--sandbox", "--limit", "2").code == 75
+    out = command("results", campaign, "--sandbox").out
+    assert out.startswith(begins)
+    found = list(csv.DictReader(io.StringIO(out.removeprefix("\ufeff")), delimiter=delimiter))
+    assert [row["state"] for row in found] == ["accepted", "accepted", "pending"]
+    chosen = command("results", campaign, "--sandbox", "--columns", "email,name").out
+    (campaign.parent / "people.csv").write_bytes(chosen.encode())
+    campaign.write_text(campaign.read_text("utf-8").replace(encoding, "utf-8"), "utf-8")
+    assert "3 rows" in command("check", campaign).out
+
+
+@pytest.mark.parametrize(("point", "begins"), [(",", "\ufeffrow;email"), (".", "\ufeffrow,email")])
+def test_results_of_a_workbook_are_those_of_the_locale(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch, point: str, begins: str
+) -> None:
+    """A spreadsheet expects a semicolon where numbers have a comma."""
+    book = openpyxl.Workbook()
+    for row in (("email", "name"), ("ann@example.org", "Ann")):
+        book.active.append(row)
+    book.save(campaign.parent / "people.xlsx")
+    campaign.write_text(campaign.read_text("utf-8").replace("people.csv", "people.xlsx"), "utf-8")
+    monkeypatch.setattr("locale.localeconv", lambda: {"decimal_point": point})
+    assert command("bulk", campaign, "--sandbox").code == 0
+    assert command("results", campaign, "--sandbox").out.startswith(begins)
+    assert command("results", campaign, "--sandbox", "--json").out.startswith('{"row"')
+
+
+def test_a_program_gets_what_it_always_got(command: Command, campaign: Path) -> None:
+    """By the ledger alone, or when the recipients' file is gone: commas, and no mark."""
+    (campaign.parent / "people.csv").write_bytes("email;name\nann@example.org;Ann\n".encode("utf-8-sig"))
+    assert command("bulk", campaign, "--sandbox").code == 0
+    assert command("results", "--ledger", "news.sandbox.ledger").out.startswith("row,email")
+    (campaign.parent / "people.csv").unlink()
+    assert command("results", campaign, "--sandbox").out.startswith("row,email")

@@ -9,7 +9,7 @@ import struct
 import tomllib
 import zlib
 
-from asyncsmtp.cli.commands.init import count_rows, make_people, sample_files
+from asyncsmtp.cli.commands.setup.init import count_rows, make_people, sample_files
 from asyncsmtp.protocol.envelope import Mailbox
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from asyncsmtp.cli.commands.init import sample_files
+from asyncsmtp.cli.commands.setup.init import sample_files
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving

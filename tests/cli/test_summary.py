@@ -48,9 +48,9 @@ def test_the_summary_as_one_object(command: Command, campaign: Path, tmp_path: P
 
 
 def test_the_page_names_every_field_of_the_summary() -> None:
-    """A program is written by docs/operating.md."""
-    page = (ROOT / "docs" / "operating.md").read_text("utf-8")
-    table = page.split("## The summary as JSON")[1].split("\n## ")[0]
+    """A program is written by docs/reference/output.md."""
+    page = (ROOT / "docs" / "reference" / "output.md").read_text("utf-8")
+    table = page.split("## The summary of a run")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [field.name for field in fields(RunSummary)]
 
 

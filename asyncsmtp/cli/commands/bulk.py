@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,10 +41,12 @@ from asyncsmtp.cli.options import (
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.cli.output.run_summary import RunSummary, write_summary
+from asyncsmtp.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Ledger
     from asyncsmtp.bulk.open_campaign import OpenCampaign
+    from asyncsmtp.bulk.rate_limit.warmup import WarmupDay
     from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.bulk.setup.prepare import PreparedCampaign
@@ -110,7 +113,7 @@ class RunOptions:
 @config_options("relay.sessions", "relay.max_per_connection", *_LIMITS, "limits.start_at", "limits.spread_until")
 @config_options("retry.in_doubt", "retry.for", "retry.delay", "retry.attempts")
 @option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.", group=_RUN)
-@option("--limit", type=click.IntRange(min=1), metavar="N", help="This many rows, then stop.", group=_RUN)
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="This many recipients, then stop.", group=_RUN)
 @option("--add", type=_PATH, metavar="CSV", help="Further recipients, for one that was begun.", group=_RUN)
 @option("--keep-going", is_flag=True, help="Go on where the relay refuses everyone.", group=_RUN)
 @option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.", group=_RUN)
@@ -126,6 +129,7 @@ class RunOptions:
 @option(
     "--show", type=click.IntRange(min=1), metavar="N", help="Print N of the messages the sandbox got.", group=REHEARSAL
 )
+@option("--open", "opens", is_flag=True, help="Show what the sandbox gets in the browser.", group=REHEARSAL)
 @option("--quiet", is_flag=True, help="Print warnings and errors; the summary unless all were accepted.", group=OUTPUT)
 @option("--log-file", type=_PATH, metavar="FILE", help="Append every line for people, with the time.", group=OUTPUT)
 @option("--summary", "file", type=_PATH, metavar="FILE", help="Write the summary as one JSON object.", group=OUTPUT)
@@ -157,12 +161,13 @@ def _choose_run(
     sandbox: bool,
     maildir: Path | None,
     show: int | None,
+    opens: bool,
     yes: bool,
     **options: Any,
 ) -> ExitCode:
     """Make the configuration, and do what the options ask for."""
-    if not sandbox and (maildir or show):
-        raise CommandError("--maildir and --show are about the sandbox", "add --sandbox")
+    if not sandbox and (maildir or show or opens):
+        raise CommandError("--maildir, --show and --open are about the sandbox", "add --sandbox")
     if sandbox and ledger:
         raise CommandError("--sandbox uses a ledger of its own", "leave out --ledger, or --sandbox")
     if row and not only_to:
@@ -177,6 +182,7 @@ def _choose_run(
             provider_rates={},
             provider=None,
             suppress_rejected=False,
+            warmup=None,
         )
     else:
         location = name_ledger_campaign(ledger, config.name) if ledger else config.ledger_location
@@ -190,7 +196,7 @@ def _choose_run(
     if only_to is not None:
         return asyncio.run(_send_to_one(run, only_to, row, sandbox=sandbox))
     if sandbox:
-        return run_on_fast_loop(_rehearse(run, maildir, show))
+        return run_on_fast_loop(_rehearse(run, maildir, show, opens=opens))
     return run_on_fast_loop(_run(run, make_cli_relays(config)))
 
 
@@ -221,7 +227,7 @@ async def _run(options: RunOptions, relays: list[RelayConfig]) -> ExitCode:
 
 async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
     """Have the recipients in the ledger, after a person has agreed to what would be sent."""
-    from asyncsmtp.cli.commands.check import print_report
+    from asyncsmtp.cli.commands.check import print_findings, print_report
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     checked, ready, first = None, 0, ""
@@ -230,6 +236,7 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
     if campaign.has_rows_to_load:
         with notify_if_slow(f"reading {options.add or options.config.recipients}"):
             checked = await campaign.check()
+        print_findings(checked.findings, write=console.print_info)
         print_report(checked, strict=options.strict)
     if campaign.has_begun:
         await _suppress(campaign)
@@ -239,14 +246,15 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
     if checked is not None:
         report, rows = checked.report, console.pluralize(checked.report.rows, "row")
         first = first or str(report.first and report.first.mailbox)
-        await _confirm(options, campaign, ready + report.recipients, first)
+        fewer = options.add is not None or bool(report.duplicates and report.copies)
+        await _confirm(options, campaign, ready + report.recipients + report.copies, first, fewer=fewer)
         with notify_if_slow(f"loading {rows} into the ledger"):
             await campaign.load()
         if options.add is not None:
             console.print_info(f"  {rows} added from {checked.file}")
         await _suppress(campaign)
     elif ready and first:
-        await _confirm(options, campaign, ready, first)
+        await _confirm(options, campaign, ready, first, fewer=options.add is not None)
 
 
 async def _suppress(campaign: OpenCampaign) -> None:
@@ -266,14 +274,21 @@ async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
         console.print_info(f"  {console.pluralize(number, 'row')} in doubt to be sent once more (in_doubt = resend)")
 
 
-async def _confirm(options: RunOptions, campaign: OpenCampaign, recipients: int, first: str) -> None:
-    """Ask once before anything leaves."""
+async def _confirm(
+    options: RunOptions, campaign: OpenCampaign, recipients: int, first: str, *, fewer: bool = False
+) -> None:
+    """Ask once before anything leaves.
+
+    Args:
+        fewer: not all of them may get something: who is added may be in the ledger already, and those in Cc and Bcc of
+            a duplicate get nothing.
+    """
     from asyncsmtp.cli.output.provider_advice import describe_quota
 
     number = recipients if options.limit is None else min(options.limit, recipients)
     if (quota := describe_quota(options.config.provider, options.config.rate, number)) is not None:
         console.print_info(f"  {quota}")
-    most = "" if options.add is None else "up to "  # who is added may be in the ledger already
+    most = "up to " if fewer else ""
     through = " and ".join(str(each.relay) for each in campaign.relays)
     messages = f"{most}{console.pluralize(number, 'message')}"
     what = f"{messages} from {options.config.from_} through {through}, the first to {first}"
@@ -335,7 +350,7 @@ async def _send_rows(
         trace=trace,
         warn=console.print_warning,
     ) as run:
-        stats.run = run
+        stats.run, stats.limiters = run, campaign.limiters
         loop = asyncio.get_running_loop()
 
         def drain() -> None:
@@ -363,18 +378,27 @@ async def _print_summary(
     options: RunOptions, campaign: OpenCampaign, stats: RunStats, resumes_at: datetime | None
 ) -> None:
     """Print the summary, and take its figures down for --summary; with --quiet only if not everybody was accepted."""
-    from asyncsmtp.cli.output.run_stats import exit_code_for, format_counts, next_steps, relay_lines, summary_lines
+    from asyncsmtp.cli.output.run_stats import (
+        exit_code_for,
+        format_counts,
+        next_steps,
+        relay_lines,
+        summary_lines,
+        warmup_lines,
+    )
 
     ledger, failed = campaign.ledger, campaign.failed_relays
     counts, by_relay = await ledger.counts(), await ledger.counts_by_relay()
     due, halted = resumes_at or await ledger.next_due(), len(await ledger.halted_rows())
-    options.summary.record(counts, by_relay, failed, stats, due, halted)
+    warmup = await _read_warmup(options.config, campaign)
+    options.summary.record(counts, by_relay, failed, stats, due, halted, warmup)
     lines = [
         *summary_lines(options.config.name, stats, _get_provider(options.config)),
         f"  in all {format_counts(counts)}",
     ]
     if len(campaign.relays) > 1:
         lines += [f"  {line}" for line in relay_lines(by_relay, failed)]
+    lines += [f"  {line}" for line in warmup_lines(warmup)]
     is_wrong = exit_code_for(counts, relay_failed=bool(failed)) is not ExitCode.ACCEPTED
     for line in lines:
         console.print_info(line, always=is_wrong)
@@ -383,12 +407,27 @@ async def _print_summary(
     console.print_steps(steps, always=is_wrong)
 
 
+async def _read_warmup(config: CampaignConfig, campaign: OpenCampaign) -> list[WarmupDay]:
+    """Return how far the warm-up of each relay is; nothing where the file cannot be read."""
+    if config.warmup is None:
+        return []
+    from asyncsmtp.bulk.rate_limit.shared_store import read_warmup_days
+
+    relays = [each.relay for each in campaign.relays if not isinstance(each.relay, str)]
+    with suppress(LedgerError, ConfigError):  # the run has reported it
+        return await asyncio.to_thread(read_warmup_days, config.shared_rates, relays, config.warmup.make_warmup())
+    return []
+
+
 def _print_unsettled(ledger: Ledger) -> None:
     """Print what a broken ledger could not take, so that it is not lost with this process."""
+    from asyncsmtp.bulk.ledger.interfaces import find_file_row
+
     if ledger.unsettled:
         console.print_warning("these outcomes are known, but the ledger could not take them:")
     for settlement in ledger.unsettled:
-        console.print_warning(f"  row {settlement.row}: {settlement.state} {settlement.code or ''} {settlement.reply}")
+        row = find_file_row(settlement.row)
+        console.print_warning(f"  row {row}: {settlement.state} {settlement.code or ''} {settlement.reply}")
 
 
 # Rehearsals: composing it all without sending, or sending it to a relay inside the command.
@@ -398,13 +437,16 @@ async def _check_only(options: RunOptions) -> ExitCode:
     """Read every row and compose every message; nothing is opened but files, and no ledger is made."""
     from asyncsmtp.bulk.campaign import Campaign
     from asyncsmtp.bulk.open_campaign import check_rows
-    from asyncsmtp.cli.commands.check import exit_code_of_report, print_report
+    from asyncsmtp.bulk.setup.source_files import refuse_merge_tags
+    from asyncsmtp.cli.commands.check import exit_code_of_report, print_findings, print_report
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     with notify_if_slow(f"reading {options.add or options.config.recipients}"):
         prepared = await Campaign.from_config(options.config).prepare(options.add)
         result = await check_rows(prepared, every=True, suppression=options.config.suppression)
+    print_findings(result.findings)
     print_report(result, strict=options.strict, write=console.print_result)
+    refuse_merge_tags(result.findings)
     console.print_info("nothing was sent (--dry-run)")
     if options.add is None:  # a rehearsal has no ledger of the campaign, and asks nobody
         console.print_steps([typed().repeat("--sandbox", without=("--dry-run", "--ledger"))])
@@ -413,7 +455,7 @@ async def _check_only(options: RunOptions) -> ExitCode:
     return exit_code_of_report(result.report)
 
 
-async def _rehearse(options: RunOptions, maildir: Path | None, number: int | None) -> ExitCode:
+async def _rehearse(options: RunOptions, maildir: Path | None, number: int | None, *, opens: bool) -> ExitCode:
     """Send to the sandbox, with a ledger of the rehearsal's own.
 
     One that was complete begins afresh; so does one whose files changed. One that was interrupted goes on.
@@ -421,9 +463,10 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
     Args:
         maildir: where the mails are kept; None is beside the campaign, and emptied when it begins afresh.
         number: of the mails that came last, so many are printed.
+        opens: the mails are shown in the browser while they arrive, and after that until Ctrl-C.
     """
     from asyncsmtp.bulk.campaign import Campaign
-    from asyncsmtp.cli.commands.sandbox import print_mails, run_sandbox
+    from asyncsmtp.cli.commands.sandbox import print_mails, run_sandbox, show_mailbox
     from asyncsmtp.errors import LedgerMismatch
 
     config = options.config
@@ -433,7 +476,10 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
     counts = await Campaign.from_config(config).counts()
     if sum(counts.values()) and not (counts["pending"] or counts["sending"] or counts["deferred"]):
         _start_afresh(ledger, None if maildir else place)
-    async with run_sandbox(place) as relay:
+    async with AsyncExitStack() as stack:
+        if opens:
+            await stack.enter_async_context(show_mailbox(place, config.name, opens=True))
+        relay = await stack.enter_async_context(run_sandbox(place))
         relays = [RelayConfig(relay=relay, sessions=config.sessions, max_per_connection=config.max_per_connection)]
         try:
             ended = await _run(options, relays)
@@ -441,11 +487,25 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
             console.print_info("the campaign changed since the last rehearsal: this one begins afresh")
             _start_afresh(ledger, None if maildir else place)
             ended = await _run(options, relays)
-    console.print_info(f"  the mails are in {place}; nothing left this machine")
-    if number is not None and ended is not ExitCode.INTERRUPTED:
-        # stdout is a program's with --json
-        print_mails(place, number, console.print_info if options.as_json else console.print_result)
+        console.print_info(f"  the mails are in {place}; nothing left this machine")
+        if ended is ExitCode.ACCEPTED and not all(map(_is_local, config.relay_configs)):
+            console.print_info("  to send them, give the same command without --sandbox")
+        if number is not None and ended is not ExitCode.INTERRUPTED:
+            # stdout is a program's with --json
+            print_mails(place, number, console.print_info if options.as_json else console.print_result)
+        if opens and ended is not ExitCode.INTERRUPTED:
+            from asyncsmtp.cli.controls import handle_signals
+
+            over = asyncio.Event()
+            with handle_signals(over.set, over.set, "ending"):
+                console.print_info("  they are shown in the browser until Ctrl-C")
+                await over.wait()
     return ended
+
+
+def _is_local(relay: RelayConfig) -> bool:
+    """Return whether a relay is on this machine, as that of the sample."""
+    return re.match(r"\w+://(?:[^@/]*@)?(?:localhost|127\.|\[::1\])", str(relay.relay)) is not None
 
 
 def _start_afresh(ledger: Path, maildir: Path | None) -> None:
@@ -471,7 +531,7 @@ async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sa
     """Send the first row's message, or those of the first `limit` rows, or of `row`, to `address`."""
     from asyncsmtp.bulk.campaign import Campaign
     from asyncsmtp.cli.commands.sandbox import run_sandbox
-    from asyncsmtp.cli.output.formats import DeliveryPrinter
+    from asyncsmtp.cli.output.formats import DeliveryPrinter, list_copies
     from asyncsmtp.client.session.session import Session
 
     to = parse_mailbox("--only-to", address)
@@ -489,11 +549,13 @@ async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sa
                 message = prepared.composer.compose(
                     to,
                     recipient.fields,
-                    message_id=f"{uuid4().hex}@{prepared.composer.author.domain}",
+                    message_id=f"{uuid4().hex}@{prepared.domain}",
                     date=datetime.now(UTC),
                     row=recipient.row,
                 )
                 printer.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
+                if left_out := list_copies(recipient):
+                    console.print_info(f"  not sent with --only-to: {left_out}")
     return printer.exit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["command", "exit_code_of_report", "print_report"]
+__all__ = ["check_relay", "command", "exit_code_of_report", "print_findings", "print_report"]
 
 PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 
@@ -95,7 +95,7 @@ def command(
     settings = {"ca_file": ca_file, "password_command": password_command, "dialogue": dialogue}
     settings |= {"provider": provider, "user": user}
     for where in _relays(campaign, relay, quit_after, from_, settings):
-        asyncio.run(_look(where, quit_after or "login", *paths, as_json=as_json, verbose=verbose))
+        asyncio.run(check_relay(where, quit_after or "login", *paths, as_json=as_json, verbose=verbose))
     if campaign is not None:
         return asyncio.run(
             _check_campaign(campaign, as_json=as_json, dns=dns or name_server is not None, name_server=name_server)
@@ -124,10 +124,16 @@ def _paths(quit_after: str, from_: str | None, to: str | None) -> tuple[Mailbox 
     return parse_mailbox("--from", from_) if from_ else None, parse_mailbox("--to", to) if to else None
 
 
-async def _look(
-    relay: Relay, quit_after: str, from_: Mailbox | None, to: Mailbox | None, *, as_json: bool, verbose: bool
+async def check_relay(
+    relay: Relay,
+    quit_after: str = "login",
+    from_: Mailbox | None = None,
+    to: Mailbox | None = None,
+    *,
+    as_json: bool = False,
+    verbose: bool = False,
 ) -> None:
-    """Open a session as far as `quit_after`, and print what was seen."""
+    """Open a session as far as `quit_after`, and print what the relay offers."""
     from asyncsmtp.cli.output.formats import format_json_line
     from asyncsmtp.client.session.session import Session
     from asyncsmtp.protocol.opening_handshake import Security
@@ -211,24 +217,27 @@ async def _check_campaign(path: Path, *, as_json: bool, dns: bool, name_server: 
     with notify_if_slow(f"reading {campaign.config.recipients}{' and asking DNS' if dns else ''}"):
         result = await campaign.check(dns=dns, name_server=name_server)
     print_report(result, write=console.print_info if as_json else console.print_result)
-    for finding in result.findings:
-        _print_finding(finding, as_json=as_json)
+    print_findings(result.findings, as_json=as_json)
     if not dns:
-        console.print_info("  what DNS says of the sender was not asked: --dns does")
+        console.print_info("  the DNS records of the sender were not checked; --dns checks them")
     console.print_steps([format_command("bulk", path, "--sandbox", *typed().env_file)])
     objected = any(finding.weight is FindingLevel.OBJECTION for finding in result.findings)
     return ExitCode.SOME_FAILED if objected else exit_code_of_report(result.report)
 
 
-def _print_finding(finding: Finding, *, as_json: bool) -> None:
+def print_findings(
+    findings: Iterable[Finding], *, as_json: bool = False, write: Callable[[str], object] = console.print_result
+) -> None:
+    """Print what was found in the first message, in DNS and in the templates."""
     from asyncsmtp.cli.output.formats import format_json_line
 
-    if as_json:
-        record = {name: str(getattr(finding, name)) for name in finding.__slots__}
-        console.print_result(format_json_line(record), harmless=False)
-    else:
-        console.print_result(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
-        console.print_result(f"    {finding.advice}")
+    for finding in findings:
+        if as_json:
+            record = {name: str(getattr(finding, name)) for name in finding.__slots__}
+            console.print_result(format_json_line(record), harmless=False)
+        else:
+            write(f"  {finding.weight} ({finding.rule}): {finding.sentence}")
+            write(f"    {finding.advice}")
 
 
 def exit_code_of_report(report: PreflightReport) -> ExitCode:
@@ -250,6 +259,8 @@ def print_report(
         write(line)
     for remark in result.remarks:
         write(f"  {safe_text(remark)}")
+    if result.report.repairable:
+        console.print_steps([typed().repair()])
     if strict:
         result.report.raise_for_problems()
     if not result.report.recipients:
@@ -259,7 +270,9 @@ def print_report(
 
 def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
     counts = [console.pluralize(report.rows, "row"), f"{report.recipients:,} to be mailed"]
+    counts += [f"{console.pluralize(report.copies, 'copy', 'copies')} for Cc and Bcc"] if report.copies else []
     counts += [console.pluralize(report.duplicates, "duplicate")] if report.duplicates else []
+    counts += [f"{report.grouped:,} in the message of another row"] if report.grouped else []
     counts += [f"{report.problems:,} cannot be mailed"] if report.problems else []
     counts += [f"{report.left_out:,} left out"] if report.left_out else []
     yield f"{name}: {' · '.join(counts)}"
@@ -268,18 +281,39 @@ def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
     if report.header.found_line:
         skipped = report.header.skipped_lines
         yield f"  the names of the columns are on line {skipped + 1} (detected; set it with --skip-lines {skipped})"
+    if report.header.sheet:
+        yield f"  they are on the sheet “{safe_text(report.header.sheet, 60)}” (detected; set it with --sheet)"
     if report.header.encoding:
         yield f"  read as {report.header.encoding} (detected; set it with --encoding)"
+    yield from _repair_lines(report)
     yield from (f"  {problem}" for problem in (*report.footer, *report.problem_rows))
     yield from _rest_line(report.problems, len(report.problem_rows), "rows that cannot be mailed")
+    if report.repairable:
+        yield f"  {console.pluralize(report.repairable, 'of these addresses', 'of these addresses')} can be repaired"
+    fate = "is in its message" if report.grouped else "gets a message too" if report.separate else "is left out"
     yield from (
-        f"  row {row}: names the mailbox of row {earlier} again, and is left out" for row, earlier in report.repeated
+        f"  row {row}: names the mailbox of row {earlier} again, and {fate}" for row, earlier in report.repeated
     )
-    yield from _rest_line(report.duplicates, len(report.repeated), "duplicates")
+    repeated = report.duplicates if not report.grouped else 0
+    yield from _rest_line(repeated + report.grouped + report.separate, len(report.repeated), "duplicates")
     yield from (f"  row {odd.row} (line {odd.line}): {odd.remark}; will be mailed anyway" for odd in report.remarked)
     yield from _rest_line(report.remarks, len(report.remarked), "remarks")
+    for kind, address, number in report.copied:
+        yield f"  {safe_text(address, 80)} is {kind.title()} of {number:,} rows, and gets as many copies"
     if report.first is not None and report.sample is not None:
         yield f"  first: row {report.first.row}, {report.first.mailbox}, {report.sample.content.size:,} bytes"
+
+
+def _repair_lines(report: PreflightReport) -> Iterator[str]:
+    """Yield what was repaired: the number, and the first few."""
+    if not report.repaired:
+        return
+    further = f", {console.pluralize(report.further, 'further row')}" if report.further else ""
+    yield f"  {console.pluralize(report.repaired, 'address cell')} repaired{further}:"
+    for repair in report.repairs:
+        addresses = ", ".join(repair.addresses)
+        yield f"    row {repair.row} (line {repair.line}): “{safe_text(repair.cell, 60)}” is read as {addresses}"
+    yield from _rest_line(report.repaired, len(report.repairs), "repaired cells")
 
 
 def _rest_line(total: int, printed: int, what: str) -> Iterator[str]:

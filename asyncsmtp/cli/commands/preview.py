@@ -39,9 +39,9 @@ Examples:
     "--output",
     "eml",
     type=click.Path(path_type=Path),
-    metavar="DIR",
+    metavar="PATH",
     former=("--eml",),
-    help="Write messages as files there: row-3.eml",
+    help="Write messages as files into this folder: row-3.eml",
 )
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --output; all otherwise.")
 @env_file_option
@@ -58,20 +58,23 @@ def command(campaign: Path, row: int | None, eml: Path | None, limit: int | None
 
 async def _preview(path: Path, row: int | None, folder: Path | None, limit: int | None) -> ExitCode:
     from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.cli.output.formats import list_copies
 
     prepared = await Campaign.from_config(load_campaign(path)).prepare()
     shown, skipped = 0, _Skipped()
     if folder is not None:
         _make(folder)
     async with aclosing(_messages(prepared, row, skipped)) as messages:
-        async for number, message in messages:
+        async for recipient, message in messages:
             shown += 1
             if folder is None:
-                console.print_result(f"row {number}")
+                console.print_result(f"row {recipient.row}")
+                if copies := list_copies(recipient):
+                    console.print_result(f"copies: {copies}")
                 for line in _lines(message):
                     console.print_result(line)
                 break
-            await asyncio.to_thread(_write, folder / f"row-{number}.eml", message)
+            await asyncio.to_thread(_write, folder / f"row-{recipient.row}.eml", message)
             if shown == limit:
                 break
     skipped.print()
@@ -103,8 +106,8 @@ class _Skipped:
 
 async def _messages(
     prepared: PreparedCampaign, row: int | None, skipped: _Skipped
-) -> AsyncGenerator[tuple[int, Message]]:
-    """Yield the messages with the numbers of their rows: all that can be composed, or the one of `row`.
+) -> AsyncGenerator[tuple[Recipient, Message]]:
+    """Yield the messages with their rows: all that can be composed, or the one of `row`.
 
     Raises:
         CommandError: the one of `row` cannot.
@@ -117,11 +120,11 @@ async def _messages(
                 if row is not None and one.row != row:
                     continue
                 message = _compose(prepared, one)
-                if not isinstance(message, Problem):
-                    yield one.row, message
+                if not isinstance(message, Problem) and not isinstance(one, Problem):
+                    yield one, message
                 elif row is not None:
                     raise CommandError(f"{prepared.file.name}, {message}", "correct the row, or choose another")
-                else:
+                elif isinstance(message, Problem):
                     skipped.add(message)
                 if row is not None:
                     return
@@ -137,7 +140,7 @@ def _compose(prepared: PreparedCampaign, row: Recipient | Problem) -> Message | 
         return prepared.composer.compose(
             row.mailbox,
             row.fields,
-            message_id=f"preview.{row.row}@{prepared.composer.author.domain}",
+            message_id=f"preview.{row.row}@{prepared.domain}",
             date=datetime.now(UTC),
             row=row.row,
         )

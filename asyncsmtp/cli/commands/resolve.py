@@ -81,7 +81,7 @@ async def _resolve(where: NamedLedger, decision: str | None, selection: RowSelec
     from asyncsmtp.bulk.running.results import resolve_rows
 
     state = next(iter(selection.states or ()))
-    async with await reopen_ledger(where.location) as ledger:
+    async with await reopen_ledger(where.location, retention=where.retention) as ledger:
         found = await _choose_rows(ledger, selection)
         in_state = Selection(states=selection.states, rows=selection.rows)  # other conditions choose among the named
         named = found if selection.rows is None else await _choose_rows(ledger, in_state)
@@ -126,7 +126,8 @@ class _ChosenRows:
         """List them on stdout."""
         console.print_result(f"{console.pluralize(self.number, 'row')} {state}:")
         for entry in self.first:
-            console.print_result(f"  row {entry.row}  {entry.address}  <{entry.message_id}>  {entry.reply}")
+            kind = f"{entry.kind} " if entry.copy else ""
+            console.print_result(f"  row {entry.row}  {kind}{entry.address}  <{entry.message_id}>  {entry.reply}")
         if self.number > len(self.first):
             console.print_result(f"  … and {self.number - len(self.first):,} more")
 

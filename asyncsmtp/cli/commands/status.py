@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.options import NamedLedger, json_option, ledger_options
+from asyncsmtp.cli.options import NamedLedger, json_option, ledger_options, load_campaign
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
+    from asyncsmtp.bulk.rate_limit.warmup import WarmupDay
 
 __all__ = ["command"]
 
@@ -42,7 +43,7 @@ async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
     from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
     from asyncsmtp.bulk.open_campaign import open_reader
     from asyncsmtp.cli.output.formats import format_json_line, format_reason
-    from asyncsmtp.cli.output.run_stats import MAX_REASONS
+    from asyncsmtp.cli.output.run_stats import MAX_REASONS, warmup_lines
     from asyncsmtp.errors import LedgerEmpty
 
     reasons: Counter[tuple[RowState, str]] = Counter()
@@ -63,6 +64,27 @@ async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
         console.print_result(format_json_line({str(state): number for state, number in counts.items()}))
     else:
         _print_text(where, counts, reasons, last, due, by_relay, halted)
+        for line in warmup_lines(_read_warmup(where)):
+            console.print_info(f"  {line}")
+
+
+def _read_warmup(where: NamedLedger) -> list[WarmupDay]:
+    """Return how far the warm-up of each relay of the campaign is."""
+    if where.campaign is None or (config := load_campaign(where.campaign)).warmup is None:
+        return []
+    if where.location == config.sandbox_ledger:
+        return []
+    from asyncsmtp.bulk.open_campaign import EnvironmentSecrets, make_relays
+    from asyncsmtp.bulk.rate_limit.shared_store import read_warmup_days
+    from asyncsmtp.errors import SMTPError
+
+    try:
+        relays = make_relays(config, lambda _: EnvironmentSecrets("not needed"))  # no connection is made
+        found = [each.relay for each in relays if not isinstance(each.relay, str)]
+        return read_warmup_days(config.shared_rates, found, config.warmup.make_warmup())
+    except SMTPError as error:
+        console.print_warning(f"the warm-up cannot be read: {error}")
+        return []
 
 
 def _print_text(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from asyncsmtp.protocol.content import Content
 
 __all__ = [
+    "YES",
     "TranscriptPrinter",
     "configure_info",
     "configure_streams",

@@ -128,6 +128,9 @@ def explain(error: BaseException, line: CommandLine | None = None) -> Failure:
         _PARAMETER.sub(lambda found: options.get(found[0], found[0]), text)
         for text in (failure.sentence, failure.advice)
     )
+    setting, values = getattr(error, "setting", ""), getattr(error, "values", ())  # of recipients that are unclear
+    if line is not None and values and (command := line.with_setting(options[f"{setting}="], values[0])):
+        return Failure(failure.exit, sentence, command)
     if isinstance(error, _ABOUT_VALUES) and line is not None and (option := line.find_option(sentence)):
         advice = f"correct {option}, {_AGAIN}"  # rather than a file, in which nothing is wrong
     return Failure(failure.exit, sentence, advice)
@@ -150,6 +153,8 @@ def _explain(error: BaseException) -> Failure:
         return error.failure
     if isinstance(error, errors.ConfigError) and error.advice:
         return Failure(ExitCode.USAGE, error.why, error.advice)
+    if isinstance(error, errors.TokenFailed) and error.advice:
+        return Failure(ExitCode.AUTHENTICATION, error.why, error.advice)
     if isinstance(error, errors.Refused) and not isinstance(error, errors.AuthenticationRefused):
         return _refused(error)
     if isinstance(error, errors.AuthenticationRefused) and not error.is_about_credentials:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
+from asyncsmtp.bulk.ledger.interfaces import find_file_row
 from asyncsmtp.bulk.recipients.csv_format import escape_formula, format_record
+from asyncsmtp.bulk.recipients.recipient import CopyRecipient, RecipientWithCopies
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.protocol.delivery import Outcome
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Claim, Entry, Settlement
+    from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.protocol.delivery import Delivery
 
 __all__ = [
     "COLUMNS",
+    "KIND",
     "OUTCOME",
     "DeliveryPrinter",
     "entry_record",
@@ -26,32 +31,38 @@ __all__ = [
     "format_csv_line",
     "format_json_line",
     "format_reason",
+    "list_copies",
     "outcome_columns",
     "settlement_record",
 ]
 
 OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
+KIND = "kind"  # `to`, `cc` or `bcc`; where there are copies
 COLUMNS = ("row", "email", *OUTCOME[:6], "doubts", "message_id", *OUTCOME[6:])
 
 
-def entry_record(entry: Entry) -> dict[str, object]:
-    """Return what is known of one row, by the names of COLUMNS; times are UTC."""
+def entry_record(entry: Entry, columns: Iterable[str] | None = None) -> dict[str, object]:
+    """Return what is known of one recipient, by the names of COLUMNS, and KIND of a copy; times are UTC."""
     made: dict[str, object] = {"email": entry.address, "state": str(entry.state)}
     made |= {name: _time(getattr(entry, name)) for name in ("first_at", "last_at")}
-    return {name: made[name] if name in made else getattr(entry, name) for name in COLUMNS}
+    names = (*COLUMNS, *([KIND] if entry.copy else ())) if columns is None else columns
+    return {name: made[name] if name in made else getattr(entry, name) for name in names}
 
 
-def outcome_columns(columns: Collection[str]) -> list[str]:
-    """Return the names of OUTCOME beside the columns of a file; one that the file has as well gets a number."""
+def outcome_columns(columns: Collection[str], names: Iterable[str] = OUTCOME) -> list[str]:
+    """Return these names beside the columns of a file; one that the file has as well gets a number."""
     found: list[str] = []
-    for name in OUTCOME:
+    for name in names:
         free = (f"{name}_{number}" if number > 1 else name for number in count(1))
         found.append(next(each for each in free if each not in columns))
     return found
 
 
-def failed_row_cells(entry: Entry, columns: Mapping[str, None]) -> list[object]:
-    """Return the cells of a row that failed: its own under these columns, empty where it has none, then OUTCOME's.
+def failed_row_cells(entry: Entry, columns: Mapping[str, None], outcome: Sequence[str] = OUTCOME) -> list[object]:
+    """Return the cells of a row that failed: its own under these columns, empty where it has none, then the outcome's.
+
+    Such a file is read as recipients again. So the cell with the address in To has that of a copy, and the cell that
+    named the copy is empty: nobody who has the message gets it once more.
 
     Raises:
         CommandError: it has a column that is not among them: rows of another file came while the ledger was read.
@@ -60,14 +71,24 @@ def failed_row_cells(entry: Entry, columns: Mapping[str, None]) -> list[object]:
         raise CommandError(
             "rows with other columns were added while the results were read", "run the same command again"
         )
-    known = entry_record(entry)
-    return [*(entry.fields.get(name) for name in columns), *(known[name] for name in OUTCOME)]
+    cells = [entry.fields.get(name) for name in columns]
+    if entry.copy:
+        cells = [_readdress(cell or "", entry) for cell in cells]
+    return [*cells, *entry_record(entry, outcome).values()]
+
+
+def _readdress(cell: str, entry: Entry) -> str:
+    """Return a cell of a row as that of a copy."""
+    text = cell.strip().casefold()
+    if text == entry.to.casefold():
+        return entry.address
+    return "" if entry.address.casefold() in text else cell
 
 
 def settlement_record(claim: Claim, settlement: Settlement) -> dict[str, object]:
     """Return one outcome of a run, by the same names as far as they apply."""
-    return {
-        "row": settlement.row,
+    record: dict[str, object] = {
+        "row": find_file_row(settlement.row),
         "email": str(claim.recipient.mailbox),
         "state": str(settlement.state),
         "code": settlement.code,
@@ -77,6 +98,9 @@ def settlement_record(claim: Claim, settlement: Settlement) -> dict[str, object]
         "attempts": claim.attempt,
         "message_id": claim.message_id,
     }
+    if isinstance(claim.recipient, CopyRecipient):
+        record |= {"message_id": claim.recipient.message_id, "kind": claim.recipient.kind}
+    return record
 
 
 def format_reason(entry: Entry | Settlement) -> str:
@@ -85,18 +109,25 @@ def format_reason(entry: Entry | Settlement) -> str:
     return f"{words} ({entry.host})" if entry.host and entry.code else words
 
 
+def list_copies(row: Recipient) -> str:
+    """Return who gets a copy of a row's message: `Cc bob@example.org, Bcc archive@example.org`; "" for nobody."""
+    copies = row.copies if isinstance(row, RecipientWithCopies) else ()
+    return ", ".join(f"{kind.title()} {safe_text(str(mailbox), 80)}" for kind, mailbox in copies)
+
+
 def format_json_line(record: Mapping[str, object]) -> str:
     """Return one line of NDJSON: ASCII, so that nothing in it acts on a terminal or breaks in a locale."""
     return json.dumps(record, ensure_ascii=True)
 
 
-def format_csv_line(cells: Iterable[object]) -> str:
+def format_csv_line(cells: Iterable[object], delimiter: str = ",") -> str:
     """Return one record of CSV (RFC 4180) without its line end; no cell begins a formula.
 
     A cell that a spreadsheet would calculate gets an apostrophe before it, an address such as `=x@example.org` as
     well; it is taken off again where such a file is read as recipients. JSON has neither.
     """
-    return format_record(escape_formula("" if cell is None else str(cell)) for cell in cells)
+    escaped = (escape_formula("" if cell is None else str(cell)) for cell in cells)
+    return format_record(escaped, delimiter=delimiter)
 
 
 def _time(time: datetime | None) -> str | None:

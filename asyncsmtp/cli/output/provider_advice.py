@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from asyncsmtp.bulk.rate_limit.rate import Rate
+    from asyncsmtp.bulk.setup.config_types import RelayConfig
     from asyncsmtp.cli.command_line import CommandLine
     from asyncsmtp.client.config.provider_presets import Provider
 
@@ -97,13 +98,14 @@ def explain_error(error: BaseException, line: CommandLine | None) -> ProviderAdv
         return None
     if isinstance(error, AuthenticationRefused) and error.reply.code == 235:
         return None  # the server did not prove itself; the provider has refused nothing
-    hosts, provider = _find_relay(line) if line is not None else ([], None)
-    found = (explain_reply(reply, each, provider) for reply in replies for each in (host, *hosts))
+    relays = [*_find_relays(line)] if line is not None else []
+    named = [(host, relays[0][1] if len(relays) == 1 else None), *relays]
+    found = (explain_reply(reply, each, provider) for reply in replies for each, provider in named)
     return next((each for each in found if each is not None), None)
 
 
-def _find_relay(line: CommandLine) -> tuple[list[str], str | None]:
-    """Return the hosts of the relays that a command uses, and the provider that it names."""
+def _find_relays(line: CommandLine) -> Iterator[tuple[str, str | None]]:
+    """Yield the hosts of the relays that a command uses, each with its provider if that is named; "" for no host."""
     from asyncsmtp.bulk.setup.config import read_campaign_file  # late: only an error needs it
 
     file: Mapping[str, object] = {}
@@ -114,7 +116,15 @@ def _find_relay(line: CommandLine) -> tuple[list[str], str | None]:
         line.find_value(f"--{option}") or environ.get(f"ASYNCSMTP_{option.upper()}") or file.get(key)
         for option, key in (("provider", "relay.provider"), ("relay", "relay.url"))
     )
-    return list(_hosts(url)), provider if isinstance(provider, str) else None
+    further = file.get("relays")
+    for where, name in [(url, provider), *((each.relay, each.provider) for each in _as_relays(further))]:
+        known = name if isinstance(name, str) else None
+        hosts = list(_hosts(where)) or ([""] if known else [])
+        yield from ((host, known) for host in hosts)
+
+
+def _as_relays(value: object) -> Sequence[RelayConfig]:
+    return value if isinstance(value, tuple) else ()
 
 
 def _hosts(url: object) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -21,6 +21,8 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Settlement
+    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
+    from asyncsmtp.bulk.rate_limit.warmup import WarmupDay
     from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.errors import SMTPError
 
@@ -39,6 +41,7 @@ __all__ = [
     "relay_lines",
     "show_progress",
     "summary_lines",
+    "warmup_lines",
 ]
 
 RATE_WINDOW = 5.0  # seconds over which the rate is averaged
@@ -59,6 +62,7 @@ class RunStats:
         counts: recipients by outcome in this run.
         reasons: how often a refusal was worded so.
         run: to say what it waits for, or finishes.
+        limiters: of its relays, whose warm-up is shown.
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = monotonic) -> None:
@@ -66,6 +70,7 @@ class RunStats:
         self.counts = dict.fromkeys(Outcome, 0)
         self.reasons: Counter[str] = Counter()
         self.run: Run | None = None
+        self.limiters: Sequence[SharedLimiter] = ()
         self._clock = clock
         self._begun = clock()
         self._marks: deque[tuple[float, int]] = deque([(self._begun, 0)])
@@ -129,10 +134,16 @@ class RunStats:
         left = self.seconds_left()
         return f"{format_clock(left)} left" if left is not None else "waiting for the relay"
 
+    def format_warmup(self) -> str:
+        """Return how far the warm-up of the relays is; "" if there is none."""
+        days = [limiter.warmup for limiter in self.limiters]
+        return " · ".join(f"warm-up day {day.day:,}: {day.sent:,} of {day.limit:,}" for day in days if day is not None)
+
     def format_line(self) -> str:
         """Return the state of the run on one line."""
         outcomes = f"{self.format_outcomes()} · " if self.done else ""
-        return f"{outcomes}{self.done:,} of {self.total:,} · {self.rate:,.0f}/s · {self.format_state()}"
+        warmup = f" · {text}" if (text := self.format_warmup()) else ""
+        return f"{outcomes}{self.done:,} of {self.total:,} · {self.rate:,.0f}/s · {self.format_state()}{warmup}"
 
     def format_bar(self, columns: int) -> str:
         """Return the state of the run for a terminal: a bar, the per cent, and what occurred so far.
@@ -148,7 +159,7 @@ class RunStats:
         short = " ".join(f"{count} {_SHORT[outcome]}" for outcome, count in self.counts.items() if count)
         outcomes = long if len(text) + 3 + len(long) <= room else short
         counted = f"{self.done:,} of {self.total:,}"
-        for part in filter(None, (outcomes, self.format_state(), counted, f"{self.rate:,.0f}/s")):
+        for part in filter(None, (outcomes, self.format_state(), counted, f"{self.rate:,.0f}/s", self.format_warmup())):
             if len(text) + 3 + len(part) <= room:
                 text += f" · {part}"
         if not has_bar:
@@ -334,6 +345,14 @@ def relay_lines(by_relay: Mapping[str, Counts], failed: Mapping[str, SMTPError] 
         yield f"… and by {len(by_relay) - SHOWN_RELAYS:,} other relays"
     for host, error in failed.items():
         yield f"{safe_text(host, 100)} cannot be used: {safe_text(str(error), 300)}"
+
+
+def warmup_lines(days: Sequence[WarmupDay], now: datetime | None = None) -> Iterator[str]:
+    """Yield how far the warm-up of each relay is, and when it goes on."""
+    for day in days:
+        which = f" of {safe_text(day.relay, 100)}" if len(days) > 1 else ""
+        goes_on = "" if day.left else f", goes on at {format_time(day.resumes_at, now)}"
+        yield f"warm-up{which}: day {day.day:,}, {day.sent:,} of {day.limit:,} sent today{goes_on}"
 
 
 def next_steps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Counts
+    from asyncsmtp.bulk.rate_limit.warmup import WarmupDay
     from asyncsmtp.cli.output.run_stats import RunStats
     from asyncsmtp.errors import SMTPError
 
@@ -49,6 +50,7 @@ class RunSummary:
         replies: the most frequent refusals of this run, each with `reply` and `number`.
         next_due_at: when the first of the rows that are left may be tried.
         halted: rows that were rejected before a run was halted.
+        warmup: how far the warm-up of each relay is: `relay`, `day`, `limit`, `sent`, `resumes_at`.
     """
 
     campaign: str | None = None
@@ -66,6 +68,7 @@ class RunSummary:
     replies: list[dict[str, object]] | None = None
     next_due_at: str | None = None
     halted: int | None = None
+    warmup: list[dict[str, object]] | None = None
 
     def record(
         self,
@@ -75,6 +78,7 @@ class RunSummary:
         stats: RunStats,
         due: datetime | None,
         halted: int,
+        warmup: Sequence[WarmupDay] = (),
     ) -> None:
         """Take down the figures of a run and of its ledger."""
         self.run = {str(outcome): number for outcome, number in stats.counts.items()}
@@ -85,6 +89,14 @@ class RunSummary:
         self.replies = [{"reply": reply, "number": number} for reply, number in most]
         self.next_due_at = due.astimezone(UTC).isoformat(timespec="milliseconds") if due else None
         self.halted = halted
+        if warmup:
+            self.warmup = [
+                {
+                    **{name: getattr(day, name) for name in ("relay", "day", "limit", "sent")},
+                    "resumes_at": day.resumes_at.isoformat(timespec="milliseconds"),
+                }
+                for day in warmup
+            ]
 
 
 def _to_numbers(counts: Counts) -> dict[str, int]:
