@@ -1,4 +1,4 @@
-"""Write docs/states.md from the tables of the protocol's state machine: `python docs/draw_states.py`."""
+"""Write docs/explanation/states.md from the tables of the protocol's state machine: `python docs/draw_states.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from asyncsmtp.protocol.client import ALLOWED_COMMANDS, ENDS_GROUP, NEXT_STATE, NEXT_STATE_IF_REFUSED, ProtocolState
 from asyncsmtp.protocol.commands import Verb
 
-PAGE = Path(__file__).with_name("states.md")
+PAGE = Path(__file__).parent / "explanation" / "states.md"
 HEAD = """\
 # States of the protocol
 
@@ -35,7 +35,7 @@ MEANING = {
 
 
 def page() -> str:
-    """Return the text of docs/states.md."""
+    """Return the text of docs/explanation/states.md."""
     parts = [HEAD, "| state | meaning | commands allowed |", "|---|---|---|"]
     for state in ProtocolState:
         verbs = ", ".join(verb.value for verb in Verb if verb in ALLOWED_COMMANDS[state]) or "nothing"

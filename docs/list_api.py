@@ -1,4 +1,4 @@
-"""Write docs/api.md, the list of public names, from the stubs and the docstrings: `python docs/list_api.py`."""
+"""Write docs/reference/api.md, the public names, from the stubs and the docstrings: `python docs/list_api.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import ModuleType, UnionType
 
 import asyncsmtp
 
-PAGE = Path(__file__).with_name("api.md")
+PAGE = Path(__file__).parent / "reference" / "api.md"
 STUB = Path(asyncsmtp.__file__).with_name("__init__.pyi")
 HEAD = """\
 # Public names
@@ -36,12 +36,12 @@ PACKAGES = {
     "client": "types in signatures, and telemetry",
     "mail": "checks, and types in signatures",
     "protocol": "SMTP without I/O",
-    "testing": "tools for tests; see [testing.md](testing.md)",
+    "testing": "tools for tests; see [testing.md](../howto/testing.md)",
 }
 
 
 def page() -> str:
-    """Return the text of docs/api.md."""
+    """Return the text of docs/reference/api.md."""
     parts = [HEAD]
     names = sorted(_names())
     for layer, title in LAYERS.items():

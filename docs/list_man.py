@@ -1,16 +1,15 @@
-"""Write the manual page docs/asyncsmtp.1 from the commands and their options: `python docs/list_man.py`."""
+"""Write the manual page docs/reference/asyncsmtp.1 from the commands and their options: `python docs/list_man.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
 
-from asyncsmtp.cli.main import COMMANDS, asyncsmtp
+from asyncsmtp.cli.main import COMMANDS, asyncsmtp, load_command
 
-PAGE = Path(__file__).with_name("asyncsmtp.1")
+PAGE = Path(__file__).parent / "reference" / "asyncsmtp.1"
 _HEAD = """\
 .\\" Listed from the commands by docs/list_man.py; a test compares.
 .TH ASYNCSMTP 1 "" "asyncsmtp" "User Commands"
@@ -47,7 +46,7 @@ def page() -> str:
     for name, line in COMMANDS.items():
         parts += [".TP", f".B {_escape(name)}", _escape(line)]
     for name in COMMANDS:
-        command = import_module(f"asyncsmtp.cli.commands.{name}").command
+        command = load_command(name)
         parts += [f'.SH "ASYNCSMTP {name.upper()}"', *_command(command)]
     for heading, table in (("ENVIRONMENT", _ENVIRONMENT), ("FILES", _FILES)):
         parts.append(f".SH {heading}")

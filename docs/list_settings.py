@@ -1,4 +1,4 @@
-"""List the keys of a campaign in docs/settings.md from their declarations: `python docs/list_settings.py`."""
+"""List the keys of a campaign in docs/reference/settings.md from their declarations: `python docs/list_settings.py`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from asyncsmtp.bulk.setup.config_types import (
     RelayConfig,
     SmimeConfig,
     UnsubscribeConfig,
+    WarmupConfig,
     declared_keys,
 )
 
-PAGE = Path(__file__).with_name("settings.md")
+PAGE = Path(__file__).parent / "reference" / "settings.md"
 HEAD = """\
 # Settings of a campaign
 
@@ -27,7 +28,13 @@ campaign file, an option of `asyncsmtp bulk`, a variable of the environment, and
 goes before the variable, and that before the file. Paths in the file are relative to the file. A key that is unknown or
 misspelt is an error that names the nearest one.
 """
-TABLES = {"relays": RelayConfig, "dkim": DkimConfig, "smime": SmimeConfig, "unsubscribe": UnsubscribeConfig}
+TABLES = {
+    "relays": RelayConfig,
+    "dkim": DkimConfig,
+    "smime": SmimeConfig,
+    "unsubscribe": UnsubscribeConfig,
+    "warmup": WarmupConfig,
+}
 NOTES = {
     "relays": "`[[relays]]` may be there several times. `[relay]`, if it is there, takes its share as well.",
     "columns": "Each key is a name for the templates, its value the column of the recipients.",
@@ -36,7 +43,7 @@ NOTES = {
 
 
 def page() -> str:
-    """Return the whole of docs/settings.md."""
+    """Return the whole of docs/reference/settings.md."""
     parts = [HEAD]
     for section in SECTIONS:
         parts += [f"## [{section}]", ""]

@@ -47,7 +47,7 @@ DOCUMENTS = (
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "tests" / "rows.txt",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 
 
@@ -59,7 +59,7 @@ def _nowhere(words: str) -> dict[str, tuple[str, ...]]:
 
 MODULES: dict[str, tuple[str, ...]] = _nowhere(
     """
-    binding codec login opening wishes
+    binding codec opening wishes
     asking attaching canonical contenttype converting dkimkey filling files leaving names parsed_content
     parsed_envelope published rendering returnpath seen textpart transfer unsubscribe words
     addresses cancelling capacity ceiling counts dialogue ear fitting hosts lifetime line manners observing own parts
@@ -78,8 +78,9 @@ MODULES |= {
     "fields": (),
     "html": (),
     "ledger": ("bulk/ledger",),  # the folder
+    "login": ("cli/commands/setup/login.py",),  # the command; that of the protocol is auth
     "page": ("web",),  # of a browser; what is checked of a template's HTML are rules
-    "report": ("web",),  # a page; the report of a bounce is a dsn
+    "report": ("web", "cli"),  # a page, and its command; the report of a bounce is a dsn
     "sandbox": ("testing", "cli", "web"),  # the relay that keeps mails; a template has an environment
 }
 """Words for modules and folders -> where, below asyncsmtp/, they are right."""
@@ -181,7 +182,7 @@ PROSE_ALLOWED = re.compile(
 )
 """Phrases in which such a word is right."""
 OLD_NAMES = re.compile(r"(?m)(?<=^## From asyncsmtp 0\.1\n)(?s:.*)")
-"""The end of docs/migration.md, whose tables list the names of version 0.1."""
+"""The end of docs/howto/migration.md, whose tables list the names of version 0.1."""
 
 
 @dataclass(frozen=True, slots=True)

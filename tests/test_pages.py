@@ -25,11 +25,14 @@ from asyncsmtp.bulk.setup.config import read_campaign_file
 from asyncsmtp.cli.output.error_messages import ExitCode
 from asyncsmtp.client.connection import transport
 from asyncsmtp.client.events import otel, types
+from asyncsmtp.mail.templates.template import Template
 from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, OFFERS, Action, Fin, ScriptedRelay, Stage, StageContext
 from asyncsmtp.testing.plugin import RelayInThread
+from tests.pages import GUIDES, blocks, kinds
 
 pytest_plugins = ["pytester"]
-DOCS = Path(__file__).parent.parent / "docs"
+ALL = Path(__file__).parent.parent / "docs"
+DOCS = ALL / "howto"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTS = re.compile(r"# prints (.*)$", re.MULTILINE)
 NAME = re.compile(r"\w+=?")
@@ -194,25 +197,58 @@ def test_the_observing_page_names_every_event_and_instrument() -> None:
     assert [name for name in names if f"`{name}`" not in page] == []
 
 
-def test_every_block_is_of_a_kind_that_is_run() -> None:
-    """A block that is not run is wrong sooner or later."""
+@pytest.mark.parametrize("path", sorted(ALL.rglob("*.md")), ids=lambda path: path.stem)
+def test_every_block_is_of_a_kind_that_is_run(path: Path) -> None:
+    """A block that is not run is wrong sooner or later; a page that is not listed here is not tested."""
     ran = {
-        "migration.md": {"py", "python"},
-        "testing.md": {"python", "pytest"},
-        "operating.md": {"sh", "toml", "sql"},  # the last by tests/bulk/postgres
-        "observing.md": {"python"},
+        "migration": {"py", "python"},
+        "testing": {"python", "pytest"},
+        "operating": {"sh", "toml", "sql", "python"},  # the last by tests/bulk/postgres
+        "observing": {"python"},
+        "providers": {"toml", "text"},  # logins, which need a provider
+        "templates": {"jinja", "toml", "markdown"},
+        "how-it-works": {"text"},  # drawings
+        "commands": {"text"},  # the examples of --help, run by tests/cli/test_help.py
+        "index": {"{toctree}"},
+        "changelog": {"{include}"},
     }
-    assert {name: set(re.findall(r"^```(.+)$", (DOCS / name).read_text("utf-8"), re.MULTILINE)) for name in ran} == ran
+    found = kinds(path)
+    if path.relative_to(ALL).as_posix() not in GUIDES:  # those run whatever they have
+        assert found == ran.get(path.stem, set())
 
 
-def test_what_the_operating_page_writes_into_a_campaign_file_can_be_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["howto/operating.md", "howto/templates.md", "reference/providers.md"])
+def test_what_a_page_writes_into_a_campaign_file_can_be_there(name: str, tmp_path: Path) -> None:
     """Each block of TOML, read as a campaign file."""
-    blocks = re.findall(r"^```toml\n(.*?)^```", (DOCS / "operating.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
+    found = [block.text for block in blocks(ALL / name) if block.language == "toml"]
+    assert found
+    for text in found:
         file = tmp_path / "campaign.toml"
-        file.write_text(block, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         assert read_campaign_file(file)
+
+
+def test_the_program_of_the_operating_page_is_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with the files that it names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "campaigns").mkdir()
+    (tmp_path / "unsubscribe.secret").write_text("0123456789abcdef", encoding="utf-8")
+    [program] = [block.text for block in blocks(DOCS / "operating.md") if block.language == "python"]
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert inspect.iscoroutinefunction(type(names["app"]).__call__)
+
+
+def test_the_templates_of_the_templates_page_can_be_composed() -> None:
+    """Each block, with cells that the page shows."""
+    found = [block for block in blocks(ALL / "howto/templates.md") if block.language in ("jinja", "markdown")]
+    assert len(found) == 3
+    for block in found:
+        lines = block.text.splitlines() if block.language == "jinja" else [block.text]
+        for line in lines:
+            composer = Template(from_="n@example.org", subject="x", text=line).compile(("since", "price", "name"))
+            price = "1.234,50" if "input=" in line else "60.00"
+            composer.compose("ann@example.org", {"since": "3/13/2026", "price": price, "name": "Ann"})
 
 
 def test_the_tests_of_the_testing_page_pass(pytester: pytest.Pytester) -> None:
