@@ -56,7 +56,7 @@ __all__, _load, __dir__ = lazy_exports(
         "bulk.running.balancer": "RelayBalancer WeightedRelay",
         "bulk.recipients.recipient": "Problem Recipient",
         "bulk.ledger.sqlite.store": "SqliteLedger",
-        "bulk.suppression": "Suppressed SuppressionList",
+        "bulk.ledger.suppression_list": "Suppressed SuppressionList",
         "bulk.running.schedule": "Schedule Window",
     },
 )

@@ -8,6 +8,8 @@ from asyncsmtp.bulk.ledger.interfaces import InDoubt as InDoubt
 from asyncsmtp.bulk.ledger.interfaces import Ledger as Ledger
 from asyncsmtp.bulk.ledger.interfaces import RowState as RowState
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger as SqliteLedger
+from asyncsmtp.bulk.ledger.suppression_list import Suppressed as Suppressed
+from asyncsmtp.bulk.ledger.suppression_list import SuppressionList as SuppressionList
 from asyncsmtp.bulk.open_campaign import CheckResult as CheckResult
 from asyncsmtp.bulk.open_campaign import OpenCampaign as OpenCampaign
 from asyncsmtp.bulk.rate_limit.rate import Rate as Rate
@@ -31,8 +33,6 @@ from asyncsmtp.bulk.setup.config_types import DkimConfig as DkimConfig
 from asyncsmtp.bulk.setup.config_types import RelayConfig as RelayConfig
 from asyncsmtp.bulk.setup.config_types import SmimeConfig as SmimeConfig
 from asyncsmtp.bulk.setup.config_types import UnsubscribeConfig as UnsubscribeConfig
-from asyncsmtp.bulk.suppression import Suppressed as Suppressed
-from asyncsmtp.bulk.suppression import SuppressionList as SuppressionList
 from asyncsmtp.client.api import send as send
 from asyncsmtp.client.compose import build as build
 from asyncsmtp.client.config.login_config import ClientCertificate as ClientCertificate

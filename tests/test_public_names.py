@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -190,3 +191,101 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = "import sys, asyncsmtp; print(sorted({'asyncio', 'ssl', 'sqlite3', 'jinja2', 'email'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ON_BY_DEFAULT = frozenset(
+    {
+        *("bulk.campaign.Campaign.check(every)", "bulk.rate_limit.rate_policy.RatePolicy(adaptive)"),
+        *("bulk.rate_limit.shared_store.SharedLimiter(required)", "bulk.setup.config.CampaignConfig(adaptive)"),
+        *("bulk.setup.config_types.UnsubscribeConfig(one_click)", "mail.list_unsubscribe.Unsubscribe(one_click)"),
+        "bulk.ledger.erasure.ErasedRows(is_clean)",
+        *("bulk.ledger.sqlite.ledger_file.connect(write)", "bulk.ledger.sqlite.ledger_file.open_file(write)"),
+        *("cli.output.console.print_result(harmless)", "cli.output.run_stats.next_steps(may_wait)"),
+        *("client.config.login_config.CredentialsProvider.log_in(again)", "client.config.relay.Relay(verify)"),
+        *("client.config.provider_presets.Provider(is_address)", "client.config.relay.Proxy(remote_names)"),
+        *("client.session.content_sources.StreamContent(eight_bit)", "mail.conversion.images.ImagePaths.replace(add)"),
+        *("mail.address.organizational_domain(private_suffixes)", "protocol.auth.auth.Mechanism(is_default)"),
+        *("protocol.content.Content(needs_dot_stuffing)", "protocol.opening_handshake.OpeningOptions(verified)"),
+        *("protocol.transaction.Transaction(pipelined)", "testing.script.DefaultReply(send)"),
+        *("bulk.setup.config.CampaignConfig(trim)", "bulk.recipients.file.RecipientFile(trim)"),
+        *("testing.script.Fin(close_notify)", "testing.state.ReceivedLine(within_limit)"),
+    }
+)
+
+
+def functions_of(module: ModuleType) -> Iterator[tuple[str, Callable[..., object]]]:
+    """The functions and methods for others that a module defines; a class stands for its `__init__`."""
+    for name, thing in vars(module).items():
+        if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_"):
+            if inspect.isfunction(thing):
+                yield name, thing
+            elif inspect.isclass(thing):
+                for method, value in vars(thing).items():
+                    function = getattr(value, "__func__", value)
+                    if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                        yield name if method == "__init__" else f"{name}.{method}", function
+
+
+def test_a_switch_is_off_unless_it_is_turned_on() -> None:
+    """A parameter that is True or False is False by default: what is done beyond the usual is asked for."""
+    found = set()
+    for info in pkgutil.walk_packages(asyncsmtp.__path__, "asyncsmtp."):
+        if not info.name.endswith("__main__"):
+            module = importlib.import_module(info.name)
+            for name, function in functions_of(module):
+                given = inspect.signature(function).parameters.values()
+                place = f"{info.name.removeprefix('asyncsmtp.')}.{name}"
+                found |= {f"{place}({each.name})" for each in given if each.default is True}
+    assert found == ON_BY_DEFAULT
+
+
+DEFAULTS: dict[str, dict[str, float]] = {
+    "client.config.relay.Timeouts": {
+        "connect": 30,
+        "tls": 30,
+        "greeting": 300,
+        "ehlo": 300,
+        "starttls": 60,
+        "auth": 60,
+        "mail": 300,
+        "rcpt": 300,
+        "data": 120,
+        "block": 180,
+        "end": 600,
+        "rset": 20,
+        "quit": 1,
+        "close": 0.5,
+    },
+    "client.config.relay.Relay": {"window": 4},
+    "client.pool.pool.Pool": {"sessions": 10, "depth": 4, "idle": 60, "age": 300},
+    "client.retry.Retry": {"max_delay": 7200, "give_up_after": 4 * 86_400, "jitter": 0.2},
+    "bulk.running.runner.Run": {"concurrency": 100, "sessions": 10},
+    "bulk.running.balancer.WeightedRelay": {"weight": 1},
+    "bulk.setup.config_types.RelayConfig": {"weight": 1, "sessions": 10},
+    "bulk.setup.config.CampaignConfig": {"offset": 0, "sessions": 10, "concurrency": 100},
+    "bulk.recipients.file.RecipientFile.batches": {"size": 500},
+    "bulk.recipients.preflight.run_preflight": {"compose": 1, "show": 20},
+    "bulk.recipients.recipient.RowFilter": {"offset": 0},
+    "bulk.setup.source_files.ConfinedFolder": {"limit": 64 << 20},
+    "mail.headers.encode_words": {"limit": 75},
+    "mail.templates.amounts.format_money": {"places": 2},
+    "testing.relay.ScriptedRelay": {"max_size": 50 << 20, "port": 0, "round_trip": 0},
+    "testing.relay.Sandbox": {"max_size": 50 << 20, "port": 0, "round_trip": 0},
+    "testing.relay.ScriptedRelay.wait_for": {"messages": 1},
+    "testing.relay.ScriptedRelay.wait_for_stage": {"times": 1},
+    "testing.plugin.RelayInThread.wait_for": {"messages": 1, "seconds": 5},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_the_defaults_are_those_of_the_documentation(place: str) -> None:
+    """RFC 5321 §4.5.3.2 has the minimum of most timeouts; a changed default changes every program that has none."""
+    module, _, name = place.rpartition(".")
+    holder = ""
+    if module.rpartition(".")[2][:1].isupper():
+        module, _, holder = module.rpartition(".")
+    home = importlib.import_module(f"asyncsmtp.{module}")
+    function = getattr(getattr(home, holder), name) if holder else getattr(home, name)
+    given = inspect.signature(function).parameters.values()
+    numbers = {each.name: each.default for each in given if type(each.default) in (int, float)}
+    assert numbers == DEFAULTS[place]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ subject = "For {{{{ name }}}}"
 recipients = "people.csv"
 email = "email"
 text = "message.txt"
-{ledger}
+{ledger}{copies}
 [relay]
 url = "smtp://127.0.0.1:{port}?security=none"
 sessions = {sessions}
@@ -86,6 +86,8 @@ class Campaign:
     Args:
         home: the folder that has the package to run; None for the one that is installed.
         ledger: the URL of a database; None: a file of its own.
+        copies: whether each row has one in Cc and one in Bcc, so that there are three times as many recipients; of
+            those in Cc each tenth is rejected as well.
     """
 
     def __init__(
@@ -99,16 +101,27 @@ class Campaign:
         dialogue: str = "pipelined",
         home: Path | None = None,
         ledger: str | None = None,
+        copies: bool = False,
     ) -> None:
         self.folder, self.home = folder, home
         self.recipients = [f"{'nobody' if row % 10 == 0 else 'somebody'}{row}@example.com" for row in range(rows)]
         folder.mkdir()
-        lines = ["email,name", *(f"{address},Name {row}" for row, address in enumerate(self.recipients))]
-        (folder / "people.csv").write_text("\n".join(lines) + "\n")
-        (folder / "message.txt").write_text("Dear {{ name }},\nthis is\nfor {{ email }}\n")
+        lines = [f"{address},Name {row}" for row, address in enumerate(self.recipients)]
+        header, message = "email,name", "Dear {{ name }},\nthis is\nfor {{ email }}\n"
+        if copies:
+            header, message = f"{header},cc,bcc", f"{message}for {{{{ cc }}}}\nfor {{{{ bcc }}}}\n"
+            more = [
+                (f"{'nobody' if row % 10 == 5 else 'cc'}{row}@example.net", f"bcc{row}@example.org")
+                for row in range(rows)
+            ]
+            lines = [",".join((line, *pair)) for line, pair in zip(lines, more, strict=True)]
+            self.recipients = [each for to, pair in zip(self.recipients, more, strict=True) for each in (to, *pair)]
+        (folder / "people.csv").write_text("\n".join((header, *lines)) + "\n")
+        (folder / "message.txt").write_text(message)
         settings = {"port": port, "sessions": sessions, "concurrency": 4 * sessions}
         settings |= {"in_doubt": in_doubt, "dialogue": dialogue}
         settings |= {"ledger": f'ledger = "{ledger}"\n' if ledger else ""}
+        settings |= {"copies": 'cc = "{{ cc }}"\nbcc = "{{ bcc }}"\n' if copies else ""}
         (folder / "campaign.toml").write_text(CAMPAIGN.format(**settings))
 
     @property
@@ -116,15 +129,16 @@ class Campaign:
         """Return the stderr of the command, of all its runs."""
         return (self.folder / "stderr").read_text(encoding="utf-8")
 
-    def start(self, *under: str) -> subprocess.Popen[bytes]:
+    def start(self, *under: str, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Begin, or go on with, the campaign: the same command, as a group of processes of its own.
 
         Args:
             under: a command that runs it, such as strace and its options.
+            options: further ones, such as --add and its file.
         """
         with (self.folder / "stderr").open("ab") as stderr:
             return subprocess.Popen(
-                [*under, *self._command("bulk", "--yes")],
+                [*under, *self._command("bulk", "--yes", *options)],
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -98,7 +98,7 @@ def changes_of_source(file: str, source: bytes) -> Iterator[Change]:
         begins.append(begins[-1] + len(line))
 
     in_functions = frozenset(line for function in ast.walk(tree) for line in body_lines(function))
-    served = [in_functions]
+    served, users = [in_functions], lines_by_name(tree)
 
     def place(node: ast.AST) -> tuple[int, int]:
         first = begins[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
@@ -153,7 +153,7 @@ def changes_of_source(file: str, source: bytes) -> Iterator[Change]:
                 yield change(node, "break", "continue, break")
             case ast.Break():
                 yield change(node, "continue", "continue, break")
-        if own := body_lines(node):
+        if own := body_lines(node) or lines_that_use(node, users):
             served.append(own)
         yield from (found for child in children(node) for found in visit(child))
         if own:
@@ -167,6 +167,31 @@ def body_lines(node: ast.AST) -> frozenset[int]:
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return frozenset()
     return frozenset(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
+
+
+def lines_by_name(tree: ast.Module) -> dict[str, frozenset[int]]:
+    """Return the lines of the functions that use each name which the module assigns, also by way of other names."""
+    users: dict[str, frozenset[int]] = {}
+    statements = [(assigned_names(each), each) for each in tree.body]
+    for _ in range(3):  # a constant is made of others, which are made of others
+        for assigned, statement in statements:
+            own = [users.get(name, frozenset()) for name in assigned]
+            for part in [statement] if assigned else [each for each in ast.walk(statement) if body_lines(each)]:
+                lines = body_lines(part).union(*own)
+                for used in ast.walk(part):
+                    if isinstance(used, ast.Name):
+                        users[used.id] = users.get(used.id, frozenset()) | lines
+    return users
+
+
+def lines_that_use(node: ast.AST, users: dict[str, frozenset[int]]) -> frozenset[int]:
+    """Return the lines of the functions that use what a statement of the module assigns."""
+    return frozenset().union(*(users.get(name, frozenset()) for name in assigned_names(node) if name.isidentifier()))
+
+
+def assigned_names(node: ast.AST) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def is_none(node: ast.expr) -> bool:
@@ -201,8 +226,11 @@ def children(node: ast.AST) -> Iterator[ast.AST]:
                 yield child
 
 
-WHOLE_PACKAGE = ("tests/test_exports.py", "tests/test_public_names.py")
-"""Tests of every module, for what runs at an import only."""
+DECLARATIONS = (
+    *("tests/test_exports.py", "tests/test_public_names.py", "tests/bulk/setup/test_config.py"),
+    *("tests/cli/test_options.py", "tests/test_docs.py"),
+)
+"""Tests of what the modules declare, for what runs at an import only."""
 
 
 class TestMap:
@@ -228,16 +256,29 @@ class TestMap:
     def tests_of(self, change: Change) -> list[str]:
         """Return tests that run the lines, for at most SECONDS, those that run little else first.
 
-        If none runs the lines, these are the tests of the folder that mirrors the file's.
+        For what runs at an import these are the tests of declarations and those whose file has a word of the module's
+        name in its own, before the others; if no test runs the lines, those of the folder that mirrors the file's.
         """
         found = {name for name, lines in self._lines.get(change.file, ()) if lines & change.run_by}
-        folder = "/".join(("tests", *Path(change.file).parts[1:2]))
-        found = found or {name for name in self._seconds if name.startswith((folder, *WHOLE_PACKAGE))}
+        folder, words = "/".join(("tests", *Path(change.file).parts[1:2])), list[str]()
         kept, total = [], 0.0
-        for name in sorted(found, key=lambda name: (self._breadth[name] * (0.05 + self._seconds[name]), name)):
-            if (total := total + self._seconds[name]) > SECONDS:
-                break
-            kept.append(name)
+        if change.line not in change.run_by:
+            kept = sorted(name for name in self._seconds if name.startswith(DECLARATIONS))
+            total = sum(self._seconds[name] for name in kept)
+            words = Path(change.file).stem.split("_")
+        near = {
+            name for name in self._seconds
+            if name.startswith(folder) and any(word in name.partition("::")[0] for word in words)
+        }  # fmt: skip
+        found = found | near or {name for name in self._seconds if name.startswith(folder)}
+
+        def order(name: str) -> tuple[bool, float, str]:
+            return name not in near, self._breadth[name] * (0.05 + self._seconds[name]), name
+
+        for name in sorted(found.difference(kept), key=order):
+            if total + self._seconds[name] <= SECONDS:
+                total += self._seconds[name]
+                kept.append(name)
         return kept
 
 

@@ -108,8 +108,10 @@ from asyncsmtp import (
     send,
     unsubscribe_token,
 )
+from asyncsmtp.bulk import AddressSource, CopyRecipient, Forgotten, UnsubscribeApp, WarmupConfig, find_file_row, forget
 from asyncsmtp.client import (
     PROVIDERS,
+    OAuthServer,
     OpenedStreams,
     Opener,
     Provider,
@@ -125,6 +127,7 @@ from asyncsmtp.client import (
 from asyncsmtp.mail import (
     Address,
     Addresses,
+    AttachmentFinder,
     AttachmentPattern,
     AttachmentReader,
     DnsAnswer,
@@ -227,6 +230,8 @@ def explain_refusal(reply: str) -> str:
     """What Gmail means."""
     provider: Provider = find_provider("gmail")
     refusal: ProviderRefusal | None = provider.find_refusal(reply)
+    oauth: OAuthServer | None = provider.oauth
+    assert oauth is not None
     by_host: Provider | None = find_provider_by_host("smtp.gmail.com:587")
     assert by_host in PROVIDERS.values()
     return refusal.advice if refusal else ""
@@ -375,6 +380,7 @@ def credentials(fetch: TokenSource, url: str) -> list[Relay]:
 def public_types(
     addresses: Addresses,
     reader: AttachmentReader,
+    finder: AttachmentFinder,
     pattern: AttachmentPattern,
     loader: TemplateLoader,
     smime: SmimeSigner,
@@ -383,7 +389,7 @@ def public_types(
     streams: OpenedStreams,
 ) -> list[Finding]:
     """Every type in a public signature of mail and client can be imported from there."""
-    print(addresses, reader, pattern, loader, smime, path, opener, streams)
+    print(addresses, reader, finder, pattern, loader, smime, path, opener, streams)
     assert_type(Address.parse("Ann <ann@x.example>").mailbox, Mailbox)
     queries: DnsQueries[list[Finding]] = check_dns(SenderDomain("example.org", "example.org"))
     question: DnsQuestion = next(queries)
@@ -449,6 +455,11 @@ async def campaign(relay: Relay) -> list[Entry]:
     batches: AsyncIterator[Sequence[Recipient | Problem]] = people.batches()
     kept = SuppressionList("suppressed.db")
     assert_type(kept.add([Suppressed("ann@example.com", "unsubscribed")]), int)
+    source: AddressSource = lambda: ["ann@example.com"]  # noqa: E731
+    assert_type(UnsubscribeApp(kept, "news.ledger", source, secret=Secret("a secret of 16 octets")), UnsubscribeApp)
+    removed = await forget("ann@example.com", ledgers=["news.ledger"], suppression=[kept.path])
+    assert_type(removed, list[Forgotten])
+    assert_type(UnsubscribeApp.from_file("campaign.toml", done="Erledigt"), UnsubscribeApp)
     ledger = await SqliteLedger.open(
         "news.ledger", name="news", from_domain="example.org", in_doubt=InDoubt.HOLD, suppressions=[kept.path]
     )
@@ -465,6 +476,8 @@ async def campaign(relay: Relay) -> list[Entry]:
             run = Run(composer, same, through, retry=Retry(attempts=3), wait=True, rate_policy=pace, schedule=schedule)
             async for claim, settlement in outcomes(run):
                 assert_type((claim.recipient.row, settlement.state), tuple[int, RowState])
+                if isinstance(claim.recipient, CopyRecipient):
+                    assert_type((claim.recipient.kind, find_file_row(settlement.row)), tuple[str, int])
             assert_type(run.resumes_at, datetime | None)
         return [entry async for entry in same.entries([RowState.IN_DOUBT, RowState.REJECTED])]
     finally:
@@ -485,6 +498,8 @@ async def campaign_in_one_call(path: Path) -> CampaignResult:
         dkim=DkimConfig(domain="example.org", selector="s1", key=path),
         smime=SmimeConfig(certificate=path, key=path),
         unsubscribe=UnsubscribeConfig(url="https://example.org/{{ token }}"),
+        warmup=WarmupConfig(start=Rate.parse("200/day"), until=Rate.parse("20000/day")),
+        retention=90 * 86400.0,
     )
     checked: CheckResult = await campaign.check()
     findings: tuple[Finding, ...] = checked.findings
