@@ -13,6 +13,7 @@ import os
 import re
 import sqlite3
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -293,6 +294,7 @@ class _TokenIndex:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = secrets
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._connection.close)  # an application that is mounted is not closed by anybody
         self._connection.execute("CREATE TABLE token (token TEXT PRIMARY KEY, address TEXT NOT NULL) WITHOUT ROWID")
 
     def add(self, addresses: Sequence[str]) -> None:
