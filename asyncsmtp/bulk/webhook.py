@@ -14,8 +14,7 @@ from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from asyncsmtp.bulk.interfaces import Sleep, sleep_unless
-from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, OutcomeStore, Settlement, find_file_row
-from asyncsmtp.bulk.recipients.recipient import CopyRecipient
+from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, OutcomeStore, Settlement, settlement_record
 from asyncsmtp.errors import InvalidArgument, LedgerError, MissingDependency, check_type
 from asyncsmtp.protocol.envelope import to_a_labels
 from asyncsmtp.protocol.replies import safe_text
@@ -176,21 +175,8 @@ class Webhook:
 
 def describe_outcome(claim: Claim, settlement: Settlement) -> str:
     """Return the line for one outcome, with its line end."""
-    fields = {
-        "id": f"{claim.message_id}/{claim.attempt}",
-        "row": find_file_row(settlement.row),
-        "email": str(claim.recipient.mailbox),
-        "state": str(settlement.state),
-        "code": settlement.code,
-        "status": settlement.status,
-        "reply": settlement.reply,
-        "host": settlement.host,
-        "attempt": claim.attempt,
-        "message_id": claim.message_id,
-    }
-    if isinstance(claim.recipient, CopyRecipient):
-        fields |= {"kind": claim.recipient.kind, "message_id": claim.recipient.message_id}
-    return json.dumps(fields) + "\n"
+    identifier = {"id": f"{claim.message_id}/{claim.attempt}"}
+    return json.dumps(identifier | settlement_record(claim, settlement, attempt="attempt")) + "\n"
 
 
 def check_url(url: str) -> None:

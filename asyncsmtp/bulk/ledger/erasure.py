@@ -50,7 +50,7 @@ _OUTCOMES = 500  # that are read at once
 
 @dataclass(frozen=True, slots=True)
 class ErasedRows:
-    """What was erased in one ledger, or would be.
+    """Erased rows of one ledger, or those that would be erased.
 
     Attributes:
         rows: the rows of the person, by the state that each had.

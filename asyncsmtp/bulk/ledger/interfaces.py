@@ -15,7 +15,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
-from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
+from asyncsmtp.bulk.recipients.recipient import CopyRecipient, Problem, Recipient
 from asyncsmtp.protocol.delivery import Outcome
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "find_file_row",
     "list_numbers",
     "number_copy",
+    "settlement_record",
 ]
 
 # A ledger has a row of its own for everyone in Cc and Bcc, so that each has a state, attempts and a bounce of their
@@ -192,6 +193,29 @@ class Settlement(NamedTuple):
     reply: str = ""
     host: str = ""
     due_at: datetime | None = None
+
+
+def settlement_record(claim: Claim, settlement: Settlement, *, attempt: str = "attempts") -> dict[str, object]:
+    """Return one outcome of a run for NDJSON or a webhook.
+
+    Args:
+        attempt: name of the number of the attempt; a webhook has another one.
+    """
+    recipient = claim.recipient
+    record: dict[str, object] = {
+        "row": find_file_row(settlement.row),
+        "email": str(recipient.mailbox),
+        "state": str(settlement.state),
+        "code": settlement.code,
+        "status": settlement.status,
+        "reply": settlement.reply,
+        "host": settlement.host,
+        attempt: claim.attempt,
+        "message_id": claim.message_id,
+    }
+    if isinstance(recipient, CopyRecipient):
+        record |= {"message_id": recipient.message_id, "kind": recipient.kind}
+    return record
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class SharedLimiter:
 
     @property
     def warmup(self) -> WarmupDay | None:
-        """How far the warm-up of the relay is, by the last reservation; None: there is none, or nothing began yet."""
+        """Progress of the relay's warm-up at the last reservation; None: there is none, or nothing began yet."""
         day = self._reserved.warmup
         return None if day is None else replace(day, sent=day.sent + self._used)
 

@@ -53,7 +53,7 @@ class Warmup:
 
 @dataclass(frozen=True, slots=True)
 class WarmupDay:
-    """How far the warm-up of a relay is.
+    """Progress of the warm-up of a relay.
 
     Attributes:
         relay: its user and URL.

@@ -26,7 +26,7 @@ __all__ = ["Forgotten", "erase_expired", "forget"]
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was removed from one place, or would be.
+    """Data removed from one place, or that would be removed.
 
     Attributes:
         place: the ledger or the list.

@@ -101,7 +101,7 @@ async def _print(where: NamedLedger, *, failed: bool, as_json: bool, chosen: Seq
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """What a spreadsheet of the user reads as a table: the delimiter, and whether a byte order mark comes first."""
+    """Form of CSV that the user's spreadsheet reads as a table: the delimiter, and a byte order mark or none."""
 
     delimiter: str = ","
     is_marked: bool = False

@@ -8,16 +8,15 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.ledger.interfaces import find_file_row
 from asyncsmtp.bulk.recipients.csv_format import escape_formula, format_record
-from asyncsmtp.bulk.recipients.recipient import CopyRecipient, RecipientWithCopies
+from asyncsmtp.bulk.recipients.recipient import RecipientWithCopies
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.ledger.interfaces import Claim, Entry, Settlement
+    from asyncsmtp.bulk.ledger.interfaces import Entry, Settlement
     from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.protocol.delivery import Delivery
 
@@ -33,7 +32,6 @@ __all__ = [
     "format_reason",
     "list_copies",
     "outcome_columns",
-    "settlement_record",
 ]
 
 OUTCOME = ("state", "code", "status", "reply", "host", "attempts", "first_at", "last_at")
@@ -83,24 +81,6 @@ def _readdress(cell: str, entry: Entry) -> str:
     if text == entry.to.casefold():
         return entry.address
     return "" if entry.address.casefold() in text else cell
-
-
-def settlement_record(claim: Claim, settlement: Settlement) -> dict[str, object]:
-    """Return one outcome of a run, by the same names as far as they apply."""
-    record: dict[str, object] = {
-        "row": find_file_row(settlement.row),
-        "email": str(claim.recipient.mailbox),
-        "state": str(settlement.state),
-        "code": settlement.code,
-        "status": settlement.status,
-        "reply": settlement.reply,
-        "host": settlement.host,
-        "attempts": claim.attempt,
-        "message_id": claim.message_id,
-    }
-    if isinstance(claim.recipient, CopyRecipient):
-        record |= {"message_id": claim.recipient.message_id, "kind": claim.recipient.kind}
-    return record
 
 
 def format_reason(entry: Entry | Settlement) -> str:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.interfaces import RowState, settlement_record
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import ExitCode
-from asyncsmtp.cli.output.formats import format_json_line, format_reason, settlement_record
+from asyncsmtp.cli.output.formats import format_json_line, format_reason
 from asyncsmtp.cli.output.provider_advice import explain_reason
 from asyncsmtp.protocol.delivery import Outcome
 from asyncsmtp.protocol.replies import safe_text

@@ -116,7 +116,7 @@ def _decimal_mark(example: object) -> str:
 
 @dataclass(slots=True)
 class AmountReading:
-    """How the amounts of one column are read, by their decimal mark; "" if it is not known."""
+    """Reading of the amounts of one column, by their decimal mark; "" if it is not known."""
 
     point: str = ""
 

@@ -55,7 +55,7 @@ class FilterUse:
 
 @dataclass(slots=True)
 class _Evidence:
-    """What the cells of one column show, for orders of which one must hold.
+    """Evidence of the cells of one column, for orders of which one must hold.
 
     Attributes:
         left: the orders that fit every cell so far.

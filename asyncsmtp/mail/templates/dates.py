@@ -92,7 +92,7 @@ def format_date(
 
 @dataclass(frozen=True, slots=True)
 class CellDate:
-    """What a cell may be: the moment by the order of its parts, `dmy`, `mdy` or `ymd`; `""` for one that is certain.
+    """Possible moments of a cell, by the order of its parts, `dmy`, `mdy` or `ymd`; `""` for one that is certain.
 
     Attributes:
         group: cells with the same separator share one order.
@@ -228,7 +228,7 @@ def _make_moment(year: int, month: int, day: int, time: tuple[int, int, int]) ->
 
 @dataclass(slots=True)
 class DateReading:
-    """How the dates of one column are read.
+    """Reading of the dates of one column.
 
     Attributes:
         orders: the order of day, month and year by separator.

@@ -44,7 +44,7 @@ Examples:
 
 @dataclass(slots=True)
 class _Places:
-    """Where the data of a person may be.
+    """Places where the data of a person may be.
 
     Attributes:
         ledgers: each with its retention. lists: suppression lists.
