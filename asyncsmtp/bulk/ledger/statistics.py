@@ -6,7 +6,9 @@ while the campaign runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
@@ -108,21 +110,18 @@ def read_statistics(queries: Queries, batches: int, *, has_copies: bool = False)
 
 def _read_refusals(queries: Queries, blocks: Iterable[tuple[int, int]]) -> Script[list[Refusal]]:
     """Return all kinds of refusals in blocks of batches, the most frequent first."""
-    found: dict[tuple[int, int, str, str], list[Refusal]] = {}
-    numbers: dict[tuple[int, int, str, str], int] = {}
+    firsts: dict[tuple[int, int, str, str], Refusal] = {}
+    numbers = Counter[tuple[int, int, str, str]]()
     for first, end in blocks:
         rows = yield _statement(queries, _REFUSED, first=first, end=end)
         for state, code, status, reply, host, number, row in sorted(rows, key=lambda columns: columns[6]):
             kind = state, code, status, reply_words(reply)
-            if kind not in found:
-                if len(found) == MAX_KINDS:
+            if kind not in firsts:
+                if len(firsts) == MAX_KINDS:
                     continue
-                found[kind] = [Refusal(RowState(state), code, status, reply, host, 0, find_file_row(row))]
-            numbers[kind] = numbers.get(kind, 0) + number
-    refusals = [
-        Refusal(each.state, each.code, each.status, each.reply, each.host, numbers[kind], each.row)
-        for kind, (each,) in found.items()
-    ]
+                firsts[kind] = Refusal(RowState(state), code, status, reply, host, 0, find_file_row(row))
+            numbers[kind] += number
+    refusals = [replace(each, number=numbers[kind]) for kind, each in firsts.items()]
     return sorted(refusals, key=lambda each: (-each.number, each.row))
 
 
