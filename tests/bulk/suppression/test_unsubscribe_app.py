@@ -316,7 +316,8 @@ def served(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[b
         process = subprocess.Popen(words, cwd=folder, stderr=log, stdout=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while (text := (folder / "log").read_text()).count("startup complete") < workers:
+        lines = ("startup complete", "running on http")  # the last line has the port
+        while (text := (folder / "log").read_text()).count(lines[0]) < workers or lines[1] not in text:
             assert time.monotonic() < deadline, text
             assert process.poll() is None, text
             time.sleep(0.05)
