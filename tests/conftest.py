@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tests.interop.postgres import Postgres
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+TIME_TO_CLEAN_UP = 15.0  # seconds after a test's time is up
 NAMES = ("relay.example", "localhost", "127.0.0.1")
 
 
@@ -26,6 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loops a test runs on: asyncio's, unless it asks for both."""
     return LOOPS if item.get_closest_marker("both_loops") else {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item) -> Generator[None, object, object]:
+    """Repeat the alarm: the first may reach a clean-up that goes on to wait for a process that does not end."""
+    done = yield
+    if left := signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, left, TIME_TO_CLEAN_UP)
+    return done
 
 
 @pytest.fixture(autouse=True)

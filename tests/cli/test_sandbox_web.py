@@ -30,9 +30,12 @@ def running(folder: Path, *words: str) -> Iterator[str]:
         try:
             yield next(found[1] for each in run.stderr if (found := re.search(r"look at them: (http://\S+)", each)))
         finally:
-            run.send_signal(signal.SIGINT)
-            rest = run.stderr.read()
-            assert run.wait(30) in (0, 130), rest
+            try:
+                run.send_signal(signal.SIGINT)
+                _, rest = run.communicate(timeout=30)
+            finally:
+                run.kill()
+    assert run.returncode in (0, 130), rest
 
 
 def read(address: str) -> str:
@@ -54,6 +57,32 @@ def test_the_mails_of_a_rehearsal(campaign: Path) -> None:
         assert "News for Ann" in page
     with pytest.raises(URLError):
         read(address)
+
+
+CTRL_C_AT_THE_END = """
+import os, signal, sys
+from asyncsmtp.bulk.running.runner import Run
+from asyncsmtp.cli.main import main
+
+run_all = Run.run
+
+async def run(self):
+    await run_all(self)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Run.run = run
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_when_all_was_sent(campaign: Path) -> None:
+    """Nothing is left to stop but the page: it ends, and no second Ctrl-C is waited for."""
+    words = [sys.executable, "-c", CTRL_C_AT_THE_END, "bulk", "campaign.toml", "--sandbox", "--yes", "--open"]
+    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")}
+    ended = subprocess.run(words, cwd=campaign.parent, env=env, capture_output=True, text=True, timeout=40)
+    assert ended.returncode == 0, ended.stderr
+    assert "3 accepted" in ended.stderr
+    assert "until Ctrl-C" not in ended.stderr
 
 
 def test_the_mails_of_any_program(tmp_path: Path) -> None:

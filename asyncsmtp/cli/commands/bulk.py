@@ -90,6 +90,7 @@ class RunOptions:
         add: a file with further recipients for a campaign that has begun.
         confirmed: nobody has to be asked.
         summary: what --summary writes.
+        interrupted: set by a signal during the run, even if there was nothing left to stop.
     """
 
     config: CampaignConfig
@@ -103,6 +104,7 @@ class RunOptions:
     as_json: bool = False
     verbose: bool = False
     summary: RunSummary = field(default_factory=RunSummary)
+    interrupted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @click.command("bulk", cls=GroupedCommand, epilog=_EPILOG)
@@ -358,8 +360,12 @@ async def _send_rows(
             loop.call_later(DRAIN_TIMEOUT, run.abort)
             loop.call_later(SETTLE_TIME, lambda: console.print_info(f"  {_describe_progress(run)}"))
 
+        def interrupt() -> None:
+            options.interrupted.set()
+            drain()
+
         with (
-            handle_signals(drain, run.abort) as interruption,
+            handle_signals(interrupt, run.abort) as interruption,
             read_keys(Keyboard(run, stats, drain)),
             console.stamp_lines(),
         ):
@@ -493,13 +499,12 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
         if number is not None and ended is not ExitCode.INTERRUPTED:
             # stdout is a program's with --json
             print_mails(place, number, console.print_info if options.as_json else console.print_result)
-        if opens and ended is not ExitCode.INTERRUPTED:
+        if opens and not options.interrupted.is_set():
             from asyncsmtp.cli.controls import handle_signals
 
-            over = asyncio.Event()
-            with handle_signals(over.set, over.set, "ending"):
+            with handle_signals(options.interrupted.set, options.interrupted.set, "ending"):
                 console.print_info("  they are shown in the browser until Ctrl-C")
-                await over.wait()
+                await options.interrupted.wait()
     return ended
 
 
