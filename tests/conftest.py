@@ -6,6 +6,7 @@ import asyncio
 import signal
 import ssl
 from collections.abc import Callable, Generator, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,18 @@ def pytest_timeout_set_timer(item: pytest.Item) -> Generator[None, object, objec
     return done
 
 
+@pytest.fixture(scope="session")
+def state_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder at each step; pytest itself would read the names of all earlier ones to find a new one."""
+    folder = tmp_path_factory.mktemp("state")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_home(state_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which campaigns share their rates: each test's own."""
-    path = tmp_path_factory.mktemp("state")
+    path = next(state_homes)
+    path.mkdir()
     monkeypatch.setenv("XDG_STATE_HOME", str(path))
     return path
 

@@ -110,6 +110,7 @@ def test_the_services_agree_about_the_database() -> None:
     assert set(services["database"]["networks"]) == {"inside"}
 
 
+@pytest.mark.slow
 def test_the_command_of_the_mailer_runs_with_a_database(tmp_path: Path, postgres: Postgres) -> None:
     """As in the container, with its environment; a rehearsal, but with the ledger that is named."""
     run(COMMAND, "init", ".", "--rows", "30", cwd=tmp_path)

@@ -227,6 +227,7 @@ def test_imports_go_down_only(module: str) -> None:
     assert find_faults(path.read_text(encoding="utf-8"), name) == []
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other() -> None:
     """Modules in a circle, late imports and type-only ones included, can only be read and changed together."""
     assert cycles(import_graph(with_types=True)) == []

@@ -268,6 +268,7 @@ def test_the_testing_page_names_every_stage_step_and_name() -> None:
     assert [stage.name for stage in Stage if f"`{stage.name}`" not in page] == []
 
 
+@pytest.mark.slow
 async def test_each_command_of_the_operating_page_runs(tmp_path: Path) -> None:
     """In the order of the page, in one folder, and each ends well."""
     commands = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "operating.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)

@@ -70,6 +70,7 @@ async def test_each_program_runs_as_it_stands(program: str, relay: ScriptedRelay
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 async def test_each_command_runs_as_it_stands(relay: ScriptedRelay, tmp_path: Path) -> None:
     """In the order of the page, in one folder; the lines below a command are among those that it prints."""
     shown = [

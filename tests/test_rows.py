@@ -7,6 +7,7 @@ import pytest
 from tests import rows
 
 
+@pytest.mark.slow
 def test_every_row_has_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     """Or is listed with what is missing; the list is to become empty."""
     code = rows.main()

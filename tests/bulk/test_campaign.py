@@ -216,6 +216,7 @@ async def test_rows_that_were_read_in_part_are_not_the_campaign(tmp_path: Path) 
         assert (await again.run()).counts["accepted"] == len(relay.received) == 3
 
 
+@pytest.mark.slow
 async def test_the_saved_rows_are_the_owner_s_and_go_with_the_campaign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

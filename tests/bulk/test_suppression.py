@@ -413,6 +413,7 @@ TEXT = st.text("aBbZz\u00df\u0130\u0131\u00e9E\u0301\u03a3\u03c2\u1e9e\u01c4\u21
 
 
 @given(TEXT)
+@pytest.mark.slow
 def test_a_key_is_the_key_of_all_its_spellings(local: str) -> None:
     """FT-02: idempotent, whatever the letters; each normal form and each case has the same one."""
     key = parse_key(f"{local}@example.com")

@@ -96,6 +96,7 @@ async def test_what_may_pass_is_tried_again(
     assert ("the ledger has them" in caplog.text) == (told == 0)
 
 
+@pytest.mark.slow
 async def test_a_server_that_does_not_answer_costs_the_campaign_nothing(tmp_path: Path) -> None:
     """And its end a bounded time."""
 

@@ -401,6 +401,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_middle(command: Command, campaign: Path) -> None:
     """BL-08: 74 at once; what could not be recorded is told, in doubt at the next run, and never sent twice."""
     rows = "".join(f"p{row}@example.org,P{row}\n" for row in range(100))

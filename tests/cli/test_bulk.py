@@ -361,6 +361,7 @@ def test_without_a_terminal_nothing_leaves_unasked(command: Command, campaign: P
 
 
 @pytest.mark.parametrize(("answer", "code", "received"), [(b"y\n", 0, 3), (b"n\n", 2, 0), (b"\x03", 130, 0)])
+@pytest.mark.slow
 def test_on_a_terminal_a_person_is_asked_once(
     command: Command, campaign: Path, answer: bytes, code: int, received: int
 ) -> None:
@@ -390,6 +391,7 @@ def test_on_a_terminal_a_person_is_asked_once(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_an_interruption_drains_and_the_same_command_goes_on(
     command: Command, campaign: Path, number: signal.Signals, code: int
 ) -> None:
@@ -466,6 +468,7 @@ def test_a_reader_who_leaves_does_not_end_the_run(command: Command, campaign: Pa
     assert len(relay.received) == 3
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_campaign_sends_nothing(command: Command, campaign: Path) -> None:
     """BL-11: it ends with 75 at once, and the first goes on undisturbed."""
     script: Mapping[Stage, Rule] = {Stage.END_OF_DATA: {1: (Wait(1.0), DEFAULT_REPLY)}}
@@ -479,6 +482,7 @@ def test_a_second_process_on_the_same_campaign_sends_nothing(command: Command, c
     assert other.connections == 0
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_does_not_stop_the_mails(command: Command, campaign: Path) -> None:
     """Everyone is mailed and recorded; the exit code says that what was printed is not all."""
     with serving(ScriptedRelay()) as relay, open("/dev/full", "wb") as full:
@@ -510,6 +514,7 @@ def test_on_a_terminal_the_bar_leaves_the_results_to_their_file(campaign: Path) 
     assert b"3 accepted" in drawn
 
 
+@pytest.mark.slow
 def test_rows_under_way_in_a_killed_run_are_reported(command: Command, campaign: Path) -> None:
     """With in_doubt = resend it is sent once more, with hold it waits for a person; either way it is said."""
     for policy, code, said in (("hold", 1, "those in doubt: asyncsmtp resolve"), ("resend", 0, "to be sent once more")):
@@ -658,6 +663,7 @@ def test_recipients_can_be_added_to_a_campaign_that_was_begun(command: Command, 
     assert [row["state"] for row in results(command, campaign)] == [*["accepted"] * 4, "suppressed", "suppressed"]
 
 
+@pytest.mark.slow
 def test_recipients_come_from_standard_input(campaign: Path) -> None:
     """They are kept beside the ledger, for their owner alone, so that the same command goes on without them."""
     settings = campaign.read_text("utf-8").replace('"people.csv"', '"-"')

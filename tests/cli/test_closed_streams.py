@@ -46,6 +46,7 @@ def test_standard_input_closed(
 
 
 @pytest.mark.parametrize("streams", ["<&-", "<&- >&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full"])
+@pytest.mark.slow
 def test_a_campaign_is_sent_without_streams(campaign: Path, streams: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """FT-85: from cron or a service; the ledger has what nobody reads."""
     monkeypatch.chdir(campaign.parent)

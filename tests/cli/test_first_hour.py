@@ -95,6 +95,7 @@ INIT = [
 
 
 @pytest.mark.parametrize(("name", "save"), [("mitglieder.xlsx", save_workbook), ("mitglieder.csv", save_csv)])
+@pytest.mark.slow
 def test_800_members_in_four_commands(home: Path, gmail: ScriptedRelay, name: str, save: object) -> None:
     """After `pip install`: make a campaign, try the login, rehearse, send; no editor, and each with its questions."""
     assert callable(save)
@@ -151,6 +152,7 @@ def set_password(service, user, text): FILE.write_text(json.dumps({**read(), ser
 
 
 @pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.slow
 def test_the_keyring_keeps_the_password(home: Path, gmail: ScriptedRelay, keeps: bool) -> None:
     """It is offered once, with what Google wants, and tried; after that nothing asks for it."""
     package = home.parent / "package"

@@ -117,6 +117,7 @@ def test_what_the_server_refused_is_posted_by_the_same_command(command: Command,
     assert len(relay.received) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_told_by_the_next_one(command: Command, campaign: Path) -> None:
     """FT-67: SIGKILL after the rows were settled, while the server had not answered yet."""
     (campaign.parent / "people.csv").write_text(

@@ -575,6 +575,7 @@ async def test_a_cancellation_in_the_step_that_brings_the_reply_keeps_the_reply(
     assert not result.accepted
 
 
+@pytest.mark.slow
 async def test_after_a_doubt_a_pool_that_is_closed_says_so() -> None:
     """FT-10: an earlier cancellation of the task is not taken for one of now."""
     async with pooling({Stage.END_OF_DATA: {1: Hang()}, Stage.GREETING: {2: Hang()}}) as (server, pool):

@@ -169,6 +169,7 @@ async def test_what_a_stream_may_have_in_it_is_asked_of_the_relay_first() -> Non
         assert (await session.send(mail(StreamContent([HEAD], eight_bit=False)))).accepted
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_the_content() -> None:
     """RE-01: a hundred megabytes of a stream, and a few blocks of it in memory."""
     block, number = LINE * 800, 1_600

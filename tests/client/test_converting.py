@@ -225,6 +225,7 @@ async def longest_step(work: Awaitable[object]) -> float:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "parsed", "addresses"])
+@pytest.mark.slow
 async def test_the_event_loop_goes_on_meanwhile(kind: str) -> None:
     """FT-48: it stood still for 3 s (20 MB) and 2.5 s (1,000 addresses); the limit here is a loaded machine's."""
     body = b"x" * 70 + b"\r\n"

@@ -320,6 +320,7 @@ async def test_what_an_opener_returns_is_looked_at() -> None:
     assert sock.fileno() == -1
 
 
+@pytest.mark.slow
 async def test_an_opener_that_hangs_is_bounded() -> None:
     """By the relay's own limit for connecting."""
 

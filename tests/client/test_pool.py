@@ -335,6 +335,7 @@ async def test_tasks_that_have_ended_do_not_pile_up() -> None:
             assert len(ended_inside(tasks)) <= 4
 
 
+@pytest.mark.slow
 async def test_tasks_of_connections_that_failed_do_not_pile_up() -> None:
     """FT-87: a relay that is down for a night is tried thousands of times."""
     async with pooling({Stage.GREETING: "554 5.3.2 closed"}, pool={"sessions": 2}) as (server, pool):

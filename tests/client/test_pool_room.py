@@ -266,6 +266,7 @@ async def test_without_file_descriptors_the_pool_does_with_the_sessions_it_has()
     assert len({received.forward_paths for received in server.received}) == len(server.received) == 200
 
 
+@pytest.mark.slow
 async def test_a_relay_that_accepts_and_closes_is_not_asked_as_fast_as_the_machine_can() -> None:
     """RE-04: each sender has its error, and the tries are further and further apart; hardly any CPU goes into it."""
     began, spent = time.monotonic(), time.process_time()

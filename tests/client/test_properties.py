@@ -92,6 +92,7 @@ class Book:
 
 @EXAMPLES
 @given(st.lists(ENVELOPES, min_size=1, max_size=5), st.sampled_from([Dialogue.LOCKSTEP, Dialogue.PIPELINED]))
+@pytest.mark.slow
 def test_each_reply_belongs_to_the_command_it_answers(
     wanted: list[tuple[int, list[int], int, int]], dialogue: Dialogue
 ) -> None:
@@ -129,6 +130,7 @@ ACTS = st.lists(st.tuples(st.integers(0, 8), st.none() | st.integers(0, 40)), mi
 
 @EXAMPLES
 @given(FAULTS, ACTS, st.integers(1, 3), st.integers(1, 3))
+@pytest.mark.slow
 def test_a_pool_mixes_nothing_up_and_leaks_nothing(
     faults: dict[int, tuple[Stage, Action]], acts: list[tuple[int, int | None]], sessions: int, depth: int
 ) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.both_loops
 
 
 @pytest.mark.parametrize("turns", range(8))
+@pytest.mark.slow
 async def test_it_ends_whoever_comes_just_then(turns: int) -> None:
     """Accepted and not yet reported to the relay, or reported and without a transport: at each turn of the loop."""
     relay = ScriptedRelay()

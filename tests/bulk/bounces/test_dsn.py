@@ -228,6 +228,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.slow
 def test_no_message_holds_up_the_reader(name: str) -> None:
     """FT-56: ninety nested multiparts took the standard library's parser 64 s; memory is a few times the message."""
     tracemalloc.start()
@@ -270,6 +271,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"From - Sun\n", b""])
+@pytest.mark.slow
 def test_a_line_without_end_is_not_kept_in_memory(tmp_path: Path, beginning: bytes) -> None:
     """FT-56: an mbox file with a line of 256 MB; the message behind it is read."""
     mbox = tmp_path / "mbox"

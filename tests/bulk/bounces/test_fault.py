@@ -143,6 +143,7 @@ def test_the_more_exact_code_counts(status: str, words: str, code: str) -> None:
 
 
 @given(st.sampled_from(["5.1.1", "5.0.0", "5.2.1", "", "x"]), st.text(max_size=300))
+@pytest.mark.slow
 def test_no_words_break_it(status: str, words: str) -> None:
     """FT-03: they are anybody's."""
     bounce = Bounce("", True, effective_status(status, words), words, "", ())

@@ -236,6 +236,7 @@ HEAD = b"From: MAILER-DAEMON@example.net\n"
         b"Subject: " + b"=?utf-8?q?a?= " * 100_000 + b"\n\nfailed\n",
     ],
 )
+@pytest.mark.slow
 def test_whatever_is_written_takes_no_time(data: bytes) -> None:
     """Two megabytes of what anybody may send, with flufl.bounce."""
     began = time.process_time()

@@ -120,6 +120,7 @@ def test_by_address_there_is_only_who_is_gone() -> None:
         b"Received: " + b"for <" * 400_000,
     ],
 )
+@pytest.mark.slow
 def test_whatever_is_written_takes_no_time(data: bytes) -> None:
     """Anybody can write to the mailbox; two megabytes are read at most."""
     began = time.process_time()

@@ -54,6 +54,7 @@ def at_once(path: Path, rates: str, messages: int, processes: int = 2) -> Sequen
     return [json.loads(text) for text in said]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_take_a_day_s_quota_and_no_more(tmp_path: Path) -> None:
     """Each wants all of it, again and again; one that comes afterwards gets nothing."""
     for turn in range(4):

@@ -141,6 +141,7 @@ def test_a_clock_that_is_set_back_and_forth_frees_nothing(tmp_path: Path) -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 2.5 * DAY), st.integers(1, 30), st.booleans()), max_size=25))
+@pytest.mark.slow
 def test_no_day_has_more_than_its_share(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, int, bool]]
 ) -> None:
@@ -204,6 +205,7 @@ sys.stdin.read()
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_processes_that_are_killed_have_used_their_part(tmp_path: Path) -> None:
     """Two at once, killed in the middle, again and again: together they never begin more than the day has."""
     if datetime.now() + timedelta(minutes=2) > datetime.combine(datetime.now().date(), datetime.max.time()):

@@ -209,6 +209,7 @@ async def peak_memory(path: Path) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """RE-06, TF-08: four times the rows, the same peak."""
     row = "Rossi,maria@example.com,Via Roma 7,Milano,2024\r\n" * 100

@@ -50,6 +50,7 @@ async def test_the_first_row_of_a_mailbox_has_all_of_them(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
 async def test_rows_that_are_far_apart_are_found(tmp_path: Path, seed: int) -> None:
     """Every row is in one message, at any size of a batch, also of the second pass."""
     chance = random.Random(seed)

@@ -107,6 +107,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], int]:
         (zeros, "row 2 runs past 1048576 characters"),
     ],
 )
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(
     tmp_path: Path, small: Callable[[], int], make: Callable[[int], bytes], said: str
 ) -> None:
@@ -120,6 +121,7 @@ def test_memory_does_not_grow_with_the_file(
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.slow
 def test_rows_that_are_all_wrong_are_counted_not_kept(tmp_path: Path, small: Callable[[], int]) -> None:
     """TF-09: a hundred thousand ragged rows."""
     path = tmp_path / "people.csv"

@@ -285,6 +285,7 @@ async def test_a_cell_of_an_ods_far_away_is_named(tmp_path: Path) -> None:
         await read(ods(tmp_path / "people.ods", 6_000, 10_000))
 
 
+@pytest.mark.slow
 async def test_a_workbook_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FT-57: a limit of its process, since the library cannot be interrupted."""
     monkeypatch.setattr(spreadsheet, "MAX_CPU_TIME", 1)

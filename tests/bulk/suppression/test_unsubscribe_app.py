@@ -329,6 +329,7 @@ def served(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[b
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_what_was_answered_is_on_the_list_after_kill_9(tmp_path: Path) -> None:
     """A moment after the 200, six times: nothing of it was still to be written."""
     addresses = [f"reader{number}@example.net" for number in range(6)]
@@ -342,6 +343,7 @@ def test_what_was_answered_is_on_the_list_after_kill_9(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_several_processes_write_one_list(tmp_path: Path) -> None:
     """Two of a server, and a hundred clicks at once; a campaign may read the list meanwhile."""
     addresses = [f"reader{number:02}@example.net" for number in range(100)]

@@ -79,6 +79,7 @@ def test_it_gives_the_same_as_without_placeholders(source: str, a: str) -> None:
 @given(
     st.lists(st.sampled_from(["0", "1", "z", "y", "\x01", "c", "<b>", "**", "{{", "|", " ", "\n", "é"])).map("".join)
 )
+@pytest.mark.slow
 def test_a_value_is_shown_as_it_is(cell: str) -> None:
     """TF-05: nothing in it is taken for a placeholder, for Markdown or for HTML."""
     source = "{% if a %}{% endif %}{% set x %}{{ a }}{% endset %}<p>[{{ x }}][{{ a }}]</p>"

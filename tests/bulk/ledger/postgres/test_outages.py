@@ -35,6 +35,7 @@ def killable(home: Cluster) -> Iterator[Cluster]:
     home.server.start_again()
 
 
+@pytest.mark.slow
 async def test_outcomes_of_an_outage_are_written_when_the_server_is_back(killable: Cluster) -> None:
     """BL-18: by compare-and-set, once; and no further mark is done before."""
     async with killable.open() as ledger:

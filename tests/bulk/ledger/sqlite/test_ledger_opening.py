@@ -54,6 +54,7 @@ async def refused(home: Folder) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 async def test_one_of_five_processes_gets_it(tmp_path: Path) -> None:
     """BL-11: started at once; the others end within a second and name the process that has it."""
     path = tmp_path / "news.ledger"
@@ -232,6 +233,7 @@ async def test_a_truncated_ledger_is_refused(home: Folder) -> None:
         assert "damaged" in why
 
 
+@pytest.mark.slow
 async def test_flipped_bits_raise_only_ledger_errors(home: Folder) -> None:
     """BL-13: damage that a check can see is refused; other damage is only another text or number."""
     whole = await written(home, 20)
