@@ -11,7 +11,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "policy": "OFFERS MechanismFactory ServerScram",
-        "received": "AuthAttempt Maildir MessageNotAccepted Received StoredMail render",
+        "received": "AuthAttempt Maildir MailTransaction MessageNotAccepted Received StoredMail render",
         "relay": "Sandbox ScriptedRelay",
         "script": "DEFAULT_REPLY NO_REPLY Action CallRule DefaultReply DiscardInput Fin HalfClose Hang RefuseInput Rst "
         "Rule SendSlowly Stage StageContext Step StopReading Wait",

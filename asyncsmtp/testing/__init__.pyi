@@ -5,6 +5,7 @@ from asyncsmtp.testing.policy import MechanismFactory as MechanismFactory
 from asyncsmtp.testing.policy import ServerScram as ServerScram
 from asyncsmtp.testing.received import AuthAttempt as AuthAttempt
 from asyncsmtp.testing.received import Maildir as Maildir
+from asyncsmtp.testing.received import MailTransaction as MailTransaction
 from asyncsmtp.testing.received import MessageNotAccepted as MessageNotAccepted
 from asyncsmtp.testing.received import Received as Received
 from asyncsmtp.testing.received import StoredMail as StoredMail

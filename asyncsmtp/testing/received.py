@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -15,7 +18,7 @@ from pathlib import Path
 
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["AuthAttempt", "Maildir", "MessageNotAccepted", "Received", "StoredMail", "render"]
+__all__ = ["AuthAttempt", "MailTransaction", "Maildir", "MessageNotAccepted", "Received", "StoredMail", "render"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,40 @@ class MessageNotAccepted(Exception):
         self.reply = reply
 
 
+@dataclass(frozen=True, slots=True)
+class MailTransaction:
+    """The SMTP transaction in which a mail came.
+
+    Attributes:
+        connection: its number, from 1 for each relay.
+        tls: true if it came over TLS.
+        user: the user who had logged in, or None.
+        chunked: true if it came by BDAT.
+        parameters: of MAIL. rcpt_parameters: of each RCPT that was accepted.
+        dialogue: commands and replies as `C: …` and `S: …` lines, each command before its replies: the opening of the
+            connection, then the transaction. Content is `C: .`, and what proves who somebody is is `***`.
+    """
+
+    connection: int
+    tls: bool
+    user: str | None
+    chunked: bool
+    parameters: Mapping[str, str | None]
+    rcpt_parameters: tuple[Mapping[str, str | None], ...]
+    dialogue: tuple[str, ...]
+
+
 _SEQUENCE = count(1)
+TRANSACTIONS, OLD_TRANSACTIONS = "transactions.jsonl", "transactions.old.jsonl"
+MAX_TRANSACTIONS = 64 * 1024 * 1024  # bytes of each of these two files
 
 
 class Maildir:
     """A folder with `tmp`, `new` and `cur`, created if missing, readable by its owner only.
 
     Each mail is the content byte for byte, CRLF included, below the lines that final delivery adds: `Return-Path`
-    (RFC 5321 §4.4) and a `Delivered-To` for each forward-path. Files of other programs are left alone.
+    (RFC 5321 §4.4) and a `Delivered-To` for each forward-path. Files of other programs are left alone. The transactions
+    are in a file beside `new`, where mail programs look for folders only.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -114,6 +143,24 @@ class Maildir:
             raise
         return name
 
+    def add_transaction(self, name: str, transaction: MailTransaction) -> None:
+        """Keep the transaction of a mail that was added; of very many, the newest are kept.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        values = {name: getattr(transaction, name) for name in MailTransaction.__slots__}  # asdict() copies, slowly
+        record = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        file = os.open(self.path / TRANSACTIONS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # The line end comes first, so that a line that could not be written to its end spoils no other.
+            os.write(file, f"\n{name} {record}".encode("utf-8", "backslashreplace"))
+            size = os.lseek(file, 0, os.SEEK_CUR)
+        finally:
+            os.close(file)
+        if size > MAX_TRANSACTIONS:
+            os.replace(self.path / TRANSACTIONS, self.path / OLD_TRANSACTIONS)
+
     def mails(self) -> Iterator[StoredMail]:
         """Return each mail in `new` and `cur`, in the order of arrival; files are read on access."""
         found = [entry for folder in ("new", "cur") for entry in os.scandir(self.path / folder) if entry.is_file()]
@@ -122,6 +169,61 @@ class Maildir:
     def __len__(self) -> int:
         """Return the number of mails."""
         return sum(1 for folder in ("new", "cur") for _ in os.scandir(self.path / folder))
+
+
+def read_transaction(maildir: Path, name: str) -> MailTransaction | None:
+    """Return the transaction of a mail; None if it was not kept."""
+    for file in (TRANSACTIONS, OLD_TRANSACTIONS):
+        with _mapped(maildir / file) as content:
+            begin, end = _find_line(content, name)
+            record = content[begin:end]
+        if record:
+            try:
+                values = json.loads(record)
+                values["rcpt_parameters"], values["dialogue"] = (
+                    tuple(values["rcpt_parameters"]),
+                    tuple(values["dialogue"]),
+                )
+                return MailTransaction(**values)
+            except (ValueError, TypeError, KeyError):  # the disk was full, or another version wrote it
+                return None
+    return None
+
+
+def remove_transactions(maildir: Path, names: Iterable[str] | None = None) -> None:
+    """Remove the transactions of these mails; None: of all."""
+    for file in (TRANSACTIONS, OLD_TRANSACTIONS):
+        if names is None:
+            with suppress(OSError):
+                os.truncate(maildir / file, 0)
+            continue
+        with _mapped(maildir / file, write=True) as content:
+            for name in names:
+                begin, end = _find_line(content, name)
+                content[begin:end] = b" " * (end - begin)
+
+
+@contextmanager
+def _mapped(path: Path, *, write: bool = False) -> Iterator[mmap.mmap | bytearray]:
+    """Map a file into memory until the block ends; one that is empty or cannot be read is b""."""
+    try:
+        with path.open("r+b" if write else "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        yield bytearray()
+        return
+    with content:
+        yield content
+
+
+def _find_line(content: mmap.mmap | bytearray, name: str) -> tuple[int, int]:
+    """Return where the record of a mail begins and ends; twice the same if there is none."""
+    start = b"\n" + name.partition(":")[0].encode("utf-8", "surrogateescape") + b" "  # flags are behind a colon
+    found = content.rfind(start)
+    if found < 0:
+        return 0, 0
+    end = content.find(b"\n", found + 1)
+    return found + len(start), end if end >= 0 else len(content)
 
 
 def _delivery_lines(message: Received) -> bytes:
@@ -154,6 +256,11 @@ class StoredMail:
     def forward_paths(self) -> tuple[str, ...]:
         """The recipients that it was delivered to."""
         return tuple(self._delivery("Delivered-To"))
+
+    @property
+    def transaction(self) -> MailTransaction | None:
+        """The SMTP transaction in which it came; None if a `Sandbox` did not keep it."""
+        return read_transaction(self.path.parent.parent, self.path.name)
 
     @property
     def text(self) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from asyncsmtp.testing.connection import ServerConnection
 from asyncsmtp.testing.default_replies import violates_pipelining
 from asyncsmtp.testing.parser import CommandSyntaxError, parse_path
 from asyncsmtp.testing.policy import DEFAULT_MECHANISMS, MECHANISMS, OFFERS, MechanismFactory, Policy
-from asyncsmtp.testing.received import AuthAttempt, Maildir, MessageNotAccepted, Received, StoredMail
+from asyncsmtp.testing.received import AuthAttempt, Maildir, MailTransaction, MessageNotAccepted, Received, StoredMail
 from asyncsmtp.testing.script import Rule, Script, Stage, StageContext
 from asyncsmtp.testing.state import ReceivedLine, ServerState
 
@@ -382,6 +383,7 @@ class Sandbox(SmtpServer):
 
     It offers PIPELINING, CHUNKING, 8BITMIME, SMTPUTF8 and SIZE, and STARTTLS if it has a certificate. A mail is in
     `new` before its 250 is written; the file is not synchronized to the disk, since it is only there to be looked at.
+    Its transaction is kept beside it, see `StoredMail.transaction`.
 
     Args:
         maildir: the folder, created if missing; None stores nothing and counts.
@@ -416,6 +418,7 @@ class Sandbox(SmtpServer):
         self._maildir = None if maildir is None else Maildir(maildir)
         self._fail_every = fail_every
         self._offered = 0
+        self._recorders: dict[int, _TransactionRecorder] = {}
 
     def mails(self) -> Iterator[StoredMail]:
         """Return the mails in its Maildir, earlier ones included, in the order of arrival."""
@@ -430,7 +433,120 @@ class Sandbox(SmtpServer):
         except OSError as error:
             raise MessageNotAccepted(f"452 4.3.1 the sandbox cannot write: {error.strerror}") from error
         self.count += 1
+        if (recorder := self._recorders.get(message.connection)) is not None:
+            recorder.stored = name, message
         return f"ok: stored as {name}"
+
+    def command_received(self, state: ServerState, received: ReceivedLine) -> None:
+        if self._maildir is not None and received.stage not in _WITHOUT_REPLY:
+            recorder = self._recorders.get(state.number)
+            if recorder is None:
+                recorder = self._recorders[state.number] = _TransactionRecorder()
+            recorder.add_command(received, in_transaction=state.transaction is not None)
+
+    def reply_sent(self, state: ServerState, octets: bytes) -> None:
+        recorder = self._recorders.get(state.number)
+        for name, transaction in recorder.add_replies(octets) if recorder is not None else ():
+            assert self._maildir is not None
+            with suppress(OSError):  # the mail itself is stored
+                self._maildir.add_transaction(name, transaction)
+
+    def connection_closed(self, connection: ServerConnection) -> None:
+        super().connection_closed(connection)
+        self._recorders.pop(connection.state.number, None)
+
+
+_WITHOUT_REPLY: Final = frozenset({Stage.CONNECT, Stage.HANDSHAKE, Stage.BODY})
+_OPENING: Final = frozenset({Stage.GREETING, Stage.EHLO, Stage.HELO, Stage.STARTTLS, Stage.AUTH, Stage.RESPONSE})
+_MECHANISM: Final = re.compile(r"(?i)(AUTH +[A-Z0-9_-]{1,20})(?: .*)?", re.DOTALL)
+MAX_LINE = 1000  # characters
+MAX_OPENING = 100  # lines of the opening of a connection that are kept
+MAX_DIALOGUE = 400  # lines of a transaction; a longer one has its first and its last
+_Stored = tuple[str, Received]
+
+
+class _TransactionRecorder:
+    """The dialogue of one connection: its opening, and the transaction that has begun.
+
+    A client that pipelines sends commands before it has the replies to others. Each command gets one reply, in order,
+    so that they are put together again.
+
+    Attributes:
+        stored: the mail that the last command has completed, and its name.
+    """
+
+    def __init__(self) -> None:
+        self.stored: _Stored | None = None
+        self._opening: list[str] = []
+        self._lines: list[str] = []
+        self._omitted = 0
+        self._waiting: deque[tuple[bool, Stage, str, _Stored | None]] = deque()
+
+    def add_command(self, received: ReceivedLine, *, in_transaction: bool) -> None:
+        """Add a command, or the greeting, that is answered next."""
+        self._attach_stored()
+        begins = received.stage is Stage.MAIL and not in_transaction
+        self._waiting.append((begins, received.stage, _describe(received), None))
+
+    def add_replies(self, octets: bytes) -> Iterator[tuple[str, MailTransaction]]:
+        """Add replies, each complete; yield the transactions that they end."""
+        self._attach_stored()
+        lines: list[str] = []
+        for line in octets.removesuffix(b"\r\n").split(b"\r\n"):
+            lines.append(f"S: {_text(line)[:MAX_LINE]}")
+            if line[3:4] != b"-" and self._waiting:
+                begins, stage, command, stored = self._waiting.popleft()
+                if begins:
+                    self._lines, self._omitted = [], 0
+                kept = self._opening if stage in _OPENING else self._lines
+                kept += [*filter(None, [command]), *lines]
+                lines = []
+                self._shorten()
+                if stored is not None:
+                    yield stored[0], self._describe_transaction(stored[1])
+
+    def _attach_stored(self) -> None:
+        """Note with the last command that it has completed a mail."""
+        if self.stored is not None and self._waiting:
+            self._waiting[-1] = (*self._waiting[-1][:3], self.stored)
+        self.stored = None
+
+    def _shorten(self) -> None:
+        del self._opening[MAX_OPENING:]
+        if len(self._lines) > MAX_DIALOGUE:
+            half = MAX_DIALOGUE // 2
+            self._omitted += len(self._lines) - MAX_DIALOGUE
+            del self._lines[half : len(self._lines) - half]
+
+    def _describe_transaction(self, message: Received) -> MailTransaction:
+        lines, half = self._lines, MAX_DIALOGUE // 2
+        if self._omitted:
+            lines = [*lines[:half], f"… {self._omitted:,} lines are left out", *lines[half:]]
+        return MailTransaction(
+            message.connection,
+            message.tls,
+            message.user,
+            message.chunked,
+            message.parameters,
+            message.rcpt_parameters,
+            (*self._opening, *lines),
+        )
+
+
+def _describe(received: ReceivedLine) -> str:
+    """Return the line of a command, without what proves who somebody is; "" for the greeting, which has none."""
+    if received.stage is Stage.GREETING:
+        return ""
+    if received.stage is Stage.END_OF_DATA:
+        return "C: ."
+    if received.stage is Stage.RESPONSE:
+        return "C: ***"
+    line = _text(received.line)[:MAX_LINE]
+    if received.stage is Stage.AUTH:
+        mechanism = _MECHANISM.fullmatch(line)
+        masked = "AUTH" if mechanism is None else mechanism[1]
+        line = masked if masked == line else f"{masked} ***"
+    return f"C: {line}"
 
 
 def _refusals(refuse: Mapping[str, str]) -> dict[Stage, Rule]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import mailbox
 import os
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import SMTP
 from pathlib import Path
 
 import pytest
 
-from asyncsmtp.testing import Maildir, Received
+import asyncsmtp
+from asyncsmtp.testing import Maildir, Received, Sandbox
 
 CONTENT = b"Subject: News\r\nFrom: Ann <ann@example.org>\r\n\r\nHello\r\n.\r\n"
 MESSAGE = Received("ann@example.org", ("bob@example.net", "eve@example.net"), CONTENT)
@@ -77,3 +81,24 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
         os.umask(before)
     made = [folder.path, *folder.path.rglob("*")]
     assert {path.stat().st_mode & 0o077 for path in made} == {0}
+
+
+async def test_a_file_of_the_sandbox_is_a_mail_that_programs_open(tmp_path: Path) -> None:
+    """It ends with .eml and begins with header fields; it parses without a defect, as what was sent."""
+    message = EmailMessage(policy=SMTP)
+    message["From"], message["To"], message["Subject"] = "Ann <ann@example.org>", "bob@example.net", "Grüße " * 30
+    message.set_content("Hallo\n.\n..\n")
+    message.add_alternative("<p>Hallo</p>", subtype="html")
+    message.add_attachment(b"\x00\xff" * 500, maintype="application", subtype="pdf", filename="Größe.pdf")
+    async with Sandbox(tmp_path) as sandbox:
+        await asyncsmtp.send(message, relay=sandbox.url)
+        [mail] = sandbox.mails()
+    assert mail.path.suffix == ".eml"
+    octets = mail.path.read_bytes()
+    assert b"\n" not in octets.replace(b"\r\n", b"")
+    opened = BytesParser(policy=SMTP).parsebytes(octets)
+    assert [part.defects for part in opened.walk()] == [[]] * 5
+    assert opened.keys()[:2] == ["Return-Path", "Delivered-To"]
+    assert {"Date", "Message-ID", "MIME-Version"} <= {*opened.keys()}
+    assert opened["Subject"] == ("Grüße " * 30).strip()
+    assert [part.get_content() for part in opened.iter_attachments()] == [b"\x00\xff" * 500]
