@@ -59,6 +59,7 @@ BAD = {
     "unsigned": message(b""),
     "aligned": message(SIGNED.replace(b"d=example.org", b"d=relay.example")),
     "return-path": message(b"", return_path="bounces@relay.example"),
+    "filler-text": message(html=HTML + "<p>Write your\nmessage here.</p>"),
     "image-only": message(html='<p>News</p><img src="https://example.org/all.png" alt="everything">'),
     "alternatives": message(html=HTML.replace(' alt="Example"', "")),
     "disguised-file": message(attachments=(Attachment("terms.pdf", PNG),)),
@@ -86,6 +87,13 @@ def test_a_bad_message_trips_the_rule(rule: str) -> None:
     assert finding.weight in FindingLevel
     assert finding.advice
     assert str(finding).isprintable()
+
+
+@pytest.mark.parametrize("text", ["LOREM  ipsum dolor sit amet", f"{TEXT}\nWrite your message here.\n"])
+def test_a_template_that_nobody_has_filled_in(text: str) -> None:
+    """In the text part as well, however it is wrapped."""
+    (finding,) = check_message(message(text=text))
+    assert finding.rule == "filler-text"
 
 
 def test_no_message_is_bad_for_more_than_its_own_reason() -> None:

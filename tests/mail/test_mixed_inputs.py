@@ -23,7 +23,7 @@ import pytest
 
 from asyncsmtp.bulk.recipients.csv_format import Record
 from asyncsmtp.bulk.recipients.recipient import Recipient, RowRules, RowValidator
-from asyncsmtp.bulk.webhook import check_url
+from asyncsmtp.bulk.running.webhook import check_url
 from asyncsmtp.client.config.hostport import parse_host_port
 from asyncsmtp.client.config.relay import Proxy, Relay
 from asyncsmtp.errors import SMTPError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -49,8 +50,9 @@ class HtmlParser(HTMLParser):
         self.forms = 0
         self._text: list[str] = []
         self._hidden = ""  # the open element that is not shown
-        self.feed(source)
-        self.close()
+        with suppress(AssertionError):  # html.parser's for `<![x`, which is no HTML: what comes before it was read
+            self.feed(source)
+            self.close()
 
     @property
     def text(self) -> str:

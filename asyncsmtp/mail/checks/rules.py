@@ -18,7 +18,7 @@ from asyncsmtp.mail.checks.parsed_message import Findings, ParsedMessage, is_rel
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["RULES", "Finding", "FindingLevel", "check_message"]
+__all__ = ["RULES", "STARTER_TEXT", "Finding", "FindingLevel", "check_message"]
 
 _BRACKETED = re.compile(r"<([^<>]*)>")
 _COMMENT = re.compile(r"\([^()]*\)")
@@ -116,6 +116,18 @@ def _check_image_alternatives(parsed: ParsedMessage) -> Findings:
     missing = [source for source, alt in parsed.html.images if alt is None]
     if missing:
         yield f"the image {safe_text(missing[0], 80)} has no alt attribute", 'add alt="…", or alt="" for decoration'
+
+
+STARTER_TEXT = "Write your message here."  # of the templates that `asyncsmtp init` makes
+_FILLER_TEXTS = (STARTER_TEXT, "Lorem ipsum dolor")
+
+
+def _check_filler_text(parsed: ParsedMessage) -> Findings:
+    """Find text of a template that nobody has replaced."""
+    shown = " ".join(f"{parsed.text or ''} {parsed.html.text}".split()).casefold()
+    found = next((text for text in _FILLER_TEXTS if text.casefold() in shown), None)
+    if found is not None:
+        yield f"the message has the text “{found.rstrip('.')}” of a template", "write your own in the template's files"
 
 
 def _check_long_html(parsed: ParsedMessage) -> Findings:
@@ -242,6 +254,7 @@ RULES: Mapping[str, tuple[FindingLevel, Callable[[ParsedMessage], Findings]]] = 
     "unsigned": (FindingLevel.NOTE, _check_dkim),
     "aligned": (FindingLevel.OBJECTION, _check_dkim_alignment),
     "return-path": (FindingLevel.OBJECTION, _check_return_path),
+    "filler-text": (FindingLevel.OBJECTION, _check_filler_text),
     "image-only": (FindingLevel.OBJECTION, _check_image_only),
     "alternatives": (FindingLevel.NOTE, _check_image_alternatives),
     "large": (FindingLevel.OBJECTION, _check_size),
