@@ -25,7 +25,7 @@ from asyncsmtp.bulk.ledger.interfaces import (
     Settlement,
     Statistics,
 )
-from asyncsmtp.bulk.ledger.loading import EntryScript, Loader, SuppressionLookup, read_entries_by_row
+from asyncsmtp.bulk.ledger.loading import EntryScript, Fingerprint, Loader, SuppressionLookup, read_entries_by_row
 from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, RunStart, Script, no_statement
 from asyncsmtp.bulk.ledger.transitions import (
     GROUPED,
@@ -184,7 +184,7 @@ class BaseLedger(BaseReader):
         start: RunStart,
         *,
         counts: CountsTracker,
-        parts: Mapping[str, str],
+        parts: Fingerprint,
         from_domain: str,
         suppressions: Sequence[Path],
         run_in_thread: ThreadRunner,

@@ -13,12 +13,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from asyncsmtp.bulk.interfaces import RunTotals
 from asyncsmtp.bulk.ledger import STORED
 from asyncsmtp.bulk.ledger.interfaces import FIRST_COPY, RowState
 from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, Queries, Script, Statement
+from asyncsmtp.bulk.ledger.statistics import TOTALS
 from asyncsmtp.bulk.ledger.suppression_list import ERASED, erase_text, hash_key
 from asyncsmtp.bulk.ledger.transitions import EXPIRED, FORGOTTEN, RETENTION, UNCLEAN, batch_number, from_microseconds
 from asyncsmtp.bulk.recipients.recipient import address_key
@@ -141,6 +144,9 @@ def erase_all(queries: Queries, now_us: int) -> Script[Counter[tuple[RowState, R
                 yield from _erase_row(queries, row, state, cells)
                 moves[state, after_erasure(state)[0]] += 1
     yield from _erase_values(queries, None, "")
+    for name, text in (yield Statement(queries.render(TOTALS), {})):
+        with suppress(ValueError):  # of a later version, perhaps
+            yield from queries.write_value(name, replace(RunTotals.from_json(text), slowed={}).to_json())  # domains
     yield from queries.remove_outcomes([FORGOTTEN])  # nothing is loaded any more
     yield from queries.write_value(EXPIRED, str(now_us))
     yield from queries.write_value(UNCLEAN, "1")

@@ -15,6 +15,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.interfaces import RunTotals
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient, Problem, Recipient
 from asyncsmtp.protocol.delivery import Outcome
 
@@ -28,6 +29,7 @@ __all__ = [
     "Decision",
     "Entry",
     "InDoubt",
+    "LeasedLedger",
     "Ledger",
     "LedgerReader",
     "OutcomeStore",
@@ -38,6 +40,7 @@ __all__ = [
     "Settlement",
     "Statistics",
     "find_file_row",
+    "find_share",
     "list_numbers",
     "number_copy",
     "settlement_record",
@@ -330,6 +333,7 @@ class Statistics:
             attempt was accepted; in ascending order.
         refusals: the most frequent kinds. kinds: number of all of them.
         in_doubt: the first rows in doubt, without their cells.
+        totals: what the rows do not tell; runs of earlier versions are not in it.
     """
 
     counts: Counts
@@ -346,6 +350,7 @@ class Statistics:
     refusals: Sequence[Refusal]
     kinds: int
     in_doubt: Sequence[Entry]
+    totals: RunTotals = field(default_factory=RunTotals)
 
     @property
     def duration(self) -> timedelta:
@@ -356,13 +361,18 @@ class Statistics:
 
     def reply_time(self, share: float) -> int | None:
         """Return the milliseconds within which this share of the replies came (0.5: the median); None: no replies."""
-        wanted = share * sum(number for _, number in self.reply_times)
-        seen = 0
-        for milliseconds, number in self.reply_times:
-            seen += number
-            if seen >= wanted:
-                return milliseconds
-        return None
+        return find_share(self.reply_times, share)
+
+
+def find_share(times: Sequence[tuple[int, int]], share: float) -> int | None:
+    """Return the value within which this share of the numbers lies, of (value, number) in ascending order."""
+    wanted = share * sum(number for _, number in times)
+    seen = 0
+    for value, number in times:
+        seen += number
+        if seen >= wanted:
+            return value
+    return None
 
 
 class LedgerReader(Protocol):
@@ -432,6 +442,13 @@ class RowOutcomeReader(Protocol):
     """A ledger that tells the outcome of rows in the message of another one; see `BaseReader.entries_by_row`."""
 
     def entries_by_row(self, states: Iterable[RowState] | None = None) -> AsyncGenerator[Entry]: ...
+
+
+@runtime_checkable
+class LeasedLedger(Protocol):
+    """A ledger of which several workers send the rows; the methods are documented in `WorkerLedger`."""
+
+    async def guard(self, mark: asyncio.Future[None]) -> None: ...
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from asyncsmtp.bulk.ledger.copies import join_keys
 from asyncsmtp.bulk.ledger.interfaces import Entry, RowState, number_copy
@@ -51,13 +51,16 @@ from asyncsmtp.protocol.replies import safe_text
 
 __all__ = [
     "EntryScript",
+    "Fingerprint",
     "Loader",
     "MessageIdFactory",
     "RepeatedAddress",
     "SuppressionLookup",
+    "check_fingerprint",
     "list_changes",
     "list_paths",
     "read_entries_by_row",
+    "read_fingerprint",
     "report_repeats",
     "unload_changed",
     "upgrade_keys",
@@ -153,6 +156,25 @@ def list_paths(parameter: str, paths: Sequence[str | os.PathLike[str]]) -> list[
 
 MAX_NAMED_CHANGES = 3
 
+Fingerprint: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""What a fingerprint is made of: names that users know, each with a digest; or a function that returns it.
+
+A function is called, perhaps in a thread, when a campaign that has begun is opened, and at the end of a load: so the
+digest of a file that is loaded need not be known before it is read.
+"""
+
+
+def read_fingerprint(fingerprint: Fingerprint) -> dict[str, str]:
+    """Return a fingerprint; blocks if it is a function that does."""
+    return dict(fingerprint() if callable(fingerprint) else fingerprint)
+
+
+def check_fingerprint(fingerprint: object) -> None:
+    """Raise TypeError for what is no fingerprint, and is not None."""
+    if not callable(fingerprint):
+        check_type("fingerprint", fingerprint, Mapping, None)
+
+
 _to_json = json.JSONEncoder(check_circular=False).encode
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _BASE32 for second in _BASE32]
@@ -164,7 +186,7 @@ class MessageIdFactory:
     They are the same on every attempt, different for other content, and cannot be traced back to the address.
 
     Args:
-        config: what the fingerprint is made of, as the ledger stores it: other content is another message.
+        config: what the fingerprint is made of, as the ledger stores it, for rows that are added; else "".
         domain: of the Message-IDs.
         secret: the campaign's key; None: a new one.
     """
@@ -187,15 +209,15 @@ class Loader:
     whole file writes the campaign last, so that half a file is never sendable.
 
     Args:
-        parts: what the fingerprint is made of; the Message-IDs depend on it.
+        parts: what the fingerprint is made of.
         from_domain: the domain of the Message-IDs.
     """
 
-    def __init__(self, queries: Queries, name: str, parts: Mapping[str, str], from_domain: str) -> None:
+    def __init__(self, queries: Queries, name: str, parts: Fingerprint, from_domain: str) -> None:
         self._queries = queries
         self._name = name
-        self._config = json.dumps({"parts": dict(parts)}, sort_keys=True)
-        self._message_ids = MessageIdFactory(name, self._config, from_domain)
+        self._parts = parts
+        self._message_ids = MessageIdFactory(name, "", from_domain)  # with a new secret, so other content has others
         self._last_row = 0  # of those that were there before
         self._is_addition = False
         self._has_groups = False
@@ -265,7 +287,8 @@ class Loader:
         if self._has_groups:
             yield from self._queries.write_value(GROUPED, "yes")
         if not self._is_addition:
-            yield from self._queries.insert_campaign(self._name, self._message_ids.secret.hex(), self._config)
+            config = json.dumps({"parts": read_fingerprint(self._parts)}, sort_keys=True)
+            yield from self._queries.insert_campaign(self._name, self._message_ids.secret.hex(), config)
             yield from self._queries.write_value(KEY_FORM, CURRENT_FORM)
         yield from self._queries.commit()
 

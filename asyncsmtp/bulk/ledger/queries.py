@@ -267,7 +267,7 @@ class Queries(ABC):
     """
 
     WORDS: ClassVar[Mapping[str, str]]
-    """The words in braces in a template: `join`, `now`, `greatest`, `of_campaign`, `domain` and `wanted`."""
+    """The words in braces in templates: `join`, `now`, `greatest`, `of_campaign`, `domain`, `wanted`, `find_values`."""
     BEGIN: ClassVar[str]
     BEGIN_SNAPSHOT: ClassVar[str]  # to read several times what is there now
     AFTER_LOAD: ClassVar[Sequence[str]] = ()

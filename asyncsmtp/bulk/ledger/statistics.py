@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
+from asyncsmtp.bulk.interfaces import TOTALS_NAME, RunTotals
 from asyncsmtp.bulk.ledger.interfaces import (
     COPIES_PER_ROW,
     FIRST_COPY,
@@ -24,7 +26,7 @@ from asyncsmtp.bulk.ledger.interfaces import (
 from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
 from asyncsmtp.bulk.ledger.transitions import COPY_BATCH, from_microseconds, reply_words, to_entry
 
-__all__ = ["MAX_DOMAINS", "MAX_IN_DOUBT", "MAX_REFUSALS", "read_statistics"]
+__all__ = ["MAX_DOMAINS", "MAX_IN_DOUBT", "MAX_REFUSALS", "TOTALS", "read_statistics"]
 
 _K = TypeVar("_K", int, str)
 
@@ -64,6 +66,8 @@ FROM (SELECT * FROM delivery WHERE campaign_id = :campaign AND state = {RowState
   ORDER BY batch_no, seq LIMIT {MAX_IN_DOUBT}) AS d {{join}} recipient USING (campaign_id, batch_no, seq)
 ORDER BY d.batch_no, d.seq"""  # noqa: S608
 
+TOTALS = f"SELECT name, value FROM memory WHERE {{of_campaign}} substr(name, 1, {len(TOTALS_NAME)}) = '{TOTALS_NAME}'"  # noqa: S608
+
 
 def read_statistics(queries: Queries, batches: int, *, has_copies: bool = False) -> Script[Statistics]:
     """Return the figures of a campaign.
@@ -89,6 +93,11 @@ def read_statistics(queries: Queries, batches: int, *, has_copies: bool = False)
         blocks += [(COPY_BATCH + first * COPIES_PER_ROW, COPY_BATCH + end * COPIES_PER_ROW) for first, end in blocks]
     refusals = yield from _read_refusals(queries, blocks)
     in_doubt = [*map(to_entry, (yield _statement(queries, _IN_DOUBT)))]
+    totals = RunTotals()
+    has_values = yield _statement(queries, "{find_values}")
+    for _, text in (yield _statement(queries, TOTALS)) if has_values else ():
+        with suppress(ValueError):  # of a later version, perhaps
+            totals.add(RunTotals.from_json(text))
     yield _statement(queries, "ROLLBACK")
     return Statistics(
         counts=_counts(group.numbers for group in groups),
@@ -105,6 +114,7 @@ def read_statistics(queries: Queries, batches: int, *, has_copies: bool = False)
         refusals=refusals[:MAX_REFUSALS],
         kinds=len(refusals),
         in_doubt=in_doubt,
+        totals=totals,
     )
 
 

@@ -25,7 +25,7 @@ from asyncsmtp.bulk.ledger.interfaces import (
 )
 from asyncsmtp.bulk.ledger.suppression_list import Suppressed, SuppressionList
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient, RecipientWithCopies
-from asyncsmtp.bulk.webhook import describe_outcome
+from asyncsmtp.bulk.running.webhook import describe_outcome
 from asyncsmtp.protocol.envelope import Mailbox
 from tests.bulk.ledger.ledgers import (
     Row,

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from asyncsmtp.bulk.bounces.dsn import Bounce
+from asyncsmtp.bulk.interfaces import TOTALS_NAME, RelayTotals, RunTotals
 from asyncsmtp.bulk.ledger.erasure import ErasedRows
 from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, Decision, InDoubt, RowState, Settlement
-from asyncsmtp.bulk.webhook import describe_outcome
+from asyncsmtp.bulk.running.webhook import describe_outcome
 from asyncsmtp.errors import LedgerError, RecipientError
 from tests.bulk.ledger.ledgers import accepted, batches, claim_all, deferred, entries, in_doubt, recipient, rejected
 from tests.bulk.ledger.postgres.homes import Cluster
@@ -188,12 +189,16 @@ async def test_everybody_s_data_goes_when_the_retention_has_passed(
         await ledger.load(rows())
         await send(ledger, dict.fromkeys(range(1, 7), accepted) | {4: in_doubt, 2: rejected})
         before = await ledger.counts()
+        totals = RunTotals(1, 9.0, {"relay": RelayTotals(6, 600)}, slowed={"lee.example": (1, 2.0)})
+        await ledger.write_value(f"{TOTALS_NAME}1", totals.to_json())
     async with home.open() as ledger:
         assert await ledger.apply_retention(None if retention is None else days(retention)) == erased
         found, counts = await entries(ledger), await ledger.counts()
         assert [bool(entry.address or entry.fields) for entry in found] == [not erased] * 6
         assert counts.total == 6
         assert counts[RowState.ACCEPTED] == before[RowState.ACCEPTED] == 4
+        kept = (await ledger.statistics()).totals
+        assert (kept.size, kept.slowed) == (600, {} if erased else totals.slowed), "a domain may be one person's"
         if erased:
             assert counts[RowState.REJECTED] == 2, "the one in doubt is given up"
             assert not await ledger.apply_retention(days(90)), "once"

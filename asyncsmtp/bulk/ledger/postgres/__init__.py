@@ -13,7 +13,9 @@ from urllib.parse import unquote
 
 from asyncsmtp.errors import InvalidArgument
 
-__all__ = ["SCHEMES", "Database"]
+__all__ = ["COLUMNS", "SCHEMES", "Database"]
+
+COLUMNS = "columns"  # name of the stored value: what workers must know of the recipients' file
 
 SCHEMES = ("postgresql://", "postgres://")
 

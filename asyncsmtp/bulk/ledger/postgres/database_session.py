@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.errors import LedgerBusy, LedgerError, MissingDependency
@@ -34,13 +34,17 @@ __all__ = [
     "Connection",
     "DatabaseSession",
     "LeaseLost",
+    "abort_after",
     "acquire_lock",
     "connect",
     "describe_process",
+    "is_connection_lost",
     "ledger_error",
     "on_hold_message",
+    "one_line",
     "psycopg",
     "to_psycopg",
+    "try_lock",
 ]
 
 OUTAGE_TIMEOUT = 120.0  # seconds that the database may be away
@@ -76,6 +80,7 @@ _SESSION = (
     "SET client_encoding = 'UTF8'",
     "SET search_path = asyncsmtp",
     "SET default_transaction_isolation = 'read committed'",
+    "SET idle_in_transaction_session_timeout = 0",  # a load waits for a person's answer
     # the server's end, so that the lock of a machine that vanished is free again
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
@@ -83,6 +88,7 @@ _SESSION = (
 )
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('asyncsmtp ' || %s, 0))"
+_SHARED_LOCK = _LOCK.replace("advisory_lock", "advisory_lock_shared")
 _STEP = to_psycopg(f"""
 UPDATE lease SET commits = :number, at_us = {NOW} WHERE campaign_id = :campaign AND epoch = :run
 AND (SELECT held IS NULL FROM campaign WHERE id = :campaign)""")  # noqa: S608
@@ -92,7 +98,8 @@ _HOLD = "UPDATE campaign SET held = %(held)s WHERE id = %(campaign)s"
 
 _FORGOT = "the database has forgotten transactions that it had reported durable: is it a replica that was behind?"
 
-_UNAVAILABLE = ("08", "57P0")  # SQLSTATE: connections; the server is shut down, has crashed, or is starting
+# SQLSTATE: connections; the server is shut down, has crashed, or is starting; it ended a session that stood still
+_UNAVAILABLE = ("08", "57P0", "25P03")
 _READ_ONLY = "25006"  # it is a replica now: the primary is another server
 _CONFLICT = ("40001", "40P01")  # another transaction was in the way
 
@@ -148,22 +155,28 @@ async def _make_durable(connection: Connection, database: Database) -> None:
 async def acquire_lock(connection: Connection, database: Database, sleep: Callable[[float], Awaitable[object]]) -> None:
     """Acquire the campaign's lock, or raise LedgerBusy, which names the process that has it."""
     for _ in range(LOCK_ATTEMPTS):  # the server may not have noticed yet that a process has died
-        if await _try_lock(connection, database):
+        if await try_lock(connection, database):
             return
         await sleep(LOCK_DELAY)
     found = await connection.execute(
-        "SELECT owner FROM lease JOIN campaign ON id = campaign_id WHERE name = %s", (database.campaign,)
+        "SELECT owner, (SELECT count(*) FROM worker WHERE campaign_id = id AND gone = 0)"
+        " FROM lease JOIN campaign ON id = campaign_id WHERE name = %s",
+        (database.campaign,),
     )
     row = await found.fetchone()
     owner = safe_text(str(row[0]), 100) if row else "another process"
+    if row and row[1]:
+        owner = f"{owner} (a worker)" if row[1] == 1 else f"{row[1]} workers, the last one {owner},"
     raise LedgerBusy(
         f"{owner} has the campaign “{database.campaign}” open: wait until it ends, or stop it, then run the same"
         " command again"
     )
 
 
-async def _try_lock(connection: Connection, database: Database) -> bool:
-    row = await (await connection.execute(_LOCK, (database.campaign,))).fetchone()
+async def try_lock(connection: Connection, database: Database, *, shared: bool = False) -> bool:
+    """Acquire the campaign's lock, alone or together with other workers; return whether that was possible."""
+    statement = _SHARED_LOCK if shared else _LOCK
+    row = await (await connection.execute(statement, (database.campaign,))).fetchone()
     return bool(row and row[0])
 
 
@@ -173,7 +186,9 @@ def describe_process() -> str:
 
 
 class DatabaseSession:
-    """One run's session with its database; used by one task at a time.
+    """The session of the only run of a campaign with its database; used by one task at a time.
+
+    `WorkerSession` has the lock and the lease of one of several workers.
 
     Args:
         campaign: its id. run: number of this run.
@@ -192,6 +207,7 @@ class DatabaseSession:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
+        self._waits_for_ever = False  # for a database that is away
         self.database = database
         self._connection = connection
         self._campaign = campaign
@@ -231,7 +247,7 @@ class DatabaseSession:
         while True:
             done: list[_T] = []
             try:
-                with _abort_after(self._connection, timeout):
+                with abort_after(self._connection, timeout):
                     async with self._connection.transaction():
                         await self._check_lease(number)
                         done.append(await work(self._connection))
@@ -260,7 +276,7 @@ class DatabaseSession:
         """
         if self._connection.closed:
             self._connection = await connect(self.database, write=True)
-        with _abort_after(self._connection, ANSWER_TIMEOUT):
+        with abort_after(self._connection, ANSWER_TIMEOUT):
             return await work(self._connection)
 
     async def close(self) -> None:
@@ -287,9 +303,9 @@ class DatabaseSession:
 
         What is queued is kept meanwhile. The process that has the lock may be what is left of our own session.
         """
-        if not _is_connection_lost(error):
+        if not is_connection_lost(error):
             raise ledger_error(self.database, error) from error
-        _log.warning("%s is away: outcomes are kept meanwhile (%s)", self.database, _one_line(error))
+        _log.warning("%s is away: outcomes are kept meanwhile (%s)", self.database, one_line(error))
         began, attempts = self._monotonic(), 0
         while True:
             await self.close()
@@ -297,32 +313,39 @@ class DatabaseSession:
             attempts += 1
             try:
                 self._connection = await connect(self.database, write=True)
-                with _abort_after(self._connection, ANSWER_TIMEOUT):
-                    locked = await _try_lock(self._connection, self.database)
+                with abort_after(self._connection, ANSWER_TIMEOUT):
+                    locked = await self._lock()
                     durable = await self._is_durable(number)
                 if locked:
                     _log.warning("%s is back after %.1f s", self.database, self._monotonic() - began)
                     return durable
                 error = LedgerBusy(f"{self.database}: another session has the lock of this campaign")
             except psycopg.Error as again:
-                if not _is_connection_lost(again):
+                if not is_connection_lost(again):
                     raise ledger_error(self.database, again) from again
                 error = again
-            if self._monotonic() - began > OUTAGE_TIMEOUT:
+            if not self._waits_for_ever and self._monotonic() - began > OUTAGE_TIMEOUT:
                 raise ledger_error(self.database, error) from error
+
+    async def _lock(self) -> bool:
+        return await try_lock(self._connection, self.database)
 
     async def _is_durable(self, number: int) -> bool:
         epoch, owner, commits, _ = await self._read_lease()
         if epoch > self._run:
             raise LeaseLost(_taken_over_message(self.database, owner))
         if epoch < self._run or commits < self._commits:
-            await self._connection.execute(_HOLD, {**self.stamp, "held": _FORGOT})
-            raise LeaseLost(on_hold_message(self.database.campaign, _FORGOT))
+            await self._hold()
         return commits == number
+
+    async def _hold(self) -> NoReturn:
+        """Put the campaign on hold: the database has forgotten transactions. Raises LeaseLost."""
+        await self._connection.execute(_HOLD, {**self.stamp, "held": _FORGOT})
+        raise LeaseLost(on_hold_message(self.database.campaign, _FORGOT))
 
 
 @contextmanager
-def _abort_after(connection: Connection, seconds: float | None) -> Iterator[None]:
+def abort_after(connection: Connection, seconds: float | None) -> Iterator[None]:
     """Shut down the connection's socket after `seconds`: whoever waits for it gets the error of a lost connection.
 
     A timeout that cancels would not do: the driver asks the server to cancel first, and waits for it.
@@ -340,7 +363,7 @@ def _abort(connection: Connection) -> None:
         other.shutdown(socket.SHUT_RDWR)
 
 
-def _is_connection_lost(error: BaseException) -> bool:
+def is_connection_lost(error: BaseException) -> bool:
     """Return whether the connection is gone or unusable, so that the same may be tried on another one."""
     if not isinstance(error, psycopg.Error):
         return False
@@ -378,5 +401,6 @@ def _taken_over_message(database: Database, owner: str) -> str:
     )
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the words of an error, on one line."""
     return safe_text(" ".join(str(error).split()), 200) or type(error).__name__

@@ -8,16 +8,36 @@ number of transactions that it has committed.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self, TypeVar
+from functools import partial
+from typing import ClassVar, Self, TypeAlias, TypeVar, cast
 
 from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
-from asyncsmtp.bulk.ledger.interfaces import InDoubt, RowState
-from asyncsmtp.bulk.ledger.loading import RepeatedAddress, list_paths, report_repeats, unload_changed, upgrade_keys
+from asyncsmtp.bulk.ledger.interfaces import (
+    COPIES_PER_ROW,
+    Claim,
+    Decision,
+    InDoubt,
+    RowState,
+    Settlement,
+    find_file_row,
+)
+from asyncsmtp.bulk.ledger.loading import (
+    Fingerprint,
+    RepeatedAddress,
+    check_fingerprint,
+    list_paths,
+    read_fingerprint,
+    report_repeats,
+    unload_changed,
+    upgrade_keys,
+)
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import (
     NOW,
@@ -31,22 +51,24 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     psycopg,
     to_psycopg,
 )
-from asyncsmtp.bulk.ledger.postgres.writer import PostgresWriter, run_script
+from asyncsmtp.bulk.ledger.postgres.writer import Copy, InTransaction, PostgresWriter, run_script
 from asyncsmtp.bulk.ledger.queries import OF_FILE, CampaignRow, Queries, RecipientValues, RunStart, Script, Statement
 from asyncsmtp.bulk.ledger.transitions import (
     BATCH_SIZE,
+    COPY_BATCH,
     DELIVERY_COLUMNS,
     RECIPIENT_COLUMNS,
     CountsTracker,
+    batch_number,
     suppressed_reply,
 )
 from asyncsmtp.errors import LedgerEmpty, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["PostgresLedger", "PostgresQueries", "PostgresReader", "list_campaigns"]
+__all__ = ["Enqueue", "PostgresLedger", "PostgresQueries", "PostgresReader", "list_campaigns"]
 
-VERSION = 2  # has the keys of `address_key`, see `Queries.refuse_older`
-TABLES_VERSION = 1  # the version from which on the tables are the same
+VERSION = 3  # 2: the keys of `address_key`, see `Queries.refuse_older`; 3: the tables of workers
+FIRST_VERSION = 1  # the tables of every version from here on can be read
 
 _T = TypeVar("_T")
 
@@ -72,10 +94,44 @@ CREATE TABLE asyncsmtp.delivery {DELIVERY_COLUMNS} WITH (fillfactor = 50);
 CREATE INDEX due ON asyncsmtp.delivery (campaign_id, next_us) WHERE next_us IS NOT NULL;
 CREATE TABLE asyncsmtp.memory (            -- values stored for the next run
   campaign_id BIGINT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (campaign_id, name));
-"""  # noqa: S608
+""",  # noqa: S608
+    2: "SELECT",  # the tables are those of 1
+    3: f"""
+CREATE TABLE asyncsmtp.worker (
+  campaign_id BIGINT NOT NULL, run INTEGER NOT NULL,
+  owner TEXT NOT NULL,
+  commits BIGINT NOT NULL DEFAULT 0,       -- its transactions so far
+  lease_us BIGINT NOT NULL,                -- without a commit for so long it is fenced; each worker has its own
+  began_us BIGINT NOT NULL,
+  at_us BIGINT NOT NULL,                   -- of the last commit
+  gone SMALLINT NOT NULL DEFAULT 0,        -- 0 here 1 left 2 fenced
+  PRIMARY KEY (campaign_id, run)) WITH (fillfactor = 50);
+CREATE INDEX worker_here ON asyncsmtp.worker (campaign_id, run) WHERE gone = 0;
+CREATE TABLE asyncsmtp.batch (
+  campaign_id BIGINT NOT NULL, batch_no INTEGER NOT NULL,  -- of rows of the file, with all their copies
+  run INTEGER,                             -- of the worker that has it
+  due_us BIGINT NOT NULL DEFAULT 0,
+  done BOOLEAN NOT NULL DEFAULT false,     -- no row of it is left for this round
+  PRIMARY KEY (campaign_id, batch_no)) WITH (fillfactor = 50);
+CREATE INDEX batch_free ON asyncsmtp.batch (campaign_id, due_us, batch_no) WHERE run IS NULL AND NOT done;
+CREATE INDEX batch_taken ON asyncsmtp.batch (campaign_id, run) WHERE run IS NOT NULL;
+CREATE TABLE asyncsmtp.rate (              -- part -1: the next slot of an even rate; else a count, see `Quota`
+  relay TEXT NOT NULL, rate TEXT NOT NULL, part BIGINT NOT NULL, value BIGINT NOT NULL,
+  PRIMARY KEY (relay, rate, part)) WITH (fillfactor = 50);
+CREATE TABLE asyncsmtp.suppressed (        -- what the suppression lists had at the load, or at the last start
+  campaign_id BIGINT NOT NULL, key TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (campaign_id, key));
+INSERT INTO asyncsmtp.batch (campaign_id, batch_no)
+SELECT DISTINCT campaign_id, batch_no FROM asyncsmtp.delivery WHERE {OF_FILE};
+-- last, since a campaign that runs waits from here on
+ALTER TABLE asyncsmtp.campaign
+  ADD COLUMN round INTEGER NOT NULL DEFAULT 0,  -- rows deferred without a time by runs up to this one may be tried
+  ADD COLUMN state SMALLINT NOT NULL DEFAULT 0; -- 0 running 1 paused 2 cancelled
+""",  # noqa: S608
 }
 """Tables that each version added to the one before."""
 
+MAX_CONFLICTS = 5  # batches with a mailbox that is there already, after which rows are inserted at once
+_COPY_RECIPIENTS = "COPY recipient (campaign_id, batch_no, seq, address, dedupe, message_id, vars) FROM STDIN"
 _INSERT_RECIPIENTS = to_psycopg(f"""
 INSERT INTO recipient
 SELECT :campaign, (seq - 1) / {BATCH_SIZE}, seq, address, dedupe, message_id, vars FROM unnest(
@@ -92,14 +148,51 @@ next_us = NULL, epoch = :run, updated_us = greatest(coalesce(d.updated_us, 0), {
 FROM unnest(:seq::bigint[], :old::smallint[], :reply::text[]) AS j(seq, old, reply)
 WHERE d.campaign_id = :campaign AND d.batch_no = (j.seq - 1) / {BATCH_SIZE} AND d.seq = j.seq AND d.state = j.old
 RETURNING d.seq, j.old""")  # noqa: S608
-_TAKE_LEASE = to_psycopg(f"""
+TAKE_LEASE = to_psycopg(f"""
 INSERT INTO lease (campaign_id, epoch, owner, at_us) VALUES (:campaign, 1, :owner, {NOW})
 ON CONFLICT (campaign_id) DO UPDATE SET epoch = lease.epoch + 1, owner = excluded.owner, commits = 0,
 at_us = excluded.at_us RETURNING epoch""")  # noqa: S608
 
 
+# Batches that a decision, or a new round, gives unsent rows again.
+_HAS_ROWS = f"""EXISTS (SELECT 1 FROM delivery AS d WHERE d.campaign_id = b.campaign_id AND d.state IN ({{states}})
+AND (d.batch_no = b.batch_no OR d.batch_no >= {COPY_BATCH} + b.batch_no * {COPIES_PER_ROW}
+  AND d.batch_no < {COPY_BATCH} + (b.batch_no + 1) * {COPIES_PER_ROW}))"""  # noqa: S608
+_DECIDED = ", ".join(f"{state:d}" for state in (RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT))
+_UNSENT = f"{RowState.PENDING:d}, {RowState.DEFERRED:d}"
+_REOPEN_DECIDED = f"""
+UPDATE batch AS b SET done = false, due_us = 0 WHERE campaign_id = :campaign
+AND (:every OR batch_no = ANY(:batches::integer[])) AND {_HAS_ROWS.format(states=_DECIDED)}"""  # noqa: S608
+_REOPEN_BATCHES = f"""
+UPDATE batch AS b SET done = false, due_us = 0, run = NULL WHERE campaign_id = :campaign
+AND (done OR run IS NOT NULL OR due_us > 0) AND {_HAS_ROWS.format(states=_UNSENT)}"""  # noqa: S608
+_ADD_BATCHES = f"""
+INSERT INTO batch (campaign_id, batch_no) SELECT :campaign, number FROM generate_series(:first, (
+  SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign AND {OF_FILE})) AS number
+ON CONFLICT (campaign_id, batch_no) DO UPDATE SET done = false, due_us = 0"""  # noqa: S608
+REOPEN_DEFERRED = to_psycopg(f"""
+UPDATE batch AS b SET done = false, due_us = 0 WHERE campaign_id = :campaign AND done AND run IS NULL
+AND {_HAS_ROWS.format(states=_UNSENT)}""")  # noqa: S608
+_LOCK_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = :campaign FOR UPDATE"
+_TAKEN_ROWS = f"""
+SELECT d.seq FROM batch AS b JOIN delivery AS d ON d.campaign_id = b.campaign_id AND (d.batch_no = b.batch_no
+  OR d.batch_no >= {COPY_BATCH} + b.batch_no * {COPIES_PER_ROW}
+  AND d.batch_no < {COPY_BATCH} + (b.batch_no + 1) * {COPIES_PER_ROW})
+WHERE b.campaign_id = :campaign AND b.run IS NOT NULL AND d.state = {RowState.DEFERRED:d}"""  # noqa: S608
+
+
+Enqueue: TypeAlias = Callable[[Connection, int], Awaitable[object]]
+"""What is done in the transaction that loads a campaign, after all else, with its connection and number of batches."""
+
+
+async def _call(enqueue: Enqueue, batches: int, connection: Connection) -> None:
+    await enqueue(connection, batches)
+
+
 class PostgresQueries(Queries):
     """Queries in the SQL of PostgreSQL. There may be many campaigns in a database."""
+
+    enqueue: Enqueue | None = None  # called in the transaction of a load
 
     WORDS: ClassVar[Mapping[str, str]] = {
         "join": "JOIN",
@@ -110,7 +203,8 @@ class PostgresQueries(Queries):
             f"SELECT (value::bigint - 1) / {BATCH_SIZE} AS batch, value::bigint AS wanted"  # noqa: S608
             " FROM json_array_elements_text(:wanted_rows::json)"
         ),
-        "domain": "lower(substring(address from '[^@]*$'))",
+        "find_values": "SELECT 1",
+        "domain": "lower(reverse(split_part(reverse(address), '@', 1))) COLLATE \"C\"",  # patterns and locales are slow
     }
     BEGIN = "BEGIN"
     BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -133,6 +227,8 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
     )
     NAMED = "campaign_id = :campaign AND name = ANY(ARRAY(SELECT json_array_elements_text(:names::json)))"
 
+    _conflicts = 0
+
     @classmethod
     def render(cls, template: str) -> str:
         """Return a template as SQL of the driver."""
@@ -141,21 +237,73 @@ FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND confi
     def insert_recipients(self, rows: Sequence[RecipientValues]) -> Script[int]:
         if not rows:
             return 0
+        if self._conflicts < MAX_CONFLICTS:
+            yield Statement("SAVEPOINT before_copy", {})
+            if (yield Copy(_COPY_RECIPIENTS, rows)) is not None:
+                yield Statement("RELEASE SAVEPOINT before_copy", {})
+                return len(rows)
+            yield Statement("ROLLBACK TO SAVEPOINT before_copy", {})
+            self._conflicts += 1
         _, seq, address, dedupe, message_id, cells = map(list, zip(*rows, strict=True))
         values = {"seq": seq, "address": address, "dedupe": dedupe, "message_id": message_id, "vars": cells}
         inserted: int = yield Statement(_INSERT_RECIPIENTS, values)
         return inserted
 
     def refuse_older(self) -> Script[None]:
-        # For the whole database. A process of an older version goes on until it ends; only its next start is refused.
-        ((number,),) = yield Statement("SELECT number FROM version", {})
-        if number < VERSION:
-            yield Statement(f"UPDATE version SET number = {VERSION}", {})  # noqa: S608
+        yield from ()  # `prepare_tables` does: a process of an older version goes on; its next start is refused
 
     def insert_deliveries(self, states: Mapping[int, tuple[RowState, str]]) -> Script[None]:
         numbers = [int(state) for state, _ in states.values()]
         replies = [reply for _, reply in states.values()]
         yield Statement(_INSERT_DELIVERIES, {"seq": [*states], "state": numbers, "reply": replies})
+
+    def insert_pending(self, after: int) -> Script[None]:
+        yield from super().insert_pending(after)
+        yield self.statement(_ADD_BATCHES, first=batch_number(after + 1))
+
+    def commit(self) -> Script[None]:
+        if self.enqueue is not None:
+            ((batches,),) = yield self.statement(
+                "SELECT count(*) FROM batch WHERE campaign_id = :campaign AND NOT done"
+            )
+            yield self.statement("SET LOCAL search_path TO DEFAULT")  # until the commit
+            yield cast(Statement, InTransaction(partial(_call, self.enqueue, int(batches))))
+        yield from super().commit()
+
+    def delete_campaign(self) -> Script[None]:
+        yield from super().delete_campaign()
+        yield self.statement("DELETE FROM batch WHERE campaign_id = :campaign")
+
+    def free_batches(self) -> Script[None]:
+        """Fence all workers, where none can be at work, and free their batches, for this round and the next."""
+        yield self.statement("UPDATE worker SET gone = 2 WHERE campaign_id = :campaign AND gone = 0 AND run <> :run")
+        yield self.statement(_REOPEN_BATCHES)
+        yield self.statement("UPDATE batch SET run = NULL WHERE campaign_id = :campaign AND run IS NOT NULL")
+
+    def add_recovered(self, rows: Collection[int]) -> Script[None]:
+        """Remember rows of a worker that are in doubt now, until their outcomes are kept; see `keep_recovered`."""
+        if rows:
+            yield self.statement(_LOCK_CAMPAIGN)
+            known = yield from self._read_recovered()
+            yield from self.write_value("recovered", json.dumps(sorted({*known, *rows})))
+
+    def record_halt(self, rows: Collection[int]) -> Script[None]:
+        yield self.statement(_LOCK_CAMPAIGN)  # several workers may be halted at once
+        yield from super().record_halt(rows)
+
+    def keep_recovered(self, describe: Callable[[Claim, Settlement], str]) -> Script[None]:
+        yield self.statement(_LOCK_CAMPAIGN)  # another worker may add to them
+        yield from super().keep_recovered(describe)
+
+    def resolve(
+        self, decision: Decision, rows: Collection[int] | None, states: Collection[RowState], claimed: Collection[int]
+    ) -> Script[Counter[RowState]]:
+        # Batches first: whoever releases one waits for their locks, and then sees the rows that are changed here. Rows
+        # that a worker has claimed stay as they are: it would find them in another state at its mark.
+        batches = [] if rows is None else sorted({batch_number(find_file_row(row)) for row in rows})
+        yield self.statement(_REOPEN_DECIDED, every=rows is None, batches=batches)
+        taken = yield self.statement(_TAKEN_ROWS)
+        return (yield from super().resolve(decision, rows, states, {*claimed, *(row for (row,) in taken)}))
 
     def suppress_rows(self, rows: Mapping[int, tuple[RowState, str]]) -> Script[Mapping[int, RowState]]:
         old = [int(state) for state, _ in rows.values()]
@@ -189,7 +337,7 @@ class PostgresReader(BaseReader):
             connection = await connect(database, write=False)
             try:
                 await _check_tables(connection, database)
-                number, database = await _find_campaign(connection, database)
+                number, database = await find_campaign(connection, database)
                 campaign = await run_script(connection, PostgresQueries(0).read_campaign(), {"campaign": number})
                 if campaign is None:
                     raise LedgerEmpty(f"{database} holds no campaign yet: its recipients were not loaded to the end")
@@ -239,6 +387,12 @@ class PostgresLedger(BaseLedger):
     """
 
     read = PostgresReader.open
+    _state = 0  # of the campaign, as `CampaignState`
+    _queries: PostgresQueries
+
+    def enqueue_at_load(self, enqueue: Enqueue) -> None:
+        """Have something done in the transaction of the load; if it fails, nothing is loaded."""
+        self._queries.enqueue = enqueue
 
     @classmethod
     async def open(
@@ -247,7 +401,7 @@ class PostgresLedger(BaseLedger):
         *,
         name: str,
         from_domain: str,
-        fingerprint: Mapping[str, str] | None = None,
+        fingerprint: Fingerprint | None = None,
         in_doubt: InDoubt = InDoubt.HOLD,
         suppressions: Sequence[str | os.PathLike[str]] = (),
         clock: Callable[[], int | None] = _database_clock,
@@ -274,16 +428,17 @@ class PostgresLedger(BaseLedger):
         check_type("url", url, str)
         check_type("name", name, str)
         check_type("from_domain", from_domain, str)
-        check_type("fingerprint", fingerprint, Mapping, None)
+        check_fingerprint(fingerprint)
         lists = list_paths("suppressions", suppressions)
         database = Database(Database.parse(url).url, name)
-        parts = None if fingerprint is None else dict(fingerprint)
+        parts = fingerprint if fingerprint is None or callable(fingerprint) else dict(fingerprint)
         try:
             connection = await connect(database, write=True)
             try:
-                await _prepare_tables(connection, database)
+                if await read_version(connection, database) < FIRST_VERSION:
+                    await prepare_tables(connection, database)
                 await acquire_lock(connection, database, sleep)
-                number, start = await _recover(connection, database, parts, in_doubt, clock)
+                number, state, start = await _recover(connection, database, parts, in_doubt, clock)
             except BaseException:
                 await connection.close()
                 raise
@@ -302,8 +457,16 @@ class PostgresLedger(BaseLedger):
             suppressions=lists,
             run_in_thread=run_in_thread,
         )
+        ledger._state = state
         await ledger._open_suppressions()
         return ledger
+
+    async def claim(self, limit: int) -> list[Claim]:
+        if self._state:
+            done, again = ("paused", "resume") if self._state == 1 else ("cancelled", "start")
+            command = f"asyncsmtp campaign {again} {self.name} --ledger URL"
+            raise LedgerError(f"the campaign “{self.name}” was {done}: {command} lets it go on")
+        return await super().claim(limit)
 
     async def flush(self) -> None:
         """Wait until everything recorded so far is durable; count the rows again: others may have changed some."""
@@ -320,13 +483,13 @@ class PostgresLedger(BaseLedger):
 async def _recover(
     connection: Connection,
     database: Database,
-    parts: Mapping[str, str] | None,
+    parts: Fingerprint | None,
     policy: InDoubt,
     clock: Callable[[], int | None],
-) -> tuple[int, RunStart]:
-    """Check the campaign, take its lease, and recover; no row is changed before all checks have passed.
+) -> tuple[int, int, RunStart]:
+    """Check the campaign, upgrade the tables, take its lease, and recover; nothing is changed if a check fails.
 
-    Returns the id of the campaign, and the start of the run.
+    Returns the id of the campaign, its state, and the start of the run.
     """
     insert = "INSERT INTO campaign (name) VALUES (%s) ON CONFLICT (name) DO NOTHING"
     await connection.execute(insert, (database.campaign,))
@@ -337,12 +500,16 @@ async def _recover(
     stamp: dict[str, object] = {"campaign": number, "now": clock()}
     campaign = await run_script(connection, PostgresQueries(0).read_campaign(), stamp)
     changes = ""
+    now = None if campaign is None or parts is None else await asyncio.to_thread(read_fingerprint, parts)
     async with connection.transaction():
-        if campaign is not None and parts is not None:
-            unload = unload_changed(PostgresQueries(campaign.run), campaign, parts)
+        await prepare_tables(connection, database)
+        found = await connection.execute("SELECT state FROM campaign WHERE id = %s", (number,))
+        (state,) = await found.fetchone() or (0,)
+        if campaign is not None and now is not None:
+            unload = unload_changed(PostgresQueries(campaign.run), campaign, now)
             changes = await run_script(connection, unload, {**stamp, "run": campaign.run})
             campaign = None if changes else campaign
-        row = await (await connection.execute(_TAKE_LEASE, {**stamp, "owner": describe_process()})).fetchone()
+        row = await (await connection.execute(TAKE_LEASE, {**stamp, "owner": describe_process()})).fetchone()
         run = int(row[0]) if row else 0
         queries = PostgresQueries(run)
         stamp |= {"run": run}
@@ -350,12 +517,13 @@ async def _recover(
         if campaign is not None:
             repeats = await run_script(connection, upgrade_keys(queries), stamp)
         recovery = replace(await run_script(connection, queries.recover(policy), stamp), changes=changes)
+        await run_script(connection, queries.free_batches(), stamp)
         counts = await run_script(connection, queries.count_rows(), stamp)
     report_repeats(database, *repeats)
-    return number, RunStart(campaign, counts, run, recovery)
+    return number, state, RunStart(campaign, counts, run, recovery)
 
 
-async def _find_campaign(connection: Connection, database: Database) -> tuple[int, Database]:
+async def find_campaign(connection: Connection, database: Database) -> tuple[int, Database]:
     """Return the campaign's number, and its database with its name."""
     found = await connection.execute(
         "SELECT id, name FROM campaign WHERE name = %(name)s OR %(name)s = '' AND config IS NOT NULL ORDER BY name",
@@ -371,25 +539,25 @@ async def _find_campaign(connection: Connection, database: Database) -> tuple[in
     return int(rows[0][0]), Database(database.url, rows[0][1])
 
 
-async def _prepare_tables(connection: Connection, database: Database) -> None:
+async def prepare_tables(connection: Connection, database: Database) -> None:
     """Create or upgrade the tables. Raises LedgerError: they are of a newer asyncsmtp; nothing was changed."""
-    if await _read_version(connection, database) >= TABLES_VERSION:
+    if await read_version(connection, database) >= VERSION:
         return
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('asyncsmtp', 0))")
         await connection.execute("CREATE SCHEMA IF NOT EXISTS asyncsmtp")
-        for step in range(await _read_version(connection, database) + 1, TABLES_VERSION + 1):
+        for step in range(await read_version(connection, database) + 1, VERSION + 1):
             await connection.execute(_STEPS[step])
             await connection.execute("UPDATE asyncsmtp.version SET number = %s", (step,))
 
 
 async def _check_tables(connection: Connection, database: Database) -> None:
     """Check for tables to read. Raises LedgerEmpty: there are none. LedgerError: they are of a newer asyncsmtp."""
-    if await _read_version(connection, database) < TABLES_VERSION:
+    if await read_version(connection, database) < FIRST_VERSION:
         raise LedgerEmpty(f"there is no ledger in {database}: the campaign was not begun, or is in another database")
 
 
-async def _read_version(connection: Connection, database: Database) -> int:
+async def read_version(connection: Connection, database: Database) -> int:
     """Return the version of the tables; 0: there are none."""
     found = await (await connection.execute("SELECT to_regclass('asyncsmtp.version') IS NOT NULL")).fetchone()
     if found is None or not found[0]:

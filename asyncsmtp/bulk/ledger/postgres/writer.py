@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.postgres.database_session import (
@@ -18,16 +19,24 @@ from asyncsmtp.bulk.ledger.postgres.database_session import (
     psycopg,
     to_psycopg,
 )
-from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
+from asyncsmtp.bulk.ledger.queries import Many, Queries, Script, Statement
 from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, Transition, TransitionValues, split_into_groups
 from asyncsmtp.bulk.ledger.write_queue import Call, WriteQueue, reject, resolve, select_transitions
 from asyncsmtp.errors import LedgerError, SMTPError
 
-__all__ = ["PostgresWriter", "run_script"]
+__all__ = ["Copy", "InTransaction", "PostgresWriter", "run_script"]
+
+GATHER_STEP = 0.001  # seconds after which to look again whether a group is complete
 
 _T = TypeVar("_T")
 _Work: TypeAlias = Callable[[Connection], Awaitable[_T]]
 _Stamp: TypeAlias = Mapping[str, object]
+
+
+class InTransaction(NamedTuple):
+    """A step of a script that uses the connection itself, within the transaction that the script is in."""
+
+    function: Callable[[Connection], Awaitable[object]]
 
 
 class PostgresWriter:
@@ -45,15 +54,25 @@ class PostgresWriter:
     Args:
         session: owned by the writer from now on.
         on_durable: called with the transitions of each commit.
+        gather: seconds to wait at most, after the first transition of a group, for those of the other sessions; no
+            longer than two commits take.
     Attributes:
         queue: what is to be written.
     """
 
     def __init__(
-        self, session: DatabaseSession, queries: Queries, *, on_durable: Callable[[Sequence[Transition]], None]
+        self,
+        session: DatabaseSession,
+        queries: Queries,
+        *,
+        on_durable: Callable[[Sequence[Transition]], None],
+        gather: float = 0.0,
     ) -> None:
         self.queries = queries
         self._session = session
+        self._gather = gather
+        self._expected = 0.0  # transitions of a commit, as the last ones were
+        self._commit_time = 0.0
         self._wake = asyncio.Event()
         self.queue = WriteQueue(session.database, self._wake.set, on_durable)
         self._task = asyncio.create_task(self._run(), name="asyncsmtp-ledger")
@@ -96,8 +115,16 @@ class PostgresWriter:
             while not self.queue.closing or self.queue:
                 await self._wake.wait()
                 self._wake.clear()
+                # The sessions whose marks were in the last commit are free at the same moment, and their next marks
+                # come within a millisecond or so. Without the wait the first one of them gets a commit of its own.
+                steps = int(min(self._gather, 2 * self._commit_time) / GATHER_STEP)
+                for _ in range(steps):
+                    if len(self.queue) >= self._expected or self.queue.closing:
+                        break
+                    await asyncio.sleep(GATHER_STEP)
                 for item in self.queue.turn():
                     if isinstance(item, list):
+                        self._expected = max(0.9 * len(item), 0.8 * self._expected)
                         await self._commit(item)
                     else:
                         await self._execute(item)
@@ -111,7 +138,9 @@ class PostgresWriter:
 
     async def _commit(self, transitions: list[Transition]) -> None:
         work = partial(write_transitions, transitions=transitions, stamp=self._session.stamp)
+        began = time.perf_counter()
         await self._session.write(work, timeout=ANSWER_TIMEOUT)
+        self._commit_time = time.perf_counter() - began
         self.queue.report_durable(transitions)
 
     async def _execute(self, call: Call) -> None:
@@ -153,6 +182,15 @@ def _rollback() -> Script[None]:
     yield Statement("ROLLBACK", {})
 
 
+class Copy(Many):
+    """Rows for COPY, in which the campaign's number comes first; the result is None if a row is there already.
+
+    COPY has no ON CONFLICT. With its savepoint it takes the client a fifth of the time of an INSERT of arrays.
+    """
+
+    __slots__ = ()
+
+
 async def run_script(connection: Connection, script: Script[_T], stamp: _Stamp) -> _T:
     """Run a script to its end and return its result."""
     result: object = None
@@ -162,12 +200,39 @@ async def run_script(connection: Connection, script: Script[_T], stamp: _Stamp) 
         except StopIteration as end:
             value: _T = end.value
             return value
+        if isinstance(statement, Copy):
+            result = await _copy(connection, statement, stamp)
+            continue
+        if isinstance(statement, InTransaction):
+            result = await statement.function(connection)
+            continue
         if isinstance(statement, Statement):
             cursor = await connection.execute(statement.sql, {**stamp, **statement.values})
         else:
             cursor = connection.cursor()
             await cursor.executemany(statement.sql, statement.rows)
         result = cursor.rowcount if cursor.description is None else await cursor.fetchall()
+
+
+async def _copy(connection: Connection, statement: Copy, stamp: _Stamp) -> int | None:
+    first = _copy_value(stamp["campaign"])
+    lines = ["\t".join([first, *map(_copy_value, row)]) for row in statement.rows]
+    try:
+        async with connection.cursor().copy(statement.sql) as copy:
+            await copy.write("\n".join([*lines, ""]))
+    except psycopg.errors.UniqueViolation:
+        return None
+    return len(lines)
+
+
+def _copy_value(value: object) -> str:
+    """Return a value as the text format of COPY has it."""
+    if value is None:
+        return "\\N"
+    text = str(value)
+    if "\\" in text or "\n" in text or "\t" in text or "\r" in text:
+        return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return text
 
 
 # Transitions are written many at a time: one statement for a group, each row a compare-and-set.

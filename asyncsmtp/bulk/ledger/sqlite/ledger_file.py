@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import sqlite3
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
 from asyncsmtp.bulk.ledger.transitions import DELIVERY_COLUMNS, RECIPIENT_COLUMNS, from_microseconds
 from asyncsmtp.errors import LedgerBusy, LedgerError
 
@@ -32,7 +34,6 @@ __all__ = [
     "JOURNAL_PRAGMAS",
     "VERSION",
     "DiskReserve",
-    "FileIdentity",
     "LedgerLock",
     "Stamp",
     "check_log",
@@ -46,7 +47,10 @@ __all__ = [
     "is_full",
     "ledger_error",
     "open_file",
+    "read_end",
+    "read_modified",
     "refuse_network",
+    "remember_end",
     "require_locks",
     "sync_folder",
     "transaction",
@@ -58,6 +62,8 @@ VERSION = 3
 TABLES_VERSION = 2  # the version from which on the tables are the same
 CAMPAIGN = 1  # id of the campaign in its file
 IN_USE = "in use"  # name of a stored value, which is there from the load or the start of a run to the end of the run
+CLOSED = "closed"  # name of a stored value: how the last run left a large ledger, see `remember_end`
+MIN_TRUSTED_ROWS = 20_000  # a smaller ledger is checked and counted each time it is opened, in 25 ms
 BUSY_TIMEOUT = 5.0  # seconds that one statement waits for a program that locks the file
 _PRAGMAS = ("trusted_schema = OFF", "cell_size_check = ON")
 # On macOS fsync leaves data in the cache of the disk; fullfsync is F_FULLFSYNC there, and nothing elsewhere.
@@ -364,28 +370,6 @@ def _show_time(us: int) -> str:
     return f"{from_microseconds(us):%Y-%m-%d %H:%M:%S} UTC"
 
 
-class FileIdentity:
-    """Device and inode of a ledger and of its write-ahead log, to see whether one is removed or replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self._paths = (str(path), f"{path}-wal")
-        self._found = self._read()
-
-    def has_changed(self) -> bool:
-        """Return whether one of the files is not the same any more."""
-        return self._read() != self._found
-
-    def _read(self) -> list[tuple[int, int]] | None:
-        found = []
-        for path in self._paths:
-            try:
-                status = os.stat(path)
-            except OSError:
-                return None
-            found.append((status.st_dev, status.st_ino))
-        return found
-
-
 def connect(path: Path, *, write: bool = True) -> sqlite3.Connection:
     """Open an existing file. The caller begins transactions; one thread at a time may use the connection."""
     if sqlite3.sqlite_version_info < _OLDEST:
@@ -430,9 +414,56 @@ def write_anew(connection: sqlite3.Connection) -> bool:
     return not busy
 
 
-def open_file(path: Path, *, write: bool = True) -> sqlite3.Connection:
+# To check a million rows, and to count them, takes a second of the processor. So a run that ends well leaves the counts
+# in the ledger, with a time that it gives the file as the time of its last change: whatever is written to the file
+# later, by whichever program, changes that time. The next run checks and counts the rows if the time is another one,
+# if the last run was killed, or if there is a write-ahead log.
+
+
+def read_modified(path: Path) -> int:
+    """Return the time of the last change of a ledger in nanoseconds; 0 if there is none, or it is not to be trusted."""
+    try:
+        return 0 if has_log(path) else path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def remember_end(connection: sqlite3.Connection, run: int, counts: Counts) -> int:
+    """Remember how a run left a large ledger; return the time for `os.utime` when the file is closed, or 0."""
+    if counts.total < MIN_TRUSTED_ROWS:
+        return 0
+    modified = time.time_ns()
+    saved = {"run": run, "modified": modified, "counts": {str(int(state)): number for state, number in counts.items()}}
+    connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (CLOSED, json.dumps(saved)))
+    return modified
+
+
+def read_end(connection: sqlite3.Connection, modified: int) -> Counts | None:
+    """Return the counts that the last run left; None if it was killed, or the file was changed since.
+
+    Args:
+        modified: of the file, before it was opened; 0: it is not to be trusted.
+    """
+    if not modified:
+        return None
+    try:
+        found = dict(connection.execute("SELECT name, value FROM memory WHERE name IN (?, ?)", (CLOSED, IN_USE)))
+        runs = connection.execute("SELECT run FROM campaign").fetchall()
+        if IN_USE in found or CLOSED not in found:
+            return None
+        saved = json.loads(found[CLOSED])
+        if saved["modified"] != modified or runs != [(saved["run"],)]:
+            return None
+        return Counts({RowState(int(state)): int(number) for state, number in saved["counts"].items()})
+    except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError):  # the check says what is wrong
+        return None
+
+
+def open_file(path: Path, *, write: bool = True, modified: int = 0) -> sqlite3.Connection:
     """Open the ledger at `path`; with `write`, create it first if there is none.
 
+    Args:
+        modified: of the file, see `read_end`.
     Raises:
         LedgerError: it is not a ledger, is damaged, is of a newer asyncsmtp, or cannot be read; nothing was changed.
     """
@@ -441,7 +472,7 @@ def open_file(path: Path, *, write: bool = True) -> sqlite3.Connection:
             _create(path)
         connection = connect(path, write=write)
         try:
-            _check(path, connection, write=write)
+            _check(path, connection, write=write, modified=modified)
         except BaseException:
             connection.close()
             raise
@@ -498,7 +529,7 @@ def _sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _check(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
+def _check(path: Path, connection: sqlite3.Connection, *, write: bool, modified: int) -> None:
     """Check that it is a ledger of a known version; with `write` also that it is undamaged, and upgrade it."""
     if path.stat().st_size == 0:
         raise LedgerError(f"{path} is empty, so it is no ledger any more: restore it, or remove it to begin anew")
@@ -510,9 +541,10 @@ def _check(path: Path, connection: sqlite3.Connection, *, write: bool) -> None:
         raise LedgerError(f"{path} was made by a newer asyncsmtp (schema {version}, this one knows {VERSION}): upgrade")
     if not write:
         return
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise LedgerError(f"{path} is damaged ({verdict}): restore a copy; nothing was sent or changed")
+    if read_end(connection, modified) is None:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise LedgerError(f"{path} is damaged ({verdict}): restore a copy; nothing was sent or changed")
     _upgrade(connection, version)
     path.chmod(0o600)
 

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,15 @@ from typing import ClassVar, Self, TypeVar
 
 from asyncsmtp.bulk.ledger.base import BaseLedger, BaseReader
 from asyncsmtp.bulk.ledger.interfaces import Counts, InDoubt, Recovery, RowState
-from asyncsmtp.bulk.ledger.loading import list_paths, report_repeats, unload_changed, upgrade_keys
+from asyncsmtp.bulk.ledger.loading import (
+    Fingerprint,
+    check_fingerprint,
+    list_paths,
+    read_fingerprint,
+    report_repeats,
+    unload_changed,
+    upgrade_keys,
+)
 from asyncsmtp.bulk.ledger.queries import (
     OF_FILE,
     CampaignRow,
@@ -40,6 +48,8 @@ from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     is_empty_lock,
     ledger_error,
     open_file,
+    read_end,
+    read_modified,
     refuse_network,
     require_locks,
     transaction,
@@ -86,7 +96,12 @@ class SqliteQueries(Queries):
         "greatest": "max",
         "of_campaign": "",
         "wanted": f"SELECT (value - 1) / {BATCH_SIZE} AS batch, value AS wanted FROM json_each(:wanted_rows)",  # noqa: S608
-        "domain": "lower(replace(address, rtrim(address, replace(address, '@', '')), ''))",
+        "find_values": "SELECT 1 FROM sqlite_master WHERE name = 'memory'",  # a ledger of version 1 has no such table
+        # What is behind the last @; only a quoted local part may have another one, and all others take half the time.
+        "domain": (
+            "lower(CASE WHEN substr(address, 1, 1) <> '\"' THEN substr(address, instr(address, '@') + 1)"
+            " ELSE replace(address, rtrim(address, replace(address, '@', '')), '') END)"
+        ),
     }
     BEGIN = "BEGIN IMMEDIATE"
     BEGIN_SNAPSHOT = "BEGIN"
@@ -209,7 +224,7 @@ class SqliteLedger(BaseLedger):
         *,
         name: str,
         from_domain: str,
-        fingerprint: Mapping[str, str] | None = None,
+        fingerprint: Fingerprint | None = None,
         in_doubt: InDoubt = InDoubt.HOLD,
         suppressions: Sequence[str | os.PathLike[str]] = (),
         clock: Callable[[], int] = _wall_clock,
@@ -224,7 +239,8 @@ class SqliteLedger(BaseLedger):
         Args:
             name: the campaign's.
             from_domain: of the Message-IDs, used when the recipients are loaded.
-            fingerprint: digests of everything that must stay the same, by names that users know; None: not compared.
+            fingerprint: digests of everything that must stay the same, by names that users know, or a function that
+                returns them, which is called when they are needed, perhaps in a thread; None: not compared.
             suppressions: paths of suppression lists.
             clock: microseconds since 1970, UTC; called in the executor.
             executor: does all work with the file; it is not shut down. None: a daemon thread of the ledger's own.
@@ -238,9 +254,9 @@ class SqliteLedger(BaseLedger):
         check_type("path", path, str, os.PathLike)
         check_type("name", name, str)
         check_type("from_domain", from_domain, str)
-        check_type("fingerprint", fingerprint, Mapping, None)
+        check_fingerprint(fingerprint)
         lists = list_paths("suppressions", suppressions)
-        parts = None if fingerprint is None else dict(fingerprint)
+        parts = fingerprint if fingerprint is None or callable(fingerprint) else dict(fingerprint)
         thread = None
         if executor is None:
             executor = thread = DaemonThread("asyncsmtp-ledger")
@@ -297,6 +313,18 @@ class SqliteLedger(BaseLedger):
         await self._store.read(self._write_stamp)
         return counts
 
+    async def aclose(self) -> None:
+        reported = self._queue.failure
+        try:
+            if isinstance(self._store, SqliteWriter) and self.loaded and not self._queue.closing:
+                with suppress(LedgerError):
+                    await self.flush()
+                    self._store.final_counts = self._counts.counts
+        finally:
+            await super().aclose()
+        if reported is None and self._queue.failure is not None:
+            raise self._queue.failure
+
     def _write_stamp(self) -> Script[None]:
         campaign = yield from self._queries.read_campaign()
         if campaign is not None and isinstance(self._store, SqliteWriter):
@@ -316,7 +344,7 @@ class _OpenFile:
 
 
 def _open_to_write(
-    path: Path, name: str, parts: Mapping[str, str] | None, policy: InDoubt, clock: Callable[[], int]
+    path: Path, name: str, parts: Fingerprint | None, policy: InDoubt, clock: Callable[[], int]
 ) -> _OpenFile:
     """Check the place, lock, check the content and recover, in this order; blocks. Arguments as in `SqliteLedger.open`.
 
@@ -334,11 +362,15 @@ def _open_to_write(
         try:
             if not path.exists():
                 check_stamp(path, lock.stamp, None, 0)
-            found_log = has_log(path)
-            connection = open_file(path)
+            found_log, modified = has_log(path), read_modified(path)
+            connection = open_file(path, modified=modified)
             undo.callback(connection.close)
             campaign = _run_query(connection, SqliteQueries(0).read_campaign, 0, clock)
-            ((written,),) = connection.execute("SELECT coalesce(max(updated_us), 0) FROM delivery")
+            counts = read_end(connection, modified)  # None: the rows are to be counted
+            if counts is not None and lock.stamp is not None:
+                written: object = lock.stamp.written_us  # nothing was written since, and nothing is lost
+            else:
+                ((written,),) = connection.execute("SELECT coalesce(max(updated_us), 0) FROM delivery")
             if not isinstance(written, int):
                 raise LedgerError(f"{path}: a time in it is damaged: restore a copy of it")
             if lock.stamp is not None:
@@ -355,8 +387,9 @@ def _open_to_write(
                 )
             changes = ""
             if campaign is not None and parts is not None:
+                now = read_fingerprint(parts)
                 with transaction(connection):
-                    unload = partial(unload_changed, SqliteQueries(campaign.run), campaign, parts)
+                    unload = partial(unload_changed, SqliteQueries(campaign.run), campaign, now)
                     if changes := _run_query(connection, unload, campaign.run, clock):
                         lock.write_stamp(None)  # before the commit: a ledger without rows is then no lost one
                 campaign = None if changes else campaign
@@ -377,10 +410,16 @@ def _open_to_write(
                     connection.execute("UPDATE campaign SET run = ?", (run,))
                     connection.execute(REMEMBER, (IN_USE, str(run)))
                     repeats = _run_query(connection, partial(upgrade_keys, queries), run, clock)
-                    recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
+                    if counts is None or counts[RowState.SENDING] or repeats[0] or policy is InDoubt.RESEND:
+                        recovery = _run_query(connection, partial(queries.recover, policy), run, clock)
+                        counts = None
+                    else:
+                        recovery = Recovery(held=counts[RowState.IN_DOUBT])
                 report_repeats(path, *repeats)
                 connection.execute(_CHECKPOINT)
-                start = RunStart(campaign, _run_query(connection, queries.count_rows, run, clock), run, recovery)
+                if counts is None:
+                    counts = _run_query(connection, queries.count_rows, run, clock)
+                start = RunStart(campaign, counts, run, recovery)
         except sqlite3.Error as error:
             raise ledger_error(path, error) from error
         except OSError as error:

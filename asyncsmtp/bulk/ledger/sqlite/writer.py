@@ -15,17 +15,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
-from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
 from asyncsmtp.bulk.ledger.queries import Queries, Script, Statement
 from asyncsmtp.bulk.ledger.sqlite.ledger_file import (
     CAMPAIGN,
     IN_USE,
-    FileIdentity,
     LedgerLock,
     Stamp,
     is_busy,
     is_full,
     ledger_error,
+    remember_end,
     transaction,
     write_anew,
 )
@@ -106,6 +106,28 @@ def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *
         loop.call_soon_threadsafe(function, *args)
 
 
+class _FileIdentity:
+    """Device and inode of a ledger and of its write-ahead log, to see whether one is removed or replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = (str(path), f"{path}-wal")
+        self._found = self._read()
+
+    def has_changed(self) -> bool:
+        """Return whether one of the files is not the same any more."""
+        return self._read() != self._found
+
+    def _read(self) -> list[tuple[int, int]] | None:
+        found = []
+        for path in self._paths:
+            try:
+                status = os.stat(path)
+            except OSError:
+                return None
+            found.append((status.st_dev, status.st_ino))
+        return found
+
+
 class _RemovedError(Exception):
     """The file that is written has lost its name; what is written now would be found by nobody."""
 
@@ -137,6 +159,7 @@ class SqliteWriter:
         on_closed: called in the executor when the connection is closed.
     Attributes:
         queue: what is to be written.
+        final_counts: of the rows, for the next run, if nothing is written after they were set; else None.
     """
 
     def __init__(
@@ -156,6 +179,7 @@ class SqliteWriter:
     ) -> None:
         self.queries = queries
         self.queue = WriteQueue(path, self._wake, on_durable)
+        self.final_counts: Counts | None = None
         self._path = path
         self._connection = connection
         self._executor = executor
@@ -163,7 +187,7 @@ class SqliteWriter:
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = lock
-        self._identity = FileIdentity(path)
+        self._identity = _FileIdentity(path)
         self._free_disk_space = free_disk_space
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -238,6 +262,8 @@ class SqliteWriter:
     def _process_queue(self) -> None:
         self._began_at = self._monotonic()
         self._is_crowded = len(self.queue) >= GATHER_MIN
+        if self.queue:
+            self.final_counts = None
         for item in self.queue.turn():
             if isinstance(item, list):
                 self._commit(item)
@@ -294,7 +320,7 @@ class SqliteWriter:
 
     def _finish(self) -> None:
         self._is_finished = True
-        is_removed = isinstance(self._error, _RemovedError)
+        is_removed, modified = isinstance(self._error, _RemovedError), 0
         if self._error is not None and (is_removed or is_full(self._error)):
             unwritten = self.queue.list_unwritten()
             self.queue.report_salvaged(unwritten, self._salvage(unwritten))
@@ -303,7 +329,12 @@ class SqliteWriter:
                 self._rescue()
             elif self._error is None:
                 self._connection.execute("DELETE FROM memory WHERE name = ?", (IN_USE,))
+                if self.final_counts is not None:
+                    modified = remember_end(self._connection, self.queries.run, self.final_counts)
             self._connection.close()
+            if modified:
+                with contextlib.suppress(OSError):  # then the next run checks all rows
+                    os.utime(self._path, ns=(modified, modified))
         try:
             self._on_closed()
         finally:
