@@ -63,6 +63,11 @@ class Postgres:
     def _data(self) -> Path:
         return self._folder / "data"
 
+    def processor_seconds(self) -> float:
+        """Return the CPU time of the server so far, of sessions that have ended as well."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
     @property
     def log(self) -> str:
         """Return what the server logged so far."""

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "oracle"]
+__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "list_children", "oracle"]
 
 CAMPAIGN = """
 [campaign]
@@ -176,3 +176,15 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return alive
+
+
+def list_children(parent: int) -> list[int]:
+    """Return the processes that send for a run in the process `parent`, by their numbers."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            is_ours = int(fields[1]) == parent and fields[0] != "Z"
+            if is_ours and b"sending_process" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return sorted(found)

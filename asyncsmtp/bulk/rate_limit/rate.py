@@ -232,11 +232,13 @@ class LimiterGroup:
         self.adaptive = AdaptiveRate()
         self._intervals: list[IntervalLimiter] = []
         self._quotas: list[Quota] = []
+        self._rates: tuple[Rate, ...] = ()
         self.set_rates(rates)
 
     def set_rates(self, rates: Iterable[Rate]) -> None:
         """Apply other rates from now on; the counts of a rate that stays are kept."""
-        rates, counts = tuple(rates), self.counts()
+        self._rates, counts = tuple(rates), self.counts()
+        rates = self._rates
         self._intervals = [IntervalLimiter(rate.interval) for rate in rates if rate.seconds <= MAX_EVEN_PERIOD]
         self._quotas = [Quota(rate, counts.get(str(rate))) for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
 
@@ -262,6 +264,15 @@ class LimiterGroup:
         """Return the seconds until the next message may begin."""
         delays = [limiter.delay(now) for limiter in self._all_intervals()]
         return max([*delays, *(quota.delay(wall) for quota in self._quotas)], default=0.0)
+
+    def longest(self, now: float, wall: float) -> Rate | None:
+        """Return the rate for which the next message waits longest; None: the relay's replies demand it."""
+        even = [rate for rate in self._rates if rate.seconds <= MAX_EVEN_PERIOD]
+        delays = [(limiter.delay(now), rate) for limiter, rate in zip(self._intervals, even, strict=True)]
+        delays += [(quota.delay(wall), quota.rate) for quota in self._quotas]
+        delay, rate = max(delays, default=(0.0, None), key=lambda each: each[0])
+        adaptive = self.adaptive.limiter
+        return None if adaptive is not None and adaptive.delay(now) > delay else rate
 
     def take(self, now: float, wall: float) -> None:
         """Record that a message begins."""

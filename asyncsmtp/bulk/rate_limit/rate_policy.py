@@ -6,19 +6,38 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.dns_resolver import MxProviders
-from asyncsmtp.bulk.rate_limit.rate import LimiterGroup, Rate
+from asyncsmtp.bulk.interfaces import RunTotals
+from asyncsmtp.bulk.rate_limit.dns_resolver import MxProviders
+from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD, LimiterGroup, Rate
 from asyncsmtp.errors import check_type
 from asyncsmtp.protocol.delivery import Delivery, Outcome
 from asyncsmtp.protocol.replies import Reply
 
-__all__ = ["LOOKUP_POLL_INTERVAL", "RatePolicy"]
+if TYPE_CHECKING:
+    from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
+    from asyncsmtp.bulk.setup.config import CampaignConfig
+    from asyncsmtp.client.config.relay import Relay
+
+__all__ = [
+    "LOOKUP_POLL_INTERVAL",
+    "PROVIDER_LOOKUP",
+    "TOO_FAST",
+    "RatePolicy",
+    "make_rate_policy",
+    "open_providers",
+    "share_campaign_rates",
+]
 
 logger = logging.getLogger("asyncsmtp.campaign")
 
 LOOKUP_POLL_INTERVAL = 0.02  # seconds after which to check again for the provider of a domain
+MAX_SLOWED = 50  # domains whose slowdowns are counted
+TOO_FAST, PROVIDER_LOOKUP = "too fast", "provider lookup"  # names of limits in the totals
 _PROVIDER = "mx:"  # no domain begins with it
 _CLOSING = 421
 _BUSY = frozenset({432, 450, 451, 452, 454})
@@ -36,6 +55,9 @@ class RatePolicy:
         lookup: finds the provider of a domain; needed for `providers`, and used for nothing else.
         adaptive: whether "too fast" replies of the relay slow the run down.
         clock: a monotonic clock, in seconds. wall: seconds since 1970, for quotas that outlive the process.
+        make_group: makes the limiters of all messages (""), of a domain ("@example.com") or of a provider.
+    Attributes:
+        totals: of this run; who waits for a limit adds to it.
     """
 
     def __init__(
@@ -48,16 +70,19 @@ class RatePolicy:
         adaptive: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        make_group: Callable[[str, Iterable[Rate]], LimiterGroup] = lambda name, rates: LimiterGroup(rates),
     ) -> None:
         for rate in rates:
             check_type("rates", rate, Rate)
-        self.overall = LimiterGroup(rates)
+        self.overall = make_group("", rates)
         self._given = tuple(rates)
         self._rates = {name.lower(): tuple(domain) for name, domain in (domains or {}).items()}
-        self._domains = {name: LimiterGroup(domain) for name, domain in self._rates.items()}
+        self._domains = {name: make_group(f"@{name}", domain) for name, domain in self._rates.items()}
         self._lookup = lookup if providers else None
         for name, provider in (providers or {}).items() if lookup is not None else ():
-            self._domains[f"{_PROVIDER}{name.lower()}"] = LimiterGroup(provider)
+            key = f"{_PROVIDER}{name.lower()}"
+            self._domains[key] = make_group(key, provider)
+        self.totals = RunTotals()
         self._adaptive = adaptive
         self._clock = clock
         self._wall = wall
@@ -98,6 +123,22 @@ class RatePolicy:
             return LOOKUP_POLL_INTERVAL
         group = self._domains.get(name)
         return 0.0 if group is None else group.delay(self._clock(), self._wall())
+
+    def name_limit(self, domain: str | None = None) -> str:
+        """Return the limit for which the next message waits longest, for `RunTotals.limits`.
+
+        Args:
+            domain: by its own limits or its provider's, or a key from `limiter_key`; None: by those of all messages.
+        """
+        key = "" if domain is None else self.limiter_key(domain)
+        group = self.overall if domain is None else self._domains.get(key)
+        if group is None:
+            return PROVIDER_LOOKUP
+        rate = group.longest(self._clock(), self._wall())
+        if rate is None:
+            return TOO_FAST
+        to = f" to {key.removeprefix(_PROVIDER)}" if key else ""
+        return f"rate {rate}{to}"
 
     def interval_for(self, domain: str) -> float:
         """Return the seconds from one message to `domain` to the next, where they are spaced evenly."""
@@ -173,6 +214,8 @@ class RatePolicy:
         group.adaptive.record_complaint(self._clock(), explicit=explicit)
         after = group.adaptive.rate
         if after is not None and after != before:
+            if what in self.totals.slowed or len(self.totals.slowed) < MAX_SLOWED:
+                self.totals.record_slowdown(what, after)
             logger.info("the relay reports too many messages: %s limited to %.3g messages a second", what, after)
 
 
@@ -181,3 +224,52 @@ def _means_too_fast(reply: Reply) -> bool:
         return False
     status = str(reply.status or "")
     return (reply.code in _BUSY or status.startswith("4.7.")) and not status.startswith(_ABOUT_THE_MAILBOX)
+
+
+def make_rate_policy(config: CampaignConfig, left: int, providers: MxProviders | None) -> RatePolicy:
+    """Make the limits of a run that has `left` messages to go."""
+    chosen = list(config.rate)
+    if config.spread_until is not None and left:
+        now = datetime.now(UTC)
+        span = (config.spread_until - max(now, config.start_at or now)).total_seconds()
+        if span > 0:
+            chosen.append(Rate(left / span, 1))
+    return RatePolicy(
+        chosen, config.domain_rates, providers=config.provider_rates, lookup=providers, adaptive=config.adaptive
+    )
+
+
+@asynccontextmanager
+async def open_providers(config: CampaignConfig, warn: Callable[[str], object]) -> AsyncGenerator[MxProviders | None]:
+    """Look up the providers of domains until the block ends, where there is a limit of one."""
+    if not config.provider_rates:
+        yield None
+        return
+    async with MxProviders(config.name_server, warn=warn) as providers:
+        yield providers
+
+
+@asynccontextmanager
+async def share_campaign_rates(
+    config: CampaignConfig,
+    relays: Sequence[Relay],
+    rates: Sequence[Rate],
+    warn: Callable[[str], object],
+    *,
+    warms_up: bool,
+) -> AsyncGenerator[SharedLimiter | None]:
+    """Share the limits of some relays together with other campaigns, until the block ends; None: there are none.
+
+    By `config.shared_rates` all limits are shared (True, or the path of a file), none (False), or those of long
+    periods where the usual file can be used (None).
+    """
+    shared = config.shared_rates
+    wanted = [rate for rate in rates if shared is not False and (shared or rate.seconds > MAX_EVEN_PERIOD)]
+    warmup = config.warmup.make_warmup() if config.warmup is not None and warms_up else None
+    if not wanted and warmup is None:
+        yield None
+        return
+    from asyncsmtp.bulk.rate_limit.shared_store import share_rates
+
+    async with share_rates(shared, relays, wanted, warmup, warn) as limiter:
+        yield limiter

@@ -278,6 +278,12 @@ class SharedLimiter:
         day = self._reserved.warmup
         return None if day is None else replace(day, sent=day.sent + self._used)
 
+    @property
+    def waits_for_warmup(self) -> bool:
+        """True if the messages of a day of the warm-up are used up."""
+        day = self.warmup
+        return day is not None and not day.left
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsmtp.bulk import dns_resolver
-from asyncsmtp.bulk.dns_resolver import MAX_PENDING, MxProviders
 from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.rate_limit import dns_resolver
+from asyncsmtp.bulk.rate_limit.dns_resolver import MAX_PENDING, MxProviders
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.running.runner import Run

@@ -1,0 +1,156 @@
+"""A campaign that the workers of procrastinate send, which are killed meanwhile; each is a process of its own.
+
+A longer form: `ASYNCSMTP_WORKER_KILLS=100 pytest tests/kill/test_procrastinate.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.postgres import Postgres
+from tests.kill.judging import LINE, PAUSE, copies, judge
+from tests.kill.processes import Campaign, OracleProcess, kill, oracle
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("ASYNCSMTP_WORKER_KILLS", "8"))
+ROWS, SESSIONS = max(3000, 500 * KILLS), 10
+pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(240 + 20 * KILLS)]
+
+
+class Application:
+    """Procrastinate's command for an application with one campaign; all its processes are killed on the way out."""
+
+    def __init__(self, campaign: Campaign, postgres: Postgres) -> None:
+        self.campaign = campaign
+        self._environment = {
+            **os.environ,
+            "ASYNCSMTP_LEDGER": postgres.url,
+            "CAMPAIGNS": str(campaign.folder.parent),
+            "PYTHONPATH": str(ROOT),
+        }
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *words: str, typed: str = "") -> str:
+        done = subprocess.run(
+            self._command(*words), env=self._environment, input=typed, capture_output=True, text=True, timeout=90
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def call(self, method: str) -> None:
+        """Call a method of the jobs in a process of its own."""
+        name = f"{self.campaign.folder.name}/campaign.toml"
+        program = (
+            "import asyncio; from tests.kill.procrastinate_app import app, jobs\n"
+            f"async def main():\n  async with app.open_async(): print(await jobs.{method}({name!r}))\n"
+            "asyncio.run(main())"
+        )
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with (self.campaign.folder / "stderr").open("ab") as stderr:
+            worker = subprocess.Popen(
+                self._command("worker", "--concurrency=1", "--shutdown-graceful-timeout=0.1"),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self._workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        for worker in self._workers:
+            kill(worker)
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "procrastinate", "--app=tests.kill.procrastinate_app.app", *words]
+
+
+@contextmanager
+def application(folder: Path, postgres: Postgres, *options: str) -> Iterator[tuple[Application, OracleProcess]]:
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with oracle(folder / "oracle", *options) as server:
+        campaign = Campaign(folder / "campaign", ROWS, server.port, sessions=SESSIONS, ledger=postgres.url)
+        made = Application(campaign, postgres)
+        try:
+            made.run("schema", "--apply")
+            made.call("load")
+            yield made, server
+        except AssertionError:
+            print(campaign.complaints[-6000:])
+            raise
+        finally:
+            made.end()
+            postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def left(postgres: Postgres) -> int:
+    [(number,)] = postgres.execute("SELECT count(*) FROM asyncsmtp.batch WHERE NOT done")
+    return int(str(number))
+
+
+def test_workers_of_procrastinate_may_be_killed(tmp_path: Path, postgres: Postgres) -> None:
+    """Nothing is lost, nobody gets two copies, and its shell shows the jobs."""
+    chance = random.Random(16)
+    with application(tmp_path, postgres, "--pause", PAUSE) as (app, server):
+        workers = [app.start() for _ in range(2)]
+        killed = 0
+        while killed < KILLS and left(postgres):
+            one = chance.randrange(2)
+            server.wait_for_more(chance.randrange(1, 150 * LINE), while_alive=workers[one])
+            killed += kill(workers[one])
+            workers[one] = app.start()
+            if chance.random() < 0.3:
+                app.call("enqueue")  # as a program does that looks after its campaigns
+        assert killed >= min(KILLS, 4)
+        for _ in range(20):  # jobs of killed workers come again after a minute; one may enqueue others before
+            if not left(postgres):
+                break
+            app.call("enqueue")
+            time.sleep(2)
+        wait_for(lambda: not left(postgres))
+        judge(app.campaign, server)
+        counts = app.campaign.counts()
+        assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
+        assert counts["in doubt"] <= SESSIONS * killed
+        assert set(copies(server).values()) == {1}
+        shown = app.run("shell", typed="list_tasks\nlist_jobs\n")
+        assert "asyncsmtp.work" in shown
+        assert "succeeded" in shown
+
+
+def test_a_worker_that_is_ended_leaves_nothing_in_doubt(tmp_path: Path, postgres: Postgres) -> None:
+    """SIGTERM: its job is there again, and another worker goes on with it."""
+    with application(tmp_path, postgres, "--pause", PAUSE) as (app, server):
+        first = app.start()
+        wait_for(lambda: len(server.verdicts()) > 100)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 0
+        assert app.campaign.counts()["in doubt"] == app.campaign.counts()["sending"] == 0
+        assert left(postgres)
+        app.start()
+        wait_for(lambda: not left(postgres))
+        judge(app.campaign, server)
+        assert app.campaign.counts()["in doubt"] == 0
+        assert len(server.verdicts()) == ROWS
