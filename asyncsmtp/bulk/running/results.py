@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from warnings import warn
+from weakref import ref
 
 from asyncsmtp.bulk.ledger.interfaces import (
     Claim,
@@ -21,10 +25,17 @@ from asyncsmtp.bulk.ledger.interfaces import (
     list_numbers,
 )
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient
-from asyncsmtp.errors import ConfigError, check_type
+from asyncsmtp.errors import ConfigError, LocalProtocolError, check_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from asyncsmtp.bulk.open_campaign import OpenCampaign
+    from asyncsmtp.bulk.running.runner import Run
 
 __all__ = [
     "CampaignResult",
+    "CampaignRun",
     "ExitReason",
     "RowOutcome",
     "RowSelection",
@@ -246,3 +257,163 @@ def make_row_outcome(claim: Claim, settlement: Settlement) -> RowOutcome:
         message_id=copy.message_id if copy else claim.message_id,
         kind=copy.kind if copy else "to",
     )
+
+
+class _RunCampaign(Protocol):
+    """A campaign, as far as its runs use it; `Campaign` documents both."""
+
+    _loops: list[tuple[ref[object], asyncio.Event]]
+
+    async def _wait_closed(self) -> None: ...
+
+
+class CampaignRun(Coroutine[Any, Any, CampaignResult]):
+    """One run of a campaign: await it for the result, or iterate over the outcomes, once. See `Campaign.run`.
+
+    Awaiting it again returns the result. It is a coroutine, for `asyncio.run` and `create_task`.
+
+    Attributes:
+        result: the state of the campaign after the run; None before its end.
+    """
+
+    def __init__(
+        self,
+        campaign: _RunCampaign,
+        open_campaign: Callable[[], AbstractAsyncContextManager[OpenCampaign]],
+        *,
+        limit: int | None,
+        wait: bool,
+        strict: bool,
+        keep_going: bool,
+        processes: int,
+    ) -> None:
+        """Use `Campaign.run`."""
+        self.result: CampaignResult | None = None
+        self._campaign = campaign
+        self._open = open_campaign
+        self._limit = limit
+        self._wait = wait
+        self._strict = strict
+        self._keep_going = keep_going
+        self._processes = processes
+        self._run: Run | None = None
+        self._stopped = False
+        self._is_managed = False
+        self._iterator: AsyncGenerator[RowOutcome] | None = None
+        self._is_used = False
+        self._sent: Coroutine[Any, Any, CampaignResult] | None = None
+        self._attempts = 0
+
+    def stop(self) -> None:
+        """Begin nothing new; the run ends when what is in flight is answered."""
+        self._stopped = True
+        if self._run is not None:
+            self._run.stop()
+
+    def __await__(self) -> Generator[None, None, CampaignResult]:
+        return self._finish().__await__()
+
+    def send(self, value: object) -> Any:
+        """Go on, as a task does."""
+        self._sent = self._sent or self._finish()
+        return self._sent.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where it waits, as a task does."""
+        self._sent = self._sent or self._finish()
+        return self._sent.throw(*error)
+
+    def close(self) -> None:
+        """Break off, as `asyncio` does with a coroutine that nobody awaits."""
+        self._is_used = True
+        if self._sent is not None:
+            self._sent.close()
+
+    def __del__(self) -> None:
+        if not self._is_used and self._sent is None:
+            warn(f"the run of {self._campaign!r} was never awaited", RuntimeWarning, 2, self)
+
+    def __aiter__(self) -> AsyncGenerator[RowOutcome]:
+        self._use()
+        closed = asyncio.Event()
+        closed.set()  # until it has begun
+        outcomes = self._outcomes(closed)
+        self._campaign._loops.append((ref(outcomes), closed))
+        if self._is_managed:  # else nobody but the loop may have it: when the loop is left, it is closed
+            self._iterator = outcomes
+        return outcomes
+
+    async def __aenter__(self) -> Self:
+        self._is_managed = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._iterator is not None:
+            await self._iterator.aclose()
+
+    def _use(self) -> None:
+        if self._is_used:
+            raise LocalProtocolError("this run is over, or under way: call campaign.run() again")
+        self._is_used = True
+
+    async def _finish(self) -> CampaignResult:
+        if self._is_used:
+            await self._campaign._wait_closed()
+        if self.result is not None:
+            return self.result
+        self._use()
+        async with self._begun() as (opened, run):
+            if run is not None:
+                await run.run()
+            return await self._conclude(opened, run)
+
+    async def _outcomes(self, closed: asyncio.Event) -> AsyncGenerator[RowOutcome]:
+        from asyncsmtp.bulk.running.runner import outcomes
+
+        closed.clear()
+        try:
+            async with self._begun() as (opened, run):
+                if run is not None:
+                    async with aclosing(outcomes(run)) as found:
+                        try:
+                            async for claim, settlement in found:
+                                yield make_row_outcome(claim, settlement)
+                        except GeneratorExit:
+                            self._stopped = True
+                            await found.aclose()
+                            await self._conclude(opened, run)
+                            raise
+                await self._conclude(opened, run)
+        finally:
+            closed.set()
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncGenerator[tuple[OpenCampaign, Run | None]]:
+        """Open the campaign and have its recipients loaded; start a run, if anything is left to send."""
+        async with self._open() as opened, AsyncExitStack() as stack:
+            await opened.begin(strict=self._strict)
+            if not self._stopped and await opened.count_ready(wait=self._wait):
+                start = partial(opened.start, limit=self._limit, wait=self._wait, keep_going=self._keep_going)
+                self._run = await stack.enter_async_context(start(watch=self._count, processes=self._processes))
+            else:
+                await opened.post_outcomes()
+            yield opened, self._run
+
+    def _count(self, claim: Claim, settlement: Settlement) -> None:
+        self._attempts += 1
+
+    async def _conclude(self, campaign: OpenCampaign, run: Run | None) -> CampaignResult:
+        counts = await campaign.ledger.counts()
+        resumes_at = (run and run.resumes_at) or await campaign.ledger.next_due()
+        if not (counts[RowState.PENDING] or counts[RowState.DEFERRED]):
+            reason, resumes_at = ExitReason.COMPLETE, None
+        elif self._stopped:
+            reason = ExitReason.STOPPED
+        elif self._limit is not None and self._attempts >= self._limit:
+            reason = ExitReason.LIMIT
+        else:
+            reason = ExitReason.WAITING
+        if resumes_at is not None and resumes_at <= datetime.now(UTC):
+            resumes_at = None
+        self.result = CampaignResult(count_by_word(counts), reason, resumes_at)
+        return self.result

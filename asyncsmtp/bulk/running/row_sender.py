@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from time import monotonic
 
 from asyncsmtp.bulk.interfaces import (
     ComposerProtocol,
@@ -21,7 +22,7 @@ from asyncsmtp.bulk.interfaces import (
     sleep_unless,
     utc_now,
 )
-from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement, find_file_row
+from asyncsmtp.bulk.ledger.interfaces import Claim, LeasedLedger, Ledger, RowState, Settlement, find_file_row
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient
 from asyncsmtp.client.retry import Retry
@@ -113,12 +114,14 @@ class InFlight:
     Attributes:
         number: of the message, in the order in which they began.
         mark: once that was asked for: from then on it may pass the point of no return.
+        marked_at: when that was last, by a monotonic clock; 0.0 before it.
         at_mail: whether it was MAIL that the relay refused.
     """
 
     claim: Claim
     number: int
     mark: asyncio.Future[None] | None = None
+    marked_at: float = 0.0
     at_mail: bool = False
 
 
@@ -206,6 +209,10 @@ class RowSender:
         self._pending_conversion = composer.pending_conversion if isinstance(composer, ConvertingComposer) else None
         self._converting = asyncio.Lock()  # one at a time: a conversion holds the interpreter's lock most of the time
         self._ledger = ledger
+        self._before_end: Callable[[InFlight], Awaitable[None]] = self._mark
+        if isinstance(ledger, LeasedLedger):  # others may take the row over: look after the mark whether they have
+            guard = ledger.guard
+            self._before_end = lambda row: guard(self._mark(row))
         self._send = pool.offer if isinstance(pool, RateLimitedSender) else pool.send
         self._broken: dict[int, int] = {}  # connections that broke, by the row of a message that awaits another turn
         self._reconnect = reconnect
@@ -225,24 +232,33 @@ class RowSender:
             CampaignHalted: the relay closes every connection before it answers a message.
             SMTPError: the failure is the campaign's and not the row's; the row was not delivered.
         """
-        memory = self._memory
         try:
-            if memory is not None:
-                message = await self._compose_with_files(row, memory)
-            else:
-                convert = self._find_conversion(row)
-                if convert is not None:
-                    async with self._converting:
-                        await self._run_in_thread(convert)
-                message = self._compose(row)
+            message = await self.compose(row)
         except (RecipientError, MessageError) as error:
             return _failure(row.claim, RowState.REJECTED, error)
-        if memory is None:
-            return await self._send_message(row, message)
         try:
             return await self._send_message(row, message)
         finally:
-            memory.release(message)
+            self.release(message)
+
+    async def compose(self, row: InFlight) -> Message:
+        """Compose one row's message, when there is memory for it; `release` follows.
+
+        Raises:
+            RecipientError, MessageError: this row cannot have one.
+        """
+        if self._memory is not None:
+            return await self._compose_with_files(row, self._memory)
+        convert = self._find_conversion(row)
+        if convert is not None:
+            async with self._converting:
+                await self._run_in_thread(convert)
+        return self._compose(row)
+
+    def release(self, message: Message) -> None:
+        """Release the memory of a message that has its outcome."""
+        if self._memory is not None:
+            self._memory.release(message)
 
     def _compose(self, row: InFlight) -> Message:
         claim, recipient = row.claim, row.claim.recipient
@@ -286,8 +302,9 @@ class RowSender:
         claim, recipient = row.claim, row.claim.recipient
         broken = self._broken.pop(recipient.row, 0)
         while True:
+            row.marked_at = 0.0
             try:
-                delivery = await self._send(message, before_end=lambda: self._mark(row))
+                delivery = await self._send(message, before_end=lambda: self._before_end(row))
             except DeliveryInDoubt as error:
                 logger.warning("row %d is in doubt: %s", find_file_row(recipient.row), error.why)
                 return _failure(claim, RowState.IN_DOUBT, error)
@@ -316,7 +333,12 @@ class RowSender:
                 self._reconnect.record_success()
                 self._rate_policy.record_delivery(recipient.mailbox.domain, delivery)
                 settlement = _reply(claim, delivery)
+                totals = self._rate_policy.totals.relay(delivery.host)
+                if row.marked_at:
+                    totals.record_reply(monotonic() - row.marked_at)
                 if settlement.state is RowState.ACCEPTED:
+                    totals.messages += 1
+                    totals.size += message.content.size or 0
                     return settlement
                 row.at_mail = not delivery.mail.positive
                 return self._retry_later(claim, settlement) if settlement.state is RowState.DEFERRED else settlement
@@ -331,6 +353,7 @@ class RowSender:
 
     def _mark(self, row: InFlight) -> asyncio.Future[None]:
         """Mark the row once; the mark is durable when the future is done."""
+        row.marked_at = monotonic()
         if row.mark is None:
             row.mark = self._ledger.mark(row.claim)
         return row.mark

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from random import Random
 
@@ -162,6 +162,9 @@ class Run:
             self._ledger.failed.remove_done_callback(self._ledger_failed)
             logger.info("the run ends: %s", self._error or ("stopped" if self._scheduler.is_stopped else "all is sent"))
         if not isinstance(self._error, LedgerError):
+            if self._begun or self.rate_policy.totals.limits:
+                with suppress(LedgerError):  # `flush` raises it
+                    await self._scheduler.save_totals()
             await self._ledger.flush()
         if self._error is not None:
             raise self._error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
-from asyncsmtp.bulk.interfaces import RateLimitedSender, Sleep
-from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, RowState, Settlement
+from asyncsmtp.bulk.interfaces import TOTALS_NAME, RateLimitedSender, Sleep
+from asyncsmtp.bulk.ledger.interfaces import Claim, LeasedLedger, Ledger, RowState, Settlement
 from asyncsmtp.bulk.rate_limit.rate_policy import LOOKUP_POLL_INTERVAL, RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
 from asyncsmtp.bulk.running.schedule import Schedule
@@ -27,6 +28,7 @@ MIN_SLEEP = 0.05  # seconds before the ledger is asked again for due rows
 MAX_HOLD = 60.0  # seconds that a run may be held up before it ends, unless it is to wait
 MAX_PARKED = 1000  # rows of one domain that wait in memory for its limit; further ones are postponed in the ledger
 SAVE_INTERVAL = 1.0  # seconds between two writes of the counts
+TOTALS_INTERVAL = 5.0  # and of the totals
 COUNTS_KEY = "pace"  # of the counts in the ledger
 
 
@@ -78,11 +80,11 @@ class Scheduler:
         shared: SharedLimiter | None = None,
         sender: RateLimitedSender | None = None,
     ) -> None:
-        self._takes: list[Callable[[], Awaitable[float]]] = []
+        self._takes: list[tuple[Callable[[], Awaitable[float]], Callable[[], str]]] = []
         if sender is not None:
-            self._takes.append(sender.take_turn)
+            self._takes.append((sender.take_turn, lambda: "relays"))
         if shared is not None:
-            self._takes.append(shared.take)
+            self._takes.append((shared.take, lambda: "warm-up" if shared.waits_for_warmup else "shared"))
         self._may_requeue = sender is not None
         self._has_requeued = False
         self.resumes_at: datetime | None = None
@@ -92,6 +94,7 @@ class Scheduler:
         self._schedule = schedule
         self._left = limit
         self._wait = wait
+        self._stays = wait or isinstance(ledger, LeasedLedger)  # which says itself when nothing is left to wait for
         self._in_flight = in_flight
         self._clock = clock
         self._monotonic = monotonic
@@ -102,6 +105,9 @@ class Scheduler:
         self._parked: dict[str, deque[Claim]] = {}  # by the key of their limiter
         self._postponed_until: datetime | None = None  # the latest due time of rows that were postponed for a limit
         self._saved_at = 0.0
+        self._totals = rate_policy.totals
+        self._totals_name = f"{TOTALS_NAME}{os.urandom(8).hex()}"  # other processes may run the same campaign
+        self._begun_at = self._totals_saved_at = monotonic()
 
     @property
     def is_stopped(self) -> bool:
@@ -138,7 +144,7 @@ class Scheduler:
         """Yield each row when it may begin, until there are no more, or the run is held up and does not wait."""
         start = self._schedule.start_at or self._clock()
         while not self.is_stopped and (seconds := (start - self._clock()).total_seconds()) > 0:
-            await self._sleep(seconds)
+            await self._wait_for("start_at", seconds)
         self._rate_policy.restore_counts(await self._ledger.read_value(COUNTS_KEY))
         try:
             async with aclosing(self._in_turn()) as claims:
@@ -157,12 +163,15 @@ class Scheduler:
 
     async def _admit(self) -> bool:
         """Wait for the rates of all messages; return False if the run was stopped, or does not wait so long."""
-        if not await self._hold(self._rate_policy.delay, max(MAX_HOLD, self._rate_policy.overall.interval)):
+        policy = self._rate_policy
+        if not await self._hold(policy.delay, policy.name_limit, max(MAX_HOLD, policy.overall.interval)):
             return False
-        for take in self._takes:
+        for take, name in self._takes:
+            is_first = True
             while not self.is_stopped and (seconds := await take()) > 0:
-                if not await self._sleep_at_most(seconds, MAX_HOLD):
+                if not await self._sleep_at_most(seconds, MAX_HOLD, name(), held=is_first):
                     return False
+                is_first = False
         return not self.is_stopped
 
     async def _in_turn(self) -> AsyncGenerator[Claim]:
@@ -186,7 +195,7 @@ class Scheduler:
             while self._parked:
                 for ready in self._unpark():
                     yield ready
-                if self._parked and not await self._hold(lambda: min(map(self._rate_policy.delay_for, self._parked))):
+                if self._parked and not await self._hold(self._until_unparked, self._name_parked, held=False):
                     return
             if self.resumes_at is not None or not await self._wait_for_due_rows():
                 return
@@ -198,6 +207,7 @@ class Scheduler:
         parked = self._parked.get(key)
         if parked is None and not delay:
             return False
+        self._totals.limit(self._rate_policy.name_limit(key)).held += 1
         delay += self._rate_policy.interval_for(key) * len(parked or ())
         if delay > MAX_HOLD or len(parked or ()) >= MAX_PARKED:
             due = self._clock() + timedelta(seconds=delay)
@@ -206,6 +216,12 @@ class Scheduler:
         else:
             self._parked.setdefault(key, deque()).append(claim)
         return True
+
+    def _until_unparked(self) -> float:
+        return min(map(self._rate_policy.delay_for, self._parked))
+
+    def _name_parked(self) -> str:
+        return self._rate_policy.name_limit(min(self._parked, key=self._rate_policy.delay_for))
 
     def _unpark(self) -> list[Claim]:
         """Return the parked rows that may begin now: at most one of each limiter."""
@@ -226,7 +242,7 @@ class Scheduler:
                 if self._schedule.depends_on_recipient:
                     if self._postpone(claim):
                         continue
-                elif not await self._hold(self._until_open):
+                elif not await self._hold(self._until_open, lambda: "window"):
                     return
                 yield claim
 
@@ -243,11 +259,13 @@ class Scheduler:
             self._ledger.settle(Settlement(claim.recipient.row, RowState.REJECTED, reply=str(error)))
             return True
         if opening > now:
+            self._totals.limit("window").held += 1
             self._ledger.postpone(claim, opening)
         return opening > now
 
     async def _claims(self) -> AsyncGenerator[Claim]:
         while not self.is_stopped and self._left != 0:
+            await self.save_totals(self._monotonic())
             batch = await self._ledger.claim(BATCH if self._left is None else min(BATCH, self._left))
             if not batch:
                 return
@@ -258,7 +276,7 @@ class Scheduler:
 
     async def _wait_for_due_rows(self) -> bool:
         """Wait until a row is due, if the run waits for it; return False if there is none to wait for."""
-        may_defer = self._wait and self._left != 0  # each row in flight may be deferred, and be the first to be due
+        may_defer = self._stays and self._left != 0  # each row in flight may be deferred, and be the first to be due
         if (may_defer or self._may_requeue) and self._in_flight:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
             return True
@@ -272,27 +290,44 @@ class Scheduler:
             return False
         seconds = (due - self._clock()).total_seconds()
         postponed = self._postponed_until is not None and due <= self._postponed_until
-        if not (self._wait or (postponed and seconds <= MAX_HOLD)):
+        if not (self._stays or (postponed and seconds <= MAX_HOLD)):
             self.resumes_at = due if postponed or self._schedule.depends_on_recipient else None
             return False
         logger.info("the run waits: the next row is due at %s", due)
-        await self._sleep(max(MIN_SLEEP, seconds))
+        await self._wait_for("retry", max(MIN_SLEEP, seconds))
         return not self.is_stopped
 
-    async def _hold(self, delay: Callable[[], float], limit: float = MAX_HOLD) -> bool:
-        """Wait while `delay()` is above 0; return False if the run was stopped, or does not wait so long."""
+    async def _hold(
+        self, delay: Callable[[], float], name: Callable[[], str], limit: float = MAX_HOLD, *, held: bool = True
+    ) -> bool:
+        """Wait while `delay()` is above 0; return False if the run was stopped, or does not wait so long.
+
+        Args:
+            name: returns what is waited for, by its name in the totals. held: a message is held that was not counted.
+        """
         while not self.is_stopped and (seconds := delay()) > 0:
-            if not await self._sleep_at_most(seconds, limit):
+            if not await self._sleep_at_most(seconds, limit, name(), held=held):
                 return False
+            held = False
         return not self.is_stopped
 
-    async def _sleep_at_most(self, seconds: float, limit: float) -> bool:
+    async def _sleep_at_most(self, seconds: float, limit: float, name: str, *, held: bool) -> bool:
         """Sleep for that time, or a part of it; return False, and set `resumes_at`, if it is above the limit."""
+        totals = self._totals.limit(name)
+        totals.held += held
         if seconds > limit and not self._wait:
+            totals.ended += 1
             self.resumes_at = self._clock() + timedelta(seconds=seconds)
             return False
-        await self._sleep(seconds)
+        await self._wait_for(name, seconds)
         return True
+
+    async def _wait_for(self, name: str, seconds: float) -> None:
+        began = self._monotonic()
+        try:
+            await self._sleep(seconds)
+        finally:
+            self._totals.limit(name).seconds += self._monotonic() - began
 
     async def _sleep(self, seconds: float) -> None:
         self.waits_until = self._clock() + timedelta(seconds=min(seconds, MAX_AHEAD))
@@ -300,6 +335,15 @@ class Scheduler:
             await self._sleep_unless(min(seconds, MAX_SLEEP), self._stopped)
         finally:
             self.waits_until = None
+
+    async def save_totals(self, now: float | None = None) -> None:
+        """Write the totals of the run to the ledger; with `now`, only if the last write is `TOTALS_INTERVAL` ago."""
+        at_once = now is None
+        now = self._monotonic() if now is None else now
+        if at_once or now - self._totals_saved_at >= TOTALS_INTERVAL:
+            self._totals_saved_at = now
+            self._totals.seconds = now - self._begun_at
+            await self._ledger.write_value(self._totals_name, self._totals.to_json())
 
     async def _save_counts(self, *, at_once: bool = False) -> None:
         """Write the counts of quotas to the ledger, if the last write is `SAVE_INTERVAL` ago."""
@@ -309,3 +353,5 @@ class Scheduler:
         ) is not None:
             self._saved_at = now
             await self._ledger.write_value(COUNTS_KEY, saved)
+        if not at_once:
+            await self.save_totals(now)
