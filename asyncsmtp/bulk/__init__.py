@@ -10,12 +10,12 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "bounces.dsn": "Bounce parse_dsn read_mail_files",
         "bounces.imap": "ImapFolder ImapUrl LoginRefused",
         "campaign": "Campaign CampaignRun",
-        "dns_resolver": "DnsResolver MxProviders",
-        "interfaces": "ComposerProtocol ConvertingComposer MessageSender RateLimitedSender Sleep ThreadRunner",
+        "rate_limit.dns_resolver": "DnsResolver MxProviders",
+        "interfaces": "ComposerProtocol ConvertingComposer LimitTotals MessageSender RateLimitedSender RelayTotals RunTotals Sleep ThreadRunner",  # noqa: E501
         "ledger.erasure": "ErasedRows",
         "ledger.interfaces": "BouncedRow Claim Counts Decision Entry InDoubt Ledger LedgerReader Recovery Refusal RowState Settlement Statistics find_file_row",  # noqa: E501
         "ledger.postgres": "Database",
-        "ledger.postgres.store": "PostgresLedger PostgresReader",
+        "ledger.postgres.store": "Enqueue PostgresLedger PostgresReader",
         "ledger.sqlite.store": "SqliteLedger SqliteReader",
         "ledger.sqlite.writer": "DaemonThread SerialExecutor",
         "ledger.suppression_list": "Suppressed SuppressionList",
@@ -38,6 +38,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "setup.prepare": "PreparedCampaign",
         "suppression.forgetting": "Forgotten erase_expired forget",
         "suppression.unsubscribe_app": "AddressSource UnsubscribeApp",
-        "webhook": "HttpPost Webhook open_webhook",
+        "running.webhook": "HttpPost Webhook open_webhook",
+        "procrastinate_jobs": "ProcrastinateJobs",
     },
 )

@@ -8,12 +8,13 @@ from asyncsmtp.bulk.bounces.imap import ImapUrl as ImapUrl
 from asyncsmtp.bulk.bounces.imap import LoginRefused as LoginRefused
 from asyncsmtp.bulk.campaign import Campaign as Campaign
 from asyncsmtp.bulk.campaign import CampaignRun as CampaignRun
-from asyncsmtp.bulk.dns_resolver import DnsResolver as DnsResolver
-from asyncsmtp.bulk.dns_resolver import MxProviders as MxProviders
 from asyncsmtp.bulk.interfaces import ComposerProtocol as ComposerProtocol
 from asyncsmtp.bulk.interfaces import ConvertingComposer as ConvertingComposer
+from asyncsmtp.bulk.interfaces import LimitTotals as LimitTotals
 from asyncsmtp.bulk.interfaces import MessageSender as MessageSender
 from asyncsmtp.bulk.interfaces import RateLimitedSender as RateLimitedSender
+from asyncsmtp.bulk.interfaces import RelayTotals as RelayTotals
+from asyncsmtp.bulk.interfaces import RunTotals as RunTotals
 from asyncsmtp.bulk.interfaces import Sleep as Sleep
 from asyncsmtp.bulk.interfaces import ThreadRunner as ThreadRunner
 from asyncsmtp.bulk.ledger.erasure import ErasedRows as ErasedRows
@@ -32,6 +33,7 @@ from asyncsmtp.bulk.ledger.interfaces import Settlement as Settlement
 from asyncsmtp.bulk.ledger.interfaces import Statistics as Statistics
 from asyncsmtp.bulk.ledger.interfaces import find_file_row as find_file_row
 from asyncsmtp.bulk.ledger.postgres import Database as Database
+from asyncsmtp.bulk.ledger.postgres.store import Enqueue as Enqueue
 from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger as PostgresLedger
 from asyncsmtp.bulk.ledger.postgres.store import PostgresReader as PostgresReader
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger as SqliteLedger
@@ -42,6 +44,9 @@ from asyncsmtp.bulk.ledger.suppression_list import Suppressed as Suppressed
 from asyncsmtp.bulk.ledger.suppression_list import SuppressionList as SuppressionList
 from asyncsmtp.bulk.open_campaign import CheckResult as CheckResult
 from asyncsmtp.bulk.open_campaign import OpenCampaign as OpenCampaign
+from asyncsmtp.bulk.procrastinate_jobs import ProcrastinateJobs as ProcrastinateJobs
+from asyncsmtp.bulk.rate_limit.dns_resolver import DnsResolver as DnsResolver
+from asyncsmtp.bulk.rate_limit.dns_resolver import MxProviders as MxProviders
 from asyncsmtp.bulk.rate_limit.rate import LimiterGroup as LimiterGroup
 from asyncsmtp.bulk.rate_limit.rate import Rate as Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy as RatePolicy
@@ -75,6 +80,9 @@ from asyncsmtp.bulk.running.runner import Run as Run
 from asyncsmtp.bulk.running.runner import outcomes as outcomes
 from asyncsmtp.bulk.running.schedule import Schedule as Schedule
 from asyncsmtp.bulk.running.schedule import Window as Window
+from asyncsmtp.bulk.running.webhook import HttpPost as HttpPost
+from asyncsmtp.bulk.running.webhook import Webhook as Webhook
+from asyncsmtp.bulk.running.webhook import open_webhook as open_webhook
 from asyncsmtp.bulk.setup.config import CampaignConfig as CampaignConfig
 from asyncsmtp.bulk.setup.config import Rows as Rows
 from asyncsmtp.bulk.setup.config_types import DkimConfig as DkimConfig
@@ -88,6 +96,3 @@ from asyncsmtp.bulk.suppression.forgetting import erase_expired as erase_expired
 from asyncsmtp.bulk.suppression.forgetting import forget as forget
 from asyncsmtp.bulk.suppression.unsubscribe_app import AddressSource as AddressSource
 from asyncsmtp.bulk.suppression.unsubscribe_app import UnsubscribeApp as UnsubscribeApp
-from asyncsmtp.bulk.webhook import HttpPost as HttpPost
-from asyncsmtp.bulk.webhook import Webhook as Webhook
-from asyncsmtp.bulk.webhook import open_webhook as open_webhook

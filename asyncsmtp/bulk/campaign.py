@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-from warnings import warn
+from typing import TYPE_CHECKING, Self
 from weakref import finalize, ref
 
 from asyncsmtp.bulk.ledger.interfaces import Decision, Entry, RowOutcomeReader, RowState
@@ -34,11 +33,11 @@ from asyncsmtp.bulk.open_campaign import (
 )
 from asyncsmtp.bulk.running.results import (
     CampaignResult,
+    CampaignRun,
     ExitReason,
     RowOutcome,
     count_by_word,
     find_states,
-    make_row_outcome,
     resolve_rows,
     select_rows,
 )
@@ -55,17 +54,18 @@ from asyncsmtp.bulk.setup.config import (
     split_recipients,
 )
 from asyncsmtp.bulk.setup.config_types import RelayConfig
-from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, load_dkim_key, prepare, prepare_file
 from asyncsmtp.bulk.setup.saved_rows import save_rows
-from asyncsmtp.errors import ConfigError, LocalProtocolError
+from asyncsmtp.errors import ConfigError, check_number
 
 if TYPE_CHECKING:  # late: see open_campaign
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, LedgerReader, Settlement
-    from asyncsmtp.bulk.running.runner import Run
+    from asyncsmtp.bulk.ledger.interfaces import Ledger, LedgerReader
+    from asyncsmtp.bulk.ledger.postgres.store import Enqueue
     from asyncsmtp.client.config.login_config import TokenSource
     from asyncsmtp.client.config.relay import Relay
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.message import Message
     from asyncsmtp.protocol.auth.auth import Secret
@@ -248,10 +248,12 @@ class Campaign:
 
         if name_server is not None and not isinstance(name_server, str):
             raise TypeError(f"name_server= must be text; it is {type(name_server).__name__}")
-        result = await check_rows(await self.prepare(add), every=every, suppression=self.config.suppression)
+        prepared = await self.prepare(add)
+        result = await check_rows(prepared, every=every, suppression=self.config.suppression)
         if (sample := result.report.sample) is None:
             return result
         findings = [*result.findings, *check_message(sample, result.report.recipients)]
+        findings += await asyncio.to_thread(prepared.find_unsupported)
         if dns:
             findings += await _check_dns(self.config, sample, name_server)
         return replace(result, findings=tuple(findings))
@@ -302,6 +304,7 @@ class Campaign:
         strict: bool = False,
         keep_going: bool = False,
         add: str | os.PathLike[str] | None = None,
+        processes: int = 1,
     ) -> CampaignRun:
         """Check everything, then send what is left; await it, or iterate over it.
 
@@ -323,6 +326,7 @@ class Campaign:
             strict: send nothing if a row of the recipients has a problem or a remark.
             keep_going: go on where the relay refuses everyone: the rows are used up.
             add: a further file of recipients, for a campaign that has begun.
+            processes: so many compose, sign and send, which pays with DKIM or S/MIME; 1: this one does.
         Raises:
             ConfigError, RecipientError, TemplateError: the campaign cannot begin; nothing was sent.
             LedgerBusy: another process, or another run, has it. LedgerMismatch: it has begun with something else.
@@ -334,6 +338,7 @@ class Campaign:
             raise TypeError(f"limit= must be a whole number; it is {type(limit).__name__}")
         if limit is not None and limit < 1:
             raise ConfigError(f"limit= {limit} must be at least 1", "correct the argument")
+        check_number("processes", processes, int)
         relay_settings(relay)
         split_ledger(ledger)
         if add is not None:
@@ -345,7 +350,55 @@ class Campaign:
             wait=wait,
             strict=strict,
             keep_going=keep_going,
+            processes=processes,
         )
+
+    async def load(self, *, strict: bool = False, enqueue: Enqueue | None = None) -> Mapping[str, int]:
+        """Check everything, and take the recipients into a ledger in PostgreSQL for workers; return the rows by state.
+
+        Nothing is sent, and no relay is needed. Workers that wait begin at once; they need no file of recipients. Done
+        again, also while they send, it changes nothing.
+
+        Args:
+            strict: load nothing if a row of the recipients has a problem or a remark.
+            enqueue: an async function that is called in the transaction of the load, with its connection (psycopg) and
+                the number of batches: rows and jobs are there together or not at all. Not for a loaded campaign.
+        Raises:
+            ConfigError, RecipientError, TemplateError: the campaign cannot begin; the ledger is a file.
+            LedgerMismatch: it was loaded with something else. LedgerError: the database cannot be used.
+        """
+        from asyncsmtp.bulk.workers.work import find_database, load_rows  # late, as below: most campaigns have none
+
+        place = find_database(self.config)
+        return await load_rows(self.config, await self._prepare(place, None), strict=strict, enqueue=enqueue)
+
+    async def work(
+        self, *, until_idle: bool = False, lease: float = 30.0, limit: int | None = None, relay: RelayLike | None = None
+    ) -> CampaignResult:
+        """Send as one of any number of workers, on this host or others, a campaign that `load` has loaded.
+
+        It may be called any number of times, at once and one after the other, also after a worker was killed: the
+        ledger decides which rows are whose. Cancelled, it breaks off what is in flight, as `run` does.
+
+        Args:
+            until_idle: end where nothing can be sent for a minute; `resumes_at` of the result is the time to come
+                again. Otherwise stay until every row has a final outcome.
+            lease: seconds; other workers take over the rows of one that has committed nothing for so long.
+            limit: attempts after which it ends (`exit_reason` is LIMIT), for one job of many in a queue. With it, it
+                ends also where the campaign is paused (WAITING, without a time), and it begins no new round.
+            relay: instead of the campaign's own.
+        Raises:
+            LedgerEmpty: the campaign is not loaded. LedgerBusy: a process has it alone, as `run` does.
+            LedgerMismatch: the files or settings here are not those of the load. InvalidArgument: the lease is short.
+            CampaignHalted: the relay refuses everyone; all workers pause. The errors of `run`.
+        """
+        from asyncsmtp.bulk.workers.work import Worker
+
+        config = self.config if relay is None else replace(self.config, **relay_settings(relay))
+        if config.has_unresolved_provider:
+            config = await config.resolve_providers()
+        relays = make_relays(config, lambda _: self._secrets, self._token)
+        return await Worker(config, relays, until_idle=until_idle, lease=lease, limit=limit).run()
 
     async def counts(self) -> Mapping[str, int]:
         """Count the rows by state, such as "accepted"; all are 0 before the campaign has begun."""
@@ -408,7 +461,9 @@ class Campaign:
         await self._wait_closed()
         if self._ledger is not None:
             return await resolve_rows(self._ledger, chosen, selection)
-        async with await reopen_ledger(self.config.ledger_location, retention=self.config.retention) as ledger:
+        async with await reopen_ledger(
+            self.config.ledger_location, retention=self.config.retention, guest=True
+        ) as ledger:
             return await resolve_rows(ledger, chosen, selection)
 
     @asynccontextmanager
@@ -432,159 +487,31 @@ class Campaign:
         self._loops = [each for each in self._loops if each[0]() is not None or not each[1].is_set()]
 
 
-class CampaignRun(Coroutine[Any, Any, CampaignResult]):
-    """One run of a campaign: await it for the result, or iterate over the outcomes, once. See `Campaign.run`.
-
-    Awaiting it again returns the result. It is a coroutine, for `asyncio.run` and `create_task`.
-
-    Attributes:
-        result: the state of the campaign after the run; None before its end.
-    """
-
-    def __init__(
-        self,
-        campaign: Campaign,
-        open_campaign: Callable[[], AbstractAsyncContextManager[OpenCampaign]],
-        *,
-        limit: int | None,
-        wait: bool,
-        strict: bool,
-        keep_going: bool,
-    ) -> None:
-        """Use `Campaign.run`."""
-        self.result: CampaignResult | None = None
-        self._campaign = campaign
-        self._open = open_campaign
-        self._limit = limit
-        self._wait = wait
-        self._strict = strict
-        self._keep_going = keep_going
-        self._run: Run | None = None
-        self._stopped = False
-        self._is_managed = False
-        self._iterator: AsyncGenerator[RowOutcome] | None = None
-        self._is_used = False
-        self._sent: Coroutine[Any, Any, CampaignResult] | None = None
-        self._attempts = 0
-
-    def stop(self) -> None:
-        """Begin nothing new; the run ends when what is in flight is answered."""
-        self._stopped = True
-        if self._run is not None:
-            self._run.stop()
-
-    def __await__(self) -> Generator[None, None, CampaignResult]:
-        return self._finish().__await__()
-
-    def send(self, value: object) -> Any:
-        """Go on, as a task does."""
-        self._sent = self._sent or self._finish()
-        return self._sent.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        """Raise an error where it waits, as a task does."""
-        self._sent = self._sent or self._finish()
-        return self._sent.throw(*error)
-
-    def close(self) -> None:
-        """Break off, as `asyncio` does with a coroutine that nobody awaits."""
-        self._is_used = True
-        if self._sent is not None:
-            self._sent.close()
-
-    def __del__(self) -> None:
-        if not self._is_used and self._sent is None:
-            warn(f"the run of {self._campaign!r} was never awaited", RuntimeWarning, 2, self)
-
-    def __aiter__(self) -> AsyncGenerator[RowOutcome]:
-        self._use()
-        closed = asyncio.Event()
-        closed.set()  # until it has begun
-        outcomes = self._outcomes(closed)
-        self._campaign._loops.append((ref(outcomes), closed))
-        if self._is_managed:  # else nobody but the loop may have it: when the loop is left, it is closed
-            self._iterator = outcomes
-        return outcomes
-
-    async def __aenter__(self) -> Self:
-        self._is_managed = True
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._iterator is not None:
-            await self._iterator.aclose()
-
-    def _use(self) -> None:
-        if self._is_used:
-            raise LocalProtocolError("this run is over, or under way: call campaign.run() again")
-        self._is_used = True
-
-    async def _finish(self) -> CampaignResult:
-        if self._is_used:
-            await self._campaign._wait_closed()
-        if self.result is not None:
-            return self.result
-        self._use()
-        async with self._begun() as (opened, run):
-            if run is not None:
-                await run.run()
-            return await self._conclude(opened, run)
-
-    async def _outcomes(self, closed: asyncio.Event) -> AsyncGenerator[RowOutcome]:
-        from asyncsmtp.bulk.running.runner import outcomes
-
-        closed.clear()
-        try:
-            async with self._begun() as (opened, run):
-                if run is not None:
-                    async with aclosing(outcomes(run)) as found:
-                        try:
-                            async for claim, settlement in found:
-                                yield make_row_outcome(claim, settlement)
-                        except GeneratorExit:
-                            self._stopped = True
-                            await found.aclose()
-                            await self._conclude(opened, run)
-                            raise
-                await self._conclude(opened, run)
-        finally:
-            closed.set()
-
-    @asynccontextmanager
-    async def _begun(self) -> AsyncGenerator[tuple[OpenCampaign, Run | None]]:
-        """Open the campaign and have its recipients loaded; start a run, if anything is left to send."""
-        async with self._open() as opened, AsyncExitStack() as stack:
-            await opened.begin(strict=self._strict)
-            if not self._stopped and await opened.count_ready(wait=self._wait):
-                self._run = await stack.enter_async_context(
-                    opened.start(limit=self._limit, wait=self._wait, watch=self._count, keep_going=self._keep_going)
-                )
-            else:
-                await opened.post_outcomes()
-            yield opened, self._run
-
-    def _count(self, claim: Claim, settlement: Settlement) -> None:
-        self._attempts += 1
-
-    async def _conclude(self, campaign: OpenCampaign, run: Run | None) -> CampaignResult:
-        counts = await campaign.ledger.counts()
-        resumes_at = (run and run.resumes_at) or await campaign.ledger.next_due()
-        if not (counts[RowState.PENDING] or counts[RowState.DEFERRED]):
-            reason, resumes_at = ExitReason.COMPLETE, None
-        elif self._stopped:
-            reason = ExitReason.STOPPED
-        elif self._limit is not None and self._attempts >= self._limit:
-            reason = ExitReason.LIMIT
-        else:
-            reason = ExitReason.WAITING
-        if resumes_at is not None and resumes_at <= datetime.now(UTC):
-            resumes_at = None
-        self.result = CampaignResult(count_by_word(counts), reason, resumes_at)
-        return self.result
-
-
 async def _check_dns(config: CampaignConfig, sample: Message, name_server: str | None) -> list[Finding]:
-    from asyncsmtp.bulk.dns_resolver import DnsResolver
+    from asyncsmtp.bulk.rate_limit.dns_resolver import DnsResolver
     from asyncsmtp.mail.checks.dns_rules import check_dns
 
     return await DnsResolver(name_server).answer(check_dns(describe_sender(config, sample)))
+
+
+def describe_sender(config: CampaignConfig, sample: Message) -> SenderDomain:
+    """Return the sender of a campaign, by its configuration and one of its messages."""
+    from asyncsmtp.client.config.hostport import parse_host_port, split_url
+    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.parsed_message import parse_message
+
+    seen = parse_message(sample)
+    hosts: list[str] = []
+    for relay in (each.relay for each in config.relay_configs):
+        if isinstance(relay, str) and not relay.startswith("srv:"):  # such a domain has not been looked up
+            named = split_url(relay).netloc.rpartition("@")[2].split(",")
+            hosts += [parse_host_port(each)[0] for each in named if each]
+        elif not isinstance(relay, str):
+            hosts += [each.host for each in relay.single_host_relays if each.host]
+    keys = [load_dkim_key(each) for each in config.dkim]
+    return SenderDomain(
+        author=seen.author,
+        return_path=seen.return_path or seen.author,
+        keys=[(key.name, key.record) for key in keys],
+        relays=hosts,
+    )

@@ -1,24 +1,39 @@
-"""Interfaces of the parts that a run is given: the composer, the sender, the way to sleep and to use threads."""
+"""Interfaces of the parts that a run is given: the composer, the sender, the way to sleep and to use threads.
+
+`RunTotals` is what these parts count together.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from asyncsmtp.client.session.pending_message import BeforeEnd
 from asyncsmtp.mail.message import Message
 from asyncsmtp.protocol.delivery import Delivery
 from asyncsmtp.protocol.envelope import Mailbox
 
+if TYPE_CHECKING:
+    from asyncsmtp.client.config.login_config import TokenSource
+    from asyncsmtp.protocol.auth.auth import Secret
+
 __all__ = [
+    "TOTALS_NAME",
     "ComposerProtocol",
     "ConvertingComposer",
     "CopyingComposer",
+    "LimitTotals",
     "MessageSender",
     "RateLimitedSender",
     "ReadingComposer",
+    "RelayTotals",
+    "RunTotals",
+    "SecretSource",
     "Sleep",
     "StoppableSender",
     "ThreadRunner",
@@ -114,6 +129,16 @@ class ThreadRunner(Protocol):
     def __call__(self, function: Callable[[], _T], /) -> Awaitable[_T]: ...
 
 
+class SecretSource(Protocol):
+    """A source of the secrets that a relay needs; a token goes before a password. The command asks a person as well."""
+
+    def password(self, username: str, host: str) -> str | Secret | None: ...
+    def token(self, username: str, host: str) -> TokenSource | None: ...
+    def proxy_password(self, username: str, host: str) -> str | Secret | None: ...
+    def passphrase(self, key: Path) -> str | Secret | None:
+        """Find the passphrase of a client certificate's private key; it may be encrypted or not."""
+
+
 async def sleep_unless(seconds: float, event: asyncio.Event) -> None:
     """Sleep; return early when `event` is set."""
     try:
@@ -126,3 +151,138 @@ async def sleep_unless(seconds: float, event: asyncio.Event) -> None:
 def utc_now() -> datetime:
     """Return the time of the wall clock."""
     return datetime.now(UTC)
+
+
+# What the rows do not tell is added up by each run, and kept among the ledger's values: bytes, and what it waited for.
+
+TOTALS_NAME = "run "  # begins the name of the totals of each run
+
+
+@dataclass(slots=True)
+class RelayTotals:
+    """What one relay did.
+
+    Attributes:
+        messages: that it accepted. size: bytes of their content.
+        reply_times: milliseconds from the mark before the end of the content to the reply after it, whatever that says,
+            and number of such replies. Above 100 ms only the first two digits count.
+    """
+
+    messages: int = 0
+    size: int = 0
+    reply_times: dict[int, int] = field(default_factory=dict)
+
+    def record_reply(self, seconds: float) -> None:
+        """Count a reply that took so long."""
+        ms = round(seconds * 1000)
+        if ms >= 100:
+            step = 10 ** (len(str(ms)) - 2)
+            ms = ms // step * step
+        self.reply_times[ms] = self.reply_times.get(ms, 0) + 1
+
+
+@dataclass(slots=True)
+class LimitTotals:
+    """What a limit did.
+
+    Attributes:
+        held: how often a message had to wait for it. seconds: that the run waited for it and for nothing else.
+        ended: how many runs it ended, since they were not to wait so long.
+    """
+
+    held: int = 0
+    seconds: float = 0.0
+    ended: int = 0
+
+
+@dataclass(slots=True)
+class RunTotals:
+    """Totals of the runs of a campaign. A run that was killed may lack its last seconds.
+
+    Attributes:
+        runs: number of the runs. seconds: that they took together.
+        relays: by the relay's name, as `Settlement.host` has it.
+        limits: by the limit, such as `rate 30/s`; see docs/howto/browser.md.
+        slowed: by replies "too fast" of a relay: `all`, or a domain, with the number of times the run was made
+            slower and the lowest rate, in messages a second.
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+    relays: dict[str, RelayTotals] = field(default_factory=dict)
+    limits: dict[str, LimitTotals] = field(default_factory=dict)
+    slowed: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> int:
+        """Number of accepted messages whose bytes were counted."""
+        return sum(each.messages for each in self.relays.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content of these messages."""
+        return sum(each.size for each in self.relays.values())
+
+    def relay(self, host: str) -> RelayTotals:
+        """Return the totals of a relay, to be added to."""
+        return self.relays.get(host) or self.relays.setdefault(host, RelayTotals())
+
+    def limit(self, name: str) -> LimitTotals:
+        """Return the totals of a limit, to be added to."""
+        return self.limits.get(name) or self.limits.setdefault(name, LimitTotals())
+
+    def record_slowdown(self, what: str, rate: float) -> None:
+        """Count a reply of a relay that made the run slower."""
+        times, lowest = self.slowed.get(what, (0, rate))
+        self.slowed[what] = times + 1, min(lowest, rate)
+
+    def add(self, other: RunTotals) -> None:
+        """Add the totals of another run."""
+        self.runs += other.runs
+        self.seconds += other.seconds
+        for host, theirs in other.relays.items():
+            relay = self.relay(host)
+            relay.messages += theirs.messages
+            relay.size += theirs.size
+            for ms, number in theirs.reply_times.items():
+                relay.reply_times[ms] = relay.reply_times.get(ms, 0) + number
+        for name, held in other.limits.items():
+            limit = self.limit(name)
+            limit.held += held.held
+            limit.seconds += held.seconds
+            limit.ended += held.ended
+        for what, (times, lowest) in other.slowed.items():
+            before, rate = self.slowed.get(what, (0, lowest))
+            self.slowed[what] = before + times, min(rate, lowest)
+
+    def to_json(self) -> str:
+        """Return the text that a ledger keeps; `from_json` reads it."""
+        return json.dumps(
+            {
+                "seconds": round(self.seconds, 3),
+                "relays": {host: [each.messages, each.size, each.reply_times] for host, each in self.relays.items()},
+                "limits": {name: [each.held, round(each.seconds, 3), each.ended] for name, each in self.limits.items()},
+                "slowed": self.slowed,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> RunTotals:
+        """Read the totals of one run. Raises ValueError: it is not such a text."""
+        try:
+            found = json.loads(text)
+            return cls(
+                1,
+                float(found["seconds"]),
+                {
+                    str(host): RelayTotals(int(n), int(size), {int(ms): int(number) for ms, number in times.items()})
+                    for host, (n, size, times) in found["relays"].items()
+                },
+                {
+                    str(name): LimitTotals(int(held), float(seconds), int(ended))
+                    for name, (held, seconds, ended) in found["limits"].items()
+                },
+                {str(what): (int(times), float(rate)) for what, (times, rate) in found["slowed"].items()},
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error

@@ -6,42 +6,41 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
+from asyncsmtp.bulk.interfaces import SecretSource, utc_now
 from asyncsmtp.bulk.ledger import STORED, UNTIL_NEXT
 from asyncsmtp.bulk.ledger.interfaces import InDoubt, OutcomeStore, RowState
-from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.ledger.postgres import COLUMNS, Database
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.config_types import RelayConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare_file
 from asyncsmtp.bulk.setup.source_files import refuse_merge_tags
-from asyncsmtp.errors import ConfigError, LedgerMismatch, RecipientError, SMTPError
+from asyncsmtp.errors import ConfigError, LedgerBusy, LedgerMismatch, RecipientError, SMTPError
 from asyncsmtp.protocol.replies import safe_text
 
 # What is not imported here is late on purpose: a wrong campaign file, `status` and `results` need neither the pool, nor
 # the runner, nor a database driver, and `asyncsmtp bulk` is measured from its start to the first message.
 if TYPE_CHECKING:
-    from asyncsmtp.bulk.dns_resolver import MxProviders
-    from asyncsmtp.bulk.interfaces import MessageSender
+    from asyncsmtp.bulk.interfaces import ComposerProtocol, MessageSender
+    from asyncsmtp.bulk.ledger.base import BaseLedger
     from asyncsmtp.bulk.ledger.interfaces import Claim, Ledger, Settlement
     from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger, PostgresReader
     from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger, SqliteReader
-    from asyncsmtp.bulk.rate_limit.rate import Rate
-    from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
     from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
     from asyncsmtp.bulk.recipients.preflight import PreflightReport
+    from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
     from asyncsmtp.bulk.running.runner import OutcomeCallback, Run
-    from asyncsmtp.bulk.webhook import Webhook
+    from asyncsmtp.bulk.running.webhook import Webhook
+    from asyncsmtp.bulk.workers.rate_table import WorkerRates
     from asyncsmtp.client.config.login_config import TokenSource
     from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.client.events.types import Trace
-    from asyncsmtp.client.retry import Retry
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.protocol.auth.auth import Secret
 
@@ -49,7 +48,6 @@ __all__ = [
     "CheckResult",
     "EnvironmentSecrets",
     "OpenCampaign",
-    "SecretSource",
     "check_rows",
     "make_relay",
     "make_relays",
@@ -66,6 +64,8 @@ SHOWN = 20  # rows of each kind that a report names
 logger = logging.getLogger("asyncsmtp.campaign")
 
 Warn = Callable[[str], object]
+_L = TypeVar("_L", bound="BaseLedger")
+_ShareRates = Callable[..., AbstractAsyncContextManager["SharedLimiter | None"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class CheckResult:
     Attributes:
         file: the name of the recipients' file.
         report: the rows: how many would be mailed, and the first few of those with a problem or a remark.
-        findings: merge tags of other programs in the templates, what a provider may object to in the first message,
-            and in DNS if that was asked.
+        findings: merge tags of other programs and empty cells in the templates, what a provider may object to in the
+            first message, and in DNS if that was asked.
         remarks: what could be better about keys and certificates, one sentence each.
     """
 
@@ -98,7 +98,8 @@ class CheckResult:
 class OpenCampaign:
     """A campaign whose ledger is open; made by `Campaign.open`, which closes it.
 
-    The steps of a run, in this order: `check`, `load` where there is something to load, `suppress`, `start`.
+    The steps of a run, in this order: `load_checked` where there is something to load (or `check` and `load`, which
+    read the recipients twice), `suppress`, `start`.
 
     Attributes:
         prepared: its files, read. ledger: its ledger. relays: each with a `Relay`.
@@ -139,11 +140,43 @@ class OpenCampaign:
     async def load(self) -> None:
         """Take the recipients into the ledger, all of them or none."""
         prepared = await self._to_load()
-        if self._add is None:
-            await self.ledger.load(prepared.file.batches())
-        else:
-            await self.ledger.add(prepared.file.batches())
-            self._add = None
+        await self._load(prepared, prepared.file.batches())
+
+    async def load_checked(self, decide: Callable[[CheckResult], Awaitable[object]]) -> CheckResult:
+        """Do what `check` and `load` do, and read the recipients once.
+
+        Args:
+            decide: awaited with the result, before anything is loaded for good: if it raises, nothing is.
+        Raises:
+            What `check` raises, and `decide`.
+        """
+        prepared = await self._to_load()
+        refuse_merge_tags(prepared.findings)
+        found: list[CheckResult] = []
+
+        async def read() -> AsyncGenerator[Sequence[Recipient | Problem]]:
+            async with aclosing(prepared.file.batches()) as batches:
+                preflight = Preflight(prepared.file, prepared.composer, compose=CHECKED, show=SHOWN)
+                async for batch in batches:
+                    await preflight.add(batch)
+                    yield batch
+            found.append(_make_result(prepared, await preflight.finish()))
+            await decide(found[0])
+
+        from asyncsmtp.bulk.recipients.preflight import Preflight
+
+        await self._load(prepared, read())
+        return found[0]
+
+    async def _load(self, prepared: PreparedCampaign, rows: AsyncGenerator[Sequence[Recipient | Problem]]) -> None:
+        async with aclosing(rows):
+            if self._add is not None:
+                await self.ledger.add(rows)
+                self._add = None
+                return
+            if isinstance(getattr(self.ledger, "place", None), Database):  # workers on other hosts have no such file
+                await self.ledger.write_value(COLUMNS, await prepared.describe_columns())
+            await self.ledger.load(rows)
 
     async def suppress(self) -> int:
         """Suppress the rows to come that are on a suppression list; return how many.
@@ -162,15 +195,17 @@ class OpenCampaign:
         Raises:
             RecipientError: nobody would be mailed, or with `strict` a row has a problem or a remark; nothing is loaded.
         """
-        if self.has_rows_to_load:
-            checked = await self.check()
+
+        async def decide(checked: CheckResult) -> None:
             if strict:
                 checked.report.raise_for_problems()
             if not checked.report.recipients:
                 first = next((f", since {problem}" for problem in checked.report.problem_rows), "")
                 advice = "correct the rows, or name the address column"
                 raise RecipientError(f"{checked.file}: nobody would be mailed{first}: {advice}")
-            await self.load()
+
+        if self.has_rows_to_load:
+            await self.load_checked(decide)
         await self.suppress()
 
     async def count_ready(self, *, wait: bool = False) -> int:
@@ -194,28 +229,36 @@ class OpenCampaign:
         limit: int | None = None,
         wait: bool = False,
         keep_going: bool = False,
+        processes: int = 1,
         watch: OutcomeCallback | None = None,
         trace: Trace | None = None,
         warn: Warn = logger.warning,
+        rates: WorkerRates | None = None,
     ) -> AsyncGenerator[Run]:
         """Make the run, with its pools, limits and webhook, until the block ends; `await run.run()` sends.
 
         Args:
             watch: called with each outcome as it is queued for the ledger: see `Run`.
             keep_going: go on where the relay refuses everyone.
+            processes: so many that compose, sign and send; 1: this one does.
             warn: called with a sentence about what is wrong but does not stop the run.
+            rates: the limits that this worker has together with others.
         """
+        from asyncsmtp.bulk.rate_limit.rate_policy import make_rate_policy, open_providers, share_campaign_rates
         from asyncsmtp.bulk.running.balancer import RelayBalancer
         from asyncsmtp.bulk.running.runner import Run
         from asyncsmtp.bulk.running.schedule import Schedule
+        from asyncsmtp.client.retry import Retry
 
         config, left = self.config, await self.count_ready(wait=wait)
+        retry = Retry(attempts=config.attempts, delay=config.retry_delay)
         relays = [each.relay for each in self.relays if not isinstance(each.relay, str)]
+        share, make_policy = (rates.share, rates.make_policy) if rates else (share_campaign_rates, make_rate_policy)
         async with (
             _open_webhook(config.webhook, self.ledger, warn) as webhook,
-            _open_providers(config, warn) as providers,
-            _open_pools(self.relays, trace, config, warn) as sender,
-            _share_rates(config, relays, config.rate, warn, warms_up=not isinstance(sender, RelayBalancer)) as shared,
+            open_providers(config, warn) as providers,
+            self._open_pools(processes, trace, warn, share) as (composer, sender),
+            share(config, relays, config.rate, warn, warms_up=not isinstance(sender, RelayBalancer)) as shared,
         ):
             self.limiters = sender.limiters if isinstance(sender, RelayBalancer) else [shared] if shared else []
 
@@ -226,20 +269,21 @@ class OpenCampaign:
                     webhook.watch(claim, settlement)
 
             run = Run(
-                self.prepared.composer,
+                composer,
                 self.ledger,
                 sender,
                 concurrency=config.concurrency,
                 sessions=sum(each.sessions for each in self.relays),
                 limit=limit,
                 watch=report,
-                retry=_make_retry(config),
+                retry=retry if config.retry_for is None else replace(retry, give_up_after=config.retry_for),
                 wait=wait,
-                rate_policy=_make_rate_policy(config, left if limit is None else min(limit, left), providers),
+                rate_policy=make_policy(config, left if limit is None else min(limit, left), providers),
                 schedule=Schedule(config.window, config.start_at, config.time_zone_column),
                 shared=shared,
                 keep_going=keep_going,
                 warn=warn,
+                clock=rates.now if rates else utc_now,
             )
             try:
                 yield run
@@ -250,12 +294,46 @@ class OpenCampaign:
             finally:
                 self.failed_relays = sender.failures if isinstance(sender, RelayBalancer) else {}
 
+    @asynccontextmanager
+    async def _open_pools(
+        self, processes: int, trace: Trace | None, warn: Warn, share: _ShareRates
+    ) -> AsyncGenerator[tuple[ComposerProtocol, MessageSender]]:
+        """Open a pool for each relay until the block ends; several, or one with limits of its own, share the messages.
+
+        Yields a composer of the messages that they take as well.
+        """
+        from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
+        from asyncsmtp.client.pool.pool import Pool
+
+        composer: ComposerProtocol = self.prepared.composer
+        relays = [(each, each.relay) for each in self.relays if not isinstance(each.relay, str)]
+        pools: list[MessageSender] = []
+        async with AsyncExitStack() as stack:
+            if processes > 1:
+                from asyncsmtp.bulk.running.process_pool import JobComposer, open_processes  # late: few runs need them
+
+                started = open_processes(processes, self, trace=trace, warn=warn)
+                composer, pools = JobComposer(), [*await stack.enter_async_context(started)]
+            else:
+                for each, relay in relays:
+                    pool = Pool(relay, sessions=each.sessions, messages=each.max_per_connection, trace=trace)
+                    pools.append(await stack.enter_async_context(pool))
+            if len(relays) == 1 and not relays[0][0].rate:
+                yield composer, pools[0]
+                return
+            shares = []
+            for sender, (each, relay) in zip(pools, relays, strict=True):
+                limits = share(self.config, [relay], each.rate, warn, warms_up=True)
+                shared = await stack.enter_async_context(limits)
+                shares.append(WeightedRelay(sender, each.weight, each.rate, shared, str(relay)))
+            yield composer, RelayBalancer(shares, warn=warn)
+
     async def post_outcomes(self, warn: Warn = logger.warning) -> None:
         """Post to the webhook what earlier runs did not post; for a campaign that has nothing left to send."""
         ledger = self.ledger
         if not (self.config.webhook and isinstance(ledger, OutcomeStore)):
             return
-        from asyncsmtp.bulk.webhook import describe_outcome
+        from asyncsmtp.bulk.running.webhook import describe_outcome
 
         ledger.keep_outcomes(describe_outcome)  # also of rows that recovery found in doubt
         if await ledger.count_outcomes():
@@ -296,7 +374,7 @@ async def open_ledger(config: CampaignConfig, prepared: PreparedCampaign) -> Sql
         ledger = await _find_ledger(config.ledger_location)(
             name=config.name,
             from_domain=prepared.domain,
-            fingerprint=await prepared.fingerprint(),
+            fingerprint=prepared.read_fingerprint,
             in_doubt=InDoubt(config.in_doubt),
             suppressions=config.suppression,
         )
@@ -324,23 +402,29 @@ async def open_reader(location: Path | Database) -> SqliteReader | PostgresReade
 
 
 async def reopen_ledger(
-    location: Path | Database, *, retention: float | None = STORED
-) -> SqliteLedger | PostgresLedger:
+    location: Path | Database, retention: float | None = STORED, *, guest: bool = False
+) -> BaseLedger:
     """Open a ledger that holds a campaign, to decide about its rows.
 
     Args:
         retention: that of the campaign, in seconds; `STORED`: that of its last run.
+        guest: also while workers send; the rows that they have are not changed.
     Raises:
         LedgerEmpty: it holds none. LedgerBusy: a run has it. LedgerError: it cannot be used.
     """
     async with await open_reader(location) as reader:
         name = reader.name
-    return await _apply_retention(await _find_ledger(location)(name=name, from_domain="localhost"), retention)
+    try:
+        return await _apply_retention(await _find_ledger(location)(name=name, from_domain="localhost"), retention)
+    except LedgerBusy:
+        if not guest or isinstance(location, Path):
+            raise
+        from asyncsmtp.bulk.ledger.postgres.worker_ledger import WorkerLedger
+
+        return await WorkerLedger.open(location.url, name=name, is_guest=True)
 
 
-async def _apply_retention(
-    ledger: SqliteLedger | PostgresLedger, retention: float | None
-) -> SqliteLedger | PostgresLedger:
+async def _apply_retention(ledger: _L, retention: float | None) -> _L:
     """Erase everybody if the retention has passed; close the ledger if that fails."""
     try:
         if retention != UNTIL_NEXT and await ledger.apply_retention(retention):
@@ -363,12 +447,19 @@ async def check_rows(prepared: PreparedCampaign, *, every: bool, suppression: Se
         SuppressionError: one cannot be used.
     """
     from asyncsmtp.bulk.recipients.preflight import run_preflight
+    from asyncsmtp.mail.checks.empty_cells import EmptyCells
 
     if suppression:
         await asyncio.to_thread(_check_lists, suppression)
-    report = await run_preflight(prepared.file, prepared.composer, compose=None if every else CHECKED, show=SHOWN)
+    cells = EmptyCells(prepared.find_written()) if every else None
+    watch, compose = (cells.add, None) if cells else (None, CHECKED)
+    report = await run_preflight(prepared.file, prepared.composer, compose=compose, show=SHOWN, watch=watch)
+    return _make_result(prepared, report, cells.findings() if cells else ())
+
+
+def _make_result(prepared: PreparedCampaign, report: PreflightReport, findings: Sequence[Finding] = ()) -> CheckResult:
     remarks = (*prepared.remarks, *prepared.describe_rows(report))
-    return CheckResult(prepared.file.name, report, prepared.findings, remarks)
+    return CheckResult(prepared.file.name, report, (*prepared.findings, *findings), remarks)
 
 
 def _check_lists(paths: Sequence[Path]) -> None:
@@ -378,36 +469,13 @@ def _check_lists(paths: Sequence[Path]) -> None:
         lists.open()
 
 
-def _make_retry(config: CampaignConfig) -> Retry:
-    from asyncsmtp.client.retry import Retry
-
-    retry = Retry(attempts=config.attempts, delay=config.retry_delay)
-    return retry if config.retry_for is None else replace(retry, give_up_after=config.retry_for)
-
-
-def _make_rate_policy(config: CampaignConfig, left: int, providers: MxProviders | None) -> RatePolicy:
-    """Make the limits of a run that has `left` messages to go."""
-    from asyncsmtp.bulk.rate_limit.rate import Rate
-    from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
-
-    chosen = list(config.rate)
-    if config.spread_until is not None and left:
-        now = datetime.now(UTC)
-        span = (config.spread_until - max(now, config.start_at or now)).total_seconds()
-        if span > 0:
-            chosen.append(Rate(left / span, 1))
-    return RatePolicy(
-        chosen, config.domain_rates, providers=config.provider_rates, lookup=providers, adaptive=config.adaptive
-    )
-
-
 @asynccontextmanager
 async def _open_webhook(url: str | None, ledger: Ledger, warn: Warn) -> AsyncGenerator[Webhook | None]:
     """Post outcomes to `url` until the block ends; warn how many it did not take."""
     if url is None:
         yield None
         return
-    from asyncsmtp.bulk.webhook import open_webhook
+    from asyncsmtp.bulk.running.webhook import open_webhook
 
     secret = os.environ.get(WEBHOOK_SECRET)
     key = secret.encode("utf-8", "surrogateescape") if secret else None
@@ -419,79 +487,7 @@ async def _open_webhook(url: str | None, ledger: Ledger, warn: Warn) -> AsyncGen
         warn(f"the webhook did not take {outcomes}: the ledger has them{later}")
 
 
-@asynccontextmanager
-async def _open_providers(config: CampaignConfig, warn: Warn) -> AsyncGenerator[MxProviders | None]:
-    """Look up the providers of domains until the block ends, where there is a limit of one."""
-    if not config.provider_rates:
-        yield None
-        return
-    from asyncsmtp.bulk.dns_resolver import MxProviders
-
-    async with MxProviders(config.name_server, warn=warn) as providers:
-        yield providers
-
-
-@asynccontextmanager
-async def _open_pools(
-    relays: Sequence[RelayConfig], trace: Trace | None, config: CampaignConfig, warn: Warn
-) -> AsyncGenerator[MessageSender]:
-    """Open a pool for each relay until the block ends; several, or one with limits of its own, share the messages."""
-    from asyncsmtp.bulk.running.balancer import RelayBalancer, WeightedRelay
-    from asyncsmtp.client.pool.pool import Pool
-
-    made = [
-        (Pool(each.relay, sessions=each.sessions, messages=each.max_per_connection, trace=trace), each)
-        for each in relays
-        if not isinstance(each.relay, str)
-    ]
-    async with AsyncExitStack() as stack:
-        for pool, _ in made:
-            await stack.enter_async_context(pool)
-        if len(made) == 1 and not made[0][1].rate:
-            yield made[0][0]
-            return
-        shares = []
-        for pool, each in made:
-            sharing = _share_rates(config, [pool.relay], each.rate, warn, warms_up=True)
-            shared = await stack.enter_async_context(sharing)
-            shares.append(WeightedRelay(pool, each.weight, each.rate, shared, str(pool.relay)))
-        yield RelayBalancer(shares, warn=warn)
-
-
-@asynccontextmanager
-async def _share_rates(
-    config: CampaignConfig, relays: Sequence[Relay], rates: Sequence[Rate], warn: Warn, *, warms_up: bool
-) -> AsyncGenerator[SharedLimiter | None]:
-    """Share the limits of some relays together with other campaigns, until the block ends; None: there are none.
-
-    By `config.shared_rates` all limits are shared (True, or the path of a file), none (False), or those of long
-    periods where the usual file can be used (None).
-    """
-    from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD
-
-    shared = config.shared_rates
-    wanted = [rate for rate in rates if shared is not False and (shared or rate.seconds > MAX_EVEN_PERIOD)]
-    warmup = config.warmup.make_warmup() if config.warmup is not None and warms_up else None
-    if not wanted and warmup is None:
-        yield None
-        return
-    from asyncsmtp.bulk.rate_limit.shared_store import share_rates
-
-    async with share_rates(shared, relays, wanted, warmup, warn) as limiter:
-        yield limiter
-
-
 # Relays.
-
-
-class SecretSource(Protocol):
-    """A source of the secrets that a relay needs; a token goes before a password. The command asks a person as well."""
-
-    def password(self, username: str, host: str) -> str | Secret | None: ...
-    def token(self, username: str, host: str) -> TokenSource | None: ...
-    def proxy_password(self, username: str, host: str) -> str | Secret | None: ...
-    def passphrase(self, key: Path) -> str | Secret | None:
-        """Find the passphrase of a client certificate's private key; it may be encrypted or not."""
 
 
 @dataclass(frozen=True, slots=True)

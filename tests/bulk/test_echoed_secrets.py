@@ -16,12 +16,12 @@ import pytest
 
 import asyncsmtp
 from asyncsmtp import Campaign, Login, Pool, Relay
-from asyncsmtp.bulk import webhook as hooks
+from asyncsmtp.bulk.running import webhook as hooks
 from asyncsmtp.client.config.relay import Dialogue
 from asyncsmtp.errors import SMTPError
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, Rst, Rule, ScriptedRelay, Stage, StageContext
-from tests.bulk.test_webhook import server
+from tests.bulk.running.test_webhook import server
 from tests.client.support import QUICK, Trail, everything_of, message
 
 USER = "ann@example.org"

@@ -7,8 +7,9 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import aiofiles
 
@@ -19,7 +20,10 @@ from asyncsmtp.bulk.recipients.text_encoding import UTF_8, TextDecoder, detect_e
 from asyncsmtp.errors import InvalidArgument, RecipientError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
-__all__ = ["DUPLICATES", "SUFFIXES", "RecipientFile", "hash_file", "is_workbook"]
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncFileIO
+
+__all__ = ["DUPLICATES", "SUFFIXES", "RecipientFile", "hash_file", "is_workbook", "read_digest"]
 
 DUPLICATES = FIRST, SEND, GROUP = "first", "send", "group"
 
@@ -148,6 +152,11 @@ class RecipientFile:
                 self.name_column = _find_name_column(header.columns)
             self._header = replace(header, encoding=guessed, sheet=self._detected_sheet)
         return self._header
+
+    def share_header(self, other: RecipientFile) -> None:
+        """Use what was detected in the same file with the same settings, so that its beginning is not read again."""
+        self._header, self._encoding, self.name_column = other._header, other._encoding, other.name_column
+        self.sheet, self._detected_sheet = other.sheet, other._detected_sheet
 
     async def columns(self) -> tuple[str, ...]:
         """Return the names of the columns, in order; with `repair`, that of the name beside the address too."""
@@ -346,6 +355,17 @@ async def hash_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def read_digest(path: str | os.PathLike[str]) -> str:
+    """Do the same, and block meanwhile."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with open(path, "rb", buffering=0) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise _unreadable(os.fspath(path), error) from error
+    raise _no_file(os.fspath(path))
+
+
 async def _blocks(path: str, size: int) -> AsyncGenerator[bytes]:
     """Yield the bytes of a regular file; raise RecipientError if it cannot be read."""
     try:
@@ -353,13 +373,41 @@ async def _blocks(path: str, size: int) -> AsyncGenerator[bytes]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _unreadable(path, error) from error
     if not regular:  # a pipe would be empty the second time
-        raise RecipientError(f"{safe_text(path)} is not a file: save the recipients to one and name that")
+        raise _no_file(path)
     try:
-        async with aiofiles.open(path, "rb", buffering=0) as file:
+        async with _open_unbuffered(path) as file:
             while data := await file.read(size):
                 yield data
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _no_file(path: str) -> RecipientError:
+    return RecipientError(f"{safe_text(path)} is not a file: save the recipients to one and name that")
+
+
+@asynccontextmanager
+async def _open_unbuffered(path: str) -> AsyncGenerator[AsyncFileIO]:
+    """Open a file until the block ends; cancelled while a thread opens it, it is closed as well."""
+
+    async def open_file() -> AsyncFileIO:
+        return await aiofiles.open(path, "rb", buffering=0)
+
+    opening = asyncio.create_task(open_file())
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await asyncio.shield(asyncio.create_task(_close(await opening)))
+        raise
+    try:
+        yield file
+    finally:
+        await asyncio.shield(asyncio.create_task(_close(file)))
+
+
+async def _close(file: AsyncFileIO) -> None:
+    await file.close()
 
 
 def _unreadable(path: str, error: Exception) -> RecipientError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +31,7 @@ from asyncsmtp.protocol.envelope import Mailbox
 if TYPE_CHECKING:
     from asyncsmtp.mail.templates.column_formats import ColumnFormats
 
-__all__ = ["DuplicateCounter", "PreflightReport", "Repair", "read_column_formats", "run_preflight"]
+__all__ = ["DuplicateCounter", "Preflight", "PreflightReport", "Repair", "read_column_formats", "run_preflight"]
 
 _T = TypeVar("_T")
 MAX_COMPOSED = 200  # rows that are composed to learn whether the template leaves out what is no date
@@ -135,8 +135,23 @@ async def run_preflight(
     compose: int | None = 1,
     show: int = 20,
     clock: Callable[[], datetime] = utc_now,
+    watch: Callable[[Recipient | Problem], object] | None = None,
 ) -> PreflightReport:
-    """Read the whole file as for sending, and try the template on it; constant memory.
+    """Read the whole file as for sending, and try the template on it; constant memory. Arguments as of `Preflight`.
+
+    Raises:
+        RecipientError: the file cannot be read, or it is unknown where its rows begin.
+        TemplateError: the template fails on a row.
+    """
+    preflight = Preflight(file, composer, compose=compose, show=show, clock=clock, watch=watch)
+    async with aclosing(file.batches()) as batches:
+        async for batch in batches:
+            await preflight.add(batch)
+    return await preflight.finish()
+
+
+class Preflight:
+    """The check of a file's rows while somebody reads them: `add` each batch, then `finish`.
 
     A row with a line break or a control character in a cell is always composed: only the template knows whether the
     cell stands in a header, where it is not allowed.
@@ -146,76 +161,100 @@ async def run_preflight(
         compose: number of messages to compose, from the first row on; None composes all, which is as slow as sending.
         show: number of problems, duplicates and remarks that the report keeps of each.
         clock: the wall clock, UTC: the Date of the messages.
-    Raises:
-        RecipientError: the file cannot be read, or it is unknown where its rows begin.
-        TemplateError: the template fails on a row.
+        watch: called with each row, or with the problem that it has by then.
     """
-    date, duplicates, addresses = clock(), DuplicateCounter(), _AddressCounter()
-    problems, remarked = _FirstFew[Problem](show), _FirstFew[Recipient](show)
-    repairs, grouped = _FirstFew[Repair](SHOWN_REPAIRS), _FirstFew[tuple[int, int]](show)
-    email = (await file.header()).email
-    email, repairs_cells = file.renames.get(email, email), bool(file.name_column)
-    recipients = left_out = further = repairable = 0
-    first, sample = None, None
-    footer: list[Problem] = []
-    async with aclosing(file.batches()) as batches:
-        async for batch in batches:
-            for row in batch:
-                message = None
-                if row.repaired:
-                    repairs.add(_describe_repair(row, email))
-                    further += len(row.addresses[1:])
-                if (
-                    composer is not None
-                    and isinstance(row, Recipient)
-                    and (compose != 0 or not _are_printable(row.fields))
-                ):
-                    row, message = await _try_to_compose(composer, row, date)
-                    compose = compose - 1 if compose and message is not None else compose
-                if isinstance(row, Recipient):
-                    recipients += 1
-                    duplicates.add(row.row, address_key(row.mailbox))
-                    if isinstance(row, RecipientWithCopies):
-                        addresses.add(row)
-                    if first is None:
-                        first, sample = row, message
-                    if row.remark:
-                        remarked.add(row)
-                elif isinstance(row, GroupedRow):
-                    grouped.add((row.row, row.first))
-                elif row.left_out:
-                    left_out += 1
-                    footer += [row] if row.reason == BELOW_TABLE else []
-                else:
-                    problems.add(row)
-                    repairable += not repairs_cells and _is_repairable(row.fields.get(email, ""))
-    repeats, repeated = await asyncio.to_thread(duplicates.count, show)
-    is_separate = file.duplicates == SEND
-    return PreflightReport(
-        header=await file.header(),
-        digest=file.digest or "",
-        rows=recipients + grouped.number + problems.number + left_out,
-        recipients=recipients if is_separate else recipients - repeats,
-        duplicates=0 if is_separate else repeats,
-        repeated=tuple(grouped) or repeated,
-        problems=problems.number,
-        problem_rows=tuple(problems),
-        remarks=remarked.number,
-        remarked=tuple(remarked),
-        first=first,
-        sample=sample,
-        left_out=left_out,
-        footer=tuple(footer),
-        copies=addresses.copies,
-        copied=addresses.most_frequent(show),
-        authors=addresses.authors,
-        separate=repeats if is_separate else 0,
-        grouped=grouped.number,
-        repaired=repairs.number,
-        repairs=tuple(repairs),
-        further=further,
-        repairable=repairable,
-    )
+
+    def __init__(
+        self,
+        file: RecipientFile,
+        composer: ComposerProtocol | None,
+        *,
+        compose: int | None,
+        show: int,
+        clock: Callable[[], datetime] = utc_now,
+        watch: Callable[[Recipient | Problem], object] | None = None,
+    ) -> None:
+        self._file = file
+        self._composer = composer
+        self._compose = compose
+        self._show = show
+        self._date = clock()
+        self._watch = watch
+        self._email = ""
+        self._repairs_cells = False
+        self._duplicates, self._addresses = DuplicateCounter(), _AddressCounter()
+        self._problems, self._remarked = _FirstFew[Problem](show), _FirstFew[Recipient](show)
+        self._repairs, self._grouped = _FirstFew[Repair](SHOWN_REPAIRS), _FirstFew[tuple[int, int]](show)
+        self._recipients = self._left_out = self._further = self._repairable = 0
+        self._first: Recipient | None = None
+        self._sample: Message | None = None
+        self._footer: list[Problem] = []
+
+    async def add(self, batch: Sequence[Recipient | Problem]) -> None:
+        """Check some rows, those that follow the last ones. Raises TemplateError: the template fails on a row."""
+        file, composer, compose = self._file, self._composer, self._compose
+        if not self._email:
+            email = (await file.header()).email
+            self._email, self._repairs_cells = file.renames.get(email, email), bool(file.name_column)
+        email = self._email
+        for row in batch:
+            message = None
+            if row.repaired:
+                self._repairs.add(_describe_repair(row, email))
+                self._further += len(row.addresses[1:])
+            if composer is not None and isinstance(row, Recipient) and (compose != 0 or not _are_printable(row.fields)):
+                row, message = await _try_to_compose(composer, row, self._date)
+                compose = compose - 1 if compose and message is not None else compose
+            if self._watch is not None:
+                self._watch(row)
+            if isinstance(row, Recipient):
+                self._recipients += 1
+                self._duplicates.add(row.row, address_key(row.mailbox))
+                if isinstance(row, RecipientWithCopies):
+                    self._addresses.add(row)
+                if self._first is None:
+                    self._first, self._sample = row, message
+                if row.remark:
+                    self._remarked.add(row)
+            elif isinstance(row, GroupedRow):
+                self._grouped.add((row.row, row.first))
+            elif row.left_out:
+                self._left_out += 1
+                self._footer += [row] if row.reason == BELOW_TABLE else []
+            else:
+                self._problems.add(row)
+                self._repairable += not self._repairs_cells and _is_repairable(row.fields.get(email, ""))
+        self._compose = compose
+
+    async def finish(self) -> PreflightReport:
+        """Return the report, after the last row."""
+        repeats, repeated = await asyncio.to_thread(self._duplicates.count, self._show)
+        is_separate = self._file.duplicates == SEND
+        return PreflightReport(
+            header=await self._file.header(),
+            digest=self._file.digest or "",
+            rows=self._recipients + self._grouped.number + self._problems.number + self._left_out,
+            recipients=self._recipients if is_separate else self._recipients - repeats,
+            duplicates=0 if is_separate else repeats,
+            repeated=tuple(self._grouped) or repeated,
+            problems=self._problems.number,
+            problem_rows=tuple(self._problems),
+            remarks=self._remarked.number,
+            remarked=tuple(self._remarked),
+            first=self._first,
+            sample=self._sample,
+            left_out=self._left_out,
+            footer=tuple(self._footer),
+            copies=self._addresses.copies,
+            copied=self._addresses.most_frequent(self._show),
+            authors=self._addresses.authors,
+            separate=repeats if is_separate else 0,
+            grouped=self._grouped.number,
+            repaired=self._repairs.number,
+            repairs=tuple(self._repairs),
+            further=self._further,
+            repairable=self._repairable,
+        )
 
 
 def _are_printable(fields: Mapping[str, str]) -> bool:

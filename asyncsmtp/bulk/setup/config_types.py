@@ -288,7 +288,7 @@ def check_ledger(value: object, folder: Path) -> Path | Database:
 
 
 def check_webhook(value: object, folder: Path) -> str:
-    from asyncsmtp.bulk.webhook import check_url
+    from asyncsmtp.bulk.running.webhook import check_url
 
     _parse(check_url, url := check_text(value, folder))
     return url

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,21 +32,23 @@ from asyncsmtp.bulk.setup.source_files import (
     check_pattern,
     check_recipients,
     find_merge_tags,
+    find_unsupported,
+    find_written_columns,
     is_pattern,
     list_own_files,
+    list_sources,
     make_bodies,
     read_and_close,
 )
-from asyncsmtp.client.config.hostport import parse_host_port, split_url
 from asyncsmtp.errors import ConfigError, MessageError, RecipientError
 from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.recipients.file import RecipientFile
     from asyncsmtp.bulk.recipients.preflight import PreflightReport
-    from asyncsmtp.bulk.recipients.recipient import RowRules
+    from asyncsmtp.bulk.recipients.recipient import Recipient, RowRules
     from asyncsmtp.mail.attachment import Attachment, AttachmentPattern
-    from asyncsmtp.mail.checks.dns_rules import SenderDomain
+    from asyncsmtp.mail.checks.empty_cells import WrittenColumn
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.list_unsubscribe import Unsubscribe
     from asyncsmtp.mail.message import Message
@@ -54,15 +58,7 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.templates.template import Composer, Template
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = [
-    "FileReader",
-    "PreparedCampaign",
-    "describe_sender",
-    "load_dkim_key",
-    "load_unsubscribe",
-    "prepare",
-    "prepare_file",
-]
+__all__ = ["FileReader", "PreparedCampaign", "load_dkim_key", "load_unsubscribe", "prepare", "prepare_file"]
 
 MAX_KEY_SIZE = 64 * 1024  # bytes
 UNSUBSCRIBE_SECRET = "ASYNCSMTP_UNSUBSCRIBE_SECRET"  # noqa: S105  # the name of the variable
@@ -86,6 +82,9 @@ class PreparedCampaign:
         findings: merge tags of other programs in the templates; with an objection no campaign begins.
         domain: of the Message-IDs: that of the sender.
         describe_rows: returns further remarks, about the rows.
+        find_unsupported: returns what mail programs do not support of the HTML; a note each.
+        find_written: returns the columns that the templates write whether a cell is empty or not.
+        sources: every file that was read, but for keys and the recipients.
     """
 
     file: RecipientFile
@@ -96,22 +95,55 @@ class PreparedCampaign:
     findings: tuple[Finding, ...] = ()
     domain: str = "localhost"
     describe_rows: Callable[[PreflightReport], Iterable[str]] = lambda report: ()
+    find_unsupported: Callable[[], list[Finding]] = list
+    find_written: Callable[[], dict[str, WrittenColumn]] = dict
+    sources: tuple[Path, ...] = ()
+
+    def compose_preview(self, row: Recipient, to: Mailbox | None = None) -> Message:
+        """Return the message of a row as it would be sent, with a Message-ID and a date of its own.
+
+        Args:
+            to: who gets it instead.
+        Raises:
+            RecipientError: the row cannot be composed.
+        """
+        name = f"preview.{row.row}" if to is None else os.urandom(16).hex()
+        message_id, now = f"{name}@{self.domain}", datetime.now(UTC)
+        return self.composer.compose(to or row.mailbox, row.fields, message_id=message_id, date=now, row=row.row)
 
     async def fingerprint(self) -> dict[str, str]:
-        """Return all the parts; reads the recipients once through."""
-        from asyncsmtp.bulk.recipients.file import hash_file
+        """Return all the parts; reads the recipients once through, unless that was done."""
+        return await asyncio.to_thread(self.read_fingerprint)
 
-        return {**self.parts, self.recipients_name: await hash_file(self.file.path)}
+    def read_fingerprint(self) -> dict[str, str]:
+        """Do the same, and block meanwhile."""
+        from asyncsmtp.bulk.recipients.file import read_digest
+
+        return {**self.parts, self.recipients_name: self.file.digest or read_digest(self.file.path)}
+
+    async def describe_columns(self) -> str:
+        """Return what a process without the recipients' file must know of it, as JSON; see `StoredRecipients`."""
+        header = await self.file.header()
+        columns = {"columns": header.columns, "email": header.email, "sheet": self.file.sheet}
+        return json.dumps({**columns, "name": self.recipients_name, "name_column": self.file.name_column})
 
 
 async def prepare(
-    config: CampaignConfig, rows: Path | None = None, *, ledger: object = None, add: Path | None = None
+    config: CampaignConfig,
+    rows: Path | None = None,
+    *,
+    ledger: object = None,
+    add: Path | None = None,
+    stored: RecipientFile | None = None,
+    former: PreparedCampaign | None = None,
 ) -> PreparedCampaign:
     """Read what the configuration names, and compile it against the columns of the recipients.
 
     Args:
         rows: recipients that a program passed, as `save_rows` saved them, instead of the configuration's file.
         ledger: location of the ledger, if it is not the configuration's. add: a further file of recipients.
+        stored: recipients that are in a ledger, instead of any file.
+        former: an earlier reading of the same recipients, whose header is used.
     Raises:
         ConfigError: a file cannot be read, or a key cannot sign. RecipientError: the recipients' header.
         TemplateError: the template.
@@ -123,14 +155,20 @@ async def prepare(
     from asyncsmtp.mail.templates.variables import build_columns
     from asyncsmtp.protocol.envelope import Mailbox
 
-    path = rows if rows is not None else await asyncio.to_thread(_save_input, config)
-    reader = FileReader(config, path, add)
+    if stored is not None:
+        path = Path(stored.path)
+    else:
+        path = rows if rows is not None else await asyncio.to_thread(_save_input, config)
+    reader = FileReader(config, None if stored is not None else path, add)
     if isinstance(ledger, Path):
         reader.own.add_database(ledger, LEDGER)
     text = reader.read_template(config.text, "text") if config.text else None
     html = reader.read_template(config.html, "html") if config.html else None
-    check_recipients(path, reader.own)
-    file = _open_file(config, path, config.email_column)
+    if stored is None:
+        check_recipients(path, reader.own)
+    file = stored or _open_file(config, path, config.email_column)
+    if former is not None:
+        file.share_header(former.file)
     if rows is not None:
         file.name, file.all_keys = _ROWS, True
     keys = [load_dkim_key(each) for each in config.dkim]
@@ -186,8 +224,25 @@ async def prepare(
     remarks = [f"the DKIM key {each.name} has {each.bits} bits; make one of 2048" for each in keys if each.is_weak]
     remarks += _smime_remarks(seal, composer.author) if seal is not None else ()
     name = _ROWS if rows is not None else path.name
-    findings = find_merge_tags(template, reader.included, known)
-    prepared = PreparedCampaign(file, composer, parts | reader.digests, name, tuple(remarks), findings)
+    texts = list_sources(template, reader.included)
+    findings = find_merge_tags(texts, known)
+    unsupported = partial(
+        find_unsupported,
+        {bodies.html_name: html, **reader.included},
+        known.delimiters,
+        are_styles_inlined=config.inline_styles,
+    )
+    prepared = PreparedCampaign(
+        file,
+        composer,
+        parts | reader.digests,
+        name,
+        tuple(remarks),
+        findings,
+        find_unsupported=unsupported,
+        find_written=partial(find_written_columns, texts, known),
+        sources=tuple(reader.sources),
+    )
     if composer.author is not None and not composer.has_copies:
         return replace(prepared, domain=composer.author.domain)
     from asyncsmtp.bulk.setup.row_addresses import prepare_rows
@@ -280,6 +335,7 @@ class FileReader:
     def __init__(self, config: CampaignConfig, *recipients: Path | None) -> None:
         self.digests: dict[str, str] = {}
         self.included: dict[str, str] = {}
+        self.sources: list[Path] = []
         self.own = list_own_files(config, *recipients)
         self.folder = ConfinedFolder(config.folder, own=self.own)
         self._where = f"{config.source}, [campaign] " if config.source else ""
@@ -294,6 +350,7 @@ class FileReader:
             content = read_and_close(self.own.open(path, allowed=allowed), path, MAX_FILE_SIZE)
         except (OSError, ValueError) as error:  # ValueError: HTML can name an image by a path that no file has
             raise ConfigError(f"{self._where}{role}: {safe_text(str(path))}: {_reason(error)}", _RIGHTS) from error
+        self.sources.append(path)
         below = path.is_relative_to(self.folder.root)
         self.digests[str(path.relative_to(self.folder.root)) if below else path.name] = _digest(content)
         return content
@@ -315,6 +372,7 @@ class FileReader:
         """Read a file that a template includes, below the campaign's folder."""
         content = self.folder.read(path, allowed=(INCLUDED, TEMPLATE))
         self.own.add(self.folder.root / path, INCLUDED)
+        self.sources.append(self.folder.root / path)
         self.digests[path] = _digest(content)
         self.included[path] = content.decode("utf-8-sig")
         return self.included[path]
@@ -512,25 +570,3 @@ def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return str(error.strerror if isinstance(error, OSError) else error).lower()
-
-
-def describe_sender(config: CampaignConfig, sample: Message) -> SenderDomain:
-    """Return the sender of a campaign, by its configuration and one of its messages."""
-    from asyncsmtp.mail.checks.dns_rules import SenderDomain
-    from asyncsmtp.mail.checks.parsed_message import parse_message
-
-    seen = parse_message(sample)
-    hosts: list[str] = []
-    for relay in (each.relay for each in config.relay_configs):
-        if isinstance(relay, str) and not relay.startswith("srv:"):  # such a domain has not been looked up
-            named = split_url(relay).netloc.rpartition("@")[2].split(",")
-            hosts += [parse_host_port(each)[0] for each in named if each]
-        elif not isinstance(relay, str):
-            hosts += [each.host for each in relay.single_host_relays if each.host]
-    keys = [load_dkim_key(each) for each in config.dkim]
-    return SenderDomain(
-        author=seen.author,
-        return_path=seen.return_path or seen.author,
-        keys=[(key.name, key.record) for key in keys],
-        relays=hosts,
-    )

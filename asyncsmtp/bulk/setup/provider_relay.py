@@ -95,7 +95,7 @@ async def find_submission_url(domain: str, name_server: str | None = None) -> st
     Raises:
         ConfigError: there is none, or it is of another domain. MissingDependency: dnspython is not installed.
     """
-    from asyncsmtp.bulk.dns_resolver import DnsResolver  # an extra
+    from asyncsmtp.bulk.rate_limit.dns_resolver import DnsResolver  # an extra
     from asyncsmtp.mail.address import organizational_domain
     from asyncsmtp.mail.checks.dns_rules import DnsQueryFailed
 

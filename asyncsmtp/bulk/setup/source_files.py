@@ -17,6 +17,7 @@ from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.setup.config import CampaignConfig
+    from asyncsmtp.mail.checks.empty_cells import WrittenColumn
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.mail.conversion.convert import Conversion
     from asyncsmtp.mail.templates.environment import Delimiters, TemplateLoader
@@ -36,8 +37,11 @@ __all__ = [
     "check_pattern",
     "check_recipients",
     "find_merge_tags",
+    "find_unsupported",
+    "find_written_columns",
     "is_pattern",
     "list_own_files",
+    "list_sources",
     "make_bodies",
     "read_and_close",
     "refuse_merge_tags",
@@ -460,21 +464,43 @@ _FOREIGN_TAG = re.compile(  # a quick look for what merge_tags knows
 )
 
 
-def find_merge_tags(template: Template, included: Mapping[str, str], columns: Columns) -> tuple[Finding, ...]:
-    """Find what was written for another program in all that is a template."""
+def list_sources(template: Template, included: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts that are templates, by the names of their keys or files."""
     sources = {"from": template.from_, "reply_to": template.reply_to, "subject": template.subject, **template.headers}
     sources |= {template.text_name: template.text, template.html_name: template.html, **included}
+    return {name: source for name, source in sources.items() if source}
+
+
+def find_merge_tags(sources: Mapping[str, str], columns: Columns) -> tuple[Finding, ...]:
+    """Find what was written for another program in some templates."""
     marks = columns.delimiters.value[0]
     suspicious = {
         name: source
         for name, source in sources.items()
-        if source and any(tag[0] != marks for tag in _FOREIGN_TAG.finditer(source))
+        if any(tag[0] != marks for tag in _FOREIGN_TAG.finditer(source))
     }
     if not suspicious:
         return ()
     from asyncsmtp.mail.checks import merge_tags  # late: few templates have any
 
     return tuple(merge_tags.find_merge_tags(suspicious, columns))
+
+
+def find_written_columns(sources: Mapping[str, str], columns: Columns) -> dict[str, WrittenColumn]:
+    """Return the columns that some templates write whether a cell is empty or not."""
+    from asyncsmtp.mail.checks import empty_cells  # late: only a check needs it
+
+    return empty_cells.find_written_columns(sources, columns)
+
+
+def find_unsupported(
+    sources: Mapping[str, str | None], delimiters: Delimiters, *, are_styles_inlined: bool
+) -> list[Finding]:
+    """Return what mail programs do not support of the HTML of some templates, by the names of their files."""
+    from asyncsmtp.mail.checks import mail_clients  # late: only a check needs it
+
+    html = {name: source for name, source in sources.items() if source and _suffix(name) not in _MARKDOWN}
+    return mail_clients.find_unsupported(html, delimiters, are_styles_inlined=are_styles_inlined)
 
 
 def refuse_merge_tags(findings: Iterable[Finding]) -> None:

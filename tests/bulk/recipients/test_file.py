@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import tracemalloc
@@ -230,3 +231,32 @@ async def test_half_a_gigabyte_behind_an_open_quote_is_refused_in_little_memory(
         assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+async def test_a_header_is_used_by_another_reading(tmp_path: Path) -> None:
+    """What was detected in a file is not detected again: neither the columns nor the encoding."""
+    path = tmp_path / "people.csv"
+    path.write_text("a title\n\nE-Mail;Name\nann@example.org;Ännchen\n", encoding="cp1252")
+    first, second = (RecipientFile(path, encoding="cp1252") for _ in range(2))
+    header = await first.header()
+    second.share_header(first)
+    assert await second.header() is header
+    assert await second.columns() == ("E-Mail", "Name")
+    assert [row.fields["Name"] async for batch in second.batches() for row in batch] == ["Ännchen"]
+
+
+async def test_a_reading_that_is_cancelled_leaves_no_file_open(tmp_path: Path) -> None:
+    """At whatever moment, also while a thread opens the file; pytest reports one that is closed by the collector."""
+    path = written(tmp_path, "email\n" + "ann@example.org\n" * 200)
+
+    async def read() -> None:
+        async with aclosing(RecipientFile(path).batches()) as batches:
+            async for _ in batches:
+                pass
+
+    for moment in range(60):
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(moment / 20_000)
+        reading.cancel()
+        await asyncio.wait({reading})
+    gc.collect()

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from asyncsmtp.bulk.campaign import describe_sender
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.setup.config import load_config
-from asyncsmtp.bulk.setup.prepare import PreparedCampaign, describe_sender, prepare, prepare_file
+from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare, prepare_file
 from asyncsmtp.bulk.setup.saved_rows import save_rows
 from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.errors import ConfigError, RecipientError

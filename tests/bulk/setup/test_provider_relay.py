@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncsmtp.bulk import dns_resolver
+from asyncsmtp.bulk.rate_limit import dns_resolver
 from asyncsmtp.bulk.setup.provider_relay import complete_relay_url, find_preset, find_submission_url, require_user
 from asyncsmtp.errors import ConfigError, InvalidArgument
 from tests.name_server import name_server
