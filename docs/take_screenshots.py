@@ -23,6 +23,7 @@ from asyncsmtp.web.mailbox import make_mailbox_app
 IMAGES = Path(__file__).resolve().parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = "1100,720"
+READING_TIME = 3  # seconds in which all rows are checked
 
 
 def take(addresses: Mapping[str, str]) -> None:
@@ -45,6 +46,25 @@ async def take_mailbox(maildir: Path) -> None:
         await asyncio.to_thread(take, {"mailbox.png": url, "message.png": message})
 
 
+async def take_preview(campaign: Path) -> None:
+    """Take the picture of the preview, of a campaign in which not every row can be mailed."""
+    recipients = campaign.parent / "people.csv"
+    first, second, *others = recipients.read_text("utf-8").splitlines(keepends=True)
+    recipients.write_text("".join([first, second.replace("@", "(at)", 1), *others]), encoding="utf-8")
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "asyncsmtp", "preview", campaign, "--no-open", "--row", "3"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert command.stdout is not None
+        address = (await command.stdout.readline()).decode().strip()
+        await asyncio.sleep(READING_TIME)
+        await asyncio.to_thread(take, {"preview.png": address})
+    finally:
+        command.terminate()
+        await command.wait()
+
+
 def run() -> None:
     """Rehearse the sample, and take all pictures."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):  # so that the report has no path but demo/…
@@ -53,6 +73,7 @@ def run() -> None:
         main(["bulk", str(campaign), "--sandbox", "--yes"])
         asyncio.run(take_mailbox(campaign.parent / "welcome.sandbox.maildir"))
         main(["report", str(campaign), "--sandbox"])
+        asyncio.run(take_preview(campaign))
         take({"report.png": (campaign.parent / "welcome.sandbox.report.html").absolute().as_uri()})
 
 

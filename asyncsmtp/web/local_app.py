@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from asyncsmtp.errors import MissingDependency
@@ -31,6 +32,7 @@ _HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "x-dns-prefetch-control": "off",  # hosts of links are not looked up before somebody follows one
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
@@ -38,11 +40,11 @@ _HEADERS = {
 _SAFE = ("GET", "HEAD")
 
 
-def require_web() -> None:
-    """Raise MissingDependency unless the packages of the extra `web` are installed."""
+def require_web(*further: str) -> None:
+    """Raise MissingDependency unless the packages of the extra `web` are installed, with `further` ones that it has."""
     try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
+        for package in ("starlette", "uvicorn", *further):
+            import_module(package)
     except ImportError as error:
         raise MissingDependency("pages in the browser", "asyncsmtp[web]") from error
 

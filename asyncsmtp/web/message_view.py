@@ -1,7 +1,8 @@
-"""One received mail as a browser shows it: header fields, text, HTML that reaches nothing outside, and the other parts.
+"""One mail as a browser shows it: header fields, text, HTML that reaches nothing outside, and the other parts.
 
-Any mail can be looked at, however broken. What cannot be decoded is replaced, and what is too large is left to the
-download of the part.
+The HTML is shown in a frame that runs no script, submits no form and loads nothing from elsewhere, but for images on
+request. Any mail can be looked at, however broken. What cannot be decoded is replaced, and what is too large is left to
+the download of the part.
 """
 
 from __future__ import annotations
@@ -13,11 +14,37 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from functools import cached_property
 from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.testing.received import StoredMail, read_header
+from asyncsmtp.testing.received import read_header
+from asyncsmtp.web.templates import read_page_file
 
-__all__ = ["MAX_HTML", "MAX_TEXT", "MailPart", "MessageView"]
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+__all__ = [
+    "MAX_HTML",
+    "MAX_TEXT",
+    "VIEWS",
+    "MailPart",
+    "MailSource",
+    "MessageView",
+    "answer_html",
+    "answer_part",
+    "answer_raw",
+    "answer_static",
+]
+
+VIEWS = ("html", "text", "source", "headers", "parts")
+INLINE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "application/pdf"}
+FRAME_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src {images}; font-src data:; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'self'"
+)
+IMAGES = {"own": "data:", "all": "data: http: https:", "off": "'none'"}
+FILE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
 
 MAX_TEXT = 1_000_000  # characters of a text that is shown
 MAX_HTML = 2_000_000  # characters of an HTML part that is shown
@@ -30,7 +57,29 @@ _CID = re.compile(r"""(?i)\bcid:([^\s"'<>)]{1,300})""")
 _REMOTE = re.compile(
     r"""(?i)(?:\b(?:src|background|poster|data)\s*=\s*["']?\s*|url\(\s*["']?\s*|@import\s+["']?)(?:https?:)?//"""
 )
+# A browser looks up hosts, and connects to them, for a link with `dns-prefetch` or `preconnect` and for a frame in the
+# mail, although the policy of the mail then forbids to load anything (Chromium 150, by its own log). So a `link`
+# becomes a `basefont`, which is parsed alike and does nothing; to give it another `rel` is not enough, since what looks
+# ahead in the text reads both. Of two attributes with one name the first holds, so frames and objects are empty.
+_REACHING = re.compile(r"(?i)<(link|iframe|frame|object|embed)(?=[\s/>])")
+_INERT = {
+    "link": "<basefont",
+    "iframe": '<iframe srcdoc=""',
+    "frame": '<frame src="about:blank"',
+    "object": '<object data=""',
+    "embed": '<embed src=""',
+}
 _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/svg+xml"}
+
+
+class MailSource(Protocol):
+    """A mail, as bytes and as parsed by the standard library."""
+
+    @property
+    def octets(self) -> bytes: ...
+
+    @property
+    def message(self) -> EmailMessage: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +101,9 @@ class MailPart:
 
 
 class MessageView:
-    """A stored mail, parsed when it is looked at.
+    """A mail, parsed when it is looked at."""
 
-    Args:
-        mail: from a Maildir.
-    """
-
-    def __init__(self, mail: StoredMail) -> None:
+    def __init__(self, mail: MailSource) -> None:
         self.mail = mail
 
     def header(self, name: str) -> str:
@@ -111,7 +156,10 @@ class MessageView:
 
     @cached_property
     def html(self) -> str:
-        """The HTML part, with the images of the mail inside; "" if there is none, or if it is too large."""
+        """The HTML part, with the images of the mail inside; "" if there is none, or if it is too large.
+
+        It connects to nothing, whatever a browser does before it asks the policy of a page.
+        """
         html = self._body("html")
         if not html or len(html) > MAX_HTML:
             return ""
@@ -124,7 +172,12 @@ class MessageView:
             left -= len(octets)
             return f"data:{kind};base64,{b64encode(octets).decode()}" if octets and left >= 0 else "data:,"
 
-        return _CID.sub(replace, html)
+        return _REACHING.sub(lambda found: _INERT[found[1].lower()], _CID.sub(replace, html))
+
+    @property
+    def html_part(self) -> str:
+        """The HTML part as it was sent, decoded; "" if there is none."""
+        return self._body("html")[:MAX_HTML]
 
     @property
     def has_html(self) -> bool:
@@ -162,3 +215,57 @@ class MessageView:
 def _visible(text: str) -> str:
     """Return a text of several lines without characters that act: controls, and those that turn the writing."""
     return "\n".join(safe_text(line.expandtabs(), MAX_TEXT) for line in text.splitlines())
+
+
+# Answers to requests; each view is read where it does not hold up the event loop.
+
+
+_DARK = "<style>:root { color-scheme: dark }</style>"
+_SCHEME = re.compile(r"(?i)\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
+
+
+def answer_html(view: MessageView, images: str = "own", *, dark: bool = False) -> Response:
+    """Return the HTML part alone, for the frame: it has no origin, and its policy forbids nearly everything.
+
+    Args:
+        images: `own`: those in the mail; `all`: those from elsewhere too; `off`: none.
+        dark: with the mail's own styles for that, on a dark ground, whatever the browser prefers.
+    """
+    from starlette.responses import HTMLResponse
+
+    html = view.html or "<p>The HTML part is too large to be shown here.</p>"
+    if dark:
+        html = _SCHEME.sub(lambda found: f"({'min' if found[1].lower() == 'dark' else 'max'}-width: 0px)", html) + _DARK
+    return HTMLResponse(html, headers={"content-security-policy": FRAME_POLICY.format(images=IMAGES[images])})
+
+
+def answer_raw(octets: bytes, name: str) -> Response:
+    """Return a mail as a file."""
+    from starlette.responses import Response
+
+    return Response(octets, media_type="message/rfc822", headers=_as_file(name))
+
+
+def answer_part(view: MessageView, number: int) -> Response | None:
+    """Return a part as a file; types that a browser only shows are shown. None: there is no such part."""
+    from starlette.responses import Response
+
+    if not 1 <= number <= len(view.parts):
+        return None
+    part = view.parts[number - 1]
+    shows = part.type in INLINE_TYPES
+    headers = _as_file(part.name or f"part-{number}", inline=shows) | {"content-security-policy": FILE_POLICY}
+    return Response(part.octets, media_type=part.type if shows else "application/octet-stream", headers=headers)
+
+
+def answer_static(name: str, scripts: str) -> Response | None:
+    """Return the style sheet, or the script of the page; None for any other name."""
+    from starlette.responses import Response
+
+    types = {"style.css": "text/css", scripts: "text/javascript"}
+    return Response(read_page_file(name), media_type=types[name]) if name in types else None
+
+
+def _as_file(name: str, *, inline: bool = False) -> dict[str, str]:
+    kind = "inline" if inline else "attachment"
+    return {"content-disposition": f"{kind}; filename*=UTF-8''{quote(name, safe='')}"}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
 
-from asyncsmtp.bulk.ledger.interfaces import Counts, RowState
+from asyncsmtp.bulk.ledger.interfaces import Counts, RowState, find_share
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.web.charts import draw_bar, draw_columns, draw_histogram
 from asyncsmtp.web.templates import render_page
@@ -19,9 +19,10 @@ from asyncsmtp.web.templates import render_page
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from asyncsmtp.bulk.interfaces import RunTotals
     from asyncsmtp.bulk.ledger.interfaces import Refusal, Statistics
 
-__all__ = ["GENERATOR", "Step", "render_report"]
+__all__ = ["GENERATOR", "MAX_LIMITS", "Step", "render_report"]
 
 GENERATOR = b'<meta name="generator" content="asyncsmtp '
 """Text by which a file is known as a report, so that it may be replaced by a newer one."""
@@ -31,6 +32,17 @@ _REFUSED = (RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT, RowState.SU
 _LABELS = {state: str(state) for state in RowState} | {RowState.PENDING: "still to send"}
 _SHARES = (0.5, 0.9, 0.99, 1.0)
 _BIN_EDGES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)  # milliseconds
+_LIMITS = {  # names of limits in the totals that do not say by themselves what they are
+    "too fast": "“too fast” in replies of the relay",
+    "provider lookup": "looking up who takes the mail of a domain",
+    "relays": "the rates of the relays",
+    "shared": "rates shared with other campaigns",
+    "warm-up": "the warm-up: messages of a day",
+    "window": "the hours in which may be sent (window)",
+    "start_at": "the start that was set (start_at)",
+    "retry": "next attempts of deferred recipients",
+}
+MAX_LIMITS = 30  # that are listed
 MAX_TEXT = 300  # characters of a reply
 MAX_NAME = 120
 MAX_COMMAND = 2000
@@ -42,6 +54,14 @@ class Step:
 
     text: str
     command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    name: str
+    held: int
+    waited: str
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +146,12 @@ def render_report(
         ],
         "other_in_doubt": counts[RowState.IN_DOUBT] - len(statistics.in_doubt),
         "groups": [*_tables(statistics)],
+        "shares": ["all" if share == 1 else f"{share:.0%}" for share in _SHARES],
         "reply_times": [*_describe_shares(statistics)],
+        "runs": _describe_runs(statistics),
+        "limits": [*_list_limits(statistics.totals)],
+        "other_limits": max(0, len(statistics.totals.limits) - MAX_LIMITS),
+        "slowed": [*_list_slowed(statistics.totals)],
         "reply_bins": bins,
         "reply_chart": draw_histogram(bins, "Recipients by the time until the relay accepted"),
     }
@@ -207,12 +232,47 @@ def _sum(rows: Sequence[tuple[str, Counts]]) -> dict[RowState, int]:
     return {state: sum(each[state] for _, each in rows) for state in RowState}
 
 
-def _describe_shares(statistics: Statistics) -> Iterator[tuple[str, str]]:
-    for share in _SHARES:
-        milliseconds = statistics.reply_time(share)
-        if milliseconds is not None:
-            name = "all" if share == 1 else f"{share:.0%}"
-            yield name, _format_milliseconds(milliseconds)
+def _describe_shares(statistics: Statistics) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield what replies, how many of them, and the time within which each share of them came."""
+    found = [("accepted at the first attempt", statistics.reply_times)] if statistics.reply_times else []
+    for host, relay in statistics.totals.relays.items():
+        if relay.reply_times:
+            found.append((f"all replies of {safe_text(host, MAX_NAME)}", sorted(relay.reply_times.items())))
+    for name, times in found:
+        shares = [find_share(times, share) for share in _SHARES]
+        yield name, sum(number for _, number in times), [_format_milliseconds(ms) for ms in shares if ms is not None]
+
+
+def _describe_runs(statistics: Statistics) -> str:
+    """Return how long was sent, and how much; "" if no run has counted that."""
+    totals = statistics.totals
+    if not totals.runs:
+        return ""
+    runs = "1 run" if totals.runs == 1 else f"{totals.runs:,} runs"
+    text = f"{runs}, {_format_span(timedelta(seconds=totals.seconds))} together"
+    if not totals.messages:
+        return f"{text}."
+    text += f" · {_format_size(totals.size)} in {totals.messages:,} accepted message{'s' * (totals.messages > 1)}"
+    if totals.runs == 1 and totals.seconds >= 1:  # several may have been at the same time
+        text += f", {_format_size(totals.size / totals.seconds)} a second"
+    lacking = statistics.counts[RowState.ACCEPTED] - totals.messages
+    if lacking <= 0:
+        return f"{text}."
+    return f"{text}. Of {lacking:,} more the size was not counted: their run was killed, or of an earlier version."
+
+
+def _list_limits(totals: RunTotals) -> Iterator[_Limit]:
+    """Yield the limits that held, the one that was waited for longest first."""
+    found = sorted(totals.limits.items(), key=lambda each: (-each[1].seconds, -each[1].held, each[0]))
+    for name, limit in found[:MAX_LIMITS]:
+        waited = _format_span(timedelta(seconds=limit.seconds)) if limit.seconds >= 1 else f"{limit.seconds:.1f} s"
+        yield _Limit(_LIMITS.get(name) or safe_text(name, MAX_NAME), limit.held, waited, limit.ended)
+
+
+def _list_slowed(totals: RunTotals) -> Iterator[tuple[str, int, str]]:
+    """Yield to whom a relay's replies made the runs slower, how often, and the lowest rate."""
+    for what, (times, lowest) in sorted(totals.slowed.items(), key=lambda each: (-each[1][0], each[0])):
+        yield "all recipients" if what == "all" else safe_text(what, MAX_NAME), times, f"{lowest:,.3g} a second"
 
 
 def _reply_bins(reply_times: Sequence[tuple[int, int]]) -> list[tuple[str, int]]:
@@ -228,6 +288,14 @@ def _reply_bins(reply_times: Sequence[tuple[int, int]]) -> list[tuple[str, int]]
 
 def _format_milliseconds(milliseconds: int) -> str:
     return f"{milliseconds:,} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,.3g} s"
+
+
+def _format_size(size: float) -> str:
+    """Return a number of bytes in units of 1000, as disks and networks are sold."""
+    unit = 0
+    while size >= 999.5 and unit < 4:
+        size, unit = size / 1000, unit + 1
+    return f"{size:,.3g} {('bytes', 'KB', 'MB', 'GB', 'TB')[unit]}"
 
 
 def _format_span(span: timedelta) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shlex
 import webbrowser
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncsmtp.cli.commands import report
 from asyncsmtp.cli.main import main
-from asyncsmtp.testing import ScriptedRelay
+from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bulk import refusing, relay_at
 from tests.cli.test_hints import hints
+from tests.interop.postgres import Postgres
+from tests.web.test_report_numbers import Sections, counted
 
 
 def test_it_is_written_beside_the_ledger(command: Command, campaign: Path) -> None:
@@ -34,13 +36,59 @@ def test_it_is_written_beside_the_ledger(command: Command, campaign: Path) -> No
     assert not [path for path in campaign.parent.iterdir() if path.name.startswith(".news")]
 
 
-def test_its_numbers_are_those_of_status_and_results(command: Command, campaign: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def anywhere(request: pytest.FixtureRequest, campaign: Path) -> Path:
+    """The campaign, with its ledger in a file or in a database."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        campaign.write_text(f'{campaign.read_text("utf-8")}ledger = "{server.url}"\n', "utf-8")
+    return campaign
+
+
+def check_numbers(command: Command, campaign: Path) -> dict[str, int]:
+    """Compare the report with `status` and `results`; return the number of rows in each state."""
+    counts = json.loads(command("status", campaign, "--json").out)
+    rows = [json.loads(line) for line in command("results", campaign, "--json").out.splitlines()]
+    assert command("report", campaign, "-o", "r.html").code == 0
+    html = (campaign.parent / "r.html").read_text("utf-8")
+    page = Sections(html)
+    shown = {state.replace("still to send", "pending"): n for state, n in page.tiles.items() if n}
+    assert shown == {state: n for state, n in counts.items() if n} == Counter(row["state"] for row in rows)
+
+    def split(key: Callable[[Any], str]) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
+        for row in filter(key, rows):
+            found.setdefault(key(row), Counter())[row["state"]] += 1
+        return found
+
+    by_relay, by_attempts = split(lambda row: row["host"]), split(lambda row: str(row["attempts"] or ""))
+    assert counted(page["domains"].rows) == split(lambda row: row["email"].partition("@")[2])
+    assert counted(page["relays"].rows) == (by_relay if len(by_relay) > 1 else {})
+    assert counted(page["attempts"].rows) == (by_attempts if len(by_attempts) > 1 else {})
+    tried = Counter(row["state"] for row in rows if row["attempts"] and row["state"] != "pending")
+    assert sum(counted(page["time"].rows).values(), Counter()) == tried
+    refused = Counter[tuple[str, str]]()
+    for number, state, code, *_ in page["refusals"].rows[1:]:
+        refused[state, code] += int(number)
+    assert refused == Counter(
+        (row["state"], f"{row['code'] or ''} {row['status'] or ''}".strip())
+        for row in rows
+        if row["state"] not in ("accepted", "pending")
+    )
+    doubts = {(row["row"], f"<{row['message_id']}>") for row in rows if row["state"] == "in doubt"}
+    assert {(int(row), words) for row, _, words, _ in page["doubt"].rows[1:]} == doubts
+    relays = {row[0].removeprefix("all replies of ") for row in page["replies"].rows if "all replies of" in row[0]}
+    assert relays >= {row["host"] for row in rows if row["state"] == "accepted"}
+    return {state: n for state, n in counts.items() if n}
+
+
+def test_its_numbers_are_those_of_status_and_results(command: Command, anywhere: Path) -> None:
     """With recipients accepted, refused for two reasons, deferred, suppressed and doubled."""
     people = [*(f"ok{n}@example.org" for n in range(4)), "no1@example.net", "no2@example.net", "full@example.net"]
     people += ["later@example.com", "gone@example.com", "ok0@example.org"]
-    (campaign.parent / "people.csv").write_text("email,name\n" + "".join(f"{each},N\n" for each in people), "utf-8")
+    (anywhere.parent / "people.csv").write_text("email,name\n" + "".join(f"{each},N\n" for each in people), "utf-8")
     command("suppress", "gone.db", "gone@example.com")
-    campaign.write_text(campaign.read_text("utf-8") + 'suppression = "gone.db"\n', "utf-8")
+    anywhere.write_text(anywhere.read_text("utf-8") + 'suppression = "gone.db"\n', "utf-8")
     script = refusing(
         no1="550 5.1.1 no such user",
         no2="550 5.1.1 no such user",
@@ -48,22 +96,45 @@ def test_its_numbers_are_those_of_status_and_results(command: Command, campaign:
         later="450 4.2.0 greylisted",
     )
     with serving(ScriptedRelay(script)) as relay:
-        command("bulk", campaign, *relay_at(relay), "--yes")
-    counts = json.loads(command("status", campaign, "--json").out)
-    rows = [*csv.DictReader(io.StringIO(command("results", campaign).out))]
-    assert command("report", campaign, "-o", "r.html").code == 0
-    html = (campaign.parent / "r.html").read_text("utf-8")
-    shown = {state: int(n) for state, n in re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", html)}
-    assert shown == {state.replace("pending", "still to send"): n for state, n in counts.items() if n}
-    assert shown == Counter(row["state"] for row in rows)
-    domains = Counter(row["email"].partition("@")[2] for row in rows)
-    for domain, number in domains.items():
-        (cells,) = re.findall(rf'<th scope="row">{domain}</th>(.*)</tr>', html)
-        assert sum(map(int, re.findall(r'"number">(\d+)<', cells))) == number
+        command("bulk", anywhere, *relay_at(relay), "--yes")
+    assert check_numbers(command, anywhere) == {"accepted": 4, "deferred": 1, "rejected": 3, "suppressed": 2}
+    html = (anywhere.parent / "r.html").read_text("utf-8")
     refused = re.findall(r'<tr><td class="number">(\d+)</td><td>(\w+)</td><td>([^<]*)</td>', html)
     assert ("2", "rejected", "550 5.1.1") in refused
     assert ("1", "rejected", "550 5.2.2") in refused
-    assert sum(int(n) for n, *_ in refused) == sum(row["state"] != "accepted" for row in rows)
+    assert sum(int(n) for n, *_ in refused) == 6
+
+
+def test_its_numbers_after_retries_doubts_and_decisions(command: Command, anywhere: Path) -> None:
+    """Two relays take turns, with copies; who was deferred is accepted later, and of two doubts one is sent again."""
+    people = [*(f"ok{n}@example.org" for n in range(12)), "no1@example.net", "later1@example.com", "later2@example.com"]
+    (anywhere.parent / "people.csv").write_text(
+        "email,name,boss\n"
+        + "".join(f"{each},N,{'boss@x.example' if n % 5 == 0 else ''}\n" for n, each in enumerate(people)),
+        "utf-8",
+    )
+    text = anywhere.read_text("utf-8") + 'cc = "{{ boss }}"\n[retry]\ndelay = "1s"\n'
+    later = {"later1": "451 4.3.0 come back", "later2": "451 4.3.0 come back", "no1": "550 5.1.1 no such user"}
+    for round_ in range(2):
+        scripts = [dict(refusing(**({} if round_ else later))) for _ in range(2)]
+        if not round_:
+            for script in scripts:
+                script[Stage.END_OF_DATA] = {3: (NO_REPLY, Fin())}
+        with serving(ScriptedRelay(scripts[0])) as one, serving(ScriptedRelay(scripts[1])) as two:
+            tables = "".join(
+                f'[[relays]]\nurl = "smtp://127.0.0.1:{each.port}?security=none"\nsessions = 1\n' for each in (one, two)
+            )
+            anywhere.write_text(text + tables, "utf-8")
+            assert command("bulk", anywhere, "--yes", *(["--wait"] if round_ else [])).code in (1, 75)
+        counts = check_numbers(command, anywhere)
+        if not round_:
+            assert counts["in doubt"] == 2
+            doubts = [json.loads(each) for each in command("results", anywhere, "--json").out.splitlines()]
+            (row, *_) = [each["row"] for each in doubts if each["state"] == "in doubt"]
+            assert command("resolve", anywhere, "--resend", "--row", row, "--yes").code == 0
+            check_numbers(command, anywhere)
+    assert counts["in doubt"] == 1
+    assert sum(counts.values()) == 15 + 3
 
 
 def test_a_file_that_is_no_report_is_kept(command: Command, campaign: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
 
+from asyncsmtp.bulk.interfaces import LimitTotals, RelayTotals, RunTotals
 from asyncsmtp.bulk.ledger.interfaces import Counts, Entry, Refusal, RowState, Statistics
 from asyncsmtp.bulk.ledger.statistics import MAX_DOMAINS, MAX_IN_DOUBT, MAX_REFUSALS
-from asyncsmtp.web.report import GENERATOR, Step, render_report
+from asyncsmtp.web.report import GENERATOR, MAX_LIMITS, Step, render_report
 
 START = datetime(2026, 9, 1, 12, tzinfo=UTC)
 COUNTS = {RowState.ACCEPTED: 90, RowState.REJECTED: 7, RowState.IN_DOUBT: 1, RowState.PENDING: 1200}
@@ -125,10 +127,72 @@ def test_slices_in_which_nothing_happened_have_their_place() -> None:
 
 
 def test_reply_times_by_share() -> None:
-    """Nine of ten within 40 ms, all within 2.5 s."""
-    page = Page(render_report("news", "news.ledger", statistics()))
-    assert [page.find_row(share)[1] for share in ("50%", "90%", "99%", "all")] == ["40 ms", "2.5 s", "2.5 s", "2.5 s"]
+    """Half of them within 40 ms, all within 2.5 s; those that a run counted are beside them, by relay."""
+    totals = RunTotals(1, 9.0, {"b": RelayTotals(3, 900, {7: 1, 3: 98, 5: 1})})
+    page = Page(render_report("news", "news.ledger", replace(statistics(), totals=totals)))
+    assert page.find_row("replies") == ["replies", "number", "50%", "90%", "99%", "all"]
+    found = page.find_row("accepted at the first attempt")
+    assert found[1:] == ["90", "40 ms", "2.5 s", "2.5 s", "2.5 s"]
+    assert page.find_row("all replies of b")[1:] == ["100", "3 ms", "3 ms", "5 ms", "7 ms"]
     assert page.find_row("< 50 ms")[1] == "70"
+
+
+def test_replies_that_only_a_run_counted() -> None:
+    """Nobody was accepted at the first attempt: there is no chart, and the table has the others."""
+    totals = RunTotals(1, 9.0, {"b": RelayTotals(3, 900, {7: 3})})
+    html = render_report("news", "news.ledger", replace(statistics(), totals=totals, reply_times=[]))
+    assert Page(html).find_row("all replies of b")[1:] == ["3", "7 ms", "7 ms", "7 ms", "7 ms"]
+    assert "Chart of reply times" not in html
+
+
+def test_duration_and_bytes() -> None:
+    """As the runs counted them, and what they did not count is said."""
+    totals = RunTotals(2, 100.0, {"b": RelayTotals(50, 4_000_000), "c": RelayTotals(40, 400_000)})
+    text = Page(render_report("news", "x", replace(statistics(), totals=totals))).text
+    assert "1 h from the first attempt to the last outcome" in text
+    assert "2 runs, 1 min 40 s together · 4.4 MB in 90 accepted messages." in text
+    once = replace(statistics(), totals=replace(totals, runs=1))
+    assert (
+        "1 run, 1 min 40 s together · 4.4 MB in 90 accepted messages, 44 KB a second."
+        in Page(render_report("news", "x", once)).text
+    )
+    assert "was not counted" not in text
+    totals.relays["b"].messages = 43
+    text = Page(render_report("news", "x", replace(statistics(), totals=totals))).text
+    assert "83 accepted messages" in text
+    assert "Of 7 more the size was not counted" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(0, "0 bytes"), (999, "999 bytes"), (999_700, "1 MB"), (1_234_567_890, "1.23 GB")]
+)
+def test_sizes(size: int, shown: str) -> None:
+    """In units of 1000, with three digits."""
+    totals = RunTotals(1, 0.5, {"b": RelayTotals(1, size)})
+    text = Page(render_report("news", "x", replace(statistics(), totals=totals))).text
+    assert f"{shown} in 1 accepted message." in text
+
+
+def test_the_limits_that_held() -> None:
+    """The one that was waited for longest first; a name that no version knows is shown as it is."""
+    limits = {"rate 30/s": LimitTotals(9, 3.25, 0), "window": LimitTotals(1, 7200.0, 2), "<b>": LimitTotals(0, 0.0, 0)}
+    totals = RunTotals(3, 9.0, {}, limits, {"all": (3, 1.5), "slow.example": (1, 12.0)})
+    page = Page(render_report("news", "x", replace(statistics(), totals=totals)))
+    places = [page.rows.index(page.find_row(name)) for name in ("the hours in which may be sent (window)", "rate 30/s")]
+    assert places == sorted(places)
+    assert page.find_row("rate 30/s")[1:] == ["9", "4 s", "0"]
+    assert page.find_row("the hours in which may be sent (window)")[1:] == ["1", "2 h", "2"]
+    assert page.find_row("<b>")[1:] == ["0", "0.0 s", "0"]
+    assert page.find_row("all recipients")[1:] == ["3", "1.5 a second"]
+    assert page.find_row("slow.example")[1:] == ["1", "12 a second"]
+
+
+def test_more_limits_than_are_listed() -> None:
+    """A campaign with a limit for each of a thousand domains has a short report."""
+    limits = {f"rate 1/s to d{n}.example": LimitTotals(n, float(n)) for n in range(1000)}
+    page = Page(render_report("news", "x", replace(statistics(), totals=RunTotals(1, 9.0, {}, limits))))
+    assert page.find_row("rate 1/s to d999.example")
+    assert f"and {1000 - MAX_LIMITS:,} more limits" in page.text
 
 
 def test_what_is_left_with_its_command() -> None:
@@ -136,6 +200,11 @@ def test_what_is_left_with_its_command() -> None:
     html = render_report("news", "news.ledger", statistics(), steps=steps)
     assert '<code class="command">asyncsmtp resolve a.toml</code>' in html
     assert html.count('class="command"') == 1
+
+
+def totals_named(name: str) -> RunTotals:
+    """Return totals with a relay, a limit and a domain of this name."""
+    return RunTotals(1, 2.0, {name: RelayTotals(1, 1, {1: 1})}, {name: LimitTotals()}, {name: (1, 1.0)})
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -148,6 +217,8 @@ def test_foreign_text_is_text(text: str) -> None:
     plain = statistics(
         refusals=(refusal,), in_doubt=(doubt(1),), domains=("a.example", "b.example"), relays=("one", "other")
     )
+    found = replace(found, totals=totals_named(text))
+    plain = replace(plain, totals=totals_named("other"))
     page = Page(render_report(text, text, found, explain=lambda each: text, steps=[Step(text, text)]))
     clean = Page(render_report("a", "b", plain, explain=lambda each: "c", steps=[Step("d", "e")]))
     assert page.tags == clean.tags
@@ -196,7 +267,7 @@ def test_others_are_what_is_not_listed() -> None:
     numbers = {RowState.ACCEPTED: 10, RowState.REJECTED: 4}
     found = statistics(numbers, domains=("example.org",), all_domains=3)
     part = {"example.org": Counts({RowState.ACCEPTED: 7, RowState.REJECTED: 1})}
-    page = Page(render_report("news", "x", Statistics(**{**_fields(found), "by_domain": part})))
+    page = Page(render_report("news", "x", replace(found, by_domain=part)))
     assert page.find_row("all others")[-2:] == ["3", "3"]
 
 
@@ -209,11 +280,3 @@ def test_before_the_first_message() -> None:
     assert "Nothing was sent yet" in page.text
     assert "3 recipients" in page.text
     assert "table" not in page.tags
-
-
-def _fields(found: Statistics) -> dict[str, object]:
-    return {name: getattr(found, name) for name in _names(found)}
-
-
-def _names(found: Statistics) -> Iterator[str]:
-    yield from found.__slots__

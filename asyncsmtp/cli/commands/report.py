@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp import __version__
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.cli.options import NamedLedger, ledger_options, open_option, option
 from asyncsmtp.cli.output import console
@@ -112,6 +111,7 @@ def _is_unfinished(statistics: Statistics) -> bool:
 
 
 def _render(where: NamedLedger, name: str, statistics: Statistics, *, refresh: int = 0) -> str:
+    from asyncsmtp import __version__  # late: it is looked up among the packages that are installed
     from asyncsmtp.web.report import render_report
 
     def explain(refusal: Refusal) -> str:

@@ -8,12 +8,16 @@ import webbrowser
 
 from asyncsmtp.cli.output import console
 
-__all__ = ["open_in_browser"]
+__all__ = ["has_browser", "open_in_browser"]
+
+
+def has_browser() -> bool:
+    """Return whether there is a display, or BROWSER names a browser."""
+    return sys.platform in ("win32", "darwin") or bool({"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys())
 
 
 def open_in_browser(url: str) -> None:
     """Show an address in the browser; where there is none, say what to do."""
-    named = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys()
-    if not ((sys.platform in ("win32", "darwin") or named) and webbrowser.open(url)):
+    if not (has_browser() and webbrowser.open(url)):
         console.print_info("there is no browser here to show it", always=True)
         console.print_steps([f"open it in one: {url}"], always=True)
