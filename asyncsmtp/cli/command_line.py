@@ -89,7 +89,8 @@ class CommandLine:
         if self.campaign is None:
             return ""
         where = [word for option, words in self._split() if option in _WHERE for word in words]
-        return format_command("bulk", self.campaign, *where)
+        verb = ("campaign", "load") if self._name == "work" else ("bulk",)
+        return format_command(*verb, self.campaign, *where)
 
     def find_option(self, sentence: str) -> str:
         """Return the option that a sentence is about: it has its name, or its value in quotation marks; or ""."""

@@ -38,6 +38,8 @@ COMMANDS = {
     "bounces": "Read what came back, and write it into the ledger.",
     "suppress": "Add to a suppression list, or print it.",
     "forget": "Remove a person's data from ledgers and suppression lists.",
+    "campaign": "Load a campaign for workers; start, pause, resume or cancel it.",
+    "work": "Send a campaign as one of several workers.",
     "sandbox": "Run a relay on this machine that keeps what it gets.",
     "completion": "Print a script that completes commands in bash, zsh or fish.",
 }
@@ -49,13 +51,18 @@ _FOLDERS = {
     "bounces": "suppression",
     "suppress": "suppression",
     "forget": "suppression",
+    "campaign": "workers",
+    "work": "workers",
 }
+
+_MODULES = {"campaign": "control_campaign"}  # `asyncsmtp.bulk.campaign` is another one
 
 
 def load_command(name: str) -> click.Command:
     """Import the module of a command, and return the command."""
     folder = f"{_FOLDERS[name]}." if name in _FOLDERS else ""
-    command = import_module(f"asyncsmtp.cli.commands.{folder}{name}").command
+    module = _MODULES.get(name, name)
+    command = import_module(f"asyncsmtp.cli.commands.{folder}{module}").command
     assert isinstance(command, click.Command)
     return command
 

@@ -435,9 +435,11 @@ def resolve_cli_provider(config: CampaignConfig) -> CampaignConfig:
     return asyncio.run(config.resolve_providers()) if config.has_unresolved_provider else config
 
 
-def make_cli_relays(config: CampaignConfig) -> list[RelayConfig]:
+def make_cli_relays(config: CampaignConfig, *, silent: bool = False) -> list[RelayConfig]:
     """Return the relays of the campaign, the first one first, with their passwords.
 
+    Args:
+        silent: nobody at the terminal is asked for a password.
     Raises:
         CommandError: there is none, or no source has a password.
     """
@@ -449,7 +451,7 @@ def make_cli_relays(config: CampaignConfig) -> list[RelayConfig]:
     from asyncsmtp.bulk.open_campaign import make_relays
 
     warn_of_key_log()
-    return make_relays(config, lambda each: CommandSecrets(each.password_command or config.password_command))
+    return make_relays(config, lambda each: CommandSecrets(each.password_command or config.password_command, silent))
 
 
 def with_interactive_timeouts(relay: Relay) -> Relay:

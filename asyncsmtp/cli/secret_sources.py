@@ -44,9 +44,11 @@ class CommandSecrets:
 
     Attributes:
         command: prints the password, its first line; split as a shell would, run without one.
+        silent: nobody at the terminal is asked for what no other source has.
     """
 
     command: str | None = None
+    silent: bool = False
 
     def password(self, username: str, host: str) -> Secret:
         """Find the password of `username` at `host`. Raises CommandError: also if the command fails."""
@@ -54,7 +56,7 @@ class CommandSecrets:
             return run_secret_command(self.command, "password")
         name, where = safe_text(username, 80), safe_text(host, 80)
         advice = f"set {VARIABLE}, or add --password-command 'pass show mail', or: {_keyring_set(host, username)}"
-        return _find(VARIABLE, username, host, f"no password for {name} at {where}", advice)
+        return _find(VARIABLE, username, host, f"no password for {name} at {where}", advice, silent=self.silent)
 
     def token(self, username: str, host: str) -> KeptLogin | None:
         """Find the login that `asyncsmtp login` keeps for `username` at `host`; None if a password was given."""
@@ -66,7 +68,7 @@ class CommandSecrets:
         """Find the password of `username` at the proxy `host`."""
         missing = f"no password for {safe_text(username, 80)} at the proxy {safe_text(host, 80)}"
         advice = f"set {PROXY_VARIABLE}, or: {_keyring_set(host, username)}"
-        return _find(PROXY_VARIABLE, username, host, missing, advice)
+        return _find(PROXY_VARIABLE, username, host, missing, advice, silent=self.silent)
 
     def passphrase(self, key: Path) -> Secret | None:
         """Find the passphrase of a client certificate's private key; None where it is not encrypted.
@@ -78,19 +80,19 @@ class CommandSecrets:
             return None
         missing = f"the key {safe_text(str(key), 200)} is encrypted, and there is no passphrase"
         advice = f"set {KEY_VARIABLE}, or: {_keyring_set('client-key', str(key))}"
-        return _find(KEY_VARIABLE, str(key), "client-key", missing, advice)
+        return _find(KEY_VARIABLE, str(key), "client-key", missing, advice, silent=self.silent)
 
 
 def _keyring_set(host: str, username: str) -> str:
     return shlex.join(["keyring", "set", f"asyncsmtp:{host}", username])
 
 
-def _find(variable: str, username: str, host: str, missing: str, advice: str) -> Secret:
+def _find(variable: str, username: str, host: str, missing: str, advice: str, *, silent: bool) -> Secret:
     """Find a secret in a variable or the keyring, or ask for it."""
     if variable in os.environ:
         return Secret(os.environ[variable])
     found = _from_keyring(username, host)
-    if found is None and console.is_interactive():
+    if found is None and not silent and console.is_interactive():
         import getpass
 
         place = "this machine" if variable == KEY_VARIABLE else safe_text(host, 80)

@@ -351,3 +351,43 @@ def test_a_likely_merge_tag_is_a_note(command: Command, campaign: Path) -> None:
     ended = command("bulk", campaign, "--dry-run")
     assert ended.code == 0
     assert "note (merge-tag)" in ended.out
+
+
+def test_what_mail_programs_do_not_support_is_a_note(command: Command, campaign: Path) -> None:
+    """With file and line, in words and as JSON; it blocks nothing, and a run says nothing of it."""
+    html = '<html>\n<p style="display: grid">Hello {{ name }}, ' + 60 * "x"
+    (campaign.parent / "message.html").write_text(f'{html}\n{{% include "part.html" %}}</html>', "utf-8")
+    (campaign.parent / "part.html").write_text("<p>\n<video></video>", "utf-8")
+    campaign.write_text(f'{campaign.read_text("utf-8")}html = "message.html"\n', "utf-8")
+    ended = command("check", campaign)
+    assert "note (mail-client): message.html, line 2: Gmail, Outlook on Windows" in ended.out
+    assert "do not support display: grid" in ended.out
+    assert "note (mail-client): part.html, line 2: Gmail, Outlook and Yahoo Mail do not support <video>" in ended.out
+    notes = [json.loads(line) for line in command("check", campaign, "--json").out.splitlines()]
+    assert [each["weight"] for each in notes if each["rule"] == "mail-client"] == ["note", "note"]
+    ended = command("bulk", campaign, "--sandbox")
+    assert ended.code == 0
+    assert "mail-client" not in ended.out + ended.err
+
+
+def test_markdown_is_no_html_of_one_s_own(command: Command, campaign: Path) -> None:
+    """What is made of it is this package's; a line of it would be nobody's."""
+    (campaign.parent / "message.md").write_text("Hello {{ name }}\n\n<video></video>\n", "utf-8")
+    campaign.write_text(campaign.read_text("utf-8").replace('text = "message.txt"', 'html = "message.md"'), "utf-8")
+    assert "mail-client" not in command("check", campaign).out
+
+
+def test_html_that_no_parser_takes(command: Command, campaign: Path) -> None:
+    """`<![x` stopped the parser of the standard library with an error of its own."""
+    (campaign.parent / "message.html").write_text("<p>Hello {{ name }}<![foo[x]]></p>", "utf-8")
+    campaign.write_text(f'{campaign.read_text("utf-8")}html = "message.html"\n', "utf-8")
+    assert command("check", campaign).code in (0, 1)
+
+
+def test_rows_with_an_empty_greeting_are_named(command: Command, campaign: Path) -> None:
+    """A note, since it may be meant: the exit code stays."""
+    people = campaign.with_name("people.csv")
+    people.write_text(people.read_text("utf-8").replace("bob@example.org,Bob", "bob@example.org,"), "utf-8")
+    ended = command("check", campaign)
+    assert "note (empty-cell): subject: “name” is empty in row 2" in ended.out
+    assert ended.code == command("check", campaign, "--json").code == 0

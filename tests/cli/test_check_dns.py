@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from asyncsmtp.bulk import dns_resolver
+from asyncsmtp.bulk.rate_limit import dns_resolver
 from asyncsmtp.mail.signing.dkim import DkimKey
 from tests.cli.ended import Command
 from tests.cli.test_check import WAY_OUT

@@ -159,7 +159,7 @@ def test_no_memory(command: Command, campaign: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("asyncsmtp.bulk.recipients.preflight.run_preflight", refuse)
+    monkeypatch.setattr("asyncsmtp.mail.templates.template.Composer.compose", refuse)
     for words in (("check", campaign), ("bulk", campaign, "--dry-run"), ("bulk", campaign, "--sandbox")):
         ended = command(*words)
         assert (ended.code, ended.sentence) == (75, "there is not enough memory")

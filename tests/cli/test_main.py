@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import click
 import pytest
 
 from asyncsmtp.cli.main import COMMANDS, load_command
 from tests.cli.ended import Command
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_without_a_command_it_says_what_to_type(command: Command) -> None:
@@ -82,4 +86,47 @@ def test_help_imports_nothing_heavy() -> None:
     """The cause of a slow start is an import; these are the slow ones."""
     code = "import sys; from asyncsmtp.cli.main import main; main(['--help']); sys.stderr.write(' '.join(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"asyncio", "ssl", "jinja2", "rich", "sqlite3", "aiofiles", "email"} & set(ended.stderr.split())
+    assert not ({"asyncio", "ssl", "jinja2", "rich", "sqlite3", "aiofiles", "email"} | EXTRAS) & {*ended.stderr.split()}
+
+
+EXTRAS = {"starlette", "uvicorn", "watchfiles", "watchdog", "tinycss2", "css_inline", "playwright", "selenium", "httpx"}
+EXTRAS |= {"psycopg", "cryptography", "dns", "keyring", "babel", "markupsafe", "asyncsmtp.web"}
+
+
+def imported_by(*arguments: object, folder: Path | None = None) -> set[str]:
+    """Return the modules that the command has imported when it ends."""
+    words = [str(each) for each in arguments]
+    code = f"import sys; from asyncsmtp.cli.main import main; main({words!r}); print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    return {*ended.stderr.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("name", ["bulk", "send", "check", "report", "preview", "sandbox", "status", "results"])
+def test_help_of_a_command_imports_nothing_heavy(name: str) -> None:
+    """Pages, charts and checks are imported by what shows them."""
+    assert not (EXTRAS | {"jinja2", "sqlite3", "rich"}) & imported_by(name, "--help")
+
+
+def test_a_run_imports_no_page_and_no_check(campaign: Path) -> None:
+    """`bulk` without --open, of a campaign of a text, needs no extra; its templates take Jinja2."""
+    loaded = imported_by("bulk", campaign, "--sandbox", "--yes", folder=campaign.parent)
+    assert "jinja2" in loaded
+    assert not (EXTRAS - {"markupsafe"}) & loaded
+    assert not [name for name in loaded if name.startswith(("asyncsmtp.web.", "asyncsmtp.mail.checks.mail_clients"))]
+
+
+def test_the_core_has_no_further_dependency() -> None:
+    """Pages, charts and the data of mail programs came without one: what they need is in extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}  # type: ignore[index]
+    assert names == {
+        "aiofiles",
+        "charset-normalizer",
+        "click",
+        "filetype",
+        "idna",
+        "jinja2",
+        "markdown-it-py",
+        "publicsuffixlist",
+        "rich",
+    }

@@ -12,7 +12,7 @@ import pytest
 from asyncsmtp.bulk.setup.config import load_config
 from asyncsmtp.cli.output import console
 from asyncsmtp.testing import ScriptedRelay
-from tests.cli.ended import Command
+from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
 from tests.cli.terminal import converse
 from tests.cli.test_hints import follow, hints
@@ -43,6 +43,19 @@ def tell(answer: io.StringIO, *lines: str) -> None:
     answer.seek(0)
 
 
+def write_and_check(command: Command, folder: Path) -> Ended:
+    """Check the campaign once its message is written; before that, the starter's own text is objected to."""
+    ended = command("check", "campaign.toml")
+    assert ended.code == 1
+    assert [line for line in ended.out.splitlines() if "objection" in line] == [
+        "  objection (filler-text): the message has the text “Write your message here” of a template"
+    ]
+    for name in ("message.html", "message.txt"):
+        text = (folder / name).read_text("utf-8")
+        (folder / name).write_text(text.replace("Write your message here.", "The hall is open again."), "utf-8")
+    return command("check", "campaign.toml")
+
+
 def test_a_campaign_beside_the_recipients(command: Command, members: Path, tmp_path: Path) -> None:
     """It passes `check`; the message greets by a column of this file; the file stays as it is."""
     before = members.read_bytes()
@@ -56,7 +69,7 @@ def test_a_campaign_beside_the_recipients(command: Command, members: Path, tmp_p
     assert (config.name, config.email_column, config.subject) == ("members", "E-Mail", OPTIONS[3])
     assert 'recipients = "our members.csv"' in (tmp_path / "campaign.toml").read_text("utf-8")
     assert "Hello {{ Vorname }}," in (tmp_path / "message.txt").read_text("utf-8")
-    checked = command("check", "campaign.toml")
+    checked = write_and_check(command, tmp_path)
     assert checked.out.startswith("our members.csv: 2 rows · 2 to be mailed")
     assert "detected" not in checked.out
     assert checked.code == 0, checked.out  # without List-Unsubscribe, as two members do not need it
@@ -318,7 +331,7 @@ def test_lines_above_the_names_of_the_columns_are_written_down(command: Command,
     (tmp_path / "club.csv").write_text("Members 2026\n\nemail,Vorname\nann@example.org,Ann\n", "utf-8")
     assert command("init", "--recipients", "club.csv", *OPTIONS).code == 0
     assert load_config(tmp_path / "campaign.toml").skip_lines == 2
-    assert command("check", "campaign.toml").code == 0
+    assert write_and_check(command, tmp_path).code == 0
 
 
 def test_an_encoding_that_is_not_certain_is_asked_for(
@@ -333,7 +346,7 @@ def test_an_encoding_that_is_not_certain_is_asked_for(
     assert "Encoding of the file, such as cp1252 (Enter: cp1252):" in ended.err
     assert load_config(tmp_path / "campaign.toml").encoding == "cp1252"
     monkeypatch.setattr(console, "is_interactive", lambda: False)
-    assert command("check", "campaign.toml").code == 0
+    assert write_and_check(command, tmp_path).code == 0
 
 
 def test_without_a_terminal_the_encoding_is_an_option(command: Command, members: Path, tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
@@ -45,7 +44,7 @@ from asyncsmtp.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Ledger
-    from asyncsmtp.bulk.open_campaign import OpenCampaign
+    from asyncsmtp.bulk.open_campaign import CheckResult, OpenCampaign
     from asyncsmtp.bulk.rate_limit.warmup import WarmupDay
     from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.bulk.running.runner import Run
@@ -87,6 +86,7 @@ class RunOptions:
         limit: rows to try in this run; None for all.
         wait: stay until those deferred were tried again.
         keep_going: do not stop where the relay refuses everyone.
+        processes: so many compose, sign and send.
         add: a file with further recipients for a campaign that has begun.
         confirmed: nobody has to be asked.
         summary: what --summary writes.
@@ -99,6 +99,7 @@ class RunOptions:
     strict: bool = False
     wait: bool = False
     keep_going: bool = False
+    processes: int = 1
     add: Path | None = None
     confirmed: bool = False
     as_json: bool = False
@@ -117,6 +118,7 @@ class RunOptions:
 @option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.", group=_RUN)
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many recipients, then stop.", group=_RUN)
 @option("--add", type=_PATH, metavar="CSV", help="Further recipients, for one that was begun.", group=_RUN)
+@option("--processes", type=click.IntRange(1, 256), metavar="N", default=1, help="So many that send.", group=_RUN)
 @option("--keep-going", is_flag=True, help="Go on where the relay refuses everyone.", group=_RUN)
 @option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.", group=_RUN)
 @option("--yes", is_flag=True, help="Do not ask before sending.", group=_RUN)
@@ -232,42 +234,49 @@ async def _begin(options: RunOptions, campaign: OpenCampaign) -> None:
     from asyncsmtp.cli.commands.check import print_findings, print_report
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
-    checked, ready, first = None, 0, ""
+    suppressed, ready, first = 0, 0, ""
     if changes := campaign.ledger.recovery.changes:
         console.print_info(f"{changes}, and nothing was sent yet: the recipients are loaded again")
-    if campaign.has_rows_to_load:
-        with notify_if_slow(f"reading {options.add or options.config.recipients}"):
-            checked = await campaign.check()
-        print_findings(checked.findings, write=console.print_info)
-        print_report(checked, strict=options.strict)
-    if campaign.has_begun:
-        await _suppress(campaign)
-        await _print_state(options, campaign)
+    if campaign.has_begun:  # before anything is loaded, which is one transaction
+        suppressed = await campaign.suppress()
         if ready := await campaign.count_ready(wait=options.wait):
             first = await campaign.find_first_address()
-    if checked is not None:
-        report, rows = checked.report, console.pluralize(checked.report.rows, "row")
-        first = first or str(report.first and report.first.mailbox)
+
+    async def decide(checked: CheckResult) -> None:
+        slow.close()
+        print_findings(checked.findings, write=console.print_info)
+        print_report(checked, strict=options.strict)
+        if campaign.has_begun:
+            await _print_state(options, campaign, suppressed)
+        report = checked.report
         fewer = options.add is not None or bool(report.duplicates and report.copies)
-        await _confirm(options, campaign, ready + report.recipients + report.copies, first, fewer=fewer)
-        with notify_if_slow(f"loading {rows} into the ledger"):
-            await campaign.load()
+        number, to = ready + report.recipients + report.copies, first or str(report.first and report.first.mailbox)
+        await _confirm(options, campaign, number, to, fewer=fewer)
+        slow.enter_context(notify_if_slow(f"loading {console.pluralize(report.rows, 'row')} into the ledger"))
+
+    if campaign.has_rows_to_load:
+        with ExitStack() as slow:
+            slow.enter_context(notify_if_slow(f"reading {options.add or options.config.recipients}"))
+            checked = await campaign.load_checked(decide)
         if options.add is not None:
-            console.print_info(f"  {rows} added from {checked.file}")
-        await _suppress(campaign)
-    elif ready and first:
+            console.print_info(f"  {console.pluralize(checked.report.rows, 'row')} added from {checked.file}")
+        _print_suppressed(await campaign.suppress())
+        return
+    await _print_state(options, campaign, suppressed)
+    if ready and first:
         await _confirm(options, campaign, ready, first, fewer=options.add is not None)
 
 
-async def _suppress(campaign: OpenCampaign) -> None:
-    if number := await campaign.suppress():
+def _print_suppressed(number: int) -> None:
+    if number:
         console.print_info(f"  {console.pluralize(number, 'row')} on a suppression list, not mailed")
 
 
-async def _print_state(options: RunOptions, campaign: OpenCampaign) -> None:
-    """Print what is known of a campaign that goes on."""
+async def _print_state(options: RunOptions, campaign: OpenCampaign, suppressed: int) -> None:
+    """Print what is known of a campaign that goes on, and how many of its rows have just been suppressed."""
     from asyncsmtp.cli.output.run_stats import format_counts
 
+    _print_suppressed(suppressed)
     ledger = campaign.ledger
     console.print_info(f"{options.config.name}: resuming: {format_counts(await ledger.counts())}")
     if number := ledger.recovery.found:
@@ -348,6 +357,7 @@ async def _send_rows(
         limit=options.limit,
         wait=options.wait,
         keep_going=options.keep_going,
+        processes=options.processes,
         watch=reporter.watch,
         trace=trace,
         warn=console.print_warning,
@@ -385,6 +395,8 @@ async def _print_summary(
 ) -> None:
     """Print the summary, and take its figures down for --summary; with --quiet only if not everybody was accepted."""
     from asyncsmtp.cli.output.run_stats import (
+        color_outcomes,
+        draw_bar,
         exit_code_for,
         format_counts,
         next_steps,
@@ -398,18 +410,21 @@ async def _print_summary(
     due, halted = resumes_at or await ledger.next_due(), len(await ledger.halted_rows())
     warmup = await _read_warmup(options.config, campaign)
     options.summary.record(counts, by_relay, failed, stats, due, halted, warmup)
-    lines = [
-        *summary_lines(options.config.name, stats, _get_provider(options.config)),
-        f"  in all {format_counts(counts)}",
-    ]
-    if len(campaign.relays) > 1:
-        lines += [f"  {line}" for line in relay_lines(by_relay, failed)]
-    lines += [f"  {line}" for line in warmup_lines(warmup)]
     is_wrong = exit_code_for(counts, relay_failed=bool(failed)) is not ExitCode.ACCEPTED
+    first, *lines = summary_lines(options.config.name, stats, _get_provider(options.config))
+    console.print_styled(color_outcomes(first), always=is_wrong)
     for line in lines:
         console.print_info(line, always=is_wrong)
+    console.print_styled(color_outcomes(f"  in all {format_counts(counts)}"), always=is_wrong)
+    if console.has_colors():
+        console.print_styled(draw_bar(counts, console.count_columns()), always=is_wrong)
+    lines = [*relay_lines(by_relay, failed)] if len(campaign.relays) > 1 else []
+    for line in (*lines, *warmup_lines(warmup)):
+        console.print_info(f"  {line}", always=is_wrong)
     again = typed().repeat()
-    steps = next_steps(counts, options.reference, again, due, may_wait=not options.wait, halted=halted)
+    steps = [*next_steps(counts, options.reference, again, due, may_wait=not options.wait, halted=halted)]
+    if stats.done:
+        steps.append(f"a report with charts, for a browser: asyncsmtp report {options.reference}")
     console.print_steps(steps, always=is_wrong)
 
 
@@ -551,13 +566,7 @@ async def _send_to_one(options: RunOptions, address: str, row: int | None, *, sa
             await console.confirm(question, f"this would send {number:,} messages to {to}")
         async with Session(relay, trace=trace) as session, aclosing(_choose_rows(prepared, number, row)) as rows:
             async for recipient in rows:
-                message = prepared.composer.compose(
-                    to,
-                    recipient.fields,
-                    message_id=f"{uuid4().hex}@{prepared.domain}",
-                    date=datetime.now(UTC),
-                    row=recipient.row,
-                )
+                message = prepared.compose_preview(recipient, to)
                 printer.add(await session.send(message), f"row {recipient.row} ({recipient.mailbox}), to ")
                 if left_out := list_copies(recipient):
                     console.print_info(f"  not sent with --only-to: {left_out}")

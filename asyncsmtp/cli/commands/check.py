@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["check_relay", "command", "exit_code_of_report", "print_findings", "print_report"]
+__all__ = ["check_relay", "command", "exit_code_of_report", "list_report_lines", "print_findings", "print_report"]
 
 PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 
@@ -255,7 +255,7 @@ def print_report(
     Raises:
         CommandError: nobody would be mailed. RecipientError: with `strict`, the first row with a problem or a remark.
     """
-    for line in _report_lines(result.file, result.report):
+    for line in list_report_lines(result.file, result.report):
         write(line)
     for remark in result.remarks:
         write(f"  {safe_text(remark)}")
@@ -268,7 +268,8 @@ def print_report(
         raise CommandError(f"{result.file}: nobody would be mailed", advice)
 
 
-def _report_lines(name: str, report: PreflightReport) -> Iterator[str]:
+def list_report_lines(name: str, report: PreflightReport) -> Iterator[str]:
+    """Yield the lines of a pre-flight: the numbers, then the first few rows of each kind."""
     counts = [console.pluralize(report.rows, "row"), f"{report.recipients:,} to be mailed"]
     counts += [f"{console.pluralize(report.copies, 'copy', 'copies')} for Cc and Bcc"] if report.copies else []
     counts += [console.pluralize(report.duplicates, "duplicate")] if report.duplicates else []

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncsmtp.cli.options import NamedLedger, json_option, ledger_options, load_campaign
+from asyncsmtp.cli.options import NamedLedger, json_option, ledger_options, load_campaign, option
 from asyncsmtp.cli.output import console
-from asyncsmtp.cli.output.error_messages import ExitCode
+from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +29,27 @@ Example:
 
 @click.command("status", epilog=_EPILOG)
 @ledger_options
+@option("--workers", is_flag=True, help="Who is at work, over a ledger in PostgreSQL.")
+@option(
+    "--watch",
+    type=click.FloatRange(min=1),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="With --workers: read again and again, with this pause.",
+)
 @json_option
-def command(where: NamedLedger, as_json: bool) -> ExitCode:
+def command(where: NamedLedger, workers: bool, watch: float | None, as_json: bool) -> ExitCode:
     """Count a campaign's recipients by outcome.
 
     Also while it runs. With --json: one object, the number of rows by state.
     """
+    if watch is not None and not workers:
+        raise CommandError("--watch is for --workers", "add --workers, or leave it out")
+    if workers:
+        from asyncsmtp.cli.commands.workers.show_workers import show_workers  # late: it needs the database's driver
+
+        return asyncio.run(show_workers(where.location, watch=watch, as_json=as_json))
     asyncio.run(_print_status(where, as_json=as_json))
     return ExitCode.ACCEPTED
 

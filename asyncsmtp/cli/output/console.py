@@ -10,6 +10,7 @@ import codecs
 import errno
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ __all__ = [
     "configure_info",
     "configure_streams",
     "confirm",
+    "count_columns",
+    "has_colors",
     "is_interactive",
     "is_quiet",
     "is_terminal",
@@ -38,6 +41,7 @@ __all__ = [
     "print_log",
     "print_result",
     "print_steps",
+    "print_styled",
     "print_warning",
     "stamp_lines",
 ]
@@ -143,6 +147,39 @@ def print_info(text: str = "", end: str = "\n", *, always: bool = False) -> None
             text = _stamp(text)
         _write(sys.stderr, text, end)
     except OSError:  # a full disk behind 2> must not end a run either
+        _discard_output(sys.stderr)
+
+
+def has_colors() -> bool:
+    """Return whether stderr is a terminal with colors, and nobody asked for none: https://no-color.org."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "").lower() in ("", "dumb", "unknown"):
+        return False
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def count_columns() -> int:
+    """Return the width of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def print_styled(parts: Iterable[tuple[str, str]], *, always: bool = False) -> None:
+    """Print a line for people, as `print_info` does, with the color of each of its parts where there are colors."""
+    found = [(_escape(text), color) for text, color in parts]
+    line = "".join(text for text, _ in found)
+    if not line.strip():
+        return
+    if not has_colors():
+        print_info(line, always=always)
+        return
+    print_log(line)
+    if _InfoOptions.quiet and not always:
+        return
+    from rich.console import Console  # late: `asyncsmtp --help` needs none of it
+    from rich.text import Text
+
+    try:
+        Console(stderr=True, markup=False, highlight=False, emoji=False).print(Text.assemble(*found), soft_wrap=True)
+    except OSError:  # as in `print_info`
         _discard_output(sys.stderr)
 
 

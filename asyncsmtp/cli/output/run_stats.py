@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ __all__ = [
     "MAX_REASONS",
     "RunReporter",
     "RunStats",
+    "color_outcomes",
+    "draw_bar",
     "exit_code_for",
     "format_clock",
     "format_counts",
@@ -50,6 +53,7 @@ SHOWN_RELAYS = 20
 SHOWN_REASONS = 5  # of the most frequent refusals are shown
 MIN_BAR_WIDTH = 60  # columns of a terminal that has room for a bar, …
 MIN_BAR, MAX_BAR = 8, 24  # … and characters of the bar
+SUMMARY_BAR = 48  # characters of the bar below the summary
 BAR_INTERVAL = 0.125  # seconds between two pictures of the bar
 LINE_INTERVAL = 5.0  # seconds between two plain lines
 
@@ -186,6 +190,7 @@ def format_duration(span: float) -> str:
     return " ".join(words[:2]) or "0 s"
 
 
+_STATES = {str(state): state for state in RowState}
 _SHORT = {Outcome.ACCEPTED: "acc", Outcome.DEFERRED: "def", Outcome.REJECTED: "rej", Outcome.IN_DOUBT: "doubt"}
 _OUTCOME = {RowState.from_outcome(outcome): outcome for outcome in Outcome}
 
@@ -331,6 +336,45 @@ def format_counts(counts: Counts) -> str:
     """Return `1,000 rows: 996 accepted · 4 rejected`, of the whole campaign; what does not occur is left out."""
     shown = " · ".join(f"{number:,} {state}" for state, number in counts.items() if number)
     return f"{console.pluralize(counts.total, 'row')}: {shown}" if shown else "no rows"
+
+
+_STATE_COLORS = {
+    "accepted": "green",
+    "deferred": "yellow",
+    "rejected": "red",
+    "in doubt": "magenta",
+    "suppressed": "blue",
+    "pending": "bright_black",
+    "sending": "bright_black",
+}
+_COUNTED = re.compile(rf"(?<![\w.,])[\d,]+ ({'|'.join(_STATE_COLORS)})\b")
+
+
+def color_outcomes(line: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a line with counts, and the color of each; "" of what is no count."""
+    end = 0
+    for found in _COUNTED.finditer(line):
+        yield line[end : found.start()], ""
+        yield found[0], _STATE_COLORS[found[1]]
+        end = found.end()
+    yield line[end:], ""
+
+
+def draw_bar(counts: Counts, columns: int) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a bar with the share of each state; what occurs at all has a character.
+
+    Args:
+        columns: of the terminal, of which the last one stays free.
+    """
+    width, total = max(0, min(SUMMARY_BAR, columns - 3)), counts.total
+    numbers = {color: number for state, color in _STATE_COLORS.items() if (number := counts[_STATES[state]])}
+    if not total or width < len(numbers):
+        return
+    lengths = {color: max(1, round(number * width / total)) for color, number in numbers.items()}
+    lengths[max(lengths, key=lambda color: lengths[color])] += width - sum(lengths.values())
+    yield "  ", ""
+    for color, length in lengths.items():
+        yield "█" * length, color
 
 
 def relay_lines(by_relay: Mapping[str, Counts], failed: Mapping[str, SMTPError] | None = None) -> Iterator[str]:

@@ -507,6 +507,7 @@ def _quote(text: str) -> str:
 
 def _starters(name: str, header: ColumnHeader) -> Mapping[str, tuple[str, str]]:
     """Return a message for both parts, by the key: the suffix of the file, and a text that greets by these columns."""
+    from asyncsmtp.mail.checks.rules import STARTER_TEXT
     from asyncsmtp.mail.templates.variables import Columns
 
     names = Columns(header.columns).names
@@ -517,8 +518,8 @@ def _starters(name: str, header: ColumnHeader) -> Mapping[str, tuple[str, str]]:
     hello = f"Hello {greeted}," if greeted else "Hello,"
     shown = [each for each in variables if "#}" not in each and "}}" not in each[:-2]]
     about = f"{{# A line for each row; its columns: {', '.join(shown)} -#}}\n" if "#}" not in name else ""
-    html = f"<html>\n<body>\n<p>{hello}</p>\n<p>Write your message here.</p>\n</body>\n</html>\n"
-    return {"html": (".html", f"{about}{html}"), "text": (".txt", f"{about}{hello}\n\nWrite your message here.\n")}
+    html = f"<html>\n<body>\n<p>{hello}</p>\n<p>{STARTER_TEXT}</p>\n</body>\n</html>\n"
+    return {"html": (".html", f"{about}{html}"), "text": (".txt", f"{about}{hello}\n\n{STARTER_TEXT}\n")}
 
 
 def _spell(identifier: str | None, column: str) -> str:

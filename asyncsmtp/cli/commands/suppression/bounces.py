@@ -240,7 +240,7 @@ async def _write(
     batches = inbox.batches(path, totals, by_address=by_address)
     if (batch := await asyncio.to_thread(next, batches, None)) is None:
         return totals
-    async with await reopen_ledger(where.location, retention=where.retention) as ledger:
+    async with await reopen_ledger(where.location, retention=where.retention, guest=True) as ledger:
         while batch is not None:
             totals.failures += batch.failed
             totals.complaints += len(batch.messages) - batch.failed
