@@ -205,6 +205,7 @@ def test_every_block_is_of_a_kind_that_is_run(path: Path) -> None:
         "testing": {"python", "pytest"},
         "operating": {"sh", "toml", "sql", "python"},  # the last by tests/bulk/postgres
         "observing": {"python"},
+        "workers": {"sh", "python", "text"},  # by test_workers_page.py, and the examples by test_job_queues.py
         "providers": {"toml", "text"},  # logins, which need a provider
         "templates": {"jinja", "toml", "markdown"},
         "how-it-works": {"text"},  # drawings
