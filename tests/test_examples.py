@@ -25,6 +25,7 @@ from tests.cli.serving import serving
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARRIVES = {"send_one": 1, "email_message": 1, "pool_in_app": 20, "bulk_from_csv": 2, "campaign_from_rows": 2}
 SERVERS = {"campaign_in_fastapi", "fastapi_app", "unsubscribe_server"}  # servers have tests of their own
+QUEUES = {"celery_app", "procrastinate_app"}  # in tests/test_job_queues.py
 REPLIES = {b"<gone@": "550 5.1.1 no such user", b"<later@": "451 4.3.0 later"}
 
 
@@ -46,7 +47,7 @@ async def run(name: str, relay: ScriptedRelay) -> str:
     return said.decode()
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - SERVERS))
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - SERVERS - QUEUES))
 async def test_it_runs_as_it_stands(name: str, relay: ScriptedRelay) -> None:
     """An example that fails teaches the wrong thing; one that is not listed here is not tested."""
     said = await run(name, relay)
