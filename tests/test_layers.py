@@ -29,7 +29,7 @@ ALLOWED["cli"] |= {"testing", "__init__"}  # the sandbox is a command; the versi
 FOLDERS = {
     "mail": ("signing", "templates conversion", "checks"),
     "client": ("config", "events", "connection", "session", "pool"),
-    "bulk": ("recipients", "bounces", "ledger", "rate_limit", "running", "setup", "suppression"),
+    "bulk": ("recipients", "bounces", "ledger", "rate_limit", "running", "setup", "suppression", "workers"),
     "cli": ("output", "commands"),
 }
 """The folders of a layer, lowest first; those in one string are of the same level and may import each other.
@@ -46,11 +46,13 @@ PURE = {"_lazy", "errors", "protocol", "mail"}
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"}
 CLOCKS = {"now", "today", "utcnow"}
 FILE_ACCESS = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
-MAY_READ_FILES = {("mail", "from_path"), ("mail", "from_file")}
-"""The one exception to purity: constructors that read a file at the call, and say so."""
+MAY_READ_FILES = {("mail", "from_path"), ("mail", "from_file"), ("mail", "_read_package_data")}
+"""The exceptions to purity: constructors that read a file at the call, and say so, and data of the package itself."""
 MAY_RUN_COMMANDS = {"cli"}  # --password-command, and nothing else
-RUNS_INTERPRETER = "asyncsmtp.bulk.recipients.spreadsheet"
-"""The module that starts this interpreter, and nothing else, in a process with limits."""
+RUN_INTERPRETER = {"asyncsmtp.bulk.recipients.spreadsheet", "asyncsmtp.bulk.running.process_pool"}
+"""The modules that start this interpreter, and nothing else: with limits for a workbook, and to send for a run."""
+RUNS_WORKERS = "asyncsmtp.cli.commands.workers.work"
+"""The module that starts the command itself again, several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def find_faults(source: str, module: str) -> list[str]:
             found.append(f"{layer} is pure and imports {name}")
         if top == "smtplib":
             found.append("smtplib hides the protocol that this package implements")
-        if top == "subprocess" and layer not in MAY_RUN_COMMANDS and module != RUNS_INTERPRETER:
+        if top == "subprocess" and layer not in MAY_RUN_COMMANDS and module not in RUN_INTERPRETER:
             found.append(f"{layer} runs commands")
     return found + list(calls_not_allowed(tree, layer))
 
@@ -262,17 +264,18 @@ def test_every_layer_is_known() -> None:
 def test_only_one_file_runs_commands() -> None:
     """WO-17: `--password-command` runs what the user typed; nothing else in the package starts a program.
 
-    FT-57: workbooks are read by this interpreter, in a process with limits.
+    FT-57: workbooks are read by this interpreter, in a process with limits; it also sends for a run of several.
     """
     runners = {module for module, path in modules().items() if "subprocess" in path.read_text(encoding="utf-8")}
-    assert runners <= {"asyncsmtp.cli.secret_sources", RUNS_INTERPRETER}
-    calls = [
-        node
-        for node in ast.walk(ast.parse(modules()[RUNS_INTERPRETER].read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
-    ]
-    assert [ast.unparse(call.args[0]).split(",")[0] for call in calls] == ["[sys.executable"]
-    assert not [keyword for call in calls for keyword in call.keywords if keyword.arg == "shell"]
+    assert runners <= {"asyncsmtp.cli.secret_sources", *RUN_INTERPRETER, RUNS_WORKERS}
+    for module in RUN_INTERPRETER:
+        calls = [
+            node
+            for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")
+        ]
+        assert [ast.unparse(call.args[0]).split(",")[0] for call in calls] == ["[sys.executable"]
+        assert not [keyword for call in calls for keyword in call.keywords if keyword.arg == "shell"]
 
 
 @pytest.mark.parametrize(

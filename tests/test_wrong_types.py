@@ -15,8 +15,8 @@ from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedRateStore
 from asyncsmtp.bulk.running.runner import Run
+from asyncsmtp.bulk.running.webhook import Webhook, open_webhook
 from asyncsmtp.bulk.suppression import SuppressionList
-from asyncsmtp.bulk.webhook import Webhook, open_webhook
 from asyncsmtp.client.config.login_config import ClientCertificate, Login, Token
 from asyncsmtp.client.config.relay import Proxy
 from asyncsmtp.mail.attachment import Attachment

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import assert_never, assert_type
+
+from procrastinate import App
 
 import asyncsmtp
 from asyncsmtp import (
@@ -108,7 +110,17 @@ from asyncsmtp import (
     send,
     unsubscribe_token,
 )
-from asyncsmtp.bulk import AddressSource, CopyRecipient, Forgotten, UnsubscribeApp, WarmupConfig, find_file_row, forget
+from asyncsmtp.bulk import (
+    AddressSource,
+    CopyRecipient,
+    Enqueue,
+    Forgotten,
+    ProcrastinateJobs,
+    UnsubscribeApp,
+    WarmupConfig,
+    find_file_row,
+    forget,
+)
 from asyncsmtp.client import (
     PROVIDERS,
     OAuthServer,
@@ -484,6 +496,14 @@ async def campaign(relay: Relay) -> list[Entry]:
         await ledger.aclose()
 
 
+async def campaign_by_jobs(app: App, enqueue: Enqueue) -> None:
+    """A campaign that jobs of a queue send."""
+    jobs = ProcrastinateJobs(app, "campaigns", queue="mail", rows=1000, lease=10.0, ledger="postgresql://db/mail")
+    assert_type(await jobs.load("news.toml"), Mapping[str, int])
+    assert_type(await jobs.enqueue("news.toml"), int)
+    assert_type(await Campaign.from_file("news.toml").load(enqueue=enqueue), Mapping[str, int])
+
+
 async def campaign_in_one_call(path: Path) -> CampaignResult:
     """A campaign from a file or from parameters: checked, run as a whole or row by row, and read."""
     config: CampaignConfig = Campaign.from_file(path, concurrency=50).config
@@ -513,9 +533,13 @@ async def campaign_in_one_call(path: Path) -> CampaignResult:
         assert_type(opened, OpenCampaign)
         await opened.begin(strict=True)
     await campaign.resolve(Decision.RESEND, rows=[1])
+    assert_type(await campaign.load(strict=True), Mapping[str, int])
+    assert_type(await campaign.work(until_idle=True, lease=10, limit=1000), CampaignResult)
     async for entry in campaign.results(["rejected", RowState.IN_DOUBT]):
         assert_type(entry, Entry)
-    result = assert_type(await campaign.run(relay="smtp://localhost", ledger=path), CampaignResult)
+    assert_type(await campaign.load(strict=True), Mapping[str, int])
+    assert_type(await campaign.work(until_idle=True, lease=10, relay="smtp://localhost"), CampaignResult)
+    result = assert_type(await campaign.run(relay="smtp://localhost", ledger=path, processes=2), CampaignResult)
     assert_type(result.counts["accepted"], int)
     assert_type(result.resumes_at, datetime | None)
     assert result.exit_reason is ExitReason.COMPLETE
