@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.testing.received import MailTransaction, StoredMail, remove_transactions
 from asyncsmtp.web.mail_index import MAX_WORD, MailIndex, MailSummary
-from asyncsmtp.web.message_view import VIEWS, MessageView, answer_html, answer_part, answer_raw, answer_static
+from asyncsmtp.web.message_view import (
+    VIEWS,
+    WIDTHS,
+    FrameChoice,
+    MessageView,
+    answer_html,
+    answer_part,
+    answer_raw,
+    answer_static,
+    read_frame_choice,
+)
 from asyncsmtp.web.templates import render_page
 
 if TYPE_CHECKING:
@@ -61,6 +71,25 @@ def make_mailbox_app(maildir: Path, name: str = "sandbox") -> Starlette:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MessageChoice(FrameChoice):
+    """What the page of a message shows, as its address says it."""
+
+    path: str = ""
+    view: str = "html"
+
+    def link(self, **changed: object) -> str:
+        """Return the address of the page with something else chosen."""
+        chosen = replace(self, **changed)  # type: ignore[arg-type]
+        return f"{self.path}?" + urlencode({"view": chosen.view, **chosen.frame_values()})
+
+    @property
+    def frame(self) -> str:
+        """The address of the HTML."""
+        values = urlencode({name: value for name, value in self.frame_values().items() if name != "width"})
+        return f"{self.path}/html" + (f"?{values}" if values else "")
+
+
 class _Mailbox:
     """The handlers of the requests."""
 
@@ -92,20 +121,21 @@ class _Mailbox:
         message = MessageView(mail)
         default = "html" if await asyncio.to_thread(lambda: message.has_html) else "text"
         view = request.query_params.get("view", default)
-        remote = request.query_params.get("remote") == "1"
         views = (*VIEWS, "dialogue")
-        values = await asyncio.to_thread(_message_values, mail, message, view if view in views else default)
+        view = view if view in views else default
+        values = await asyncio.to_thread(_message_values, mail, message, view)
         link = "/messages/" + quote(mail.path.name)
+        choice = MessageChoice(path=link, view=view, **read_frame_choice(request.query_params))
         neighbours = await asyncio.to_thread(self._index.neighbours, mail.path.name)
-        values |= {"title": self._name, "link": link, "views": views, "allowed": remote, "neighbours": neighbours}
+        values |= {"title": self._name, "link": link, "views": views, "choice": choice, "neighbours": neighbours}
         return await asyncio.to_thread(_html, "message", **values)
 
     async def send_html(self, request: Request) -> Response:
         mail = await self._find(request)
         if mail is None:
             return _missing()
-        images = "all" if request.query_params.get("remote") == "1" else "own"
-        return await asyncio.to_thread(answer_html, MessageView(mail), images)
+        choice = FrameChoice(**read_frame_choice(request.query_params))
+        return await asyncio.to_thread(answer_html, MessageView(mail), choice.images, dark=choice.dark)
 
     async def send_raw(self, request: Request) -> Response:
         mail = await self._find(request)
@@ -168,6 +198,7 @@ def _message_values(mail: StoredMail, message: MessageView, view: str) -> dict[s
         "facts": _describe_transaction(mail.transaction),
         "has_html": message.has_html,
         "remote": message.remote,
+        "widths": WIDTHS,
         "parts": message.parts,
         "files": sum(not part.inline and bool(part.name) for part in message.parts),
         "body": _read_body(mail, message, view),

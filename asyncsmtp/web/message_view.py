@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from asyncsmtp.protocol.replies import safe_text
@@ -28,6 +28,8 @@ __all__ = [
     "MAX_HTML",
     "MAX_TEXT",
     "VIEWS",
+    "WIDTHS",
+    "FrameChoice",
     "MailPart",
     "MailSource",
     "MessageView",
@@ -35,9 +37,11 @@ __all__ = [
     "answer_part",
     "answer_raw",
     "answer_static",
+    "read_frame_choice",
 ]
 
 VIEWS = ("html", "text", "source", "headers", "parts")
+WIDTHS = ("desktop", "tablet", "phone")
 INLINE_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "application/pdf"}
 FRAME_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src {images}; font-src data:; base-uri 'none';"
@@ -222,6 +226,34 @@ def _visible(text: str) -> str:
 
 _DARK = "<style>:root { color-scheme: dark }</style>"
 _SCHEME = re.compile(r"(?i)\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameChoice:
+    """How a page shows the HTML of a message, as its address says it.
+
+    Attributes:
+        images: "own", those of the mail; "all", also those from elsewhere; "off".
+    """
+
+    width: str = "desktop"
+    images: str = "own"
+    dark: bool = False
+
+    def frame_values(self) -> dict[str, str]:
+        """Return what an address says of it: what is not the default."""
+        values = {"width": self.width, "images": self.images, "dark": "1" if self.dark else ""}
+        return {name: value for name, value in values.items() if value not in ("", "desktop", "own")}
+
+
+def read_frame_choice(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of a `FrameChoice` in an address; what is not valid there is the default."""
+    width, images = given.get("width", ""), given.get("images", "")
+    return {
+        "width": width if width in WIDTHS else "desktop",
+        "images": images if images in IMAGES else "own",
+        "dark": given.get("dark") == "1",
+    }
 
 
 def answer_html(view: MessageView, images: str = "own", *, dark: bool = False) -> Response:

@@ -25,7 +25,17 @@ from urllib.parse import urlencode
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.web.campaign_files import Fault
 from asyncsmtp.web.live_campaign import ComposedRow, LiveCampaign
-from asyncsmtp.web.message_view import IMAGES, VIEWS, MessageView, answer_html, answer_part, answer_raw, answer_static
+from asyncsmtp.web.message_view import (
+    VIEWS,
+    WIDTHS,
+    FrameChoice,
+    MessageView,
+    answer_html,
+    answer_part,
+    answer_raw,
+    answer_static,
+    read_frame_choice,
+)
 from asyncsmtp.web.row_index import PAGE_SIZE, RowQuery
 from asyncsmtp.web.templates import render_page
 
@@ -40,7 +50,6 @@ KEEP_ALIVE = 15  # seconds after which a silent stream of events gets a comment
 MAX_BODY = 4096  # bytes of a request
 MAX_KEPT = 2  # messages that are kept parsed: a page, its frame and its attachments ask for the same one
 MAX_DIGITS = 12  # of the number of a row
-WIDTHS = ("desktop", "tablet", "phone")
 ORDERS = {"problems": "Problems first", "file": "As in the file"}
 _ROW = re.compile(r"row ([0-9,]{1,15})\b")
 _TITLES = {"html": "HTML", "text": "Text", "source": "Source", "headers": "Headers", "parts": "Attachments"}
@@ -59,7 +68,7 @@ class ComposedMail:
 
 
 @dataclass(frozen=True, slots=True)
-class PageChoice:
+class PageChoice(FrameChoice):
     """What a page shows, as its address says it."""
 
     row: int | None = None
@@ -67,9 +76,6 @@ class PageChoice:
     order: str = "problems"
     offset: int | None = None
     view: str = "html"
-    width: str = "desktop"
-    images: str = "own"
-    dark: bool = False
 
     @classmethod
     def read(cls, request: Request) -> PageChoice:
@@ -84,14 +90,12 @@ class PageChoice:
             return text if (text := given.get(name, "")) in words else words[0]
 
         return cls(
-            number("row"),
-            safe_text(given.get("q", ""), 200),
-            word("order", tuple(ORDERS)),
-            number("offset"),
-            word("view", VIEWS),
-            word("width", WIDTHS),
-            word("images", tuple(IMAGES)),
-            given.get("dark") == "1",
+            row=number("row"),
+            words=safe_text(given.get("q", ""), 200),
+            order=word("order", tuple(ORDERS)),
+            offset=number("offset"),
+            view=word("view", VIEWS),
+            **read_frame_choice(given),
         )
 
     def link(self, **changed: object) -> str:
@@ -103,9 +107,7 @@ class PageChoice:
             "order": "" if chosen.order == "problems" else chosen.order,
             "offset": chosen.offset,
             "view": "" if chosen.view == "html" else chosen.view,
-            "width": "" if chosen.width == "desktop" else chosen.width,
-            "images": "" if chosen.images == "own" else chosen.images,
-            "dark": "1" if chosen.dark else "",
+            **chosen.frame_values(),
         }
         return "/?" + urlencode({name: value for name, value in values.items() if value not in (None, "")})
 

@@ -135,8 +135,23 @@ async def test_the_html_of_a_mail_is_alone_in_its_frame(maildir: Maildir, html: 
         assert policy.startswith(HTML_POLICY)
         assert re.search(r"img-src data:;.*base-uri 'none'; form-action 'none'", policy)
         assert "script-src" not in policy
-        allowed = (await client.get(f"/messages/{name}/html?remote=1")).headers["content-security-policy"]
+        allowed = (await client.get(f"/messages/{name}/html?images=all")).headers["content-security-policy"]
         assert allowed == policy.replace("img-src data:", "img-src data: http: https:")
+
+
+async def test_how_the_html_is_shown_is_chosen_by_the_address(maildir: Maildir) -> None:
+    """As in the preview: its width, dark, and with which images; what is no choice is the default."""
+    name = maildir.add(mail(html='<p>Hello</p><img src="https://example.org/x.png">'))
+    async with browser(maildir) as client:
+        page = (await client.get(f"/messages/{name}?width=phone&dark=1&images=off")).text
+        assert 'class="frame phone dark"' in page
+        frame = re.findall(r'<iframe src="([^"]+)"', page)[0].replace("&amp;", "&")
+        assert "img-src 'none'" in (await client.get(frame)).headers["content-security-policy"]
+        assert "color-scheme" in (await client.get(frame)).text
+        page = (await client.get(f"/messages/{name}?width=9&dark=yes&images=evil")).text
+        assert 'class="frame desktop"' in page
+        assert f'<iframe src="/messages/{name}/html"' in page
+        assert "1 item from elsewhere blocked" in page
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "\x1b[31mred", "\u202ereversed", "{{ 7 * 7 }}"])
