@@ -24,6 +24,7 @@ from email.policy import compat32
 from html import unescape
 from pathlib import Path
 from threading import Lock
+from weakref import finalize
 
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.testing.received import StoredMail
@@ -81,6 +82,7 @@ class MailIndex:
     def __init__(self, maildir: Path) -> None:
         self._folders = (maildir / "new", maildir / "cur")
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        finalize(self, self._database.close)  # a file without a name, which nobody else has
         self._database.execute(_SCHEMA)
         self._lock = Lock()  # of the database, and of what is known of the folders
         self._known: tuple[set[str], ...] = (set(), set())

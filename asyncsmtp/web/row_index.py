@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from asyncsmtp.bulk.recipients.file import FIRST, SEND
 from asyncsmtp.bulk.recipients.recipient import GroupedRow, Problem, Recipient, RowFields, address_key
@@ -136,6 +137,7 @@ class RowIndex:
         self._columns: dict[str, int] = {}
         self._waiting: list[Recipient | Problem] = []
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        finalize(self, self._database.close)  # a file without a name, which nobody else has
         for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *_SCHEMA):
             self._database.execute(statement)
 
