@@ -71,7 +71,7 @@ class Setting:
     def finish(self) -> dict[str, int]:
         """Wait until all is sent, and compare the ledger with what the server wrote down; return the counts."""
         wait_for(lambda: all(process.poll() is not None for process in self.processes), 100)
-        judge(self.campaign, self.server)
+        judge(self.campaign, self.server, workers=True)
         counts = self.campaign.counts()
         assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
         assert counts["in doubt"] <= SESSIONS * self.fenced()

@@ -130,7 +130,7 @@ def test_workers_of_procrastinate_may_be_killed(tmp_path: Path, postgres: Postgr
             app.call("enqueue")
             time.sleep(2)
         wait_for(lambda: not left(postgres))
-        judge(app.campaign, server)
+        judge(app.campaign, server, workers=True)
         counts = app.campaign.counts()
         assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
         assert counts["in doubt"] <= SESSIONS * killed
@@ -151,6 +151,6 @@ def test_a_worker_that_is_ended_leaves_nothing_in_doubt(tmp_path: Path, postgres
         assert left(postgres)
         app.start()
         wait_for(lambda: not left(postgres))
-        judge(app.campaign, server)
+        judge(app.campaign, server, workers=True)
         assert app.campaign.counts()["in doubt"] == 0
         assert len(server.verdicts()) == ROWS

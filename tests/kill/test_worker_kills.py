@@ -130,7 +130,7 @@ def test_two_workers_send_a_campaign_and_one_may_be_killed(tmp_path: Path, postg
         wait_for(lambda: accepted(server) > 300)
         with_group(one, signal.SIGKILL)
         assert other.wait(90) == 1, workers.campaign.complaints
-        judge(workers.campaign, server)
+        judge(workers.campaign, server, workers=True)
         counts = workers.campaign.counts()
         assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
         assert counts["in doubt"] <= SESSIONS
@@ -139,7 +139,7 @@ def test_two_workers_send_a_campaign_and_one_may_be_killed(tmp_path: Path, postg
 
 def judge_all(workers: Workers, server: OracleProcess, *, fenced: int = 0, in_doubt: int | None = None) -> None:
     """Nobody is lost, nobody got two, nobody is pending, and each answer is on its row, by its token."""
-    judge(workers.campaign, server)
+    judge(workers.campaign, server, workers=True)
     counts = workers.campaign.counts()
     assert counts["pending"] == counts["sending"] == counts["deferred"] == 0, counts
     assert counts["in doubt"] <= (SESSIONS * fenced if in_doubt is None else in_doubt), counts
