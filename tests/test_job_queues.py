@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.interop.postfix import free_ports
 from tests.interop.postgres import Postgres
 from tests.interop.requiring import required
 from tests.kill.judging import PAUSE, copies, judge
-from tests.kill.processes import Campaign, OracleProcess, kill, oracle
+from tests.kill.processes import Campaign, OracleProcess, kill, left, oracle, wait_for
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAME, ROWS, SESSIONS = "campaign/campaign.toml", 2500, 5
@@ -79,18 +78,6 @@ class Example:
         return process
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 100.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-
-
-def left(postgres: Postgres) -> int:
-    [(number,)] = postgres.execute("SELECT count(*) FROM asyncsmtp.batch WHERE NOT done")
-    return int(str(number))
-
-
 def test_the_example_of_procrastinate(tmp_path: Path, postgres: Postgres) -> None:
     """The commands of its docstring."""
     clean = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
@@ -100,7 +87,7 @@ def test_the_example_of_procrastinate(tmp_path: Path, postgres: Postgres) -> Non
         running.run(*command, "schema", "--apply")
         assert running.run(str(EXAMPLES / "procrastinate_app.py"), NAME) == f"{ROWS} pending\n"
         worker = running.start(*command, "worker", "--concurrency=2", "--shutdown-graceful-timeout=1")
-        wait_for(lambda: not left(postgres))
+        wait_for(lambda: not left(postgres), 100)
         judge(campaign, server)
         shown = running.run(*command, "shell", typed="list_jobs\n")
         assert "asyncsmtp.work on asyncsmtp - [succeeded]" in shown
@@ -152,9 +139,9 @@ def test_the_example_of_celery(tmp_path: Path, postgres: Postgres, redis: str) -
         command = ("-m", "celery", "--app=celery_app", "worker", "--concurrency=1", "--loglevel=INFO")
         one = running.start(*command, "--hostname=one@localhost")
         running.start(*command, "--hostname=two@localhost")
-        wait_for(lambda: len(server.verdicts()) > 300)
+        wait_for(lambda: len(server.verdicts()) > 300, 100)
         assert kill(one)
-        wait_for(lambda: not left(postgres))
+        wait_for(lambda: not left(postgres), 100)
         judge(campaign, server)
         counts = campaign.counts()
         assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
@@ -163,5 +150,5 @@ def test_the_example_of_celery(tmp_path: Path, postgres: Postgres, redis: str) -
         before = len(server.verdicts())
         (tmp_path / "people.csv").rename(tmp_path / "campaign" / "people.csv")
         running.run("-c", f"import celery_app; celery_app.work.delay({NAME!r}).id and None")  # a task too many
-        wait_for(lambda: (tmp_path / "log").read_text().count("succeeded in") >= 3)
+        wait_for(lambda: (tmp_path / "log").read_text().count("succeeded in") >= 3, 100)
         assert len(server.verdicts()) == before

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from asyncsmtp.cli.main import main
 from tests.cli.ended import Command, Ended
+
+if TYPE_CHECKING:
+    from tests.interop.postgres import Postgres
 
 CAMPAIGN = """\
 [campaign]
@@ -44,3 +48,10 @@ def campaign(tmp_path: Path) -> Path:
     path = tmp_path / "campaign.toml"
     path.write_text(CAMPAIGN, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def shared(campaign: Path, postgres: Postgres) -> Path:
+    """The campaign, with its ledger in the database."""
+    campaign.write_text(f'{CAMPAIGN}ledger = "{postgres.url}"\n', encoding="utf-8")
+    return campaign

@@ -13,7 +13,8 @@ import pytest
 from asyncsmtp.testing import Action, Fin, ScriptedRelay, Stage, StageContext
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
-from tests.cli.test_resolve import counts, url
+from tests.cli.test_bulk import relay_at
+from tests.cli.test_resolve import counts
 
 ROWS = 1000
 ACCEPTED = 100  # before the relay refuses everyone
@@ -86,7 +87,7 @@ def test_a_relay_that_refuses_everyone_stops_the_run_and_nobody_is_lost(
         return words.format(address=address, local=local, number=number, id=f"1tX{number}-0003Fg-Qz")
 
     with serving(turning(stage, say)) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes")
     assert ended.code == 69, ended.err
     assert "the campaign stops: " in ended.err
     before, refused = counts(command, thousand), rejected(command, thousand)
@@ -99,7 +100,7 @@ def test_a_relay_that_refuses_everyone_stops_the_run_and_nobody_is_lost(
     assert {**after, "pending": 0} == {**before, "pending": 0}
     assert "rejected before the run was halted" not in command("status", thousand).err
     with serving(ScriptedRelay()) as mended:
-        assert command("bulk", thousand, *url(mended), "--yes").code == 0
+        assert command("bulk", thousand, *relay_at(mended), "--yes").code == 0
     taken = Counter(path for each in (*relay.received, *mended.received) for path in each.forward_paths)
     assert len(taken) == ROWS
     assert set(taken.values()) == {1}
@@ -115,7 +116,7 @@ def test_a_stale_list_does_not_stop(command: Command, thousand: Path, words: str
         return words if found is not None and int(found[1]) <= 600 else None
 
     with serving(ScriptedRelay({Stage.RCPT: unknown})) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes")
     assert ended.code == 1, ended.err
     assert counts(command, thousand) == {"accepted": 400, "rejected": 600}
     assert "halted" not in ended.err
@@ -126,7 +127,7 @@ def test_what_is_given_up_after_its_last_attempt_stops_the_run_too(command: Comm
     with serving(
         turning(Stage.END_OF_DATA, lambda *_: "454 Throttling failure: daily message quota exceeded")
     ) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes", "--attempts", 1)
+        ended = command("bulk", thousand, *relay_at(relay), "--yes", "--attempts", 1)
     assert ended.code == 69, ended.err
     assert len(rejected(command, thousand)) <= 25
     assert command(*printed_command(ended)).code == 0
@@ -140,7 +141,7 @@ def test_who_was_rejected_for_another_reason_stays_so(command: Command, thousand
         return "550 5.1.1 user unknown" if number % 3 == 0 else "550 5.4.5 quota exceeded"
 
     with serving(turning(Stage.RCPT, say)) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes")
     assert ended.code == 69
     listed = command(*printed_command(ended)[:2], "--halted").out
     assert "20 rows rejected" in listed
@@ -154,11 +155,11 @@ def test_who_was_rejected_for_another_reason_stays_so(command: Command, thousand
 def test_a_row_that_was_tried_again_is_not_named_any_more(command: Command, thousand: Path) -> None:
     """FT-31: the command, used twice, and after a later run, concerns nobody whose case is another one by now."""
     with serving(turning(Stage.RCPT, lambda *_: "550 relay not permitted")) as relay:
-        printed = printed_command(command("bulk", thousand, *url(relay), "--yes"))
+        printed = printed_command(command("bulk", thousand, *relay_at(relay), "--yes"))
     command(*printed)
     assert "no row is rejected" in command(*printed).err
     with serving(ScriptedRelay({Stage.RCPT: dict.fromkeys(range(1, 1000), "550 5.1.1 user unknown")})) as relay:
-        command("bulk", thousand, *url(relay), "--yes")
+        command("bulk", thousand, *relay_at(relay), "--yes")
     assert counts(command, thousand)["rejected"] > 800
     assert "no row is rejected among those named" in command(*printed).err
 
@@ -167,7 +168,7 @@ def test_two_halted_runs_are_put_right_together(command: Command, thousand: Path
     """FT-31: the rows of the first run are not forgotten by the second."""
     for words in ("550 5.4.5 quota", "550 relay not permitted"):
         with serving(turning(Stage.RCPT, lambda *_, words=words: words, after=0)) as relay:  # type: ignore[misc]
-            ended = command("bulk", thousand, *url(relay), "--yes")
+            ended = command("bulk", thousand, *relay_at(relay), "--yes")
         assert ended.code == 69, ended.err
     assert len(rejected(command, thousand)) == 40
     command(*printed_command(ended))
@@ -177,7 +178,7 @@ def test_two_halted_runs_are_put_right_together(command: Command, thousand: Path
 def test_keep_going_goes_on_all_the_same(command: Command, thousand: Path) -> None:
     """FT-31: whoever knows better uses up the list, and is told once."""
     with serving(turning(Stage.RCPT, lambda *_: "550 relay not permitted")) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes", "--keep-going")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes", "--keep-going")
     assert ended.code == 1, ended.err
     found = counts(command, thousand)
     assert found == {"accepted": len(relay.received), "rejected": ROWS - len(relay.received)}
@@ -189,7 +190,7 @@ def test_keep_going_goes_on_all_the_same(command: Command, thousand: Path) -> No
 def test_a_relay_that_hangs_up_at_every_message_ends_the_run_with_the_reason(command: Command, thousand: Path) -> None:
     """FT-18: within seconds, and everybody stays to be mailed."""
     with serving(ScriptedRelay({Stage.MAIL: HANG_UP})) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes")
     assert ended.code == 69, ended.err
     assert "messages lost their connection before the relay answered" in ended.err
     assert "hung up" in ended.err
@@ -203,6 +204,6 @@ def test_a_relay_that_hangs_up_at_pipelined_commands_gets_everything(command: Co
     """FT-18: in lockstep, which is said."""
     rule = {Stage.MAIL: lambda context: HANG_UP if context.pipelined_input else None}
     with serving(ScriptedRelay(rule)) as relay:
-        ended = command("bulk", thousand, *url(relay), "--yes")
+        ended = command("bulk", thousand, *relay_at(relay), "--yes")
     assert ended.code == 0, ended.err
     assert len(relay.received) == ROWS

@@ -14,17 +14,14 @@ import pytest
 from asyncsmtp.testing import NO_REPLY, Fin, ScriptedRelay, Stage
 from tests.cli.ended import Command
 from tests.cli.serving import serving
-
-
-def url(relay: ScriptedRelay) -> tuple[str, str]:
-    return "--relay", f"smtp://127.0.0.1:{relay.port}?security=none"
+from tests.cli.test_bulk import relay_at
 
 
 @pytest.fixture
 def doubtful(command: Command, campaign: Path) -> Path:
     """A campaign of which two rows are in doubt: the relay took them, and hung up without a word."""
     with serving(ScriptedRelay({Stage.END_OF_DATA: {1: (NO_REPLY, Fin()), 2: (NO_REPLY, Fin())}})) as relay:
-        assert command("bulk", campaign, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1).code == 1
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1).code == 1
         assert len(relay.received) == 3
     return campaign
 
@@ -53,7 +50,7 @@ def test_resend_makes_them_pending_and_says_the_worst_first(command: Command, do
     assert "2 rows: each recipient may receive up to 2 copies" in ended.err
     assert counts(command, doubtful) == {"accepted": 1, "pending": 2}
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", doubtful, *url(relay), "--yes").code == 0
+        assert command("bulk", doubtful, *relay_at(relay), "--yes").code == 0
     assert len(relay.received) == 2
 
 
@@ -82,10 +79,10 @@ def test_a_second_time_there_is_nothing_to_decide(command: Command, doubtful: Pa
 def test_rejected_rows_can_be_tried_again(command: Command, campaign: Path) -> None:
     """After the mailbox was made, or the block lifted."""
     with serving(ScriptedRelay({Stage.RCPT: {1: "550 5.1.1 no such user"}})) as relay:
-        command("bulk", campaign, *url(relay), "--yes")
+        command("bulk", campaign, *relay_at(relay), "--yes")
     assert command("resolve", campaign, "--resend", "--state", "rejected", "--yes").code == 0
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", campaign, *url(relay), "--yes").code == 0
+        assert command("bulk", campaign, *relay_at(relay), "--yes").code == 0
     assert len(relay.received) == 1
 
 
@@ -96,7 +93,7 @@ REPLIES = ("550 5.7.1 blocked by policy", "554 5.2.2 Mailbox full", "550 no such
 def refused(command: Command, campaign: Path) -> Path:
     """A campaign of which each row was rejected in other words."""
     with serving(ScriptedRelay({Stage.RCPT: dict(enumerate(REPLIES, 1))})) as relay:
-        assert command("bulk", campaign, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1).code == 1
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1).code == 1
     return campaign
 
 
@@ -138,7 +135,7 @@ def test_rows_are_chosen_by_what_is_known_of_them(
 def test_the_relay_is_chosen_with_its_port_or_without(command: Command, campaign: Path) -> None:
     """FT-31: as `results` shows it."""
     with serving(ScriptedRelay({Stage.RCPT: "550 no"})) as relay:
-        command("bulk", campaign, *url(relay), "--yes")
+        command("bulk", campaign, *relay_at(relay), "--yes")
     place = f"127.0.0.1:{relay.port}"
     assert "3 rows rejected" in command("resolve", campaign, "--state", "rejected", "--host", place).out
     assert "no row is rejected among those" in command("resolve", campaign, "--code", 550, "--host", f"{place}0").err

@@ -15,6 +15,7 @@ from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command
 from tests.cli.serving import serving
 from tests.cli.test_bounces import TOKEN
+from tests.cli.test_bulk import relay_at
 from tests.cli.test_halted import printed_command
 from tests.cli.test_results import failed_of_two_files
 from tests.interop.postgres import Postgres
@@ -22,28 +23,17 @@ from tests.interop.postgres import Postgres
 SECRET = "correct-horse"
 
 
-@pytest.fixture
-def shared(campaign: Path, postgres: Postgres) -> Path:
-    """The campaign, with its ledger in the database."""
-    campaign.write_text(f'{CAMPAIGN}ledger = "{postgres.url}"\n', encoding="utf-8")
-    return campaign
-
-
-def url(relay: ScriptedRelay) -> tuple[str, str]:
-    return "--relay", f"smtp://127.0.0.1:{relay.port}?security=none"
-
-
 def test_a_campaign_is_sent_looked_at_and_decided_about(command: Command, shared: Path) -> None:
     """One row is in doubt; a person has it sent again, and everybody has the message."""
     assert command("status", shared).out == "not begun yet\n"
     with serving(ScriptedRelay({Stage.END_OF_DATA: {1: (NO_REPLY, Fin())}})) as relay:
-        ended = command("bulk", shared, *url(relay), "--yes", "--sessions", 1, "--concurrency", 1)
+        ended = command("bulk", shared, *relay_at(relay), "--yes", "--sessions", 1, "--concurrency", 1)
     assert ended.code == 1, ended.err
     counts = json.loads(command("status", shared, "--json").out)
     assert (counts["accepted"], counts["in doubt"]) == (2, 1)
     assert "1 row to be sent again" in command("resolve", shared, "--resend", "--yes").err
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", shared, *url(relay), "--yes").code == 0
+        assert command("bulk", shared, *relay_at(relay), "--yes").code == 0
     lines = [json.loads(line) for line in command("results", shared, "--json").out.splitlines()]
     assert [(line["email"], line["state"]) for line in lines] == [
         ("ann@example.org", "accepted"),
@@ -58,9 +48,9 @@ def test_a_halted_run_is_put_right(command: Command, shared: Path) -> None:
     people = "".join(f"reader{n}@d{n % 9}.example,Reader {n}\n" for n in range(300))
     (shared.parent / "people.csv").write_text(f"email,name\n{people}", encoding="utf-8")
     with serving(ScriptedRelay({Stage.RCPT: {1: "550 5.1.1 unknown"}, Stage.MAIL: {2: "550 5.7.9 no"}})) as relay:
-        assert command("bulk", shared, *url(relay), "--yes", "--limit", 10, "--sessions", 1).code != 69
+        assert command("bulk", shared, *relay_at(relay), "--yes", "--limit", 10, "--sessions", 1).code != 69
     with serving(ScriptedRelay({Stage.RCPT: "550 relay not permitted"})) as relay:
-        ended = command("bulk", shared, *url(relay), "--yes")
+        ended = command("bulk", shared, *relay_at(relay), "--yes")
     assert ended.code == 69, ended.err
     assert json.loads(command("status", shared, "--json").out)["rejected"] == 22
     assert command(*printed_command(ended)).code == 0
@@ -73,16 +63,16 @@ def test_a_halted_run_is_put_right(command: Command, shared: Path) -> None:
         command("resolve", shared, *conditions, "--resend", "--yes")
         assert json.loads(command("status", shared, "--json").out)["rejected"] == left
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", shared, *url(relay), "--yes").code == 0
+        assert command("bulk", shared, *relay_at(relay), "--yes").code == 0
 
 
 def test_a_database_is_named_outright(command: Command, campaign: Path, postgres: Postgres) -> None:
     """Without a campaign file: of the only campaign there is, or of the one behind the #."""
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url).code == 0
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--ledger", postgres.url).code == 0
         assert len(command("results", "--ledger", postgres.url).out.splitlines()) == 4
         campaign.write_text(campaign.read_text().replace('"news"', '"offers"'))
-        assert command("bulk", campaign, *url(relay), "--yes", "--ledger", postgres.url, "--limit", 1).code == 75
+        assert command("bulk", campaign, *relay_at(relay), "--yes", "--ledger", postgres.url, "--limit", 1).code == 75
     ended = command("results", "--ledger", postgres.url)
     assert "several campaigns (news, offers)" in ended.err
     assert json.loads(command("status", "--ledger", f"{postgres.url}#offers", "--json").out)["pending"] == 2
@@ -92,7 +82,7 @@ def test_a_database_is_named_outright(command: Command, campaign: Path, postgres
 def test_what_came_back_is_written_into_the_database(command: Command, shared: Path) -> None:
     """By the Message-ID; a second time changes nothing."""
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", shared, *url(relay), "--yes").code == 0
+        assert command("bulk", shared, *relay_at(relay), "--yes").code == 0
     first = json.loads(command("results", shared, "--json").out.splitlines()[0])
     inbox = shared.parent / "inbox"
     inbox.mkdir()
@@ -105,7 +95,7 @@ def test_what_came_back_is_written_into_the_database(command: Command, shared: P
 
 def test_rows_of_several_files_have_their_cells_under_their_names(command: Command, shared: Path) -> None:
     with serving(ScriptedRelay()) as relay:
-        first, second = failed_of_two_files(command, shared, *url(relay), "--yes")
+        first, second = failed_of_two_files(command, shared, *relay_at(relay), "--yes")
     assert [first[name] for name in ("email", "name", "no", "state", "state_2")] == [
         "nobody",
         "Bob",

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.ended import Command
 from tests.interop.postgres import Postgres
-from tests.kill.processes import Campaign, OracleProcess, oracle
+from tests.kill.processes import Campaign, OracleProcess, oracle, wait_for
 
 ROWS = 1500
 Figures = Mapping[tuple[str, str], float]
@@ -87,13 +87,6 @@ class Working:
         self._reader.join(20)
         assert self.process.stderr is not None
         self.process.stderr.close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
 
 
 def settled(figures: Figures) -> float:

@@ -9,26 +9,15 @@ from pathlib import Path
 import pytest
 
 from asyncsmtp.testing import ScriptedRelay, Stage
-from tests.cli.conftest import CAMPAIGN
 from tests.cli.ended import Command, Ended
 from tests.cli.serving import serving
+from tests.cli.test_bulk import relay_at
 from tests.cli.test_reference import fields
 from tests.interop.postgres import Postgres
 
 
-@pytest.fixture
-def shared(campaign: Path, postgres: Postgres) -> Path:
-    """The campaign, with its ledger in the database."""
-    campaign.write_text(f'{CAMPAIGN}ledger = "{postgres.url}"\n', encoding="utf-8")
-    return campaign
-
-
-def url(relay: ScriptedRelay) -> tuple[str, str]:
-    return "--relay", f"smtp://127.0.0.1:{relay.port}?security=none"
-
-
 def work(command: Command, campaign: Path, relay: ScriptedRelay, *options: object) -> Ended:
-    return command("work", campaign, *url(relay), "--until-idle", *options)
+    return command("work", campaign, *relay_at(relay), "--until-idle", *options)
 
 
 def test_a_campaign_is_loaded_looked_at_and_sent(command: Command, shared: Path) -> None:
@@ -85,11 +74,11 @@ def test_a_host_with_other_files_or_settings_refuses(command: Command, shared: P
 
 def test_a_campaign_of_bulk_goes_on_with_workers_and_the_other_way_round(command: Command, shared: Path) -> None:
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", shared, *url(relay), "--yes", "--limit", 1).code == 75
+        assert command("bulk", shared, *relay_at(relay), "--yes", "--limit", 1).code == 75
         assert work(command, shared, relay).code == 0
     (shared.parent / "more.csv").write_text("email,name\ndan@example.org,Dan\n", encoding="utf-8")
     with serving(ScriptedRelay()) as relay:
-        assert command("bulk", shared, *url(relay), "--yes", "--add", "more.csv", "--limit", 1).code == 0
+        assert command("bulk", shared, *relay_at(relay), "--yes", "--add", "more.csv", "--limit", 1).code == 0
     assert json.loads(command("status", shared, "--json").out)["accepted"] == 4
 
 

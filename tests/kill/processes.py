@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "list_children", "oracle"]
+if TYPE_CHECKING:
+    from tests.interop.postgres import Postgres
+
+__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "left", "list_children", "oracle", "wait_for"]
 
 CAMPAIGN = """
 [campaign]
@@ -188,3 +191,18 @@ def list_children(parent: int) -> list[int]:
             if is_ours and b"sending_process" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return sorted(found)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 40.0) -> float:
+    """Wait until something is so; return the seconds that it took. What is waited for is in other processes."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it took too long"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def left(postgres: Postgres) -> int:
+    """Return the number of batches with rows that are to be sent in this round."""
+    [(number,)] = postgres.execute("SELECT count(*) FROM asyncsmtp.batch WHERE NOT done")
+    return int(str(number))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.interop.requiring import required
 from tests.kill import hosts
 from tests.kill.hosts import ADDRESS, Network, Proxy
 from tests.kill.judging import copies, judge
-from tests.kill.processes import Campaign, OracleProcess, kill, oracle
+from tests.kill.processes import Campaign, OracleProcess, kill, oracle, wait_for
 
 SESSIONS, LEASE = 10, 3.0
 DATABASE, RELAY = 0, 1  # the targets of the proxy
@@ -95,13 +95,6 @@ def setting(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]
             print(made.campaign.complaints[-6000:])
             for process in made.processes:
                 kill(process)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("setting", [5000], indirect=True)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 
 from tests.interop.postgres import Postgres
 from tests.kill.judging import LINE, PAUSE, copies, judge
-from tests.kill.processes import Campaign, OracleProcess, kill, oracle
+from tests.kill.processes import Campaign, OracleProcess, kill, left, oracle, wait_for
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("ASYNCSMTP_WORKER_KILLS", "8"))
@@ -98,18 +98,6 @@ def application(folder: Path, postgres: Postgres, *options: str) -> Iterator[tup
             postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-
-
-def left(postgres: Postgres) -> int:
-    [(number,)] = postgres.execute("SELECT count(*) FROM asyncsmtp.batch WHERE NOT done")
-    return int(str(number))
-
-
 def test_workers_of_procrastinate_may_be_killed(tmp_path: Path, postgres: Postgres) -> None:
     """Nothing is lost, nobody gets two copies, and its shell shows the jobs."""
     chance = random.Random(16)
@@ -129,7 +117,7 @@ def test_workers_of_procrastinate_may_be_killed(tmp_path: Path, postgres: Postgr
                 break
             app.call("enqueue")
             time.sleep(2)
-        wait_for(lambda: not left(postgres))
+        wait_for(lambda: not left(postgres), 90)
         judge(app.campaign, server, workers=True)
         counts = app.campaign.counts()
         assert counts["pending"] == counts["sending"] == counts["deferred"] == 0
@@ -144,13 +132,13 @@ def test_a_worker_that_is_ended_leaves_nothing_in_doubt(tmp_path: Path, postgres
     """SIGTERM: its job is there again, and another worker goes on with it."""
     with application(tmp_path, postgres, "--pause", PAUSE) as (app, server):
         first = app.start()
-        wait_for(lambda: len(server.verdicts()) > 100)
+        wait_for(lambda: len(server.verdicts()) > 100, 90)
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 0
         assert app.campaign.counts()["in doubt"] == app.campaign.counts()["sending"] == 0
         assert left(postgres)
         app.start()
-        wait_for(lambda: not left(postgres))
+        wait_for(lambda: not left(postgres), 90)
         judge(app.campaign, server, workers=True)
         assert app.campaign.counts()["in doubt"] == 0
         assert len(server.verdicts()) == ROWS

@@ -22,7 +22,7 @@ import pytest
 from tests.interop.postgres import Postgres, missing, running
 from tests.interop.requiring import required
 from tests.kill.judging import PAUSE, copies, judge
-from tests.kill.processes import Campaign, OracleProcess, kill, oracle
+from tests.kill.processes import Campaign, OracleProcess, kill, oracle, wait_for
 
 KILLS = int(os.environ.get("ASYNCSMTP_WORKER_KILLS", "10"))
 LEASE = 3.0
@@ -110,15 +110,6 @@ def loaded(
             workers.end()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> float:
-    """Wait until something is so; return the seconds that it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it took too long"
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
 def accepted(server: OracleProcess) -> int:
     return server.log.read_bytes().count(b"accepted ")
 
@@ -127,7 +118,7 @@ def test_two_workers_send_a_campaign_and_one_may_be_killed(tmp_path: Path, postg
     with loaded(tmp_path, postgres, 3000, "--pause", PAUSE) as (workers, server):
         (tmp_path / "campaign" / "people.csv").rename(tmp_path / "people.csv")  # no worker needs it
         one, other = workers.start(number=2)
-        wait_for(lambda: accepted(server) > 300)
+        wait_for(lambda: accepted(server) > 300, 60)
         with_group(one, signal.SIGKILL)
         assert other.wait(90) == 1, workers.campaign.complaints
         judge(workers.campaign, server, workers=True)
@@ -168,7 +159,7 @@ def is_working(server: OracleProcess, more: int = 30) -> Callable[[], bool]:
 def test_sigterm_leaves_no_doubt_and_others_have_the_rows_within_a_second(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 3000, "--pause", PAUSE) as (workers, server):
         first, *others = workers.start(number=2, lease=60)
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         first.send_signal(signal.SIGTERM)
         assert first.wait(30) == 143
         assert postgres.execute(
@@ -182,7 +173,7 @@ def test_sigterm_leaves_no_doubt_and_others_have_the_rows_within_a_second(tmp_pa
 def test_a_killed_workers_rows_are_taken_over_within_one_and_a_half_leases(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 900, "--pause", "0.2") as (workers, server):
         first, _ = workers.start(number=2)
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         time.sleep(LEASE)  # the other one is there for longer than its lease
         with_group(first, signal.SIGKILL)
         taken = wait_for(lambda: number_fenced(postgres) == 1, 3 * LEASE)
@@ -196,7 +187,7 @@ def test_a_killed_workers_rows_are_taken_over_within_one_and_a_half_leases(tmp_p
 def test_pause_stops_all_within_a_second_and_resume_goes_on(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 3000, "--pause", PAUSE) as (workers, server):
         processes = workers.start(number=3)
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         workers.control("pause")
         time.sleep(1)
         before = accepted(server)
@@ -211,7 +202,7 @@ def test_pause_stops_all_within_a_second_and_resume_goes_on(tmp_path: Path, post
 def test_cancel_ends_all_and_the_rest_stays_pending_until_a_start(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 3000, "--pause", PAUSE) as (workers, server):
         processes = workers.start(number=2)
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         workers.control("cancel")
         assert [process.wait(30) for process in processes] == [75, 75]
         assert workers.campaign.counts()["pending"] > 0
@@ -225,11 +216,11 @@ def test_a_zombie_twice(tmp_path: Path, postgres: Postgres) -> None:
     """A is frozen, B takes over, A wakes; B is killed, C finishes."""
     with loaded(tmp_path, postgres, 1500, "--pause", "0.05") as (workers, server):
         (a,) = workers.start()
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         with_group(a, signal.SIGSTOP)
         (b,) = workers.start()
         wait_for(lambda: number_fenced(postgres) == 1, 10 * LEASE)
-        wait_for(is_working(server))
+        wait_for(is_working(server), 60)
         with_group(a, signal.SIGCONT)
         time.sleep(0.5)
         with_group(b, signal.SIGKILL)
@@ -241,7 +232,7 @@ def test_a_zombie_twice(tmp_path: Path, postgres: Postgres) -> None:
 def test_a_database_that_is_away_for_two_leases_fences_nobody(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 3000, "--pause", PAUSE) as (workers, server):
         processes = workers.start(number=3)
-        wait_for(is_working(server, 200))
+        wait_for(is_working(server, 200), 60)
         postgres.kill()
         try:
             time.sleep(2 * LEASE)
@@ -258,7 +249,7 @@ def test_workers_wait_for_a_database_that_is_away_at_the_start(tmp_path: Path, p
         postgres.kill()
         try:
             processes = workers.start(number=2)
-            wait_for(lambda: workers.campaign.complaints.count("this worker waits for it") >= 2)
+            wait_for(lambda: workers.campaign.complaints.count("this worker waits for it") >= 2, 60)
         finally:
             postgres.start()
         assert [process.wait(60) for process in processes] == [1, 1]
@@ -268,8 +259,8 @@ def test_workers_wait_for_a_database_that_is_away_at_the_start(tmp_path: Path, p
 def test_several_processes_of_one_command_end_with_it(tmp_path: Path, postgres: Postgres) -> None:
     with loaded(tmp_path, postgres, 2000, "--pause", PAUSE) as (workers, server):
         (parent,) = workers.start("--processes", "3")
-        wait_for(lambda: postgres.execute("SELECT count(*) FROM asyncsmtp.worker WHERE gone = 0") == [(3,)])
-        wait_for(is_working(server))
+        wait_for(lambda: postgres.execute("SELECT count(*) FROM asyncsmtp.worker WHERE gone = 0") == [(3,)], 60)
+        wait_for(is_working(server), 60)
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(30) == 143
         assert postgres.execute("SELECT count(*) FROM asyncsmtp.worker WHERE gone = 1") == [(3,)]

@@ -23,6 +23,7 @@ from asyncsmtp.bulk.setup.prepare import PreparedCampaign
 from asyncsmtp.web.live_campaign import LiveCampaign, SendResult, open_live_campaign
 from asyncsmtp.web.local_app import LocalGuard
 from asyncsmtp.web.preview import make_preview_app
+from tests.web.test_mailbox import HOSTILE as HOSTILE_HTML
 
 PORT = 5000
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -491,17 +492,7 @@ async def test_the_page_loads_nothing_but_its_own(tmp_path: Path) -> None:
             assert not re.search(r"<script(?! src=\"/static/)|\son\w+=|style=", answer.text.partition("use strict")[0])
 
 
-HOSTILE = (
-    "<script>fetch('https://evil.example/')</script>",
-    "<a href='javascript:alert(1)'>x</a>",
-    "<meta http-equiv='refresh' content='0;url=https://evil.example/'>",
-    "<form action='https://evil.example/'><button>x</button></form>",
-    "<svg onload='alert(1)'><image href='https://evil.example/x'/></svg>",
-    "<style>body { background: url(https://evil.example/x) } @import 'https://evil.example/y';</style>",
-    "<iframe src='https://evil.example/'></iframe><object data='https://evil.example/'></object>",
-    "<base href='https://evil.example/'><link rel=stylesheet href='//evil.example/x'>",
-    "</iframe></main><h1>not ours</h1><!--",
-)
+HOSTILE = (*HOSTILE_HTML, "</iframe></main><h1>not ours</h1><!--")
 
 
 @pytest.mark.parametrize("html", HOSTILE)
