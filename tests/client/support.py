@@ -24,24 +24,12 @@ BY_DATA = (Dialogue.LOCKSTEP, Dialogue.PIPELINED)  # the dialogues in which the 
 LIMIT = 0.25  # seconds for every stage, in tests of timeouts
 GRACE = 0.5  # seconds a failure may take beyond its stage's limit
 
-QUICK = Timeouts(
-    connect=2.0,
-    tls=LIMIT,
-    greeting=LIMIT,
-    ehlo=LIMIT,
-    starttls=LIMIT,
-    auth=LIMIT,
-    mail=LIMIT,
-    rcpt=LIMIT,
-    data=LIMIT,
-    block=LIMIT,
-    end=LIMIT,
-    rset=LIMIT,
-    quit=0.1,
-    close=0.1,
-)
-_WAITING = ("greeting", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "block", "end", "rset", "tls")
-PATIENT = replace(QUICK, **dict.fromkeys(_WAITING, 5.0))
+_OPENING = ("tls", "greeting", "ehlo", "starttls", "auth")
+_SENDING = ("mail", "rcpt", "data", "block", "end", "rset")
+
+PATIENT = Timeouts(connect=10.0, quit=0.1, close=0.1, **dict.fromkeys((*_OPENING, *_SENDING), 5.0))
+QUICK = replace(PATIENT, **dict.fromkeys(_SENDING, LIMIT))  # once the session is open
+QUICK_OPENING = replace(QUICK, **dict.fromkeys(_OPENING, LIMIT))  # where that is what a relay is slow in
 
 
 def relay_of(server: ScriptedRelay, *, security: Security = Security.PLAINTEXT, **settings: object) -> Relay:
@@ -201,7 +189,7 @@ async def rounds(number: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     """Wait for what no event tells of."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

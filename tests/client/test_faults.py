@@ -38,6 +38,7 @@ from tests.client.support import (
     LIMIT,
     PATIENT,
     QUICK,
+    QUICK_OPENING,
     big,
     message,
     playing,
@@ -159,7 +160,7 @@ async def test_a_fault_before_the_session_is_open_is_a_typed_error_in_time(stage
 
     async def attempt(move: Action) -> None:
         async with ScriptedRelay({stage: move}) as server:
-            session, began = Session(relay_of(server, timeouts=QUICK)), asyncio.get_running_loop().time()
+            session, began = Session(relay_of(server, timeouts=QUICK_OPENING)), asyncio.get_running_loop().time()
             with contextlib.suppress(SMTPError):  # anything else fails the test
                 await session.connect()
             assert asyncio.get_running_loop().time() - began < LIMIT + GRACE

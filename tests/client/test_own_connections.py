@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from asyncsmtp.errors import (
 )
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import Fin, ScriptedRelay, Stage
-from tests.client.support import PATIENT, QUICK, message, relay_of, serving
+from tests.client.support import LIMIT, PATIENT, QUICK, message, relay_of, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -320,7 +321,6 @@ async def test_what_an_opener_returns_is_looked_at() -> None:
     assert sock.fileno() == -1
 
 
-@pytest.mark.slow
 async def test_an_opener_that_hangs_is_bounded() -> None:
     """By the relay's own limit for connecting."""
 
@@ -328,8 +328,8 @@ async def test_an_opener_that_hangs_is_bounded() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    relay = Relay("relay.example", opener=opener, timeouts=QUICK)
-    with pytest.raises(ConnectFailed, match="did not answer within 2 s"):
+    relay = Relay("relay.example", opener=opener, timeouts=replace(QUICK, connect=LIMIT))
+    with pytest.raises(ConnectFailed, match=r"did not answer within 0\.25 s"):
         await Session(relay).connect()
 
 

@@ -41,7 +41,7 @@ from asyncsmtp.testing import (
     StopReading,
     Wait,
 )
-from tests.client.support import QUICK, commands, message, playing, pooling, relay_of, rounds, token, told
+from tests.client.support import QUICK_OPENING, commands, message, playing, pooling, relay_of, rounds, token, told
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -155,7 +155,10 @@ async def test_when_the_relay_is_down_everyone_gets_the_error_at_once() -> None:
 @pytest.mark.parametrize("move", [Hang(), "421 4.3.2 too many", "554 5.7.1 go away"], ids=["silence", "421", "554"])
 async def test_a_relay_that_takes_nobody_is_asked_once_for_all_who_wait(move: Action) -> None:
     """With a limit of 300 s each, one after the other would be hours."""
-    async with pooling({Stage.GREETING: move}, relay={"timeouts": QUICK}, pool={"sessions": 4}) as (server, pool):
+    async with pooling({Stage.GREETING: move}, relay={"timeouts": QUICK_OPENING}, pool={"sessions": 4}) as (
+        server,
+        pool,
+    ):
         results = await asyncio.gather(*(pool.send(message(n)) for n in range(100)), return_exceptions=True)
         assert all(isinstance(result, ConnectFailed | Refused) for result in results)
         assert server.connections == 1

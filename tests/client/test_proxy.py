@@ -22,7 +22,7 @@ from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
 from tests.client.proxies import http_proxy, socks_proxy
-from tests.client.support import LIMIT, PATIENT, QUICK, everything_of, message, rounds, serving
+from tests.client.support import LIMIT, PATIENT, QUICK_OPENING, everything_of, message, rounds, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -215,7 +215,7 @@ async def test_an_answer_that_drips_is_bounded_by_the_time_for_connecting() -> N
             await asyncio.sleep(0.02)
 
     async with serving(drip) as port:
-        relay = relay_by(Proxy(ProxyKind.HTTP, "127.0.0.1", port), timeouts=QUICK.__class__(connect=LIMIT))
+        relay = relay_by(Proxy(ProxyKind.HTTP, "127.0.0.1", port), timeouts=QUICK_OPENING.__class__(connect=LIMIT))
         with pytest.raises(ConnectFailed, match="did not answer within"):
             await Session(relay).connect()
 
@@ -252,7 +252,7 @@ async def test_a_proxy_that_echoes_its_password_is_masked(answer: bytes, caplog:
     async with http_proxy(0, answer=answer) as seen:
         proxy = Proxy(ProxyKind.HTTP, "127.0.0.1", seen.port, "ann", Secret(CANARY))
         with pytest.raises(ConnectFailed) as caught:
-            await Session(relay_by(proxy, timeouts=QUICK)).connect()
+            await Session(relay_by(proxy, timeouts=QUICK_OPENING)).connect()
     shown = everything_of(caught.value) + caplog.text
     assert CANARY not in shown
     assert b64encode(f"ann:{CANARY}".encode()).decode() not in shown
@@ -283,7 +283,7 @@ async def test_a_proxy_that_hangs_is_bounded(kind: ProxyKind) -> None:
         await asyncio.Event().wait()
 
     async with serving(mute) as port:
-        relay = relay_by(Proxy(kind, "127.0.0.1", port), timeouts=QUICK.__class__(connect=LIMIT))
+        relay = relay_by(Proxy(kind, "127.0.0.1", port), timeouts=QUICK_OPENING.__class__(connect=LIMIT))
         with pytest.raises(ConnectFailed, match="did not answer within"):
             await Session(relay).connect()
 

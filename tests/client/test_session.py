@@ -37,7 +37,20 @@ from asyncsmtp.testing import (
     StageContext,
     Wait,
 )
-from tests.client.support import QUICK, big, commands, message, playing, relay_of, rounds, serving, token, told, until
+from tests.client.support import (
+    QUICK,
+    QUICK_OPENING,
+    big,
+    commands,
+    message,
+    playing,
+    relay_of,
+    rounds,
+    serving,
+    token,
+    told,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -284,7 +297,7 @@ async def test_a_greeting_that_never_ends_times_out() -> None:
     """W-05."""
     async with ScriptedRelay({Stage.GREETING: (b"220-hi\r\n", Hang())}) as server:
         with pytest.raises(ConnectFailed, match="greeting"):
-            await Session(relay_of(server, timeouts=QUICK)).connect()
+            await Session(relay_of(server, timeouts=QUICK_OPENING)).connect()
 
 
 async def test_helo_where_ehlo_is_not_known() -> None:

@@ -27,7 +27,7 @@ from asyncsmtp.errors import (
 from asyncsmtp.protocol.auth.auth import Secret
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import DEFAULT_REPLY, Action, Fin, Hang, ScriptedRelay, SendSlowly, Stage, StopReading, Wait
-from tests.client.support import GRACE, LIMIT, QUICK, Trail, commands, message, relay_of
+from tests.client.support import GRACE, LIMIT, QUICK_OPENING, Trail, commands, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -92,7 +92,7 @@ async def test_a_relay_that_ignores_the_second_ehlo_is_a_timeout(
     """TL-04: never the old capabilities."""
     script = {Stage.EHLO: {2: Hang()}}
     async with serve(server_tls, Security.STARTTLS, script) as server:  # type: ignore[arg-type]
-        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, timeouts=QUICK)
+        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, timeouts=QUICK_OPENING)
         assert "EHLO" in str(await refused(relay))
 
 
@@ -125,7 +125,7 @@ async def test_bytes_a_moment_behind_the_220_never_reach_the_session(
     """TL-02: they break the handshake, whenever they come; it ends as an attack or as no TLS, never in clear."""
     script: dict[Stage, Action] = {Stage.STARTTLS: (DEFAULT_REPLY, Wait(delay), octets)}
     async with serve(server_tls, Security.STARTTLS, script, users={"ann": "s3cret"}) as server:
-        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN, timeouts=QUICK)
+        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, login=LOGIN, timeouts=QUICK_OPENING)
         began = asyncio.get_running_loop().time()
         await refused(relay, StartTlsInjection, ConnectFailed)
         assert asyncio.get_running_loop().time() - began < LIMIT + GRACE
@@ -210,7 +210,7 @@ async def test_a_handshake_that_stalls_is_bounded(
 ) -> None:
     """TL-08, W-45: asyncio's own limit is a minute."""
     async with serve(server_tls, security, {Stage.HANDSHAKE: Hang()}) as server:
-        relay = relay_of(server, security=security, context=client_tls, timeouts=QUICK)
+        relay = relay_of(server, security=security, context=client_tls, timeouts=QUICK_OPENING)
         began = asyncio.get_running_loop().time()
         await refused(relay)
         assert asyncio.get_running_loop().time() - began < LIMIT + GRACE
@@ -220,7 +220,7 @@ async def test_a_handshake_that_drips_is_bounded(server_tls: ssl.SSLContext, cli
     octets = b"\x16\x03\x03\x00\x7a" + b"\x02\x00\x00\x76"
     script: dict[Stage, Action] = {Stage.HANDSHAKE: SendSlowly(octets, LIMIT * 0.3, times=0)}
     async with serve(server_tls, Security.STARTTLS, script) as server:
-        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, timeouts=QUICK)
+        relay = relay_of(server, security=Security.STARTTLS, context=client_tls, timeouts=QUICK_OPENING)
         began = asyncio.get_running_loop().time()
         await refused(relay)
         assert asyncio.get_running_loop().time() - began < LIMIT + GRACE
@@ -360,7 +360,7 @@ async def test_implicit_tls_to_a_plain_port_says_so(server: ScriptedRelay, clien
 async def test_plain_to_a_tls_port_says_so(security: Security, server_tls: ssl.SSLContext) -> None:
     """WI-15: it stays silent, waiting for a handshake; silence before a greeting has one usual reason."""
     async with serve(server_tls, Security.IMPLICIT_TLS) as server:
-        assert "smtps://" in str(await refused(relay_of(server, security=security, timeouts=QUICK)))
+        assert "smtps://" in str(await refused(relay_of(server, security=security, timeouts=QUICK_OPENING)))
 
 
 async def test_a_handshake_that_left_no_tls_is_a_failed_connection(server: ScriptedRelay) -> None:

@@ -15,14 +15,14 @@ from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening_handshake import Security
 from asyncsmtp.testing import ScriptedRelay
-from tests.client.support import GRACE, QUICK, message, relay_of
+from tests.client.support import GRACE, QUICK_OPENING, message, relay_of
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 async def test_a_name_is_looked_up_and_its_addresses_tried() -> None:
     async with ScriptedRelay() as server:
-        relay = Relay("localhost", server.port, Security.PLAINTEXT, timeouts=QUICK)
+        relay = Relay("localhost", server.port, Security.PLAINTEXT, timeouts=QUICK_OPENING)
         async with Session(relay) as session:
             assert (await session.send(message())).accepted
 
@@ -40,7 +40,7 @@ async def test_we_greet_with_an_ipv6_literal() -> None:
         await server.start()
     except OSError:
         pytest.skip("no IPv6 loopback here")
-    async with Session(Relay("::1", server.port, Security.PLAINTEXT, timeouts=QUICK)):
+    async with Session(Relay("::1", server.port, Security.PLAINTEXT, timeouts=QUICK_OPENING)):
         assert "C: EHLO [IPv6:::1]" in server.dialogue
     await server.aclose()
 
@@ -59,7 +59,7 @@ async def test_a_connection_that_is_never_taken_is_bounded() -> None:
             fillers.append(filler)
         await asyncio.sleep(0.05)
         began = asyncio.get_running_loop().time()
-        relay = Relay("127.0.0.1", port, Security.PLAINTEXT, timeouts=replace(QUICK, connect=0.25))
+        relay = Relay("127.0.0.1", port, Security.PLAINTEXT, timeouts=replace(QUICK_OPENING, connect=0.25))
         with pytest.raises(ConnectFailed, match=r"within 0\.25 s") as caught:
             await Session(relay).connect()
         assert "firewall" in str(caught.value)

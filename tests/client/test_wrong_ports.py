@@ -10,7 +10,7 @@ from asyncsmtp.client.config.relay import Relay
 from asyncsmtp.client.session.session import Session
 from asyncsmtp.errors import ConnectFailed
 from asyncsmtp.protocol.opening_handshake import Security
-from tests.client.support import GRACE, LIMIT, QUICK, serving
+from tests.client.support import GRACE, LIMIT, QUICK_OPENING, serving
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -54,7 +54,7 @@ async def test_one_clear_sentence(octets: bytes, what: str, security: Security) 
             loop = asyncio.get_running_loop()
             began = loop.time()
             with pytest.raises(ConnectFailed) as caught:
-                await Session(Relay("127.0.0.1", port, security, timeouts=QUICK)).connect()
+                await Session(Relay("127.0.0.1", port, security, timeouts=QUICK_OPENING)).connect()
             assert loop.time() - began < LIMIT + GRACE
         said = str(caught.value)
         assert what in said
@@ -72,9 +72,9 @@ async def test_a_server_that_waits_for_us_to_speak_first_is_silence() -> None:
 
     async with serving(play) as port:
         with pytest.raises(ConnectFailed, match="no greeting"):
-            await Session(Relay("127.0.0.1", port, Security.PLAINTEXT, timeouts=QUICK)).connect()
+            await Session(Relay("127.0.0.1", port, Security.PLAINTEXT, timeouts=QUICK_OPENING)).connect()
 
 
 async def test_a_name_that_does_not_exist() -> None:
     with pytest.raises(ConnectFailed, match="host name is not known"):
-        await Session(Relay("no-such-host.invalid", 25, Security.PLAINTEXT, timeouts=QUICK)).connect()
+        await Session(Relay("no-such-host.invalid", 25, Security.PLAINTEXT, timeouts=QUICK_OPENING)).connect()
