@@ -447,12 +447,17 @@ async def check_rows(prepared: PreparedCampaign, *, every: bool, suppression: Se
         SuppressionError: one cannot be used.
     """
     from asyncsmtp.bulk.recipients.preflight import run_preflight
+    from asyncsmtp.bulk.recipients.recipient import Recipient
     from asyncsmtp.mail.checks.empty_cells import EmptyCells
+
+    def count(row: Recipient | Problem) -> None:
+        if cells is not None and isinstance(row, Recipient):
+            cells.add(row.row, row.fields)
 
     if suppression:
         await asyncio.to_thread(_check_lists, suppression)
     cells = EmptyCells(prepared.find_written()) if every else None
-    watch, compose = (cells.add, None) if cells else (None, CHECKED)
+    watch, compose = (count, None) if cells else (None, CHECKED)
     report = await run_preflight(prepared.file, prepared.composer, compose=compose, show=SHOWN, watch=watch)
     return _make_result(prepared, report, cells.findings() if cells else ())
 

@@ -304,8 +304,8 @@ class LiveCampaign:
         def add(row: Recipient | Problem) -> None:
             nonlocal checked
             checked += 1
-            if cells is not None:
-                cells.add(row)
+            if cells is not None and isinstance(row, Recipient):
+                cells.add(row.row, row.fields)
             if reading.index.add(row, reading.lists):
                 self._report_progress(checked=checked)
 

@@ -391,3 +391,11 @@ def test_rows_with_an_empty_greeting_are_named(command: Command, campaign: Path)
     ended = command("check", campaign)
     assert "note (empty-cell): subject: “name” is empty in row 2" in ended.out
     assert ended.code == command("check", campaign, "--json").code == 0
+
+
+@pytest.mark.parametrize("cells", ["nobody,", "bob@,", "a@b@example.org,"])
+def test_a_row_that_is_not_mailed_has_no_empty_greeting(command: Command, campaign: Path, cells: str) -> None:
+    """Its address is invalid."""
+    people = campaign.with_name("people.csv")
+    people.write_text(f"{people.read_text('utf-8')}{cells}\n".replace("Bob", ""), "utf-8")
+    assert "“name” is empty in row 2\n" in command("check", campaign).out

@@ -6,7 +6,7 @@ What a template leaves out by a condition, or replaces by another text (`{{ name
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from jinja2 import nodes
 
@@ -21,16 +21,6 @@ SHOWN_ROWS = 5
 
 _CONDITIONAL = (nodes.If, nodes.CondExpr, nodes.For, nodes.Macro, nodes.CallBlock, nodes.FilterBlock)
 _KEEP_EMPTY = frozenset({"trim", "string", "e", "escape", "safe", "upper", "lower", "title", "capitalize"})
-
-
-class FileRow(Protocol):
-    """One row of the recipients; `mailbox` is there if it would be mailed."""
-
-    @property
-    def row(self) -> int: ...
-
-    @property
-    def fields(self) -> Mapping[str, str]: ...
 
 
 class WrittenColumn(NamedTuple):
@@ -77,16 +67,14 @@ class EmptyCells:
         self._numbers = dict.fromkeys(columns, 0)
         self._total = 0
 
-    def add(self, row: FileRow) -> None:
-        """Count the cells of a row, unless it is not mailed."""
-        if not hasattr(row, "mailbox"):
-            return
+    def add(self, row: int, fields: Mapping[str, str]) -> None:
+        """Count the cells of a row that is mailed."""
         self._total += 1
         for column in self._columns:
-            if not row.fields.get(column, "").strip():
+            if not fields.get(column, "").strip():
                 self._numbers[column] += 1
                 if len(rows := self._rows[column]) < SHOWN_ROWS:
-                    rows.append(row.row)
+                    rows.append(row)
 
     def findings(self) -> list[Finding]:
         """Return a note for each column with some empty cells; one that is empty in all rows is no mistake of a row."""
