@@ -12,7 +12,7 @@ from pathlib import Path
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection, connect, ledger_error, psycopg
-from asyncsmtp.bulk.ledger.postgres.store import VERSION, find_campaign, read_version
+from asyncsmtp.bulk.ledger.postgres.store import REOPEN_DEFERRED, VERSION, find_campaign, read_version
 from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState
 from asyncsmtp.bulk.ledger.suppression_list import (
     SuppressionList,
@@ -201,8 +201,6 @@ async def change_state(
         if only is None or before == only:
             await connection.execute("UPDATE campaign SET state = %s WHERE id = %s", (int(state), number))
         if new_round:
-            from asyncsmtp.bulk.ledger.postgres.store import REOPEN_DEFERRED
-
             await connection.execute(
                 "UPDATE campaign SET round = (SELECT epoch FROM lease WHERE campaign_id = id) WHERE id = %s", (number,)
             )
