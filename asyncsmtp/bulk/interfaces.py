@@ -160,7 +160,7 @@ TOTALS_NAME = "run "  # begins the name of the totals of each run
 
 @dataclass(slots=True)
 class RelayTotals:
-    """What one relay did.
+    """Totals of one relay.
 
     Attributes:
         messages: that it accepted. size: bytes of their content.
@@ -183,7 +183,7 @@ class RelayTotals:
 
 @dataclass(slots=True)
 class LimitTotals:
-    """What a limit did.
+    """Totals of one limit.
 
     Attributes:
         held: how often a message had to wait for it. seconds: that the run waited for it and for nothing else.

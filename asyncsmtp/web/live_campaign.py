@@ -53,7 +53,7 @@ _READING = (  # settings that rows are read with
 
 @dataclass(frozen=True, slots=True)
 class CampaignReading:
-    """What is known of the campaign.
+    """The campaign as far as it was read.
 
     Attributes:
         version: number of times that its files were read.
@@ -91,7 +91,7 @@ class ComposedRow:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """How sending one message ended: `accepted`, `deferred`, `rejected` or `failed`, in words, and what to do next."""
+    """The outcome of one message: `accepted`, `deferred`, `rejected` or `failed`, in words, and what to do next."""
 
     state: str
     sentence: str

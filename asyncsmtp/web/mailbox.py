@@ -73,7 +73,7 @@ def make_mailbox_app(maildir: Path, name: str = "sandbox") -> Starlette:
 
 @dataclass(frozen=True, slots=True)
 class MessageChoice(FrameChoice):
-    """What the page of a message shows, as its address says it."""
+    """The URL parameters of the page of a message."""
 
     path: str = ""
     view: str = "html"

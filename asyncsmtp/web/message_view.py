@@ -230,7 +230,7 @@ _SCHEME = re.compile(r"(?i)\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
 
 @dataclass(frozen=True, slots=True)
 class FrameChoice:
-    """How a page shows the HTML of a message, as its address says it.
+    """The URL parameters that choose how the HTML of a message is shown.
 
     Attributes:
         images: "own", those of the mail; "all", also those from elsewhere; "off".

@@ -69,7 +69,7 @@ class ComposedMail:
 
 @dataclass(frozen=True, slots=True)
 class PageChoice(FrameChoice):
-    """What a page shows, as its address says it."""
+    """The URL parameters of a page of the preview."""
 
     row: int | None = None
     words: str = ""

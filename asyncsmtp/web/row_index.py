@@ -55,7 +55,7 @@ _COLUMNS = "row, line, mark, reason, local, domain, cells"
 
 
 class RowMark(StrEnum):
-    """What there is to know of a row before its message is looked at."""
+    """The mark of a row in the list, known before its message is looked at."""
 
     NONE = ""
     PROBLEM = "cannot be mailed"
@@ -71,7 +71,7 @@ _LAST = 2
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """Which rows are listed, and how.
+    """A query for some of the rows, and their order.
 
     Attributes:
         words: all of them occur in a cell or the reason, or are the number of the row.

@@ -65,7 +65,7 @@ _PROGRAM = "from asyncsmtp.bulk.setup.sending_process import main; main()"
 
 
 class Job(NamedTuple):
-    """What a child needs to compose a message, in plain values.
+    """A row as a child needs it to compose a message, in plain values.
 
     Attributes:
         to: local part and domain of who is in To.

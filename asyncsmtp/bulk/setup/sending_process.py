@@ -34,7 +34,7 @@ __all__ = ["main"]
 
 
 class _LoadedLedger:
-    """What composing needs of a ledger: the Date of every message."""
+    """A ledger as far as composing needs one: the Date of every message."""
 
     def __init__(self, created_at: datetime) -> None:
         self.created_at = created_at

@@ -163,7 +163,7 @@ async def read_figures(database: Database) -> CampaignFigures:
 
 @dataclass(frozen=True, slots=True)
 class NextWork:
-    """What is left of a campaign in this round.
+    """The rows of a campaign that are left in this round.
 
     Attributes:
         free: batches that nobody has, with rows to send now or later. taken: batches that workers have.

@@ -61,7 +61,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class WorkerMetrics(WorkerObserver):
-    """What the workers of this process have done since it started.
+    """The counters of the workers of this process, since it started.
 
     Attributes:
         registry: that has the figures.
@@ -112,7 +112,7 @@ class WorkerMetrics(WorkerObserver):
 
 
 class CampaignMetrics(Collector):
-    """What the ledger knows of a campaign, all its workers together; any thread may collect it.
+    """The gauges of a campaign, read from its ledger, for all its workers; any thread may collect them.
 
     Where the ledger cannot be read, `asyncsmtp_database_up` is 0 and the other figures are left out.
     """
@@ -188,7 +188,7 @@ class CampaignMetrics(Collector):
 
 
 class ProcessMetrics:
-    """What the workers of several processes have done, added up by their parent.
+    """The counters of the workers of several processes, added up by their parent.
 
     Args:
         folder: where they write their figures.

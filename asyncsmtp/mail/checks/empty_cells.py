@@ -24,7 +24,7 @@ _KEEP_EMPTY = frozenset({"trim", "string", "e", "escape", "safe", "upper", "lowe
 
 
 class WrittenColumn(NamedTuple):
-    """Where a template first writes a column, and how it may write another text for an empty cell."""
+    """The place where a template first writes a column, and how it may write another text for an empty cell."""
 
     place: str
     advice: str

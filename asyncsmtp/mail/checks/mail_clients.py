@@ -1,4 +1,4 @@
-"""What mail programs do not support of the HTML and CSS of a template, by the tests of caniemail.com.
+"""HTML and CSS of a template that mail programs do not support, by the tests of caniemail.com.
 
 The facts are in caniemail.json, with their date and terms; docs/reference/list_mail_clients.py makes that file. They
 are notes: much that a program ignores does no harm. CSS is parsed by tinycss2, of the extra `html`; without it nothing
@@ -116,7 +116,7 @@ def _import_css() -> ModuleType | None:
 
 @dataclass(slots=True)
 class _Use:
-    """Where a feature is used first, and how often."""
+    """The place where a feature is used first, and how often it is used."""
 
     feature: Feature
     key: str

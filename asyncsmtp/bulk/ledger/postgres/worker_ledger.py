@@ -238,7 +238,7 @@ class WorkerLedger(BaseLedger):
 
     @property
     def observer(self) -> WorkerObserver:
-        """What records the events of this worker."""
+        """The observer that records the events of this worker."""
         return self._session.observer
 
     async def guard(self, mark: asyncio.Future[None]) -> None:

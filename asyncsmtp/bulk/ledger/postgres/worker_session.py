@@ -167,7 +167,7 @@ _LEAVE = to_psycopg("UPDATE worker SET gone = 1 WHERE campaign_id = :campaign AN
 
 
 class WorkerObserver:
-    """What a worker reports about itself, such as for metrics; by default nothing is done with it."""
+    """An observer of the events of a worker, such as for metrics; by default it does nothing."""
 
     def on_commit(self, seconds: float) -> None:
         """Take the duration of a transaction, with the outage of the database in it if there was one."""
