@@ -150,10 +150,8 @@ async def prepare(
     """
     # Late: a wrong campaign file is reported without loading templates and signing.
     from asyncsmtp.bulk.recipients.recipient import RowFilter
-    from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
     from asyncsmtp.mail.signing.dkim import Signer
     from asyncsmtp.mail.templates.variables import build_columns
-    from asyncsmtp.protocol.envelope import Mailbox
 
     if stored is not None:
         path = Path(stored.path)
@@ -209,23 +207,12 @@ async def prepare(
 
         await read_column_formats(file, composer, composer.formats)
     names[EMAIL] = (await file.header()).email
-    parts = {
-        name: _digest(value.encode("utf-8", "surrogatepass"))
-        for name, value in _digested_settings(config, names).items()
-    }
+    settings = _digested_settings(config, names)
+    parts = {name: _digest(value.encode("utf-8", "surrogatepass")) for name, value in settings.items()}
     if file.sheet:  # of a workbook; the first sheet has no part, as in ledgers of older versions
         parts["sheet"] = _digest(file.sheet.encode())
-    if template.unsubscribe is not None:  # its tokens stand in the messages, the secret itself nowhere
-        token = unsubscribe_token(template.unsubscribe.secret, Mailbox("fingerprint", "invalid"))
-        parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
-    parts |= {f"dkim {each.name}": _digest(each.record.encode("ascii")) for each in keys}
-    if seal is not None:
-        parts["smime"] = _digest(seal.certificate)
-    remarks = [f"the DKIM key {each.name} has {each.bits} bits; make one of 2048" for each in keys if each.is_weak]
-    remarks += _smime_remarks(seal, composer.author) if seal is not None else ()
-    name = _ROWS if rows is not None else path.name
+    parts |= _digest_secrets(template.unsubscribe, keys, seal)
     texts = list_sources(template, reader.included)
-    findings = find_merge_tags(texts, known)
     unsupported = partial(
         find_unsupported,
         {bodies.html_name: html, **reader.included},
@@ -236,9 +223,9 @@ async def prepare(
         file,
         composer,
         parts | reader.digests,
-        name,
-        tuple(remarks),
-        findings,
+        _ROWS if rows is not None else path.name,
+        tuple(_describe_keys(keys, seal, composer.author)),
+        find_merge_tags(texts, known),
         find_unsupported=unsupported,
         find_written=partial(find_written_columns, texts, known),
         sources=tuple(reader.sources),
@@ -457,6 +444,23 @@ def _digested_settings(config: CampaignConfig, columns: Mapping[str, str]) -> di
     return texts | headers | named | {name: value for name, value in lists.items() if value}
 
 
+def _digest_secrets(
+    unsubscribe: Unsubscribe | None, keys: Iterable[DkimKey], seal: SmimeSigner | None
+) -> dict[str, str]:
+    """Return digests of what is made with the secrets, which stand nowhere themselves."""
+    from asyncsmtp.mail.list_unsubscribe import unsubscribe_token
+    from asyncsmtp.protocol.envelope import Mailbox
+
+    parts: dict[str, str] = {}
+    if unsubscribe is not None:
+        token = unsubscribe_token(unsubscribe.secret, Mailbox("fingerprint", "invalid"))
+        parts["the secret of [unsubscribe]"] = _digest(token.encode("ascii"))
+    parts |= {f"dkim {each.name}": _digest(each.record.encode("ascii")) for each in keys}
+    if seal is not None:
+        parts["smime"] = _digest(seal.certificate)
+    return parts
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -509,7 +513,13 @@ def _load_smime(config: SmimeConfig) -> SmimeSigner:
     return seal
 
 
-def _smime_remarks(seal: SmimeSigner, author: Mailbox | None) -> Iterator[str]:
+def _describe_keys(keys: Iterable[DkimKey], seal: SmimeSigner | None, author: Mailbox | None) -> Iterator[str]:
+    """Yield what could be better about the keys, one sentence each."""
+    for each in keys:
+        if each.is_weak:
+            yield f"the DKIM key {each.name} has {each.bits} bits; make one of 2048"
+    if seal is None:
+        return
     if author is not None and str(author).lower() not in seal.addresses:
         addresses = ", ".join(seal.addresses) or "nobody's address"
         yield f"the certificate of [smime] is for {addresses}, and From is {author}: readers are warned"
