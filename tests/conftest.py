@@ -103,6 +103,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres(running_postgres: Postgres) -> Postgres:
-    """The database server, without campaigns."""
+    """The database server, without campaigns; a test may kill it."""
+    running_postgres.start_again()
     running_postgres.clear()
     return running_postgres

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tests.interop.postgres import Postgres
 
-__all__ = ["Campaign", "OracleProcess", "Verdict", "kill", "left", "list_children", "oracle", "wait_for"]
+__all__ = [
+    "Campaign",
+    "OracleProcess",
+    "Verdict",
+    "kill",
+    "left",
+    "list_children",
+    "oracle",
+    "signal_group",
+    "wait_for",
+]
 
 CAMPAIGN = """
 [campaign]
@@ -179,6 +189,12 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return alive
+
+
+def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to a process and whatever it started, unless it has ended by itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def list_children(parent: int) -> list[int]:
