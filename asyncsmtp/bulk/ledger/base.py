@@ -289,7 +289,7 @@ class BaseLedger(BaseReader):
 
     async def count_ready(self) -> int:
         """Return the number of rows that repeated calls of `claim` would return by now."""
-        return await self._store.read(self._queries.count_ready)
+        return await self._store.read(partial(self._queries.count_ready, self._counts.counts))
 
     # Transitions of single rows.
 

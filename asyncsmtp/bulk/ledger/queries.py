@@ -155,6 +155,7 @@ _AT_ONCE = f"SELECT 1 FROM delivery WHERE {_UNSENT} AND next_us IS NULL AND {_PE
 _COUNT_READY = f"""
 SELECT count(*) FROM delivery WHERE {_UNSENT}
 AND (next_us <= {{now}} OR next_us IS NULL AND {_PENDING_OR_EARLIER})"""  # noqa: S608
+_COUNT_WAITING = f"SELECT count(*) FROM delivery WHERE {_UNSENT} AND next_us > {{now}}"  # noqa: S608
 _COUNT_ROWS = "SELECT state, count(*) FROM delivery WHERE campaign_id = :campaign GROUP BY state"
 _COUNT_BY_RELAY = """
 SELECT host, state, count(*) FROM delivery WHERE campaign_id = :campaign AND host IS NOT NULL
@@ -351,10 +352,11 @@ class Queries(ABC):
         ((due,),) = yield self.statement(_FIRST_DUE)
         return None if due is None else from_microseconds(due)
 
-    def count_ready(self) -> Script[int]:
-        """Return the number of rows that the run may try now."""
-        ((number,),) = yield self.statement(_COUNT_READY)
-        return int(number)
+    def count_ready(self, counts: Counts) -> Script[int]:
+        """Return the number of rows that the run may try now; `counts`: all rows by their states."""
+        is_short = not counts[RowState.DEFERRED]  # then those that wait are in an index; else all rows are read
+        ((number,),) = yield self.statement(_COUNT_WAITING if is_short else _COUNT_READY)
+        return counts[RowState.PENDING] - int(number) if is_short else int(number)
 
     def read_entries(
         self, first: int, states: Collection[RowState], *, batches: int = ENTRY_BATCHES

@@ -212,7 +212,7 @@ class PostgresQueries(Queries):
     READ_CAMPAIGN = f"""
 SELECT name, created_us, coalesce(epoch, 0), config,
   (SELECT max(batch_no) FROM delivery WHERE campaign_id = campaign.id AND {OF_FILE}),
-  EXISTS (SELECT 1 FROM delivery WHERE campaign_id = campaign.id AND NOT {OF_FILE})
+  EXISTS (SELECT 1 FROM delivery WHERE campaign_id = campaign.id AND batch_no >= {COPY_BATCH})
 FROM campaign LEFT JOIN lease ON campaign_id = id WHERE id = :campaign AND config IS NOT NULL"""  # noqa: S608
     INSERT_CAMPAIGN = "UPDATE campaign SET secret = :secret, config = :config, created_us = {now} WHERE id = :campaign"
     DELETE_CAMPAIGN = "UPDATE campaign SET secret = NULL, config = NULL, created_us = NULL WHERE id = :campaign"

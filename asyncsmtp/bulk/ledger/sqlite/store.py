@@ -62,7 +62,7 @@ from asyncsmtp.bulk.ledger.sqlite.writer import (
     call_in,
     run_script,
 )
-from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, CountsTracker, batch_number, suppressed_reply
+from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, COPY_BATCH, CountsTracker, batch_number, suppressed_reply
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch, check_type
 from asyncsmtp.protocol.replies import safe_text
@@ -109,7 +109,7 @@ class SqliteQueries(Queries):
     READ_CAMPAIGN = (
         "SELECT name, created_us, run, config,"  # noqa: S608
         f" (SELECT max(batch_no) FROM delivery WHERE campaign_id = :campaign AND {OF_FILE}),"
-        f" EXISTS (SELECT 1 FROM delivery WHERE campaign_id = :campaign AND NOT {OF_FILE})"
+        f" EXISTS (SELECT 1 FROM delivery WHERE campaign_id = :campaign AND batch_no >= {COPY_BATCH})"
         " FROM campaign WHERE id = :campaign"
     )
     INSERT_CAMPAIGN = "INSERT INTO campaign VALUES (:campaign, :name, :secret, :now, 1, :config)"
