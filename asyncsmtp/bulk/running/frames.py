@@ -7,6 +7,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from asyncsmtp.errors import SMTPError
@@ -14,6 +15,7 @@ from asyncsmtp.errors import SMTPError
 __all__ = ["LENGTH", "Frame", "FrameChannel", "to_picklable"]
 
 LENGTH = struct.Struct("!I")  # of what follows: before each frame
+_BLOCK = 1 << 16  # bytes of one read
 
 
 class Frame:
@@ -50,10 +52,11 @@ class FrameChannel(asyncio.Protocol):
     """One end of the pair of sockets: frames out, frames in. What is sent in one step of the loop is written at once.
 
     Args:
-        receive: called with each frame. lost: called when the other end is closed.
+        end: of the pair. receive: called with each frame. lost: called when the other end is closed.
     """
 
-    def __init__(self, receive: Callable[[Any], None], lost: Callable[[], None]) -> None:
+    def __init__(self, end: socket.socket, receive: Callable[[Any], None], lost: Callable[[], None]) -> None:
+        self._rest = end.dup()
         self._receive = receive
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -65,7 +68,7 @@ class FrameChannel(asyncio.Protocol):
     async def open(cls, end: socket.socket, receive: Callable[[Any], None], lost: Callable[[], None]) -> FrameChannel:
         """Use one end of a pair, which it closes."""
         end.setblocking(False)
-        _, made = await asyncio.get_running_loop().create_unix_connection(lambda: cls(receive, lost), sock=end)
+        _, made = await asyncio.get_running_loop().create_unix_connection(lambda: cls(end, receive, lost), sock=end)
         return made
 
     def send(self, *frame: object) -> None:
@@ -107,7 +110,11 @@ class FrameChannel(asyncio.Protocol):
         del self._input[:at]
 
     def connection_lost(self, error: Exception | None) -> None:
+        # A write to an end that is closed makes the transport give up, whatever came before: that is read here.
         self._transport = None
+        with self._rest, suppress(OSError):
+            while data := self._rest.recv(_BLOCK):
+                self.data_received(data)
         self._lost()
 
 

@@ -135,6 +135,7 @@ class _Sending:
 
     Attributes:
         is_marked: MARKED was sent: it may arrive.
+        late: what came in the step of the loop in which the task that waits was cancelled.
     """
 
     relay: int
@@ -142,6 +143,7 @@ class _Sending:
     before_end: BeforeEnd | None
     result: asyncio.Future[Delivery]
     is_marked: bool = False
+    late: Delivery | BaseException | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +179,7 @@ class _Children:
         self._number = 0
         self._is_closing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._fetches: list[asyncio.Task[None]] = []
         self.is_stopped = False
         self._loop = asyncio.get_running_loop()
 
@@ -236,6 +239,12 @@ class _Children:
                     if isinstance(sending.result.exception(), _NotDelivered):
                         raise
                     return sending.result.result()
+                if isinstance(sending.late, Delivery):
+                    return sending.late
+                if isinstance(sending.late, DeliveryInDoubt):
+                    raise sending.late from None
+                if sending.late is not None:  # nothing was delivered
+                    raise
                 child.channel.send(Frame.CANCEL, number)
                 if not sending.is_marked:  # and it never will be
                     raise
@@ -274,6 +283,8 @@ class _Children:
     async def aclose(self) -> None:
         """Have the children close their sessions, and end them; after `END_TIMEOUT`, or if cancelled, at once."""
         self._is_closing = True
+        for fetch in self._fetches:  # nobody needs a token any more
+            fetch.cancel()
         for child in self._children:
             child.channel.send(Frame.CLOSE)
         waiting = [asyncio.to_thread(_wait, child.process) for child in self._children if not child.has_ended]
@@ -314,7 +325,8 @@ class _Children:
             if (sending := child.sending.get(frame[1])) is not None:
                 _reject(sending, _NotDelivered() if kind == Frame.CANCELLED else frame[2])
         elif kind == Frame.READY:
-            child.ready.set_result(None)
+            if not child.ready.done():
+                child.ready.set_result(None)
         elif kind == Frame.FAILED:
             if not child.ready.done():
                 child.ready.set_exception(frame[1])
@@ -322,7 +334,7 @@ class _Children:
             _, side, text, tls, refused = frame
             self._trace(side, text, tls=tls, refused=refused)
         elif kind == Frame.FETCH:
-            self._begin(self._fetch(child, frame[1], frame[2]))
+            self._fetches.append(self._begin(self._fetch(child, frame[1], frame[2])))
         elif kind == Frame.LOG:
             logging.getLogger(frame[1]).log(frame[2], "%s", frame[3])
 
@@ -369,10 +381,11 @@ class _Children:
         elif not self._is_closing:
             self._begin(self._report(child, doubts))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work, name="asyncsmtp: processes")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _fetch(self, child: _Child, number: int, place: int) -> None:
         """Ask a token source for a child: it may be a function of the program, which no other process has."""
@@ -394,12 +407,16 @@ class _Children:
 
 
 def _resolve(sending: _Sending, delivery: Delivery) -> None:
-    if not sending.result.done():
+    if sending.result.done():
+        sending.late = delivery
+    else:
         sending.result.set_result(delivery)
 
 
 def _reject(sending: _Sending, error: BaseException) -> None:
-    if not sending.result.done():
+    if sending.result.done():
+        sending.late = error
+    else:
         sending.result.set_exception(error)
 
 

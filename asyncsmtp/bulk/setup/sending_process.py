@@ -7,8 +7,10 @@ import io
 import logging
 import os
 import pickle
+import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -46,9 +48,12 @@ class _LogHandler(logging.Handler):
     def __init__(self, channel: FrameChannel) -> None:
         super().__init__()
         self._channel = channel
+        self._loop = asyncio.get_running_loop()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._channel.send(Frame.LOG, record.name, record.levelno, record.getMessage())
+    def emit(self, record: logging.LogRecord) -> None:  # in any thread
+        words = (Frame.LOG, record.name, record.levelno, record.getMessage())
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._channel.send, *words)
 
 
 class _SendingProcess:
@@ -202,7 +207,13 @@ def _make_claim(job: Job) -> Claim:
 
 
 def main() -> None:
-    """Send for the process at the other end of the standard input, until it ends."""
+    """Send for the process at the other end of the standard input, until it ends.
+
+    Signals are for that process alone. Where one is sent to all processes of a service, this one would end with
+    messages that may have arrived; and it ends in any case when the other end is closed.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as end, open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
         _, uses_uvloop, sessions, begin = _read_begin(end)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import re
 import signal
+import socket
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from asyncsmtp import Campaign, ConfigError, Relay, RelayConfig, SMTPError
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.running import process_pool
+from asyncsmtp.bulk.running.frames import LENGTH, Frame, FrameChannel
+from asyncsmtp.bulk.running.process_pool import JobComposer, _Child, _Children
 from asyncsmtp.client.config.login_config import Token
-from asyncsmtp.errors import AuthenticationRefused, CampaignHalted, InvalidArgument
-from asyncsmtp.testing import NO_REPLY, Rule, ScriptedRelay, Stage, StageContext
+from asyncsmtp.errors import AuthenticationRefused, CampaignHalted, ConnectionLost, DeliveryInDoubt, InvalidArgument
+from asyncsmtp.protocol.envelope import Envelope, Mailbox
+from asyncsmtp.testing import DEFAULT_REPLY, NO_REPLY, Action, Rule, ScriptedRelay, Stage, StageContext, Wait
 from tests.bulk.test_campaign import FILE, entries, make, until, url
 from tests.kill.processes import list_children
 
@@ -263,6 +272,103 @@ async def test_a_run_that_is_stopped_answers_what_has_begun(tmp_path: Path) -> N
     assert counts["accepted"] == len(relay.received)
     assert counts["accepted"] + counts["pending"] == 200
     assert counts["pending"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_to_all_processes_is_for_the_first(tmp_path: Path, number: signal.Signals) -> None:
+    """As a service manager sends it, or a terminal that closes: what has begun is answered, and not in doubt."""
+    heard: list[bytes] = []
+
+    def rule(context: StageContext) -> Action:
+        heard.append(context.line)
+        return (Wait(0.3), DEFAULT_REPLY)
+
+    async with ScriptedRelay({Stage.END_OF_DATA: rule}) as relay:
+        campaign = make(tmp_path, people(60), relay=url(relay), sessions=4)
+        async with campaign.open() as opened:
+            await opened.begin()
+            async with opened.start(processes=2) as run:
+                running = asyncio.create_task(run.run())
+                await until(lambda: len(heard) >= 5)
+                run.stop()
+                for child in list_children(os.getpid()):
+                    os.kill(child, number)
+                await running
+            counts = await opened.ledger.counts()
+    assert (counts[RowState.IN_DOUBT], counts[RowState.ACCEPTED]) == (0, len(relay.received))
+
+
+@pytest.mark.parametrize(
+    ("frame", "delivered"),
+    [
+        ((Frame.ACCEPTED, 1, 250, ("2.0.0 ok",), "relay.example", 100), True),
+        ((Frame.ERROR, 1, DeliveryInDoubt(Envelope(None, (Mailbox("a", "example.org"),)), "gone")), None),
+        ((Frame.ERROR, 1, ConnectionLost("gone")), False),
+        ((Frame.CANCELLED, 1), False),
+    ],
+    ids=["accepted", "in doubt", "lost", "cancelled"],
+)
+async def test_an_outcome_that_comes_with_the_cancellation_counts(
+    frame: tuple[object, ...], delivered: bool | None
+) -> None:
+    """In one step of the loop: it was dropped, and the process that had sent it was killed after three seconds."""
+    children = _Children(None, lambda _: None, [])
+    killed: list[bool] = []
+    process: Any = SimpleNamespace(kill=lambda: killed.append(True))
+    child = _Child(process, [1], asyncio.get_running_loop().create_future())
+    child.channel = SimpleNamespace(send=lambda *_: None)  # type: ignore[assignment]
+    children._children.append(child)
+    to = Mailbox("a", "example.org")
+    message = JobComposer().compose(to, {}, message_id="x", date=datetime.now(UTC))
+    sending = asyncio.create_task(children.send(0, message, None))
+    await asyncio.sleep(0)
+    children._receive(child, (Frame.MARK, 1))
+    await asyncio.sleep(0)
+    sending.cancel()
+    children._receive(child, frame)
+    if delivered:
+        assert (await sending).accepted
+    else:
+        with pytest.raises(asyncio.CancelledError if delivered is False else DeliveryInDoubt):
+            await sending
+    assert not killed
+
+
+@pytest.mark.parametrize("number", [0, 1, 200])
+async def test_what_a_process_wrote_before_it_ended_is_read(number: int) -> None:
+    """A write to an end that is closed came first: the outcomes before it were lost, and their rows in doubt."""
+    mine, other = socket.socketpair()
+    read: list[tuple[int, ...]] = []
+    lost = asyncio.Event()
+    channel = await FrameChannel.open(mine, read.append, lost.set)
+    for each in range(number):
+        content = pickle.dumps((Frame.MARK, each))
+        other.send(LENGTH.pack(len(content)) + content)
+    other.close()
+    channel.send(Frame.STOP)
+    channel._flush()
+    async with asyncio.timeout(20):
+        await lost.wait()
+    assert read == [(Frame.MARK, each) for each in range(number)]
+
+
+async def test_a_token_that_never_comes_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def fetch() -> Token:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with ScriptedRelay(users={"ann": "letmein"}) as relay:
+        there = replace(Relay.from_url(f"smtp://ann@{url(relay)[7:]}", token=fetch), cleartext_login=True)
+        running = asyncio.ensure_future(make(tmp_path, people(3), relay=there, sessions=2).run(processes=2))
+        await until(asked.is_set)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=15)
+        running.cancel()
+    assert done
+    assert not list_children(os.getpid())
 
 
 # What is wrong from the start.
