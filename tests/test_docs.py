@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import asyncsmtp
 from asyncsmtp.cli.main import COMMANDS, load_command
 from docs import list_api, list_man, list_providers, list_settings
 from docs.draw_states import PAGE, page
@@ -45,6 +46,17 @@ def test_the_manual_page_is_the_command_s_own() -> None:
             if isinstance(option, click.Option) and not option.hidden:
                 names = [each.replace("-", r"\-") for each in option.opts]
                 assert all(rf"\fB{name}\fR" in section for name in names), names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_public_names_in_the_text_are_there(page: Path) -> None:
+    """`asyncsmtp.Relay.of(…)` was never a name; blocks are run, but not what stands in a sentence."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`(?:await )?(asyncsmtp(?:\.\w+)+)\(", prose):
+        found: object = asyncsmtp
+        for part in name.split(".")[1:]:
+            assert hasattr(found, part), name
+            found = getattr(found, part)
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

@@ -52,7 +52,7 @@ def test_a_row_that_cannot_be_shown_says_why(command: Command, campaign: Path) -
     people.write_text(people.read_text("utf-8") + "nobody,Dan\n", encoding="utf-8")
     assert "“nobody” is not an e-mail address" in command("preview", campaign, "--row", 4).sentence
     assert "has no row 9" in command("preview", campaign, "--row", 9).sentence
-    assert "--limit is about --output" in command("preview", campaign, "--limit", 2).sentence
+    assert "--limit needs --output" in command("preview", campaign, "--limit", 2).sentence
     first, last = command("preview", campaign, "--output", "out").err.splitlines()
     assert first.startswith("1 row cannot be mailed: row 4 (line 5): “nobody” is not an e-mail address")
     assert last == "3 messages in out; nothing was sent"

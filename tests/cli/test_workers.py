@@ -102,7 +102,7 @@ def test_a_ledger_in_a_file_has_no_workers(command: Command, campaign: Path) -> 
         ended = command(*words)
         assert (ended.code, "workers need a ledger in PostgreSQL" in ended.sentence) == (2, True)
     ended = command("status", campaign, "--workers")
-    assert (ended.code, "is a file, which one process has" in ended.sentence) == (2, True)
+    assert (ended.code, "is a file, which only one process can use" in ended.sentence) == (2, True)
 
 
 @pytest.mark.parametrize(("span", "words"), [("1s", "give at least 2 s"), ("soon", "not a span of time")])

@@ -118,7 +118,14 @@ class RunOptions:
 @option("--wait", is_flag=True, help="Stay for what comes later: quotas, windows, second attempts.", group=_RUN)
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="This many recipients, then stop.", group=_RUN)
 @option("--add", type=_PATH, metavar="CSV", help="Further recipients, for one that was begun.", group=_RUN)
-@option("--processes", type=click.IntRange(1, 256), metavar="N", default=1, help="So many that send.", group=_RUN)
+@option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    default=1,
+    help="Number of processes that send.",
+    group=_RUN,
+)
 @option("--keep-going", is_flag=True, help="Go on where the relay refuses everyone.", group=_RUN)
 @option("--strict", is_flag=True, help="Send nothing if any row has a problem or a remark.", group=_RUN)
 @option("--yes", is_flag=True, help="Do not ask before sending.", group=_RUN)

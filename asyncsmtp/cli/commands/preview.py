@@ -61,7 +61,12 @@ Examples:
     former=("--eml",),
     help="Write messages as files into this folder: row-3.eml",
 )
-@option("--limit", type=click.IntRange(min=1), metavar="N", help="So many of them, with --output; all otherwise.")
+@option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of messages to write, with --output; all otherwise.",
+)
 @option("--open/--no-open", "opens", default=None, help="Show it in the browser, or print its address only.")
 @option("--port", type=click.IntRange(0, 65535), help="Of the page; any free one otherwise.")
 @relay_options
@@ -85,7 +90,7 @@ def command(
     Rows that cannot be mailed are skipped.
     """
     if limit is not None and eml is None:
-        raise CommandError("--limit is about --output", "add --output DIR, or choose one message with --row")
+        raise CommandError("--limit needs --output", "add --output DIR, or choose one message with --row")
     asked = opens is not None or port is not None
     if asked and eml is not None:
         raise CommandError(

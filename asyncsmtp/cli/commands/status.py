@@ -29,7 +29,7 @@ Example:
 
 @click.command("status", epilog=_EPILOG)
 @ledger_options
-@option("--workers", is_flag=True, help="Who is at work, over a ledger in PostgreSQL.")
+@option("--workers", is_flag=True, help="Show the workers, of a ledger in PostgreSQL.")
 @option(
     "--watch",
     type=click.FloatRange(min=1),

@@ -90,7 +90,7 @@ def _record_worker(worker: WorkerStatus) -> Mapping[str, object]:
 async def show_workers(location: Path | Database, *, watch: float | None, as_json: bool) -> ExitCode:
     """Print who is at work; with `watch`, again after so many seconds, until Ctrl-C."""
     if not isinstance(location, Database):
-        raise CommandError(f"{location} is a file, which one process has", "leave out --workers")
+        raise CommandError(f"{location} is a file, which only one process can use", "leave out --workers")
     picture = await _read(location, None)
     if watch is None:
         _print(picture, as_json=as_json)
