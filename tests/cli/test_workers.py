@@ -90,6 +90,22 @@ def test_what_the_relay_refuses_for_now_is_left_with_its_time(command: Command, 
     assert json.loads(command("status", shared, "--json").out)["deferred"] == 1
 
 
+@pytest.mark.parametrize(("action", "again"), [("pause", "resume"), ("cancel", "start")])
+def test_bulk_sends_nothing_of_a_campaign_that_was_paused(
+    command: Command, shared: Path, action: str, again: str
+) -> None:
+    """It is no failure of the ledger; the hint works as it is printed."""
+    command("campaign", "load", shared)
+    command("campaign", action, shared)
+    with serving(ScriptedRelay()) as relay:
+        ended = command("bulk", shared, *relay_at(relay), "--yes")
+        assert (ended.code, ended.sentence.startswith("the campaign “news” was ")) == (2, True)
+        (hint,) = [line for line in ended.err.splitlines() if f"asyncsmtp campaign {again} news --ledger" in line]
+        assert command(*shlex.split(hint.partition("asyncsmtp ")[2])).code == 0
+        assert command("bulk", shared, *relay_at(relay), "--yes").code == 0
+    assert len(relay.received) == 3
+
+
 def test_a_campaign_that_was_not_loaded_says_so(command: Command, shared: Path) -> None:
     with serving(ScriptedRelay()) as relay:
         ended = work(command, shared, relay)

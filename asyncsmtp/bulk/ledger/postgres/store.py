@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -62,7 +63,7 @@ from asyncsmtp.bulk.ledger.transitions import (
     batch_number,
     suppressed_reply,
 )
-from asyncsmtp.errors import LedgerEmpty, LedgerError, check_type
+from asyncsmtp.errors import ConfigError, LedgerEmpty, LedgerError, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["Enqueue", "PostgresLedger", "PostgresQueries", "PostgresReader", "list_campaigns"]
@@ -464,8 +465,8 @@ class PostgresLedger(BaseLedger):
     async def claim(self, limit: int) -> list[Claim]:
         if self._state:
             done, again = ("paused", "resume") if self._state == 1 else ("cancelled", "start")
-            command = f"asyncsmtp campaign {again} {self.name} --ledger URL"
-            raise LedgerError(f"the campaign “{self.name}” was {done}: {command} lets it go on")
+            command = f"asyncsmtp campaign {again} {shlex.quote(self.name)} --ledger {shlex.quote(str(self.place))}"
+            raise ConfigError(f"the campaign “{safe_text(self.name, 60)}” was {done}", command)
         return await super().claim(limit)
 
     async def flush(self) -> None:
