@@ -71,6 +71,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger("asyncsmtp.ledger")
 
 CONNECT_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before each further attempt to connect at the start
+COMMIT_TIMEOUT = 5.0  # seconds to wait for a COMMIT of a connection that is lost, before it is looked at again
 WARN_EVERY = 12  # attempts to connect, a minute
 MAX_EMPTY_BATCHES = 20  # without a row to send, that one transaction looks at
 _STARTING = ("starting up", "shutting down", "recovery", "not yet accepting", "too many", "connection slots")
@@ -111,10 +112,11 @@ def _for_copies(template: str) -> tuple[str, str]:
 _STATE = "(SELECT state FROM campaign WHERE id = :campaign)"
 _RENEW = to_psycopg(f"""
 UPDATE worker SET commits = :number, at_us = {NOW} WHERE campaign_id = :campaign AND run = :run AND gone = 0
-AND (SELECT held IS NULL FROM campaign WHERE id = :campaign) RETURNING at_us, {_STATE}""")  # noqa: S608
+AND commits = :number - 1 AND (SELECT held IS NULL FROM campaign WHERE id = :campaign) RETURNING at_us, {_STATE}""")  # noqa: S608
 _READ_WORKER = to_psycopg("""
 SELECT gone, commits, held FROM worker JOIN campaign ON id = campaign_id
 WHERE campaign_id = :campaign AND run = :run""")
+_LOCK_WORKER = to_psycopg("SELECT 1 FROM worker WHERE campaign_id = :campaign AND run = :run FOR UPDATE")
 _REGISTER = to_psycopg(f"""
 INSERT INTO worker (campaign_id, run, owner, lease_us, began_us, at_us)
 VALUES (:campaign, :run, :owner, :lease_us, {NOW}, {NOW})""")  # noqa: S608
@@ -264,7 +266,23 @@ class WorkerSession(DatabaseSession):
     async def _lock(self) -> bool:
         self.connected_at = self._monotonic()
         await limit_transactions(self._connection, self.lease / 2)
-        return await try_lock(self._connection, self.database, shared=True)
+        return await try_lock(self._connection, self.database, shared=True) and await self._wait_for_commit()
+
+    async def _wait_for_commit(self) -> bool:
+        """Wait until a transaction of the connection that was lost has ended; return whether it has, in time.
+
+        The database may still be in the middle of its COMMIT, and has then locked this worker's row. (A run that has
+        the campaign alone waits for its lock, which that session has.) `commits` would still be the old number.
+        """
+        if self._is_guest:
+            return True
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(f"SET LOCAL lock_timeout = {int(COMMIT_TIMEOUT * 1000)}")
+                await self._connection.execute(_LOCK_WORKER, self.stamp)
+        except psycopg.errors.LockNotAvailable:
+            return False
+        return True
 
     async def _is_durable(self, number: int) -> bool:
         if self._is_guest:
