@@ -112,9 +112,12 @@ async def test_a_worker_that_is_fenced_while_its_commit_ends_finds_out(database:
         taking = asyncio.create_task(ledger.claim(1))
         await wait_for_commit(database)
         fencing = asyncio.create_task(asyncio.to_thread(database.execute, "UPDATE asyncsmtp.worker SET gone = 2"))
-        await asyncio.sleep(0.5)  # it waits for the row by then, before the worker does
+
+        async def sleep(seconds: float) -> None:
+            await asyncio.shield(fencing)  # which waits for the COMMIT
+
+        ledger._session._sleep = sleep
         cut(ledger)
         async with asyncio.timeout(60):
             with pytest.raises(Fenced):
                 await taking
-            await fencing
