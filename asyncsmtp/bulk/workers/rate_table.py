@@ -7,6 +7,9 @@ quota is never exceeded, also not where a worker is killed: what it had reserved
 
 A quota is not the single number of the first design: a rate that only spaces messages would let twice the quota pass in
 one day, the second half of it after a pause.
+
+Messages that are spread until a time are slots as well. How far they are apart is in the table, for all workers: each
+of them would find another number. Now and then one of them finds it anew, from the rows and the time that are left.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection, connect, one_line, psycopg
 from asyncsmtp.bulk.ledger.postgres.worker_session import limit_transactions
@@ -54,10 +59,12 @@ MAX_LATE = 0.06  # seconds after which a slot that was not used is lost
 MAX_WANTED = 256  # messages reserved at once
 POLL_INTERVAL = 0.005  # seconds after which to look for the answer to a reservation
 MAX_TRANSACTION = 1.0  # seconds that a worker which stands still may keep the others from reserving
+RENEW_STEP = 60.0  # seconds after which the distance of messages that are spread is found anew
+STEP_TIME = 5.0  # seconds for which a worker does not ask the table for it
 RETRY_DELAY = 1.0  # seconds after which to ask a database again that is away
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_EVEN, _LOCK = -1, -2  # parts that are no counts
+_EVEN, _LOCK, _STEP, _STEP_AT = -1, -2, -3, -4  # parts that are no counts
 _SPACE = f"""
 INSERT INTO rate AS r VALUES (%(relay)s, %(rate)s, {_EVEN}, {_NOW} + %(span)s)
 ON CONFLICT (relay, rate, part) DO UPDATE
@@ -75,6 +82,31 @@ _COUNT = """
 INSERT INTO rate AS r VALUES (%(relay)s, %(rate)s, %(part)s, greatest(0, %(number)s))
 ON CONFLICT (relay, rate, part) DO UPDATE SET value = greatest(0, r.value + %(number)s)"""
 
+_READ_STEP = f"""
+SELECT (SELECT value FROM rate WHERE relay = %(relay)s AND rate = %(rate)s AND part = {_STEP}),
+  (SELECT value FROM rate WHERE relay = %(relay)s AND rate = %(rate)s AND part = {_STEP_AT}), {_NOW}"""  # noqa: S608
+_ADD_STEP = f"INSERT INTO rate VALUES (%(relay)s, %(rate)s, {_STEP_AT}, 0) ON CONFLICT DO NOTHING"  # noqa: S608
+_LOCK_STEP = f"SELECT 1 FROM rate WHERE relay = %(relay)s AND rate = %(rate)s AND part = {_STEP_AT} FOR UPDATE"  # noqa: S608
+_COUNT_LEFT = f"""
+SELECT count(*) FROM delivery WHERE campaign_id = (SELECT id FROM campaign WHERE name = %(campaign)s)
+AND state IN ({RowState.PENDING:d}, {RowState.DEFERRED:d})"""  # noqa: S608
+_WRITE_STEP = f"""
+INSERT INTO rate VALUES (%(relay)s, %(rate)s, {_STEP}, %(step)s), (%(relay)s, %(rate)s, {_STEP_AT}, %(now)s)
+ON CONFLICT (relay, rate, part) DO UPDATE SET value = excluded.value"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Spread(Rate):
+    """Messages of a campaign at even distances until a time; `count` in `seconds` is what they were at the start.
+
+    Attributes:
+        begin, end: microseconds since 1970.
+    """
+
+    campaign: str
+    begin: int
+    end: int
+
 
 class RateTable:
     """The table of rates, on a connection of its own, which is made when it is needed."""
@@ -85,6 +117,7 @@ class RateTable:
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
         self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._steps: dict[Spread, tuple[float, int]] = {}  # of messages that are spread: until when, microseconds
         self._is_away = False
 
     def now(self) -> int:
@@ -103,7 +136,48 @@ class RateTable:
 
         While the database is away there are none: nothing may be sent then in any case.
         """
-        return await self._do(partial(self._reserve, key, rates, wanted), Reservation((), RETRY_DELAY, 0, 0))
+        nothing, current = Reservation((), RETRY_DELAY, 0, 0), list[Rate]()
+        for rate in rates:
+            if isinstance(rate, Spread):
+                if (step := await self.find_step(rate)) is None:
+                    return nothing
+                rate = replace(rate, count=_SECOND / step, seconds=1)
+            current.append(rate)
+        return await self._do(partial(self._reserve, key, current, wanted), nothing)
+
+    async def find_step(self, spread: Spread) -> int | None:
+        """Return the microseconds from one message to the next, for all workers; None: the database is away."""
+        until, step = self._steps.get(spread, (0.0, 0))
+        if time.monotonic() < until:
+            return step
+        found = await self._do(partial(self._find_step, spread), None)
+        if found is not None:
+            self._steps[spread] = time.monotonic() + STEP_TIME, found
+        return found
+
+    async def _find_step(self, spread: Spread, connection: Connection) -> int:
+        """Find the distance anew where it is old; the others use it meanwhile, or wait for it if there is none yet."""
+        at = _row("", spread)
+        step: int | None = None
+        for is_locked in (False, True):
+            row: Any = await (await connection.execute(_READ_STEP, at)).fetchone()
+            step, found_at, now = row
+            span = spread.end - max(now, spread.begin)
+            # Near the end it stays: few rows that are left for their second attempt would tell little.
+            age = RENEW_STEP * _SECOND * (1 if span > RENEW_STEP * _SECOND else 2)
+            if step is not None and (span <= 0 or now - found_at < age):
+                return int(step)
+            if not is_locked:
+                await connection.execute(_ADD_STEP, at)
+                found = await connection.execute(_LOCK_STEP + " SKIP LOCKED" * (step is not None), at)
+                if step is not None and not found.rowcount:
+                    return int(step)
+        row = await (await connection.execute(_COUNT_LEFT, {"campaign": spread.campaign})).fetchone()
+        if row[0] and span > 0:
+            step = ceil(span / row[0])
+        step = max(1, step or _step(spread))
+        await connection.execute(_WRITE_STEP, {**at, "step": step, "now": now})
+        return step
 
     async def release(self, key: str, rates: Sequence[Rate], reserved: Reservation, number: int) -> None:
         """Uncount messages not sent; slots of an even rate are lost."""
@@ -137,8 +211,8 @@ class RateTable:
         counted = [rate for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
         wanted = min([wanted, MAX_WANTED, *(max(1, int(BATCH_TIME / rate.interval)) for rate in even)])
         now = self.now()
-        for rate in sorted(counted, key=str):  # in one order, so that nobody waits for a lock in a circle
-            at = {"relay": key, "rate": str(rate)}
+        for rate in sorted(counted, key=_name):  # in one order, so that nobody waits for a lock in a circle
+            at = _row(key, rate)
             now = await self._ask(connection, _LOCK_COUNTS, at)
             oldest = _part(rate, now) - QUOTA_PARTS
             found = await connection.execute(_COUNTS, {**at, "oldest": oldest})
@@ -149,8 +223,8 @@ class RateTable:
             wanted = min(wanted, max(1, free // 4))  # others may want the rest at the same time
             await connection.execute(_FORGET, {**at, "oldest": oldest})
         begins: dict[Rate, int] = {}
-        for rate in sorted(even, key=str):
-            at = {"relay": key, "rate": str(rate)}
+        for rate in sorted(even, key=_name):
+            at = _row(key, rate)
             times = {"ahead": int(MAX_AHEAD * _SECOND), "slack": int(CATCH_UP * _SECOND)}
             times |= {"span": wanted * _step(rate), "latest": int((MAX_AHEAD + BATCH_TIME) * _SECOND) + _step(rate)}
             asked = time.monotonic_ns() // 1000
@@ -164,7 +238,7 @@ class RateTable:
         slots = [max((begin + n * _step(rate) for rate, begin in begins.items()), default=now) for n in range(wanted)]
         until = max(now, slots[-1]) + int(RESERVATION_TIME * _SECOND)
         for rate in counted:
-            values = {"relay": key, "rate": str(rate), "part": _part(rate, until), "number": wanted}
+            values = {**_row(key, rate), "part": _part(rate, until), "number": wanted}
             await connection.execute(_COUNT, values)
         return Reservation(slots, 0.0, now, until)
 
@@ -176,8 +250,8 @@ class RateTable:
         return now
 
     async def _uncount(self, key: str, rates: Iterable[Rate], until: int, number: int, connection: Connection) -> None:
-        for rate in sorted(rates, key=str):
-            values = {"relay": key, "rate": str(rate), "part": _part(rate, until), "number": -number}
+        for rate in sorted(rates, key=_name):
+            values = {**_row(key, rate), "part": _part(rate, until), "number": -number}
             await connection.execute(_COUNT, values)
 
 
@@ -340,6 +414,7 @@ class WorkerRates:
         self._groups: list[_TableGroup] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._relays = ""
+        self._spread: Spread | None = None
 
     def now(self) -> datetime:
         """Return the database's time, UTC."""
@@ -368,6 +443,7 @@ class WorkerRates:
         key = make_relay_key(relays)
         if rates is config.rate or not rates:
             self._relays = key
+            self._spread = await self._find_spread(config)
             yield None
             return
         async with _TableLimiter(_TableStore(self._table, key, rates), warn, self._time_waits()) as limiter:
@@ -375,14 +451,9 @@ class WorkerRates:
 
     def make_policy(self, config: CampaignConfig, left: int, providers: MxProviders | None) -> RatePolicy:
         """Make the limits of a run."""
-        rates = list(config.rate)
-        if config.spread_until is not None and left:
-            now = self.now()
-            span = (config.spread_until - max(now, config.start_at or now)).total_seconds()
-            if span > 0:
-                rates.append(Rate(left / span, 1))
+        spread = [self._spread] if self._spread is not None and left else []
         return RatePolicy(
-            rates,
+            [*config.rate, *spread],
             config.domain_rates,
             providers=config.provider_rates,
             lookup=providers,
@@ -391,6 +462,18 @@ class WorkerRates:
             wall=lambda: self.now().timestamp(),
             make_group=partial(self._make_group, config),
         )
+
+    async def _find_spread(self, config: CampaignConfig) -> Spread | None:
+        """Find at which rate messages are spread, if they are; the number of rows of this worker does not matter."""
+        if config.spread_until is None:
+            return None
+        begin = 0 if config.start_at is None else int(config.start_at.timestamp() * _SECOND)
+        end = int(config.spread_until.timestamp() * _SECOND)
+        if end <= max(int(self.now().timestamp() * _SECOND), begin):
+            return None
+        spread = Spread(1, 1, self._ledger.name, begin, end)
+        step = await self._table.find_step(spread)
+        return spread if step is None else replace(spread, count=_SECOND / step)
 
     def _time_waits(self) -> _WaitTimer:
         return _WaitTimer(self._ledger.observer.on_rate_wait)
@@ -403,6 +486,16 @@ class WorkerRates:
         group = _TableGroup(self._table, key, rates, self._tasks, self._time_waits())
         self._groups.append(group)
         return group
+
+
+def _name(rate: Rate) -> str:
+    """Return the name of a rate in the table: the same for all workers."""
+    return f"spread until {rate.end} of {rate.campaign}" if isinstance(rate, Spread) else str(rate)
+
+
+def _row(key: str, rate: Rate) -> dict[str, Any]:
+    """Return the first columns of the rows of a rate; messages that are spread are so over all relays."""
+    return {"relay": "" if isinstance(rate, Spread) else key, "rate": _name(rate)}
 
 
 def _step(rate: Rate) -> int:

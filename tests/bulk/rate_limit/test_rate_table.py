@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 
+import psycopg
 import pytest
 
 from asyncsmtp.bulk.ledger.postgres import Database
@@ -14,7 +16,9 @@ from asyncsmtp.bulk.ledger.postgres.database_session import Connection
 from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.shared_store import Reservation
-from asyncsmtp.bulk.workers.rate_table import MAX_LATE, MAX_TRANSACTION, RateTable, _TableGroup, _WaitTimer
+from asyncsmtp.bulk.workers import rate_table
+from asyncsmtp.bulk.workers.rate_table import MAX_LATE, MAX_TRANSACTION, RateTable, Spread, _TableGroup, _WaitTimer
+from tests.bulk.ledger.ledgers import readers
 from tests.interop.postgres import Postgres
 
 
@@ -145,3 +149,60 @@ async def test_a_worker_that_stands_still_while_it_reserves_holds_up_the_others_
             number += len(reserved.times)
         assert number == 100
         assert not (await one.reserve("relay", [quota], 4)).times
+
+
+@pytest.fixture
+async def spread(postgres: Postgres, database: Database) -> Spread:
+    """1000 messages of a campaign, in about 20 s from now."""
+    ledger = await PostgresLedger.open(postgres.url, name="news", from_domain="example.org")
+    await ledger.load(readers(1000))
+    await ledger.aclose()
+    return Spread(1, 1, "news", 0, time.time_ns() // 1000 + 20_000_000)
+
+
+async def test_messages_that_are_spread_are_at_one_distance_for_all_workers(
+    tables: list[RateTable], spread: Spread
+) -> None:
+    found = [await table.reserve("relay", [spread], 10) for table in (*tables, *tables)]
+    slots = sorted(slot for reserved in found for slot in reserved.times)
+    [step] = {await table.find_step(spread) for table in tables}
+    assert step is not None
+    assert 10_000 < step <= 20_000
+    assert len(slots) >= 30
+    assert min(after - before for before, after in pairwise(slots)) >= step - 1
+
+
+async def test_their_distance_follows_what_is_left(
+    tables: list[RateTable], spread: Spread, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_table, "STEP_TIME", 0.0)
+    first = await tables[0].find_step(spread)
+    postgres.execute("UPDATE asyncsmtp.delivery SET state = 2 WHERE seq > 100")
+    assert await tables[1].find_step(spread) == first  # for a minute
+    monkeypatch.setattr(rate_table, "RENEW_STEP", 0.0)
+    last = await tables[2].find_step(spread)
+    assert first is not None
+    assert last is not None
+    assert last > 4 * first
+    postgres.execute("UPDATE asyncsmtp.delivery SET state = 2")
+    assert await tables[0].find_step(spread) == last  # nothing is left
+
+
+async def test_while_one_worker_finds_their_distance_the_others_use_the_old_one(
+    tables: list[RateTable], spread: Spread, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await tables[0].find_step(spread)
+    monkeypatch.setattr(rate_table, "RENEW_STEP", 0.0)
+    with psycopg.connect(postgres.url) as other:
+        other.execute("SELECT 1 FROM asyncsmtp.rate FOR UPDATE")
+        async with asyncio.timeout(20):
+            assert await tables[1].find_step(spread) == first
+
+
+async def test_all_workers_begin_to_spread_at_once(tables: list[RateTable], spread: Spread) -> None:
+    assert len(set(await asyncio.gather(*(table.find_step(spread) for table in tables)))) == 1
+
+
+async def test_after_their_time_messages_are_spread_as_before_it(tables: list[RateTable], spread: Spread) -> None:
+    late = replace(spread, end=1, count=50)
+    assert await tables[0].find_step(late) == 20_000

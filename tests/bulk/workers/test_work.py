@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,37 @@ async def test_rates_hold_for_all_workers_together(write: Callable[..., Path]) -
         results = await asyncio.gather(*work)
         assert asyncio.get_running_loop().time() - began >= 1.8
     assert results[0].counts["accepted"] == 100
+
+
+def spread(write: Callable[..., Path], seconds: float) -> tuple[Path, float]:
+    """Write a campaign of 1200 messages that ends in about so many seconds; return in how many from now."""
+    until = datetime.now().astimezone().replace(microsecond=0) + timedelta(seconds=seconds)
+    file = write(1200, sections=f'[limits]\nspread_until = "{until:%Y-%m-%d %H:%M:%S}"\n')
+    return file, (until - datetime.now().astimezone()).total_seconds()
+
+
+async def test_messages_of_all_workers_together_are_spread_until_the_time(write: Callable[..., Path]) -> None:
+    began = time.monotonic()
+    file, left = spread(write, 9)
+    await Campaign.from_file(file).load()
+
+    async def work(delay: float) -> None:
+        await asyncio.sleep(delay)
+        await Campaign.from_file(file, relay=url(relay)).work(until_idle=True)
+
+    with serving(ScriptedRelay()) as relay:
+        await asyncio.gather(*map(work, (0.0, 0.3, 0.6)))
+        assert len(relay.received) == 1200
+    assert time.monotonic() - began >= left - 2.0  # some are reserved ahead of their time, or made up for
+
+
+async def test_a_job_of_a_few_messages_does_not_spread_these_until_the_time(write: Callable[..., Path]) -> None:
+    file, _ = spread(write, 120)
+    await Campaign.from_file(file).load()
+    with serving(ScriptedRelay()) as relay:
+        async with asyncio.timeout(40):
+            result = await Campaign.from_file(file, relay=url(relay)).work(until_idle=True, limit=5)
+    assert (result.exit_reason, result.counts["accepted"]) == (ExitReason.LIMIT, 5)
 
 
 async def test_a_quota_of_a_day_is_used_up_by_all_workers_together(write: Callable[..., Path]) -> None:
