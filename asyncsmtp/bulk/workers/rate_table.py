@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from asyncsmtp.bulk.ledger.interfaces import RowState
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection, connect, one_line, psycopg
-from asyncsmtp.bulk.ledger.postgres.worker_session import limit_transactions
+from asyncsmtp.bulk.ledger.postgres.worker_session import limit_transactions, monotonic_clock
 from asyncsmtp.bulk.rate_limit.rate import MAX_EVEN_PERIOD, QUOTA_PARTS, LimiterGroup, Quota, Rate
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import (
@@ -40,6 +40,7 @@ from asyncsmtp.bulk.rate_limit.shared_store import (
     SharedRateStore,
     make_relay_key,
 )
+from asyncsmtp.errors import LedgerError
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.postgres.worker_ledger import WorkerLedger
@@ -116,13 +117,13 @@ class RateTable:
         self._warn = warn
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._offset_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+        self._offset_us = time.time_ns() // 1000 - _microseconds()
         self._steps: dict[Spread, tuple[float, int]] = {}  # of messages that are spread: until when, microseconds
         self._is_away = False
 
     def now(self) -> int:
         """Return the database's time, as of the last answer, in microseconds since 1970."""
-        return time.monotonic_ns() // 1000 + self._offset_us
+        return _microseconds() + self._offset_us
 
     async def aclose(self) -> None:
         """Close the connection; a second call does nothing."""
@@ -181,7 +182,7 @@ class RateTable:
 
     async def release(self, key: str, rates: Sequence[Rate], reserved: Reservation, number: int) -> None:
         """Uncount messages not sent; slots of an even rate are lost."""
-        counted = [rate for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
+        counted = _find_quotas(rates)
         if counted and number:
             await self._do(partial(self._uncount, key, counted, reserved.until, number), None)
 
@@ -195,7 +196,7 @@ class RateTable:
                     found = await work(self._connection)
             except _NoneLeft as none:
                 return cast(_T, none.reservation)
-            except psycopg.Error as error:
+            except (psycopg.Error, LedgerError) as error:  # also a server that writes nothing durably
                 await self.aclose()
                 if not self._is_away:
                     self._is_away = True
@@ -208,10 +209,10 @@ class RateTable:
 
     async def _reserve(self, key: str, rates: Sequence[Rate], wanted: int, connection: Connection) -> Reservation:
         even = [rate for rate in rates if rate.seconds <= MAX_EVEN_PERIOD]
-        counted = [rate for rate in rates if rate.seconds > MAX_EVEN_PERIOD]
+        counted = _find_quotas(rates)
         wanted = min([wanted, MAX_WANTED, *(max(1, int(BATCH_TIME / rate.interval)) for rate in even)])
         now = self.now()
-        for rate in sorted(counted, key=_name):  # in one order, so that nobody waits for a lock in a circle
+        for rate in counted:  # in one order, so that nobody waits for a lock in a circle
             at = _row(key, rate)
             now = await self._ask(connection, _LOCK_COUNTS, at)
             oldest = _part(rate, now) - QUOTA_PARTS
@@ -227,7 +228,7 @@ class RateTable:
             at = _row(key, rate)
             times = {"ahead": int(MAX_AHEAD * _SECOND), "slack": int(CATCH_UP * _SECOND)}
             times |= {"span": wanted * _step(rate), "latest": int((MAX_AHEAD + BATCH_TIME) * _SECOND) + _step(rate)}
-            asked = time.monotonic_ns() // 1000
+            asked = _microseconds()
             row = await (await connection.execute(_SPACE, {**at, **times})).fetchone()
             if row is None:
                 found = await (await connection.execute(_NEXT_SLOT, at)).fetchone()  # type: ignore[assignment]
@@ -243,14 +244,14 @@ class RateTable:
         return Reservation(slots, 0.0, now, until)
 
     async def _ask(self, connection: Connection, statement: str, values: dict[str, Any]) -> int:
-        asked = time.monotonic_ns() // 1000
+        asked = _microseconds()
         row = await (await connection.execute(statement, values)).fetchone()
         now = int(row[0]) if row else self.now()
         self._offset_us = now - asked
         return now
 
     async def _uncount(self, key: str, rates: Iterable[Rate], until: int, number: int, connection: Connection) -> None:
-        for rate in sorted(rates, key=_name):
+        for rate in rates:
             values = {**_row(key, rate), "part": _part(rate, until), "number": -number}
             await connection.execute(_COUNT, values)
 
@@ -488,9 +489,28 @@ class WorkerRates:
         return group
 
 
+def _microseconds() -> int:
+    """Return the time of a clock that goes on while the machine is suspended: slots from before it are late then."""
+    return int(monotonic_clock() * _SECOND)
+
+
 def _name(rate: Rate) -> str:
-    """Return the name of a rate in the table: the same for all workers."""
-    return f"spread until {rate.end} of {rate.campaign}" if isinstance(rate, Spread) else str(rate)
+    """Return the name of a rate in the table: the same for all workers.
+
+    That of a quota is its period: what was sent counts as well where another number is allowed from now on.
+    """
+    if isinstance(rate, Spread):
+        return f"spread until {rate.end} of {rate.campaign}"
+    return f"quota of {rate.seconds:g} s" if rate.seconds > MAX_EVEN_PERIOD else str(rate)
+
+
+def _find_quotas(rates: Iterable[Rate]) -> list[Rate]:
+    """Return the rates that are counted, of each period the lowest, in the order in which all workers lock them."""
+    quotas: dict[str, Rate] = {}
+    for rate in rates:
+        if rate.seconds > MAX_EVEN_PERIOD:
+            quotas[_name(rate)] = min(rate, quotas.get(_name(rate), rate), key=lambda each: each.count)
+    return [quotas[name] for name in sorted(quotas)]
 
 
 def _row(key: str, rate: Rate) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import pytest
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection
 from asyncsmtp.bulk.ledger.postgres.store import PostgresLedger
+from asyncsmtp.bulk.ledger.postgres.worker_session import monotonic_clock
 from asyncsmtp.bulk.rate_limit.rate import Rate
 from asyncsmtp.bulk.rate_limit.shared_store import Reservation
 from asyncsmtp.bulk.workers import rate_table
 from asyncsmtp.bulk.workers.rate_table import MAX_LATE, MAX_TRANSACTION, RateTable, Spread, _TableGroup, _WaitTimer
+from asyncsmtp.errors import LedgerError
 from tests.bulk.ledger.ledgers import readers
 from tests.interop.postgres import Postgres
 
@@ -206,3 +208,42 @@ async def test_all_workers_begin_to_spread_at_once(tables: list[RateTable], spre
 async def test_after_their_time_messages_are_spread_as_before_it(tables: list[RateTable], spread: Spread) -> None:
     late = replace(spread, end=1, count=50)
     assert await tables[0].find_step(late) == 20_000
+
+
+async def test_a_quota_that_is_changed_in_the_middle_of_a_day_counts_what_was_sent(tables: list[RateTable]) -> None:
+    number = 0
+    while (reserved := await tables[0].reserve("relay", [Rate.parse("50/day")], 50)).times:
+        number += len(reserved.times)
+    assert number == 50
+    assert not (await tables[1].reserve("relay", [Rate.parse("40/day")], 50)).times
+    assert (await tables[1].reserve("relay", [Rate.parse("40/h")], 50)).times
+    while (reserved := await tables[2].reserve("relay", [Rate.parse("60/day"), Rate.parse("90/day")], 50)).times:
+        number += len(reserved.times)
+    assert number == 60
+
+
+async def test_a_server_that_is_not_durable_is_asked_again_after_a_while_and_it_is_said_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, said = list[Database](), list[str]()
+
+    async def refuse(database: Database, *, write: bool) -> Connection:
+        asked.append(database)
+        raise LedgerError("the server may lose what it reports as durable")
+
+    monkeypatch.setattr(rate_table, "connect", refuse)
+    tasks, loop = set[asyncio.Task[None]](), asyncio.get_running_loop()
+    group = _TableGroup(RateTable(database, said.append), "relay", [Rate.parse("9/s")], tasks, _WaitTimer(print))
+    for _ in range(30):
+        assert group.delay(loop.time(), 0.0) > 0
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*tasks)
+    assert (len(asked) <= 3, len(said)) == (True, 1)  # once a second
+
+
+async def test_slots_from_before_a_suspend_are_late_after_it(
+    tables: list[RateTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved = await tables[0].reserve("relay", [Rate.parse("100/s")], 10)
+    monkeypatch.setattr(rate_table, "monotonic_clock", lambda: monotonic_clock() + 3600)
+    assert tables[0].now() - reserved.times[-1] > 3_000_000_000
