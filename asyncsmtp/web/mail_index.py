@@ -15,19 +15,19 @@ import time
 from binascii import Error as InvalidBase64
 from binascii import a2b_base64, a2b_qp
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import HeaderParser
 from email.policy import compat32
-from html import unescape
 from pathlib import Path
 from threading import Lock
 from weakref import finalize
 
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.testing.received import StoredMail
+from asyncsmtp.web.mail_text import MAX_FIELD, decode_text, decode_words, replace_surrogates, strip_tags
 
 __all__ = ["MAX_WORD", "MailIndex", "MailSummary"]
 
@@ -36,11 +36,11 @@ MAX_SEARCHED = 20_000  # characters of a text that are searched
 MAX_READ = 262_144  # bytes of a mail in which its text is looked for
 MAX_KEPT = 20_000  # lines of the list that are kept
 MAX_DEPTH = 8  # parts inside parts
+MAX_PARTS = 1000  # of a part, in which its text is looked for
 SCAN_SHARE = 20  # a listing that took a second is not repeated for twenty, unless an exact one is asked for
 CLOCK_STEP = 0.05  # seconds in which a folder can change twice without a new time of change
 
 _ARRIVED = re.compile(r"(\d{1,12})\.M(\d{6})")
-_TAG = re.compile(r"(?is)<(style|script|title)\b.*?</\1\s*>|<!--.*?-->|<[^>]{0,2000}>")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _SCHEMA = "CREATE TABLE mail (name TEXT PRIMARY KEY, folder INTEGER NOT NULL, searched TEXT)"
 _COUNT = "SELECT count(*) FROM mail WHERE NOT EXISTS (SELECT 1 FROM json_each(?) WHERE NOT instr(searched, value))"
@@ -99,7 +99,11 @@ class MailIndex:
             for folder in self._folders:
                 if self._last is not None and self._last.path == folder / name and self._last.path.exists():
                     return self._last  # each view of a mail is a request, and to parse a large one takes seconds
-                if (folder / name).is_file():
+                try:
+                    exists = (folder / name).is_file()
+                except (OSError, ValueError):  # no file can have such a name
+                    return None
+                if exists:
                     self._last = StoredMail(folder / name)
                     return self._last
         return None
@@ -176,7 +180,7 @@ class MailIndex:
                 changed_at = folder.stat().st_mtime_ns
                 if changed_at == self._changed_at[number]:
                     continue
-                names = {name for name in os.listdir(folder) if not name.startswith(".")}
+                names = {name for name in os.listdir(folder) if not name.startswith(".") and _is_text(name)}
             except FileNotFoundError:
                 changed_at, names = 0, set()
             settled = time.time_ns() - changed_at > CLOCK_STEP * 1e9
@@ -187,14 +191,26 @@ class MailIndex:
     def _update(self, number: int, names: set[str]) -> None:
         known = self._known[number]
         gone, arrived = known - names, names - known
+        with self._transaction():
+            query = "DELETE FROM mail WHERE name = ? AND folder = ?"
+            self._database.executemany(query, ((each, number) for each in gone))
+            self._database.executemany(
+                "INSERT INTO mail (name, folder) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET folder = excluded.folder",
+                ((each, number) for each in arrived),
+            )
         known -= gone
         known |= arrived
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Keep all changes, or none: one that stayed open would stop each later one."""
         self._database.execute("BEGIN")
-        self._database.executemany("DELETE FROM mail WHERE name = ? AND folder = ?", ((each, number) for each in gone))
-        self._database.executemany(
-            "INSERT INTO mail (name, folder) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET folder = excluded.folder",
-            ((each, number) for each in arrived),
-        )
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
         self._database.execute("COMMIT")
 
     def _count(self, wanted: str) -> int:
@@ -213,9 +229,8 @@ class MailIndex:
         query = "SELECT name, folder FROM mail WHERE searched IS NULL ORDER BY name DESC LIMIT ?"
         rows = self._database.execute(query, (limit,)).fetchall()
         texts = [(_read_searched(self._folders[folder] / name), name) for name, folder in rows]
-        self._database.execute("BEGIN")
-        self._database.executemany("UPDATE mail SET searched = ? WHERE name = ?", texts)
-        self._database.execute("COMMIT")
+        with self._transaction():
+            self._database.executemany("UPDATE mail SET searched = ? WHERE name = ?", texts)
         return bool(rows)
 
 
@@ -239,10 +254,14 @@ def _read_searched(path: Path) -> str:
     except OSError:  # deleted meanwhile
         return ""
     envelope, fields, body = _split(octets)
-    text = next(_texts(fields, body, "plain"), None)
-    if text is None:
-        text = unescape(_TAG.sub(" ", next(_texts(fields, body, "html"), "")[: 10 * MAX_SEARCHED]))
-    return "\n".join((_decode(fields, "From"), *envelope, _decode(fields, "Subject"), text[:MAX_SEARCHED])).casefold()
+    known = (_decode(fields, "From"), *envelope, _decode(fields, "Subject"))
+    try:
+        text = next(_texts(fields, body, "plain"), None)
+        if text is None:
+            text = strip_tags(next(_texts(fields, body, "html"), "")[: 10 * MAX_SEARCHED])
+    except Exception:  # no mail may stop the search in the others
+        text = decode_text(body[:MAX_SEARCHED])
+    return replace_surrogates("\n".join((*known, text[:MAX_SEARCHED])).casefold())
 
 
 def _split(octets: bytes) -> tuple[list[str], Message, bytes]:
@@ -256,7 +275,16 @@ def _split(octets: bytes) -> tuple[list[str], Message, bytes]:
             break
         if name == "Delivered-To":
             envelope.append(value)
-    return envelope or [""], _PARSER.parsestr(text), body
+    return envelope or [""], _parse_fields(text), body
+
+
+def _parse_fields(text: str) -> Message:
+    """Return the header fields; those with parameters are cut, since to parse them takes time by the square."""
+    fields = _PARSER.parsestr(text)
+    for name in ("Content-Type", "Content-Disposition"):
+        if len(value := str(fields.get(name, ""))) > MAX_FIELD:
+            fields.replace_header(name, value[:MAX_FIELD])
+    return fields
 
 
 def _split_head(octets: bytes) -> tuple[bytes, bytes]:
@@ -272,15 +300,12 @@ def _texts(fields: Message, body: bytes, subtype: str, depth: int = 0) -> Iterat
     kind = fields.get_content_type()
     if kind.startswith("multipart/") and depth < MAX_DEPTH:
         boundary = (fields.get_boundary() or "").encode("utf-8", "replace")
-        for part in body.split(b"--" + boundary)[1:] if boundary else ():
+        for part in body.split(b"--" + boundary, MAX_PARTS)[1:] if boundary else ():
             head, rest = _split_head(part)
-            inner = _PARSER.parsestr(head.decode("utf-8", "replace").lstrip("\r\n"))
+            inner = _parse_fields(head.decode("utf-8", "replace").lstrip("\r\n"))
             yield from _texts(inner, rest, subtype, depth + 1)
     elif kind == f"text/{subtype}" and fields.get_content_disposition() != "attachment":
-        try:
-            yield _decode_body(fields, body).decode(str(fields.get_content_charset("utf-8")), "replace")
-        except (LookupError, ValueError):  # a charset that nobody knows, or one that is no text
-            yield body.decode("utf-8", "replace")
+        yield decode_text(_decode_body(fields, body), fields.get_content_charset("utf-8"))
 
 
 def _decode_body(fields: Message, body: bytes) -> bytes:
@@ -297,12 +322,12 @@ def _decode_body(fields: Message, body: bytes) -> bytes:
 
 def _decode(fields: Message, name: str) -> str:
     """Return a header field, its encoded words decoded; "" if there is none."""
-    value = str(fields.get(name, ""))
-    try:
-        text = str(make_header(decode_header(value))) if "=?" in value else value
-    except (LookupError, ValueError):  # as broken as it can be
-        text = value
-    return re.sub(r"\r?\n[ \t]", " ", text)
+    return decode_words(str(fields.get(name, "")))
+
+
+def _is_text(name: str) -> bool:
+    """Tell if the name of a file is UTF-8; no mail of a sandbox has another, and no address could name it."""
+    return replace_surrogates(name) == name
 
 
 def _arrival(path: Path) -> datetime:

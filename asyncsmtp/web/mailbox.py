@@ -8,6 +8,7 @@ DELETE /api/messages/ID, /api/messages       one of them, or all
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlencode
 from asyncsmtp.protocol.replies import safe_text
 from asyncsmtp.testing.received import MailTransaction, StoredMail, remove_transactions
 from asyncsmtp.web.mail_index import MAX_WORD, MailIndex, MailSummary
+from asyncsmtp.web.mail_text import replace_surrogates
 from asyncsmtp.web.message_view import (
     VIEWS,
     WIDTHS,
@@ -97,6 +99,14 @@ class _Mailbox:
         self._maildir = maildir
         self._index = MailIndex(maildir)
         self._name = name
+        self._last: tuple[StoredMail, MessageView] | None = None
+
+    def _view(self, mail: StoredMail) -> MessageView:
+        """Return the view of a mail; the last one is kept, since a page asks for it several times."""
+        last = self._last
+        if last is None or last[0] is not mail:
+            self._last = last = mail, MessageView(mail)
+        return last[1]
 
     async def show_list(self, request: Request) -> Response:
         words, offset, _ = _query(request)
@@ -118,8 +128,8 @@ class _Mailbox:
         mail = await self._find(request)
         if mail is None:
             return _missing()
-        message = MessageView(mail)
-        default = "html" if await asyncio.to_thread(lambda: message.has_html) else "text"
+        message = self._view(mail)
+        default = await asyncio.to_thread(_default_view, message)
         view = request.query_params.get("view", default)
         views = (*VIEWS, "dialogue")
         view = view if view in views else default
@@ -135,7 +145,7 @@ class _Mailbox:
         if mail is None:
             return _missing()
         choice = FrameChoice(**read_frame_choice(request.query_params))
-        return await asyncio.to_thread(answer_html, MessageView(mail), choice.images, dark=choice.dark)
+        return await asyncio.to_thread(answer_html, self._view(mail), choice.images, dark=choice.dark)
 
     async def send_raw(self, request: Request) -> Response:
         mail = await self._find(request)
@@ -148,7 +158,7 @@ class _Mailbox:
         mail = await self._find(request)
         if mail is None:
             return _missing()
-        return await asyncio.to_thread(answer_part, MessageView(mail), request.path_params["number"]) or _missing()
+        return await asyncio.to_thread(answer_part, self._view(mail), request.path_params["number"]) or _missing()
 
     async def send_static(self, request: Request) -> Response:
         return answer_static(request.path_params["name"], "mailbox.js") or _missing()
@@ -162,7 +172,7 @@ class _Mailbox:
         mail = await self._find(request)
         if mail is None:
             return _json({"error": "there is no such message"}, 404)
-        return _json(await asyncio.to_thread(_message_record, mail, self._index))
+        return _json(await asyncio.to_thread(_message_record, mail, self._view(mail), self._index))
 
     async def delete(self, request: Request) -> Response:
         name = request.path_params.get("id")
@@ -186,6 +196,10 @@ def _query(request: Request) -> tuple[str, int, int]:
     return request.query_params.get("q", "")[:200], number("offset", 0, 10**9), number("limit", PAGE_SIZE, MAX_PAGE)
 
 
+def _default_view(message: MessageView) -> str:
+    return "source" if message.defect else "html" if message.has_html else "text"
+
+
 def _message_values(mail: StoredMail, message: MessageView, view: str) -> dict[str, object]:
     """Return what the page of one message needs."""
     return {
@@ -195,6 +209,7 @@ def _message_values(mail: StoredMail, message: MessageView, view: str) -> dict[s
             (name, value) for name in ("From", "To", "Cc", "Reply-To", "Date") if (value := message.header(name))
         ],
         "envelope": (safe_text(mail.reverse_path, MAX_WORD), [*_recipients(mail)]),
+        "defect": message.defect,
         "facts": _describe_transaction(mail.transaction),
         "has_html": message.has_html,
         "remote": message.remote,
@@ -227,8 +242,7 @@ def _describe_transaction(transaction: MailTransaction | None) -> str:
     return safe_text(", ".join(words), 2 * MAX_WORD)
 
 
-def _message_record(mail: StoredMail, index: MailIndex) -> dict[str, object]:
-    view = MessageView(mail)
+def _message_record(mail: StoredMail, view: MessageView, index: MailIndex) -> dict[str, object]:
     summary = index.summarize(mail.path)
     transaction = mail.transaction
     envelope: dict[str, object] = {"reverse_path": mail.reverse_path, "forward_paths": [*mail.forward_paths]}
@@ -265,13 +279,14 @@ def _record(summary: MailSummary) -> dict[str, object]:
 def _html(page: str, code: int = 200, /, **values: object) -> Response:
     from starlette.responses import HTMLResponse
 
-    return HTMLResponse(render_page(page, **values), code)
+    return HTMLResponse(replace_surrogates(render_page(page, **values)), code)
 
 
 def _json(record: Mapping[str, object], code: int = 200, *, background: BackgroundTask | None = None) -> Response:
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
-    return JSONResponse(record, code, background=background)
+    text = replace_surrogates(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+    return Response(text, code, media_type="application/json", background=background)
 
 
 def _missing() -> Response:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser, BytesParser
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from asyncsmtp.protocol.replies import safe_text
-from asyncsmtp.testing.received import read_header
+from asyncsmtp.web.mail_text import MAIL_POLICY, count_remote, decode_text, replace_surrogates
 from asyncsmtp.web.templates import read_page_file
 
 if TYPE_CHECKING:
@@ -58,9 +59,6 @@ MAX_VALUE = 4000  # characters of a header field
 MAX_PARTS = 1000  # parts that are listed
 
 _CID = re.compile(r"""(?i)\bcid:([^\s"'<>)]{1,300})""")
-_REMOTE = re.compile(
-    r"""(?i)(?:\b(?:src|background|poster|data)\s*=\s*["']?\s*|url\(\s*["']?\s*|@import\s+["']?)(?:https?:)?//"""
-)
 # A browser looks up hosts, and connects to them, for a link with `dns-prefetch` or `preconnect` and for a frame in the
 # mail, although the policy of the mail then forbids to load anything (Chromium 150, by its own log). So a `link`
 # becomes a `basefont`, which is parsed alike and does nothing; to give it another `rel` is not enough, since what looks
@@ -77,13 +75,10 @@ _IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "i
 
 
 class MailSource(Protocol):
-    """A mail, as bytes and as parsed by the standard library."""
+    """A mail as bytes."""
 
     @property
     def octets(self) -> bytes: ...
-
-    @property
-    def message(self) -> EmailMessage: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,43 +105,58 @@ class MessageView:
     def __init__(self, mail: MailSource) -> None:
         self.mail = mail
 
+    @cached_property
+    def _parsed(self) -> tuple[EmailMessage, str]:
+        """The mail, and why it has no parts: "" if it has."""
+        octets = self.mail.octets
+        try:
+            return _as_email(BytesParser(policy=MAIL_POLICY).parsebytes(octets)), ""
+        except RecursionError:
+            defect = "its parts are nested too deeply to be shown"
+        except Exception:  # the parser of the standard library fails for some hostile mails
+            defect = "it cannot be taken apart into its parts"
+        return _as_email(BytesHeaderParser(policy=MAIL_POLICY).parsebytes(octets)), defect
+
+    @property
+    def defect(self) -> str:
+        """Why only the source and the header fields can be shown; "" if there is more."""
+        return self._parsed[1]
+
     def header(self, name: str) -> str:
         """Return a header field, decoded; "" if there is none."""
-        return safe_text(read_header(self.mail.message, name) or "", MAX_VALUE)
+        return safe_text(_read_header(self._parsed[0], name), MAX_VALUE)
 
     @cached_property
     def fields(self) -> list[tuple[str, str]]:
         """All header fields in their order, decoded."""
-        fields = islice(self.mail.message.raw_items(), MAX_FIELDS)
-        return [(safe_text(name, 200), safe_text(self._decode(name, value), MAX_VALUE)) for name, value in fields]
-
-    def _decode(self, name: str, value: str) -> str:
-        try:
-            return str(self.mail.message.policy.header_fetch_parse(name, value))
-        except Exception:  # the parser of structured fields raises various exceptions for hostile ones
-            return str(value)
+        fields = islice(self._parsed[0].raw_items(), MAX_FIELDS)
+        decode = MAIL_POLICY.header_fetch_parse
+        return [(safe_text(name, 200), safe_text(str(decode(name, value)), MAX_VALUE)) for name, value in fields]
 
     @cached_property
     def parts(self) -> list[MailPart]:
         """The parts that have no parts themselves, in the order of the mail."""
         found = []
-        for number, part in enumerate(self._leaves(), start=1):
-            payload = part.get_payload(decode=True)
-            octets = payload if isinstance(payload, bytes) else b""
-            try:
-                name = safe_text(part.get_filename() or "", 200)
-            except Exception:
-                name = ""
-            inline = bool(read_header(part, "Content-ID")) and part.get_content_disposition() != "attachment"
-            found.append(MailPart(number, safe_text(part.get_content_type(), 100), name, len(octets), inline, octets))
-            if number == MAX_PARTS:
-                break
+        for number, part in enumerate(islice(self._leaves, MAX_PARTS), start=1):
+            octets = _octets(part)
+            name = safe_text(_ask(part.get_filename, None) or "", 200)
+            inline = bool(_read_header(part, "Content-ID")) and not _is_attached(part)
+            found.append(MailPart(number, safe_text(_type(part), 100), name, len(octets), inline, octets))
         return found
 
-    def _leaves(self) -> Iterator[EmailMessage]:
-        for part in self.mail.message.walk():
-            if not part.is_multipart() and isinstance(part, EmailMessage):
-                yield part
+    @cached_property
+    def _leaves(self) -> list[EmailMessage]:
+        """The parts that have no parts themselves; `Message.walk` calls itself once for each level."""
+        message, defect = self._parsed
+        found, left = [], [] if defect else [message]
+        while left:
+            part = left.pop()
+            if part.is_multipart():
+                inner = part.get_payload()
+                left += [each for each in reversed(inner) if isinstance(each, EmailMessage)]  # type: ignore[arg-type]
+            else:
+                found.append(part)
+        return found
 
     @property
     def text(self) -> str:
@@ -156,7 +166,7 @@ class MessageView:
     @property
     def source(self) -> str:
         """The mail as it was received, as text."""
-        return _visible(self.mail.octets[: 2 * MAX_TEXT].decode("utf-8", "replace"))
+        return _visible(decode_text(self.mail.octets[: 2 * MAX_TEXT]))
 
     @cached_property
     def html(self) -> str:
@@ -191,29 +201,55 @@ class MessageView:
     @property
     def remote(self) -> int:
         """Number of things in the HTML part that would be loaded from elsewhere."""
-        return len(_REMOTE.findall(self._body("html")[:MAX_HTML]))
+        return count_remote(self._body("html")[:MAX_HTML])
 
     def _body(self, subtype: str) -> str:
-        for part in self._leaves():
-            if part.get_content_type() == f"text/{subtype}" and part.get_content_disposition() != "attachment":
-                payload = part.get_payload(decode=True)
-                octets = payload if isinstance(payload, bytes) else b""
-                try:
-                    return octets.decode(part.get_content_charset("utf-8"), "replace")
-                except (LookupError, ValueError):  # a charset that nobody knows, or one that is no text
-                    return octets.decode("utf-8", "replace")
+        for part in self._leaves:
+            if _type(part) == f"text/{subtype}" and not _is_attached(part):
+                return decode_text(_octets(part), _ask(part.get_content_charset, None) or "utf-8")
         return ""
 
     def _images(self) -> dict[str, tuple[str, bytes]]:
         """Return type and bytes of the images in the mail, by their Content-IDs."""
         found = {}
-        for part in self._leaves():
-            kind = part.get_content_type()
-            identifier = (read_header(part, "Content-ID") or "").strip().strip("<>")
-            payload = part.get_payload(decode=True)
-            if identifier and kind in _IMAGES and isinstance(payload, bytes):
-                found[identifier] = kind, payload
+        for part in self._leaves:
+            kind = _type(part)
+            if kind in _IMAGES and (identifier := _read_header(part, "Content-ID").strip().strip("<>")):
+                found[identifier] = kind, _octets(part)
         return found
+
+
+_T = TypeVar("_T")
+
+
+def _ask(question: Callable[[], _T], default: _T) -> _T:
+    """Return what the standard library answers; the default if it fails at what a mail contains."""
+    try:
+        return question()
+    except Exception:
+        return default
+
+
+def _as_email(message: object) -> EmailMessage:
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def _read_header(part: EmailMessage, name: str) -> str:
+    return replace_surrogates(str(_ask(lambda: part[name], None) or ""))
+
+
+def _type(part: EmailMessage) -> str:
+    return _ask(part.get_content_type, "application/octet-stream")
+
+
+def _is_attached(part: EmailMessage) -> bool:
+    return _ask(part.get_content_disposition, None) == "attachment"
+
+
+def _octets(part: EmailMessage) -> bytes:
+    payload = _ask(lambda: part.get_payload(decode=True), None)
+    return payload if isinstance(payload, bytes) else b""
 
 
 def _visible(text: str) -> str:
@@ -224,6 +260,7 @@ def _visible(text: str) -> str:
 # Answers to requests; each view is read where it does not hold up the event loop.
 
 
+_TOO_LARGE = "The HTML part is too large to be shown here."
 _DARK = "<style>:root { color-scheme: dark }</style>"
 _SCHEME = re.compile(r"(?i)\(\s*prefers-color-scheme\s*:\s*(dark|light)\s*\)")
 
@@ -265,7 +302,8 @@ def answer_html(view: MessageView, images: str = "own", *, dark: bool = False) -
     """
     from starlette.responses import HTMLResponse
 
-    html = view.html or "<p>The HTML part is too large to be shown here.</p>"
+    reason = f"The HTML part cannot be shown: {view.defect}." if view.defect else _TOO_LARGE
+    html = view.html or f"<p>{reason}</p>"
     if dark:
         html = _SCHEME.sub(lambda found: f"({'min' if found[1].lower() == 'dark' else 'max'}-width: 0px)", html) + _DARK
     return HTMLResponse(html, headers={"content-security-policy": FRAME_POLICY.format(images=IMAGES[images])})
@@ -300,4 +338,4 @@ def answer_static(name: str, scripts: str) -> Response | None:
 
 def _as_file(name: str, *, inline: bool = False) -> dict[str, str]:
     kind = "inline" if inline else "attachment"
-    return {"content-disposition": f"{kind}; filename*=UTF-8''{quote(name, safe='')}"}
+    return {"content-disposition": f"{kind}; filename*=UTF-8''{quote(replace_surrogates(name), safe='')}"}

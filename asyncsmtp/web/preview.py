@@ -14,10 +14,6 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from email.message import EmailMessage
-from email.parser import BytesParser
-from email.policy import default
-from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -60,11 +56,6 @@ class ComposedMail:
     """A composed message as a `MailSource`."""
 
     octets: bytes
-
-    @cached_property
-    def message(self) -> EmailMessage:
-        """The mail as parsed by the standard library."""
-        return BytesParser(policy=default).parsebytes(self.octets)
 
 
 @dataclass(frozen=True, slots=True)
