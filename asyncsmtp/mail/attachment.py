@@ -44,7 +44,7 @@ _NON_TEXT_BYTES = bytes(byte for byte in (*range(0x20), 0x7F) if byte not in b"\
 
 MAX_NAME_LENGTH = 200  # bytes; file systems allow 255
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_EDGE_CHARACTERS = re.compile(r"^[\s.]+|[\s.]+$")  # systems strip them, or hide the file
+_EDGE_CHARACTERS = re.compile(r"^[\s.]+|(?<![\s.])[\s.]+$")  # systems strip them, or hide the file
 _TYPE = re.compile(r"-*[A-Za-z0-9][A-Za-z0-9-]*/[-+.]*[A-Za-z0-9][A-Za-z0-9.+-]*")
 _PLAIN_NAME = re.compile(r"[ -~]{1,50}")
 _MAX_SEGMENT = 56  # bytes of one continuation (RFC 2231 §3), so that its line stays below 78

@@ -124,7 +124,7 @@ MAX_LINE_LENGTH = 998  # MUST, the same; also of 7bit, RFC 2045 §2.7
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_WORDS = re.compile(r"([ \t]*)([^ \t]+)")
+_WORDS = re.compile(r"(?<![ \t])([ \t]*)([^ \t]+)")  # looked for once in each run of spaces
 _ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[A-Za-z0-9.-]+|\[[0-9A-Za-z.:-]+\])")
 _CID = re.compile(r"[A-Za-z0-9._+-]+(?:@[A-Za-z0-9.-]+)?")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")

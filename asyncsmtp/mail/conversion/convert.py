@@ -58,7 +58,7 @@ MAX_VARIANT_BYTES = 16 << 20  # of all of them
 
 _TO_TEXT, _TO_STYLES = "making a text of HTML", "inlining style sheets"
 _PAGE = '<!doctype html>\n<html>\n<head><meta charset="utf-8"></head>\n<body>\n{}</body>\n</html>\n'
-_TABLE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
+_TABLE = re.compile(r"\s*(?:\|\s*)?:?-+:?\s*(?:\|\s*:?-+:?\s*)*(?:\|\s*)?")
 _ITEM = re.compile(r"\s*(?:[-+*]|\d{1,9}[.)])(?:\s|$)")
 _ELEMENT = re.compile(r"\s*</?[a-z][a-z0-9]*[\s/>]", re.IGNORECASE)
 _NUMBERED = re.compile(r"\s*(\d{1,9})([.)])(?=\s)")
