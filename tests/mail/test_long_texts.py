@@ -8,16 +8,19 @@ from collections.abc import Callable
 import pytest
 
 from asyncsmtp.mail.attachment import sanitize_filename
-from asyncsmtp.mail.conversion.convert import _TABLE
+from asyncsmtp.mail.conversion.convert import _IMAGE, _TABLE
 from asyncsmtp.mail.headers import _WORDS
+from asyncsmtp.mail.templates.variables import _STYLE_SHEET
 
 LONG = 200_000
 
 
-@pytest.mark.parametrize("read", [sanitize_filename, _WORDS.findall, _TABLE.fullmatch])
+@pytest.mark.parametrize(
+    "read", [sanitize_filename, _WORDS.findall, _TABLE.fullmatch, _IMAGE.findall, _STYLE_SHEET.findall]
+)
 def test_time_grows_with_the_length(read: Callable[[str], object]) -> None:
     """By the square, the spaces alone would take minutes."""
-    for unit in (" ", ".", "a ", "| ", "-", "- ", "|-", ":", "\t", "<", "\\", "/"):
+    for unit in (" ", ".", "a ", "| ", "-", "- ", "|-", ":", "\t", "<", "![", "![](", "<style ", "\\", "/"):
         for text in (unit * (LONG // len(unit)), f"a{unit * (LONG // len(unit))}|x", f"a{unit * (LONG // len(unit))}"):
             began = time.monotonic()
             read(text)

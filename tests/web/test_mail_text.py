@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from asyncsmtp.testing import Maildir, Received
 from asyncsmtp.web.mail_text import count_remote, decode_text, decode_words, replace_surrogates, strip_tags
 from asyncsmtp.web.mailbox import make_mailbox_app
+from asyncsmtp.web.message_view import MessageView, answer_html
+from asyncsmtp.web.preview import ComposedMail
 
 LONG = 200_000
 
@@ -125,9 +127,16 @@ def test_things_from_elsewhere_are_counted() -> None:
     assert count_remote(html) == 4
 
 
-SCANNERS: list[Callable[[str], object]] = [strip_tags, count_remote, decode_words, replace_surrogates]
+def show_html(html: str) -> object:
+    """Answer the request of the frame, in the dark."""
+    octets = f"Content-Type: text/html; charset=utf-8\r\n\r\n{html}".encode("utf-8", "replace")
+    return answer_html(MessageView(ComposedMail(octets)), dark=True)
+
+
+SCANNERS: list[Callable[[str], object]] = [strip_tags, count_remote, decode_words, replace_surrogates, show_html]
 UNITS = (
-    "<", "<!--", "<style ", "</style ", "<script>", "<a ", "url(", "src=", "@import ", "=?a?q?", "&#", "&", " ", "\t",
+    "<", "<!--", "<style ", "</style ", "<script>", "<a ", "url(", "src=", "cid:", "(prefers-color-scheme", "<link",
+    "@import ", "=?a?q?", "&#", "&", " ", "\t",
     "\r\n", '"', "'", "(", "\ud800",
 )  # fmt: skip
 

@@ -63,7 +63,7 @@ _ITEM = re.compile(r"\s*(?:[-+*]|\d{1,9}[.)])(?:\s|$)")
 _ELEMENT = re.compile(r"\s*</?[a-z][a-z0-9]*[\s/>]", re.IGNORECASE)
 _NUMBERED = re.compile(r"\s*(\d{1,9})([.)])(?=\s)")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
-_IMAGE = re.compile(r"!\[([^\]\n]*)\]\((?![a-z][a-z0-9+.-]*:|//|[/#])[^()\n]*\)", re.IGNORECASE)
+_IMAGE = re.compile(r"!\[([^\]\n]{0,1000})\]\((?![a-z][a-z0-9+.-]*:|//|[/#])[^()\n]*\)", re.IGNORECASE)
 _BETWEEN_CELLS = (
     r"(?i:<(?:table|thead|tbody|tfoot|tr|/td|/th|/tr|/thead|/tbody|/tfoot|/caption)\b[^>]*>(?:\s|<!--.*?-->)*)"
 )

@@ -272,7 +272,7 @@ def parse(source: str, file: str, environment: TemplateEnvironment) -> nodes.Tem
     return tree
 
 
-_STYLE_SHEET = re.compile(r"<(?:mj-)?style\b[^>]*>(.*?)(?:</(?:mj-)?style|\Z)", re.IGNORECASE | re.DOTALL)
+_STYLE_SHEET = re.compile(r"<(?:mj-)?style\b[^>]{0,2000}>(.*?)(?:</(?:mj-)?style|\Z)", re.IGNORECASE | re.DOTALL)
 _FOREIGN_TAGS = (
     (re.compile(r"\{\{\{\s*([\w.]+)\s*\}\}\}"), "write {{{{ {} }}}}"),
     (re.compile(r"\{\{\s*[#^]\s*(?:if|unless|each|with)?\s*([\w.]*)"), "write {{% if {} %}} or {{% for … in {} %}}"),
