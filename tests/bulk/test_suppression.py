@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 import stat
@@ -18,8 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncsmtp.bulk.ledger import suppression_list
-from asyncsmtp.bulk.ledger.interfaces import RowState
+from asyncsmtp.bulk.ledger.interfaces import Claim, RowState, Settlement
 from asyncsmtp.bulk.ledger.sqlite.store import SqliteLedger
+from asyncsmtp.bulk.rate_limit.rate import Rate
+from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
+from asyncsmtp.bulk.running import scheduler
 from asyncsmtp.bulk.running.runner import Run
 from asyncsmtp.bulk.suppression import (
     Suppressed,
@@ -555,3 +559,36 @@ def test_the_other_lines_of_a_file_stay_as_they_are(tmp_path: Path) -> None:
     assert first == b"\xef\xbb\xbf" + f"{ANN_HASH},by forgotten".encode()
     assert rest == b"# a remark \r\n bob@example.com \r\n\nzoe@example.com"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.txt"])
+@pytest.mark.parametrize("hold", ["rate", "domain", "pause"])
+async def test_who_is_listed_while_his_row_waits_claimed_gets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hold: str
+) -> None:
+    """A claim may wait for hours; the list is looked at again before the message begins."""
+    monkeypatch.setattr(scheduler, "CHECK_INTERVAL", 0.01)
+    path = listed(tmp_path / name, "somebody@example.com")
+    async with await opened(tmp_path, path) as ledger:
+        pool = Noting()
+        rate = Rate.parse_all("5/s")
+        policy = RatePolicy(rate) if hold == "rate" else RatePolicy(domains={"example.org": rate, "example.com": rate})
+        run = Run(Plain(), ledger, pool, retry=Retry(), concurrency=1, rate_policy=policy if hold != "pause" else None)
+        seen: list[int] = []
+
+        async def watch(claim: Claim, settlement: Settlement) -> None:
+            if not seen:
+                listed(path, "somebody@example.com", "@example.com", "e@example.org", reason="unsubscribed")
+                if hold == "pause":
+                    run.pause()
+                    asyncio.get_running_loop().call_later(0.1, run.resume)
+            seen.append(settlement.row)
+
+        await run.run(watch)
+        assert len(pool.domains) == len(seen) < len(NAMES)
+        assert Counter(entry.state for entry in await entries(ledger)) == {
+            RowState.ACCEPTED: len(seen),
+            RowState.SUPPRESSED: len(NAMES) - len(seen),
+        }
+        bob = (await entries(ledger))[2]
+        assert (bob.attempts, bob.reply.partition(":")[0]) == (0, "on a suppression list")

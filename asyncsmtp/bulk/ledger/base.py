@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["BaseLedger", "BaseReader"]
 
 _T = TypeVar("_T")
-
-
 _Found = list[tuple[Claim | RefusedRow, RowState]]
 
 
@@ -172,8 +170,7 @@ class BaseLedger(BaseReader):
         start: of this run.
         counts: updated with what is written.
         parts: what the fingerprint is made of. from_domain: the domain of the Message-IDs. Both are for the load.
-        suppressions: paths of suppression lists.
-        run_in_thread: does the work with these.
+        suppressions: paths of suppression lists. run_in_thread: does the work with these.
     """
 
     def __init__(
@@ -202,6 +199,7 @@ class BaseLedger(BaseReader):
         self._has_kept_recovered = False
         self._claiming = asyncio.Lock()
         self._suppressions = SuppressionLookup(suppressions)
+        self._listed = copies.ListedRows()
         self._run_in_thread = run_in_thread
 
     @property
@@ -287,6 +285,12 @@ class BaseLedger(BaseReader):
                 claims = self._claimed.claim(free)
         return claims
 
+    async def find_listed(self) -> Mapping[int, str]:
+        """Return the claimed rows that are on a list by now, with the reason, for the caller to settle."""
+        async with self._claiming:
+            version = await self._read_list_version()
+            return await self._listed.update(version, self._claimed.list_unsent, self._find_listed)
+
     async def count_ready(self) -> int:
         """Return the number of rows that repeated calls of `claim` would return by now."""
         return await self._store.read(partial(self._queries.count_ready, self._counts.counts))
@@ -298,8 +302,7 @@ class BaseLedger(BaseReader):
 
         The future is the gate before the point of no return: the sender holds back the end of data until it is done.
         A crash after it finds the row SENDING, so in doubt; a crash before it finds the row pending, and then no
-        server can have accepted the message. Cancelling the future does not undo the mark;
-        `release` does.
+        server can have accepted the message. Cancelling the future does not undo the mark; `release` does.
         """
         row = claim.recipient.row
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -322,8 +325,7 @@ class BaseLedger(BaseReader):
     def release(self, claim: Claim, *, tried: bool = False) -> None:
         """Make a claimed row pending again, so that it may be claimed again in this run; nothing after a failure.
 
-        Only for a row whose end of data was not written, not even in part. `tried` says that the relay answered
-        something, so it counts as an attempt.
+        Only for a row whose end of data was not written, not even in part. `tried`: the relay answered, so it counts.
 
         A mark that is durable already is undone. That is safe here and nowhere else: this process knows that it did
         not write the end of data, so the point of no return was not reached. If the
@@ -352,8 +354,7 @@ class BaseLedger(BaseReader):
     def keep_outcomes(self, describe: Callable[[Claim, Settlement], str]) -> None:
         """Keep a text about each outcome from now on, committed with the outcome, until it is removed.
 
-        Rows that became in doubt by recovery, in this run or in an earlier one, are kept when outcomes are read
-        or counted.
+        Rows that recovery found in doubt, in this run or an earlier one, are kept when outcomes are read or counted.
 
         Args:
             describe: returns the text, which is not empty.
@@ -473,8 +474,7 @@ class BaseLedger(BaseReader):
         """Store how long the campaign's addresses are kept, and erase them if that time has passed; see `expire`.
 
         Args:
-            retention: seconds after the end of the campaign; None: as long as the ledger is there. `STORED`: as it is
-                stored.
+            retention: seconds after the end of the campaign; None: as long as the ledger is there. `STORED`: as stored.
         """
         if self._campaign is None:
             return False
@@ -577,9 +577,7 @@ class BaseLedger(BaseReader):
             self._counts.move_all(Counter((before, RowState.REJECTED) for before in changed.values()))
         if not self._suppressions:
             return rows, free
-        find = copies.find_key if self.has_copies else lambda recipient: address_key(recipient.mailbox)
-        keys = {claim.recipient.row: (state, find(claim.recipient)) for claim, state in free}
-        listed, _ = await self._suppress_listed(keys)
+        listed, _ = await self._suppress_listed(copies.find_keys(free))
         return rows, [row for row in free if row[0].recipient.row not in listed]
 
     async def _suppress_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> tuple[set[int], int]:
@@ -587,14 +585,16 @@ class BaseLedger(BaseReader):
 
         A row that a person's decision changed meanwhile keeps its new state, and is looked at when it is read again.
         """
-        if self.has_copies:
-            listed = await self._run_in_thread(partial(copies.find_listed, rows, self._suppressions.reasons))
-        else:
-            keys = {key for _, key in rows.values()}
-            reasons = await self._run_in_thread(partial(self._suppressions.reasons, keys))
-            listed = {row: (state, reasons[key]) for row, (state, key) in rows.items() if key in reasons}
+        listed = await self._find_listed(rows)
         if not listed:
             return set(), 0
         changed = await self._store.write(partial(self._queries.suppress_rows, listed))
         self._counts.move_all(Counter((before, RowState.SUPPRESSED) for before in changed.values()))
         return {*listed}, len(changed)
+
+    async def _find_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> dict[int, tuple[RowState, str]]:
+        """Return those of the rows that are listed, with state and reason; `rows` are with state and key."""
+        return await self._run_in_thread(partial(copies.find_listed, rows, self._suppressions.reasons))
+
+    async def _read_list_version(self) -> object:
+        return await self._run_in_thread(self._suppressions.version) if self._suppressions else ()

@@ -94,6 +94,11 @@ class SuppressionLookup:
             self._texts.execute("CREATE TABLE listed (key TEXT PRIMARY KEY, reason TEXT) WITHOUT ROWID")
             self._read_texts(self._texts, required=True)
 
+    def version(self) -> tuple[tuple[int, int], ...]:
+        """Return what differs when a list has changed: time and size of the files."""
+        databases = (f"{database.path}{end}" for database in self._databases for end in ("", "-wal"))
+        return tuple(_stamp(path) for path in (*map(str, self._versions), *databases))
+
     def reasons(self, keys: Collection[str]) -> Mapping[str, str]:
         """Return the reason of each of these mailbox keys that is listed, itself or its domain.
 
@@ -144,6 +149,14 @@ class SuppressionLookup:
             connection.execute("BEGIN")
             connection.execute("DELETE FROM listed")
             connection.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", entries)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size
 
 
 def list_paths(parameter: str, paths: Sequence[str | os.PathLike[str]]) -> list[Path]:

@@ -259,6 +259,10 @@ class ClaimedRows:
             claims.append(row.claim)
         return claims
 
+    def list_unsent(self) -> list[tuple[Claim, RowState]]:
+        """Return the claims that are not past their mark, with their states."""
+        return [(row.claim, row.state) for row in self._rows.values() if row.state is not RowState.SENDING]
+
     def rewind(self) -> None:
         """Read from the beginning of the file again: rows before `last_row` may be pending again."""
         self.last_row = 0

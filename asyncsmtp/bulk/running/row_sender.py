@@ -23,6 +23,7 @@ from asyncsmtp.bulk.interfaces import (
     utc_now,
 )
 from asyncsmtp.bulk.ledger.interfaces import Claim, LeasedLedger, Ledger, RowState, Settlement, find_file_row
+from asyncsmtp.bulk.ledger.transitions import suppressed_reply
 from asyncsmtp.bulk.rate_limit.rate_policy import RatePolicy
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient
 from asyncsmtp.client.retry import Retry
@@ -325,6 +326,8 @@ class RowSender:
                         raise CampaignHalted(hang_ups, hang_ups, "", _one_line(str(error)), why) from error
                 elif not await self._reconnect.wait(error):
                     raise
+                if row.mark is None and (reason := (await self._ledger.find_listed()).get(recipient.row)) is not None:
+                    return Settlement(recipient.row, RowState.SUPPRESSED, reply=suppressed_reply(reason))
             else:
                 if delivery is None:
                     if broken:

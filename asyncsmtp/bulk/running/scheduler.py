@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
 from asyncsmtp.bulk.interfaces import TOTALS_NAME, RateLimitedSender, Sleep
 from asyncsmtp.bulk.ledger.interfaces import Claim, LeasedLedger, Ledger, RowState, Settlement
+from asyncsmtp.bulk.ledger.transitions import suppressed_reply
 from asyncsmtp.bulk.rate_limit.rate_policy import LOOKUP_POLL_INTERVAL, RatePolicy
 from asyncsmtp.bulk.rate_limit.shared_store import SharedLimiter
 from asyncsmtp.bulk.running.schedule import Schedule
@@ -27,6 +28,7 @@ MAX_AHEAD = 86400.0 * 365  # seconds that the end of a wait is reported ahead
 MIN_SLEEP = 0.05  # seconds before the ledger is asked again for due rows
 MAX_HOLD = 60.0  # seconds that a run may be held up before it ends, unless it is to wait
 MAX_PARKED = 1000  # rows of one domain that wait in memory for its limit; further ones are postponed in the ledger
+CHECK_INTERVAL = 1.0  # seconds after which claimed rows are looked up in the suppression lists again
 SAVE_INTERVAL = 1.0  # seconds between two writes of the counts
 TOTALS_INTERVAL = 5.0  # and of the totals
 COUNTS_KEY = "pace"  # of the counts in the ledger
@@ -104,6 +106,8 @@ class Scheduler:
         self._running.set()
         self._parked: dict[str, deque[Claim]] = {}  # by the key of their limiter
         self._postponed_until: datetime | None = None  # the latest due time of rows that were postponed for a limit
+        self._check_at = monotonic() + CHECK_INTERVAL
+        self._listed: Mapping[int, str] = {}
         self._saved_at = 0.0
         self._totals = rate_policy.totals
         self._totals_name = f"{TOTALS_NAME}{os.urandom(8).hex()}"  # other processes may run the same campaign
@@ -156,10 +160,25 @@ class Scheduler:
                         await self._save_counts()
                     if not self._running.is_set():
                         await self._running.wait()
+                    if self._monotonic() >= self._check_at:
+                        self._listed = await self._ledger.find_listed()
+                        self._check_at = self._monotonic() + CHECK_INTERVAL
+                    if self._listed and self._suppress(claim):
+                        continue
                     yield claim
         finally:
             with suppress(LedgerError):  # which ends the run by itself
                 await self._save_counts(at_once=True)
+
+    def _suppress(self, claim: Claim) -> bool:
+        """Settle a row that was put on a suppression list while it waited; return False for one that may begin."""
+        row = claim.recipient.row
+        if (reason := self._listed.get(row)) is None:
+            return False
+        self._ledger.settle(Settlement(row, RowState.SUPPRESSED, reply=suppressed_reply(reason)))
+        if self._left is not None:
+            self._left += 1
+        return True
 
     async def _admit(self) -> bool:
         """Wait for the rates of all messages; return False if the run was stopped, or does not wait so long."""

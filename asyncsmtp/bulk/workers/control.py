@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from asyncsmtp.bulk.ledger.interfaces import RowState
-from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.ledger.postgres import LISTS_STORED, Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection, connect, ledger_error, psycopg
 from asyncsmtp.bulk.ledger.postgres.store import REOPEN_DEFERRED, VERSION, find_campaign, read_version
 from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState
@@ -36,6 +37,7 @@ __all__ = [
     "read_next",
     "read_workers",
     "store_suppressions",
+    "write_suppressions",
 ]
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -48,6 +50,10 @@ _BATCHES = """
 SELECT count(*), count(*) FILTER (WHERE done), count(*) FILTER (WHERE run IS NOT NULL) FROM batch
 WHERE campaign_id = %s"""
 
+_COPY_SUPPRESSED = "COPY asyncsmtp.suppressed (campaign_id, key, reason) FROM STDIN"
+_WRITE_STORED = """
+INSERT INTO asyncsmtp.memory VALUES (%s, %s, %s)
+ON CONFLICT (campaign_id, name) DO UPDATE SET value = excluded.value"""
 
 _LEFT = f"""
 SELECT free, taken, CASE WHEN due > {_NOW} THEN due END, (SELECT state FROM campaign WHERE id = %(campaign)s) FROM (
@@ -214,12 +220,18 @@ async def store_suppressions(database: Database, lists: Sequence[Path]) -> int:
     Workers on all hosts obey them, whatever files each has. Addresses are stored as hashes: a person who is to be
     forgotten is not named there.
     """
-    entries = await asyncio.to_thread(_read_lists, lists)
     async with _open(database, write=True) as (connection, number), connection.transaction():
-        await connection.execute("DELETE FROM suppressed WHERE campaign_id = %s", (number,))
-        async with connection.cursor().copy("COPY suppressed (campaign_id, key, reason) FROM STDIN") as copy:
-            for key, reason in entries.items():
-                await copy.write_row((number, key, reason))
+        return await write_suppressions(connection, number, lists)
+
+
+async def write_suppressions(connection: Connection, number: int, lists: Sequence[Path]) -> int:
+    """Do what `store_suppressions` does for the campaign with this number, within the caller's transaction."""
+    entries = await asyncio.to_thread(_read_lists, lists)
+    await connection.execute("DELETE FROM asyncsmtp.suppressed WHERE campaign_id = %s", (number,))
+    async with connection.cursor().copy(_COPY_SUPPRESSED) as copy:
+        for key, reason in entries.items():
+            await copy.write_row((number, key, reason))
+    await connection.execute(_WRITE_STORED, (number, LISTS_STORED, os.urandom(8).hex()))
     return len(entries)
 
 

@@ -40,6 +40,7 @@ from asyncsmtp.protocol.replies import Reply
 from tests.bulk.ledger.ledgers import states
 from tests.bulk.running.test_runner import Plain, campaign
 from tests.bulk.running.test_storms import YES
+from tests.bulk.test_suppression import NAMES, listed, opened
 
 EHLO = Command(Verb.EHLO, b"client.example")
 
@@ -178,3 +179,30 @@ async def test_what_is_about_one_message_is_its_outcome(tmp_path: Path, error: S
     """A message in doubt is never sent again."""
     assert not error.retryable
     assert await outcome_of(tmp_path, error) == (1, 0, state, False)
+
+
+async def test_who_is_listed_while_the_relay_is_waited_for_gets_nothing(tmp_path: Path) -> None:
+    path = listed(tmp_path / "no.txt", "somebody@example.com")
+    accepted: list[str] = []
+    calls = 0
+
+    class Away:
+        """A pool that cannot connect for the second message."""
+
+        async def send(self, message: Message, *, before_end: BeforeEnd | None = None) -> Delivery:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise ConnectFailed("nothing answers")
+            assert before_end is not None
+            await before_end()
+            accepted.append(str(message.envelope.forward_paths[0]))
+            return Delivery(message.envelope, YES, (YES,), (YES,), host="relay.example")
+
+    async def sleep(seconds: float, event: asyncio.Event) -> None:
+        listed(path, "somebody@example.com", NAMES[1])
+
+    async with await opened(tmp_path, path) as ledger:
+        await Run(Plain(), ledger, Away(), concurrency=1, reconnect=ReconnectPolicy([1.0], sleep=sleep)).run()
+        assert (await states(ledger))[2] is RowState.SUPPRESSED
+    assert len(accepted) == len(NAMES) - 1

@@ -13,9 +13,12 @@ from urllib.parse import unquote
 
 from asyncsmtp.errors import InvalidArgument
 
-__all__ = ["COLUMNS", "SCHEMES", "Database"]
+__all__ = ["COLUMNS", "LISTS_STORED", "SCHEMES", "Database"]
 
 COLUMNS = "columns"  # name of the stored value: what workers must know of the recipients' file
+LISTS_STORED = (
+    "suppression lists"  # and this one: of the entries in the table `suppressed`, another one for each storing
+)
 
 SCHEMES = ("postgresql://", "postgres://")
 

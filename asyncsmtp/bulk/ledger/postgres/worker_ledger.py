@@ -20,7 +20,7 @@ from asyncsmtp.bulk.ledger import copies
 from asyncsmtp.bulk.ledger.base import BaseLedger
 from asyncsmtp.bulk.ledger.interfaces import Claim, Counts, InDoubt, Recovery, RowState, Settlement, find_file_row
 from asyncsmtp.bulk.ledger.loading import list_paths, report_repeats, upgrade_keys
-from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.ledger.postgres import LISTS_STORED, Database
 from asyncsmtp.bulk.ledger.postgres.database_session import (
     LOCK_ATTEMPTS,
     LOCK_DELAY,
@@ -292,20 +292,25 @@ class WorkerLedger(BaseLedger):
         if refused:
             await self._store.write(partial(self._queries.reject_rows, refused))
         free = [(row, state) for row, state in rows if isinstance(row, Claim)]
-        keys = {claim.recipient.row: (state, copies.find_key(claim.recipient)) for claim, state in free}
-        if not keys:
-            return []
-        stored = await self._store.read(partial(_find_suppressed, keys))
+        listed = await self._find_listed(copies.find_keys(free))
+        if listed:
+            await self._store.write(partial(self._queries.suppress_rows, listed))
+        return [row for row in free if row[0].recipient.row not in listed]
+
+    async def _find_listed(self, rows: Mapping[int, tuple[RowState, str]]) -> dict[int, tuple[RowState, str]]:
+        if not rows:
+            return {}
+        stored = await self._store.read(partial(_find_suppressed, rows))
         if not stored and not self._suppressions:
-            return free
+            return {}
 
         def find_reasons(wanted: set[str]) -> Mapping[str, str]:
             return {**stored, **(self._suppressions.reasons(wanted) if self._suppressions else {})}
 
-        listed = await self._run_in_thread(partial(copies.find_listed, keys, find_reasons))
-        if listed:
-            await self._store.write(partial(self._queries.suppress_rows, listed))
-        return [row for row in free if row[0].recipient.row not in listed]
+        return await self._run_in_thread(partial(copies.find_listed, rows, find_reasons))
+
+    async def _read_list_version(self) -> object:
+        return await self.read_value(LISTS_STORED), await super()._read_list_version()
 
     def settle(self, settlement: Settlement) -> None:
         super().settle(settlement)
