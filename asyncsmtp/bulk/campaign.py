@@ -353,14 +353,17 @@ class Campaign:
             processes=processes,
         )
 
-    async def load(self, *, strict: bool = False, enqueue: Enqueue | None = None) -> Mapping[str, int]:
+    async def load(
+        self, *, strict: bool = False, paused: bool = False, enqueue: Enqueue | None = None
+    ) -> Mapping[str, int]:
         """Check everything, and take the recipients into a ledger in PostgreSQL for workers; return the rows by state.
 
         Nothing is sent, and no relay is needed. Workers that wait begin at once; they need no file of recipients. Done
-        again, also while they send, it changes nothing.
+        again, also while they send, it stores the entries of suppression lists, and changes nothing else.
 
         Args:
             strict: load nothing if a row of the recipients has a problem or a remark.
+            paused: workers wait until the campaign is resumed.
             enqueue: an async function that is called in the transaction of the load, with its connection (psycopg) and
                 the number of batches: rows and jobs are there together or not at all. Not for a loaded campaign.
         Raises:
@@ -370,7 +373,8 @@ class Campaign:
         from asyncsmtp.bulk.workers.work import find_database, load_rows  # late, as below: most campaigns have none
 
         place = find_database(self.config)
-        return await load_rows(self.config, await self._prepare(place, None), strict=strict, enqueue=enqueue)
+        prepared = await self._prepare(place, None)
+        return await load_rows(self.config, prepared, strict=strict, paused=paused, enqueue=enqueue)
 
     async def work(
         self, *, until_idle: bool = False, lease: float = 30.0, limit: int | None = None, relay: RelayLike | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
+from types import MappingProxyType
 
 from asyncsmtp.bulk.ledger.interfaces import COPIES_PER_ROW, FIRST_COPY, Claim, Entry, RowState, find_file_row
 from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, Queries, Script
@@ -119,9 +120,8 @@ _ListedFinder = Callable[[Mapping[int, tuple[RowState, str]]], Awaitable[Mapping
 class ListedRows:
     """Those of the claimed rows that are on a suppression list by now: they are looked up where a list has changed."""
 
-    def __init__(self) -> None:
-        self._version: object = ()  # of no lists
-        self._rows: Mapping[int, str] = {}
+    _version: object = ()  # of no lists
+    _rows: Mapping[int, str] = MappingProxyType({})
 
     async def update(
         self, version: object, list_unsent: Callable[[], Sequence[tuple[Claim, RowState]]], find: _ListedFinder

@@ -33,10 +33,12 @@ __all__ = [
     "WorkerStatus",
     "WorkersStatus",
     "change_state",
+    "find_number",
     "read_figures",
     "read_next",
     "read_workers",
     "store_suppressions",
+    "write_state",
     "write_suppressions",
 ]
 
@@ -202,16 +204,31 @@ async def change_state(
         new_round: rows that are deferred without a time may be tried again.
     """
     async with _open(database, write=True) as (connection, number), connection.transaction():
-        found = await connection.execute("SELECT state FROM campaign WHERE id = %s FOR UPDATE", (number,))
-        (before,) = await found.fetchone() or (0,)
-        if only is None or before == only:
-            await connection.execute("UPDATE campaign SET state = %s WHERE id = %s", (int(state), number))
+        before = await write_state(connection, number, state, only=only)
         if new_round:
             await connection.execute(
                 "UPDATE campaign SET round = (SELECT epoch FROM lease WHERE campaign_id = id) WHERE id = %s", (number,)
             )
             await connection.execute(REOPEN_DEFERRED, {"campaign": number})
+    return before
+
+
+async def write_state(
+    connection: Connection, number: int, state: CampaignState, *, only: CampaignState | None = None
+) -> CampaignState:
+    """Write the state of the campaign with this number within the caller's transaction; return the former one."""
+    found = await connection.execute("SELECT state FROM asyncsmtp.campaign WHERE id = %s FOR UPDATE", (number,))
+    (before,) = await found.fetchone() or (0,)
+    if only is None or before == only:
+        await connection.execute("UPDATE asyncsmtp.campaign SET state = %s WHERE id = %s", (int(state), number))
     return CampaignState(before)
+
+
+async def find_number(connection: Connection, database: Database) -> int:
+    """Return the number of a campaign."""
+    find = "SELECT id FROM asyncsmtp.campaign WHERE name = %s"
+    (number,) = await (await connection.execute(find, (database.campaign,))).fetchone() or (0,)
+    return int(number)
 
 
 async def store_suppressions(database: Database, lists: Sequence[Path]) -> int:
@@ -227,6 +244,7 @@ async def store_suppressions(database: Database, lists: Sequence[Path]) -> int:
 async def write_suppressions(connection: Connection, number: int, lists: Sequence[Path]) -> int:
     """Do what `store_suppressions` does for the campaign with this number, within the caller's transaction."""
     entries = await asyncio.to_thread(_read_lists, lists)
+    await connection.execute("SELECT 1 FROM asyncsmtp.campaign WHERE id = %s FOR UPDATE", (number,))  # one at a time
     await connection.execute("DELETE FROM asyncsmtp.suppressed WHERE campaign_id = %s", (number,))
     async with connection.cursor().copy(_COPY_SUPPRESSED) as copy:
         for key, reason in entries.items():

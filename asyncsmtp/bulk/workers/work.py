@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from asyncsmtp.bulk.ledger.interfaces import Claim, InDoubt, RowState, Settlement
 from asyncsmtp.bulk.ledger.loading import list_changes
-from asyncsmtp.bulk.ledger.postgres import COLUMNS, Database
+from asyncsmtp.bulk.ledger.postgres import COLUMNS, LISTS_STORED, Database
+from asyncsmtp.bulk.ledger.postgres.database_session import Connection
 from asyncsmtp.bulk.ledger.postgres.store import Enqueue, PostgresLedger
 from asyncsmtp.bulk.ledger.postgres.worker_ledger import WorkerLedger, check_lease
 from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState, Fenced, WorkerObserver
@@ -23,7 +24,13 @@ from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.running.results import CampaignResult, ExitReason, count_by_word
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare
-from asyncsmtp.bulk.workers.control import store_suppressions
+from asyncsmtp.bulk.workers.control import (
+    change_state,
+    find_number,
+    store_suppressions,
+    write_state,
+    write_suppressions,
+)
 from asyncsmtp.bulk.workers.rate_table import WorkerRates
 from asyncsmtp.errors import CampaignHalted, ConfigError, LedgerBusy, LedgerError, LedgerMismatch
 from asyncsmtp.protocol.envelope import Mailbox
@@ -53,19 +60,43 @@ def find_database(config: CampaignConfig) -> Database:
 
 
 async def load_rows(
-    config: CampaignConfig, prepared: PreparedCampaign, *, strict: bool = False, enqueue: Enqueue | None = None
+    config: CampaignConfig,
+    prepared: PreparedCampaign,
+    *,
+    strict: bool = False,
+    paused: bool = False,
+    enqueue: Enqueue | None = None,
 ) -> Mapping[str, int]:
     """Check everything, and take the recipients into the ledger; send nothing. Return the rows by state.
 
-    A campaign that is loaded already stays as it is, also while its workers send.
+    Rows, entries of suppression lists and the state are there together: a worker may begin the moment they are. Of a
+    campaign that is loaded already, also while its workers send, only the entries and the state are stored.
 
     Args:
+        paused: workers wait until the campaign is resumed.
         enqueue: called in the transaction of the load, with its connection and the number of batches.
 
     Raises:
         LedgerMismatch: it was loaded with something else.
     """
     place = find_database(config)
+    is_stored = False
+
+    async def store(connection: Connection, batches: int) -> None:
+        nonlocal is_stored
+        number = await find_number(connection, place)
+        await write_suppressions(connection, number, config.suppression)
+        if paused:
+            await write_state(connection, number, CampaignState.PAUSED, only=CampaignState.RUNNING)
+        if enqueue is not None:
+            await enqueue(connection, batches)
+        is_stored = True
+
+    async def store_later() -> None:
+        await store_suppressions(place, config.suppression)
+        if paused:
+            await change_state(place, CampaignState.PAUSED, only=CampaignState.RUNNING)
+
     try:
         ledger = await open_ledger(config, prepared)
     except LedgerBusy:
@@ -74,15 +105,16 @@ async def load_rows(
             changes = list_changes(parts, await prepared.fingerprint())
             if not parts or changes:
                 raise
+            await store_later()
             return count_by_word(await reader.counts())
     async with ledger:
-        if enqueue is not None:
-            assert isinstance(ledger, PostgresLedger), "it is in a database"
-            ledger.enqueue_at_load(enqueue)
+        assert isinstance(ledger, PostgresLedger), "it is in a database"
+        ledger.enqueue_at_load(store)
         opened = OpenCampaign(config, prepared, ledger, (), None)
         await opened.begin(strict=strict)
         await ledger.write_value(COLUMNS, await prepared.describe_columns())
-        await store_suppressions(place, config.suppression)
+        if not is_stored:
+            await store_later()
         return count_by_word(await ledger.counts())
 
 
@@ -319,6 +351,12 @@ async def _prepare(ledger: WorkerLedger, config: CampaignConfig) -> PreparedCamp
         raise ConfigError(
             f"{ledger.place} was loaded by an older asyncsmtp and does not have the columns of its recipients",
             "once, where their file is: asyncsmtp campaign load CAMPAIGN.toml with the same --ledger",
+        )
+    missing = [path for path in config.suppression if not path.exists()]
+    if missing and await ledger.read_value(LISTS_STORED) is None:
+        raise ConfigError(
+            f"the suppression list {missing[0]} is not on this host, and its entries are not in {ledger.place}",
+            "once, where the list is: asyncsmtp campaign load CAMPAIGN.toml with the same --ledger",
         )
     recipients = StoredRecipients(stored, ledger)
     prepared = await prepare(config, stored=recipients)

@@ -86,17 +86,13 @@ def _find(name: str, ledger: Path | Database | None) -> _Named:
 
 async def _load(named: _Named, *, strict: bool, paused: bool) -> ExitCode:
     from asyncsmtp.bulk.campaign import Campaign
-    from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState
-    from asyncsmtp.bulk.workers.control import change_state
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     if named.config is None:
         raise CommandError("load needs the campaign file", "name it: asyncsmtp campaign load CAMPAIGN.toml")
     config = replace(named.config, ledger=named.place)
     with notify_if_slow(f"reading {config.recipients}"):
-        counts = await Campaign.from_config(config).load(strict=strict)
-    if paused:
-        await change_state(named.place, CampaignState.PAUSED, only=CampaignState.RUNNING)
+        counts = await Campaign.from_config(config).load(strict=strict, paused=paused)
     shown = ", ".join(f"{number:,} {state}" for state, number in counts.items() if number)
     console.print_result(f"{config.name}: {shown}")
     console.print_info("nothing was sent: workers do that, on any host with the campaign's files")
