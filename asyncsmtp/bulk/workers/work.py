@@ -318,8 +318,8 @@ class Worker:
                     await run.run()
         except CampaignHalted as error:
             with suppress(LedgerError):
-                await ledger.change_state(CampaignState.PAUSED)
-                self._warn("the campaign is paused for all workers, since the relay refuses everyone")
+                if await ledger.pause() is CampaignState.PAUSED:
+                    self._warn("the campaign is paused for all workers, since the relay refuses everyone")
             raise error
         finally:
             self._run = None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from asyncsmtp import Campaign, ConfigError
+from asyncsmtp import Campaign, CampaignHalted, ConfigError
 from asyncsmtp.bulk.ledger.base import BaseLedger
 from asyncsmtp.bulk.ledger.postgres import Database
+from asyncsmtp.bulk.ledger.postgres.worker_ledger import WorkerLedger
 from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState
 from asyncsmtp.bulk.workers.control import change_state, read_workers, store_suppressions
 from asyncsmtp.errors import LedgerEmpty, SuppressionError
-from asyncsmtp.testing import ScriptedRelay
+from asyncsmtp.testing import ScriptedRelay, Stage
 from tests.bulk.workers.test_work import recipients, url, write  # noqa: F401  # a fixture
 from tests.cli.serving import serving
 from tests.interop.postgres import Postgres
@@ -143,4 +144,23 @@ async def test_a_campaign_that_is_loaded_paused_never_runs_before(
     assert (await read_workers(place)).state == "paused"
     await change_state(place, CampaignState.CANCELLED)
     await Campaign.from_file(file).load(paused=True)
+    assert (await read_workers(place)).state == "cancelled"
+
+
+async def test_a_halted_worker_leaves_a_cancelled_campaign_cancelled(
+    write: Callable[..., Path],  # noqa: F811
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, place = write(300), Database(postgres.url, "news")
+    await Campaign.from_file(file).load()
+    record_halt = WorkerLedger.record_halt
+
+    async def cancel_first(self: WorkerLedger, rows: Iterable[int]) -> None:
+        await change_state(place, CampaignState.CANCELLED)
+        await record_halt(self, rows)
+
+    monkeypatch.setattr(WorkerLedger, "record_halt", cancel_first)
+    with serving(ScriptedRelay({Stage.RCPT: "550 relay not permitted"})) as relay, pytest.raises(CampaignHalted):
+        await Campaign.from_file(file, relay=url(relay)).work(until_idle=True)
     assert (await read_workers(place)).state == "cancelled"

@@ -73,7 +73,8 @@ SELECT (SELECT due_us FROM batch WHERE campaign_id = :campaign AND run IS NULL A
   EXISTS (SELECT 1 FROM batch WHERE campaign_id = :campaign AND run IS NOT NULL)""")
 _COUNT_BATCHES = to_psycopg("SELECT count(*) FROM batch WHERE campaign_id = :campaign AND NOT done")
 _FIRST = to_psycopg("SELECT min(run) FROM worker WHERE campaign_id = :campaign AND gone = 0")
-_WRITE_STATE = to_psycopg("UPDATE campaign SET state = :state WHERE id = :campaign")
+_PAUSE = to_psycopg(f"""
+UPDATE campaign SET state = {CampaignState.PAUSED:d} WHERE id = :campaign AND state = {CampaignState.RUNNING:d}""")  # noqa: S608
 _SUPPRESSED = to_psycopg("SELECT key, reason FROM suppressed WHERE campaign_id = :campaign AND key = ANY(:keys)")
 _NEW_ROUND = to_psycopg("UPDATE campaign SET round = :run - 1 WHERE id = :campaign")
 _BATCHES_MISSING = to_psycopg("""
@@ -433,10 +434,10 @@ class WorkerLedger(BaseLedger):
         ((first,),) = await self._store.read(_find_first)
         return bool(first == self.run)
 
-    async def change_state(self, state: CampaignState) -> None:
-        """Change the campaign's state, for all workers."""
-        await self._store.write(partial(_write_state, state))
-        await self.refresh_state()
+    async def pause(self) -> CampaignState:
+        """Pause the campaign for all workers, if it is running; return its state then."""
+        await self._store.write(_write_pause)
+        return await self.refresh_state()
 
     async def refresh_state(self) -> CampaignState:
         """Read the campaign's state now, and return it; `state_changed` is about another one than this."""
@@ -483,8 +484,8 @@ def _find_first() -> Script[Any]:
     return (yield Statement(_FIRST, {}))
 
 
-def _write_state(state: CampaignState) -> Script[None]:
-    yield Statement(_WRITE_STATE, {"state": int(state)})
+def _write_pause() -> Script[None]:
+    yield Statement(_PAUSE, {})
 
 
 def _find_suppressed(rows: Mapping[int, tuple[RowState, str]]) -> Script[dict[str, str]]:
