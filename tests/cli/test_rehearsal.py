@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -44,6 +45,39 @@ def test_a_complete_rehearsal_begins_afresh(command: Command, campaign: Path) ->
     for _ in range(2):
         assert command("bulk", campaign, "--sandbox").code == 0
         assert arrived(campaign) == ["ann@example.org", "bob@example.org", "cid@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--recipients", "nobody.csv"), "cannot be read"),
+        (("--recipients", "-"), "no recipients on standard input"),
+        (("--recipients", "empty.csv"), "nobody would be mailed"),
+        (("--strict", "--recipients", "twice.csv"), "has the mailbox of row 1"),
+    ],
+)
+def test_a_rehearsal_that_cannot_begin_leaves_the_last_one(
+    command: Command, campaign: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], expected: str
+) -> None:
+    """Its ledger and its mails stay until the new recipients are checked; also where the last one is not complete."""
+    (campaign.parent / "empty.csv").write_text("email,name\nnobody,Ann\n", encoding="utf-8")
+    (campaign.parent / "twice.csv").write_text("email,name\n" + "ann@example.org,Ann\n" * 2, encoding="utf-8")
+    for first, number in ((("--limit", 2), 2), ((), 3)):
+        command("bulk", campaign, "--sandbox", *first)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+        ended = command("bulk", campaign, "--sandbox", *options)
+        assert ended.code == 2
+        assert expected in ended.err
+        assert json.loads(command("status", campaign, "--sandbox", "--json").out)["accepted"] == number
+        assert len(arrived(campaign)) == number
+
+
+def test_rows_are_added_to_a_complete_rehearsal(command: Command, campaign: Path) -> None:
+    """It does not begin afresh: there would be nothing to add them to."""
+    (campaign.parent / "more.csv").write_text("email,name\ndan@example.org,Dan\n", encoding="utf-8")
+    assert command("bulk", campaign, "--sandbox").code == 0
+    assert command("bulk", campaign, "--sandbox", "--add", "more.csv").code == 0
+    assert json.loads(command("status", campaign, "--sandbox", "--json").out)["accepted"] == 4
 
 
 def test_an_incomplete_rehearsal_goes_on(command: Command, campaign: Path) -> None:

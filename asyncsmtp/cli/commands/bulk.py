@@ -486,7 +486,8 @@ async def _check_only(options: RunOptions) -> ExitCode:
 async def _rehearse(options: RunOptions, maildir: Path | None, number: int | None, *, opens: bool) -> ExitCode:
     """Send to the sandbox, with a ledger of the rehearsal's own.
 
-    One that was complete begins afresh; so does one whose files changed. One that was interrupted goes on.
+    One that was complete begins afresh, unless rows are added to it; so does one whose files changed. One that was
+    interrupted goes on.
 
     Args:
         maildir: where the mails are kept; None is beside the campaign, and emptied when it begins afresh.
@@ -494,7 +495,8 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
         opens: the mails are shown in the browser while they arrive, and after that until Ctrl-C.
     """
     from asyncsmtp.bulk.campaign import Campaign
-    from asyncsmtp.cli.commands.sandbox import print_mails, run_sandbox, show_mailbox
+    from asyncsmtp.cli.commands.check import check_input
+    from asyncsmtp.cli.commands.sandbox import print_mails, remove_rehearsal, run_sandbox, show_mailbox
     from asyncsmtp.errors import LedgerMismatch
 
     config = options.config
@@ -502,8 +504,10 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
     assert isinstance(ledger, Path)
     place = maildir or config.folder / f"{config.name}.sandbox.maildir"
     counts = await Campaign.from_config(config).counts()
-    if sum(counts.values()) and not (counts["pending"] or counts["sending"] or counts["deferred"]):
-        _start_afresh(ledger, None if maildir else place)
+    is_complete = sum(counts.values()) and not (counts["pending"] or counts["sending"] or counts["deferred"])
+    if is_complete and options.add is None:
+        await check_input(config, strict=options.strict)  # until then the last rehearsal stays
+        remove_rehearsal(ledger, None if maildir else place)
     async with AsyncExitStack() as stack:
         if opens:
             await stack.enter_async_context(show_mailbox(place, config.name, opens=True))
@@ -512,8 +516,9 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
         try:
             ended = await _run(options, relays)
         except LedgerMismatch:
+            await check_input(config, strict=options.strict)
             console.print_info("the campaign changed since the last rehearsal: this one begins afresh")
-            _start_afresh(ledger, None if maildir else place)
+            remove_rehearsal(ledger, None if maildir else place)
             ended = await _run(options, relays)
         console.print_info(f"  the mails are in {place}; nothing left this machine")
         if ended is ExitCode.ACCEPTED and not all(map(_is_local, config.relay_configs)):
@@ -533,22 +538,6 @@ async def _rehearse(options: RunOptions, maildir: Path | None, number: int | Non
 def _is_local(relay: RelayConfig) -> bool:
     """Return whether a relay is on this machine, as that of the sample."""
     return re.match(r"\w+://(?:[^@/]*@)?(?:localhost|127\.|\[::1\])", str(relay.relay)) is not None
-
-
-def _start_afresh(ledger: Path, maildir: Path | None) -> None:
-    """Remove a rehearsal, under its ledger's lock: no other process may be in it."""
-    from asyncsmtp.bulk.ledger.sqlite.ledger_file import LedgerLock
-
-    lock = LedgerLock.acquire(ledger.with_name(f"{ledger.name}.lock"))
-    try:
-        for ending in ("", "-wal", "-shm", ".ballast"):
-            ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
-        lock.write_stamp(None)
-    finally:
-        lock.release()
-    for folder in ("new", "cur"):
-        for path in (maildir / folder).glob("*") if maildir else ():
-            path.unlink()
 
 
 # --only-to: what some rows would get, sent to one address instead; no ledger is opened.

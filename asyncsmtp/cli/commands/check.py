@@ -32,13 +32,22 @@ from asyncsmtp.protocol.replies import safe_text
 if TYPE_CHECKING:
     from asyncsmtp.bulk.campaign import CheckResult
     from asyncsmtp.bulk.recipients.preflight import PreflightReport
+    from asyncsmtp.bulk.setup.config import CampaignConfig
     from asyncsmtp.client.config.relay import Relay
     from asyncsmtp.client.events.types import Trace
     from asyncsmtp.client.session.session import Session
     from asyncsmtp.mail.checks.rules import Finding
     from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = ["check_relay", "command", "exit_code_of_report", "list_report_lines", "print_findings", "print_report"]
+__all__ = [
+    "check_input",
+    "check_relay",
+    "command",
+    "exit_code_of_report",
+    "list_report_lines",
+    "print_findings",
+    "print_report",
+]
 
 PHASES = ("ehlo", "tls", "login", "mail", "rcpt")
 
@@ -266,6 +275,24 @@ def print_report(
     if not result.report.recipients:
         advice = "correct the rows, or name the address column"
         raise CommandError(f"{result.file}: nobody would be mailed", advice)
+
+
+async def check_input(config: CampaignConfig, *, strict: bool) -> None:
+    """Check what a run would load, as the run does again; nothing is printed unless it cannot begin.
+
+    Raises:
+        CommandError, SMTPError: it cannot.
+    """
+    from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.bulk.open_campaign import check_rows
+    from asyncsmtp.bulk.setup.source_files import refuse_merge_tags
+
+    prepared = await Campaign.from_config(config).prepare()
+    refuse_merge_tags(prepared.findings)
+    checked = await check_rows(prepared, every=False, suppression=config.suppression)
+    if not checked.report.recipients or (strict and not checked.report.clean):
+        print_findings(checked.findings, write=console.print_info)
+        print_report(checked, strict=strict)
 
 
 def list_report_lines(name: str, report: PreflightReport) -> Iterator[str]:

@@ -21,7 +21,7 @@ from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
 if TYPE_CHECKING:
     from asyncsmtp.client.config.relay import Relay
 
-__all__ = ["command", "print_mails", "run_sandbox", "show_mailbox"]
+__all__ = ["command", "print_mails", "remove_rehearsal", "run_sandbox", "show_mailbox"]
 
 _EPILOG = """\b
 Example:
@@ -138,3 +138,19 @@ def print_mails(maildir: Path, number: int, write: Callable[[str], object] = con
     for mail in found:
         write(f"--- {mail.path}")
         write(render(mail))
+
+
+def remove_rehearsal(ledger: Path, maildir: Path | None) -> None:
+    """Remove a rehearsal, under its ledger's lock: no other process may be in it."""
+    from asyncsmtp.bulk.ledger.sqlite.ledger_file import LedgerLock
+
+    lock = LedgerLock.acquire(ledger.with_name(f"{ledger.name}.lock"))
+    try:
+        for ending in ("", "-wal", "-shm", ".ballast"):
+            ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
+        lock.write_stamp(None)
+    finally:
+        lock.release()
+    for folder in ("new", "cur"):
+        for path in (maildir / folder).glob("*") if maildir else ():
+            path.unlink()
