@@ -466,7 +466,7 @@ class Campaign:
         if self._ledger is not None:
             return await resolve_rows(self._ledger, chosen, selection)
         async with await reopen_ledger(
-            self.config.ledger_location, retention=self.config.retention, guest=True
+            self.config.ledger_location, retention=self.config.retention, guest=True, name=self.name
         ) as ledger:
             return await resolve_rows(ledger, chosen, selection)
 
@@ -476,7 +476,7 @@ class Campaign:
         if self._ledger is not None:
             yield self._ledger
             return
-        async with await open_reader(self.config.ledger_location) as reader:
+        async with await open_reader(self.config.ledger_location, self.name) as reader:
             yield reader
 
     async def _wait_closed(self) -> None:

@@ -386,33 +386,33 @@ async def open_ledger(config: CampaignConfig, prepared: PreparedCampaign) -> Sql
         raise LedgerMismatch(f"{error}; {advice}") from None
 
 
-async def open_reader(location: Path | Database) -> SqliteReader | PostgresReader:
-    """Open a ledger to look at it.
+async def open_reader(location: Path | Database, name: str | None = None) -> SqliteReader | PostgresReader:
+    """Open a ledger to look at it; `name`: of the campaign that a file must be of.
 
     Raises:
-        LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it cannot be read.
+        LedgerEmpty: there is none, or it holds no campaign yet. LedgerMismatch, LedgerError: it cannot be read.
     """
     if isinstance(location, Path):
         from asyncsmtp.bulk.ledger.sqlite.store import SqliteReader
 
-        return await SqliteReader.open(location)
+        return await SqliteReader.open(location, name=name)
     from asyncsmtp.bulk.ledger.postgres.store import PostgresReader
 
     return await PostgresReader.open(location.url, name=location.campaign)
 
 
 async def reopen_ledger(
-    location: Path | Database, retention: float | None = STORED, *, guest: bool = False
+    location: Path | Database, retention: float | None = STORED, *, guest: bool = False, name: str | None = None
 ) -> BaseLedger:
     """Open a ledger that holds a campaign, to decide about its rows.
 
     Args:
         retention: that of the campaign, in seconds; `STORED`: that of its last run.
-        guest: also while workers send; the rows that they have are not changed.
+        guest: also while workers send; the rows that they have are not changed. name: as for `open_reader`.
     Raises:
         LedgerEmpty: it holds none. LedgerBusy: a run has it. LedgerError: it cannot be used.
     """
-    async with await open_reader(location) as reader:
+    async with await open_reader(location, name) as reader:
         name = reader.name
     try:
         return await _apply_retention(await _find_ledger(location)(name=name, from_domain="localhost"), retention)

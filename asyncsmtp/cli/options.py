@@ -204,6 +204,7 @@ class NamedLedger:
         bulk: the command that goes on with the campaign; "" where what was typed does not tell its relay.
         campaign: the campaign file that was given, or found by --name.
         provider: the provider that the campaign names, if it has no other relay.
+        name: of the campaign file; the ledger must be that campaign's.
         retention: seconds that its addresses are kept; STORED: as the ledger says, where its file is not known.
     """
 
@@ -213,6 +214,7 @@ class NamedLedger:
     campaign: Path | None = None
     provider: str | None = None
     retention: float | None = STORED
+    name: str | None = None
 
 
 def load_campaign(path: Path, given: Mapping[str, object] | None = None) -> CampaignConfig:
@@ -363,7 +365,7 @@ def find_ledger(
     bulk = format_command("bulk", campaign, *words, *typed().env_file) if has_relay else ""
     provider = None if config.relays else config.provider
     reference = name_ledger(location, campaign, sandbox=sandbox and ledger is None, name=name)
-    return NamedLedger(location, reference, bulk, campaign, provider, config.retention)
+    return NamedLedger(location, reference, bulk, campaign, provider, config.retention, config.name)
 
 
 def ledger_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:

@@ -100,7 +100,7 @@ def _refuse_foreign(path: Path) -> None:
 async def _read(where: NamedLedger) -> tuple[str, Statistics]:
     from asyncsmtp.bulk.open_campaign import open_reader
 
-    async with await open_reader(where.location) as ledger:
+    async with await open_reader(where.location, where.name) as ledger:
         return ledger.name, await ledger.statistics()
 
 

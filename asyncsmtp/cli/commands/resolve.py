@@ -81,7 +81,7 @@ async def _resolve(where: NamedLedger, decision: str | None, selection: RowSelec
     from asyncsmtp.bulk.running.results import resolve_rows
 
     state = next(iter(selection.states or ()))
-    async with await reopen_ledger(where.location, retention=where.retention, guest=True) as ledger:
+    async with await reopen_ledger(where.location, where.retention, guest=True, name=where.name) as ledger:
         found = await _choose_rows(ledger, selection)
         in_state = Selection(states=selection.states, rows=selection.rows)  # other conditions choose among the named
         named = found if selection.rows is None else await _choose_rows(ledger, in_state)

@@ -64,7 +64,7 @@ async def _print(where: NamedLedger, *, failed: bool, as_json: bool, chosen: Seq
     harmless = not as_json and console.is_terminal()  # a file gets its cells as they were, a terminal never
     style = _Style() if as_json or harmless else await _find_style(where.campaign)
     begun = False
-    async with await open_reader(where.location) as ledger:
+    async with await open_reader(where.location, where.name) as ledger:
         columns = await _columns(ledger, states) if chosen or (failed and not as_json) else {}
         more = (formats.KIND,) if ledger.has_copies else ()
         every, outcome = (*formats.COLUMNS, *more), (*formats.OUTCOME, *more)

@@ -64,7 +64,7 @@ async def _print_status(where: NamedLedger, *, as_json: bool) -> None:
     reasons: Counter[tuple[RowState, str]] = Counter()
     last: dict[str, datetime] = {}  # when each reason was given last
     try:
-        async with await open_reader(where.location) as ledger:
+        async with await open_reader(where.location, where.name) as ledger:
             counts, due = await ledger.counts(), await ledger.next_due()
             by_relay, halted = await ledger.counts_by_relay(), len(await ledger.halted_rows())
             async for entry in ledger.entries((RowState.DEFERRED, RowState.REJECTED, RowState.IN_DOUBT)):

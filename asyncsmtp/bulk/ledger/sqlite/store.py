@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -64,7 +65,7 @@ from asyncsmtp.bulk.ledger.sqlite.writer import (
 )
 from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, COPY_BATCH, CountsTracker, batch_number, suppressed_reply
 from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
-from asyncsmtp.errors import LedgerEmpty, LedgerError, LedgerMismatch, check_type
+from asyncsmtp.errors import ConfigError, LedgerEmpty, LedgerError, LedgerMismatch, check_type
 from asyncsmtp.protocol.replies import safe_text
 
 __all__ = ["SqliteLedger", "SqliteQueries", "SqliteReader"]
@@ -168,17 +169,18 @@ class SqliteReader(BaseReader):
         self._is_closed = False
 
     @classmethod
-    async def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Open the ledger at `path`.
+    async def open(cls, path: str | os.PathLike[str], *, name: str | None = None) -> Self:
+        """Open the ledger at `path`, of the campaign with this name if one is given.
 
         Raises:
-            LedgerEmpty: there is none, or it holds no campaign yet. LedgerError: it is not a ledger, or cannot be read.
+            LedgerEmpty: there is none, or it holds no campaign yet. LedgerMismatch: it is that of another campaign.
+            LedgerError: it is not a ledger, or cannot be read. ConfigError: it is a folder, or no file at all.
         """
         check_type("path", path, str, os.PathLike)
         path = Path(path)
         thread = DaemonThread("asyncsmtp-reader")
         try:
-            connection, campaign = await call_in(thread, partial(_open_to_read, path))
+            connection, campaign = await call_in(thread, partial(_open_to_read, path, name))
         except BaseException:
             thread.shutdown()
             raise
@@ -351,6 +353,7 @@ def _open_to_write(
     Raises:
         LedgerError: nothing is open, and nothing was changed.
     """
+    _refuse_other_things(path)
     refuse_network(path)
     if path.is_symlink():  # the lock is beside the file itself: two links to it are one ledger
         path = path.resolve()
@@ -380,11 +383,8 @@ def _open_to_write(
             if campaign is not None and lock.stamp is None:
                 # Before anything else may be refused: then SQLite closes the file and removes the log.
                 lock.write_stamp(Stamp(campaign.created_us, written))
-            if campaign is not None and campaign.name != name:
-                raise LedgerMismatch(
-                    f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of"
-                    f" “{safe_text(name, 80)}”: give each campaign a ledger of its own"
-                )
+            if campaign is not None:
+                _check_name(path, campaign, name)
             changes = ""
             if campaign is not None and parts is not None:
                 now = read_fingerprint(parts)
@@ -429,7 +429,8 @@ def _open_to_write(
         return _OpenFile(path, lock, reserve, connection, start, undo.pop_all())
 
 
-def _open_to_read(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:
+def _open_to_read(path: Path, name: str | None) -> tuple[sqlite3.Connection, CampaignRow]:
+    _refuse_other_things(path)
     if not path.exists():
         raise LedgerEmpty(f"there is no ledger {path}: the campaign was not begun, or has another name")
     with ExitStack() as undo:
@@ -441,8 +442,28 @@ def _open_to_read(path: Path) -> tuple[sqlite3.Connection, CampaignRow]:
             raise ledger_error(path, error) from error
         if campaign is None:
             raise LedgerEmpty(f"{path} holds no campaign yet: its recipients were not loaded to the end")
+        if name is not None:
+            _check_name(path, campaign, name)
         undo.pop_all()
     return connection, campaign
+
+
+def _check_name(path: Path, campaign: CampaignRow, name: str) -> None:
+    if campaign.name != name:
+        raise LedgerMismatch(
+            f"{path} is the ledger of the campaign “{safe_text(campaign.name, 80)}”, not of"
+            f" “{safe_text(name, 80)}”: give each campaign a ledger of its own"
+        )
+
+
+def _refuse_other_things(path: Path) -> None:
+    """Raise ConfigError where there is something that is no file: a folder, a device, a pipe."""
+    with suppress(OSError):  # nothing, or what cannot be looked at: opening it says so
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path} is a folder, not a ledger", "name a file")
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path} is no regular file, so it cannot be a ledger", "name a file")
 
 
 def _run_query(

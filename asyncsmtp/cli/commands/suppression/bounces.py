@@ -231,7 +231,7 @@ async def _write(
 
     # A report on a message whose return path has a token has it too: one without it may be made up.
     by_address = named and (path is None or not path.has_token)
-    async with await open_reader(where.location):
+    async with await open_reader(where.location, where.name):
         pass  # it is there, before anything is fetched
     totals = Totals()
     list_ = None if suppress is None else SuppressionList(suppress)
@@ -240,7 +240,7 @@ async def _write(
     batches = inbox.batches(path, totals, by_address=by_address)
     if (batch := await asyncio.to_thread(next, batches, None)) is None:
         return totals
-    async with await reopen_ledger(where.location, retention=where.retention, guest=True) as ledger:
+    async with await reopen_ledger(where.location, where.retention, guest=True, name=where.name) as ledger:
         while batch is not None:
             totals.failures += batch.failed
             totals.complaints += len(batch.messages) - batch.failed
