@@ -22,7 +22,15 @@ import click
 from asyncsmtp.bulk.ledger import STORED
 from asyncsmtp.bulk.ledger.postgres import SCHEMES, Database
 from asyncsmtp.bulk.setup.config import KEYS, MAX_FILE_SIZE, CampaignConfig, load_config, name_ledger_campaign
-from asyncsmtp.bulk.setup.config_types import Choice, Count, RelayConfig, check_flag, describe_nearest, parse_duration
+from asyncsmtp.bulk.setup.config_types import (
+    Choice,
+    Count,
+    RelayConfig,
+    check_flag,
+    check_ledger,
+    describe_nearest,
+    parse_duration,
+)
 from asyncsmtp.cli.command_line import format_command, typed
 from asyncsmtp.cli.env_file import env_file_option
 from asyncsmtp.cli.output import console
@@ -181,9 +189,12 @@ sandbox_option = option("--sandbox", is_flag=True, help="The rehearsal in the sa
 def _parse_ledger(text: str) -> Path | Database:
     """Make a location. CommandError, not ValueError, which click would print with the value: it may hold a password."""
     try:
-        return Database.parse(text) if text.startswith(SCHEMES) else Path(text)
+        found = check_ledger(text, Path()) if not text.startswith(SCHEMES) else Database.parse(text)
+        return found if isinstance(found, Database) else Path(text)
     except InvalidArgument as error:
         raise CommandError(str(error)) from None
+    except ValueError as error:
+        raise CommandError(f"--ledger {error}", "correct the option, then run the same command again") from None
 
 
 ledger_option = option(

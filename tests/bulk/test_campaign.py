@@ -686,8 +686,8 @@ def test_a_wrong_type_of_a_method_is_a_type_error_at_the_call(file: Path) -> Non
         ({"sessions": 0}, "sessions= must be a whole number from 1 to 10000"),
         ({"in_doubt": "maybe"}, "in_doubt= must be one of hold, resend"),
         ({"rate": "fast"}, "rate= “fast” is not a valid rate"),
-        ({"ledger": "mysql://ann:secret@example.org/x"}, "ledger= must be a file or a URL of PostgreSQL: mysql:"),
-        ({"ledger": ":memory:"}, "ledger= must be a file or a URL of PostgreSQL: :memory:"),
+        ({"ledger": "mysql://ann:secret@example.org/x"}, "ledger= mysql:// is not supported: give a file"),
+        ({"ledger": ":memory:"}, "ledger= :memory: is not supported: give a file"),
         ({"name": "../x"}, "name= “../x” must be letters"),
         ({"text": None}, "there is no message: pass text= or html="),
         (

@@ -61,3 +61,18 @@ def test_a_program_gets_an_error_of_the_configuration(campaign: Path) -> None:
     """What was passed is wrong, not the disk."""
     with pytest.raises(ConfigError, match="is a folder, not a ledger"):
         asyncio.run(Campaign.from_file(campaign, ledger=campaign.parent).counts())
+
+
+@pytest.mark.parametrize("words", [("status",), ("bulk", "--yes"), ("campaign load",)])
+def test_the_url_of_another_database_is_no_file(command: Command, campaign: Path, words: tuple[str, ...]) -> None:
+    """Neither as an option, nor in the campaign file, nor in a program; what follows may hold a password."""
+    expected = "mysql:// is not supported: give a file, or postgresql://user@host/database"
+    ended = command(*words[0].split(), campaign, *words[1:], "--ledger", "mysql://x:secret@y/z")
+    assert (ended.code, ended.sentence) == (2, f"--ledger {expected}")
+    campaign.write_text(f'{campaign.read_text("utf-8")}ledger = "mysql://x:secret@y/z"\n', encoding="utf-8")
+    ended = command(*words[0].split(), campaign, *words[1:])
+    assert ended.code == 2
+    assert f"ledger: {expected}" in ended.sentence
+    assert "campaign.toml" in ended.sentence
+    with pytest.raises(ConfigError, match="ledger= mysql:// is not supported"):
+        Campaign(recipients="people.csv", from_="a@example.org", subject="x", text="x", ledger="mysql://x/y")

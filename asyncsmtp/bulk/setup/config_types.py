@@ -46,7 +46,7 @@ STDIN = "-"  # recipients that are read from standard input
 _NOT_CSV = {".json": "JSON, not JSON lines", ".zip": "an archive", ".gz": "compressed", ".pdf": "a PDF"}
 _DURATION = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6}(?:\.[0-9]{1,3})?)s)?")
 _TABLE_FORM = 'must be a table of texts, such as { logo = "logo.png" }'
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:(?=//)|:memory:")
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+://|:memory:")
 _T = TypeVar("_T")
 _Given = TypeVar("_Given")
 MIN_YEAR, MAX_YEAR = 1971, 9998  # of a time: every time zone can show it
@@ -280,7 +280,7 @@ def check_ledger(value: object, folder: Path) -> Path | Database:
     if str(value).startswith(SCHEMES):
         return _parse(Database.parse, str(value))
     if scheme := _SCHEME.match(str(value)):  # what follows may hold a password
-        raise ValueError(f"must be a file or a URL of PostgreSQL: {scheme[0]}… is neither")
+        raise ValueError(f"{scheme[0]} is not supported: give a file, or postgresql://user@host/database")
     path = check_path(value, folder)
     if not path.name:
         raise ValueError(f"“{path}” is a folder: name a file")
