@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE
 from asyncsmtp.bulk.open_campaign import EnvironmentSecrets, make_relays
-from asyncsmtp.bulk.running.results import CampaignResult
+from asyncsmtp.bulk.running.results import CampaignResult, ExitReason
 from asyncsmtp.bulk.setup.config import (
     CampaignConfig,
     check_password,
@@ -74,6 +74,7 @@ _log = logging.getLogger("asyncsmtp.campaign")
 
 WORK, RECOVER = "asyncsmtp.work", "asyncsmtp.recover"  # names of the tasks, which are stored in jobs
 DRAIN_TIMEOUT = 60.0  # seconds for what is under way where a job is aborted, or its worker ends
+HELD_UP = 60  # seconds until the next job where nothing could be sent, and nobody knows for how long
 PAUSE_INTERVAL = 30  # seconds after which a job looks again at a campaign that is paused
 RETRY_DELAYS = (10, 600)  # seconds after the first failure, doubled each time; at most
 MAX_ATTEMPTS = 50  # about seven hours
@@ -212,11 +213,13 @@ class ProcrastinateJobs:
     def _count_jobs(self, batches: int) -> int:
         return ceil(batches * BATCH_SIZE / self._rows)
 
-    async def _enqueue_rest(self, campaign: str, left: NextWork) -> int:
+    async def _enqueue_rest(self, campaign: str, left: NextWork, not_before: datetime | None = None) -> int:
         """Enqueue jobs for the batches that nobody has, or for those of workers that may be gone."""
         if not left.free and not left.taken:
             return 0
         soonest = left.due_at if left.free else datetime.now(UTC) + timedelta(seconds=self._lease)
+        if not_before is not None:
+            soonest = max(soonest or not_before, not_before)
         return await self._enqueue(campaign, max(1, self._count_jobs(left.free)), soonest)
 
     async def _enqueue(
@@ -263,7 +266,7 @@ class ProcrastinateJobs:
         if left.is_paused:
             raise CampaignPaused(f"the campaign “{safe_text(config.name, 60)}” is paused: the job comes again")
         if not left.is_cancelled:
-            await self._enqueue_rest(campaign, left)
+            await self._enqueue_rest(campaign, left, _find_end_of_hold(result))
 
     async def _recover(self, timestamp: int) -> None:
         """Enqueue jobs again whose worker has vanished. One that still runs does no harm: it is a worker more."""
@@ -275,6 +278,13 @@ class ProcrastinateJobs:
             except ConnectorException:  # another one with its queueing lock waits already
                 with suppress(ConnectorException):  # it has ended meanwhile
                     await manager.finish_job_by_id_async(job.id, status=Status.FAILED, delete_job=False)
+
+
+def _find_end_of_hold(result: CampaignResult) -> datetime | None:
+    """Return when a quota, a window or the like lets a job send again; None: nothing held up the one that ended."""
+    if result.exit_reason is not ExitReason.WAITING:
+        return None
+    return result.resumes_at or datetime.now(UTC) + timedelta(seconds=HELD_UP)
 
 
 class CampaignPaused(Exception):

@@ -206,6 +206,26 @@ async def test_what_is_deferred_is_scheduled(
     assert abs(scheduled.scheduled_at.timestamp() * 1e6 - float(str(due))) < 2000
 
 
+@pytest.mark.parametrize(("limit", "hours"), [('rate = "20/day"', 1), ("window = {}", 2)])
+async def test_a_campaign_that_is_held_up_comes_again_when_it_may_go_on(
+    app: procrastinate.App, folder: Path, relay: ScriptedRelay, postgres: Postgres, limit: str, hours: int
+) -> None:
+    """By a quota that is used up, or by a window; its rows are free all the time."""
+    jobs = ProcrastinateJobs(app, folder, ledger=postgres.url, rows=500, lease=2.0)
+    opens = datetime.now() + timedelta(hours=3)
+    window = f'"{opens:%H:%M}-{opens + timedelta(hours=1):%H:%M}"'
+    with (folder / NEWS).open("a", encoding="utf-8") as file:
+        file.write(f"[limits]\n{limit.format(window)}\n")
+    await jobs.load(NEWS)
+    await work(app)
+    found = await app.job_manager.list_jobs_async(task=WORK)
+    waiting = [job.scheduled_at for job in found if job.status == "todo"]
+    assert len(found) <= 9, "at most as many jobs again as began before the first one ended"
+    assert len(waiting) == 3
+    assert all(at is not None and at - datetime.now(UTC) > timedelta(hours=hours) for at in waiting)
+    assert len(relay.received) <= 21
+
+
 async def test_a_paused_campaign_holds_no_place(
     app: procrastinate.App, jobs: ProcrastinateJobs, relay: ScriptedRelay, postgres: Postgres
 ) -> None:
