@@ -14,8 +14,9 @@ with new connections to the relay; one for the whole campaign would hold a place
 and show no progress in its shell.
 
 *What becomes of the rest.* A job that leaves rows behind enqueues others, for the time at which the next row may be
-tried. They have queueing locks, so there are never more of them than slices. Every minute a second task enqueues those
-jobs again whose worker has vanished; procrastinate does not do so by itself.
+tried. They have queueing locks, so there are never more of them than slices. Of a paused campaign one job is left; it
+looks every 30 seconds, and enqueues the others when it goes on. Every minute a second task enqueues those jobs again
+whose worker has vanished, which procrastinate does not do by itself, and those of campaigns whose last job has failed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,15 @@ from asyncsmtp.bulk.setup.config import (
 from asyncsmtp.bulk.setup.prepare import prepare
 from asyncsmtp.bulk.workers.control import NextWork, read_next
 from asyncsmtp.bulk.workers.work import DEFAULT_LEASE, Worker, find_database, load_rows
-from asyncsmtp.errors import CampaignHalted, ConfigError, InvalidArgument, LedgerError, MissingDependency, check_type
+from asyncsmtp.errors import (
+    CampaignHalted,
+    ConfigError,
+    InvalidArgument,
+    LedgerError,
+    MissingDependency,
+    SMTPError,
+    check_type,
+)
 from asyncsmtp.protocol.replies import safe_text
 
 try:
@@ -79,6 +88,13 @@ PAUSE_INTERVAL = 30  # seconds after which a job looks again at a campaign that 
 RETRY_DELAYS = (10, 600)  # seconds after the first failure, doubled each time; at most
 MAX_ATTEMPTS = 50  # about seven hours
 STALLED_AFTER = 30.0  # seconds without a heartbeat of procrastinate's worker
+# A campaign of which a job has failed, and none waits or runs. Only recent jobs are looked at: old ones may be many.
+_FAILED = """
+SELECT args->>'campaign' AS campaign FROM procrastinate_jobs
+WHERE task_name = %(task)s AND queue_name = %(queue)s
+  AND id > (SELECT max(id) - 100000 FROM procrastinate_jobs)
+GROUP BY 1 HAVING bool_or(status = 'failed') AND NOT bool_or(status IN ('todo', 'doing'))
+ORDER BY max(id) DESC LIMIT 50"""
 _PLACE = "SELECT pg_postmaster_start_time()::text || ' ' || current_database() AS place"
 
 
@@ -230,46 +246,58 @@ class ProcrastinateJobs:
         Raises:
             LedgerError: it cannot be done; in a transaction, the caller rolls it back.
         """
-        added = 0
-        for slice_number in range(1, number + 1):
-            deferrer = self._app.configure_task(
-                WORK,
-                queue=self._queue,
-                queueing_lock=f"{WORK} {campaign} {slice_number}",
-                schedule_at=at,
-                connection=connection,
-            )
-            try:
-                if connection is None:
+        locks = [f"{WORK} {campaign} {slice_number}" for slice_number in range(1, number + 1)]
+        return sum([await self._enqueue_one(campaign, lock, at, connection) for lock in locks])
+
+    async def _enqueue_one(
+        self, campaign: str, lock: str, at: datetime | None, connection: AsyncConnection | None = None
+    ) -> bool:
+        """Enqueue a job unless one with its queueing lock waits already; return whether it was missing."""
+        deferrer = self._app.configure_task(
+            WORK, queue=self._queue, queueing_lock=lock, schedule_at=at, connection=connection
+        )
+        try:
+            if connection is None:
+                await deferrer.defer_async(campaign=campaign)
+            else:
+                async with connection.transaction():  # a savepoint: a job that is there already is no failure
                     await deferrer.defer_async(campaign=campaign)
-                else:
-                    async with connection.transaction():  # a savepoint: a job that is there already is no failure
-                        await deferrer.defer_async(campaign=campaign)
-                added += 1
-            except AlreadyEnqueued:
-                continue
-            except ConnectorException as error:
-                raise LedgerError(f"jobs cannot be enqueued: {_explain(error)}") from error
-        return added
+        except AlreadyEnqueued:
+            return False
+        except ConnectorException as error:
+            raise LedgerError(f"jobs cannot be enqueued: {_explain(error)}") from error
+        return True
 
     # The tasks.
 
     async def _work(self, context: JobContext, campaign: str) -> None:
         """Do one job."""
         config = await self._read(campaign)
+        database, pause_lock = find_database(config), f"{WORK} {campaign} paused"
+        result = None
+        if context.job.queueing_lock != pause_lock:
+            result = await self._send(config, context)
+        left = await read_next(database)
+        if left.is_cancelled:
+            return
+        if not left.is_paused:
+            await self._enqueue_rest(campaign, left, _find_end_of_hold(result) if result else None)
+        elif left.free or left.taken:  # a new job: to try this one again would count as an attempt that failed
+            await self._enqueue_one(campaign, pause_lock, datetime.now(UTC) + timedelta(seconds=PAUSE_INTERVAL))
+
+    async def _send(self, config: CampaignConfig, context: JobContext) -> CampaignResult:
         relays = make_relays(config, lambda _: self._secrets)
         worker = Worker(config, relays, until_idle=True, lease=self._lease, limit=self._rows)
         result = await _run_to_the_end(worker, context)
         shown = ", ".join(f"{number:,} {state}" for state, number in result.counts.items() if number)
         _log.info("a job of %s ends: %s", config.name, shown)
-        left = await read_next(find_database(config))
-        if left.is_paused:
-            raise CampaignPaused(f"the campaign “{safe_text(config.name, 60)}” is paused: the job comes again")
-        if not left.is_cancelled:
-            await self._enqueue_rest(campaign, left, _find_end_of_hold(result))
+        return result
 
     async def _recover(self, timestamp: int) -> None:
-        """Enqueue jobs again whose worker has vanished. One that still runs does no harm: it is a worker more."""
+        """Enqueue jobs again whose worker has vanished, and those of campaigns that have none after a failure.
+
+        A job that still runs does no harm: it is a worker more.
+        """
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(task_name=WORK, seconds_since_heartbeat=STALLED_AFTER):
             assert job.id is not None
@@ -278,6 +306,13 @@ class ProcrastinateJobs:
             except ConnectorException:  # another one with its queueing lock waits already
                 with suppress(ConnectorException):  # it has ended meanwhile
                     await manager.finish_job_by_id_async(job.id, status=Status.FAILED, delete_job=False)
+        for row in await self._app.connector.execute_query_all_async(_FAILED, task=WORK, queue=self._queue):
+            try:
+                left = await read_next(find_database(await self._read(row["campaign"])))
+                if not (left.is_paused or left.is_cancelled):
+                    await self._enqueue_rest(row["campaign"], left)
+            except (OSError, TypeError, SMTPError) as error:  # its files are gone, or on another host
+                _log.info("no job of %s is enqueued: %s", safe_text(str(row["campaign"]), 80), _explain(error))
 
 
 def _find_end_of_hold(result: CampaignResult) -> datetime | None:
@@ -285,10 +320,6 @@ def _find_end_of_hold(result: CampaignResult) -> datetime | None:
     if result.exit_reason is not ExitReason.WAITING:
         return None
     return result.resumes_at or datetime.now(UTC) + timedelta(seconds=HELD_UP)
-
-
-class CampaignPaused(Exception):
-    """A job found its campaign paused: it is tried again, and so the number of jobs stays as it is."""
 
 
 async def _run_to_the_end(worker: Worker, context: JobContext) -> CampaignResult:
@@ -316,8 +347,6 @@ class _RetryLater(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, asyncio.CancelledError):  # its worker ends
             return RetryDecision(retry_at=datetime.now(UTC))
-        if isinstance(exception, CampaignPaused):
-            return RetryDecision(retry_in={"seconds": PAUSE_INTERVAL})
         if isinstance(exception, CampaignHalted) or job.attempts >= MAX_ATTEMPTS:
             return None
         first, longest = RETRY_DELAYS

@@ -218,7 +218,7 @@ async def test_a_campaign_that_is_held_up_comes_again_when_it_may_go_on(
         file.write(f"[limits]\n{limit.format(window)}\n")
     await jobs.load(NEWS)
     await work(app)
-    found = await app.job_manager.list_jobs_async(task=WORK)
+    found = list(await app.job_manager.list_jobs_async(task=WORK))
     waiting = [job.scheduled_at for job in found if job.status == "todo"]
     assert len(found) <= 9, "at most as many jobs again as began before the first one ended"
     assert len(waiting) == 3
@@ -229,19 +229,55 @@ async def test_a_campaign_that_is_held_up_comes_again_when_it_may_go_on(
 async def test_a_paused_campaign_holds_no_place(
     app: procrastinate.App, jobs: ProcrastinateJobs, relay: ScriptedRelay, postgres: Postgres
 ) -> None:
-    """Its jobs come again, as many as they were; a cancelled one needs no further job."""
+    """One job looks at it from time to time, and enqueues as many as there were; a cancelled one needs none."""
     await jobs.load(NEWS)
     place = Database(postgres.url, "news")
     await change_state(place, CampaignState.PAUSED)
-    await work(app)
-    assert await statuses(app) == ["todo"] * 3
+    for _ in range(3):
+        await work(app)
+        [waiting] = await app.job_manager.list_jobs_async(task=WORK, status="todo")
+        assert waiting.attempts == 0, "a long pause leaves no job without an attempt for a failure"
+        assert waiting.scheduled_at is not None
+        assert waiting.scheduled_at - datetime.now(UTC) < timedelta(seconds=31)
+        postgres.execute("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE status = 'todo'")
     assert relay.received == []
     await change_state(place, CampaignState.RUNNING)
-    postgres.execute("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE id = 1")
+    await app.run_worker_async(wait=False, concurrency=1)
+    await work(app)
+    assert is_sent(relay)
+    assert 9 <= len(await statuses(app)) <= 12  # one may look later whether others have ended
+    postgres.execute("DELETE FROM procrastinate_jobs WHERE status <> 'todo'")
+    await app.configure_task(WORK, queue="asyncsmtp").defer_async(campaign=NEWS)
     await change_state(place, CampaignState.CANCELLED)
     await work(app)
-    assert sorted(await statuses(app)) == ["succeeded", "todo", "todo"]
-    assert relay.received == []
+    assert await statuses(app) == ["succeeded"]
+
+
+async def test_jobs_come_again_after_the_last_one_has_failed(
+    app: procrastinate.App, jobs: ProcrastinateJobs, relay: ScriptedRelay, folder: Path, postgres: Postgres
+) -> None:
+    """Once, where rows are left and the campaign runs; other campaigns may be gone meanwhile."""
+    await jobs.load(NEWS)
+    await app.configure_task(WORK, queue="asyncsmtp").defer_async(campaign="gone/campaign.toml")
+    postgres.execute("UPDATE procrastinate_jobs SET attempts = 50")
+    message = (folder / "news" / "message.txt").read_text("utf-8")
+    (folder / "news" / "message.txt").write_text("Something else\n", encoding="utf-8")
+    place = Database(postgres.url, "news")
+    await change_state(place, CampaignState.PAUSED)
+    await work(app)
+    assert await statuses(app) == ["failed"] * 4
+    (folder / "news" / "message.txt").write_text(message, encoding="utf-8")
+    await app.tasks[RECOVER](timestamp=0)
+    assert await statuses(app) == ["failed"] * 4
+    await change_state(place, CampaignState.RUNNING)
+    for _ in range(2):
+        await app.tasks[RECOVER](timestamp=0)
+        assert (await statuses(app)).count("todo") == 3
+    await work(app)
+    assert is_sent(relay)
+    before = await statuses(app)
+    await app.tasks[RECOVER](timestamp=0)
+    assert await statuses(app) == before
 
 
 async def test_a_relay_that_is_away_is_tried_again_later(
