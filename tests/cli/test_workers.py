@@ -106,6 +106,21 @@ def test_bulk_sends_nothing_of_a_campaign_that_was_paused(
     assert len(relay.received) == 3
 
 
+def test_a_worker_of_a_cancelled_campaign_says_so_and_is_not_to_be_started_again(
+    command: Command, shared: Path
+) -> None:
+    """75 means that it is: services and jobs would start it for ever."""
+    command("campaign", "load", shared)
+    command("campaign", "cancel", shared)
+    with serving(ScriptedRelay()) as relay:
+        ended = work(command, shared, relay)
+        assert (ended.code, ended.sentence) == (2, "the campaign “news” was cancelled")
+        (hint,) = [line for line in ended.err.splitlines() if "asyncsmtp campaign start news --ledger" in line]
+        assert command(*shlex.split(hint.partition("asyncsmtp ")[2])).code == 0
+        assert work(command, shared, relay).code == 0
+    assert len(relay.received) == 3
+
+
 def test_a_campaign_that_was_not_loaded_says_so(command: Command, shared: Path) -> None:
     with serving(ScriptedRelay()) as relay:
         ended = work(command, shared, relay)
@@ -140,7 +155,7 @@ def test_a_campaign_is_paused_resumed_cancelled_and_started_by_its_name(
     ended = command("campaign", "resume", *by_name)
     assert (ended.code, "was cancelled" in ended.sentence) == (2, True)
     with serving(ScriptedRelay()) as relay:
-        assert work(command, shared, relay).code == 75
+        assert work(command, shared, relay).code == 2
     assert command(*shlex.split(ended.err.rpartition("next: ")[2])[1:]).out == "news: started (it was cancelled)\n"
     with serving(ScriptedRelay()) as relay:
         assert work(command, shared, relay).code == 0

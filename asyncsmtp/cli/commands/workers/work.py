@@ -38,6 +38,7 @@ from asyncsmtp.cli.options import (
 )
 from asyncsmtp.cli.output import console
 from asyncsmtp.cli.output.error_messages import CommandError, ExitCode
+from asyncsmtp.protocol.replies import safe_text
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.interfaces import Claim, Settlement
@@ -150,6 +151,7 @@ async def _work(
     config: CampaignConfig, *, until_idle: bool, lease: float, as_json: bool, metrics: WorkerMetrics | None
 ) -> ExitCode:
     from asyncsmtp.bulk.ledger.interfaces import Counts, RowState, settlement_record
+    from asyncsmtp.bulk.running.results import ExitReason
     from asyncsmtp.bulk.workers.work import Worker
     from asyncsmtp.cli.controls import handle_signals
     from asyncsmtp.cli.output.formats import format_json_line
@@ -192,6 +194,9 @@ async def _work(
     is_wrong = code is not ExitCode.ACCEPTED
     shown = ", ".join(f"{number:,} {state}" for state, number in result.counts.items() if number)
     console.print_info(f"  in all {shown or 'no rows'}", always=is_wrong)
+    if result.exit_reason is ExitReason.STOPPED and interruption.exit is None:  # nobody is to start it again
+        named = shlex.join(["asyncsmtp", "campaign", "start", config.name, "--ledger", f"{config.ledger_location}"])
+        raise CommandError(f"the campaign “{safe_text(config.name, 60)}” was cancelled", named)
     if result.resumes_at is not None:
         console.print_info(f"  the next row may be tried at {result.resumes_at.astimezone():%Y-%m-%d %H:%M:%S}")
     return code
