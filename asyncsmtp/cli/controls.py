@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from asyncsmtp.bulk.running.runner import Run
     from asyncsmtp.cli.output.run_stats import RunStats
 
-__all__ = ["HELP", "Interruption", "Keyboard", "handle_signals", "read_keys", "run_on_fast_loop"]
+__all__ = ["HELP", "SIGNALS", "Interruption", "Keyboard", "handle_signals", "read_keys", "run_on_fast_loop"]
 
 HELP = "keys: p pauses, c goes on, - slower, + faster, q finishes what is under way"
 RATE_STEP = 1.25  # by which a key changes the rate
 MIN_RATE = 0.01  # messages a second
+REPEAT_INTERVAL = 2.0  # seconds within which SIGTERM and SIGHUP are one request, however often they come
 
 SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED}
 _restore_keys: list[Callable[[], object]] = []  # while keys are read
@@ -45,19 +47,25 @@ def run_on_fast_loop(main: Coroutine[object, object, T]) -> T:
 class Interruption:
     """Signals so far, and the steps they take.
 
+    Each Ctrl-C is a person's. SIGTERM and SIGHUP come twice at one end: a service manager sends them to all processes
+    and the parent passes them on, and a terminal that closes does so too.
+
     Attributes:
         exit: the exit code of the first one; None while there was none.
     """
 
     def __init__(self, drain: Callable[[], object], abort: Callable[[], object], doing: str) -> None:
         self.exit: ExitCode | None = None
+        self._began_at = 0.0
         breaking_off = "aborting; what was sent without a reply will be in doubt. Press Ctrl-C again to exit at once"
         self._steps = iter(((doing, drain), (breaking_off, abort)))
 
     def signal(self, number: signal.Signals) -> None:
         """Take the next step."""
         if self.exit is None:
-            self.exit = SIGNALS[number]
+            self.exit, self._began_at = SIGNALS[number], time.monotonic()
+        elif number is not signal.SIGINT and time.monotonic() - self._began_at < REPEAT_INTERVAL:
+            return
         step = next(self._steps, None)
         if step is None:
             for restore in (_show_cursor, *_restore_keys):

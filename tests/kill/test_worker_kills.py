@@ -206,12 +206,17 @@ def test_workers_wait_for_a_database_that_is_away_at_the_start(tmp_path: Path, p
         judge_workers(workers.campaign, server)
 
 
-def test_several_processes_of_one_command_end_with_it(tmp_path: Path, postgres: Postgres) -> None:
+@pytest.mark.parametrize("to_all", [False, True], ids=["parent", "all"])
+def test_several_processes_of_one_command_end_with_it(tmp_path: Path, postgres: Postgres, to_all: bool) -> None:
+    """No row is in doubt, also where a service manager sends the signal to all, and the parent passes it on."""
     with loaded(tmp_path, postgres, 2000, "--pause", PAUSE) as (workers, server):
         (parent,) = workers.start("--processes", "3")
         wait_for(lambda: postgres.execute("SELECT count(*) FROM asyncsmtp.worker WHERE gone = 0") == [(3,)], 60)
         wait_for(is_working(server), 60)
-        parent.send_signal(signal.SIGTERM)
+        if to_all:
+            signal_group(parent, signal.SIGTERM)
+        else:
+            parent.send_signal(signal.SIGTERM)
         assert parent.wait(30) == 143
         assert postgres.execute("SELECT count(*) FROM asyncsmtp.worker WHERE gone = 1") == [(3,)]
         (again,) = workers.start("--processes", "2")

@@ -21,7 +21,7 @@ from asyncsmtp.bulk.ledger.postgres import Database
 from asyncsmtp.bulk.setup.config import KEYS, name_ledger_campaign
 from asyncsmtp.bulk.setup.config_types import parse_duration
 from asyncsmtp.cli.command_line import typed
-from asyncsmtp.cli.controls import run_on_fast_loop
+from asyncsmtp.cli.controls import SIGNALS, run_on_fast_loop
 from asyncsmtp.cli.env_file import env_file_option
 from asyncsmtp.cli.options import (
     OUTPUT,
@@ -237,5 +237,6 @@ async def _supervise(
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop, name)
     codes = await asyncio.gather(*(run_one(place) for place in range(1, number + 1)))
-    ended = [ExitCode(code) if code in set(ExitCode) else ExitCode.BUG for code in codes]
+    by_signal = {-number: code for number, code in SIGNALS.items()}  # of those that had not begun
+    ended = [by_signal.get(code) or (ExitCode(code) if code in set(ExitCode) else ExitCode.BUG) for code in codes]
     return next((code for code in _WORST if code in ended), max(ended))
