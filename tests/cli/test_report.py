@@ -36,6 +36,17 @@ def test_it_is_written_beside_the_ledger(command: Command, campaign: Path) -> No
     assert not [path for path in campaign.parent.iterdir() if path.name.startswith(".news")]
 
 
+def test_it_is_written_to_stdout(command: Command, campaign: Path) -> None:
+    """It was a file with the name `-`; what needs a file is refused."""
+    command("bulk", campaign, "--sandbox")
+    ended = command("report", campaign, "--sandbox", "-o", "-")
+    assert (ended.code, ended.out.startswith("<!doctype html>"), ended.out.endswith("</html>\n")) == (0, True, True)
+    for option in ("--live", "--open"):
+        refused = command("report", campaign, "--sandbox", "-o", "-", option)
+        assert (refused.code, refused.sentence) == (2, f"{option} needs a file")
+    assert not Path("-").exists()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def anywhere(request: pytest.FixtureRequest, campaign: Path) -> Path:
     """The campaign, with its ledger in a file or in a database."""

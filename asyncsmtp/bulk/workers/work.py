@@ -32,7 +32,15 @@ from asyncsmtp.bulk.workers.control import (
     write_suppressions,
 )
 from asyncsmtp.bulk.workers.rate_table import WorkerRates
-from asyncsmtp.errors import CampaignHalted, ConfigError, LedgerBusy, LedgerError, LedgerMismatch
+from asyncsmtp.errors import (
+    CampaignHalted,
+    ConfigError,
+    InvalidArgument,
+    LedgerBusy,
+    LedgerError,
+    LedgerMismatch,
+    check_type,
+)
 from asyncsmtp.protocol.envelope import Mailbox
 from asyncsmtp.protocol.replies import safe_text
 
@@ -173,6 +181,9 @@ class Worker:
         warn: Callable[[str], object] = logger.warning,
     ) -> None:
         check_lease(lease)
+        check_type("limit", limit, int, None)
+        if limit is not None and limit < 1:
+            raise InvalidArgument(f"limit= {limit} must be at least 1")
         self.result: CampaignResult | None = None
         self._database = find_database(config)
         if config.warmup is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 INTERVAL = 2.0  # seconds between two reports with --live
+STDOUT = Path("-")
 MAX_HEAD = 2048  # bytes in which a report says that it is one
 
 _EPILOG = """\b
@@ -41,7 +42,7 @@ Example:
     "--output",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Write it to this file; otherwise beside the ledger: NAME.report.html",
+    help="Write it to this file, - for stdout; otherwise NAME.report.html beside the ledger, or here for a database.",
 )
 @open_option
 @option("--live", is_flag=True, help="Write it again every 2 seconds, until everyone has an outcome, or Ctrl-C.")
@@ -52,6 +53,11 @@ def command(where: NamedLedger, output: Path | None, opens: bool, live: bool) ->
     accepted, and who is in doubt. The file loads nothing from anywhere, so that
     it can be mailed around and printed. Also while the campaign runs.
     """
+    if output == STDOUT:
+        if live or opens:
+            raise CommandError(f"{'--live' if live else '--open'} needs a file", "name one with --output")
+        console.print_result(_render(where, *asyncio.run(_read(where))).rstrip("\n"), harmless=False)
+        return ExitCode.ACCEPTED
     path = output or _default_path(where.location)
     _refuse_foreign(path)
     is_open = False

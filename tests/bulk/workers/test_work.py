@@ -246,6 +246,9 @@ async def test_what_workers_cannot_do_is_refused_before_anything_is_sent(
         await Campaign.from_file(file, ledger=tmp_path / "news.ledger").load()
     with pytest.raises(ConfigError, match="workers need a ledger in PostgreSQL"):
         await Campaign.from_file(file, ledger=tmp_path / "news.ledger", relay="smtp://localhost").work()
+    for limit in (0, -1):
+        with pytest.raises(InvalidArgument, match=f"limit= {limit} must be at least 1"):
+            await Campaign.from_file(file, relay="smtp://localhost").work(limit=limit)
     with pytest.raises(InvalidArgument, match=r"a lease of 0\.5 s is too short"):
         await Campaign.from_file(file, relay="smtp://localhost").work(lease=0.5)
     with pytest.raises(TypeError, match="lease"):
@@ -278,7 +281,7 @@ async def test_a_paused_or_cancelled_campaign_is_not_sent_by_a_run_either(
     ):
         await change_state(Database(postgres.url, "news"), state)
         with serving(ScriptedRelay()) as relay:
-            with pytest.raises(LedgerError, match=words):
+            with pytest.raises(ConfigError, match=words):
                 await Campaign.from_file(file, relay=url(relay)).run()
             assert not relay.received
 

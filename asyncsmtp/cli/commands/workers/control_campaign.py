@@ -86,6 +86,7 @@ def _find(name: str, ledger: Path | Database | None) -> _Named:
 
 async def _load(named: _Named, *, strict: bool, paused: bool) -> ExitCode:
     from asyncsmtp.bulk.campaign import Campaign
+    from asyncsmtp.bulk.workers.control import read_next
     from asyncsmtp.cli.output.run_stats import notify_if_slow
 
     if named.config is None:
@@ -96,9 +97,12 @@ async def _load(named: _Named, *, strict: bool, paused: bool) -> ExitCode:
     shown = ", ".join(f"{number:,} {state}" for state, number in counts.items() if number)
     console.print_result(f"{config.name}: {shown}")
     console.print_info("nothing was sent: workers do that, on any host with the campaign's files")
-    if paused:
-        console.print_info(f"  they wait until: asyncsmtp campaign resume {named.words}")
-    console.print_steps([f"asyncsmtp work {named.words}"])
+    state = await read_next(named.place)
+    if state.is_paused or state.is_cancelled:
+        console.print_info(f"  the campaign is {'paused' if state.is_paused else 'cancelled'}: workers send nothing")
+        console.print_steps([f"asyncsmtp campaign {'resume' if state.is_paused else 'start'} {named.words}"])
+    else:
+        console.print_steps([f"asyncsmtp work {named.words}"])
     return ExitCode.ACCEPTED
 
 

@@ -76,8 +76,14 @@ def _parse_lease(text: str) -> float:
 @relay_options
 @config_options("relay.sessions", "limits.concurrency")
 @option("--processes", type=click.IntRange(1, 256), default=1, metavar="N", help="Workers on this host.")
-@option("--until-idle", is_flag=True, help="End where nothing can be sent for a minute.")
-@option("--lease", type=_parse_lease, default="30s", metavar="SPAN", help="Others take over after such a silence.")
+@option("--until-idle", is_flag=True, help="End when nothing can be sent for a minute.")
+@option(
+    "--lease",
+    type=_parse_lease,
+    default="30s",
+    metavar="SPAN",
+    help="Time without a commit after which others take over.",
+)
 @option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there, of all processes of this command.")
 @env_file_option
 @option("--quiet", is_flag=True, help="Print warnings and errors; the summary unless all were accepted.", group=OUTPUT)
