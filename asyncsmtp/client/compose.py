@@ -81,6 +81,8 @@ def build(
     if isinstance(attachments, Attachment | str | Path | None):
         attachments = [] if attachments is None else [attachments]
     check_type("attachments", attachments, Iterable)
+    if isinstance(attachments, Mapping | bytes):  # they can be iterated, and hold something else
+        raise TypeError(f"attachments= must be a list of paths or Attachment objects, not {type(attachments).__name__}")
     check_type("inline", inline, Mapping, None)
     message = pure.build(
         from_=from_,

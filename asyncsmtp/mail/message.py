@@ -210,7 +210,7 @@ def _parse_addresses(parameter: str, name: str, values: Addresses | None) -> tup
     if is_pair and ("@" in values[0] or "@" not in values[1]):  # type: ignore[index]
         raise MessageError("a tuple of two strings is (name, address): write several recipients as a list", name)
     single = is_pair or isinstance(values, str | Address | Mailbox)
-    if not single and not isinstance(values, Iterable):
+    if not single and (not isinstance(values, Iterable) or isinstance(values, Mapping | bytes)):
         form = "str, a pair (name, address) or a list of them"
         raise TypeError(f"{parameter} must be {form}, not {type(values).__name__}")
     try:
