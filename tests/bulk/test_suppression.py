@@ -161,6 +161,11 @@ async def test_a_list_that_breaks_while_a_campaign_runs_keeps_its_entries(
     [
         ("no.txt", None, "there is no suppression list .*no.txt"),
         (
+            "a@x.example",
+            None,
+            "is a file, and a@x.example is an address: asyncsmtp suppress suppressed.db a@x.example --create",
+        ),
+        (
             "no.db",
             None,
             "there is no suppression list .*no.db: correct its name, or create it: asyncsmtp suppress .*no.db --create",

@@ -425,6 +425,9 @@ class SuppressionList:
     def check(self) -> None:
         """Raise SuppressionError unless it is a list that can be read."""
         if not self.path.exists():
+            if "@" in self.path.name:
+                put = shlex.join(["asyncsmtp", "suppress", "suppressed.db", self.path.name, "--create"])
+                raise SuppressionError(f"a suppression list is a file, and {self.path.name} is an address: {put}")
             create = shlex.join(["asyncsmtp", "suppress", str(self.path), "--create"])
             raise SuppressionError(
                 f"there is no suppression list {self.path}: correct its name, or create it: {create}"
