@@ -22,9 +22,9 @@ def test_time_grows_with_the_length(read: Callable[[str], object]) -> None:
     """By the square, the spaces alone would take minutes."""
     for unit in (" ", ".", "a ", "| ", "-", "- ", "|-", ":", "\t", "<", "![", "![](", "<style ", "\\", "/"):
         for text in (unit * (LONG // len(unit)), f"a{unit * (LONG // len(unit))}|x", f"a{unit * (LONG // len(unit))}"):
-            began = time.monotonic()
+            began = time.process_time()
             read(text)
-            assert time.monotonic() - began < 5, unit
+            assert time.process_time() - began < 5, unit
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,6 @@ def test_foreign_text_is_read_in_time_that_grows_with_its_length(scan: Callable[
     """By the square, most of these would take minutes."""
     for unit in UNITS:
         for text in (unit * (LONG // len(unit)), f"{unit}{' ' * LONG}x", f"<img src={unit}{' ' * LONG}x"):
-            began = time.monotonic()
+            began = time.process_time()
             scan(text)
-            assert time.monotonic() - began < 5, unit
+            assert time.process_time() - began < 5, unit

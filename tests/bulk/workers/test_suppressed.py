@@ -29,6 +29,7 @@ async def until_first(relay: ScriptedRelay) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["file", "table"])
 async def test_who_is_listed_while_his_row_waits_in_a_worker_gets_nothing(
     write: Callable[..., Path],  # noqa: F811
@@ -116,6 +117,7 @@ async def test_a_worker_refuses_rows_whose_lists_nobody_stored(
         assert "reader3@d0.example" not in recipients(relay)
 
 
+@pytest.mark.slow
 async def test_a_load_while_workers_send_stores_the_suppressions(write: Callable[..., Path]) -> None:  # noqa: F811
     file = write(5, campaign=LISTS, sections='[limits]\nrate = "1/s"\n')
     gone = file.parent / "gone.txt"

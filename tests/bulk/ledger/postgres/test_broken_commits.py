@@ -16,6 +16,8 @@ from tests.interop.postgres import Postgres
 
 __all__ = ["database"]
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 3  # that the slow COMMIT takes
 _SLOW = """
 CREATE SEQUENCE asyncsmtp.slow_commits;
