@@ -289,7 +289,7 @@ class BaseLedger(BaseReader):
         """Return the claimed rows that are on a list by now, with the reason, for the caller to settle."""
         async with self._claiming:
             version = await self._read_list_version()
-            return await self._listed.update(version, self._claimed.list_unsent, self._find_listed)
+            return await self._listed.update(version, self._claimed.list_unsent, self._find_listed) if version else {}
 
     async def count_ready(self) -> int:
         """Return the number of rows that repeated calls of `claim` would return by now."""
