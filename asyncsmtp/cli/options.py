@@ -189,8 +189,10 @@ sandbox_option = option("--sandbox", is_flag=True, help="The rehearsal in the sa
 def _parse_ledger(text: str) -> Path | Database:
     """Make a location. CommandError, not ValueError, which click would print with the value: it may hold a password."""
     try:
-        found = check_ledger(text, Path()) if not text.startswith(SCHEMES) else Database.parse(text)
-        return found if isinstance(found, Database) else Path(text)
+        if text.startswith(SCHEMES):
+            return Database.parse(text)
+        check_ledger(text, Path())
+        return Path(text)
     except InvalidArgument as error:
         raise CommandError(str(error)) from None
     except ValueError as error:

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from asyncsmtp.bulk.bounces.dsn import Bounce
 from asyncsmtp.bulk.interfaces import ThreadRunner
 from asyncsmtp.bulk.ledger import bounced_rows, copies
-from asyncsmtp.bulk.ledger.interfaces import (
-    BouncedRow,
-    Claim,
-    Counts,
-    Decision,
-    Entry,
-    RowState,
-    Settlement,
-    Statistics,
+from asyncsmtp.bulk.ledger.interfaces import BouncedRow, Claim, Counts, Decision, Entry, RowState, Settlement
+from asyncsmtp.bulk.ledger.loading import (
+    EntryScript,
+    Fingerprint,
+    ListedRows,
+    Loader,
+    SuppressionLookup,
+    read_entries_by_row,
 )
-from asyncsmtp.bulk.ledger.loading import EntryScript, Fingerprint, Loader, SuppressionLookup, read_entries_by_row
 from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, CampaignRow, Queries, RunStart, Script, no_statement
 from asyncsmtp.bulk.ledger.transitions import (
     GROUPED,
@@ -46,6 +44,7 @@ from asyncsmtp.protocol.envelope import Mailbox
 
 if TYPE_CHECKING:
     from asyncsmtp.bulk.ledger.erasure import ErasedRows
+    from asyncsmtp.bulk.ledger.interfaces import Statistics
 
 __all__ = ["BaseLedger", "BaseReader"]
 
@@ -199,7 +198,7 @@ class BaseLedger(BaseReader):
         self._has_kept_recovered = False
         self._claiming = asyncio.Lock()
         self._suppressions = SuppressionLookup(suppressions)
-        self._listed = copies.ListedRows()
+        self._listed = ListedRows()
         self._run_in_thread = run_in_thread
 
     @property

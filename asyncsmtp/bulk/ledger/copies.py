@@ -12,27 +12,17 @@ conversation. `recipient.vars` of a copy is an array: kind, address in To, that 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
-from types import MappingProxyType
 
 from asyncsmtp.bulk.ledger.interfaces import COPIES_PER_ROW, FIRST_COPY, Claim, Entry, RowState, find_file_row
 from asyncsmtp.bulk.ledger.queries import ENTRY_BATCHES, Queries, Script
-from asyncsmtp.bulk.ledger.transitions import BATCH_SIZE, COPY_BATCH, RefusedRow, find_number
+from asyncsmtp.bulk.ledger.transitions import COPY_BATCH, RefusedRow, find_number
 from asyncsmtp.bulk.recipients.recipient import CopyRecipient, Recipient, address_key
 from asyncsmtp.protocol.envelope import Mailbox
 
-__all__ = [
-    "ListedRows",
-    "find_cursors",
-    "find_keys",
-    "find_listed",
-    "join_keys",
-    "read_claims",
-    "read_entries",
-    "split_keys",
-]
+__all__ = ["find_cursors", "find_keys", "find_listed", "join_keys", "read_claims", "read_entries", "split_keys"]
 
 _Found = tuple[Claim | RefusedRow, RowState]
 
@@ -112,29 +102,3 @@ def find_listed(
         elif to and to[0] in reasons:
             listed[row] = (state, f"the recipient in To of row {find_file_row(row)}")
     return listed
-
-
-_ListedFinder = Callable[[Mapping[int, tuple[RowState, str]]], Awaitable[Mapping[int, tuple[RowState, str]]]]
-
-
-class ListedRows:
-    """Those of the claimed rows that are on a suppression list by now: they are looked up where a list has changed."""
-
-    _version: object = ()  # of no lists
-    _rows: Mapping[int, str] = MappingProxyType({})
-
-    async def update(
-        self, version: object, list_unsent: Callable[[], Sequence[tuple[Claim, RowState]]], find: _ListedFinder
-    ) -> Mapping[int, str]:
-        """Return the rows with the reason of each.
-
-        Args:
-            version: of the lists, read before this. list_unsent: returns the rows. find: as `find_listed`.
-        """
-        if version != self._version:
-            unsent, listed = list_unsent(), dict[int, str]()
-            for first in range(0, len(unsent), BATCH_SIZE):
-                found = await find(find_keys(unsent[first : first + BATCH_SIZE]))
-                listed |= {row: reason for row, (_, reason) in found.items()}
-            self._version, self._rows = version, listed
-        return self._rows

@@ -8,14 +8,14 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from asyncsmtp.bulk.ledger.copies import join_keys
-from asyncsmtp.bulk.ledger.interfaces import Entry, RowState, number_copy
+from asyncsmtp.bulk.ledger.copies import find_keys, join_keys
+from asyncsmtp.bulk.ledger.interfaces import Claim, Entry, RowState, number_copy
 from asyncsmtp.bulk.ledger.queries import CampaignRow, Queries, RecipientValues, RowKey, Script
 from asyncsmtp.bulk.ledger.suppression_list import (
     ERASED,
@@ -27,6 +27,7 @@ from asyncsmtp.bulk.ledger.suppression_list import (
     read_text_list,
 )
 from asyncsmtp.bulk.ledger.transitions import (
+    BATCH_SIZE,
     EXPIRED,
     FORGOTTEN,
     GROUPED,
@@ -52,6 +53,7 @@ from asyncsmtp.protocol.replies import safe_text
 __all__ = [
     "EntryScript",
     "Fingerprint",
+    "ListedRows",
     "Loader",
     "MessageIdFactory",
     "RepeatedAddress",
@@ -157,6 +159,33 @@ def _stamp(path: str) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return found.st_mtime_ns, found.st_size
+
+
+_ListedFinder = Callable[[Mapping[int, tuple[RowState, str]]], Awaitable[Mapping[int, tuple[RowState, str]]]]
+
+
+class ListedRows:
+    """Those of the claimed rows that are on a suppression list by now: they are looked up where a list has changed."""
+
+    def __init__(self) -> None:
+        self._version: object = ()  # of no lists
+        self._rows: Mapping[int, str] = {}
+
+    async def update(
+        self, version: object, list_unsent: Callable[[], Sequence[tuple[Claim, RowState]]], find: _ListedFinder
+    ) -> Mapping[int, str]:
+        """Return the rows with the reason of each.
+
+        Args:
+            version: of the lists, read before this. list_unsent: returns the rows. find: as `copies.find_listed`.
+        """
+        if version != self._version:
+            unsent, listed = list_unsent(), dict[int, str]()
+            for first in range(0, len(unsent), BATCH_SIZE):
+                found = await find(find_keys(unsent[first : first + BATCH_SIZE]))
+                listed |= {row: reason for row, (_, reason) in found.items()}
+            self._version, self._rows = version, listed
+        return self._rows
 
 
 def list_paths(parameter: str, paths: Sequence[str | os.PathLike[str]]) -> list[Path]:

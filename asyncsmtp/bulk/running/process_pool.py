@@ -179,7 +179,7 @@ class _Children:
         self._number = 0
         self._is_closing = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fetches: list[asyncio.Task[None]] = []
+        self._fetches: set[asyncio.Task[None]] = set()
         self.is_stopped = False
         self._loop = asyncio.get_running_loop()
 
@@ -334,7 +334,9 @@ class _Children:
             _, side, text, tls, refused = frame
             self._trace(side, text, tls=tls, refused=refused)
         elif kind == Frame.FETCH:
-            self._fetches.append(self._begin(self._fetch(child, frame[1], frame[2])))
+            fetch = self._begin(self._fetch(child, frame[1], frame[2]))
+            self._fetches.add(fetch)
+            fetch.add_done_callback(self._fetches.discard)
         elif kind == Frame.LOG:
             logging.getLogger(frame[1]).log(frame[2], "%s", frame[3])
 

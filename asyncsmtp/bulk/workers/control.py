@@ -33,7 +33,6 @@ __all__ = [
     "WorkerStatus",
     "WorkersStatus",
     "change_state",
-    "find_number",
     "read_figures",
     "read_next",
     "read_workers",
@@ -222,13 +221,6 @@ async def write_state(
     if only is None or before == only:
         await connection.execute("UPDATE asyncsmtp.campaign SET state = %s WHERE id = %s", (int(state), number))
     return CampaignState(before)
-
-
-async def find_number(connection: Connection, database: Database) -> int:
-    """Return the number of a campaign."""
-    find = "SELECT id FROM asyncsmtp.campaign WHERE name = %s"
-    (number,) = await (await connection.execute(find, (database.campaign,))).fetchone() or (0,)
-    return int(number)
 
 
 async def store_suppressions(database: Database, lists: Sequence[Path]) -> int:

@@ -14,7 +14,7 @@ from asyncsmtp.bulk.ledger.interfaces import Claim, InDoubt, RowState, Settlemen
 from asyncsmtp.bulk.ledger.loading import list_changes
 from asyncsmtp.bulk.ledger.postgres import COLUMNS, LISTS_STORED, Database
 from asyncsmtp.bulk.ledger.postgres.database_session import Connection
-from asyncsmtp.bulk.ledger.postgres.store import Enqueue, PostgresLedger
+from asyncsmtp.bulk.ledger.postgres.store import Enqueue, PostgresLedger, find_campaign
 from asyncsmtp.bulk.ledger.postgres.worker_ledger import WorkerLedger, check_lease
 from asyncsmtp.bulk.ledger.postgres.worker_session import CampaignState, Fenced, WorkerObserver
 from asyncsmtp.bulk.open_campaign import OpenCampaign, make_relays, open_ledger, open_reader
@@ -24,13 +24,7 @@ from asyncsmtp.bulk.recipients.recipient import Problem, Recipient
 from asyncsmtp.bulk.running.results import CampaignResult, ExitReason, count_by_word
 from asyncsmtp.bulk.setup.config import CampaignConfig
 from asyncsmtp.bulk.setup.prepare import PreparedCampaign, prepare
-from asyncsmtp.bulk.workers.control import (
-    change_state,
-    find_number,
-    store_suppressions,
-    write_state,
-    write_suppressions,
-)
+from asyncsmtp.bulk.workers.control import change_state, store_suppressions, write_state, write_suppressions
 from asyncsmtp.bulk.workers.rate_table import WorkerRates
 from asyncsmtp.errors import (
     CampaignHalted,
@@ -92,7 +86,7 @@ async def load_rows(
 
     async def store(connection: Connection, batches: int) -> None:
         nonlocal is_stored
-        number = await find_number(connection, place)
+        number, _ = await find_campaign(connection, place)
         await write_suppressions(connection, number, config.suppression)
         if paused:
             await write_state(connection, number, CampaignState.PAUSED, only=CampaignState.RUNNING)

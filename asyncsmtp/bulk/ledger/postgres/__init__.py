@@ -16,9 +16,7 @@ from asyncsmtp.errors import InvalidArgument
 __all__ = ["COLUMNS", "LISTS_STORED", "SCHEMES", "Database"]
 
 COLUMNS = "columns"  # name of the stored value: what workers must know of the recipients' file
-LISTS_STORED = (
-    "suppression lists"  # and this one: of the entries in the table `suppressed`, another one for each storing
-)
+LISTS_STORED = "suppression lists"  # and that of the table `suppressed`: it changes whenever entries are stored
 
 SCHEMES = ("postgresql://", "postgres://")
 

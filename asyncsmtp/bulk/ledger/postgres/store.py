@@ -527,7 +527,8 @@ async def _recover(
 async def find_campaign(connection: Connection, database: Database) -> tuple[int, Database]:
     """Return the campaign's number, and its database with its name."""
     found = await connection.execute(
-        "SELECT id, name FROM campaign WHERE name = %(name)s OR %(name)s = '' AND config IS NOT NULL ORDER BY name",
+        "SELECT id, name FROM asyncsmtp.campaign"
+        " WHERE name = %(name)s OR %(name)s = '' AND config IS NOT NULL ORDER BY name",
         {"name": database.campaign},
     )
     rows = await found.fetchall()
